@@ -1,0 +1,55 @@
+//! Partition tables. The sectors outside partitions are part of the image too; the caller takes the complement.
+
+#![forbid(unsafe_code)]
+
+pub mod gpt;
+pub mod mbr;
+
+use crate::error::Result;
+use crate::volume::ReadAt;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TableKind {
+    Gpt,
+    Mbr,
+    /// No table: the whole source is one volume, partition 0 (also where a FAT or NTFS boot sector ends in 55AA).
+    None,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Partition {
+    /// GPT entry number from 1 (gaps stay); MBR 1 to 4, logical ones from 5; 0 for a source without a table.
+    pub index: u32,
+    /// Absolute bytes; inside the source, never overlapping another partition that is kept.
+    pub start: u64,
+    pub length: u64,
+    /// GPT: the type GUID in its usual text form, upper case; MBR: "0x83".
+    pub kind: String,
+    pub name: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Table {
+    pub kind: TableKind,
+    /// The disk's GUID or MBR signature in text, empty without a table.
+    pub id: String,
+    pub sector_bytes: u32,
+    /// Sorted by index.
+    pub partitions: Vec<Partition>,
+    /// Sentences on what was wrong and how it was read all the same (a bad primary header, an overlap left out).
+    pub doubts: Vec<String>,
+}
+
+/// Reads the table of a disk: GPT (primary, else backup; 512- and 4096-byte sectors), else MBR with logical
+/// partitions, else none. Broken tables degrade to fewer partitions with a doubt, never to an error: what is not
+/// in a partition is read raw. Only I/O fails.
+pub fn read_table(source: &dyn ReadAt) -> Result<Table> {
+    if let Some(table) = gpt::read(source)? {
+        return Ok(table);
+    }
+    if let Some(table) = mbr::read(source)? {
+        return Ok(table);
+    }
+    let whole = Partition { index: 0, start: 0, length: source.length(), kind: String::new(), name: String::new() };
+    Ok(Table { kind: TableKind::None, id: String::new(), sector_bytes: 512, partitions: vec![whole], doubts: vec![] })
+}

@@ -1,0 +1,164 @@
+//! The file map (design, section 1.2): what a file system's own tables say about a volume. One type for all file
+//! systems; a parser either builds it whole or refuses, and then the volume is read raw and says so.
+
+#![forbid(unsafe_code)]
+
+pub mod ext;
+pub mod ntfs;
+
+use crate::error::Result;
+use crate::volume::Volume;
+
+/// Bytes of the source, absolute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ByteRange {
+    pub start: u64,
+    pub length: u64,
+}
+
+impl ByteRange {
+    pub fn end(&self) -> u64 {
+        self.start + self.length
+    }
+}
+
+/// Everything that a volume's tables say. All disk addresses are absolute in the source and lie inside the volume.
+#[derive(Debug, Default)]
+pub struct VolumeMap {
+    /// "ext4", "ext3", "ext2", "ntfs", ...
+    pub file_system: &'static str,
+    pub label: String,
+    pub uuid: String,
+    pub cluster_bytes: u32,
+    /// The journal holds changes that the tables do not show yet.
+    pub dirty: bool,
+    /// The number of the root directory.
+    pub root: u64,
+    /// Sorted, disjoint, coalesced. Everything in use, tables and journal too; bytes between the end of the file
+    /// system and the end of the volume are included as allocated.
+    pub allocated: Vec<ByteRange>,
+    /// Sorted by number, each number once.
+    pub files: Vec<File>,
+    /// Sorted by (parent, name). No "." or "..".
+    pub entries: Vec<DirectoryEntry>,
+    /// Sentences about parts that could not be read as files and are kept raw, for the snapshot and for people.
+    pub doubts: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DirectoryEntry {
+    pub parent: u64,
+    /// As stored: bytes on ext, UTF-8 (WTF-8 for lone surrogates) made from UTF-16 on NTFS.
+    pub name: Vec<u8>,
+    pub child: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Kind {
+    File = 1,
+    Directory = 2,
+    Symlink = 3,
+    BlockDevice = 4,
+    CharacterDevice = 5,
+    Fifo = 6,
+    Socket = 7,
+}
+
+/// Seconds since 1970 and nanoseconds below 10^9.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Timestamp {
+    pub seconds: i64,
+    pub nanoseconds: u32,
+}
+
+#[derive(Debug, Clone)]
+pub struct File {
+    /// Inode number; on NTFS the MFT record number without its sequence.
+    pub number: u64,
+    /// ext: i_generation; NTFS: the record's sequence number.
+    pub generation: u32,
+    pub kind: Kind,
+    /// Permission bits, setuid, setgid and sticky (07777). NTFS: 0777 for folders, 0777 for files (as ntfs-3g shows).
+    pub mode: u16,
+    pub uid: u32,
+    pub gid: u32,
+    pub links: u32,
+    /// Makedev value of a device node, else 0. Linux encoding: (major << 8 | minor) with the high bits of `makedev(3)`.
+    pub device: u64,
+    pub modified: Timestamp,
+    pub changed: Timestamp,
+    pub created: Timestamp,
+    /// Name and value, in the order of the disk; names with their prefix ("user.mime", "security.capability").
+    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    /// The unnamed stream first where there is one; a directory has none, a symlink's target is its unnamed stream.
+    pub streams: Vec<Stream>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Stream {
+    /// Empty for the unnamed one; UTF-8 of an NTFS stream's name.
+    pub name: Vec<u8>,
+    /// Logical length in bytes.
+    pub size: u64,
+    /// Bytes past this read as zeros although extents cover them (NTFS valid data length; elsewhere = size).
+    pub valid: u64,
+    pub content: Content,
+}
+
+#[derive(Debug, Clone)]
+pub enum Content {
+    /// Held whole in the file's own record: exactly `size` bytes.
+    Resident(Vec<u8>),
+    /// Sorted by logical offset, not overlapping; what is absent is a hole.
+    Extents(Vec<Extent>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExtentKind {
+    Plain,
+    /// Allocated, reads as zeros.
+    Unwritten,
+    /// A compression unit: `raw_length` logical bytes kept in `length` disk bytes. LZNT1 on NTFS.
+    Compressed { raw_length: u32 },
+    /// Ciphertext whose key we do not hold; the bytes are kept as they are.
+    Encrypted,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    pub kind: ExtentKind,
+    /// Byte offset in the stream; a multiple of the cluster.
+    pub logical: u64,
+    /// Absolute byte offset in the source.
+    pub disk: u64,
+    /// Bytes on disk; whole clusters, so the last extent may pass the stream's end.
+    pub length: u64,
+}
+
+/// What became of a volume.
+#[derive(Debug)]
+pub enum Outcome {
+    Mapped(VolumeMap),
+    /// `found` is what the magic bytes say ("swap", "xfs", "unknown").
+    Raw { found: &'static str, reason: String },
+}
+
+/// Tries each parser by its magic; whatever a parser refuses is read raw.
+pub fn map_volume(volume: Volume) -> Outcome {
+    let parsers: [(&'static str, fn(Volume) -> Result<bool>, fn(Volume) -> Result<VolumeMap>); 2] =
+        [("ext", ext::detect, ext::map), ("ntfs", ntfs::detect, ntfs::map)];
+    for (name, detect, map) in parsers {
+        match detect(volume) {
+            Ok(true) => {
+                return match map(volume) {
+                    Ok(map) => Outcome::Mapped(map),
+                    Err(error) => Outcome::Raw { found: name, reason: error.to_string() },
+                };
+            }
+            Ok(false) => {}
+            Err(error) => return Outcome::Raw { found: "unknown", reason: error.to_string() },
+        }
+    }
+    Outcome::Raw { found: "unknown", reason: "no file system that imager knows".into() }
+}

@@ -1,0 +1,31 @@
+//! Every cap of the addon, each with its reason. Nothing is allocated from a length that was not compared with
+//! one of these and with what remains of its input.
+
+pub const KIB: usize = 1024;
+pub const MIB: usize = 1024 * KIB;
+
+/// The unit of dedupe (design, section 1): a day's change costs 260 MB at 64 KiB, 382 MB at 1 MiB.
+pub const BLOCK_BYTES: usize = 64 * KIB;
+/// A manifest page's plain bytes; a folder of any size is split below this.
+pub const PAGE_BYTES: usize = 4 * MIB;
+/// One shard's body. k of them make a pack.
+pub const SHARD_BYTES: usize = 4 * MIB;
+/// Records of one pack: an ordinal is 16 bits of a birth number.
+pub const PACK_RECORDS: usize = 1 << 16;
+/// Hosts of one stripe.
+pub const STRIPE_SHARDS: usize = 32;
+/// The part of a shard that one entry of its slice table covers, and the unit of an audit.
+pub const SLICE_BYTES: usize = 64 * KIB;
+/// Disk bytes that one map page describes.
+pub const MAP_PAGE_BYTES: u64 = 8 << 20;
+
+/// Partitions of one table. GPT allows 2^32; every tool writes 128.
+pub const PARTITIONS: usize = 1024;
+/// Depth of an ext4 extent tree (the kernel's own limit is 5).
+pub const EXTENT_TREE_DEPTH: u16 = 5;
+/// Extents of one stream: 16 TiB of 4 KiB clusters with every second one missing would be 2^31; 2^26 is 1 GiB of memory.
+pub const STREAM_EXTENTS: usize = 1 << 26;
+/// Extended attributes of one file, in bytes (the kernel's XATTR_SIZE_MAX for one value is 64 KiB).
+pub const XATTR_BYTES: usize = 256 * KIB;
+/// Bytes of a resident stream: an NTFS record is at most 4 KiB, an ext4 inode at most 64 KiB.
+pub const RESIDENT_BYTES: usize = 64 * KIB;
