@@ -1,0 +1,197 @@
+/**
+ * One error class, one table of codes. Callers switch on `code`; people read the sentence and what to do.
+ * `docs/errors.md` lists the same codes, held equal by `test/base/errors.test.ts`. Secrets never enter `details`.
+ */
+
+/** Process exit codes, a contract of the command line. */
+export const Exit = {
+  done: 0,
+  failed: 1,
+  usage: 2,
+  sourceDamaged: 3,
+  belowTarget: 4,
+  notRestorable: 5,
+  damaged: 6,
+  noStaticView: 7,
+  notSafe: 8,
+  notFound: 10,
+  notAllowed: 12,
+  interrupted: 130,
+} as const
+
+type Details = Record<string, string | number | boolean | null | readonly string[]>
+
+interface Meaning {
+  readonly exit: number
+  readonly retryable: boolean
+  /** What happened; `{name}` is filled from the details. */
+  readonly sentence: string
+  /** What the person can do. */
+  readonly remedy: string
+}
+
+const meaning = (exit: number, sentence: string, remedy: string, retryable = false): Meaning => ({
+  exit,
+  retryable,
+  sentence,
+  remedy,
+})
+
+export const ERRORS = {
+  // The addon's own five; `what` comes from there.
+  IO: meaning(Exit.failed, '{what}', 'Look at the device and its cable; the system log may say more.', true),
+  UNSUPPORTED: meaning(Exit.failed, '{what}', 'This version does not read that; a newer one may.'),
+  CORRUPT: meaning(Exit.failed, '{what}', 'The bytes are damaged; another copy is needed.'),
+  FORGED: meaning(Exit.failed, '{what}', 'The bytes were changed, or the key belongs to something else.'),
+  INVALID: meaning(Exit.usage, '{what}', 'See `imager --help`.'),
+  // Usage and state.
+  USAGE: meaning(Exit.usage, '{what}', 'See `imager {verb} --help`.'),
+  NO_FLEET: meaning(
+    Exit.notFound,
+    'No fleet in {state}',
+    'Run `imager init` there, or `imager join TOKEN`, or name another folder with --state.',
+  ),
+  STATE_EXISTS: meaning(Exit.failed, '{state} already belongs to a fleet', 'Choose another folder with --state.'),
+  NOT_ALLOWED: meaning(Exit.notAllowed, '{what}', "Ask the fleet's admin for the role `{role}`."),
+  WRONG_KEY: meaning(
+    Exit.notAllowed,
+    '{what}',
+    'Check the words or the token against what `imager init` or `imager invite` printed.',
+  ),
+  INTERRUPTED: meaning(
+    Exit.interrupted,
+    'Interrupted',
+    'Run the same command again; what was sent is kept and reused.',
+  ),
+  // Source and target.
+  SOURCE_MISSING: meaning(Exit.failed, 'The source {path} does not exist', 'Check the name with `lsblk`.'),
+  SOURCE_UNREADABLE: meaning(
+    Exit.failed,
+    'The source {path} cannot be opened: {why}',
+    'Run as root, or give read permission.',
+  ),
+  SOURCE_CHANGED: meaning(
+    Exit.noStaticView,
+    'The source {path} changed while it was read ({what})',
+    'Unmount it or stop what writes to it, then run again.',
+    true,
+  ),
+  NO_STATIC_VIEW: meaning(
+    Exit.noStaticView,
+    'No quiet moment on {path}: it was written to for {seconds} s',
+    'Unmount it or stop what writes to it, then run again.',
+    true,
+  ),
+  TARGET_TOO_SMALL: meaning(
+    Exit.failed,
+    'The target {path} has {targetBytes} bytes, the image needs {neededBytes}',
+    'Choose a larger disk.',
+  ),
+  TARGET_MOUNTED: meaning(Exit.failed, 'The target {path} is in use ({use})', 'Unmount it first: `umount {path}`.'),
+  TARGET_NOT_EMPTY: meaning(
+    Exit.failed,
+    'The target {path} is not empty ({what})',
+    'Check that it is the right one, then repeat with --force.',
+  ),
+  TARGET_MISSING: meaning(Exit.failed, 'The target {path} cannot be used: {why}', 'Check the name with `lsblk`.'),
+  NO_SUCH_SNAPSHOT: meaning(Exit.notFound, 'No snapshot {snapshot}', 'List them with `imager snapshots`.'),
+  NO_SUCH_FILE: meaning(Exit.failed, '{path} is not in snapshot {snapshot}', 'Browse with `imager ls {snapshot}`.'),
+  // Peers and stripes.
+  HOST_UNREACHABLE: meaning(
+    Exit.failed,
+    '{host} at {address} does not answer: {why}',
+    'Is it switched on, and its daemon running?',
+    true,
+  ),
+  HOST_REFUSED: meaning(Exit.failed, '{host} refused: {why}', 'See `imager hosts`.'),
+  HOST_LIED: meaning(
+    Exit.failed,
+    '{host} answered with bytes that do not verify ({what})',
+    "Run `imager check --read-data`; look at that host's disk.",
+  ),
+  PROTOCOL: meaning(Exit.failed, 'Bad message: {what}', 'Do both hosts run the same version of imager?'),
+  HOST_FULL: meaning(
+    Exit.failed,
+    '{host} has no space left for imager: {why}',
+    'Give it more with `--max-bytes`, or add a host.',
+  ),
+  SHARD_MISSING: meaning(Exit.failed, '{host} does not hold shard {shard}', 'Run `imager check`.'),
+  SHARD_CORRUPT: meaning(
+    Exit.damaged,
+    'Shard {shard} on {host} is damaged',
+    'Its content is rebuilt from the others as long as enough are left.',
+  ),
+  TOO_FEW_HOSTS: meaning(
+    Exit.failed,
+    '{fit} hosts are fit to hold data, {needed} are needed ({why})',
+    'Add hosts with `imager invite`, or ask for less with --tolerate.',
+  ),
+  NOT_PLACED: meaning(
+    Exit.failed,
+    'Only {placed} of {total} shards could be stored, {needed} are needed',
+    'See `imager hosts`; what was stored is reused by the next run.',
+    true,
+  ),
+  NOT_RESTORABLE: meaning(
+    Exit.notRestorable,
+    '{missing} hosts are missing and what is left is not enough',
+    'Bring back {suffice}.',
+    true,
+  ),
+  // Ours.
+  COORDINATOR_UNREACHABLE: meaning(
+    Exit.failed,
+    'The coordinator at {address} does not answer: {why}',
+    'Start it with `imager coordinator`, or rebuild it with `imager recover`.',
+    true,
+  ),
+  MOUNT_FAILED: meaning(
+    Exit.failed,
+    'Cannot mount on {path}: {why}',
+    'The mount point must be an empty folder outside the state folder, and FUSE must be available.',
+  ),
+  LAB: meaning(Exit.failed, '{what}', 'See the logs under the lab folder.'),
+} as const satisfies Record<string, Meaning>
+
+export type ErrorCode = keyof typeof ERRORS
+
+export class ImagerError extends Error {
+  override readonly name = 'ImagerError'
+
+  constructor(
+    readonly code: ErrorCode,
+    readonly details: Details = {},
+    options?: ErrorOptions,
+  ) {
+    super(fill(ERRORS[code].sentence, details), options)
+  }
+
+  get exit(): number {
+    return ERRORS[this.code].exit
+  }
+
+  get retryable(): boolean {
+    return ERRORS[this.code].retryable
+  }
+
+  get remedy(): string {
+    return fill(ERRORS[this.code].remedy, this.details)
+  }
+}
+
+function fill(template: string, details: Details): string {
+  return template.replace(/\{(\w+)\}/g, (_, name: string) => {
+    const value = details[name]
+    return Array.isArray(value) ? value.join(', ') : String(value ?? name)
+  })
+}
+
+/** For `catch`: is it one of ours, with this code? */
+export function hasCode(error: unknown, ...codes: ErrorCode[]): error is ImagerError {
+  return error instanceof ImagerError && codes.includes(error.code)
+}
+
+/** The message of anything thrown. */
+export function reason(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
+}
