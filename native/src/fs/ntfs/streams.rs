@@ -179,7 +179,7 @@ impl<'a> Units<'a> {
     }
 
     fn piece(&mut self, vcn: u64, lcn: u64, length: u64) -> Result<u64> {
-        let follows = self.pieces.first().map_or(vcn % self.clusters == 0, |first| first.0 + self.gathered == vcn);
+        let follows = self.pieces.first().map_or(vcn.is_multiple_of(self.clusters), |first| first.0 + self.gathered == vcn);
         if !follows {
             return Err(Error::corrupt(WHAT, 0, "a compression unit with a hole before its data"));
         }
