@@ -2,6 +2,8 @@
 
 #[path = "ntfs/lab.rs"]
 mod lab;
+#[path = "ntfs/mutate.rs"]
+mod mutate;
 #[path = "ntfs/reader.rs"]
 mod reader;
 #[path = "ntfs/work.rs"]
@@ -10,10 +12,10 @@ mod work;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use imager_native::fs::{ByteRange, Content, ExtentKind, File, Kind, VolumeMap, ntfs};
-use imager_native::volume::{ReadAt, Volume};
+use imager_native::volume::Volume;
 use lab::{Image, Mount, Random, Scratch, Seen, output};
 
 const MIB: u64 = 1 << 20;
@@ -28,17 +30,21 @@ macro_rules! needs_tools {
     };
 }
 
-fn volume_of(name: &str, bytes: u64, options: &[&str], fill: impl FnOnce(&Mount)) {
+fn volume_of(name: &str, bytes: u64, options: &[&str], fill: impl FnOnce(&Mount)) -> Shape {
     let scratch = Scratch::new(name);
     let path = scratch.image(bytes, options);
-    let mount = scratch.mount(&path);
+    compare_volume(name, &scratch, &path, fill)
+}
+
+fn compare_volume(name: &str, scratch: &Scratch, path: &Path, fill: impl FnOnce(&Mount)) -> Shape {
+    let mount = scratch.mount(path);
     fill(&mount);
     mount.close();
     // Mounted once more: what is seen is what is on the disk, and the sizes and times are final.
-    let mount = scratch.mount(&path);
+    let mount = scratch.mount(path);
     let seen = lab::see(&mount);
     mount.close();
-    let image = Image::open(&path);
+    let image = Image::open(path);
     let volume = Volume::whole(&image);
     assert!(ntfs::detect(volume).unwrap());
     let start = Instant::now();
@@ -48,8 +54,34 @@ fn volume_of(name: &str, bytes: u64, options: &[&str], fill: impl FnOnce(&Mount)
     assert!(!map.dirty);
     reader::check(&map, 0, volume.length);
     compare(&image, &map, &seen);
-    compare_bitmap(&map, &path, volume.length);
-    compare_runs(&map, &path);
+    compare_bitmap(&map, path, volume.length);
+    compare_runs(&map, path);
+    Shape { map, mft: String::from_utf8_lossy(&output(Command::new("istat").arg(path).arg("0"))).into_owned() }
+}
+
+/// What a volume turned out to hold, so that no test passes because its fixture came out too plain.
+struct Shape {
+    map: VolumeMap,
+    mft: String,
+}
+
+impl Shape {
+    fn extents(&self, path: &str) -> &[imager_native::fs::Extent] {
+        match &paths(&self.map)[path.as_bytes()].streams[0].content {
+            Content::Resident(_) => panic!("{path} is resident"),
+            Content::Extents(extents) => extents,
+        }
+    }
+
+    fn stream(&self, path: &str) -> &imager_native::fs::Stream {
+        &paths(&self.map)[path.as_bytes()].streams[0]
+    }
+
+    fn has_compressed_and_plain(&self, path: &str) -> bool {
+        let compressed = |kind| matches!(kind, ExtentKind::Compressed { .. });
+        let extents = self.extents(path);
+        extents.iter().any(|e| compressed(e.kind)) && extents.iter().any(|e| e.kind == ExtentKind::Plain)
+    }
 }
 
 /// All paths of the map, by its entries from the root down.
@@ -78,7 +110,11 @@ fn compare(image: &Image, map: &VolumeMap, seen: &BTreeMap<Vec<u8>, Seen>) {
     let paths = paths(map);
     let only = |path: &&Vec<u8>| paths.contains_key(*path) != seen.contains_key(*path);
     let different: Vec<_> = paths.keys().chain(seen.keys()).filter(only).map(|path| path.escape_ascii()).collect();
-    assert!(different.is_empty(), "only on one side: {:?}", different.iter().map(ToString::to_string).collect::<Vec<_>>());
+    assert!(
+        different.is_empty(),
+        "only on one side: {:?}",
+        different.iter().map(ToString::to_string).collect::<Vec<_>>()
+    );
     let distinct: std::collections::BTreeSet<u64> = paths.values().map(|file| file.number).collect();
     assert_eq!(distinct.len() + 1, map.files.len(), "files without a name");
     for (path, file) in paths {
@@ -136,10 +172,9 @@ fn compare_bitmap(map: &VolumeMap, image: &Path, length: u64) {
 fn compare_runs(map: &VolumeMap, image: &Path) {
     let cluster = u64::from(map.cluster_bytes);
     let mut compared = 0;
-    for (index, file) in map.files.iter().enumerate() {
-        let Some(stream) = file.streams.first().filter(|stream| file.kind == Kind::File && stream.name.is_empty()) else {
-            continue;
-        };
+    let unnamed = |file: &&File| file.kind == Kind::File && file.streams.first().is_some_and(|s| s.name.is_empty());
+    for (index, file) in map.files.iter().filter(unnamed).enumerate() {
+        let stream = &file.streams[0];
         let runs = match &stream.content {
             Content::Resident(_) => &[][..],
             Content::Extents(extents) => extents,
@@ -171,19 +206,25 @@ fn sleuthkit(image: &Path, number: u64) -> (bool, Vec<u64>) {
 #[test]
 fn small_clusters() {
     needs_tools!();
-    volume_of("512", 40 * MIB, &["-c", "512"], |mount| {
+    let shape = volume_of("512", 40 * MIB, &["-c", "512"], |mount| {
         work::everyday(mount, &mut Random(1), 500);
         work::compressed(mount, &mut Random(2), 50_000);
     });
+    assert!(shape.has_compressed_and_plain("compressed/mixed"));
+    assert!(shape.stream("grown.bin").valid < shape.stream("grown.bin").size);
+    assert!(matches!(shape.stream("one").content, Content::Resident(_)));
 }
 
 #[test]
 fn usual_clusters() {
     needs_tools!();
-    volume_of("4096", 60 * MIB, &["-c", "4096", "-L", "Größe"], |mount| {
+    let shape = volume_of("4096", 60 * MIB, &["-c", "4096", "-L", "Größe"], |mount| {
         work::everyday(mount, &mut Random(3), 2000);
         work::compressed(mount, &mut Random(4), 300_000);
     });
+    assert!(shape.has_compressed_and_plain("compressed/mixed"));
+    assert!(shape.extents("hole.bin").is_empty());
+    assert_eq!(shape.map.files.iter().map(|file| file.links).max(), Some(301));
 }
 
 #[test]
@@ -195,9 +236,28 @@ fn large_clusters() {
 #[test]
 fn attribute_lists() {
     needs_tools!();
-    volume_of("lists", 24 * MIB, &["-c", "4096"], |mount| {
-        work::fragmented(mount, &mut Random(6), 4096, 6_000_000);
+    let shape = volume_of("lists", 48 * MIB, &["-c", "4096"], |mount| {
+        work::fragmented(mount, &mut Random(6), 4096, 12_000_000);
     });
+    let runs = shape.extents("fragmented.bin").len();
+    assert!(runs > 400, "{runs} runs");
+}
+
+#[test]
+fn fragmented_mft() {
+    needs_tools!();
+    let shape = volume_of("mft", 12 * MIB, &["-c", "1024"], |mount| work::fragmented_mft(mount, &mut Random(7)));
+    assert!(shape.mft.contains("$ATTRIBUTE_LIST"), "$MFT came out in too few pieces: {}", shape.mft);
+}
+
+/// Links, pipes and devices as Windows and its subsystem for Linux keep them: in reparse points.
+#[test]
+fn reparse_points() {
+    needs_tools!();
+    let mut scratch = Scratch::new("reparse");
+    scratch.options.push_str(",special_files=wsl");
+    let path = scratch.image(8 * MIB, &["-c", "4096"]);
+    compare_volume("reparse", &scratch, &path, work::reparse_points);
 }
 
 #[test]
@@ -210,4 +270,12 @@ fn about_the_volume() {
     assert_eq!(map.uuid.as_bytes(), uuid.trim_ascii());
     assert_eq!((map.label.as_str(), map.root, map.cluster_bytes), ("Größe 😀", 5, 1024));
     assert_eq!((map.files.len(), map.entries.len()), (1, 0));
+}
+
+/// IMAGER_MUTATIONS raises the count, IMAGER_SEED changes the run.
+#[test]
+fn mutations_never_panic() {
+    needs_tools!();
+    let number = |name: &str, default| std::env::var(name).map_or(default, |text| text.parse::<u64>().unwrap());
+    mutate::run(number("IMAGER_MUTATIONS", 3000), number("IMAGER_SEED", 9));
 }

@@ -52,17 +52,21 @@ impl Random {
 }
 
 /// A folder of its own for one test, removed at the end.
-pub struct Scratch(PathBuf);
+pub struct Scratch {
+    folder: PathBuf,
+    /// Of ntfs-3g.
+    pub options: String,
+}
 
 impl Scratch {
     pub fn new(name: &str) -> Self {
         let folder = std::env::temp_dir().join(format!("imager-ntfs-{name}-{}", std::process::id()));
         fs::create_dir_all(folder.join("mount")).unwrap();
-        Self(folder)
+        Self { folder, options: "no_detach,streams_interface=xattr,compression".into() }
     }
 
     pub fn image(&self, bytes: u64, options: &[&str]) -> PathBuf {
-        let image = self.0.join("volume.img");
+        let image = self.folder.join("volume.img");
         fs::File::create(&image).unwrap().set_len(bytes).unwrap();
         let made = Command::new("mkntfs").args(["-F", "-Q", "-q"]).args(options).arg(&image).output().unwrap();
         assert!(made.status.success(), "mkntfs: {}", String::from_utf8_lossy(&made.stderr));
@@ -70,10 +74,10 @@ impl Scratch {
     }
 
     pub fn mount(&self, image: &Path) -> Mount {
-        let at = self.0.join("mount");
+        let at = self.folder.join("mount");
         let before = fs::metadata(&at).unwrap().dev();
-        let options = "no_detach,streams_interface=xattr,compression";
-        let child = Command::new("ntfs-3g").arg("-o").arg(options).arg(image).arg(&at).stderr(Stdio::null()).spawn();
+        let child =
+            Command::new("ntfs-3g").arg("-o").arg(&self.options).arg(image).arg(&at).stderr(Stdio::null()).spawn();
         let mount = Mount { at, child: child.unwrap() };
         let start = Instant::now();
         while fs::metadata(&mount.at).map_or(before, |folder| folder.dev()) == before {
@@ -86,7 +90,7 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
+        let _ = fs::remove_dir_all(&self.folder);
     }
 }
 

@@ -51,10 +51,9 @@ fn sparse(mount: &Mount, random: &mut Random) {
 /// Two files that grow in turns, so that neither lies in one piece.
 fn interleaved(mount: &Mount, random: &mut Random) {
     let files = ["left.bin", "right.bin"].map(|name| File::create(mount.path(name)).unwrap());
-    for step in 0..20u64 {
+    for step in 0..160u64 {
         for file in &files {
-            file.write_all_at(&random.bytes(66_000), step * 66_000).unwrap();
-            file.sync_all().unwrap();
+            file.write_all_at(&random.bytes(8192), step * 8192).unwrap();
         }
     }
 }
@@ -77,21 +76,48 @@ fn odd_names(mount: &Mount) {
 
 fn links_and_nodes(mount: &Mount) {
     fs::write(mount.path("one"), "one file, many names").unwrap();
-    for index in 0..40 {
+    // So many that the attribute list itself leaves the record.
+    for index in 0..300 {
         fs::hard_link(mount.path("one"), mount.path(&format!("tiny/hard link {index} of one"))).unwrap();
     }
-    symlink("one", mount.path("link")).unwrap();
+    links(mount);
     symlink("../ü 😀/x", mount.path("tiny/link")).unwrap();
-    symlink("long/".repeat(120), mount.path("long link")).unwrap();
-    let nodes: [&[&str]; 3] = [&["fifo", "p"], &["char", "c", "5", "7"], &["block", "b", "8", "300"]];
-    for node in nodes {
-        output(Command::new("mknod").current_dir(&mount.at).args(node));
-    }
+    nodes(mount);
     // A socket's path is short by its nature, so it is bound from inside.
     let socket = Path::new("/proc/self/fd");
     let folder = File::open(&mount.at).unwrap();
     let number = std::os::fd::AsRawFd::as_raw_fd(&folder);
     drop(UnixListener::bind(socket.join(number.to_string()).join("socket")).unwrap());
+}
+
+fn links(mount: &Mount) {
+    symlink("one", mount.path("link")).unwrap();
+    symlink("long/".repeat(120), mount.path("long link")).unwrap();
+}
+
+fn nodes(mount: &Mount) {
+    let nodes: [&[&str]; 3] = [&["fifo", "p"], &["char", "c", "5", "7"], &["block", "b", "8", "300"]];
+    for node in nodes {
+        output(Command::new("mknod").current_dir(&mount.at).args(node));
+    }
+}
+
+/// For a mount whose special files are those of WSL.
+pub fn reparse_points(mount: &Mount) {
+    links(mount);
+    nodes(mount);
+    fs::write(mount.path("one"), "one").unwrap();
+    // A symbolic link of Windows, relative: substitute name and print name are the same.
+    let name: Vec<u8> = "folder\\é\\x".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let mut point = 0xA000_000Cu32.to_le_bytes().to_vec();
+    let length = name.len() as u16;
+    let words = [12 + length, 0, 0, length, 0, length, 1, 0];
+    point.extend(words.iter().flat_map(|word: &u16| word.to_le_bytes()));
+    point.extend(&name);
+    fs::create_dir_all(mount.path("folder/é")).unwrap();
+    fs::write(mount.path("folder/é/x"), "x").unwrap();
+    fs::write(mount.path("windows link"), "").unwrap();
+    set_xattr(&mount.path("windows link"), "system.ntfs_reparse_data", &point);
 }
 
 fn streams(mount: &Mount, random: &mut Random) {
@@ -130,6 +156,21 @@ pub fn fragmented(mount: &Mount, random: &mut Random, cluster: usize, length: us
     count
 }
 
+/// Leaves only gaps of one cluster, then makes $MFT grow into them.
+pub fn fragmented_mft(mount: &Mount, random: &mut Random) {
+    let count = fragmented(mount, random, 1024, 0);
+    let full = mount.path("fill");
+    // Every file that is left keeps its record; every second gives its cluster back.
+    for index in (1..count).step_by(4) {
+        File::create(full.join(format!("file number {index}"))).unwrap();
+    }
+    for index in 0..count {
+        if fs::write(mount.path(&format!("{index}")), index.to_string()).is_err() {
+            break;
+        }
+    }
+}
+
 /// A folder whose files NTFS compresses, with all three kinds of units.
 pub fn compressed(mount: &Mount, random: &mut Random, length: usize) {
     let folder = mount.path("compressed");
@@ -143,9 +184,25 @@ pub fn compressed(mount: &Mount, random: &mut Random, length: usize) {
     fs::write(folder.join("text"), &text).unwrap();
     fs::write(folder.join("noise"), random.bytes(length)).unwrap();
     let mut mixed = text.clone();
-    mixed[length / 3..length / 2].copy_from_slice(&random.bytes(length / 2 - length / 3));
+    mixed[length / 4..length * 3 / 4].copy_from_slice(&random.bytes(length * 3 / 4 - length / 4));
     fs::write(folder.join("mixed"), &mixed).unwrap();
     let holes = File::create(folder.join("holes")).unwrap();
     holes.write_all_at(&text[..length / 5], 0).unwrap();
     holes.write_all_at(&text[..length / 5], 3 * length as u64).unwrap();
+}
+
+/// A bit of everything in 2 MiB of 512-byte clusters.
+pub fn small(mount: &Mount, random: &mut Random) {
+    streams_and_links(mount, random);
+    compressed(mount, random, 20_000);
+    let grown = File::create(mount.path("grown")).unwrap();
+    grown.write_all_at(&random.bytes(5000), 0).unwrap();
+    grown.set_len(20_000).unwrap();
+    fragmented(mount, random, 512, 300_000);
+}
+
+fn streams_and_links(mount: &Mount, random: &mut Random) {
+    fs::create_dir(mount.path("tiny")).unwrap();
+    links_and_nodes(mount);
+    streams(mount, random);
 }

@@ -108,3 +108,47 @@ fn coalesce(mut ranges: Vec<ByteRange>) -> Vec<ByteRange> {
     }
     merged
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs::ntfs::runs::{Run, Runlist};
+
+    /// A volume of `clusters` of 512 bytes whose bitmap lies at cluster 1.
+    fn scan(clusters: u64, bits: impl Fn(u64) -> bool, initialized_size: u64) -> Result<Vec<(u64, u64)>> {
+        let (cluster_bytes, record_bytes) = (512, 1024);
+        let boot = Boot { cluster_bytes, clusters, record_bytes, mft_lcn: 4, mftmirr_lcn: 9, volume_serial_number: 0 };
+        let mut disk = vec![0u8; (clusters * 512) as usize];
+        // Bits past the end are set: they mean nothing.
+        for cluster in (0..clusters.next_multiple_of(512)).filter(|&cluster| cluster >= clusters || bits(cluster)) {
+            disk[512 + cluster as usize / 8] |= 1 << (cluster % 8);
+        }
+        let mut list = Runlist::default();
+        list.append(&[Run { vcn: 0, lcn: Some(1), length: clusters.div_ceil(4096) }], &boot)?;
+        let bitmap = Whole::NonResident { list, data_size: 1 << 20, initialized_size, flags: 0, compression_unit: 0 };
+        let ranges = read(Volume::whole(&disk), &boot, &bitmap)?;
+        Ok(ranges.iter().map(|range| (range.start / 512, range.length / 512)).collect())
+    }
+
+    #[test]
+    fn bits_become_ranges_across_words() {
+        let used = |cluster: u64| matches!(cluster, 0 | 2..=3 | 60..=130 | 192..=255 | 300 | 999);
+        let expected = [(0, 1), (2, 2), (60, 71), (192, 64), (300, 1), (999, 1)];
+        assert_eq!(scan(1000, used, 125).unwrap(), expected);
+        assert_eq!(scan(1000, |_| true, 125).unwrap(), [(0, 1000)]);
+        assert_eq!(scan(1000, |_| false, 125).unwrap(), []);
+        assert_eq!(scan(1001, |cluster| cluster == 1000, 126).unwrap(), [(1000, 1)]);
+    }
+
+    #[test]
+    fn a_short_bitmap_is_refused() {
+        assert!(scan(1000, |_| true, 124).is_err());
+    }
+
+    #[test]
+    fn ranges_overlap_and_touch() {
+        let range = |start, length| ByteRange { start, length };
+        let merged = coalesce(vec![range(10, 5), range(0, 4), range(15, 1), range(2, 4), range(11, 2), range(9, 0)]);
+        assert_eq!(merged, [range(0, 6), range(10, 6)]);
+    }
+}

@@ -179,7 +179,8 @@ impl<'a> Units<'a> {
     }
 
     fn piece(&mut self, vcn: u64, lcn: u64, length: u64) -> Result<u64> {
-        let follows = self.pieces.first().map_or(vcn.is_multiple_of(self.clusters), |first| first.0 + self.gathered == vcn);
+        let follows =
+            self.pieces.first().map_or(vcn.is_multiple_of(self.clusters), |first| first.0 + self.gathered == vcn);
         if !follows {
             return Err(Error::corrupt(WHAT, 0, "a compression unit with a hole before its data"));
         }
@@ -198,5 +199,83 @@ impl<'a> Units<'a> {
             push(&mut self.extents, extent(kind, vcn, lcn, length, self.volume, self.boot));
         }
         self.gathered = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs::ntfs::{attributes, sample};
+
+    fn boot() -> Boot {
+        let (cluster_bytes, clusters, record_bytes) = (1024, 256, 1024);
+        Boot { cluster_bytes, clusters, record_bytes, mft_lcn: 4, mftmirr_lcn: 200, volume_serial_number: 0 }
+    }
+
+    /// Extents as (is compressed, first cluster in the stream, on disk, count).
+    fn cut(flags: u16, compression_unit: u8, clusters: u64, pairs: &[u8]) -> Result<Vec<(ExtentKind, u64, u64, u64)>> {
+        let mut raw = sample::non_resident(0x80, "", (0, clusters), clusters * 1024, pairs);
+        raw[0x0C..0x0E].copy_from_slice(&flags.to_le_bytes());
+        raw[0x22] = compression_unit;
+        let attribute = attributes::decode(&raw, &boot())?.unwrap();
+        let (_, whole) = join(vec![attribute], &boot())?.pop().unwrap();
+        let disk = vec![0u8; 1];
+        match stream(&[], whole, Volume::whole(&disk), &boot())?.content {
+            Content::Resident(_) => panic!("resident"),
+            Content::Extents(extents) => {
+                Ok(extents.iter().map(|e| (e.kind, e.logical / 1024, e.disk / 1024, e.length / 1024)).collect())
+            }
+        }
+    }
+
+    #[test]
+    fn compression_units_are_cut() {
+        let packed = ExtentKind::Compressed { raw_length: 4096 };
+        // Units of 4: two plain at once, one compressed in two pieces, a hole, one plain in two pieces, one cut short.
+        let pairs = [0x11, 9, 10, 0x11, 1, 30, 0x01, 2, 0x01, 4, 0x11, 1, 10, 0x11, 3, 5, 0x11, 1, 5];
+        let plain = ExtentKind::Plain;
+        let expected = [
+            (plain, 0, 10, 8),
+            (packed, 8, 18, 1),
+            (packed, 9, 40, 1),
+            (plain, 16, 50, 1),
+            (plain, 17, 55, 3),
+            (packed, 20, 60, 1),
+        ];
+        assert_eq!(cut(1, 2, 21, &pairs).unwrap(), expected);
+        assert!(cut(1, 2, 4, &[0x01, 1, 0x11, 3, 10]).is_err(), "a hole before the data");
+        assert!(cut(1, 2, 4, &[0x11, 1, 10, 0x01, 1, 0x11, 2, 10]).is_err(), "a hole inside the data");
+        for unit in [0, 9, 64, 255] {
+            assert_eq!(cut(1, unit, 4, &[0x11, 4, 10]).unwrap_err().code(), "UNSUPPORTED");
+        }
+        assert!(
+            cut(1, 2, 1 << 52, &[0x07, 0, 0, 0, 0, 0, 0, 0x10]).unwrap().is_empty(),
+            "a hole of any size costs nothing"
+        );
+    }
+
+    #[test]
+    fn neighbours_join_and_ciphertext_is_marked() {
+        let pairs = [0x11, 2, 10, 0x11, 2, 2, 0x11, 2, 3];
+        assert_eq!(cut(0, 0, 6, &pairs).unwrap(), [(ExtentKind::Plain, 0, 10, 4), (ExtentKind::Plain, 4, 15, 2)]);
+        let cipher = ExtentKind::Encrypted;
+        assert_eq!(cut(0x4000, 0, 6, &pairs).unwrap(), [(cipher, 0, 10, 4), (cipher, 4, 15, 2)]);
+    }
+
+    #[test]
+    fn streams_are_whole_and_their_names_unique() {
+        let part = |name, vcns, size, pairs: &[u8]| {
+            attributes::decode(&sample::non_resident(0x80, name, vcns, size, pairs), &boot()).unwrap().unwrap()
+        };
+        let first = part("a", (0, 2), 4096, &[0x11, 2, 10]);
+        let second = part("a", (2, 2), 0, &[0x11, 2, 20]);
+        let unnamed = attributes::decode(&sample::resident(0x80, "", b"x"), &boot()).unwrap().unwrap();
+        let joined = join(vec![second.clone(), first.clone(), unnamed.clone()], &boot()).unwrap();
+        assert_eq!((joined.len(), joined[0].1.size(), joined[1].1.size()), (2, 1, 4096));
+        for bad in
+            [vec![second.clone()], vec![first.clone()], vec![first.clone(), first], vec![unnamed.clone(), unnamed]]
+        {
+            assert!(join(bad, &boot()).is_err());
+        }
     }
 }
