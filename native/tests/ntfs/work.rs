@@ -48,7 +48,7 @@ fn sparse(mount: &Mount, random: &mut Random) {
     cut.set_len(123_457).unwrap();
 }
 
-/// Two files that grow in turns, so that neither lies in one piece.
+/// Two files that grow in turns. ntfs-3g gives each its own place; for real fragments see `fragmented`.
 fn interleaved(mount: &Mount, random: &mut Random) {
     let files = ["left.bin", "right.bin"].map(|name| File::create(mount.path(name)).unwrap());
     for step in 0..160u64 {

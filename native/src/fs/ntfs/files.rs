@@ -70,7 +70,7 @@ pub fn build(volume: Volume, boot: &Boot, record: Record, doubts: &mut Doubts) -
         streams.retain(|(name, _)| !name.is_empty());
     }
     let special = match reparse_point {
-        Some(point) => from_reparse_point(volume, boot, number, &point, ea, doubts)?,
+        Some(point) => from_reparse_point(volume, boot, &file, &point, ea, doubts)?,
         None => from_content(volume, boot, &information, directory, &streams)?,
     };
     if let Some(special) = special {
@@ -86,14 +86,14 @@ pub fn build(volume: Volume, boot: &Boot, record: Record, doubts: &mut Doubts) -
 fn from_reparse_point(
     volume: Volume,
     boot: &Boot,
-    number: u64,
+    file: &File,
     point: &Attribute,
     ea: Option<Attribute>,
     doubts: &mut Doubts,
 ) -> Result<Option<Special>> {
     let value = mft::read_value(volume, boot, point, limits::LINK_BYTES)?;
-    if let Some(reason) = special::stored_elsewhere(&value) {
-        doubts.record(number, reason);
+    if let Some(reason) = special::stored_elsewhere(&value).filter(|_| file.kind == Kind::File) {
+        doubts.record(file.number, reason);
     }
     let ea = ea.filter(|_| special::is_wsl_device(&value));
     let ea = ea.map(|ea| mft::read_value(volume, boot, &ea, limits::RESIDENT_BYTES as u64)).transpose()?;
