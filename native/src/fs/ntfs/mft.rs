@@ -53,7 +53,7 @@ impl Record {
     /// name at most: a longer list is refused before it is read.
     pub fn list(&self, volume: Volume, boot: &Boot, parts: u64) -> Result<Option<Vec<attributes::ListEntry>>> {
         let Some(attribute) = self.find(attributes::ATTRIBUTE_LIST) else { return Ok(None) };
-        let most = limits::ATTRIBUTE_LIST_BYTES.min(parts * attributes::MOST_LIST_ENTRY_BYTES);
+        let most = limits::ATTRIBUTE_LIST_BYTES.min(parts.saturating_mul(attributes::MOST_LIST_ENTRY_BYTES));
         attributes::list(&read_value(volume, boot, attribute, most)?).map(Some)
     }
 }
