@@ -66,26 +66,30 @@ pub fn read_inline(ext: &Ext, inode: &Inode, continuation: &[u8]) -> Listing {
 }
 
 fn list(ext: &Ext, inode: &Inode, block: &[u8], listing: &mut Listing) {
-    let (content, tail) = block.split_at(block.len() - TAIL_BYTES);
-    // Inner nodes of a hash tree have no such tail; their names are none.
-    let sealed = ext.superblock.metadata_checksums() && tail[..8] == TAIL_MARK;
-    if sealed && crc32c(inode.checksum_seed, content) != le32(tail, 8) {
-        listing.leave_out(corrupt(inode, "the checksum of a block does not match"));
-        return;
-    }
     let before = listing.entries.len();
-    if let Err(error) = parse(ext, inode, block, listing) {
+    if let Err(error) = parse(ext, inode, block, listing).and_then(|last| verify(ext, inode, block, last)) {
         listing.entries.truncate(before);
         listing.leave_out(error);
     }
+}
+
+/// A checksum only counts where the entries lead to it: the root of a hash tree keeps the remains of one.
+fn verify(ext: &Ext, inode: &Inode, block: &[u8], last: usize) -> Result<()> {
+    let (content, tail) = block.split_at(block.len() - TAIL_BYTES);
+    let sealed = ext.superblock.metadata_checksums() && last == content.len() && tail[..8] == TAIL_MARK;
+    if sealed && crc32c(inode.checksum_seed, content) != le32(tail, 8) {
+        return Err(corrupt(inode, "the checksum of a block does not match"));
+    }
+    Ok(())
 }
 
 fn corrupt(inode: &Inode, why: impl Into<String>) -> Error {
     Error::corrupt("directory", u64::from(inode.number), why)
 }
 
-fn parse(ext: &Ext, inode: &Inode, area: &[u8], listing: &mut Listing) -> Result<()> {
-    let mut at = 0;
+/// Returns where the last entry starts.
+fn parse(ext: &Ext, inode: &Inode, area: &[u8], listing: &mut Listing) -> Result<usize> {
+    let (mut at, mut last) = (0, 0);
     while at < area.len() {
         let rest = &area[at..];
         if rest.len() < HEADER_BYTES {
@@ -105,9 +109,10 @@ fn parse(ext: &Ext, inode: &Inode, area: &[u8], listing: &mut Listing) -> Result
             let name = &rest[HEADER_BYTES..HEADER_BYTES + name_len];
             take(ext, inode, child, name, listing);
         }
+        last = at;
         at += rec_len;
     }
-    Ok(())
+    Ok(last)
 }
 
 /// Ciphertext may hold any byte; other names hold neither NUL nor a slash.

@@ -176,7 +176,7 @@ mod tests {
         assert_eq!(Inode::decode(&superblock, 12, &raw, 0).unwrap().device(), 0x501);
         raw[I_BLOCK_AT..I_BLOCK_AT + 4].fill(0);
         // Major 259, minor 0x12345.
-        raw[I_BLOCK_AT + 4..I_BLOCK_AT + 8].copy_from_slice(&(0x45 | 259 << 8 | 0x123 << 20u32).to_le_bytes());
+        raw[I_BLOCK_AT + 4..I_BLOCK_AT + 8].copy_from_slice(&(0x45u32 | 259 << 8 | 0x123 << 20).to_le_bytes());
         assert_eq!(Inode::decode(&superblock, 12, &raw, 0).unwrap().device(), 0x45 | 259 << 8 | 0x123 << 20);
     }
 
