@@ -45,7 +45,7 @@ def small_files():
 
 def large_files():
     files = [open(at(b"fragment%d" % number), "wb", buffering=0) for number in range(2)]
-    for _ in range(150):
+    for _ in range(50):
         for file in files:
             file.write(rng.randbytes(block))
             os.fsync(file.fileno())

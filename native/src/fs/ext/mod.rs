@@ -12,6 +12,8 @@ mod file;
 mod group;
 mod inode;
 mod superblock;
+#[cfg(test)]
+mod tests;
 mod xattr;
 
 use std::cell::Cell;
