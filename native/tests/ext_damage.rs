@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use imager_native::fs::{Content, VolumeMap, ext};
 use imager_native::volume::Volume;
 
-const MUTATIONS: u64 = 3000;
+const MUTATIONS: u64 = 12_000;
 const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
 const MOST: Duration = Duration::from_secs(1);
 const KIB: usize = 1024;
