@@ -43,8 +43,8 @@ export interface Sealing {
   fleet: Hex
   purpose: KeyPurpose
   owner: Hex
-  /** Who shall read it, and the X25519 key of that reader. */
-  reader: Hex | typeof RECOVERY
+  /** Who shall read it, a host or RECOVERY, and the X25519 key of that reader. */
+  reader: Hex
   readerSealing: Hex
 }
 
@@ -62,7 +62,8 @@ export function readEntry(bytes: Uint8Array): { entry: KeyEntry; signer: Hex } {
 
 export interface EntryReader {
   fleet: Hex
-  reader: Hex | typeof RECOVERY
+  /** A host, or RECOVERY. */
+  reader: Hex
   /** Opens what is sealed to that reader: the host's identity, or the root. */
   secret: Secret
   /** May this signer deliver this entry? Usually `mayDeliver`. */
