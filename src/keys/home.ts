@@ -12,7 +12,7 @@ import { join } from 'node:path'
 import * as v from 'valibot'
 import { ImagerError } from '../base/errors.js'
 import { type Hex, toHex } from '../base/ids.js'
-import { Secret } from '../native.js'
+import { Secret, type SecretHandle } from '../native.js'
 import { type TlsIdentity, tlsIdentity } from './certificate.js'
 import { makeFolder, syncFolder, writeDurable } from './durable.js'
 import { Address, Id, Key, Name, Role } from './fields.js'
@@ -41,12 +41,12 @@ export class Home {
   readonly host: Hex
   readonly tls: TlsIdentity
   #membership: Membership | undefined
-  readonly #keys = new Map<KeyPurpose, Secret | undefined>()
+  readonly #keys = new Map<KeyPurpose, SecretHandle | undefined>()
 
   constructor(
     readonly state: string,
     readonly config: HomeConfig,
-    readonly secret: Secret,
+    readonly secret: SecretHandle,
   ) {
     this.tls = tlsIdentity(secret)
     this.host = this.tls.host
@@ -96,19 +96,19 @@ export class Home {
   }
 
   /** Key of the dedupe domain for new blocks. */
-  get domainKey(): Secret | undefined {
+  get domainKey(): SecretHandle | undefined {
     return this.#key('domain')
   }
 
-  get manifestKey(): Secret | undefined {
+  get manifestKey(): SecretHandle | undefined {
     return this.#key('manifest')
   }
 
-  get trailerKey(): Secret | undefined {
+  get trailerKey(): SecretHandle | undefined {
     return this.#key('trailer')
   }
 
-  get catalogKey(): Secret | undefined {
+  get catalogKey(): SecretHandle | undefined {
     return this.#key('catalog')
   }
 
@@ -119,13 +119,13 @@ export class Home {
     return names.sort().map((name) => readFileSync(join(folder, name)))
   }
 
-  #key(purpose: KeyPurpose): Secret | undefined {
+  #key(purpose: KeyPurpose): SecretHandle | undefined {
     if (!this.#keys.has(purpose)) this.#keys.set(purpose, this.#openKey(purpose))
     return this.#keys.get(purpose)
   }
 
   /** Who may deliver a key was checked when it was saved; the membership may have moved on since. */
-  #openKey(purpose: KeyPurpose): Secret | undefined {
+  #openKey(purpose: KeyPurpose): SecretHandle | undefined {
     for (const bytes of this.keyStatements()) {
       const { entry } = readEntry(bytes)
       if (entry.purpose !== purpose || entry.reader !== this.host) continue
@@ -151,7 +151,7 @@ export function openHome(state: string): Home {
  * The identity of a host that is about to found or join a fleet: made once and kept, so that a join that was cut short is
  * repeated by the same host. Throws STATE_EXISTS where the folder already belongs to a fleet.
  */
-export function prepareIdentity(state: string): Secret {
+export function prepareIdentity(state: string): SecretHandle {
   if (hasHome(state)) throw new ImagerError('STATE_EXISTS', { state })
   makeFolder(state)
   const path = join(state, IDENTITY)
@@ -186,7 +186,7 @@ export function createHome(home: NewHome): Home {
   return openHome(state)
 }
 
-function checkKey(bytes: Uint8Array, home: NewHome, members: Membership, host: Hex, secret: Secret): KeyEntry {
+function checkKey(bytes: Uint8Array, home: NewHome, members: Membership, host: Hex, secret: SecretHandle): KeyEntry {
   const { entry, signer } = readEntry(bytes)
   const accept = () => mayDeliver(signer, entry, members, home.rootKey)
   if (entry.reader === host) openEntry(bytes, { fleet: home.fleet, reader: host, secret, accept })
