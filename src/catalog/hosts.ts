@@ -6,7 +6,8 @@ import type Database from 'better-sqlite3'
 import type { Clock } from '../base/clock.js'
 import type { Hex } from '../base/ids.js'
 import { AWAY_AFTER_MS } from '../base/limits.js'
-import type { HostRow, Role } from './types.js'
+import type { Role } from '../keys/fields.js'
+import type { HostRow } from './types.js'
 
 export interface Admission {
   host: Hex

@@ -7,11 +7,15 @@ import { randomBytes } from 'node:crypto'
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import type Database from 'better-sqlite3'
-import type { Clock } from '../base/clock.js'
+import { type Clock, systemClock } from '../base/clock.js'
 import { ImagerError } from '../base/errors.js'
-import type { Hex } from '../base/ids.js'
+import { type Hex, toHex } from '../base/ids.js'
 import { GRANT_LIFETIME_MS } from '../base/limits.js'
 import { formatBytes } from '../base/units.js'
+import { signGrant } from '../keys/grant.js'
+import { openHead } from '../keys/head.js'
+import { type Home, openHome } from '../keys/home.js'
+import { hash } from '../native.js'
 import { checkCommit, checkIds, checkPlace, checkRecords } from './checks.js'
 import { type Admission, HostCatalogue } from './hosts.js'
 import { decodeStripes, type Lease, Records } from './records.js'
@@ -103,6 +107,11 @@ export class LocalCatalog implements Catalog {
       db.close()
       throw error
     }
+  }
+
+  /** The catalog of a host's own state folder, with its identity: what a coordinator serves and `recover` fills. */
+  static openFor(stateDir: string, clock: Clock = systemClock): LocalCatalog {
+    return LocalCatalog.open(stateDir, partsOf(openHome(stateDir), clock))
   }
 
   close(): void {
@@ -296,6 +305,19 @@ export class LocalCatalog implements Catalog {
       const why = host === bearer ? 'it is the host that is backed up' : unfitBecause(row, bytes)
       if (why) throw new ImagerError('HOST_UNFIT', { host: row?.name ?? host.slice(0, 8), key: host, why })
     }
+  }
+}
+
+/** Grants and heads of the fleet that this home belongs to. */
+export function partsOf(home: Home, clock: Clock): CatalogParts {
+  return {
+    clock,
+    signGrant: (grant) => signGrant({ fleet: home.fleet, term: home.membership().term, ...grant }, home.secret),
+    openHead(bytes, references) {
+      const head = openHead(bytes, home.fleet)
+      if (toHex(hash(references)) === head.references) return head
+      throw new ImagerError('FORGED', { what: "The list of stripes is not the head's" })
+    },
   }
 }
 

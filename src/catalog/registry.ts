@@ -7,7 +7,7 @@ import type { Clock } from '../base/clock.js'
 import { ImagerError } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
 import { TOKEN_LIFETIME_MS } from '../base/limits.js'
-import type { Role } from './types.js'
+import type { JoinRole } from '../keys/token.js'
 
 export type EventKind = 'join' | 'refusal' | 'snapshot' | 'fleet'
 
@@ -22,8 +22,9 @@ export interface EventRow {
 
 export interface Token {
   secret: Buffer
-  role: Role
+  role: JoinRole
   expires: number
+  spentBy: Hex | null
 }
 
 /** Refusals can be provoked by strangers: only the newest of all events stay. */
@@ -38,24 +39,29 @@ export class Registry {
     this.#clock = clock
   }
 
-  addToken(id: Hex, secret: Uint8Array, role: Role): number {
+  addToken(id: Hex, secret: Uint8Array, role: JoinRole): number {
     const expires = this.#clock.now() + TOKEN_LIFETIME_MS
     this.#db.prepare('DELETE FROM token WHERE expires < ?').run(this.#clock.now())
-    this.#db.prepare('INSERT INTO token VALUES (?, ?, ?, ?)').run(id, secret, role, expires)
+    this.#db.prepare('INSERT INTO token VALUES (?, ?, ?, ?, NULL)').run(id, secret, role, expires)
     return expires
   }
 
-  /** An unspent token, or undefined; the caller checks the proof. */
+  /** What is known of a token; nothing once it has expired. The caller checks the proof. */
   token(id: Hex): Token | undefined {
-    const row = this.#db.prepare<[Hex], Token>('SELECT secret, role, expires FROM token WHERE id = ?').get(id)
+    const row = this.#db.prepare<[Hex], Token>('SELECT secret, role, expires, spentBy FROM token WHERE id = ?').get(id)
     return row && row.expires >= this.#clock.now() ? row : undefined
   }
 
-  /** Spends the token and runs `admit`, both or neither. */
-  redeem<T>(id: Hex, admit: () => T): T {
+  /** Spends the token on `host` and runs `admit`, both or neither. The same host may repeat a join that was cut short. */
+  redeem<T>(id: Hex, host: Hex, admit: () => T): T {
     const spend = this.#db.transaction(() => {
-      const { changes } = this.#db.prepare('DELETE FROM token WHERE id = ? AND expires >= ?').run(id, this.#clock.now())
-      if (changes !== 1) throw new ImagerError('WRONG_KEY', { what: 'This token was used already, or has expired' })
+      const { changes } = this.#db
+        .prepare(
+          'UPDATE token SET spentBy = @host WHERE id = @id AND expires >= @now AND coalesce(spentBy, @host) = @host',
+        )
+        .run({ id, host, now: this.#clock.now() })
+      if (changes !== 1)
+        throw new ImagerError('WRONG_KEY', { what: 'This join token was used already, or has expired' })
       return admit()
     })
     return spend.immediate()

@@ -48,7 +48,9 @@ CREATE TABLE snapshot (
   stripes BLOB NOT NULL, summary TEXT NOT NULL, survives INTEGER, state TEXT,
   UNIQUE (appliance, volume, sequence)
 ) STRICT;
-CREATE TABLE token (id TEXT PRIMARY KEY, secret BLOB NOT NULL, role TEXT NOT NULL, expires INTEGER NOT NULL) STRICT;
+CREATE TABLE token (
+  id TEXT PRIMARY KEY, secret BLOB NOT NULL, role TEXT NOT NULL, expires INTEGER NOT NULL, spentBy TEXT
+) STRICT;
 CREATE TABLE document (
   kind TEXT NOT NULL, name TEXT NOT NULL, sequence INTEGER NOT NULL, bytes BLOB NOT NULL, PRIMARY KEY (kind, name)
 ) STRICT;

@@ -13,8 +13,6 @@ export const RECORDS_PER_STRIPE = 65_536
 /** Design, section 4: up to 32 wide. */
 export const STRIPE_WIDTH = 32
 
-export type Role = 'coordinator' | 'peer' | 'appliance' | 'admin'
-
 /** A line of the master file. */
 export interface HostRow {
   host: Hex

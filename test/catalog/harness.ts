@@ -7,7 +7,8 @@ import type { Hex } from '../../src/base/ids.js'
 import type { Admission, Heartbeat } from '../../src/catalog/hosts.js'
 import type { CatalogParts, HeadFacts } from '../../src/catalog/local.js'
 import { LocalCatalog } from '../../src/catalog/local.js'
-import type { PlaceRequest, Role, ShardRow, SnapshotSummary } from '../../src/catalog/types.js'
+import type { PlaceRequest, ShardRow, SnapshotSummary } from '../../src/catalog/types.js'
+import type { Role } from '../../src/keys/fields.js'
 
 export class TurnedClock {
   constructor(public time = 1_800_000_000_000) {}
