@@ -37,5 +37,9 @@ export function usage(what: string, verb: string): ImagerError {
 
 /** This computer's name as others may list it. */
 export function computerName(): string {
-  return hostname().replace(/[^A-Za-z0-9._-]/g, '-').slice(0, 64) || 'host'
+  return (
+    hostname()
+      .replace(/[^A-Za-z0-9._-]/g, '-')
+      .slice(0, 64) || 'host'
+  )
 }

@@ -35,7 +35,7 @@ export class Context {
   async fleet(): Promise<Fleet> {
     if (!this.#fleet) {
       const [{ openFleet }, home] = await Promise.all([import('../daemon/fleet.js'), this.home()])
-      this.#fleet = openFleet(home)
+      this.#fleet = await openFleet(home)
     }
     return this.#fleet
   }

@@ -44,7 +44,8 @@ export class Output {
     this.#clear()
     const known = asImagerError(error)
     const message = known?.message ?? `Internal error: ${error instanceof Error ? error.message : String(error)}`
-    const remedy = known?.remedy ?? 'This is a bug of imager; run again with IMAGER_DEBUG=1 for its place and report it.'
+    const remedy =
+      known?.remedy ?? 'This is a bug of imager; run again with IMAGER_DEBUG=1 for its place and report it.'
     if (this.json) {
       const line = { status: 'error', code: known?.code ?? 'INTERNAL', message, remedy }
       this.streams.stdout.write(`${JSON.stringify(line)}\n`)

@@ -13,8 +13,8 @@ import { makeKey } from '../keys/keybag.js'
 import { decodeToken, joinProof, type Token, tokenId } from '../keys/token.js'
 import { decodeMessage, encodeMessage } from '../wire/message.js'
 import { advertised } from './address.js'
-import { CoordinatorLink } from './link.js'
 import { deliverKeybag } from './keybag.js'
+import { CoordinatorLink } from './link.js'
 
 export interface JoinOptions {
   token: string

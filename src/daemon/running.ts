@@ -8,6 +8,9 @@ export interface Running {
   close(): Promise<void>
 }
 
+/** Hears what a daemon could not do now and will try again. */
+export type Report = (what: string, error: unknown) => void
+
 export function untilAborted(signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
     if (signal.aborted) return resolve()
@@ -15,37 +18,41 @@ export function untilAborted(signal: AbortSignal): Promise<void> {
   })
 }
 
-/** Runs `task` now and then every `everyMs`, or when woken; one at a time. A failing task must not end the daemon. */
+/** Runs `task` now and then every `everyMs`, or when woken; one at a time. A failing task does not end it. */
 export class Loop {
   readonly #stop = new AbortController()
-  #wake = new AbortController()
   readonly #done: Promise<void>
+  #again = false
+  #nap = new AbortController()
 
   constructor(everyMs: number, task: (signal: AbortSignal) => Promise<void>, failed: (error: unknown) => void) {
     this.#done = this.#run(everyMs, task, failed)
   }
 
-  /** Runs the task again without waiting for its time. */
+  /** Runs the task again without waiting for its time; while it runs, once more afterwards. */
   wake(): void {
-    this.#wake.abort()
+    this.#again = true
+    this.#nap.abort()
   }
 
   async close(): Promise<void> {
     this.#stop.abort()
+    this.#nap.abort()
     await this.#done
   }
 
   async #run(everyMs: number, task: (signal: AbortSignal) => Promise<void>, failed: (error: unknown) => void) {
     const stopped = this.#stop.signal
     while (!stopped.aborted) {
-      this.#wake = new AbortController()
-      const woken = AbortSignal.any([stopped, this.#wake.signal])
+      this.#again = false
       try {
         await task(stopped)
       } catch (error) {
         if (!stopped.aborted) failed(error)
       }
-      await sleep(everyMs, undefined, { signal: woken }).catch(() => undefined)
+      if (this.#again || stopped.aborted) continue
+      this.#nap = new AbortController()
+      await sleep(everyMs, undefined, { signal: this.#nap.signal }).catch(() => undefined)
     }
   }
 }

@@ -52,7 +52,8 @@ export function findProblems(peers: readonly HostRow[], newest: readonly Snapsho
     const which = `Snapshot ${id.slice(0, 8)} of ${source} on ${applianceName}`
     if (state === 'incomplete') problems.push(`${which} is incomplete`)
     else if (survives < 1) problems.push(`${which} does not survive the loss of any host`)
-    else if (survives < summary.tolerate) problems.push(`${which} survives ${survives} losses, asked: ${summary.tolerate}`)
+    else if (survives < summary.tolerate)
+      problems.push(`${which} survives ${survives} losses, asked: ${summary.tolerate}`)
     if (state !== 'incomplete' && missing.length > 0 && missing.length >= survives) {
       const now = missing.length > survives ? 'may not be restorable now' : 'bears no further loss now'
       problems.push(`${which} ${now}: ${missing.join(', ')} away`)

@@ -26,7 +26,7 @@ export const command = defineCommand({
       .option('words-file', { type: 'string', requiresArg: true, describe: 'Write the 24 words there, not here' }),
   async run(args, { state, output }) {
     const [{ initFleet }, { writeFileSync }] = await Promise.all([import('../../daemon/init.js'), import('node:fs')])
-    const { name, wordsFile } = args
+    const { name, 'words-file': wordsFile } = args
     const listen = args.listen as string
     const address = args.address ?? advertised(listen)
     let words = ''

@@ -17,6 +17,8 @@ export const command = defineCommand({
   async run(args, context) {
     const { token, expires } = await (await context.fleet()).invite(args.role)
     context.output.report({ status: 'done', token, role: args.role, expires }, () => token)
-    context.output.note(`For one ${args.role}, once, until ${new Date(expires).toLocaleTimeString()}: imager join TOKEN`)
+    context.output.note(
+      `For one ${args.role}, once, until ${new Date(expires).toLocaleTimeString()}: imager join TOKEN`,
+    )
   },
 })

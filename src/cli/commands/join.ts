@@ -4,7 +4,10 @@ import { defineCommand } from '../command.js'
 export const command = defineCommand({
   usage: 'join <token>',
   describe: 'Make this host a member, with a token from imager invite',
-  example: ['imager join "$(cat token)" --name pc-7 --domain room-2', 'then, on a peer: imager peer --store /srv/imager'],
+  example: [
+    'imager join "$(cat token)" --name pc-7 --domain room-2',
+    'then, on a peer: imager peer --store /srv/imager',
+  ],
   builder: (yargs) =>
     yargs
       .positional('token', { type: 'string', demandOption: true, describe: 'imager1.… (or - to read it from stdin)' })

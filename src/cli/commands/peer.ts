@@ -35,8 +35,8 @@ export const command = defineCommand({
     const daemon = await startPeer(home, {
       store: args.store,
       listen: args.listen ?? home.config.listen ?? '0.0.0.0:7421',
-      ...(args.maxBytes !== undefined && { maxBytes: args.maxBytes }),
-      ...(args.keepFree !== undefined && { keepFreeBytes: args.keepFree }),
+      ...(args['max-bytes'] !== undefined && { maxBytes: args['max-bytes'] }),
+      ...(args['keep-free'] !== undefined && { keepFreeBytes: args['keep-free'] }),
     })
     context.output.report({ status: 'ready', address: daemon.address }, () => `Peer ready at ${daemon.address}`)
     await untilAborted(context.signal)
