@@ -6,7 +6,7 @@
 import { X509Certificate } from 'node:crypto'
 import { ImagerError } from '../base/errors.js'
 import { type Hex, toHex } from '../base/ids.js'
-import type { Secret } from '../native.js'
+import type { SecretHandle } from '../native.js'
 
 export interface TlsIdentity {
   readonly host: Hex
@@ -22,7 +22,7 @@ const COMMON_NAME = Buffer.from('0603550403', 'hex')
 /** SubjectPublicKeyInfo of an Ed25519 key, up to its 32 bytes. */
 const SPKI_PREFIX = Buffer.from('302a300506032b6570032100', 'hex')
 
-export function tlsIdentity(secret: Secret): TlsIdentity {
+export function tlsIdentity(secret: SecretHandle): TlsIdentity {
   const publicKey = secret.signingKey()
   const host = toHex(publicKey)
   const name = der(SEQUENCE, der(SET, der(SEQUENCE, COMMON_NAME, der(0x0c, Buffer.from(host)))))

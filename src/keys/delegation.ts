@@ -5,7 +5,7 @@
 import * as v from 'valibot'
 import { ImagerError } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
-import type { Secret } from '../native.js'
+import type { SecretHandle } from '../native.js'
 import { Id, Key, Term } from './fields.js'
 import { openStatement, signStatement } from './statement.js'
 
@@ -19,7 +19,7 @@ const DelegationBody = v.strictObject({
 export type Delegation = v.InferOutput<typeof DelegationBody>
 export type Duty = Delegation['duty']
 
-export function signDelegation(delegation: Delegation, root: Secret): Buffer {
+export function signDelegation(delegation: Delegation, root: SecretHandle): Buffer {
   return signStatement('delegation', delegation, root)
 }
 

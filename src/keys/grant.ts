@@ -6,7 +6,7 @@ import * as v from 'valibot'
 import { ImagerError } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
 import { SHARD_FILE_BYTES } from '../base/limits.js'
-import type { Secret } from '../native.js'
+import type { SecretHandle } from '../native.js'
 import { Count, Id, Key, Term, Time } from './fields.js'
 import type { Membership } from './membership.js'
 import { openStatement, signStatement } from './statement.js'
@@ -26,7 +26,7 @@ const GrantBody = v.strictObject({
 })
 export type Grant = v.InferOutput<typeof GrantBody>
 
-export function signGrant(grant: Grant, coordinator: Secret): Buffer {
+export function signGrant(grant: Grant, coordinator: SecretHandle): Buffer {
   return signStatement('grant', grant, coordinator)
 }
 

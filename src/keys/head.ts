@@ -6,7 +6,7 @@ import * as v from 'valibot'
 import { ImagerError } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
 import { SHARD_BYTES } from '../base/limits.js'
-import type { Secret } from '../native.js'
+import type { SecretHandle } from '../native.js'
 import { Base64, Count, Id, Key, Time } from './fields.js'
 import { openStatement, signStatement } from './statement.js'
 
@@ -42,7 +42,7 @@ const HeadBody = v.strictObject({
 })
 export type Head = v.InferOutput<typeof HeadBody>
 
-export function signHead(head: Head, appliance: Secret): Buffer {
+export function signHead(head: Head, appliance: SecretHandle): Buffer {
   return signStatement('head', head, appliance)
 }
 

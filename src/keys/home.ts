@@ -7,16 +7,16 @@
  *   membership.bin   the newest membership statement
  *   keys/*.bin       key statements: <purpose>-<key id>-<first 16 digits of the reader, or recovery>.bin
  */
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import * as v from 'valibot'
 import { ImagerError } from '../base/errors.js'
 import { type Hex, toHex } from '../base/ids.js'
-import { Secret } from '../native.js'
+import { Secret, type SecretHandle } from '../native.js'
 import { type TlsIdentity, tlsIdentity } from './certificate.js'
 import { makeFolder, syncFolder, writeDurable } from './durable.js'
 import { Address, Id, Key, Name, Role } from './fields.js'
-import { type KeyEntry, type KeyPurpose, mayDeliver, openEntry, RECOVERY, readEntry } from './keybag.js'
+import { type KeyEntry, type KeyPurpose, mayDeliver, openEntry, RECOVERY, readEntry, signKeybag } from './keybag.js'
 import { type Membership, openMembership } from './membership.js'
 
 const Config = v.strictObject({
@@ -41,12 +41,12 @@ export class Home {
   readonly host: Hex
   readonly tls: TlsIdentity
   #membership: Membership | undefined
-  readonly #keys = new Map<KeyPurpose, Secret | undefined>()
+  readonly #keys = new Map<KeyPurpose, SecretHandle | undefined>()
 
   constructor(
     readonly state: string,
     readonly config: HomeConfig,
-    readonly secret: Secret,
+    readonly secret: SecretHandle,
   ) {
     this.tls = tlsIdentity(secret)
     this.host = this.tls.host
@@ -96,19 +96,19 @@ export class Home {
   }
 
   /** Key of the dedupe domain for new blocks. */
-  get domainKey(): Secret | undefined {
+  get domainKey(): SecretHandle | undefined {
     return this.#key('domain')
   }
 
-  get manifestKey(): Secret | undefined {
+  get manifestKey(): SecretHandle | undefined {
     return this.#key('manifest')
   }
 
-  get trailerKey(): Secret | undefined {
+  get trailerKey(): SecretHandle | undefined {
     return this.#key('trailer')
   }
 
-  get catalogKey(): Secret | undefined {
+  get catalogKey(): SecretHandle | undefined {
     return this.#key('catalog')
   }
 
@@ -119,13 +119,19 @@ export class Home {
     return names.sort().map((name) => readFileSync(join(folder, name)))
   }
 
-  #key(purpose: KeyPurpose): Secret | undefined {
+  /** This host's own entries as the document that every peer keeps. Entries are only ever added, so their count orders it. */
+  keybag(): Buffer {
+    const entries = this.keyStatements().filter((bytes) => readEntry(bytes).entry.owner === this.host)
+    return signKeybag({ fleet: this.fleet, sequence: entries.length, owner: this.host, entries }, this.secret)
+  }
+
+  #key(purpose: KeyPurpose): SecretHandle | undefined {
     if (!this.#keys.has(purpose)) this.#keys.set(purpose, this.#openKey(purpose))
     return this.#keys.get(purpose)
   }
 
   /** Who may deliver a key was checked when it was saved; the membership may have moved on since. */
-  #openKey(purpose: KeyPurpose): Secret | undefined {
+  #openKey(purpose: KeyPurpose): SecretHandle | undefined {
     for (const bytes of this.keyStatements()) {
       const { entry } = readEntry(bytes)
       if (entry.purpose !== purpose || entry.reader !== this.host) continue
@@ -151,7 +157,7 @@ export function openHome(state: string): Home {
  * The identity of a host that is about to found or join a fleet: made once and kept, so that a join that was cut short is
  * repeated by the same host. Throws STATE_EXISTS where the folder already belongs to a fleet.
  */
-export function prepareIdentity(state: string): Secret {
+export function prepareIdentity(state: string): SecretHandle {
   if (hasHome(state)) throw new ImagerError('STATE_EXISTS', { state })
   makeFolder(state)
   const path = join(state, IDENTITY)
@@ -179,6 +185,8 @@ export function createHome(home: NewHome): Home {
   const members = openMembership(membership, home.fleet, home.rootKey)
   if (!members.find(host)) throw new ImagerError('FORGED', { what: 'The membership does not list this host' })
   const entries = keys.map((bytes) => ({ bytes, entry: checkKey(bytes, home, members, host, secret) }))
+  // What an attempt that was cut short left there belongs to no fleet.
+  rmSync(join(state, KEYS), { recursive: true, force: true })
   makeFolder(join(state, KEYS))
   for (const { bytes, entry } of entries) writeDurable(join(state, KEYS, keyFile(entry)), bytes)
   writeDurable(join(state, MEMBERSHIP), membership)
@@ -186,7 +194,7 @@ export function createHome(home: NewHome): Home {
   return openHome(state)
 }
 
-function checkKey(bytes: Uint8Array, home: NewHome, members: Membership, host: Hex, secret: Secret): KeyEntry {
+function checkKey(bytes: Uint8Array, home: NewHome, members: Membership, host: Hex, secret: SecretHandle): KeyEntry {
   const { entry, signer } = readEntry(bytes)
   const accept = () => mayDeliver(signer, entry, members, home.rootKey)
   if (entry.reader === host) openEntry(bytes, { fleet: home.fleet, reader: host, secret, accept })

@@ -5,7 +5,7 @@
 import * as v from 'valibot'
 import { ImagerError } from '../base/errors.js'
 import { type Hex, toHex } from '../base/ids.js'
-import type { Secret } from '../native.js'
+import { Secret, type SecretHandle } from '../native.js'
 import { Base64, Count, Id, Key } from './fields.js'
 import type { Membership } from './membership.js'
 import { openStatement, signStatement } from './statement.js'
@@ -48,10 +48,19 @@ export interface Sealing {
   readerSealing: Hex
 }
 
-export function sealEntry(key: Secret, to: Sealing, signer: Secret): Buffer {
+export function sealEntry(key: SecretHandle, to: Sealing, signer: SecretHandle): Buffer {
   const entry = { fleet: to.fleet, purpose: to.purpose, key: toHex(key.id()), owner: to.owner, reader: to.reader }
   const sealed = key.sealTo(Buffer.from(to.readerSealing, 'hex'), binding(entry))
   return signStatement('key', { ...entry, sealed: sealed.toString('base64') }, signer)
+}
+
+/** A new random key of this host, sealed to itself and to the recovery words. */
+export function makeKey(purpose: KeyPurpose, fleet: Hex, rootSealing: Hex, identity: SecretHandle): Buffer[] {
+  const key = Secret.random()
+  const owner = toHex(identity.signingKey())
+  const own = { fleet, purpose, owner, reader: owner, readerSealing: toHex(identity.sealingKey()) }
+  const recovery = { ...own, reader: RECOVERY, readerSealing: rootSealing }
+  return [sealEntry(key, own, identity), sealEntry(key, recovery, identity)]
 }
 
 /** What an entry says, its signature verified, still sealed. */
@@ -65,13 +74,13 @@ export interface EntryReader {
   /** A host, or RECOVERY. */
   reader: Hex
   /** Opens what is sealed to that reader: the host's identity, or the root. */
-  secret: Secret
+  secret: SecretHandle
   /** May this signer deliver this entry? Usually `mayDeliver`. */
   accept(signer: Hex, entry: KeyEntry): boolean
 }
 
 /** Throws FORGED where it is for another fleet or reader, from a wrong signer, or holds another key than it says. */
-export function openEntry(bytes: Uint8Array, as: EntryReader): { key: Secret; entry: KeyEntry } {
+export function openEntry(bytes: Uint8Array, as: EntryReader): { key: SecretHandle; entry: KeyEntry } {
   const { entry, signer } = readEntry(bytes)
   const forged = (what: string) => new ImagerError('FORGED', { what: `A ${entry.purpose} key ${what}` })
   if (entry.fleet !== as.fleet) throw forged('belongs to another fleet')
@@ -94,7 +103,7 @@ export function mayDeliver(signer: Hex, entry: KeyEntry, membership: Membership,
   return membership.delegated(signer, 'holder')
 }
 
-export function signKeybag(bag: Keybag, owner: Secret): Buffer {
+export function signKeybag(bag: Keybag, owner: SecretHandle): Buffer {
   const entries = bag.entries.map((entry) => entry.toString('base64'))
   return signStatement('keybag', { fleet: bag.fleet, sequence: bag.sequence, owner: bag.owner, entries }, owner)
 }

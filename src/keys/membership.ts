@@ -6,7 +6,7 @@
 import * as v from 'valibot'
 import { ImagerError } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
-import type { Secret } from '../native.js'
+import type { SecretHandle } from '../native.js'
 import { type Delegation, type Duty, openDelegation } from './delegation.js'
 import { Address, Base64, Count, Id, Key, Name, Role, Term } from './fields.js'
 import { openStatement, signStatement } from './statement.js'
@@ -80,7 +80,7 @@ export class Membership {
   }
 }
 
-export function signMembership(body: MembershipBody, signer: Secret): Buffer {
+export function signMembership(body: MembershipBody, signer: SecretHandle): Buffer {
   return signStatement('membership', body, signer)
 }
 

@@ -17,7 +17,7 @@ import * as v from 'valibot'
 import { ImagerError } from '../base/errors.js'
 import { type Hex, toHex } from '../base/ids.js'
 import { MiB } from '../base/units.js'
-import { type Secret, verifySignature } from '../native.js'
+import { type SecretHandle, verifySignature } from '../native.js'
 
 /** The largest statement is a membership: about 3,000 hosts. */
 export const STATEMENT_BYTES = MiB
@@ -34,7 +34,7 @@ export interface Statement<T> {
   readonly signer: Hex
 }
 
-export function signStatement(kind: string, body: object, signer: Secret): Buffer {
+export function signStatement(kind: string, body: object, signer: SecretHandle): Buffer {
   const text = Buffer.from(JSON.stringify(body))
   const head = Buffer.alloc(KIND_OFFSET)
   MAGIC.copy(head, 0)

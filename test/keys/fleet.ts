@@ -8,30 +8,30 @@ import {
   openMembership,
   signMembership,
 } from '../../src/keys/membership.js'
-import { Secret } from '../../src/native.js'
+import { Secret, type SecretHandle } from '../../src/native.js'
 
 export const fleet = '00112233445566778899aabbccddeeff'
 export const otherFleet = 'ff'.repeat(16)
 export const shard = '5a'.repeat(16)
 
-export const hostOf = (secret: Secret) => toHex(secret.signingKey())
-export const sealingOf = (secret: Secret) => toHex(secret.sealingKey())
+export const hostOf = (secret: SecretHandle) => toHex(secret.signingKey())
+export const sealingOf = (secret: SecretHandle) => toHex(secret.sealingKey())
 
 export interface TestFleet {
-  root: Secret
+  root: SecretHandle
   rootKey: string
-  coordinator: Secret
-  appliance: Secret
-  peer: Secret
+  coordinator: SecretHandle
+  appliance: SecretHandle
+  peer: SecretHandle
   body: MembershipBody
   membership: Membership
 }
 
-export function delegate(root: Secret, host: string, duty: Duty, term = 1, inFleet = fleet): string {
+export function delegate(root: SecretHandle, host: string, duty: Duty, term = 1, inFleet = fleet): string {
   return signDelegation({ fleet: inFleet, term, duty, host }, root).toString('base64')
 }
 
-export function member(secret: Secret, name: string, role: MembershipHost['role']): MembershipHost {
+export function member(secret: SecretHandle, name: string, role: MembershipHost['role']): MembershipHost {
   const addresses = role === 'appliance' ? [] : ['127.0.0.1:7420']
   return { host: hostOf(secret), sealing: sealingOf(secret), name, role, domain: name, addresses }
 }

@@ -12,7 +12,7 @@ import {
   signKeybag,
 } from '../../src/keys/keybag.js'
 import { signStatement } from '../../src/keys/statement.js'
-import { Secret } from '../../src/native.js'
+import { Secret, type SecretHandle } from '../../src/native.js'
 import { fleet, hostOf, makeFleet, otherFleet, sealingOf } from './fleet.js'
 
 const known = makeFleet()
@@ -27,7 +27,7 @@ const toItself: Sealing = {
 }
 const toRecovery: Sealing = { ...toItself, reader: RECOVERY, readerSealing: sealingOf(root) }
 const sharedDomain: Sealing = { ...toItself, purpose: 'domain', owner: hostOf(coordinator) }
-const as = (secret: Secret, reader = hostOf(secret)): EntryReader => ({
+const as = (secret: SecretHandle, reader = hostOf(secret)): EntryReader => ({
   fleet,
   reader,
   secret,
@@ -58,7 +58,7 @@ test('a sealed key cannot be passed off as another purpose or key', (t) => {
 })
 
 test('who may hand out what', (t) => {
-  const deliver = (to: Sealing, signer: Secret) => openEntry(sealEntry(key, to, signer), as(appliance))
+  const deliver = (to: Sealing, signer: SecretHandle) => openEntry(sealEntry(key, to, signer), as(appliance))
   t.notThrows(() => deliver(sharedDomain, root))
   t.notThrows(() => deliver({ ...toItself, purpose: 'trailer', owner: hostOf(coordinator) }, coordinator))
   t.notThrows(() => deliver({ ...toItself, purpose: 'domain' }, appliance))
