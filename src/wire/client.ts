@@ -4,7 +4,13 @@
  */
 import type { ClientRequest, IncomingHttpHeaders, IncomingMessage } from 'node:http'
 import { Agent, request as httpsRequest } from 'node:https'
-import { connect, createSecureContext, type ConnectionOptions as TlsOptions, type SecureContext, type TLSSocket } from 'node:tls'
+import {
+  connect,
+  createSecureContext,
+  type SecureContext,
+  type TLSSocket,
+  type ConnectionOptions as TlsOptions,
+} from 'node:tls'
 import { hasCode, ImagerError, reason } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
 import {
@@ -147,12 +153,14 @@ export class Connection implements Requester {
 
   async #receive(response: IncomingMessage, maxBytes: number): Promise<Reply> {
     const { statusCode: status = 0, headers } = response
-    const length = headers['content-length']
+    const length = status === 204 ? '0' : headers['content-length']
     const cap = status >= 400 ? ERROR_BYTES : maxBytes
     if (!length) throw new ImagerError('PROTOCOL', { what: `an answer of ${this.#name} has no length` })
     const lengthBytes = Number(length)
     if (!(lengthBytes <= cap)) {
-      throw new ImagerError('PROTOCOL', { what: `${this.#name} answers with ${length} bytes, at most ${cap} are expected` })
+      throw new ImagerError('PROTOCOL', {
+        what: `${this.#name} answers with ${length} bytes, at most ${cap} are expected`,
+      })
     }
     const body = Buffer.allocUnsafe(lengthBytes)
     let filled = 0
@@ -269,10 +277,14 @@ function headersOf({ headers, body, range }: RequestOptions): Record<string, str
 }
 
 function send(request: ClientRequest, socket: TLSSocket, { body }: RequestOptions, fail: (e: unknown) => void): void {
-  if (body === undefined) return void request.end()
+  if (body === undefined) {
+    request.end()
+    return
+  }
   if (body instanceof Uint8Array && body.length > EXPECT_BYTES) {
     request.once('continue', () => request.end(body))
-    return request.flushHeaders()
+    request.flushHeaders()
+    return
   }
   try {
     const bytes = body instanceof Uint8Array ? body : body(exportSecret(socket))

@@ -187,7 +187,9 @@ class Exchange {
     if (headers['transfer-encoding']) throw new ImagerError('PROTOCOL', { what: 'a body without a length' })
     const lengthBytes = Number(headers['content-length'] ?? 0)
     if (lengthBytes > maxBytes) {
-      throw new ImagerError('PROTOCOL', { what: `a body of ${lengthBytes} bytes, where at most ${maxBytes} are allowed` })
+      throw new ImagerError('PROTOCOL', {
+        what: `a body of ${lengthBytes} bytes, where at most ${maxBytes} are allowed`,
+      })
     }
     this.#bodyAsked = true
     if (this.expects) this.response.writeContinue()
@@ -198,9 +200,10 @@ class Exchange {
     const { request, response } = this
     if (response.headersSent || response.destroyed) return
     // What is left of an unread body would be taken for the next request.
-    const unread = this.expects && !this.#bodyAsked ? Number(request.headers['content-length'] ?? 0) > 0 : !request.complete
+    const unread =
+      this.expects && !this.#bodyAsked ? Number(request.headers['content-length'] ?? 0) > 0 : !request.complete
     if (unread) response.shouldKeepAlive = false
-    response.writeHead(status, { ...headers, 'content-length': body.length })
+    response.writeHead(status, status === 204 ? headers : { ...headers, 'content-length': body.length })
     const timer = setTimeout(() => request.socket.destroy(), TRANSFER_TIMEOUT_MS)
     response.once('close', () => clearTimeout(timer))
     response.end(body)
