@@ -153,7 +153,7 @@ export const ERRORS = {
   ),
   LEASE_ENDED: meaning(
     Exit.failed,
-    'This run of {volume} was ended because {why}',
+    'This snapshot run is over: {why}',
     'Run `imager snapshot` again; what was sent is kept and reused.',
   ),
   MOUNT_FAILED: meaning(

@@ -125,10 +125,11 @@ export class LocalCatalog implements Catalog {
 
   async begin(request: BeginRequest): Promise<Begun> {
     const id = () => randomBytes(16).toString('hex')
-    return this.#write(() => this.#records.begin(id(), id(), request, this.#parts.clock.now()))
+    return this.write(() => this.#records.begin(id(), id(), request, this.#parts.clock.now()))
   }
 
   async lookup(lease: Hex, ids: Uint8Array, tolerate: number): Promise<BigUint64Array> {
+    checkIds(ids)
     this.#openLease(lease)
     return BigUint64Array.from(this.#find(ids, tolerate).births, BigInt)
   }
@@ -137,7 +138,7 @@ export class LocalCatalog implements Catalog {
     const { appliance } = this.#openLease(lease)
     checkPlace(request)
     this.#checkHosts(appliance, request)
-    const stripe = this.#write(() => {
+    const stripe = this.write(() => {
       const number = request.stripe ?? this.#records.openStripe(appliance, lease, request)
       if (request.stripe !== undefined) this.#sameStripe(lease, { ...request, stripe: number })
       this.#records.placeShards(number, request.shards)
@@ -161,7 +162,7 @@ export class LocalCatalog implements Catalog {
       throw new ImagerError('PROTOCOL', { what: `stripe ${request.stripe} holds a shard that was never placed` })
     }
     this.#signatures.insert([request])
-    this.#write(() => {
+    this.write(() => {
       this.#openLease(lease)
       this.#records.commitStripe(request.stripe, request.k, request.m, request.shards)
     })
@@ -170,7 +171,7 @@ export class LocalCatalog implements Catalog {
   async finish(lease: Hex, request: FinishRequest): Promise<Finished> {
     const facts = this.#parts.openHead(request.head, request.references)
     const stripes = decodeStripes(request.references)
-    return this.#write(() => {
+    return this.write(() => {
       const open = this.#records.lease(lease)
       if (open?.state === 'finished' && this.#isFinished(open, request.head)) return this.#records.figure(stripes)
       const { source, label, parent } = this.#openLease(lease)
@@ -205,6 +206,7 @@ export class LocalCatalog implements Catalog {
   }
 
   async locate(ids: Uint8Array): Promise<Located> {
+    checkIds(ids)
     const { stripes, offsets, lengths } = this.#find(ids, 0)
     return { stripes: BigUint64Array.from(stripes, BigInt), offsets, lengths }
   }
@@ -227,6 +229,11 @@ export class LocalCatalog implements Catalog {
     return this.#records.lease(lease)?.appliance
   }
 
+  /** One transaction over the master file, registry and records. Nests. */
+  write<T>(work: () => T): T {
+    return this.#db.transaction(work).immediate()
+  }
+
   importHost(host: Admission): void {
     this.members.admit(host)
   }
@@ -235,7 +242,7 @@ export class LocalCatalog implements Catalog {
   importStripes(stripes: readonly ImportedStripe[]): void {
     for (const stripe of stripes) checkRecords(stripe)
     this.#signatures.insert(stripes)
-    this.#write(() => {
+    this.write(() => {
       for (const { writer, ...row } of stripes) this.#records.importStripe(writer, row)
     })
   }
@@ -244,17 +251,10 @@ export class LocalCatalog implements Catalog {
   importSnapshot({ head, references, summary, source, label }: ImportedSnapshot): void {
     const facts = this.#parts.openHead(head, references)
     const stripes = decodeStripes(references)
-    this.#write(() =>
-      this.#records.addSnapshot({ ...facts, id: facts.snapshot, source, label, summary, head, stripes }),
-    )
-  }
-
-  #write<T>(work: () => T): T {
-    return this.#db.transaction(work).immediate()
+    this.write(() => this.#records.addSnapshot({ ...facts, id: facts.snapshot, source, label, summary, head, stripes }))
   }
 
   #find(ids: Uint8Array, tolerate: number): Places {
-    checkIds(ids)
     const ranks = new Map<number, number>()
     return this.#signatures.find(ids, (stripe) => {
       const known = ranks.get(stripe)
@@ -268,10 +268,10 @@ export class LocalCatalog implements Catalog {
 
   #openLease(lease: Hex): Lease {
     const found = this.#records.lease(lease)
-    if (!found) throw new ImagerError('LEASE_ENDED', { volume: 'this disk', why: 'the coordinator does not know it' })
+    if (!found) throw new ImagerError('LEASE_ENDED', { why: 'the coordinator does not know it' })
     if (found.state === 'open') return found
-    const why = found.state === 'fenced' ? 'a newer one has begun' : 'it is finished'
-    throw new ImagerError('LEASE_ENDED', { volume: found.source, why })
+    const why = found.state === 'fenced' ? 'a newer run of the same volume has begun' : 'it is finished'
+    throw new ImagerError('LEASE_ENDED', { why })
   }
 
   /** An open stripe of this lease, of this shape. */

@@ -76,6 +76,11 @@ export class Registry {
     return changes === 1
   }
 
+  /** Whatever was there. */
+  setDocument(kind: string, name: string, sequence: number, bytes: Uint8Array): void {
+    this.#db.prepare('INSERT OR REPLACE INTO document VALUES (?, ?, ?, ?)').run(kind, name, sequence, bytes)
+  }
+
   document(kind: string, name: string): { sequence: number; bytes: Buffer } | undefined {
     return this.#db
       .prepare<[string, string], { sequence: number; bytes: Buffer }>(

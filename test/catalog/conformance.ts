@@ -197,7 +197,7 @@ function committing(test: TestFn, open: OpenStand): void {
     const { stripe: number } = await s.catalog.place(old.lease, request)
     const young = await begin(s)
     t.true(young.sequence > old.sequence)
-    const ended = { code: 'LEASE_ENDED', message: /newer one has begun/ }
+    const ended = { code: 'LEASE_ENDED', message: /newer run/ }
     const commit = { stripe: number, k: 4, m: 2, packBytes: 100_000, records: recordsOf(ids(1)), shards: held(request) }
     await t.throwsAsync(s.catalog.commit(old.lease, commit), ended)
     await t.throwsAsync(s.catalog.place(old.lease, request), ended)

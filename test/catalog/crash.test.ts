@@ -44,11 +44,10 @@ async function writeUntilKilled(folder: string, lease: string, killAfterMs: numb
     stdio: ['ignore', 'pipe', 'inherit'],
   })
   let text = ''
-  let timer: NodeJS.Timeout | undefined
   writer.stdout.on('data', (chunk: Buffer) => {
     text += chunk.toString()
-    timer ??= setTimeout(() => writer.kill('SIGKILL'), killAfterMs)
   })
+  writer.stdout.once('data', () => setTimeout(() => writer.kill('SIGKILL'), killAfterMs))
   await once(writer, 'close')
   return text.split('\n')
 }
