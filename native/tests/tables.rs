@@ -91,7 +91,7 @@ fn compare(image: &Image, kind: TableKind, sector_bytes: u32) {
         .partitions
         .into_iter()
         .map(|partition| {
-            let number = partition.kind.strip_prefix("0x").map(|digits| digits.to_lowercase());
+            let number = partition.kind.strip_prefix("0x").map(|digits| digits.trim_start_matches('0').to_lowercase());
             (partition.index, partition.start, partition.length, number.unwrap_or(partition.kind), partition.name)
         })
         .collect();
@@ -123,9 +123,14 @@ fn sfdisk_agrees() {
         assert_eq!(repaired.doubts.len(), 1);
     }
     let image = Image::new("mbr", 64);
-    let mbr =
-        "label: dos\nsize=4MiB, type=7\n\nsize=40MiB, type=f\n\nsize=3MiB, type=83\nsize=5MiB, type=82\nsize=2MiB\n";
-    if image.sfdisk(&mbr.replace("\n\n", "\n")) {
+    let mbr = "label: dos\n\
+               1: size=4MiB, type=7\n\
+               2: size=40MiB, type=f\n\
+               4: size=3MiB, type=83\n\
+               5: size=5MiB, type=82\n\
+               6: size=2MiB, type=83\n\
+               7: size=9MiB, type=8e\n";
+    if image.sfdisk(mbr) {
         compare(&image, TableKind::Mbr, 512);
     } else {
         println!("tables: MBR skipped, sfdisk does not write it");
