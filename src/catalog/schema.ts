@@ -17,11 +17,14 @@ const CHECKPOINT_PAGES = 16_384
 /** `recover` and a daemon may meet on one folder. */
 const BUSY_MS = 5_000
 
-/** Shards name their host by `host.n`; ids that people meet are text, those that come in thousands are blobs. */
+/**
+ * Shards name their host by `host.n`, so a host that was expelled stays as a row (`member` = 0). Ids that people meet are
+ * text, those that come in thousands are blobs.
+ */
 export const RECORDS_SCHEMA = `
 CREATE TABLE host (
   n INTEGER PRIMARY KEY, host TEXT NOT NULL UNIQUE, sealing TEXT NOT NULL, name TEXT NOT NULL, role TEXT NOT NULL,
-  domain TEXT NOT NULL, addresses TEXT NOT NULL, admitted INTEGER NOT NULL, lastSeen INTEGER NOT NULL DEFAULT 0,
+  domain TEXT NOT NULL, addresses TEXT NOT NULL, member INTEGER NOT NULL DEFAULT 1, admitted INTEGER NOT NULL, lastSeen INTEGER NOT NULL DEFAULT 0,
   seenMs INTEGER NOT NULL DEFAULT 0, freeBytes INTEGER NOT NULL DEFAULT 0, usedBytes INTEGER NOT NULL DEFAULT 0,
   capacityBytes INTEGER NOT NULL DEFAULT 0, storage TEXT NOT NULL DEFAULT ''
 ) STRICT;

@@ -1,6 +1,6 @@
 import test from 'ava'
-import type { HeadFacts } from '../../src/catalog/local.js'
 import { LocalCatalog } from '../../src/catalog/local.js'
+import type { HeadFacts } from '../../src/catalog/parts.js'
 import { conformance, type Stand } from './conformance.js'
 import {
   addPeers,
