@@ -53,7 +53,9 @@ async function lookUp(catalog: Catalog, lease: string, ids: Buffer, expected: nu
 
 const folder = mkdtempSync(join(tmpdir(), 'imager-bench-'))
 const home = foundFleet(folder, Secret.random(), Secret.random(), Secret.random())
-const local = LocalCatalog.openFor(folder)
+/** Stands still, so that the peers stay seen. */
+const now = Date.now()
+const local = LocalCatalog.openFor(folder, { now: () => now })
 const served = await serveCoordinator({ home, catalog: local, listen: '127.0.0.1:0' })
 const secret = Secret.random()
 const appliance = keyOf(secret)

@@ -69,21 +69,23 @@ export class HostCatalogue {
   heartbeat(host: Hex, beat: Heartbeat): boolean {
     const stored = this.#one.get(host)
     if (!stored) return false
+    this.seen(host)
     const addresses = JSON.stringify(beat.addresses)
     this.#db
-      .prepare(`UPDATE host SET addresses = ?, freeBytes = ?, usedBytes = ?, capacityBytes = ?, storage = ?,
-        lastSeen = ?, seenMs = ? WHERE host = ?`)
-      .run(
-        addresses,
-        beat.freeBytes,
-        beat.usedBytes,
-        beat.capacityBytes,
-        beat.storage,
-        Math.max(this.#clock.now(), stored.lastSeen),
-        seenUntil(stored, this.#clock.now()),
-        host,
-      )
+      .prepare(`UPDATE host SET addresses = ?, freeBytes = ?, usedBytes = ?, capacityBytes = ?, storage = ?
+        WHERE host = ?`)
+      .run(addresses, beat.freeBytes, beat.usedBytes, beat.capacityBytes, beat.storage, host)
     return addresses !== stored.addresses
+  }
+
+  /** It called: also hosts that send no heartbeats do, while they run a snapshot. */
+  seen(host: Hex): void {
+    const stored = this.#one.get(host)
+    if (!stored) return
+    const now = this.#clock.now()
+    this.#db
+      .prepare('UPDATE host SET lastSeen = ?, seenMs = ? WHERE host = ?')
+      .run(Math.max(now, stored.lastSeen), seenUntil(stored, now), host)
   }
 
   /** The membership's view: who, without what was measured. */

@@ -101,15 +101,19 @@ export class LocalCatalog implements Catalog {
 
   async begin(request: BeginRequest): Promise<Begun> {
     const id = () => randomBytes(16).toString('hex')
-    return this.write(() => this.#records.begin(id(), id(), request, this.#parts.clock.now()))
+    return this.write(() => {
+      this.members.seen(request.appliance)
+      return this.#records.begin(id(), id(), request, this.#parts.clock.now())
+    })
   }
 
   async lookup(lease: Hex, ids: Uint8Array, tolerate: number): Promise<BigUint64Array> {
     checkIds(ids)
     this.#openLease(lease)
     const births = new BigUint64Array(ids.length / ID_BYTES)
-    for await (const { at, places } of this.#find(ids, tolerate))
+    for await (const { at, places } of this.#find(ids, tolerate)) {
       births.set(BigUint64Array.from(places.births, BigInt), at)
+    }
     return births
   }
 
@@ -142,7 +146,7 @@ export class LocalCatalog implements Catalog {
     }
     this.#signatures.insert([request])
     this.write(() => {
-      this.#openLease(lease)
+      this.members.seen(this.#openLease(lease).appliance)
       this.#records.commitStripe(request.stripe, request.k, request.m, request.shards)
     })
   }
@@ -227,9 +231,12 @@ export class LocalCatalog implements Catalog {
     this.members.admit(host)
   }
 
-  /** Hosts first. Later stripes are numbered after the highest one imported. */
+  /** Hosts first; all or none. Throws FORGED at a stripe that another appliance wrote. Later ones are numbered after the highest. */
   importStripes(stripes: readonly ImportedStripe[]): void {
-    for (const stripe of stripes) checkRecords(stripe)
+    for (const stripe of stripes) {
+      checkRecords(stripe)
+      this.#records.requireWriter(stripe.stripe, stripe.writer)
+    }
     this.#signatures.insert(stripes)
     this.write(() => {
       for (const { writer, ...row } of stripes) this.#records.importStripe(writer, row)

@@ -159,7 +159,7 @@ function fleetHandlers(
       return { body: answer, attachment: home.membership().bytes }
     },
     async heartbeat({ caller, body }) {
-      if (catalog.members.heartbeat(caller.host, body)) admission.renew()
+      if (catalog.write(() => catalog.members.heartbeat(caller.host, body))) admission.renew()
       const { term, sequence } = home.membership()
       return { body: { term, sequence } }
     },

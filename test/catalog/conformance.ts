@@ -308,5 +308,11 @@ function reading(test: TestFn, open: OpenStand): void {
     const rows = await s.catalog.hosts()
     t.deepEqual(rows, await s.local.hosts())
     t.is(rows.filter((row) => row.storage !== '').length, 6)
+    t.true(rows.find((row) => row.host === s.appliance)?.away)
+    await begin(s)
+    t.false(
+      (await s.catalog.hosts()).find((row) => row.host === s.appliance)?.away,
+      'an appliance is seen when it runs',
+    )
   })
 }

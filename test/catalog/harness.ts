@@ -43,7 +43,7 @@ export function member(host: Hex, role: Role, name: string): Admission {
   return { host, sealing: hex(32), name, role, domain: name, addresses: ['127.0.0.1:1'] }
 }
 
-export function offer(storage: string, freeBytes = 1e9): Heartbeat {
+export function offer(storage: string, freeBytes = 4e12): Heartbeat {
   return { addresses: ['127.0.0.1:1'], freeBytes, usedBytes: 0, capacityBytes: 2 * freeBytes, storage }
 }
 

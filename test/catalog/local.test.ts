@@ -79,6 +79,10 @@ test('a catalog is rebuilt in bulk, and stripes are numbered after the highest i
   t.is(begun.parent, facts.snapshot)
   t.deepEqual([...(await s.local.lookup(begun.lease, content, 2))], [...births], 'birth numbers are kept')
   t.is((await s.local.place(begun.lease, placement(4, 2, s.peers))).stripe, 502)
+  const stolen = { ...row(500, () => true), writer: hex(32) }
+  t.throws(() => s.local.importStripes([stolen]), { code: 'FORGED' })
+  const taken = { ...snapshot, head: plainHead({ ...facts, appliance: hex(32) }) }
+  t.throws(() => s.local.importSnapshot(taken), { code: 'FORGED' })
   t.throws(() => s.local.importStripes([{ ...row(600, () => true), births: births.subarray(1) }]), { code: 'PROTOCOL' })
 })
 
