@@ -7,7 +7,7 @@
  *   membership.bin   the newest membership statement
  *   keys/*.bin       key statements: <purpose>-<key id>-<first 16 digits of the reader, or recovery>.bin
  */
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import * as v from 'valibot'
 import { ImagerError } from '../base/errors.js'
@@ -16,7 +16,7 @@ import { Secret, type SecretHandle } from '../native.js'
 import { type TlsIdentity, tlsIdentity } from './certificate.js'
 import { makeFolder, syncFolder, writeDurable } from './durable.js'
 import { Address, Id, Key, Name, Role } from './fields.js'
-import { type KeyEntry, type KeyPurpose, mayDeliver, openEntry, RECOVERY, readEntry } from './keybag.js'
+import { type KeyEntry, type KeyPurpose, mayDeliver, openEntry, RECOVERY, readEntry, signKeybag } from './keybag.js'
 import { type Membership, openMembership } from './membership.js'
 
 const Config = v.strictObject({
@@ -119,6 +119,12 @@ export class Home {
     return names.sort().map((name) => readFileSync(join(folder, name)))
   }
 
+  /** This host's own entries as the document that every peer keeps. Entries are only ever added, so their count orders it. */
+  keybag(): Buffer {
+    const entries = this.keyStatements().filter((bytes) => readEntry(bytes).entry.owner === this.host)
+    return signKeybag({ fleet: this.fleet, sequence: entries.length, owner: this.host, entries }, this.secret)
+  }
+
   #key(purpose: KeyPurpose): SecretHandle | undefined {
     if (!this.#keys.has(purpose)) this.#keys.set(purpose, this.#openKey(purpose))
     return this.#keys.get(purpose)
@@ -179,6 +185,8 @@ export function createHome(home: NewHome): Home {
   const members = openMembership(membership, home.fleet, home.rootKey)
   if (!members.find(host)) throw new ImagerError('FORGED', { what: 'The membership does not list this host' })
   const entries = keys.map((bytes) => ({ bytes, entry: checkKey(bytes, home, members, host, secret) }))
+  // What an attempt that was cut short left there belongs to no fleet.
+  rmSync(join(state, KEYS), { recursive: true, force: true })
   makeFolder(join(state, KEYS))
   for (const { bytes, entry } of entries) writeDurable(join(state, KEYS, keyFile(entry)), bytes)
   writeDurable(join(state, MEMBERSHIP), membership)

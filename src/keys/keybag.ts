@@ -5,7 +5,7 @@
 import * as v from 'valibot'
 import { ImagerError } from '../base/errors.js'
 import { type Hex, toHex } from '../base/ids.js'
-import type { SecretHandle } from '../native.js'
+import { Secret, type SecretHandle } from '../native.js'
 import { Base64, Count, Id, Key } from './fields.js'
 import type { Membership } from './membership.js'
 import { openStatement, signStatement } from './statement.js'
@@ -52,6 +52,15 @@ export function sealEntry(key: SecretHandle, to: Sealing, signer: SecretHandle):
   const entry = { fleet: to.fleet, purpose: to.purpose, key: toHex(key.id()), owner: to.owner, reader: to.reader }
   const sealed = key.sealTo(Buffer.from(to.readerSealing, 'hex'), binding(entry))
   return signStatement('key', { ...entry, sealed: sealed.toString('base64') }, signer)
+}
+
+/** A new random key of this host, sealed to itself and to the recovery words. */
+export function makeKey(purpose: KeyPurpose, fleet: Hex, rootSealing: Hex, identity: SecretHandle): Buffer[] {
+  const key = Secret.random()
+  const owner = toHex(identity.signingKey())
+  const own = { fleet, purpose, owner, reader: owner, readerSealing: toHex(identity.sealingKey()) }
+  const recovery = { ...own, reader: RECOVERY, readerSealing: rootSealing }
+  return [sealEntry(key, own, identity), sealEntry(key, recovery, identity)]
 }
 
 /** What an entry says, its signature verified, still sealed. */
