@@ -113,6 +113,27 @@ test('what was written is there after closing and opening', async (t) => {
   t.like(second.registry.events()[0], { kind: 'join', sentence: 'pc1 joined' })
 })
 
+test('two processes may hold one catalog: what one commits, the other sees', async (t) => {
+  const folder = temporaryFolder()
+  t.teardown(folder.remove)
+  const clock = new TurnedClock()
+  const [daemon, command] = [openPlain(folder.path, clock), openPlain(folder.path, clock)]
+  t.teardown(() => {
+    daemon.close()
+    command.close()
+  })
+  const peers = addPeers(command, 3)
+  const { lease } = await daemon.begin({ appliance: hex(32), volume: hex(16), source: 'x', label: '' })
+  const request = placement(2, 1, peers)
+  const content = ids(5)
+  const commit = { k: 2, m: 1, packBytes: 100_000, records: recordsOf(content), shards: held(request) }
+  const { stripe } = await command.place(lease, request)
+  await daemon.commit(lease, { stripe, ...commit })
+  t.true((await command.lookup(lease, content, 1)).every((birth) => birth > 0n))
+  const [one, two] = await Promise.all([daemon.place(lease, request), command.place(lease, placement(2, 1, peers))])
+  t.not(one.stripe, two.stripe)
+})
+
 test('a folder that holds something else is refused by name', async (t) => {
   const { mkdirSync, writeFileSync } = await import('node:fs')
   const { default: Database } = await import('better-sqlite3')
