@@ -3,6 +3,7 @@
  * Every id is lower-case hex; batches are bytes back to back. One conformance suite runs over both.
  */
 import type { Hex } from '../base/ids.js'
+import type { Role } from '../keys/fields.js'
 
 /** A signature (`id`) in a batch. */
 export const ID_BYTES = 32
@@ -19,7 +20,7 @@ export const STRIPE_WIDTH = 32
 export interface HostRow {
   host: Hex
   name: string
-  role: string
+  role: Role
   domain: string
   addresses: string[]
   /** Where `storage` is shared, this host's part of it. */

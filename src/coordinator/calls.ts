@@ -97,7 +97,7 @@ const EventRow = v.strictObject({
   time: Time,
   kind: v.picklist(['join', 'refusal', 'snapshot', 'fleet']),
   host: Key,
-  sentence: Text(8192),
+  sentence: Text(1000),
 })
 
 interface Call<Q extends v.GenericSchema, A extends v.GenericSchema> {

@@ -5,21 +5,21 @@ import { MESSAGE_BYTES } from '../base/limits.js'
 import type { Heartbeat } from '../catalog/hosts.js'
 import { decodeStripes } from '../catalog/records.js'
 import type { EventRow } from '../catalog/registry.js'
-import type {
-  BeginRequest,
-  Begun,
-  Catalog,
-  CommitRequest,
-  Finished,
-  FinishRequest,
-  HostRow,
-  Located,
-  Placed,
-  PlaceRequest,
-  SnapshotRow,
-  StripeRow,
+import {
+  type BeginRequest,
+  type Begun,
+  type Catalog,
+  type CommitRequest,
+  type Finished,
+  type FinishRequest,
+  type HostRow,
+  ID_BYTES,
+  type Located,
+  type Placed,
+  type PlaceRequest,
+  type SnapshotRow,
+  type StripeRow,
 } from '../catalog/types.js'
-import { ID_BYTES } from '../catalog/types.js'
 import { type JoinRole, joinProof, tokenId } from '../keys/token.js'
 import type { Requester } from '../wire/client.js'
 import { decodeMessage, encodeMessage } from '../wire/message.js'
