@@ -9,6 +9,41 @@
  */
 export declare const __napiBindingTarget: 'native' | 'wasm32-wasi' | 'wasm32-wasip1'
 
+/** One question of the kernel, to be answered exactly once; one that is dropped answers EIO. */
+export declare class FuseRequest {
+  /**
+   * What the kernel asks, and the method beside `error` that answers it: lookup (of `name`: attributes or missing),
+   * attributes, link (data), read (`size` bytes at `offset`: data, shorter at the end of the file only), folder and
+   * folderWithAttributes (entries after cookie `offset`: folder), xattr (of `name`: data), xattrNames (data, each
+   * name ended by a zero byte).
+   */
+  get question(): 'lookup' | 'attributes' | 'link' | 'read' | 'folder' | 'folderWithAttributes' | 'xattr' | 'xattrNames'
+  /** The upper 16 bits of the inode number. */
+  get volume(): number
+  /** The lower 48 bits of the inode number. */
+  get number(): number
+  get name(): Buffer
+  get offset(): number
+  get size(): number
+  /** Tells one opened folder from another. */
+  get handle(): number
+  attributes(encoded: Uint8Array): void
+  missing(): void
+  data(bytes: Uint8Array): void
+  folder(encoded: Uint8Array): void
+  error(errno: number): void
+}
+
+/** A mounted file system. */
+export declare class FuseSession {
+  /** The requests that came since the last call. */
+  take(): Array<FuseRequest>
+  /** True once the kernel let go: nothing comes any more. */
+  get ended(): boolean
+  /** Ends the threads and closes the device of a session that `ended`; before that it does nothing. */
+  release(): void
+}
+
 /** 32 bytes that stay in the addon. */
 export declare class Secret {
   static random(): Secret
@@ -40,6 +75,9 @@ export declare class Secret {
   tlsKey(): Buffer
 }
 
+/** Takes a mount away from its name, busy or dead. `abort`: those who use it get errors at once; else they may finish. */
+export declare function detachMount(mountpoint: Uint8Array, abort: boolean): Promise<void>
+
 /** BLAKE3-256. */
 export declare function hash(data: Uint8Array): Buffer
 
@@ -48,6 +86,18 @@ export declare function inspectShard(bytes: Uint8Array): Promise<ShardFacts>
 
 /** Checks the clear header in the first 4096 bytes of a shard file. Throws CORRUPT. */
 export declare function inspectShardHeader(prefix: Uint8Array): ShardFacts
+
+/**
+ * Mounts on a folder, read-only. `wake` is called when requests wait to be taken, and when the session ended; until
+ * then it keeps the process alive.
+ */
+export declare function mountFileSystem(mountpoint: Uint8Array, options: MountOptions, wake: () => void): Promise<FuseSession>
+
+export interface MountOptions {
+  /** The source column of `mount`: A-Z a-z 0-9 : . _ - only. */
+  name: string
+  totalBytes: number
+}
 
 /** What a shard's clear header says. `shard` (16 bytes) and `root` (32) in hexadecimal. */
 export interface ShardFacts {

@@ -5,6 +5,8 @@ pub mod disk;
 pub mod erasure;
 pub mod error;
 pub mod fs;
+#[cfg(feature = "node")]
+pub mod fuse;
 pub mod limits;
 pub mod pack;
 pub mod seal;
