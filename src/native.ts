@@ -59,4 +59,9 @@ function wrap(module: Addon): Addon {
 
 const native = wrap(addon)
 export const { Secret, verifySignature, hash, inspectShard, inspectShardHeader } = native
-export type { Secret as SecretHandle } from '../native/index.js'
+export const { mountFileSystem, detachMount } = native
+export type {
+  FuseRequest as FuseRequestHandle,
+  FuseSession as FuseSessionHandle,
+  Secret as SecretHandle,
+} from '../native/index.js'

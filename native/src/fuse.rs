@@ -29,6 +29,8 @@ const BACKGROUND_REQUESTS: u16 = 32;
 /// The unit of `st_blocks`, whatever `st_blksize` says.
 const BLOCK_UNIT: u32 = 512;
 const NAME_BYTES: u32 = 255;
+/// NTFS names have up to 255 UTF-16 units, which is more in UTF-8; the kernel takes this many.
+const LONGEST_NAME_BYTES: usize = 1024;
 
 /// What `mount` shows of a file system.
 pub struct Shown {
@@ -267,7 +269,7 @@ impl<'a> Entries<'a> {
         let known = cursor.u8()? != 0;
         let length = usize::from(cursor.u16()?);
         let name = cursor.bytes(length)?;
-        if length == 0 || length > NAME_BYTES as usize {
+        if length == 0 || length > LONGEST_NAME_BYTES {
             return Err(cursor.corrupt(format!("a name of {length} bytes")));
         }
         Ok(Some(Entry { attributes, generation, cookie, known, name }))
