@@ -2,7 +2,15 @@
 
 pub mod bytes;
 pub mod disk;
+pub mod erasure;
 pub mod error;
 pub mod fs;
 pub mod limits;
+pub mod pack;
+pub mod seal;
+pub mod secret;
+pub mod shard;
 pub mod volume;
+
+#[cfg(feature = "node")]
+mod bind;

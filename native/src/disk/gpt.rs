@@ -1,4 +1,6 @@
 use super::Table;
 use crate::error::Result;
 use crate::volume::ReadAt;
-pub fn read(_source: &dyn ReadAt) -> Result<Option<Table>> { Ok(None) }
+pub fn read(_source: &dyn ReadAt) -> Result<Option<Table>> {
+    Ok(None)
+}

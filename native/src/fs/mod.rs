@@ -120,7 +120,9 @@ pub enum ExtentKind {
     /// Allocated, reads as zeros.
     Unwritten,
     /// A compression unit: `raw_length` logical bytes kept in `length` disk bytes. LZNT1 on NTFS.
-    Compressed { raw_length: u32 },
+    Compressed {
+        raw_length: u32,
+    },
     /// Ciphertext whose key we do not hold; the bytes are kept as they are.
     Encrypted,
 }
@@ -141,7 +143,10 @@ pub struct Extent {
 pub enum Outcome {
     Mapped(VolumeMap),
     /// `found` is what the magic bytes say ("swap", "xfs", "unknown").
-    Raw { found: &'static str, reason: String },
+    Raw {
+        found: &'static str,
+        reason: String,
+    },
 }
 
 /// Tries each parser by its magic; whatever a parser refuses is read raw.

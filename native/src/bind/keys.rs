@@ -1,0 +1,110 @@
+//! Keys as opaque handles.
+
+use std::path::Path;
+
+use napi::bindgen_prelude::{Buffer, Uint8Array};
+use napi_derive::napi;
+
+use super::{Result, thrown};
+use crate::secret;
+
+/// 32 bytes that stay in the addon.
+#[napi]
+pub struct Secret(pub(super) secret::Secret);
+
+#[napi]
+impl Secret {
+    #[napi(factory)]
+    pub fn random() -> Self {
+        Self(secret::Secret::random())
+    }
+
+    /// From a file of exactly 32 bytes.
+    #[napi(factory)]
+    pub fn load(path: String) -> Result<Self> {
+        secret::Secret::load(Path::new(&path)).map(Self).map_err(thrown)
+    }
+
+    /// Into a new file, mode 0600.
+    #[napi]
+    pub fn save(&self, path: String) -> Result<()> {
+        self.0.save(Path::new(&path)).map_err(thrown)
+    }
+
+    /// From 24 BIP39 words.
+    #[napi(factory)]
+    pub fn from_words(words: String) -> Result<Self> {
+        secret::Secret::from_words(&words).map(Self).map_err(thrown)
+    }
+
+    /// 24 BIP39 words; only ever asked of the recovery seed.
+    #[napi]
+    pub fn words(&self) -> String {
+        self.0.words()
+    }
+
+    /// BLAKE3 derive_key(context, this | material).
+    #[napi]
+    pub fn derive(&self, context: String, material: Option<Uint8Array>) -> Self {
+        Self(self.0.derive(&context, material.as_deref().unwrap_or_default()))
+    }
+
+    /// The 16-byte public name of this key.
+    #[napi]
+    pub fn id(&self) -> Buffer {
+        self.0.id().to_vec().into()
+    }
+
+    /// The Ed25519 public key (32 bytes) that verifies what `sign` signs.
+    #[napi]
+    pub fn signing_key(&self) -> Buffer {
+        self.0.signing_key().to_vec().into()
+    }
+
+    /// An Ed25519 signature (64 bytes).
+    #[napi]
+    pub fn sign(&self, message: Uint8Array) -> Buffer {
+        self.0.sign(&message).to_vec().into()
+    }
+
+    /// The X25519 public key (32 bytes) for `sealTo`.
+    #[napi]
+    pub fn sealing_key(&self) -> Buffer {
+        self.0.sealing_key().to_vec().into()
+    }
+
+    /// This secret, for the holder of the recipient's secret only (HPKE base mode).
+    #[napi]
+    pub fn seal_to(&self, recipient: Uint8Array, info: Uint8Array) -> Result<Buffer> {
+        self.0.seal_to(&recipient, &info).map(Buffer::from).map_err(thrown)
+    }
+
+    /// The secret that was sealed to this one.
+    #[napi]
+    pub fn open_sealed(&self, sealed: Uint8Array, info: Uint8Array) -> Result<Secret> {
+        self.0.open_sealed(&sealed, &info).map(Self).map_err(thrown)
+    }
+
+    /// Keyed BLAKE3 of the message, 32 bytes.
+    #[napi]
+    pub fn tag(&self, message: Uint8Array) -> Buffer {
+        self.0.tag(&message).to_vec().into()
+    }
+
+    /// The signing key as PKCS#8 DER, for TLS.
+    #[napi]
+    pub fn tls_key(&self) -> Buffer {
+        self.0.tls_key().to_vec().into()
+    }
+}
+
+#[napi]
+pub fn verify_signature(public_key: Uint8Array, message: Uint8Array, signature: Uint8Array) -> bool {
+    secret::verify_signature(&public_key, &message, &signature)
+}
+
+/// BLAKE3-256.
+#[napi]
+pub fn hash(data: Uint8Array) -> Buffer {
+    blake3::hash(&data).as_bytes().to_vec().into()
+}

@@ -1,0 +1,246 @@
+//! Sealed records (docs/formats/record.md): deterministic authenticated encryption, keyed by the content itself for
+//! blocks and pages, by a purpose key for everything else.
+//!
+//! ```text
+//! offset size field
+//! 0      1    suite       1 = BLAKE3 + zstd + AES-256-GCM
+//! 1      32   s           BLAKE3_keyed(derive("imager v1 siv", key), ad | z)
+//! 33     n    c           AES-256-GCM(k, n, aad = ad | suite | s, z), 16-byte tag last
+//! z  = codec(1: 0 stored, 1 zstd) | length(u32 LE) | bytes
+//! ad = "imager/1" | type | domain | id, each field behind its length (u32 LE)
+//! (k, n) = first 44 bytes of XOF(BLAKE3_keyed(derive("imager v1 enc", key), suite | s))
+//! ```
+//! No nonce is stored or counted: equal content gives equal records, different content different (k, n), whichever
+//! version of zstd made it. Anything that does not open is an erasure, never data.
+
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+
+use crate::error::{Error, Result};
+use crate::secret::Secret;
+
+const SUITE: u8 = 1;
+const SIV: &str = "imager v1 siv";
+const ENC: &str = "imager v1 enc";
+const STORED: u8 = 0;
+const ZSTD: u8 = 1;
+const HEADER: usize = 33;
+const TAG: usize = 16;
+/// Bytes that a record adds to what it holds, at most.
+pub const RECORD_OVERHEAD: usize = HEADER + 5 + TAG;
+
+/// What a record is; part of what is authenticated. Never renumbered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Type {
+    Block = 1,
+    Page = 2,
+    Trailer = 3,
+    ShardHeader = 4,
+}
+
+/// What a record is bound to.
+#[derive(Clone, Copy)]
+pub struct Context<'a> {
+    pub kind: Type,
+    /// The 16-byte id of the dedupe domain or purpose key.
+    pub domain: &'a [u8; 16],
+    /// The signature of a block or page; the stripe or shard that a trailer or header belongs to.
+    pub id: &'a [u8; 32],
+}
+
+impl Context<'_> {
+    fn associated_data(&self) -> Vec<u8> {
+        let mut ad = Vec::with_capacity(128);
+        for field in [b"imager/1".as_slice(), &[self.kind as u8], self.domain, self.id] {
+            ad.extend_from_slice(&(field.len() as u32).to_le_bytes());
+            ad.extend_from_slice(field);
+        }
+        ad
+    }
+}
+
+fn derive(context: &str, key: &[u8; 32]) -> [u8; 32] {
+    blake3::derive_key(context, key)
+}
+
+/// (k, n) for a record whose synthetic vector is `s`.
+fn cipher(key: &[u8; 32], s: &[u8; 32]) -> (LessSafeKey, Nonce) {
+    let mut output = [0; 44];
+    blake3::Hasher::new_keyed(&derive(ENC, key)).update(&[SUITE]).update(s).finalize_xof().fill(&mut output);
+    let key = UnboundKey::new(&AES_256_GCM, &output[..32]).expect("32 bytes are an AES-256 key");
+    (LessSafeKey::new(key), Nonce::try_assume_unique_for_key(&output[32..]).expect("12 bytes are a nonce"))
+}
+
+fn synthetic_vector(key: &[u8; 32], ad: &[u8], z: &[u8]) -> [u8; 32] {
+    *blake3::Hasher::new_keyed(&derive(SIV, key)).update(ad).update(z).finalize().as_bytes()
+}
+
+/// Appends the record of `plain` to `out`; returns its length. `level` is zstd's.
+pub fn seal(key: &[u8; 32], context: Context, plain: &[u8], level: i32, out: &mut Vec<u8>) -> usize {
+    let ad = context.associated_data();
+    let start = out.len();
+    out.push(SUITE);
+    out.resize(start + HEADER, 0);
+    out.push(ZSTD);
+    out.extend_from_slice(&(plain.len() as u32).to_le_bytes());
+    let z = start + HEADER;
+    compress(plain, level, out, z);
+
+    let s = synthetic_vector(key, &ad, &out[z..]);
+    out[start + 1..z].copy_from_slice(&s);
+    let (key, nonce) = cipher(key, &s);
+    let aad = [&ad, &out[start..z]].concat();
+    let tag = key
+        .seal_in_place_separate_tag(nonce, Aad::from(&aad), &mut out[z..])
+        .expect("a record is far below the limit of AES-GCM");
+    out.extend_from_slice(tag.as_ref());
+    out.len() - start
+}
+
+/// Behind `codec | length` at `z`: zstd's bytes, or the plain ones where those are not more.
+fn compress(plain: &[u8], level: i32, out: &mut Vec<u8>, z: usize) {
+    let body = z + 5;
+    out.resize(body + plain.len(), 0);
+    match zstd::bulk::compress_to_buffer(plain, &mut out[body..], level) {
+        Ok(length) if length < plain.len() => out.truncate(body + length),
+        _ => {
+            out[z] = STORED;
+            out[body..].copy_from_slice(plain);
+        }
+    }
+}
+
+/// The plain bytes of a record: at most `cap`, or `Forged`.
+pub fn open(key: &[u8; 32], context: Context, record: &[u8], cap: usize) -> Result<Vec<u8>> {
+    let forged = || Error::Forged { what: "a sealed record" };
+    if record.len() < HEADER + 5 + TAG {
+        return Err(forged());
+    }
+    if record[0] != SUITE {
+        return Err(Error::unsupported(format!("sealing suite {}", record[0])));
+    }
+    let ad = context.associated_data();
+    let s: [u8; 32] = record[1..HEADER].try_into().expect("32 bytes");
+    let (cipher, nonce) = cipher(key, &s);
+    let aad = [&ad, &record[..HEADER]].concat();
+    let mut z = record[HEADER..].to_vec();
+    let z = cipher.open_in_place(nonce, Aad::from(&aad), &mut z).map_err(|_| forged())?;
+    if synthetic_vector(key, &ad, z) != s {
+        return Err(forged());
+    }
+    decompress(z, cap).ok_or_else(forged)
+}
+
+/// The length is authenticated, and still compared with the cap before anything is allocated.
+fn decompress(z: &[u8], cap: usize) -> Option<Vec<u8>> {
+    let length = u32::from_le_bytes(z[1..5].try_into().expect("four bytes")) as usize;
+    let body = &z[5..];
+    match z[0] {
+        STORED if body.len() == length && length <= cap => Some(body.to_vec()),
+        ZSTD if length <= cap => zstd::bulk::decompress(body, length).ok().filter(|plain| plain.len() == length),
+        _ => None,
+    }
+}
+
+/// The keys of one dedupe domain: D for blocks, M_a for an appliance's pages. The content is the key.
+#[derive(Clone)]
+pub struct Domain {
+    kind: Type,
+    pub id: [u8; 16],
+    content_key: [u8; 32],
+}
+
+pub const BLOCK_CONTENT: &str = "imager v1 block";
+pub const BLOCK_ID: &str = "imager v1 block id";
+pub const PAGE_CONTENT: &str = "imager v1 page";
+
+impl Domain {
+    pub fn blocks(key: &Secret) -> Self {
+        Self { kind: Type::Block, id: key.id(), content_key: *key.derive(BLOCK_CONTENT, &[]).bytes() }
+    }
+
+    pub fn pages(key: &Secret) -> Self {
+        Self { kind: Type::Page, id: key.id(), content_key: *key.derive(PAGE_CONTENT, &[]).bytes() }
+    }
+
+    /// bk, the key of exactly these bytes.
+    pub fn block_key(&self, plain: &[u8]) -> [u8; 32] {
+        *blake3::keyed_hash(&self.content_key, plain).as_bytes()
+    }
+
+    pub fn seal(&self, block_key: &[u8; 32], plain: &[u8], level: i32, out: &mut Vec<u8>) -> usize {
+        let id = signature(block_key);
+        seal(block_key, Context { kind: self.kind, domain: &self.id, id: &id }, plain, level, out)
+    }
+
+    /// The bytes whose key is `block_key`, proven by computing it again.
+    pub fn open(&self, block_key: &[u8; 32], record: &[u8], cap: usize) -> Result<Vec<u8>> {
+        let id = signature(block_key);
+        let plain = open(block_key, Context { kind: self.kind, domain: &self.id, id: &id }, record, cap)?;
+        if self.block_key(&plain) != *block_key {
+            return Err(Error::Forged { what: "a block whose content is not what its key says" });
+        }
+        Ok(plain)
+    }
+}
+
+/// The public name of a block or page.
+pub fn signature(block_key: &[u8; 32]) -> [u8; 32] {
+    derive(BLOCK_ID, block_key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::BLOCK_BYTES;
+
+    fn domain() -> Domain {
+        Domain::blocks(&Secret::new([1; 32]))
+    }
+
+    fn sealed(plain: &[u8]) -> ([u8; 32], Vec<u8>) {
+        let key = domain().block_key(plain);
+        let mut record = Vec::new();
+        assert_eq!(domain().seal(&key, plain, 1, &mut record), record.len());
+        (key, record)
+    }
+
+    #[test]
+    fn records_return_and_stay_within_their_overhead() {
+        let mut noise = vec![0; BLOCK_BYTES];
+        blake3::Hasher::new().finalize_xof().fill(&mut noise);
+        for plain in [&b""[..], b"x", &[5; BLOCK_BYTES], &noise] {
+            let (key, record) = sealed(plain);
+            assert!(record.len() <= plain.len() + RECORD_OVERHEAD);
+            assert_eq!(domain().open(&key, &record, BLOCK_BYTES).unwrap(), plain);
+        }
+    }
+
+    #[test]
+    fn every_flipped_bit_and_every_cut_is_noticed() {
+        let (key, record) = sealed(b"some text, some text, some text, some text");
+        for at in 0..record.len() {
+            let mut changed = record.clone();
+            changed[at] ^= 0x40;
+            assert!(domain().open(&key, &changed, BLOCK_BYTES).is_err(), "byte {at}");
+            assert!(domain().open(&key, &record[..at], BLOCK_BYTES).is_err(), "cut at {at}");
+        }
+    }
+
+    #[test]
+    fn a_record_opens_only_in_its_domain_and_under_its_cap() {
+        let (key, record) = sealed(&[9; 1000]);
+        assert!(Domain::blocks(&Secret::new([2; 32])).open(&key, &record, BLOCK_BYTES).is_err());
+        assert!(Domain::pages(&Secret::new([1; 32])).open(&key, &record, BLOCK_BYTES).is_err());
+        assert!(domain().open(&key, &record, 999).is_err());
+    }
+
+    #[test]
+    fn a_record_that_holds_other_bytes_than_its_key_says_is_refused() {
+        // A member of the domain can build this; no reader may believe it.
+        let (key, id) = (domain().block_key(b"true"), signature(&domain().block_key(b"true")));
+        let mut record = Vec::new();
+        seal(&key, Context { kind: Type::Block, domain: &domain().id, id: &id }, b"false", 1, &mut record);
+        assert!(domain().open(&key, &record, BLOCK_BYTES).is_err());
+    }
+}

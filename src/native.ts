@@ -1,0 +1,62 @@
+/**
+ * The only importer of the addon. What the addon throws is `CODE: sentence`; here it becomes an ImagerError, once, for
+ * every function and method, synchronous or not.
+ */
+import { createRequire } from 'node:module'
+import { ERRORS, type ErrorCode, ImagerError } from './base/errors.js'
+
+type Addon = typeof import('../native/index.js')
+type Callable = (...args: unknown[]) => unknown
+
+/** `build/src/native.js` and the addon share the repository's root. */
+const addon = createRequire(import.meta.url)('../../native/index.js') as Addon
+
+function translate(error: unknown): unknown {
+  const [, code, what] = /^([A-Z_]+): (.*)$/s.exec((error as Error)?.message ?? '') ?? []
+  return code && code in ERRORS ? new ImagerError(code as ErrorCode, { what: what ?? '' }) : error
+}
+
+function translating(inner: Callable): Callable {
+  return function (this: unknown, ...args: unknown[]) {
+    try {
+      const result = inner.apply(this, args)
+      if (!(result instanceof Promise)) return result
+      return result.catch((error: unknown) => {
+        throw translate(error)
+      })
+    } catch (error) {
+      throw translate(error)
+    }
+  }
+}
+
+/** Methods are replaced on the prototype; napi's static functions are read-only, so a subclass shadows them. */
+function translatingClass(inner: Callable & { prototype: object }): unknown {
+  const methods = Object.entries(Object.getOwnPropertyDescriptors(inner.prototype))
+  for (const [name, property] of methods) {
+    if (name === 'constructor' || typeof property.value !== 'function') continue
+    Object.defineProperty(inner.prototype, name, { ...property, value: translating(property.value as Callable) })
+  }
+  const shadow = class extends (inner as unknown as new () => object) {}
+  for (const name of Object.getOwnPropertyNames(inner)) {
+    const value = (inner as unknown as Record<string, unknown>)[name]
+    if (typeof value !== 'function') continue
+    Object.defineProperty(shadow, name, { value: translating((value as Callable).bind(inner)) })
+  }
+  return shadow
+}
+
+function wrap(module: Addon): Addon {
+  const wrapped: Record<string, unknown> = {}
+  for (const [name, value] of Object.entries(module) as [string, unknown][]) {
+    if (typeof value !== 'function') continue
+    wrapped[name] = /^[A-Z]/.test(name)
+      ? translatingClass(value as Callable & { prototype: object })
+      : translating(value as Callable)
+  }
+  return wrapped as unknown as Addon
+}
+
+const native = wrap(addon)
+export const { Secret, verifySignature, hash, inspectShard, inspectShardHeader } = native
+export type { Secret as SecretHandle } from '../native/index.js'
