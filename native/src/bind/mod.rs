@@ -3,9 +3,12 @@
 //! Long work runs as a `Job` on libuv's pool, off the event loop; its inputs and outputs move, they are not copied.
 
 mod keys;
+mod retrieve;
+mod scan;
 mod shards;
+mod snapshot;
 
-use napi::bindgen_prelude::{AsyncTask, ToNapiValue, TypeName};
+use napi::bindgen_prelude::{AsyncTask, Result, ToNapiValue, TypeName};
 use napi::{Env, Task};
 
 use crate::error::Error;
@@ -14,8 +17,6 @@ use crate::error::Error;
 fn thrown(error: Error) -> napi::Error {
     napi::Error::from_reason(format!("{}: {error}", error.code()))
 }
-
-use napi::Result;
 
 fn fixed<const N: usize>(what: &'static str, bytes: &[u8]) -> Result<[u8; N]> {
     bytes.try_into().map_err(|_| thrown(Error::invalid(what, format!("{} bytes, not {N}", bytes.len()))))

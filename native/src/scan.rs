@@ -1,0 +1,95 @@
+//! A disk whose tables were read: partitions, and each volume's file map or the reason why it is raw.
+
+use std::collections::HashSet;
+
+use crate::cut::{self, Cut, MappedVolume};
+use crate::disk::{self, Table};
+use crate::error::Result;
+use crate::fs::{ByteRange, File, Outcome, VolumeMap};
+use crate::volume::ReadAt;
+
+pub struct Scan {
+    pub size: u64,
+    pub table: Table,
+    pub volumes: Vec<MappedVolume>,
+}
+
+/// One name of one stream of a file.
+pub struct Named {
+    pub volume: usize,
+    /// Index into the volume's files.
+    pub file: usize,
+    pub stream: Option<usize>,
+    /// From the volume's root, beginning with a slash; a stream's name behind a colon.
+    pub path: Vec<u8>,
+}
+
+impl Scan {
+    pub fn new(source: &dyn ReadAt) -> Result<Self> {
+        let table = disk::read_table(source)?;
+        let volumes = cut::map_volumes(source, &table);
+        Ok(Self { size: source.length(), table, volumes })
+    }
+
+    pub fn map(&self, volume: usize) -> Option<&VolumeMap> {
+        match &self.volumes.get(volume)?.outcome {
+            Outcome::Mapped(map) => Some(map),
+            Outcome::Raw { .. } => None,
+        }
+    }
+
+    pub fn allocated(&self) -> Vec<ByteRange> {
+        cut::allocated(self.size, &self.volumes)
+    }
+
+    pub fn cut(&self) -> Cut {
+        cut::cut(self.size, &self.volumes)
+    }
+
+    /// The maps of all mapped volumes, by partition index; the scan keeps empty ones.
+    pub fn take_maps(&mut self) -> Vec<(u32, VolumeMap)> {
+        let take = |volume: &mut MappedVolume| match &mut volume.outcome {
+            Outcome::Mapped(map) => Some((volume.partition.index, std::mem::take(map))),
+            Outcome::Raw { .. } => None,
+        };
+        self.volumes.iter_mut().filter_map(take).collect()
+    }
+
+    /// Every name of every file, folder by folder from the root. Each folder is entered once, whatever the names say.
+    pub fn names(&self) -> Vec<Named> {
+        let mut names = Vec::new();
+        for volume in 0..self.volumes.len() {
+            let Some(map) = self.map(volume) else { continue };
+            let mut entered = HashSet::from([map.root]);
+            let mut folders = vec![(map.root, Vec::new())];
+            while let Some((folder, path)) = folders.pop() {
+                let from = map.entries.partition_point(|entry| entry.parent < folder);
+                for entry in map.entries[from..].iter().take_while(|entry| entry.parent == folder) {
+                    let Ok(file) = map.files.binary_search_by_key(&entry.child, |file| file.number) else { continue };
+                    let path = [&path, b"/".as_slice(), &entry.name].concat();
+                    names.extend(streams(&map.files[file], &path, volume, file));
+                    if map.files[file].kind == crate::fs::Kind::Directory && entered.insert(entry.child) {
+                        folders.push((entry.child, path));
+                    }
+                }
+            }
+        }
+        names
+    }
+}
+
+/// The file itself, and each named stream.
+fn streams<'a>(file: &'a File, path: &'a [u8], volume: usize, index: usize) -> impl Iterator<Item = Named> + 'a {
+    let unnamed = file.streams.iter().position(|stream| stream.name.is_empty());
+    let own = Named { volume, file: index, stream: unnamed, path: path.to_vec() };
+    // NTFS: a file without an unnamed stream has no line of its own.
+    let shown = unnamed.is_some() || file.streams.is_empty();
+    let named = file.streams.iter().enumerate().filter(|(_, stream)| !stream.name.is_empty());
+    let named = named.map(move |(stream, content)| Named {
+        volume,
+        file: index,
+        stream: Some(stream),
+        path: [path, b":", &content.name].concat(),
+    });
+    shown.then_some(own).into_iter().chain(named)
+}

@@ -1,0 +1,46 @@
+/**
+ * The coordinator's daemon: the catalog served to the fleet, and a courier that brings the membership and every keybag to
+ * every peer, so that recovery needs nothing but peers and the words.
+ */
+import { type Clock, systemClock } from '../base/clock.js'
+import { serveCoordinator } from '../coordinator/server.js'
+import type { Home } from '../keys/home.js'
+import { openKeybag } from '../keys/keybag.js'
+import { Peers } from '../peers/pool.js'
+import { Courier } from './courier.js'
+import { openLocalCatalog } from './local.js'
+import type { Report, Running } from './running.js'
+
+export interface CoordinatorOptions {
+  listen: string
+  clock?: Clock
+  report?: Report
+}
+
+export async function startCoordinator(home: Home, options: CoordinatorOptions): Promise<Running> {
+  const { listen, clock = systemClock, report = () => {} } = options
+  const catalog = openLocalCatalog(home, clock)
+  const keybag = home.keybag()
+  const { sequence } = openKeybag(keybag, home.fleet)
+  catalog.registry.keepDocument('keybag', home.host, sequence, keybag)
+  const peers = new Peers(home.tls, () => home.membership().hosts, clock)
+  const courier = new Courier({ home, peers, clock, keybags: () => catalog.registry.documents('keybag'), report })
+  try {
+    const publicAddress = home.coordinator.address
+    const onDocument = () => courier.wake()
+    const server = await serveCoordinator({ home, catalog, listen, publicAddress, onDocument })
+    courier.start()
+    return {
+      address: server.address,
+      async close() {
+        await courier.close()
+        peers.close()
+        await server.close()
+        catalog.close()
+      },
+    }
+  } catch (error) {
+    catalog.close()
+    throw error
+  }
+}
