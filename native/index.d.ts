@@ -28,6 +28,8 @@ export declare class BlockSource {
 
 /** A disk whose tables were read. */
 export declare class DiskScan {
+  /** Bytes of files by type and owner, the `most` largest of each. */
+  census(most: number): Census
   facts(): DiskFacts
   listing(): MapListing
   /** The next `count` lines of a listing; empty at its end. */
@@ -129,6 +131,15 @@ export declare class PageRef {
   id(): Buffer
 }
 
+/** The births of a snapshot, collected again from its manifest. */
+export declare class ReferenceSet {
+  constructor()
+  /** All that a page of the manifest names. */
+  addPage(page: ManifestPage): void
+  addBirth(birth: bigint): void
+  encode(): Buffer
+}
+
 /** 32 bytes that stay in the addon. */
 export declare class Secret {
   static random(): Secret
@@ -196,6 +207,16 @@ export interface BatchFacts {
   fresh: number
   freshBytes: number
 }
+
+export interface Census {
+  /** By the ending of names. */
+  types: Array<Share>
+  /** By user id. */
+  owners: Array<Share>
+}
+
+/** The plain bytes of an NTFS compression unit (LZNT1), `raw_length` of them. Throws CORRUPT. */
+export declare function decompressUnit(compressed: Uint8Array, rawLength: number): Buffer
 
 export interface DirectoryName {
   name: Buffer
@@ -326,6 +347,12 @@ export interface ShardPlace {
   k: number
   m: number
   packBytes: number
+}
+
+/** Bytes under a name. */
+export interface Share {
+  name: string
+  bytes: number
 }
 
 /** Where the trailer of a pack begins, from its first 16 bytes. */

@@ -58,5 +58,36 @@ function wrap(module: Addon): Addon {
 }
 
 const native = wrap(addon)
-export const { Secret, verifySignature, hash, inspectShard, inspectShardHeader } = native
-export type { Secret as SecretHandle } from '../native/index.js'
+export const {
+  DiskScan,
+  FetchPlan,
+  Packer,
+  ReferenceSet,
+  Secret,
+  Target,
+  Vault,
+  decompressUnit,
+  hash,
+  inspectShard,
+  inspectShardHeader,
+  readShardPlace,
+  readTrailer,
+  recoverShards,
+  scanDisk,
+  shardFileBytes,
+  trailerOffset,
+  verifySignature,
+} = native
+export type {
+  Batch,
+  DiskScan as DiskScanHandle,
+  FileRecord,
+  Manifest,
+  ManifestPage,
+  MapLine,
+  Pack,
+  PageRef,
+  Secret as SecretHandle,
+  Vault as VaultHandle,
+  VolumeFacts,
+} from '../native/index.js'

@@ -13,6 +13,7 @@ pub mod manifest;
 pub mod pack;
 pub mod packer;
 pub mod pages;
+pub mod references;
 pub mod scan;
 pub mod seal;
 pub mod secret;

@@ -45,6 +45,12 @@ export const ERRORS = {
   FORGED: meaning(Exit.failed, '{what}', 'The bytes were changed, or the key belongs to something else.'),
   INVALID: meaning(Exit.usage, '{what}', 'See `imager --help`.'),
   // Usage and state.
+  SYSTEM: meaning(Exit.failed, '{what}', 'Check the path, its permissions and the free space.'),
+  ADDRESS_IN_USE: meaning(
+    Exit.failed,
+    'Something listens on {address} already',
+    'Is the daemon running already? Else choose another address with --listen.',
+  ),
   USAGE: meaning(Exit.usage, '{what}', 'See `imager {verb} --help`.'),
   NO_FLEET: meaning(
     Exit.notFound,

@@ -5,10 +5,10 @@ import { ImagerError } from '../base/errors.js'
 const SUFFIXES = { K: 2 ** 10, M: 2 ** 20, G: 2 ** 30, T: 2 ** 40 } as const
 
 /** `1048576`, `512M`, `1.5G`, `2TiB`: powers of 1,024. */
-export function parseBytes(option: string): (text: unknown) => number | undefined {
+export function parseBytes(option: string): (text: string | undefined) => number | undefined {
   return (text) => {
     if (text === undefined) return undefined
-    const [, number, suffix] = /^(\d+(?:\.\d+)?)([KMGT])?(?:iB|B)?$/i.exec(String(text).trim()) ?? []
+    const [, number, suffix] = /^(\d+(?:\.\d+)?)([KMGT])?(?:iB|B)?$/i.exec(text.trim()) ?? []
     const unit = suffix ? SUFFIXES[suffix.toUpperCase() as keyof typeof SUFFIXES] : 1
     const bytes = Math.floor(Number(number) * unit)
     if (number === undefined || !Number.isSafeInteger(bytes)) {
@@ -19,10 +19,9 @@ export function parseBytes(option: string): (text: unknown) => number | undefine
 }
 
 /** `host:port`, port 0 to 65535. */
-export function parseAddress(option: string, verb: string): (text: unknown) => string | undefined {
-  return (text) => {
-    if (text === undefined) return undefined
-    const address = String(text)
+export function parseAddress(option: string, verb: string): (address: string | undefined) => string | undefined {
+  return (address) => {
+    if (address === undefined) return undefined
     const port = /^(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.%a-z]+\]):(\d{1,5})$/.exec(address)?.[1]
     if (port === undefined || Number(port) > 65_535) {
       throw usage(`--${option} takes HOST:PORT, such as 0.0.0.0:7420, not ${JSON.stringify(address)}`, verb)

@@ -10,9 +10,9 @@ export interface Command {
   readonly usage: string
   readonly describe: string
   readonly example: readonly [line: string, meaning: string]
-  builder(yargs: Argv): Argv
+  readonly builder: (yargs: Argv) => Argv
   /** Gives the exit code where it is not 0. */
-  run(args: Record<string, unknown>, context: Context): Promise<number | undefined>
+  readonly run: (args: Record<string, unknown>, context: Context) => Promise<number | undefined>
 }
 
 /** Gives `run` the types of what `builder` declares. */
@@ -24,10 +24,11 @@ export function defineCommand<A>(command: {
   // biome-ignore lint/suspicious/noConfusingVoidType: most commands give no code
   run(args: A, context: Context): Promise<number | void>
 }): Command {
-  const { builder, run, ...rest } = command
   return {
-    ...rest,
-    builder: (yargs) => builder(yargs) as unknown as Argv,
-    run: async (args, context) => (await run(args as A, context)) ?? undefined,
+    usage: command.usage,
+    describe: command.describe,
+    example: command.example,
+    builder: (yargs) => command.builder(yargs) as unknown as Argv,
+    run: async (args, context) => (await command.run(args as A, context)) ?? undefined,
   }
 }

@@ -25,6 +25,8 @@ const COMMANDS: Record<string, () => Promise<{ command: Command }>> = {
   'lab down': () => import('./commands/lab-down.js'),
 }
 
+const HELP_COLUMNS = 110
+
 /** Runs one command line; resolves with the exit code. */
 export async function main(argv: readonly string[], streams: Streams, signal: AbortSignal): Promise<number> {
   const output = new Output(argv.includes('--json'), streams)
@@ -55,7 +57,7 @@ function commandName(argv: readonly string[]): string | undefined {
   if (Object.hasOwn(COMMANDS, first)) return first
   const names = Object.keys(COMMANDS)
   const group = names.filter((name) => name.startsWith(`${first} `))
-  if (group.length > 0 && argv.includes('--help')) return group[0]
+  if (group.length > 0 && argv.includes('--help')) return undefined
   if (group.length > 0) throw usage(`${first} needs one of: ${group.join(', ')}`, first)
   const close = nearest(first, names) ?? nearest(pair, names)
   throw usage(`There is no command ${JSON.stringify(first)}${close ? `. Did you mean ${close}?` : ''}`)
@@ -86,11 +88,14 @@ async function parse(name: string, command: Command, argv: readonly string[], st
         parsed = args
       },
     )
+    .wrap(HELP_COLUMNS)
     .strict()
     .version(false)
     .exitProcess(false)
     .fail((message: string, error: Error | undefined) => {
-      throw error ?? usage(message, name)
+      // yargs wraps what an option's check throws into an error of its own.
+      if (error && error.name !== 'YError') throw error
+      throw usage(plain(message || (error?.message ?? ''), command), name)
     })
   let help = ''
   try {
@@ -102,6 +107,13 @@ async function parse(name: string, command: Command, argv: readonly string[], st
   }
   if (help) streams.stdout.write(`${help}\n`)
   return help ? undefined : parsed
+}
+
+/** yargs' sentences where a person would say it otherwise. */
+function plain(message: string, command: Command): string {
+  if (message.startsWith('Not enough non-option')) return `Something is missing. It is called as: ${command.usage}`
+  const [, option, given, choices] = /Argument: (\S+), Given: (.*), Choices: (.*)/.exec(message) ?? []
+  return option === undefined ? message : `--${option} takes one of ${choices?.replaceAll('"', '')}, not ${given}`
 }
 
 /** `Unknown argument: peer` -> the option that was meant. */
@@ -127,13 +139,18 @@ async function withoutCommand(argv: readonly string[], streams: Streams): Promis
     throw usage(`Unknown option ${unknown}${close ? `. Did you mean --${close}?` : ''}`)
   }
   if (!argv.includes('--help') && !argv.includes('-h')) throw usage('No command given')
-  streams.stdout.write(await overview())
+  const group = argv.find(
+    (word) => !word.startsWith('-') && Object.keys(COMMANDS).some((name) => name.startsWith(word)),
+  )
+  streams.stdout.write(await overview(group ?? ''))
   return Exit.done
 }
 
-async function overview(): Promise<string> {
+/** Of all commands, or of those that begin with the word. */
+async function overview(word: string): Promise<string> {
   const lines: string[] = []
   for (const [name, load] of Object.entries(COMMANDS)) {
+    if (!name.startsWith(word)) continue
     const { command } = await load()
     const words = command.usage.split(' ')
     lines.push(`  ${[name, ...words.slice(1)].join(' ').padEnd(34)} ${command.describe}`)

@@ -11,6 +11,7 @@ export interface Streams {
 
 export class Output {
   #transient = false
+  readonly #warned = new Map<string, string>()
 
   constructor(
     readonly json: boolean,
@@ -37,6 +38,14 @@ export class Output {
   note(text: string): void {
     this.#clear()
     if (!this.json) this.streams.stderr.write(`${text}\n`)
+  }
+
+  /** What a daemon could not do now and will try again: said once, until it changes. For the log, so always on stderr. */
+  readonly warn = (what: string, error: unknown): void => {
+    const line = `${what}: ${error instanceof Error ? error.message : String(error)}`
+    if (this.#warned.get(what) === line) return
+    this.#warned.set(what, line)
+    this.streams.stderr.write(`${new Date().toISOString()} ${printable(line)}\n`)
   }
 
   /** Says what went wrong and what to do; gives the exit code. */
@@ -75,11 +84,11 @@ export function printable(text: string): string {
   return text.replace(/[\p{Cc}\p{Cf}]/gu, (character) => (character === '\n' ? '\n' : '?'))
 }
 
-/** The operating system's refusals become an IO error that names the file. */
+/** The operating system's refusals, which name the file. */
 function asImagerError(error: unknown): ImagerError | undefined {
   if (error instanceof ImagerError) return error
   if (!(error instanceof Error) || !('syscall' in error)) return undefined
-  return new ImagerError('IO', { what: error.message }, { cause: error })
+  return new ImagerError('SYSTEM', { what: error.message }, { cause: error })
 }
 
 function ensureLine(text: string): string {

@@ -1,7 +1,7 @@
 /** "Did you mean": the known word that is fewest edits away, if it is near enough to be a typing error. */
 export function nearest(word: string, known: readonly string[]): string | undefined {
   let best: string | undefined
-  let bestEdits = Math.max(1, Math.floor(word.length / 3)) + 1
+  let bestEdits = Math.ceil(word.length / 3) + 1
   for (const candidate of known) {
     const edits = candidate.startsWith(word) && word.length > 2 ? 1 : editDistance(word, candidate)
     if (edits < bestEdits) [best, bestEdits] = [candidate, edits]

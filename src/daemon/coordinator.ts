@@ -7,6 +7,7 @@ import { serveCoordinator } from '../coordinator/server.js'
 import type { Home } from '../keys/home.js'
 import { openKeybag } from '../keys/keybag.js'
 import { Peers } from '../peers/pool.js'
+import { advertised } from './address.js'
 import { Courier } from './courier.js'
 import { openLocalCatalog } from './local.js'
 import type { Report, Running } from './running.js'
@@ -26,9 +27,8 @@ export async function startCoordinator(home: Home, options: CoordinatorOptions):
   const peers = new Peers(home.tls, () => home.membership().hosts, clock)
   const courier = new Courier({ home, peers, clock, keybags: () => catalog.registry.documents('keybag'), report })
   try {
-    const publicAddress = home.coordinator.address
     const onDocument = () => courier.wake()
-    const server = await serveCoordinator({ home, catalog, listen, publicAddress, onDocument })
+    const server = await serveCoordinator({ home, catalog, listen, onDocument, ...publicAddress(home, listen) })
     courier.start()
     return {
       address: server.address,
@@ -43,4 +43,10 @@ export async function startCoordinator(home: Home, options: CoordinatorOptions):
     catalog.close()
     throw error
   }
+}
+
+/** As given to `init`, unless the daemon is told to listen elsewhere. A free port is known only once it is taken. */
+function publicAddress(home: Home, listen: string): { publicAddress?: string } {
+  if (listen.endsWith(':0')) return {}
+  return { publicAddress: listen === home.config.listen ? home.coordinator.address : advertised(listen) }
 }

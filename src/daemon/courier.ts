@@ -24,7 +24,7 @@ export interface CourierParts {
   home: Home
   peers: Peers
   clock: Clock
-  keybags(): { name: string; sequence: number; bytes: Buffer }[]
+  readonly keybags: () => { name: string; sequence: number; bytes: Buffer }[]
   report: Report
 }
 

@@ -3,15 +3,12 @@
  * believed only because the root's key in the token leads to it. An appliance makes its manifest key here, and its keybag
  * goes to the coordinator, which hands it to every peer. A join that was cut short is repeated with the same token.
  */
-import { ImagerError } from '../base/errors.js'
 import { toHex } from '../base/ids.js'
-import { MESSAGE_BYTES } from '../base/limits.js'
-import { CALLS } from '../coordinator/calls.js'
-import { type TlsIdentity, tlsIdentity } from '../keys/certificate.js'
+import { RemoteCatalog } from '../coordinator/client.js'
+import { tlsIdentity } from '../keys/certificate.js'
 import { createHome, type Home, prepareIdentity } from '../keys/home.js'
 import { makeKey } from '../keys/keybag.js'
-import { decodeToken, joinProof, type Token, tokenId } from '../keys/token.js'
-import { decodeMessage, encodeMessage } from '../wire/message.js'
+import { decodeToken } from '../keys/token.js'
 import { advertised } from './address.js'
 import { deliverKeybag } from './keybag.js'
 import { CoordinatorLink } from './link.js'
@@ -37,7 +34,11 @@ export async function joinFleet(options: JoinOptions): Promise<Home> {
   const request = { name, domain, sealing: toHex(identity.sealingKey()), addresses }
   const link = new CoordinatorLink(tls, [token.coordinator.address], token.coordinator.key)
   try {
-    const { keys, membership } = await ask(link, token, tls, request)
+    const { keys, membership } = await new RemoteCatalog(link).join({
+      ...request,
+      host: tls.host,
+      secret: token.secret,
+    })
     const own = token.role === 'appliance' ? makeKey('manifest', token.fleet, token.rootSealing, identity) : []
     const home = createHome({
       state: options.state,
@@ -56,22 +57,4 @@ export async function joinFleet(options: JoinOptions): Promise<Home> {
   } finally {
     link.close()
   }
-}
-
-async function ask(
-  link: CoordinatorLink,
-  { secret }: Token,
-  tls: TlsIdentity,
-  request: { name: string; domain: string; sealing: string; addresses: string[] },
-): Promise<{ keys: Buffer[]; membership: Buffer }> {
-  const reply = await link.request('POST', '/v1/join', {
-    maxBytes: MESSAGE_BYTES,
-    body(exporter) {
-      const proof = joinProof(secret, exporter, tls.host).toString('base64')
-      return encodeMessage({ ...request, token: tokenId(secret), proof })
-    },
-  })
-  const { body, attachment } = decodeMessage(CALLS.join.answer, reply.body)
-  if (attachment.length === 0) throw new ImagerError('PROTOCOL', { what: 'the coordinator sent no membership' })
-  return { keys: body.keys.map((key) => Buffer.from(key, 'base64')), membership: attachment }
 }

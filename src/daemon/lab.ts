@@ -6,7 +6,6 @@
  *   DIR/lab.json   DIR/words.txt   DIR/logs/   DIR/coordinator/   DIR/appliance/   DIR/peers/peer-1/{state,store}/
  */
 import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs'
-import { createServer } from 'node:net'
 import { join, resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import * as v from 'valibot'
@@ -14,6 +13,7 @@ import { ImagerError } from '../base/errors.js'
 import { MiB } from '../base/units.js'
 import { makeFolder, writeDurable } from '../keys/durable.js'
 import { hasHome, openHome } from '../keys/home.js'
+import { freePort } from './address.js'
 import { type Fleet, openFleet } from './fleet.js'
 import { initFleet } from './init.js'
 import { joinFleet } from './join.js'
@@ -237,17 +237,4 @@ function readProcesses(dir: string): LabProcess[] | undefined {
 
 function saveProcesses(dir: string, processes: readonly LabProcess[]): void {
   writeDurable(join(dir, 'lab.json'), Buffer.from(`${JSON.stringify({ version: 1, processes }, null, 2)}\n`))
-}
-
-/** A port that nothing listens on now. The coordinator's must be known before it starts: tokens and members name it. */
-async function freePort(): Promise<number> {
-  const server = createServer()
-  await new Promise<void>((done, fail) => {
-    server.once('error', fail)
-    server.listen(0, '127.0.0.1', done)
-  })
-  const address = server.address()
-  await new Promise((done) => server.close(done))
-  if (address === null || typeof address === 'string') throw new ImagerError('LAB', { what: 'No free port' })
-  return address.port
 }

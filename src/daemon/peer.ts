@@ -3,6 +3,7 @@
  * coordinator it goes on serving; it adopts every newer membership it is shown, by the coordinator or by anybody.
  */
 import { type Clock, systemClock } from '../base/clock.js'
+import { ImagerError } from '../base/errors.js'
 import { HEARTBEAT_MS } from '../base/limits.js'
 import { RemoteCatalog } from '../coordinator/client.js'
 import type { Home } from '../keys/home.js'
@@ -10,6 +11,7 @@ import { servePeer } from '../peers/server.js'
 import { ShardStore } from '../peers/store.js'
 import { advertised } from './address.js'
 import { CoordinatorLink } from './link.js'
+import { isCoordinator } from './local.js'
 import { Loop, type Report, type Running } from './running.js'
 
 export interface PeerOptions {
@@ -23,6 +25,10 @@ export interface PeerOptions {
 
 export async function startPeer(home: Home, options: PeerOptions): Promise<Running> {
   const { listen, clock = systemClock, report = () => {} } = options
+  if (isCoordinator(home)) {
+    const what = `${home.name} is the coordinator; a peer beside it needs a state folder and a token of its own`
+    throw new ImagerError('NOT_ALLOWED', { what, role: 'peer' })
+  }
   const store = await ShardStore.open({
     folder: options.store,
     maxBytes: options.maxBytes,

@@ -232,7 +232,10 @@ function readBody(request: IncomingMessage, lengthBytes: number, idleTimeoutMs: 
 async function listen(server: Server, host: string, port: number): Promise<void> {
   await new Promise<void>((resolve, reject) => {
     server.once('error', (cause) => {
-      reject(new ImagerError('IO', { what: `Cannot listen on ${host}:${port}: ${cause.message}` }, { cause }))
+      if ('code' in cause && cause.code === 'EADDRINUSE') {
+        reject(new ImagerError('ADDRESS_IN_USE', { address: `${host}:${port}` }, { cause }))
+      } else
+        reject(new ImagerError('SYSTEM', { what: `Cannot listen on ${host}:${port}: ${cause.message}` }, { cause }))
     })
     server.listen(port, host, resolve)
   })

@@ -18,7 +18,8 @@ export const command = defineCommand({
       import('../../daemon/running.js'),
       context.home(),
     ])
-    const daemon = await startCoordinator(home, { listen: args.listen ?? home.config.listen ?? '0.0.0.0:7420' })
+    const listen = args.listen ?? home.config.listen ?? '0.0.0.0:7420'
+    const daemon = await startCoordinator(home, { listen, report: context.output.warn })
     context.output.report({ status: 'ready', address: daemon.address }, () => `Coordinator ready at ${daemon.address}`)
     await untilAborted(context.signal)
     await daemon.close()

@@ -1,5 +1,5 @@
 import { advertised } from '../../daemon/address.js'
-import { computerName, parseAddress } from '../arguments.js'
+import { computerName, parseAddress, usage } from '../arguments.js'
 import { defineCommand } from '../command.js'
 
 export const command = defineCommand({
@@ -25,7 +25,10 @@ export const command = defineCommand({
       })
       .option('words-file', { type: 'string', requiresArg: true, describe: 'Write the 24 words there, not here' }),
   async run(args, { state, output }) {
-    const [{ initFleet }, { writeFileSync }] = await Promise.all([import('../../daemon/init.js'), import('node:fs')])
+    const [{ initFleet }, { existsSync, writeFileSync }] = await Promise.all([
+      import('../../daemon/init.js'),
+      import('node:fs'),
+    ])
     const { name, 'words-file': wordsFile } = args
     const listen = args.listen as string
     const address = args.address ?? advertised(listen)
@@ -38,6 +41,8 @@ export const command = defineCommand({
       address,
       keepWords(text) {
         if (wordsFile === undefined) words = text
+        else if (existsSync(wordsFile))
+          throw usage(`${wordsFile} exists already: it may hold the words of another fleet`, 'init')
         else writeFileSync(wordsFile, `${text}\n`, { mode: 0o600, flag: 'wx', flush: true })
       },
     })

@@ -34,6 +34,7 @@ export const command = defineCommand({
     ])
     const daemon = await startPeer(home, {
       store: args.store,
+      report: context.output.warn,
       listen: args.listen ?? home.config.listen ?? '0.0.0.0:7421',
       ...(args['max-bytes'] !== undefined && { maxBytes: args['max-bytes'] }),
       ...(args['keep-free'] !== undefined && { keepFreeBytes: args['keep-free'] }),
