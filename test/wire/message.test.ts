@@ -25,16 +25,10 @@ test('a newer one is refused by name', (t) => {
   const bytes = encodeMessage({ name: 'a', count: 1 })
   const version = Buffer.from(bytes)
   version.writeUInt16LE(2, 4)
-  t.like(
-    t.throws(() => decodeMessage(Shape, version)),
-    { code: 'UNSUPPORTED', message: /version 2/ },
-  )
+  t.throws(() => decodeMessage(Shape, version), { code: 'UNSUPPORTED', message: /version 2/ })
   const features = Buffer.from(bytes)
   features.writeUInt16LE(0x80, 6)
-  t.like(
-    t.throws(() => decodeMessage(Shape, features)),
-    { code: 'UNSUPPORTED', message: /features 0x0080/ },
-  )
+  t.throws(() => decodeMessage(Shape, features), { code: 'UNSUPPORTED', message: /features 0x0080/ })
 })
 
 test('every cut and every flipped bit of the head is refused or harmless', (t) => {
