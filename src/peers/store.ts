@@ -6,13 +6,14 @@
  *   documents/<kind>/<name>                     signed statements
  *   incoming/                                   what is being written; emptied at the start
  */
-import { type FileHandle, mkdir, open, readdir, readFile, rename, rm, stat, statfs } from 'node:fs/promises'
+import { type FileHandle, mkdir, open, readdir, rm, stat, statfs } from 'node:fs/promises'
 import { join } from 'node:path'
 import { ImagerError, reason } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
 import { SHARD_FILE_BYTES } from '../base/limits.js'
 import { GiB } from '../base/units.js'
 import { inspectShard } from '../native.js'
+import { isMissing, isNoSpace, readIfThere, syncFolder, writeWhole } from './files.js'
 import { fileSystemIdentity } from './identity.js'
 
 export const DOCUMENT_KINDS = ['head', 'keybag', 'membership'] as const
@@ -43,7 +44,6 @@ export interface Held {
 
 const SHARD_NAME = /^([0-9a-f]{32})\.shard$/
 const DOCUMENT_NAME = /^[0-9a-f]{32}(?:[0-9a-f]{32})?$/
-const FULL = new Set(['ENOSPC', 'EDQUOT', 'EFBIG'])
 
 export class ShardStore {
   readonly #options: StoreOptions
@@ -203,23 +203,10 @@ export class ShardStore {
   }
 
   async #writeWhole(path: string, bytes: Uint8Array): Promise<void> {
-    const temporary = join(this.#options.folder, 'incoming', String(this.#temporary++))
-    let renamed = false
     try {
-      const file = await open(temporary, 'wx', 0o600)
-      try {
-        await file.writeFile(bytes)
-        await file.sync()
-      } finally {
-        await file.close()
-      }
-      await rename(temporary, path)
-      renamed = true
-      await syncFolder(join(path, '..'))
+      await writeWhole(join(this.#options.folder, 'incoming', String(this.#temporary++)), path, bytes)
     } catch (cause) {
-      // After a failed fsync nobody knows what the disk holds, so it does not stay.
-      await rm(renamed ? path : temporary, { force: true }).catch(() => {})
-      if (FULL.has((cause as NodeJS.ErrnoException).code ?? '')) throw this.#full(reason(cause), cause)
+      if (isNoSpace(cause)) throw this.#full(reason(cause), cause)
       throw new ImagerError('IO', { what: `${this.#options.name} cannot write: ${reason(cause)}` }, { cause })
     }
   }
@@ -297,26 +284,4 @@ async function isSound(shard: Hex, bytes: Uint8Array): Promise<boolean> {
     (facts) => facts.shard === shard,
     () => false,
   )
-}
-
-async function readIfThere(path: string): Promise<Buffer | undefined> {
-  try {
-    return await readFile(path)
-  } catch (error) {
-    if (isMissing(error)) return undefined
-    throw new ImagerError('IO', { what: reason(error) }, { cause: error })
-  }
-}
-
-function isMissing(error: unknown): boolean {
-  return (error as NodeJS.ErrnoException).code === 'ENOENT'
-}
-
-async function syncFolder(path: string): Promise<void> {
-  const folder = await open(path, 'r')
-  try {
-    await folder.sync()
-  } finally {
-    await folder.close()
-  }
 }

@@ -29,9 +29,9 @@ export async function loopback(
   const [server, member] = [identity(), identity()]
   const members = new Set([member.host])
   const handled: string[] = []
-  const note = (handle: Route['handle']) => (request: Request) => {
+  const note = (route: Route) => (request: Request) => {
     handled.push(request.headers.expect ? 'expect' : 'plain')
-    return handle(request)
+    return route.handle(request)
   }
   const routes: Route[] = [
     { method: 'PUT', path: '/echo', maxBytes: 8 << 20, handle: async (request) => ({ body: await request.body() }) },
@@ -76,7 +76,7 @@ export async function loopback(
     listen: '127.0.0.1:0',
     admit: (host) => members.has(host),
     ...options,
-    routes: routes.map((route) => ({ ...route, handle: note(route.handle) })),
+    routes: routes.map((route) => ({ ...route, handle: note(route) })),
   })
   t.teardown(() => served.close())
   const connections: Connection[] = []
