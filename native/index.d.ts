@@ -63,6 +63,41 @@ export declare class FetchPlan {
   write(stripe: number, offsets: Array<number>, fetched: Array<Uint8Array>, only: Array<number> | undefined | null, vault: Vault, target: Target): Promise<WriteFacts>
 }
 
+/** One question of the kernel, to be answered exactly once; one that is dropped answers EIO. */
+export declare class FuseRequest {
+  /**
+   * What the kernel asks, and the method beside `error` that answers it: lookup (of `name`: attributes or missing),
+   * attributes, link (data), read (`size` bytes at `offset`: data, shorter at the end of the file only), folder and
+   * folderWithAttributes (entries after cookie `offset`: folder), xattr (of `name`: data), xattrNames (data, each
+   * name ended by a zero byte).
+   */
+  get question(): 'lookup' | 'attributes' | 'link' | 'read' | 'folder' | 'folderWithAttributes' | 'xattr' | 'xattrNames'
+  /** The upper 16 bits of the inode number. */
+  get volume(): number
+  /** The lower 48 bits of the inode number. */
+  get number(): number
+  get name(): Buffer
+  get offset(): number
+  get size(): number
+  /** Tells one opened folder from another. */
+  get handle(): number
+  attributes(encoded: Uint8Array): void
+  missing(): void
+  data(bytes: Uint8Array): void
+  folder(encoded: Uint8Array): void
+  error(errno: number): void
+}
+
+/** A mounted file system. */
+export declare class FuseSession {
+  /** The requests that came since the last call. */
+  take(): Array<FuseRequest>
+  /** True once the kernel let go: nothing comes any more. */
+  get ended(): boolean
+  /** Ends the threads and closes the device of a session that `ended`; before that it does nothing. */
+  release(): void
+}
+
 export declare class Manifest {
   /** The next pages to prepare, seal and append; null when only the root is missing. */
   nextPages(): Batch | null
@@ -218,6 +253,9 @@ export interface Census {
 /** The plain bytes of an NTFS compression unit (LZNT1), `raw_length` of them. Throws CORRUPT. */
 export declare function decompressUnit(compressed: Uint8Array, rawLength: number): Buffer
 
+/** Takes a mount away from its name, busy or dead. `abort`: those who use it get errors at once; else they may finish. */
+export declare function detachMount(mountpoint: Uint8Array, abort: boolean): Promise<void>
+
 export interface DirectoryName {
   name: Buffer
   number: number
@@ -298,6 +336,18 @@ export interface MapLine {
   resident: boolean
   /** Rows of four: logical, disk, length, kind (0 plain, 1 unwritten, 2 compressed, 3 encrypted). */
   extents: BigUint64Array
+}
+
+/**
+ * Mounts on a folder, read-only. `wake` is called when requests wait to be taken, and when the session ended; until
+ * then it keeps the process alive.
+ */
+export declare function mountFileSystem(mountpoint: Uint8Array, options: MountOptions, wake: () => void): Promise<FuseSession>
+
+export interface MountOptions {
+  /** The source column of `mount`: A-Z a-z 0-9 : . _ - only. */
+  name: string
+  totalBytes: number
 }
 
 /** Opens the sealed header in the first 4096 bytes of a shard file; null where another trailer key sealed it. */

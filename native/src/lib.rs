@@ -8,6 +8,8 @@ pub mod erasure;
 pub mod error;
 pub mod fetchplan;
 pub mod fs;
+#[cfg(feature = "node")]
+pub mod fuse;
 pub mod limits;
 pub mod manifest;
 pub mod pack;
