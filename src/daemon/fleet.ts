@@ -1,5 +1,7 @@
 /** The fleet as a command on this host may use it: the catalog, the peers, invitations. */
+
 import { type Clock, systemClock } from '../base/clock.js'
+import { hasCode } from '../base/errors.js'
 import type { Catalog } from '../catalog/types.js'
 import { RemoteCatalog } from '../coordinator/client.js'
 import type { Home } from '../keys/home.js'
@@ -24,8 +26,14 @@ export async function openFleet(home: Home, clock: Clock = systemClock): Promise
   const { addresses, key } = home.coordinator
   const link = new CoordinatorLink(home.tls, addresses, key)
   const remote = new RemoteCatalog(link)
-  if (!isKeybagDelivered(home)) await deliverKeybag(home, link)
   const local = isCoordinator(home) ? openLocalCatalog(home, clock) : undefined
+  try {
+    if (!local) await learnMembers(home, remote)
+    if (!isKeybagDelivered(home)) await deliverKeybag(home, link)
+  } catch (error) {
+    link.close()
+    throw error
+  }
   const peers = new Peers(home.tls, () => home.membership().hosts, clock)
   return {
     home,
@@ -38,5 +46,14 @@ export async function openFleet(home: Home, clock: Clock = systemClock): Promise
       peers.close()
       link.close()
     },
+  }
+}
+
+/** Who joined or moved since this host was last told. Without the coordinator, those it knows must do. */
+async function learnMembers(home: Home, remote: RemoteCatalog): Promise<void> {
+  try {
+    home.saveMembership(await remote.membership())
+  } catch (error) {
+    if (!hasCode(error, 'COORDINATOR_UNREACHABLE')) throw error
   }
 }
