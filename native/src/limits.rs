@@ -39,3 +39,10 @@ pub const STREAM_EXTENTS: usize = 1 << 26;
 pub const XATTR_BYTES: usize = 256 * KIB;
 /// Bytes of a resident stream: an NTFS record is at most 4 KiB, an ext4 inode at most 64 KiB.
 pub const RESIDENT_BYTES: usize = 64 * KIB;
+/// Block groups of an ext volume: one of 1 PiB with groups of 128 MiB has 2^23.
+pub const EXT_GROUPS: u64 = 1 << 23;
+/// Extended attributes of all files of one volume: 300 bytes for each of ten million files are 3 GB on disk as well;
+/// past this the attributes are left to the raw blocks.
+pub const VOLUME_XATTR_BYTES: usize = 1 << 29;
+/// Doubts of one volume that are spelled out; the rest is counted.
+pub const VOLUME_DOUBTS: usize = 100;

@@ -5,7 +5,13 @@ use crate::error::{Error, Result};
 use crate::secret::Secret;
 use crate::shard::{self, BODY_OFFSET, Place};
 
-/// The files of all shards and their roots. What was encoded is decoded once, from the parity, and compared, so that a
+/// One shard, ready to be sent.
+pub struct Encoded {
+    pub file: Vec<u8>,
+    pub root: [u8; 32],
+}
+
+/// The files of all shards. What was encoded is decoded once, from the parity, and compared, so that a
 /// bit flipped in memory is found before the source may be forgotten.
 pub fn encode(
     pack: &[u8],
@@ -13,7 +19,7 @@ pub fn encode(
     ids: &[[u8; 16]],
     place: &Place,
     trailer_key: &Secret,
-) -> Result<(Vec<Vec<u8>>, Vec<[u8; 32]>)> {
+) -> Result<Vec<Encoded>> {
     if ids.len() != scheme.width() {
         return Err(Error::invalid("shard ids", format!("{} for {} shards", ids.len(), scheme.width())));
     }
@@ -27,11 +33,11 @@ pub fn encode(
     let mut parity: Vec<&mut [u8]> = parity.iter_mut().map(|file| &mut file[BODY_OFFSET..]).collect();
     erasure::encode(scheme, &data, &mut parity);
     verify(&files, scheme)?;
-    let finish = |(index, (file, id)): (usize, (&mut Vec<u8>, &[u8; 16]))| {
-        shard::finish(file, *id, Place { index: index as u8, ..place.clone() }, trailer_key)
+    let finish = |(index, (mut file, id)): (usize, (Vec<u8>, &[u8; 16]))| {
+        let root = shard::finish(&mut file, *id, Place { index: index as u8, ..place.clone() }, trailer_key);
+        Encoded { file, root }
     };
-    let roots = files.iter_mut().zip(ids).enumerate().map(finish).collect();
-    Ok((files, roots))
+    Ok(files.into_iter().zip(ids).enumerate().map(finish).collect())
 }
 
 /// Rebuilds as many data shards as there is parity, from the rest.
@@ -67,11 +73,11 @@ mod tests {
                 pack_bytes: length,
                 root: [0; 32],
             };
-            let (files, roots) = encode(&pack, scheme, &ids, &place, &key).unwrap();
+            let shards = encode(&pack, scheme, &ids, &place, &key).unwrap();
             let mut joined = Vec::new();
-            for (index, file) in files.iter().enumerate() {
+            for (index, Encoded { file, root }) in shards.iter().enumerate() {
                 let header = shard::inspect(file).unwrap();
-                assert_eq!(header.root, roots[index]);
+                assert_eq!(header.root, *root);
                 assert_eq!(usize::from(header.open_place(&key).unwrap().index), index);
                 if index < scheme.k {
                     joined.extend_from_slice(&file[BODY_OFFSET..]);

@@ -32,6 +32,7 @@ interface Stored extends Omit<HostRow, 'addresses' | 'uptime' | 'away'> {
   n: number
   sealing: Hex
   addresses: string
+  member: number
   admitted: number
   seenMs: number
 }
@@ -45,8 +46,8 @@ export class HostCatalogue {
   constructor(db: Database.Database, clock: Clock) {
     this.#db = db
     this.#clock = clock
-    this.#all = db.prepare('SELECT * FROM host ORDER BY name, n')
-    this.#one = db.prepare('SELECT * FROM host WHERE host = ?')
+    this.#all = db.prepare('SELECT * FROM host WHERE member = 1 ORDER BY name, n')
+    this.#one = db.prepare('SELECT * FROM host WHERE member = 1 AND host = ?')
   }
 
   /** Admits a host or renews what is known of it. What was measured stays. */
@@ -54,29 +55,37 @@ export class HostCatalogue {
     this.#db
       .prepare(`INSERT INTO host (host, sealing, name, role, domain, addresses, admitted) VALUES (?, ?, ?, ?, ?, ?, ?)
         ON CONFLICT (host) DO UPDATE SET sealing = excluded.sealing, name = excluded.name, role = excluded.role,
-        domain = excluded.domain, addresses = excluded.addresses`)
+        domain = excluded.domain, addresses = excluded.addresses, member = 1`)
       .run(a.host, a.sealing, a.name, a.role, a.domain, JSON.stringify(a.addresses), this.#clock.now())
+  }
+
+  /** Exactly these are members from now on. */
+  admitOnly(hosts: readonly Admission[]): void {
+    this.#db.prepare('UPDATE host SET member = 0').run()
+    for (const host of hosts) this.admit(host)
   }
 
   /** True when the addresses changed, so that the membership should be signed anew. */
   heartbeat(host: Hex, beat: Heartbeat): boolean {
     const stored = this.#one.get(host)
     if (!stored) return false
+    this.seen(host)
     const addresses = JSON.stringify(beat.addresses)
     this.#db
-      .prepare(`UPDATE host SET addresses = ?, freeBytes = ?, usedBytes = ?, capacityBytes = ?, storage = ?,
-        lastSeen = ?, seenMs = ? WHERE host = ?`)
-      .run(
-        addresses,
-        beat.freeBytes,
-        beat.usedBytes,
-        beat.capacityBytes,
-        beat.storage,
-        Math.max(this.#clock.now(), stored.lastSeen),
-        seenUntil(stored, this.#clock.now()),
-        host,
-      )
+      .prepare(`UPDATE host SET addresses = ?, freeBytes = ?, usedBytes = ?, capacityBytes = ?, storage = ?
+        WHERE host = ?`)
+      .run(addresses, beat.freeBytes, beat.usedBytes, beat.capacityBytes, beat.storage, host)
     return addresses !== stored.addresses
+  }
+
+  /** It called: also hosts that send no heartbeats do, while they run a snapshot. */
+  seen(host: Hex): void {
+    const stored = this.#one.get(host)
+    if (!stored) return
+    const now = this.#clock.now()
+    this.#db
+      .prepare('UPDATE host SET lastSeen = ?, seenMs = ? WHERE host = ?')
+      .run(Math.max(now, stored.lastSeen), seenUntil(stored, now), host)
   }
 
   /** The membership's view: who, without what was measured. */
@@ -85,7 +94,7 @@ export class HostCatalogue {
       host,
       sealing,
       name,
-      role: role as Role,
+      role,
       domain,
       addresses: JSON.parse(addresses) as string[],
     }))
@@ -97,16 +106,11 @@ export class HostCatalogue {
   }
 
   role(host: Hex): Role | undefined {
-    return this.#one.get(host)?.role as Role | undefined
+    return this.#one.get(host)?.role
   }
 
   name(host: Hex): string {
     return this.#one.get(host)?.name ?? host.slice(0, 8)
-  }
-
-  /** The number by which shards name it. */
-  number(host: Hex): number | undefined {
-    return this.#one.get(host)?.n
   }
 }
 
@@ -121,7 +125,7 @@ function seenUntil(stored: Stored, now: number): number {
 }
 
 function toRow(stored: Stored, now: number): HostRow {
-  const { n: _n, sealing: _sealing, admitted, seenMs: _seenMs, addresses, ...row } = stored
+  const { n: _n, sealing: _sealing, member: _member, admitted, seenMs: _seenMs, addresses, ...row } = stored
   const away = isAway(stored, now)
   const age = now - admitted
   const uptime = age > 0 ? Math.min(1, seenUntil(stored, now) / age) : 1

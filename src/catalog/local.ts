@@ -6,64 +6,41 @@
 import { randomBytes } from 'node:crypto'
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
+import { setImmediate } from 'node:timers/promises'
 import type Database from 'better-sqlite3'
 import { type Clock, systemClock } from '../base/clock.js'
 import { ImagerError } from '../base/errors.js'
-import { type Hex, toHex } from '../base/ids.js'
+import type { Hex } from '../base/ids.js'
 import { GRANT_LIFETIME_MS } from '../base/limits.js'
 import { formatBytes } from '../base/units.js'
-import { signGrant } from '../keys/grant.js'
-import { openHead } from '../keys/head.js'
-import { type Home, openHome } from '../keys/home.js'
-import { hash } from '../native.js'
-import { checkCommit, checkIds, checkPlace, checkRecords } from './checks.js'
+import { referencedStripes } from '../blocks/references.js'
+import { openHome } from '../keys/home.js'
+import { checkCommit, checkIds, checkPlace, checkRecords, checkReserve } from './checks.js'
 import { type Admission, HostCatalogue } from './hosts.js'
-import { decodeStripes, type Lease, Records } from './records.js'
+import { type CatalogParts, partsOf } from './parts.js'
+import { type Lease, Records } from './records.js'
 import { Registry } from './registry.js'
 import { type Places, type SignatureRepository, SqliteRepository } from './repository.js'
 import { openDatabase, RECORDS_SCHEMA } from './schema.js'
-import type {
-  BeginRequest,
-  Begun,
-  Catalog,
-  CommitRequest,
-  Finished,
-  FinishRequest,
-  HostRow,
-  Located,
-  Placed,
-  PlaceRequest,
-  SnapshotRow,
-  SnapshotSummary,
-  StripeRow,
+import {
+  type BeginRequest,
+  type Begun,
+  type Catalog,
+  type CommitRequest,
+  type Finished,
+  type FinishRequest,
+  type HostRow,
+  ID_BYTES,
+  type Located,
+  type Placed,
+  type PlaceRequest,
+  type SnapshotRow,
+  type SnapshotSummary,
+  type StripeRow,
 } from './types.js'
 
-/** What a grant says; fleet and term are the signer's. */
-export interface GrantBody {
-  operation: 'put'
-  shard: Hex
-  lengthBytes: number
-  host: Hex
-  bearer: Hex
-  expires: number
-}
-
-/** What the catalog needs to know of a head whose signature was checked. */
-export interface HeadFacts {
-  appliance: Hex
-  volume: Hex
-  sequence: number
-  snapshot: Hex
-  parent: Hex | null
-  time: number
-}
-
-export interface CatalogParts {
-  clock: Clock
-  signGrant(grant: GrantBody): Uint8Array
-  /** Throws FORGED unless signed by its appliance and naming exactly these references. */
-  openHead(head: Uint8Array, references: Uint8Array): HeadFacts
-}
+/** About 10 ms of lookups where the database lies in memory. */
+const FIND_PART = 8192
 
 /** A stripe read back from its trailer. */
 export interface ImportedStripe extends StripeRow {
@@ -125,13 +102,27 @@ export class LocalCatalog implements Catalog {
 
   async begin(request: BeginRequest): Promise<Begun> {
     const id = () => randomBytes(16).toString('hex')
-    return this.write(() => this.#records.begin(id(), id(), request, this.#parts.clock.now()))
+    return this.write(() => {
+      this.members.seen(request.appliance)
+      return this.#records.begin(id(), id(), request, this.#parts.clock.now())
+    })
   }
 
   async lookup(lease: Hex, ids: Uint8Array, tolerate: number): Promise<BigUint64Array> {
     checkIds(ids)
     this.#openLease(lease)
-    return BigUint64Array.from(this.#find(ids, tolerate).births, BigInt)
+    const births = new BigUint64Array(ids.length / ID_BYTES)
+    for await (const { at, places } of this.#find(ids, tolerate)) {
+      births.set(BigUint64Array.from(places.births, BigInt), at)
+    }
+    return births
+  }
+
+  async reserve(lease: Hex, count: number): Promise<number[]> {
+    checkReserve(count)
+    const { appliance } = this.#openLease(lease)
+    const shape = { k: 0, m: 0, packBytes: 0 }
+    return this.write(() => Array.from({ length: count }, () => this.#records.openStripe(appliance, lease, shape)))
   }
 
   async place(lease: Hex, request: PlaceRequest): Promise<Placed> {
@@ -139,6 +130,7 @@ export class LocalCatalog implements Catalog {
     checkPlace(request)
     this.#checkHosts(appliance, request)
     const stripe = this.write(() => {
+      if (request.stripe !== undefined) this.#records.shapeStripe(request.stripe, lease, request)
       const number = request.stripe ?? this.#records.openStripe(appliance, lease, request)
       if (request.stripe !== undefined) this.#sameStripe(lease, { ...request, stripe: number })
       this.#records.placeShards(number, request.shards)
@@ -163,14 +155,14 @@ export class LocalCatalog implements Catalog {
     }
     this.#signatures.insert([request])
     this.write(() => {
-      this.#openLease(lease)
+      this.members.seen(this.#openLease(lease).appliance)
       this.#records.commitStripe(request.stripe, request.k, request.m, request.shards)
     })
   }
 
   async finish(lease: Hex, request: FinishRequest): Promise<Finished> {
     const facts = this.#parts.openHead(request.head, request.references)
-    const stripes = decodeStripes(request.references)
+    const stripes = referencedStripes(request.references)
     return this.write(() => {
       const open = this.#records.lease(lease)
       if (open?.state === 'finished' && this.#isFinished(open, request.head)) return this.#records.figure(stripes)
@@ -207,8 +199,18 @@ export class LocalCatalog implements Catalog {
 
   async locate(ids: Uint8Array): Promise<Located> {
     checkIds(ids)
-    const { stripes, offsets, lengths } = this.#find(ids, 0)
-    return { stripes: BigUint64Array.from(stripes, BigInt), offsets, lengths }
+    const count = ids.length / ID_BYTES
+    const found = {
+      stripes: new BigUint64Array(count),
+      offsets: new Uint32Array(count),
+      lengths: new Uint32Array(count),
+    }
+    for await (const { at, places } of this.#find(ids, 0)) {
+      found.stripes.set(BigUint64Array.from(places.stripes, BigInt), at)
+      found.offsets.set(places.offsets, at)
+      found.lengths.set(places.lengths, at)
+    }
+    return found
   }
 
   async stripes(numbers: readonly number[]): Promise<StripeRow[]> {
@@ -238,9 +240,12 @@ export class LocalCatalog implements Catalog {
     this.members.admit(host)
   }
 
-  /** Hosts first. Later stripes are numbered after the highest one imported. */
+  /** Hosts first; all or none. Throws FORGED at a stripe that another appliance wrote. Later ones are numbered after the highest. */
   importStripes(stripes: readonly ImportedStripe[]): void {
-    for (const stripe of stripes) checkRecords(stripe)
+    for (const stripe of stripes) {
+      checkRecords(stripe)
+      this.#records.requireWriter(stripe.stripe, stripe.writer)
+    }
     this.#signatures.insert(stripes)
     this.write(() => {
       for (const { writer, ...row } of stripes) this.#records.importStripe(writer, row)
@@ -250,20 +255,25 @@ export class LocalCatalog implements Catalog {
   /** Listed even where stripes of it are missing; it says so. */
   importSnapshot({ head, references, summary, source, label }: ImportedSnapshot): void {
     const facts = this.#parts.openHead(head, references)
-    const stripes = decodeStripes(references)
+    const stripes = referencedStripes(references)
     this.write(() => this.#records.addSnapshot({ ...facts, id: facts.snapshot, source, label, summary, head, stripes }))
   }
 
-  #find(ids: Uint8Array, tolerate: number): Places {
+  /** In parts, between which others have their turn: a cold batch may take the disk a while. */
+  async *#find(ids: Uint8Array, tolerate: number): AsyncGenerator<{ at: number; places: Places }> {
     const ranks = new Map<number, number>()
-    return this.#signatures.find(ids, (stripe) => {
+    const rank = (stripe: number): number => {
       const known = ranks.get(stripe)
       if (known !== undefined) return known
       const stored = this.#records.stripe(stripe)
-      const rank = stored?.committed && stored.survives >= tolerate ? stored.survives : -1
-      ranks.set(stripe, rank)
-      return rank
-    })
+      const value = stored?.committed && stored.survives >= tolerate ? stored.survives : -1
+      ranks.set(stripe, value)
+      return value
+    }
+    for (let at = 0; at * ID_BYTES < ids.length; at += FIND_PART) {
+      if (at > 0) await setImmediate()
+      yield { at, places: this.#signatures.find(ids.subarray(at * ID_BYTES, (at + FIND_PART) * ID_BYTES), rank) }
+    }
   }
 
   #openLease(lease: Hex): Lease {
@@ -305,19 +315,6 @@ export class LocalCatalog implements Catalog {
       const why = host === bearer ? 'it is the host that is backed up' : unfitBecause(row, bytes)
       if (why) throw new ImagerError('HOST_UNFIT', { host: row?.name ?? host.slice(0, 8), key: host, why })
     }
-  }
-}
-
-/** Grants and heads of the fleet that this home belongs to. */
-export function partsOf(home: Home, clock: Clock): CatalogParts {
-  return {
-    clock,
-    signGrant: (grant) => signGrant({ fleet: home.fleet, term: home.membership().term, ...grant }, home.secret),
-    openHead(bytes, references) {
-      const head = openHead(bytes, home.fleet)
-      if (toHex(hash(references)) === head.references) return head
-      throw new ImagerError('FORGED', { what: "The list of stripes is not the head's" })
-    },
   }
 }
 

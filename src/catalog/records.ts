@@ -27,6 +27,7 @@ export interface StoredStripe {
   k: number
   m: number
   packBytes: number
+  writer: Hex
   lease: Hex | null
   committed: 0 | 1
   survives: number
@@ -124,11 +125,18 @@ export class Records {
     return this.#shards.all(stripe).map(({ index, host, shard }) => ({ index, host, shard: toHex(shard) }))
   }
 
-  openStripe(writer: Hex, lease: Hex, r: PlaceRequest): number {
+  openStripe(writer: Hex, lease: Hex, r: Pick<PlaceRequest, 'k' | 'm' | 'packBytes'>): number {
     const { lastInsertRowid } = this.#db
       .prepare('INSERT INTO stripe (k, m, packBytes, writer, lease) VALUES (?, ?, ?, ?, ?)')
       .run(r.k, r.m, r.packBytes, writer, lease)
     return Number(lastInsertRowid)
+  }
+
+  /** Gives a reserved stripe its shape. */
+  shapeStripe(stripe: number, lease: Hex, r: PlaceRequest): void {
+    this.#db
+      .prepare('UPDATE stripe SET k = ?, m = ?, packBytes = ? WHERE stripe = ? AND lease = ? AND k = 0')
+      .run(r.k, r.m, r.packBytes, stripe, lease)
   }
 
   placeShards(stripe: number, shards: readonly (ShardPlace & { root?: Hex })[]): void {
@@ -154,11 +162,19 @@ export class Records {
 
   /** From outside, under its own number; later numbers continue after it. Snapshots' figures are computed anew. */
   importStripe(writer: Hex, row: StripeRow): void {
+    this.requireWriter(row.stripe, writer)
     this.#db
       .prepare('INSERT OR IGNORE INTO stripe (stripe, k, m, packBytes, writer) VALUES (?, ?, ?, ?, ?)')
       .run(row.stripe, row.k, row.m, row.packBytes, writer)
     this.commitStripe(row.stripe, row.k, row.m, row.shards)
     this.#db.prepare('UPDATE snapshot SET survives = NULL WHERE survives IS NOT NULL').run()
+  }
+
+  /** Throws FORGED where the stripe is known, and another's. */
+  requireWriter(stripe: number, writer: Hex): void {
+    const known = this.#stripe.get(stripe)
+    if (!known || known.writer === writer) return
+    throw new ImagerError('FORGED', { what: `Stripe ${stripe} belongs to another appliance` })
   }
 
   /** The least of its stripes. */
@@ -174,8 +190,12 @@ export class Records {
     return { survives, state: complete ? 'protected' : 'sealed' }
   }
 
-  /** Adds it, or replaces the same one. */
+  /** Adds it, or replaces the same one; a snapshot of another appliance is never replaced. */
   addSnapshot(s: NewSnapshot): void {
+    const known = this.snapshotStripes(s.id)
+    if (known && known.appliance !== s.appliance) {
+      throw new ImagerError('FORGED', { what: `Snapshot ${s.id} belongs to another appliance` })
+    }
     this.#db
       .prepare(`INSERT OR REPLACE INTO snapshot (id, appliance, volume, source, label, sequence, parent, time, head,
         stripes, summary) VALUES (@id, @appliance, @volume, @source, @label, @sequence, @parent, @time, @head,

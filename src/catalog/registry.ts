@@ -29,6 +29,7 @@ export interface Token {
 
 /** Refusals can be provoked by strangers: only the newest of all events stay. */
 const EVENTS_KEPT = 10_000
+const SENTENCE_LENGTH = 1000
 
 export class Registry {
   readonly #db: Database.Database
@@ -100,7 +101,7 @@ export class Registry {
   record(kind: EventKind, host: Hex, sentence: string): void {
     const { lastInsertRowid } = this.#db
       .prepare('INSERT INTO event (time, kind, host, sentence) VALUES (?, ?, ?, ?)')
-      .run(this.#clock.now(), kind, host, sentence)
+      .run(this.#clock.now(), kind, host, sentence.slice(0, SENTENCE_LENGTH))
     this.#db.prepare('DELETE FROM event WHERE n <= ?').run(Number(lastInsertRowid) - EVENTS_KEPT)
   }
 

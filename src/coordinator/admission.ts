@@ -36,7 +36,7 @@ export class Admission {
     if (kept) home.saveMembership(kept.bytes)
     const { bytes, sequence, hosts } = home.membership()
     catalog.write(() => {
-      for (const host of hosts) catalog.members.admit(host)
+      catalog.members.admitOnly(hosts)
       catalog.registry.setDocument(MEMBERSHIP, home.fleet, sequence, bytes)
     })
   }

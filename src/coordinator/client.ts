@@ -5,21 +5,21 @@ import { MESSAGE_BYTES } from '../base/limits.js'
 import type { Heartbeat } from '../catalog/hosts.js'
 import { decodeStripes } from '../catalog/records.js'
 import type { EventRow } from '../catalog/registry.js'
-import type {
-  BeginRequest,
-  Begun,
-  Catalog,
-  CommitRequest,
-  Finished,
-  FinishRequest,
-  HostRow,
-  Located,
-  Placed,
-  PlaceRequest,
-  SnapshotRow,
-  StripeRow,
+import {
+  type BeginRequest,
+  type Begun,
+  type Catalog,
+  type CommitRequest,
+  type Finished,
+  type FinishRequest,
+  type HostRow,
+  ID_BYTES,
+  type Located,
+  type Placed,
+  type PlaceRequest,
+  type SnapshotRow,
+  type StripeRow,
 } from '../catalog/types.js'
-import { ID_BYTES } from '../catalog/types.js'
 import { type JoinRole, joinProof, tokenId } from '../keys/token.js'
 import type { Requester } from '../wire/client.js'
 import { decodeMessage, encodeMessage } from '../wire/message.js'
@@ -56,6 +56,12 @@ export class RemoteCatalog implements Catalog {
     const { attachment } = await this.#call('lookup', { lease, tolerate }, ids)
     requireBytes('lookup', attachment, (ids.length / ID_BYTES) * 8)
     return new BigUint64Array(aligned(attachment))
+  }
+
+  async reserve(lease: Hex, count: number): Promise<number[]> {
+    const { stripes } = (await this.#call('reserve', { lease, count })).body
+    if (stripes.length !== count) throw lied('reserve', 'stripes are missing')
+    return stripes
   }
 
   async place(lease: Hex, request: PlaceRequest): Promise<Placed> {

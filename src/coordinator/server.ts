@@ -103,7 +103,7 @@ type CatalogCall = Exclude<CallName, 'join' | 'heartbeat' | 'invite' | 'membersh
 function catalogHandlers(catalog: LocalCatalog): Pick<Handlers, CatalogCall> {
   const ownLease = (caller: Caller, lease: string) => requireOwn(caller, catalog.leaseOwner(lease))
   return {
-    hosts: async () => ({ body: { hosts: (await catalog.hosts()) as Answer<'hosts'>['hosts'] } }),
+    hosts: async () => ({ body: { hosts: await catalog.hosts() } }),
     async begin({ caller, body }) {
       requireOwn(caller, body.appliance)
       return { body: await catalog.begin(body) }
@@ -112,6 +112,10 @@ function catalogHandlers(catalog: LocalCatalog): Pick<Handlers, CatalogCall> {
       ownLease(caller, lease)
       const births = await catalog.lookup(lease, attachment, tolerate)
       return { body: {}, attachment: bytesOf(births) }
+    },
+    async reserve({ caller, body: { lease, count } }) {
+      ownLease(caller, lease)
+      return { body: { stripes: await catalog.reserve(lease, count) } }
     },
     async place({ caller, body: { lease, ...request } }) {
       ownLease(caller, lease)
@@ -159,7 +163,7 @@ function fleetHandlers(
       return { body: answer, attachment: home.membership().bytes }
     },
     async heartbeat({ caller, body }) {
-      if (catalog.members.heartbeat(caller.host, body)) admission.renew()
+      if (catalog.write(() => catalog.members.heartbeat(caller.host, body))) admission.renew()
       const { term, sequence } = home.membership()
       return { body: { term, sequence } }
     },

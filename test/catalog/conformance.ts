@@ -2,7 +2,8 @@
 import type { ExecutionContext, TestFn } from 'ava'
 import type { Hex } from '../../src/base/ids.js'
 import { AWAY_AFTER_MS } from '../../src/base/limits.js'
-import type { HeadFacts, LocalCatalog } from '../../src/catalog/local.js'
+import type { LocalCatalog } from '../../src/catalog/local.js'
+import type { HeadFacts } from '../../src/catalog/parts.js'
 import type { Begun, Catalog } from '../../src/catalog/types.js'
 import { held, hex, idOf, ids, packed, placement, recordsOf, summary, type TurnedClock } from './harness.js'
 
@@ -307,5 +308,11 @@ function reading(test: TestFn, open: OpenStand): void {
     const rows = await s.catalog.hosts()
     t.deepEqual(rows, await s.local.hosts())
     t.is(rows.filter((row) => row.storage !== '').length, 6)
+    t.true(rows.find((row) => row.host === s.appliance)?.away)
+    await begin(s)
+    t.false(
+      (await s.catalog.hosts()).find((row) => row.host === s.appliance)?.away,
+      'an appliance is seen when it runs',
+    )
   })
 }

@@ -5,8 +5,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Hex } from '../../src/base/ids.js'
 import type { Admission, Heartbeat } from '../../src/catalog/hosts.js'
-import type { CatalogParts, HeadFacts } from '../../src/catalog/local.js'
 import { LocalCatalog } from '../../src/catalog/local.js'
+import type { CatalogParts, HeadFacts } from '../../src/catalog/parts.js'
 import type { PlaceRequest, ShardRow, SnapshotSummary } from '../../src/catalog/types.js'
 import type { Role } from '../../src/keys/fields.js'
 
@@ -43,7 +43,7 @@ export function member(host: Hex, role: Role, name: string): Admission {
   return { host, sealing: hex(32), name, role, domain: name, addresses: ['127.0.0.1:1'] }
 }
 
-export function offer(storage: string, freeBytes = 1e9): Heartbeat {
+export function offer(storage: string, freeBytes = 4e12): Heartbeat {
   return { addresses: ['127.0.0.1:1'], freeBytes, usedBytes: 0, capacityBytes: 2 * freeBytes, storage }
 }
 

@@ -1,6 +1,6 @@
 import test from 'ava'
-import type { HeadFacts } from '../../src/catalog/local.js'
 import { LocalCatalog } from '../../src/catalog/local.js'
+import type { HeadFacts } from '../../src/catalog/parts.js'
 import { conformance, type Stand } from './conformance.js'
 import {
   addPeers,
@@ -79,6 +79,10 @@ test('a catalog is rebuilt in bulk, and stripes are numbered after the highest i
   t.is(begun.parent, facts.snapshot)
   t.deepEqual([...(await s.local.lookup(begun.lease, content, 2))], [...births], 'birth numbers are kept')
   t.is((await s.local.place(begun.lease, placement(4, 2, s.peers))).stripe, 502)
+  const stolen = { ...row(500, () => true), writer: hex(32) }
+  t.throws(() => s.local.importStripes([stolen]), { code: 'FORGED' })
+  const taken = { ...snapshot, head: plainHead({ ...facts, appliance: hex(32) }) }
+  t.throws(() => s.local.importSnapshot(taken), { code: 'FORGED' })
   t.throws(() => s.local.importStripes([{ ...row(600, () => true), births: births.subarray(1) }]), { code: 'PROTOCOL' })
 })
 
@@ -107,6 +111,27 @@ test('what was written is there after closing and opening', async (t) => {
   t.is((await second.hosts()).length, 3)
   t.true((await second.lookup(lease, content, 1)).every((birth) => birth > 0n))
   t.like(second.registry.events()[0], { kind: 'join', sentence: 'pc1 joined' })
+})
+
+test('two processes may hold one catalog: what one commits, the other sees', async (t) => {
+  const folder = temporaryFolder()
+  t.teardown(folder.remove)
+  const clock = new TurnedClock()
+  const [daemon, command] = [openPlain(folder.path, clock), openPlain(folder.path, clock)]
+  t.teardown(() => {
+    daemon.close()
+    command.close()
+  })
+  const peers = addPeers(command, 3)
+  const { lease } = await daemon.begin({ appliance: hex(32), volume: hex(16), source: 'x', label: '' })
+  const request = placement(2, 1, peers)
+  const content = ids(5)
+  const commit = { k: 2, m: 1, packBytes: 100_000, records: recordsOf(content), shards: held(request) }
+  const { stripe } = await command.place(lease, request)
+  await daemon.commit(lease, { stripe, ...commit })
+  t.true((await command.lookup(lease, content, 1)).every((birth) => birth > 0n))
+  const [one, two] = await Promise.all([daemon.place(lease, request), command.place(lease, placement(2, 1, peers))])
+  t.not(one.stripe, two.stripe)
 })
 
 test('a folder that holds something else is refused by name', async (t) => {

@@ -1,7 +1,8 @@
 /** A real fleet on temporary folders: root, a coordinator that serves on loopback, and members with identities of their own. */
 import type { ExecutionContext } from 'ava'
 import { type Hex, toHex } from '../../src/base/ids.js'
-import { type HeadFacts, LocalCatalog } from '../../src/catalog/local.js'
+import { LocalCatalog } from '../../src/catalog/local.js'
+import type { HeadFacts } from '../../src/catalog/parts.js'
 import { RemoteCatalog } from '../../src/coordinator/client.js'
 import { type CoordinatorParts, serveCoordinator } from '../../src/coordinator/server.js'
 import { tlsIdentity } from '../../src/keys/certificate.js'

@@ -218,7 +218,7 @@ impl Packer {
     /// The reference bitmap of all that was appended (docs/formats/references.md).
     #[napi]
     pub fn references(&self) -> Buffer {
-        self.packer.references().into()
+        self.packer.references.encode().into()
     }
 }
 
@@ -311,34 +311,31 @@ impl Pack {
             pack_bytes: bytes.len() as u32,
             root: [0; 32],
         };
-        Ok(job(move || {
-            let (files, roots) = stripe::encode(&bytes, scheme, &ids, &place, &vault.trailer_key)?;
-            Ok(Stripe { files, roots })
-        }))
+        Ok(job(move || stripe::encode(&bytes, scheme, &ids, &place, &vault.trailer_key).map(Stripe)))
     }
 }
 
 /// The encoded shards of one pack.
 #[napi]
-pub struct Stripe {
-    files: Vec<Vec<u8>>,
-    roots: Vec<[u8; 32]>,
-}
+pub struct Stripe(Vec<stripe::Encoded>);
 
 #[napi]
 impl Stripe {
     /// The file of one shard; it can be taken once.
     #[napi]
     pub fn take(&mut self, index: u32) -> Result<Buffer> {
-        let file = self.files.get_mut(index as usize).map(std::mem::take).filter(|file| !file.is_empty());
+        let shard = self.0.get_mut(index as usize);
+        let file = shard.map(|shard| std::mem::take(&mut shard.file)).filter(|file| !file.is_empty());
         file.map(Buffer::from).ok_or_else(|| thrown(Error::invalid("shard", format!("{index} is not there"))))
     }
 
     /// Hexadecimal.
     #[napi]
     pub fn root(&self, index: u32) -> Result<String> {
-        let root = self.roots.get(index as usize);
-        root.map(|root| super::shards::hex(root)).ok_or_else(|| thrown(Error::invalid("shard", "no such index")))
+        let shard = self.0.get(index as usize);
+        shard
+            .map(|shard| super::shards::hex(&shard.root))
+            .ok_or_else(|| thrown(Error::invalid("shard", "no such index")))
     }
 }
 
