@@ -24,8 +24,8 @@ export const TOKEN_LIFETIME_MS = 3_600_000
 export const GRANT_LIFETIME_MS = 3_600_000
 /** Sockets one host opens to another: enough to keep a disk and a 1 Gbit/s line busy, few enough for 10,000 hosts. */
 export const SOCKETS_PER_HOST = 4
-/** Connections a daemon holds at once; each costs about 100 KiB. */
-export const CONNECTIONS = 512
+/** Connections a daemon holds at once, each about 100 KiB: a coordinator's fleet of thousands sends heartbeats. */
+export const CONNECTIONS = 4096
 /** An idle connection is kept this long; the client lets go first, so that it never writes into one just closed. */
 export const KEEP_ALIVE_MS = 30_000
 export const FREE_SOCKET_MS = 15_000

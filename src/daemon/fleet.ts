@@ -1,4 +1,5 @@
 /** The fleet as a command on this host may use it: the catalog, the peers, invitations. */
+
 import { type Clock, systemClock } from '../base/clock.js'
 import { hasCode } from '../base/errors.js'
 import type { Catalog } from '../catalog/types.js'
@@ -25,22 +26,30 @@ export async function openFleet(home: Home, clock: Clock = systemClock): Promise
   const { addresses, key } = home.coordinator
   const link = new CoordinatorLink(home.tls, addresses, key)
   const remote = new RemoteCatalog(link)
-  if (!isKeybagDelivered(home)) await deliverKeybag(home, link)
   const local = isCoordinator(home) ? openLocalCatalog(home, clock) : undefined
   const catalog = local ?? remote
-  const addressed = await freshHosts(home, catalog, remote)
-  const peers = new Peers(home.tls, () => addressed, clock)
-  return {
-    home,
-    clock,
-    catalog,
-    peers,
-    invite: (role) => remote.invite(role),
-    async close() {
-      local?.close()
-      peers.close()
-      link.close()
-    },
+  const close = () => {
+    local?.close()
+    link.close()
+  }
+  try {
+    const addressed = await freshHosts(home, catalog, remote)
+    if (!isKeybagDelivered(home)) await deliverKeybag(home, link)
+    const peers = new Peers(home.tls, () => addressed, clock)
+    return {
+      home,
+      clock,
+      catalog,
+      peers,
+      invite: (role) => remote.invite(role),
+      async close() {
+        peers.close()
+        close()
+      },
+    }
+  } catch (error) {
+    close()
+    throw error
   }
 }
 

@@ -144,6 +144,18 @@ test('an answer that stops, is cut, is too long, has no length, or is none', asy
   }
 })
 
+test('an answer that trickles ends by the deadline', async (t) => {
+  const connection = await rude(t, (socket) => {
+    socket.once('data', () => {
+      socket.write('HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n')
+      const timer = setInterval(() => socket.write('a'), 50)
+      socket.once('close', () => clearInterval(timer))
+    })
+  })
+  const asked = connection.request('GET', '/x', { maxBytes: 1000, timeoutMs: 800 })
+  await within(t, 2000, t.throwsAsync(asked, { code: 'HOST_UNREACHABLE', message: /no answer within 0.8 s/ }))
+})
+
 test('the signal interrupts, before and during', async (t) => {
   const lo = await loopback(t)
   const connection = lo.connection()

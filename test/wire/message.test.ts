@@ -1,9 +1,17 @@
+import { readFileSync } from 'node:fs'
 import test from 'ava'
 import * as v from 'valibot'
 import { hasCode } from '../../src/base/errors.js'
 import { decodeMessage, encodeMessage } from '../../src/wire/message.js'
 
 const Shape = v.object({ name: v.string(), count: v.number() })
+
+test('golden: these bytes are version 1, for ever', (t) => {
+  const golden = readFileSync(new URL('../../../fixtures/golden/message-v1.bin', import.meta.url))
+  const attachment = Buffer.from('0102030405060708ff', 'hex')
+  t.deepEqual(decodeMessage(Shape, golden), { body: { name: 'Bücher', count: 7 }, attachment })
+  t.deepEqual(encodeMessage({ name: 'Bücher', count: 7 }, attachment), golden)
+})
 
 test('what was encoded is decoded, and its attachment is aligned', (t) => {
   for (const name of ['', 'a', 'ab', 'Ünïcode', 'x'.repeat(5000)]) {
