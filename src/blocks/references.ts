@@ -15,7 +15,8 @@ const STRIPES_PER_RUN = 1 << 20
 /** The stripes in which the birth numbers lie, ascending. Throws CORRUPT or UNSUPPORTED. */
 export function referencedStripes(bytes: Uint8Array): number[] {
   const view = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
-  if (view.length < HEADER_BYTES || view.toString('latin1', 0, 4) !== 'IMRF') throw corrupt('this is no reference bitmap')
+  if (view.length < HEADER_BYTES || view.toString('latin1', 0, 4) !== 'IMRF')
+    throw corrupt('this is no reference bitmap')
   const [version, features] = [view.readUInt16LE(4), view.readUInt16LE(6)]
   if (version !== 1 || features !== 0) {
     throw new ImagerError('UNSUPPORTED', { what: `Reference bitmap version ${version}, features ${features}` })

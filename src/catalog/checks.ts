@@ -7,8 +7,8 @@ import {
   type PlaceRequest,
   RECORD_BYTES,
   RECORDS_PER_STRIPE,
-  type ShardPlace,
   RESERVED_STRIPES,
+  type ShardPlace,
   STRIPE_WIDTH,
 } from './types.js'
 

@@ -21,6 +21,7 @@ const COMMANDS: Record<string, () => Promise<{ command: Command }>> = {
   peer: () => import('./commands/peer.js'),
   hosts: () => import('./commands/hosts.js'),
   status: () => import('./commands/status.js'),
+  snapshot: () => import('./commands/snapshot.js'),
   'lab up': () => import('./commands/lab-up.js'),
   'lab down': () => import('./commands/lab-down.js'),
 }

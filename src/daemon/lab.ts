@@ -119,20 +119,10 @@ class Lab {
       initFleet({ state, name: 'coordinator', domain: 'coordinator', listen: address, address, keepWords })
     }
     const coordinator = await this.#ready(this.#start('coordinator', ['coordinator']))
-    const fleet = await openFleet(openHome(this.state('coordinator')))
-    try {
-      return await this.#fill(fleet, coordinator, isNew)
-    } finally {
-      await fleet.close()
-    }
-  }
-
-  async #fill(fleet: Fleet, coordinator: Ready, isNew: boolean): Promise<LabReport> {
-    const { options } = this
-    if (isNew) for (const name of this.names().slice(1)) await this.#join(fleet, name)
-    const starting = Array.from({ length: options.peers }, (_, index) => this.#startPeer(`peer-${index + 1}`))
+    if (isNew) await this.#withFleet((fleet) => this.#joinAll(fleet))
+    const starting = Array.from({ length: this.options.peers }, (_, index) => this.#startPeer(`peer-${index + 1}`))
     const peers = await Promise.all(starting.map((peer) => this.#ready(peer)))
-    await this.#allSeen(fleet, peers.length)
+    await this.#withFleet((fleet) => this.#allSeen(fleet, peers.length))
     return {
       coordinator: { pid: coordinator.pid, address: coordinator.address, state: this.state('coordinator') },
       peers: peers.map(({ name, pid, address }) => ({
@@ -144,6 +134,15 @@ class Lab {
       })),
       appliance: { state: this.state('appliance') },
       wordsFile: this.wordsFile,
+    }
+  }
+
+  async #withFleet(task: (fleet: Fleet) => Promise<void>): Promise<void> {
+    const fleet = await openFleet(openHome(this.state('coordinator')))
+    try {
+      await task(fleet)
+    } finally {
+      await fleet.close()
     }
   }
 
@@ -169,12 +168,14 @@ class Lab {
     saveProcesses(this.dir, processes)
   }
 
-  async #join(fleet: Fleet, name: string): Promise<void> {
-    this.options.signal.throwIfAborted()
-    const role = name === 'appliance' ? 'appliance' : 'peer'
-    const { token } = await fleet.invite(role)
-    const listen = role === 'peer' ? `127.0.0.1:${await freePort()}` : null
-    await joinFleet({ token, state: this.state(name), name, domain: name, listen })
+  async #joinAll(fleet: Fleet): Promise<void> {
+    for (const name of this.names().slice(1)) {
+      this.options.signal.throwIfAborted()
+      const role = name === 'appliance' ? 'appliance' : 'peer'
+      const { token } = await fleet.invite(role)
+      const listen = role === 'peer' ? `127.0.0.1:${await freePort()}` : null
+      await joinFleet({ token, state: this.state(name), name, domain: name, listen })
+    }
   }
 
   #startPeer(name: string) {
@@ -204,13 +205,20 @@ class Lab {
     }
   }
 
-  async #allSeen({ catalog }: Fleet, count: number): Promise<void> {
+  /** Each peer told its space, and holds what a recovery needs: the membership and both keybags. */
+  async #allSeen({ catalog, peers }: Fleet, count: number): Promise<void> {
     const deadline = performance.now() + READY_TIMEOUT_MS
+    const holdsAll = async (host: string) => {
+      const keybags: unknown[] = []
+      for await (const keybag of peers.get(host).fetchDocuments('keybag')) keybags.push(keybag)
+      return keybags.length >= 2
+    }
     for (;;) {
       this.options.signal.throwIfAborted()
       const hosts = await catalog.hosts()
       const seen = hosts.filter((host) => host.role === 'peer' && !host.away && host.storage !== '')
-      if (seen.length >= count) return
+      const equipped = await Promise.all(seen.map(({ host }) => holdsAll(host)))
+      if (equipped.filter(Boolean).length >= count) return
       if (performance.now() > deadline) {
         throw new ImagerError('LAB', { what: `Only ${seen.length} of ${count} peers reached the coordinator` })
       }
