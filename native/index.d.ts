@@ -28,6 +28,8 @@ export declare class BlockSource {
 
 /** A disk whose tables were read. */
 export declare class DiskScan {
+  /** Bytes of files by type and owner, the `most` largest of each. */
+  census(most: number): Census
   facts(): DiskFacts
   listing(): MapListing
   /** The next `count` lines of a listing; empty at its end. */
@@ -59,6 +61,41 @@ export declare class FetchPlan {
    * verifies and writes their blocks; `only`: the blocks of a second try.
    */
   write(stripe: number, offsets: Array<number>, fetched: Array<Uint8Array>, only: Array<number> | undefined | null, vault: Vault, target: Target): Promise<WriteFacts>
+}
+
+/** One question of the kernel, to be answered exactly once; one that is dropped answers EIO. */
+export declare class FuseRequest {
+  /**
+   * What the kernel asks, and the method beside `error` that answers it: lookup (of `name`: attributes or missing),
+   * attributes, link (data), read (`size` bytes at `offset`: data, shorter at the end of the file only), folder and
+   * folderWithAttributes (entries after cookie `offset`: folder), xattr (of `name`: data), xattrNames (data, each
+   * name ended by a zero byte).
+   */
+  get question(): 'lookup' | 'attributes' | 'link' | 'read' | 'folder' | 'folderWithAttributes' | 'xattr' | 'xattrNames'
+  /** The upper 16 bits of the inode number. */
+  get volume(): number
+  /** The lower 48 bits of the inode number. */
+  get number(): number
+  get name(): Buffer
+  get offset(): number
+  get size(): number
+  /** Tells one opened folder from another. */
+  get handle(): number
+  attributes(encoded: Uint8Array): void
+  missing(): void
+  data(bytes: Uint8Array): void
+  folder(encoded: Uint8Array): void
+  error(errno: number): void
+}
+
+/** A mounted file system. */
+export declare class FuseSession {
+  /** The requests that came since the last call. */
+  take(): Array<FuseRequest>
+  /** True once the kernel let go: nothing comes any more. */
+  get ended(): boolean
+  /** Ends the threads and closes the device of a session that `ended`; before that it does nothing. */
+  release(): void
 }
 
 export declare class Manifest {
@@ -129,6 +166,15 @@ export declare class PageRef {
   id(): Buffer
 }
 
+/** The births of a snapshot, collected again from its manifest. */
+export declare class ReferenceSet {
+  constructor()
+  /** All that a page of the manifest names. */
+  addPage(page: ManifestPage): void
+  addBirth(birth: bigint): void
+  encode(): Buffer
+}
+
 /** 32 bytes that stay in the addon. */
 export declare class Secret {
   static random(): Secret
@@ -196,6 +242,19 @@ export interface BatchFacts {
   fresh: number
   freshBytes: number
 }
+
+export interface Census {
+  /** By the ending of names. */
+  types: Array<Share>
+  /** By user id. */
+  owners: Array<Share>
+}
+
+/** The plain bytes of an NTFS compression unit (LZNT1), `raw_length` of them. Throws CORRUPT. */
+export declare function decompressUnit(compressed: Uint8Array, rawLength: number): Buffer
+
+/** Takes a mount away from its name, busy or dead. `abort`: those who use it get errors at once; else they may finish. */
+export declare function detachMount(mountpoint: Uint8Array, abort: boolean): Promise<void>
 
 export interface DirectoryName {
   name: Buffer
@@ -279,6 +338,18 @@ export interface MapLine {
   extents: BigUint64Array
 }
 
+/**
+ * Mounts on a folder, read-only. `wake` is called when requests wait to be taken, and when the session ended; until
+ * then it keeps the process alive.
+ */
+export declare function mountFileSystem(mountpoint: Uint8Array, options: MountOptions, wake: () => void): Promise<FuseSession>
+
+export interface MountOptions {
+  /** The source column of `mount`: A-Z a-z 0-9 : . _ - only. */
+  name: string
+  totalBytes: number
+}
+
 /** Opens the sealed header in the first 4096 bytes of a shard file; null where another trailer key sealed it. */
 export declare function readShardPlace(prefix: Uint8Array, trailerKey: Secret): ShardPlace | null
 
@@ -326,6 +397,12 @@ export interface ShardPlace {
   k: number
   m: number
   packBytes: number
+}
+
+/** Bytes under a name. */
+export interface Share {
+  name: string
+  bytes: number
 }
 
 /** Where the trailer of a pack begins, from its first 16 bytes. */

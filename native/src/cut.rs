@@ -33,7 +33,7 @@ pub struct Cut {
     pub total_bytes: u64,
 }
 
-/// What a snapshot reads: allocated clusters of mapped volumes, all of the others, and all outside partitions.
+/// What a snapshot reads: allocated clusters of clean mapped volumes, all of the others, and all outside partitions.
 pub fn allocated(size: u64, volumes: &[MappedVolume]) -> Vec<ByteRange> {
     let mut ranges = Vec::new();
     let mut spans: Vec<&Partition> = volumes.iter().map(|volume| &volume.partition).collect();
@@ -50,8 +50,9 @@ pub fn allocated(size: u64, volumes: &[MappedVolume]) -> Vec<ByteRange> {
     }
     for volume in volumes {
         match &volume.outcome {
-            Outcome::Mapped(map) => ranges.extend_from_slice(&map.allocated),
-            Outcome::Raw { .. } => {
+            // A journal that was not replayed may know of blocks that the tables call free.
+            Outcome::Mapped(map) if !map.dirty => ranges.extend_from_slice(&map.allocated),
+            Outcome::Mapped(_) | Outcome::Raw { .. } => {
                 ranges.push(ByteRange { start: volume.partition.start, length: volume.partition.length });
             }
         }

@@ -8,11 +8,14 @@ pub mod erasure;
 pub mod error;
 pub mod fetchplan;
 pub mod fs;
+#[cfg(feature = "node")]
+pub mod fuse;
 pub mod limits;
 pub mod manifest;
 pub mod pack;
 pub mod packer;
 pub mod pages;
+pub mod references;
 pub mod scan;
 pub mod seal;
 pub mod secret;

@@ -4,13 +4,13 @@
 //! Invariants: an id is sealed once while it is remembered; a birth number is `stripe << 16 | ordinal`, and stripe
 //! numbers come from the catalog before the first record goes into the pack.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 
 use crate::batch::Batch;
-use crate::bytes::Writer;
 use crate::error::{Error, Result};
 use crate::limits::{PACK_RECORDS, SHARD_BYTES};
 use crate::pack::{self, Row};
+use crate::references::References;
 use crate::seal::{Domain, Type};
 use crate::secret::Secret;
 
@@ -32,8 +32,7 @@ pub struct Packer {
     /// Birth numbers of what this run stored; `None` from claim to append.
     recent: HashMap<[u8; 32], Option<u64>>,
     order: VecDeque<[u8; 32]>,
-    /// Ordinals referenced, by stripe: the reference bitmap.
-    references: BTreeMap<u64, Vec<u64>>,
+    pub references: References,
 }
 
 impl Packer {
@@ -46,7 +45,7 @@ impl Packer {
             open: None,
             recent: HashMap::new(),
             order: VecDeque::new(),
-            references: BTreeMap::new(),
+            references: References::default(),
         }
     }
 
@@ -89,12 +88,7 @@ impl Packer {
                 let known = self.recent.get(&item.id).copied().flatten();
                 item.birth = known.ok_or_else(|| Error::invalid("batch", "appended out of order"))?;
             }
-            let ordinals = self.references.entry(item.birth >> 16).or_default();
-            let ordinal = (item.birth & 0xffff) as usize;
-            if ordinals.len() <= ordinal / 64 {
-                ordinals.resize(ordinal / 64 + 1, 0);
-            }
-            ordinals[ordinal / 64] |= 1 << (ordinal % 64);
+            self.references.add(item.birth);
         }
         batch.records = Vec::new();
         Ok(full)
@@ -136,34 +130,6 @@ impl Packer {
         pack::finish(&mut pack.bytes, &pack.rows, pack.stripe, &self.trailer_key);
         Some(pack)
     }
-
-    /// The reference bitmap (docs/formats/references.md): every birth number that was appended, ascending, as runs:
-    /// `magic "IMRF" | version u16 | features u16 | (gap since the last run's end, length of the run)*`, LEB128.
-    pub fn references(&self) -> Vec<u8> {
-        let mut writer = Writer::default();
-        writer.raw(b"IMRF").u16(1).u16(0);
-        let (mut start, mut end, mut written) = (0, 0, 0);
-        let births = self.references.iter().flat_map(|(stripe, words)| {
-            words.iter().enumerate().flat_map(move |(index, word)| {
-                let bits = (0..64).filter(move |bit| word >> bit & 1 == 1);
-                bits.map(move |bit| stripe << 16 | (index as u64 * 64 + bit))
-            })
-        });
-        for birth in births {
-            if birth != end {
-                if end > start {
-                    writer.varint(start - written).varint(end - start);
-                    written = end;
-                }
-                start = birth;
-            }
-            end = birth + 1;
-        }
-        if end > start {
-            writer.varint(start - written).varint(end - start);
-        }
-        writer.bytes
-    }
 }
 
 #[cfg(test)]
@@ -197,10 +163,6 @@ mod tests {
         assert_eq!(rows, pack.rows);
         let record = &pack.bytes[rows[2].offset as usize..][..rows[2].length as usize];
         assert_eq!(domain.open(&domain.block_key(b"c"), record, 100).unwrap(), b"c");
-        // Runs: stripe 3 ordinal 0, then stripe 7 ordinals 0 to 2.
-        let mut expected = Writer::default();
-        expected.raw(b"IMRF").u16(1).u16(0).varint(3 << 16).varint(1).varint((7 << 16) - (3 << 16) - 1).varint(3);
-        assert_eq!(packer.references(), expected.bytes);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! A disk whose tables were read: partitions, and each volume's file map or the reason why it is raw.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use crate::cut::{self, Cut, MappedVolume};
 use crate::disk::{self, Table};
@@ -55,6 +55,30 @@ impl Scan {
         self.volumes.iter_mut().filter_map(take).collect()
     }
 
+    /// Bytes of files by the ending of their names and by owner, the largest first, at most `most` of each.
+    pub fn census(&self, most: usize) -> [Vec<(String, u64)>; 2] {
+        let (mut types, mut owners) = (HashMap::new(), HashMap::new());
+        for map in (0..self.volumes.len()).filter_map(|volume| self.map(volume)) {
+            let sizes = |file: &File| file.streams.iter().map(|stream| stream.size).sum::<u64>();
+            for file in &map.files {
+                *owners.entry(file.uid.to_string()).or_default() += sizes(file);
+            }
+            for entry in &map.entries {
+                let Ok(file) = map.files.binary_search_by_key(&entry.child, |file| file.number) else { continue };
+                if map.files[file].kind == crate::fs::Kind::File {
+                    *types.entry(ending(&entry.name)).or_default() += sizes(&map.files[file]);
+                }
+            }
+        }
+        let largest = |counts: HashMap<String, u64>| {
+            let mut rows: Vec<(String, u64)> = counts.into_iter().collect();
+            rows.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+            rows.truncate(most);
+            rows
+        };
+        [largest(types), largest(owners)]
+    }
+
     /// Every name of every file, folder by folder from the root. Each folder is entered once, whatever the names say.
     pub fn names(&self) -> Vec<Named> {
         let mut names = Vec::new();
@@ -92,4 +116,14 @@ fn streams<'a>(file: &'a File, path: &'a [u8], volume: usize, index: usize) -> i
         path: [path, b":", &content.name].concat(),
     });
     shown.then_some(own).into_iter().chain(named)
+}
+
+/// ".so" of "libc.so"; "(none)" for names without a short plain ending.
+fn ending(name: &[u8]) -> String {
+    let dot = name.iter().rposition(|&byte| byte == b'.').filter(|&dot| dot > 0);
+    let ending = dot.map(|dot| &name[dot..]).filter(|ending| (2..=9).contains(&ending.len()));
+    match ending.filter(|ending| ending[1..].iter().all(u8::is_ascii_alphanumeric)) {
+        Some(ending) => String::from_utf8_lossy(ending).to_lowercase(),
+        None => "(none)".into(),
+    }
 }

@@ -134,6 +134,8 @@ fn check(map: &VolumeMap, length: u64, what: &str) {
                 for extent in extents {
                     let inside = extent.length > 0 && extent.disk + extent.length <= length;
                     assert!(inside && extent.logical >= end, "{what}: {extent:?}");
+                    let range = &map.allocated[map.allocated.partition_point(|range| range.start <= extent.disk) - 1];
+                    assert!(extent.disk + extent.length <= range.end(), "{what}: {extent:?} is not kept");
                     end = extent.logical + extent.length;
                 }
             }

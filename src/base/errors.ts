@@ -167,6 +167,11 @@ export const ERRORS = {
     'Cannot mount on {path}: {why}',
     'The mount point must be an empty folder outside the state folder, and FUSE must be available.',
   ),
+  NOT_MOUNTED: meaning(
+    Exit.failed,
+    'No snapshot is mounted on {path}',
+    'List the mounts with `findmnt -t fuse.imager`.',
+  ),
   LAB: meaning(Exit.failed, '{what}', 'See the logs under the lab folder.'),
 } as const satisfies Record<string, Meaning>
 

@@ -7,6 +7,7 @@ import {
   type PlaceRequest,
   RECORD_BYTES,
   RECORDS_PER_STRIPE,
+  RESERVED_STRIPES,
   type ShardPlace,
   STRIPE_WIDTH,
 } from './types.js'
@@ -20,6 +21,11 @@ export function checkPlace(r: PlaceRequest): void {
   checkScheme(r)
   checkShards(r)
   if (r.lengthBytes < 1 || r.lengthBytes > SHARD_FILE_BYTES) refuse(`a shard of ${r.lengthBytes} bytes`)
+}
+
+/** A batch of 8 MiB fills at most three packs. */
+export function checkReserve(count: number): void {
+  if (!Number.isInteger(count) || count < 1 || count > RESERVED_STRIPES) refuse(`${count} stripes at once`)
 }
 
 export function checkCommit(r: CommitRequest): void {

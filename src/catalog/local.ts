@@ -13,11 +13,12 @@ import { ImagerError } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
 import { GRANT_LIFETIME_MS } from '../base/limits.js'
 import { formatBytes } from '../base/units.js'
+import { referencedStripes } from '../blocks/references.js'
 import { openHome } from '../keys/home.js'
-import { checkCommit, checkIds, checkPlace, checkRecords } from './checks.js'
+import { checkCommit, checkIds, checkPlace, checkRecords, checkReserve } from './checks.js'
 import { type Admission, HostCatalogue } from './hosts.js'
 import { type CatalogParts, partsOf } from './parts.js'
-import { decodeStripes, type Lease, Records } from './records.js'
+import { type Lease, Records } from './records.js'
 import { Registry } from './registry.js'
 import { type Places, type SignatureRepository, SqliteRepository } from './repository.js'
 import { openDatabase, RECORDS_SCHEMA } from './schema.js'
@@ -117,11 +118,19 @@ export class LocalCatalog implements Catalog {
     return births
   }
 
+  async reserve(lease: Hex, count: number): Promise<number[]> {
+    checkReserve(count)
+    const { appliance } = this.#openLease(lease)
+    const shape = { k: 0, m: 0, packBytes: 0 }
+    return this.write(() => Array.from({ length: count }, () => this.#records.openStripe(appliance, lease, shape)))
+  }
+
   async place(lease: Hex, request: PlaceRequest): Promise<Placed> {
     const { appliance } = this.#openLease(lease)
     checkPlace(request)
     this.#checkHosts(appliance, request)
     const stripe = this.write(() => {
+      if (request.stripe !== undefined) this.#records.shapeStripe(request.stripe, lease, request)
       const number = request.stripe ?? this.#records.openStripe(appliance, lease, request)
       if (request.stripe !== undefined) this.#sameStripe(lease, { ...request, stripe: number })
       this.#records.placeShards(number, request.shards)
@@ -153,7 +162,7 @@ export class LocalCatalog implements Catalog {
 
   async finish(lease: Hex, request: FinishRequest): Promise<Finished> {
     const facts = this.#parts.openHead(request.head, request.references)
-    const stripes = decodeStripes(request.references)
+    const stripes = referencedStripes(request.references)
     return this.write(() => {
       const open = this.#records.lease(lease)
       if (open?.state === 'finished' && this.#isFinished(open, request.head)) return this.#records.figure(stripes)
@@ -246,7 +255,7 @@ export class LocalCatalog implements Catalog {
   /** Listed even where stripes of it are missing; it says so. */
   importSnapshot({ head, references, summary, source, label }: ImportedSnapshot): void {
     const facts = this.#parts.openHead(head, references)
-    const stripes = decodeStripes(references)
+    const stripes = referencedStripes(references)
     this.write(() => this.#records.addSnapshot({ ...facts, id: facts.snapshot, source, label, summary, head, stripes }))
   }
 

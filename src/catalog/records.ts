@@ -125,11 +125,18 @@ export class Records {
     return this.#shards.all(stripe).map(({ index, host, shard }) => ({ index, host, shard: toHex(shard) }))
   }
 
-  openStripe(writer: Hex, lease: Hex, r: PlaceRequest): number {
+  openStripe(writer: Hex, lease: Hex, r: Pick<PlaceRequest, 'k' | 'm' | 'packBytes'>): number {
     const { lastInsertRowid } = this.#db
       .prepare('INSERT INTO stripe (k, m, packBytes, writer, lease) VALUES (?, ?, ?, ?, ?)')
       .run(r.k, r.m, r.packBytes, writer, lease)
     return Number(lastInsertRowid)
+  }
+
+  /** Gives a reserved stripe its shape. */
+  shapeStripe(stripe: number, lease: Hex, r: PlaceRequest): void {
+    this.#db
+      .prepare('UPDATE stripe SET k = ?, m = ?, packBytes = ? WHERE stripe = ? AND lease = ? AND k = 0')
+      .run(r.k, r.m, r.packBytes, stripe, lease)
   }
 
   placeShards(stripe: number, shards: readonly (ShardPlace & { root?: Hex })[]): void {

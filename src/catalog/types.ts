@@ -11,6 +11,8 @@ export const ID_BYTES = 32
 export const RECORD_BYTES = 40
 /** Birth number = stripe * 65,536 + ordinal: so many records a stripe at most. */
 export const RECORDS_PER_STRIPE = 65_536
+/** Stripe numbers of one `reserve`. */
+export const RESERVED_STRIPES = 64
 /** Design, section 4: up to 32 wide. */
 export const STRIPE_WIDTH = 32
 
@@ -64,7 +66,7 @@ export interface PlaceRequest {
   /** Of each shard's file. */
   lengthBytes: number
   shards: ShardPlace[]
-  /** Given to replace shards of an open stripe. */
+  /** Given for a reserved stripe, and to replace shards of an open one. */
   stripe?: number
 }
 
@@ -108,7 +110,7 @@ export interface SnapshotSummary {
 
 export interface FinishRequest {
   head: Uint8Array
-  /** Sorted u64 LE: the stripes referenced. */
+  /** The reference bitmap, see blocks/references.ts. */
   references: Uint8Array
   summary: SnapshotSummary
 }
@@ -160,6 +162,8 @@ export interface Catalog {
   begin(request: BeginRequest): Promise<Begun>
   /** Birth numbers, 0 = unknown: committed stripes only, and only those that survive at least `tolerate` hosts. */
   lookup(lease: Hex, ids: Uint8Array, tolerate: number): Promise<BigUint64Array>
+  /** Numbers for stripes that are still being filled, ascending. */
+  reserve(lease: Hex, count: number): Promise<number[]>
   /** A stripe's number and the grants to send its shards. */
   place(lease: Hex, request: PlaceRequest): Promise<Placed>
   /** Makes a stripe's records known. Repeating it changes nothing. */

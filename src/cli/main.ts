@@ -21,6 +21,7 @@ const COMMANDS: Record<string, () => Promise<{ command: Command }>> = {
   peer: () => import('./commands/peer.js'),
   hosts: () => import('./commands/hosts.js'),
   status: () => import('./commands/status.js'),
+  snapshot: () => import('./commands/snapshot.js'),
   'lab up': () => import('./commands/lab-up.js'),
   'lab down': () => import('./commands/lab-down.js'),
 }
@@ -93,7 +94,9 @@ async function parse(name: string, command: Command, argv: readonly string[], st
     .version(false)
     .exitProcess(false)
     .fail((message: string, error: Error | undefined) => {
-      throw error ?? usage(plain(message, command), name)
+      // yargs wraps what an option's check throws into an error of its own.
+      if (error && error.name !== 'YError') throw error
+      throw usage(plain(message || (error?.message ?? ''), command), name)
     })
   let help = ''
   try {
@@ -109,9 +112,9 @@ async function parse(name: string, command: Command, argv: readonly string[], st
 
 /** yargs' sentences where a person would say it otherwise. */
 function plain(message: string, command: Command): string {
-  return message.startsWith('Not enough non-option')
-    ? `Something is missing. It is called as: ${command.usage}`
-    : message
+  if (message.startsWith('Not enough non-option')) return `Something is missing. It is called as: ${command.usage}`
+  const [, option, given, choices] = /Argument: (\S+), Given: (.*), Choices: (.*)/.exec(message) ?? []
+  return option === undefined ? message : `--${option} takes one of ${choices?.replaceAll('"', '')}, not ${given}`
 }
 
 /** `Unknown argument: peer` -> the option that was meant. */

@@ -12,7 +12,7 @@ export interface Caller {
 
 const EVERY_MEMBER: readonly CallName[] = ['heartbeat', 'membership']
 const READING: readonly CallName[] = ['hosts', 'snapshots', 'snapshot', 'snapshotStripes', 'locate', 'stripes']
-const RUNNING: readonly CallName[] = ['begin', 'lookup', 'place', 'commit', 'finish']
+const RUNNING: readonly CallName[] = ['begin', 'lookup', 'reserve', 'place', 'commit', 'finish']
 
 const MAY: Record<Role, ReadonlySet<CallName>> = {
   peer: new Set(EVERY_MEMBER),

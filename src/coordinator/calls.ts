@@ -5,7 +5,7 @@
 import * as v from 'valibot'
 import { LOOKUP_IDS, MESSAGE_BYTES } from '../base/limits.js'
 import { KiB, MiB } from '../base/units.js'
-import { ID_BYTES, RECORD_BYTES, RECORDS_PER_STRIPE, STRIPE_WIDTH } from '../catalog/types.js'
+import { ID_BYTES, RECORD_BYTES, RECORDS_PER_STRIPE, RESERVED_STRIPES, STRIPE_WIDTH } from '../catalog/types.js'
 import { Address, Base64, Count, Id, Key, Name, Role, Term, Time } from '../keys/fields.js'
 import { STATEMENT_BYTES } from '../keys/statement.js'
 
@@ -131,6 +131,11 @@ export const CALLS = {
   lookup: call(v.strictObject({ lease: Id, tolerate: Tolerate }), None, {
     maxBytes: LOOKUP_IDS * ID_BYTES + 4 * KiB,
   }),
+  reserve: call(
+    v.strictObject({ lease: Id, count: v.pipe(Count, v.maxValue(RESERVED_STRIPES)) }),
+    v.strictObject({ stripes: v.pipe(v.array(Stripe), v.maxLength(RESERVED_STRIPES)) }),
+    { repeatable: false },
+  ),
   place: call(
     v.strictObject({
       lease: Id,

@@ -58,6 +58,12 @@ export class RemoteCatalog implements Catalog {
     return new BigUint64Array(aligned(attachment))
   }
 
+  async reserve(lease: Hex, count: number): Promise<number[]> {
+    const { stripes } = (await this.#call('reserve', { lease, count })).body
+    if (stripes.length !== count) throw lied('reserve', 'stripes are missing')
+    return stripes
+  }
+
   async place(lease: Hex, request: PlaceRequest): Promise<Placed> {
     const { body } = await this.#call('place', { lease, ...request })
     if (body.grants.length !== request.shards.length) throw lied('place', 'grants are missing')

@@ -113,6 +113,10 @@ function catalogHandlers(catalog: LocalCatalog): Pick<Handlers, CatalogCall> {
       const births = await catalog.lookup(lease, attachment, tolerate)
       return { body: {}, attachment: bytesOf(births) }
     },
+    async reserve({ caller, body: { lease, count } }) {
+      ownLease(caller, lease)
+      return { body: { stripes: await catalog.reserve(lease, count) } }
+    },
     async place({ caller, body: { lease, ...request } }) {
       ownLease(caller, lease)
       return { body: await catalog.place(lease, request) }

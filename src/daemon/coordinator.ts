@@ -6,7 +6,6 @@ import { type Clock, systemClock } from '../base/clock.js'
 import { serveCoordinator } from '../coordinator/server.js'
 import type { Home } from '../keys/home.js'
 import { openKeybag } from '../keys/keybag.js'
-import { Peers } from '../peers/pool.js'
 import { advertised } from './address.js'
 import { Courier } from './courier.js'
 import { openLocalCatalog } from './local.js'
@@ -24,8 +23,13 @@ export async function startCoordinator(home: Home, options: CoordinatorOptions):
   const keybag = home.keybag()
   const { sequence } = openKeybag(keybag, home.fleet)
   catalog.registry.keepDocument('keybag', home.host, sequence, keybag)
-  const peers = new Peers(home.tls, () => home.membership().hosts, clock)
-  const courier = new Courier({ home, peers, clock, keybags: () => catalog.registry.documents('keybag'), report })
+  const courier = new Courier({
+    home,
+    clock,
+    lastSeen: () => new Map(catalog.members.rows().map((row) => [row.host, row.lastSeen])),
+    keybags: () => catalog.registry.documents('keybag'),
+    report,
+  })
   try {
     const onDocument = () => courier.wake()
     const server = await serveCoordinator({ home, catalog, listen, onDocument, ...publicAddress(home, listen) })
@@ -34,7 +38,6 @@ export async function startCoordinator(home: Home, options: CoordinatorOptions):
       address: server.address,
       async close() {
         await courier.close()
-        peers.close()
         await server.close()
         catalog.close()
       },

@@ -6,7 +6,6 @@
  *   DIR/lab.json   DIR/words.txt   DIR/logs/   DIR/coordinator/   DIR/appliance/   DIR/peers/peer-1/{state,store}/
  */
 import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs'
-import { createServer } from 'node:net'
 import { join, resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import * as v from 'valibot'
@@ -14,6 +13,7 @@ import { ImagerError } from '../base/errors.js'
 import { MiB } from '../base/units.js'
 import { makeFolder, writeDurable } from '../keys/durable.js'
 import { hasHome, openHome } from '../keys/home.js'
+import { freePort } from './address.js'
 import { type Fleet, openFleet } from './fleet.js'
 import { initFleet } from './init.js'
 import { joinFleet } from './join.js'
@@ -119,20 +119,10 @@ class Lab {
       initFleet({ state, name: 'coordinator', domain: 'coordinator', listen: address, address, keepWords })
     }
     const coordinator = await this.#ready(this.#start('coordinator', ['coordinator']))
-    const fleet = await openFleet(openHome(this.state('coordinator')))
-    try {
-      return await this.#fill(fleet, coordinator, isNew)
-    } finally {
-      await fleet.close()
-    }
-  }
-
-  async #fill(fleet: Fleet, coordinator: Ready, isNew: boolean): Promise<LabReport> {
-    const { options } = this
-    if (isNew) for (const name of this.names().slice(1)) await this.#join(fleet, name)
-    const starting = Array.from({ length: options.peers }, (_, index) => this.#startPeer(`peer-${index + 1}`))
+    if (isNew) await this.#withFleet((fleet) => this.#joinAll(fleet))
+    const starting = Array.from({ length: this.options.peers }, (_, index) => this.#startPeer(`peer-${index + 1}`))
     const peers = await Promise.all(starting.map((peer) => this.#ready(peer)))
-    await this.#allSeen(fleet, peers.length)
+    await this.#withFleet((fleet) => this.#allSeen(fleet, peers.length))
     return {
       coordinator: { pid: coordinator.pid, address: coordinator.address, state: this.state('coordinator') },
       peers: peers.map(({ name, pid, address }) => ({
@@ -144,6 +134,15 @@ class Lab {
       })),
       appliance: { state: this.state('appliance') },
       wordsFile: this.wordsFile,
+    }
+  }
+
+  async #withFleet(task: (fleet: Fleet) => Promise<void>): Promise<void> {
+    const fleet = await openFleet(openHome(this.state('coordinator')))
+    try {
+      await task(fleet)
+    } finally {
+      await fleet.close()
     }
   }
 
@@ -169,12 +168,14 @@ class Lab {
     saveProcesses(this.dir, processes)
   }
 
-  async #join(fleet: Fleet, name: string): Promise<void> {
-    this.options.signal.throwIfAborted()
-    const role = name === 'appliance' ? 'appliance' : 'peer'
-    const { token } = await fleet.invite(role)
-    const listen = role === 'peer' ? `127.0.0.1:${await freePort()}` : null
-    await joinFleet({ token, state: this.state(name), name, domain: name, listen })
+  async #joinAll(fleet: Fleet): Promise<void> {
+    for (const name of this.names().slice(1)) {
+      this.options.signal.throwIfAborted()
+      const role = name === 'appliance' ? 'appliance' : 'peer'
+      const { token } = await fleet.invite(role)
+      const listen = role === 'peer' ? `127.0.0.1:${await freePort()}` : null
+      await joinFleet({ token, state: this.state(name), name, domain: name, listen })
+    }
   }
 
   #startPeer(name: string) {
@@ -204,13 +205,20 @@ class Lab {
     }
   }
 
-  async #allSeen({ catalog }: Fleet, count: number): Promise<void> {
+  /** Each peer told its space, and holds what a recovery needs: the membership and both keybags. */
+  async #allSeen({ catalog, peers }: Fleet, count: number): Promise<void> {
     const deadline = performance.now() + READY_TIMEOUT_MS
+    const holdsAll = async (host: string) => {
+      const keybags: unknown[] = []
+      for await (const keybag of peers.get(host).fetchDocuments('keybag')) keybags.push(keybag)
+      return keybags.length >= 2
+    }
     for (;;) {
       this.options.signal.throwIfAborted()
       const hosts = await catalog.hosts()
       const seen = hosts.filter((host) => host.role === 'peer' && !host.away && host.storage !== '')
-      if (seen.length >= count) return
+      const equipped = await Promise.all(seen.map(({ host }) => holdsAll(host)))
+      if (equipped.filter(Boolean).length >= count) return
       if (performance.now() > deadline) {
         throw new ImagerError('LAB', { what: `Only ${seen.length} of ${count} peers reached the coordinator` })
       }
@@ -237,17 +245,4 @@ function readProcesses(dir: string): LabProcess[] | undefined {
 
 function saveProcesses(dir: string, processes: readonly LabProcess[]): void {
   writeDurable(join(dir, 'lab.json'), Buffer.from(`${JSON.stringify({ version: 1, processes }, null, 2)}\n`))
-}
-
-/** A port that nothing listens on now. The coordinator's must be known before it starts: tokens and members name it. */
-async function freePort(): Promise<number> {
-  const server = createServer()
-  await new Promise<void>((done, fail) => {
-    server.once('error', fail)
-    server.listen(0, '127.0.0.1', done)
-  })
-  const address = server.address()
-  await new Promise((done) => server.close(done))
-  if (address === null || typeof address === 'string') throw new ImagerError('LAB', { what: 'No free port' })
-  return address.port
 }

@@ -51,6 +51,8 @@ export async function startPeer(home: Home, options: PeerOptions): Promise<Runni
     () => heartbeat.beat(),
     (error) => report('heartbeat', error),
   )
+  // Ready means: it knows the members of now, unless the coordinator does not answer.
+  await beating.first
   return {
     address: server.address,
     async close() {

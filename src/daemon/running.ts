@@ -20,13 +20,19 @@ export function untilAborted(signal: AbortSignal): Promise<void> {
 
 /** Runs `task` now and then every `everyMs`, or when woken; one at a time. A failing task does not end it. */
 export class Loop {
+  /** The first run is over. */
+  readonly first: Promise<void>
   readonly #stop = new AbortController()
   readonly #done: Promise<void>
   #again = false
   #nap = new AbortController()
 
   constructor(everyMs: number, task: (signal: AbortSignal) => Promise<void>, failed: (error: unknown) => void) {
-    this.#done = this.#run(everyMs, task, failed)
+    let firstDone = () => {}
+    this.first = new Promise((resolve) => {
+      firstDone = resolve
+    })
+    this.#done = this.#run(everyMs, task, failed, firstDone)
   }
 
   /** Runs the task again without waiting for its time; while it runs, once more afterwards. */
@@ -41,7 +47,12 @@ export class Loop {
     await this.#done
   }
 
-  async #run(everyMs: number, task: (signal: AbortSignal) => Promise<void>, failed: (error: unknown) => void) {
+  async #run(
+    everyMs: number,
+    task: (signal: AbortSignal) => Promise<void>,
+    failed: (error: unknown) => void,
+    firstDone: () => void,
+  ): Promise<void> {
     const stopped = this.#stop.signal
     while (!stopped.aborted) {
       this.#again = false
@@ -50,6 +61,7 @@ export class Loop {
       } catch (error) {
         if (!stopped.aborted) failed(error)
       }
+      firstDone()
       if (this.#again || stopped.aborted) continue
       this.#nap = new AbortController()
       await sleep(everyMs, undefined, { signal: this.#nap.signal }).catch(() => undefined)

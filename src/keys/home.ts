@@ -39,7 +39,8 @@ const KEYS = 'keys'
 
 export class Home {
   readonly host: Hex
-  readonly tls: TlsIdentity
+  /** Private, so that a home that is printed shows no key. */
+  readonly #tls: TlsIdentity
   #membership: Membership | undefined
   readonly #keys = new Map<KeyPurpose, SecretHandle | undefined>()
 
@@ -48,8 +49,12 @@ export class Home {
     readonly config: HomeConfig,
     readonly secret: SecretHandle,
   ) {
-    this.tls = tlsIdentity(secret)
-    this.host = this.tls.host
+    this.#tls = tlsIdentity(secret)
+    this.host = this.#tls.host
+  }
+
+  get tls(): TlsIdentity {
+    return this.#tls
   }
 
   get fleet(): Hex {
@@ -183,7 +188,9 @@ export function createHome(home: NewHome): Home {
   const secret = Secret.load(join(state, IDENTITY))
   const host = toHex(secret.signingKey())
   const members = openMembership(membership, home.fleet, home.rootKey)
-  if (!members.find(host)) throw new ImagerError('FORGED', { what: 'The membership does not list this host' })
+  if (members.role(host) !== home.role) {
+    throw new ImagerError('FORGED', { what: `The membership does not list this host as ${home.role}` })
+  }
   const entries = keys.map((bytes) => ({ bytes, entry: checkKey(bytes, home, members, host, secret) }))
   // What an attempt that was cut short left there belongs to no fleet.
   rmSync(join(state, KEYS), { recursive: true, force: true })

@@ -6,13 +6,14 @@
  *   documents/<kind>/<name>                     signed statements
  *   incoming/                                   what is being written; emptied at the start
  */
-import { type FileHandle, mkdir, open, readdir, readFile, rename, rm, stat, statfs } from 'node:fs/promises'
+import { type FileHandle, mkdir, open, readdir, rm, stat, statfs } from 'node:fs/promises'
 import { join } from 'node:path'
 import { ImagerError, reason } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
 import { SHARD_FILE_BYTES } from '../base/limits.js'
 import { GiB } from '../base/units.js'
 import { inspectShard } from '../native.js'
+import { isMissing, isNoSpace, readIfThere, syncFolder, writeWhole } from './files.js'
 import { fileSystemIdentity } from './identity.js'
 
 export const DOCUMENT_KINDS = ['head', 'keybag', 'membership'] as const
@@ -43,7 +44,6 @@ export interface Held {
 
 const SHARD_NAME = /^([0-9a-f]{32})\.shard$/
 const DOCUMENT_NAME = /^[0-9a-f]{32}(?:[0-9a-f]{32})?$/
-const FULL = new Set(['ENOSPC', 'EDQUOT', 'EFBIG'])
 
 export class ShardStore {
   readonly #options: StoreOptions
@@ -80,7 +80,7 @@ export class ShardStore {
    * Durable when it returns. The same bytes again are `present`; other bytes under a shard that is held and sound are
    * refused (HOST_REFUSED); a damaged one is replaced. HOST_FULL leaves nothing behind.
    */
-  put(shard: Hex, bytes: Uint8Array): Promise<'stored' | 'present'> {
+  async put(shard: Hex, bytes: Uint8Array): Promise<'stored' | 'present'> {
     const path = this.#shardPath(shard)
     return this.#inTurn(path, async () => {
       const held = await readIfThere(path)
@@ -89,7 +89,7 @@ export class ShardStore {
         return 'present'
       }
       if (held && (await isSound(shard, held))) throw this.#refused(`shard ${shard} is there with other bytes`)
-      await this.#write(path, bytes, held?.length ?? 0, true)
+      await this.#writeShard(path, bytes, held?.length ?? 0)
       return 'stored'
     })
   }
@@ -133,18 +133,27 @@ export class ShardStore {
     return { shards, next: null }
   }
 
-  /** `replaces` judges what is held, inside the same turn; it throws where the new one must not take its place. */
-  putDocument(kind: DocumentKind, name: string, bytes: Uint8Array, replaces: (held: Buffer) => void): Promise<void> {
+  /**
+   * `replaces` judges what is held, inside the same turn; it throws where the new one must not take its place. Documents are
+   * small and every snapshot needs them, so only the disk itself bounds them.
+   */
+  async putDocument(
+    kind: DocumentKind,
+    name: string,
+    bytes: Uint8Array,
+    replaces: (held: Buffer) => void,
+  ): Promise<void> {
     const path = this.#documentPath(kind, name)
     return this.#inTurn(path, async () => {
       const held = await readIfThere(path)
       if (held?.equals(bytes)) return syncFolder(join(path, '..'))
       if (held) replaces(held)
-      await this.#write(path, bytes, held?.length ?? 0, false)
+      await this.#writeWhole(path, bytes)
+      this.#usedBytes += bytes.length - (held?.length ?? 0)
     })
   }
 
-  document(kind: DocumentKind, name: string): Promise<Buffer | undefined> {
+  async document(kind: DocumentKind, name: string): Promise<Buffer | undefined> {
     return readIfThere(this.#documentPath(kind, name))
   }
 
@@ -155,32 +164,37 @@ export class ShardStore {
   }
 
   async free(): Promise<Space> {
-    const freeBytes = Math.max(0, Math.floor(await this.#room()))
+    const freeBytes = Math.max(0, this.#room(await this.#aboveFloor()))
     const usedBytes = this.#usedBytes
     return { freeBytes, usedBytes, capacityBytes: usedBytes + freeBytes, storage: this.#storage }
   }
 
   /** Throws HOST_FULL where so many bytes would pass the quota or the owner's floor. */
   async requireRoom(bytes: number): Promise<void> {
-    const room = await this.#room()
-    if (room < bytes)
-      throw this.#full(`${bytes} bytes do not fit into the ${Math.max(0, Math.floor(room))} that are left`)
+    this.#checkRoom(bytes, await this.#aboveFloor())
   }
 
-  /** What quota and floor leave; negative where writes under way have passed them. */
-  async #room(): Promise<number> {
+  async #aboveFloor(): Promise<number> {
     const { bavail, bsize, blocks } = await statfs(this.#options.folder)
-    const floor = this.#options.keepFree ?? Math.max(0.05 * blocks * bsize, GiB)
-    const quota = this.#options.maxBytes ?? Number.POSITIVE_INFINITY
-    return Math.min(bavail * bsize - floor, quota - this.#usedBytes) - this.#pendingBytes
+    return bavail * bsize - (this.#options.keepFree ?? Math.max(Math.ceil(0.05 * blocks * bsize), GiB))
   }
 
-  /** Documents are small and every snapshot needs them, so only the disk itself bounds them. */
-  async #write(path: string, bytes: Uint8Array, replacedBytes: number, bounded: boolean): Promise<void> {
-    // Taken before the room is looked at, so that two writers cannot both see the same room.
+  #room(aboveFloor: number): number {
+    const underQuota = (this.#options.maxBytes ?? Number.MAX_SAFE_INTEGER) - this.#usedBytes
+    return Math.min(aboveFloor, underQuota) - this.#pendingBytes
+  }
+
+  #checkRoom(bytes: number, aboveFloor: number): void {
+    const room = this.#room(aboveFloor)
+    if (room < bytes) throw this.#full(`${bytes} bytes do not fit into the ${Math.max(0, room)} that are left`)
+  }
+
+  async #writeShard(path: string, bytes: Uint8Array, replacedBytes: number): Promise<void> {
+    const aboveFloor = await this.#aboveFloor()
+    // Nothing comes between the look and the claim, so two writers never get the same room.
+    this.#checkRoom(bytes.length - replacedBytes, aboveFloor)
     this.#pendingBytes += bytes.length
     try {
-      if (bounded && (await this.#room()) < 0) throw this.#full('its quota, or the space left to its owner, is reached')
       await this.#writeWhole(path, bytes)
       this.#usedBytes += bytes.length - replacedBytes
     } finally {
@@ -189,23 +203,10 @@ export class ShardStore {
   }
 
   async #writeWhole(path: string, bytes: Uint8Array): Promise<void> {
-    const temporary = join(this.#options.folder, 'incoming', String(this.#temporary++))
-    let renamed = false
     try {
-      const file = await open(temporary, 'wx', 0o600)
-      try {
-        await file.writeFile(bytes)
-        await file.sync()
-      } finally {
-        await file.close()
-      }
-      await rename(temporary, path)
-      renamed = true
-      await syncFolder(join(path, '..'))
+      await writeWhole(join(this.#options.folder, 'incoming', String(this.#temporary++)), path, bytes)
     } catch (cause) {
-      // After a failed fsync nobody knows what the disk holds, so it does not stay.
-      await rm(renamed ? path : temporary, { force: true }).catch(() => {})
-      if (FULL.has((cause as NodeJS.ErrnoException).code ?? '')) throw this.#full(reason(cause), cause)
+      if (isNoSpace(cause)) throw this.#full(reason(cause), cause)
       throw new ImagerError('IO', { what: `${this.#options.name} cannot write: ${reason(cause)}` }, { cause })
     }
   }
@@ -223,8 +224,9 @@ export class ShardStore {
   }
 
   async #openShard(shard: Hex): Promise<FileHandle> {
+    const path = this.#shardPath(shard)
     try {
-      return await open(this.#shardPath(shard), 'r')
+      return await open(path, 'r')
     } catch (cause) {
       if (isMissing(cause)) throw new ImagerError('SHARD_MISSING', { shard, host: this.#options.name })
       throw new ImagerError('IO', { what: `Shard ${shard} on ${this.#options.name}: ${reason(cause)}` }, { cause })
@@ -282,26 +284,4 @@ async function isSound(shard: Hex, bytes: Uint8Array): Promise<boolean> {
     (facts) => facts.shard === shard,
     () => false,
   )
-}
-
-async function readIfThere(path: string): Promise<Buffer | undefined> {
-  try {
-    return await readFile(path)
-  } catch (error) {
-    if (isMissing(error)) return undefined
-    throw new ImagerError('IO', { what: reason(error) }, { cause: error })
-  }
-}
-
-function isMissing(error: unknown): boolean {
-  return (error as NodeJS.ErrnoException).code === 'ENOENT'
-}
-
-async function syncFolder(path: string): Promise<void> {
-  const folder = await open(path, 'r')
-  try {
-    await folder.sync()
-  } finally {
-    await folder.close()
-  }
 }

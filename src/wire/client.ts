@@ -256,11 +256,19 @@ class PinnedAgent extends Agent {
   }
 
   override createConnection(...[, done]: Parameters<Agent['createConnection']>): undefined {
-    this.#dial().then(
-      (socket) => done?.(null, socket),
+    void this.#deliver(done)
+  }
+
+  async #deliver(done: Parameters<Agent['createConnection']>[1]): Promise<void> {
+    let socket: TLSSocket
+    try {
+      socket = await this.#dial()
+    } catch (error) {
       // Node takes an error alone, whatever its types say.
-      (error: Error) => done?.(error, undefined as unknown as TLSSocket),
-    )
+      done?.(error as Error, undefined as unknown as TLSSocket)
+      return
+    }
+    done?.(null, socket)
   }
 
   dropFree(): void {

@@ -51,6 +51,7 @@ export function decodeMessage<S extends v.GenericSchema>(schema: S, bytes: Uint8
   const jsonBytes = buffer.readUInt32LE(8)
   if (jsonBytes > MESSAGE_BYTES) throw bad(`its JSON of ${jsonBytes} bytes is over the cap`)
   const start = HEADER_BYTES + jsonBytes
+  if (start % 8 !== 0) throw bad(`its attachment begins at ${start}, no multiple of 8`)
   if (start > buffer.length) throw bad(`it has ${buffer.length} bytes where its length says ${start} or more`)
   const result = v.safeParse(schema, parseJson(buffer.subarray(HEADER_BYTES, start)))
   if (!result.success) {

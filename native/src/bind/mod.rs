@@ -2,6 +2,7 @@
 //!
 //! Long work runs as a `Job` on libuv's pool, off the event loop; its inputs and outputs move, they are not copied.
 
+mod fuse;
 mod keys;
 mod retrieve;
 mod scan;

@@ -12,6 +12,7 @@ use crate::fetchplan::{self, Fetched};
 use crate::fs::{Content, ExtentKind, File};
 use crate::limits::{BLOCK_BYTES, PAGE_BYTES};
 use crate::pages::{self, Page, Ref};
+use crate::references::References;
 use crate::seal::signature;
 use crate::target;
 
@@ -294,6 +295,47 @@ impl Vault {
         let vault = self.0.clone();
         Ok(job(move || vault.blocks.open(&block.key, &record, BLOCK_BYTES).map(Buffer::from)))
     }
+}
+
+/// The births of a snapshot, collected again from its manifest.
+#[napi]
+#[derive(Default)]
+pub struct ReferenceSet(References);
+
+#[napi]
+impl ReferenceSet {
+    #[napi(constructor)]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// All that a page of the manifest names.
+    #[napi]
+    pub fn add_page(&mut self, page: &ManifestPage) {
+        let births: Vec<u64> = match &*page.0 {
+            Page::Map(entries) => entries.iter().map(|entry| entry.block.birth).collect(),
+            Page::Index { entries, .. } => entries.iter().map(|entry| entry.child.birth).collect(),
+            Page::Root { tops, .. } => tops.iter().map(|top| top.page.birth).collect(),
+            Page::Files(_) | Page::Directory(_) => vec![],
+        };
+        births.into_iter().filter(|&birth| birth != 0).for_each(|birth| self.0.add(birth));
+    }
+
+    #[napi]
+    pub fn add_birth(&mut self, birth: BigInt) {
+        self.0.add(birth.get_u64().1);
+    }
+
+    #[napi]
+    pub fn encode(&self) -> Buffer {
+        self.0.encode().into()
+    }
+}
+
+/// The plain bytes of an NTFS compression unit (LZNT1), `raw_length` of them. Throws CORRUPT.
+#[napi]
+pub fn decompress_unit(compressed: Uint8Array, raw_length: u32) -> Result<Buffer> {
+    crate::fs::ntfs::decompress::unit(&compressed, raw_length as usize).map(Buffer::from).map_err(thrown)
 }
 
 /// The disk or file that a restore writes.

@@ -165,8 +165,33 @@ pub struct MapListing {
     next: usize,
 }
 
+/// Bytes under a name.
+#[napi(object)]
+pub struct Share {
+    pub name: String,
+    pub bytes: f64,
+}
+
+#[napi(object)]
+pub struct Census {
+    /// By the ending of names.
+    pub types: Vec<Share>,
+    /// By user id.
+    pub owners: Vec<Share>,
+}
+
 #[napi]
 impl DiskScan {
+    /// Bytes of files by type and owner, the `most` largest of each.
+    #[napi]
+    pub fn census(&self, most: u32) -> Census {
+        let [types, owners] = lock(&self.scan).census(most as usize);
+        let shares = |rows: Vec<(String, u64)>| {
+            rows.into_iter().map(|(name, bytes)| Share { name, bytes: bytes as f64 }).collect()
+        };
+        Census { types: shares(types), owners: shares(owners) }
+    }
+
     #[napi]
     pub fn facts(&self) -> DiskFacts {
         facts(&lock(&self.scan))

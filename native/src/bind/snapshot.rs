@@ -218,7 +218,7 @@ impl Packer {
     /// The reference bitmap of all that was appended (docs/formats/references.md).
     #[napi]
     pub fn references(&self) -> Buffer {
-        self.packer.references().into()
+        self.packer.references.encode().into()
     }
 }
 

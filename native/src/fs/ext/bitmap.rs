@@ -1,6 +1,8 @@
 //! Block bitmaps into ranges of bytes in use. Where a bitmap cannot be believed, its group is in use: a block too
 //! many costs space, a block too few costs the backup.
 
+use std::cell::RefCell;
+
 use super::checksum::crc32c;
 use super::group::{self, Group};
 use super::superblock::Superblock;
@@ -12,9 +14,40 @@ use crate::volume::Volume;
 /// Blocks from `start` to before `end`.
 type Span = (u64, u64);
 
-/// Absolute ranges: sorted, disjoint, coalesced. What lies before the first block group and after the file system
-/// is in use as well.
-pub fn allocated(volume: Volume, superblock: &Superblock, groups: &[Group], doubts: &mut Doubts) -> Vec<ByteRange> {
+/// Blocks in use: those of the bitmaps, and those that files claim all the same.
+pub struct InUse {
+    /// Sorted, disjoint, coalesced.
+    spans: Vec<Span>,
+    strays: RefCell<Vec<Span>>,
+}
+
+impl InUse {
+    /// A file claims these blocks. Bitmaps without a checksum may be wrong, and older than the inodes while a journal
+    /// holds their changes.
+    pub fn claim(&self, block: u64, count: u64) {
+        let after = self.spans.partition_point(|(start, _)| *start <= block);
+        let end = if after > 0 { self.spans[after - 1].1 } else { 0 };
+        if block + count > end {
+            push(&mut self.strays.borrow_mut(), (block, block + count));
+        }
+    }
+
+    /// Absolute ranges, with the bytes after the file system's end.
+    pub fn into_ranges(self, volume: Volume, superblock: &Superblock, doubts: &mut Doubts) -> Vec<ByteRange> {
+        let sum = |spans: &[Span]| spans.iter().map(|(start, end)| end - start).sum::<u64>();
+        let (strays, before) = (self.strays.into_inner(), sum(&self.spans));
+        if strays.is_empty() {
+            return byte_ranges(volume, superblock, self.spans);
+        }
+        let spans = coalesce([self.spans, strays].concat());
+        let count = sum(&spans) - before;
+        doubts.push(format!("{count} blocks of files are free in the block bitmaps, they are kept"));
+        byte_ranges(volume, superblock, spans)
+    }
+}
+
+/// What the bitmaps say, the tables themselves, and what lies before the first block group.
+pub fn read_all(volume: Volume, superblock: &Superblock, groups: &[Group], doubts: &mut Doubts) -> InUse {
     let mut spans = Vec::new();
     for (number, group) in (0..).zip(groups) {
         let first = superblock.group_first_block(number);
@@ -39,7 +72,7 @@ pub fn allocated(volume: Volume, superblock: &Superblock, groups: &[Group], doub
         push(&mut spans, (group.inode_table, group.inode_table + superblock.inode_table_blocks()));
     }
     push(&mut spans, (0, u64::from(superblock.first_data_block)));
-    byte_ranges(volume, superblock, coalesce(spans))
+    InUse { spans: coalesce(spans), strays: RefCell::default() }
 }
 
 fn byte_ranges(volume: Volume, superblock: &Superblock, spans: Vec<Span>) -> Vec<ByteRange> {

@@ -58,6 +58,7 @@ impl Runs<'_> {
         if !superblock.holds(block, count) {
             return Err(Error::corrupt("extents", block, format!("{count} blocks are outside the file system")));
         }
+        self.ext.in_use.claim(block, count);
         self.next = logical + count;
         let extent = Extent {
             kind: match (unwritten, self.encrypted) {
@@ -91,6 +92,7 @@ impl Runs<'_> {
             return Err(Error::corrupt("extents", block, "a node is outside the file system"));
         }
         self.ext.budget.blocks(1)?;
+        self.ext.in_use.claim(block, 1);
         self.ext.volume.read_vec(blocks_bytes(superblock, block), superblock.block_bytes as usize)
     }
 }

@@ -18,6 +18,7 @@ mod xattr;
 
 use std::cell::Cell;
 
+use self::bitmap::InUse;
 use self::group::Group;
 use self::inode::{FLAG_EA_INODE, Inode};
 use self::superblock::{SUPERBLOCK_AT, Superblock};
@@ -40,8 +41,8 @@ pub fn map(volume: Volume) -> Result<VolumeMap> {
     let superblock = Superblock::read(volume)?;
     let mut doubts = Doubts::default();
     let groups = group::read_all(volume, &superblock, &mut doubts)?;
-    let allocated = bitmap::allocated(volume, &superblock, &groups, &mut doubts);
-    let ext = Ext { volume, budget: Budget::new(&superblock), superblock, groups };
+    let in_use = bitmap::read_all(volume, &superblock, &groups, &mut doubts);
+    let ext = Ext { volume, budget: Budget::new(&superblock), superblock, groups, in_use };
 
     let mut files = Vec::new();
     let mut entries = Vec::new();
@@ -54,6 +55,7 @@ pub fn map(volume: Volume) -> Result<VolumeMap> {
     }
     tidy(&ext, &files, &mut entries, &mut doubts);
     files.shrink_to_fit();
+    let allocated = ext.in_use.into_ranges(volume, &ext.superblock, &mut doubts);
     Ok(VolumeMap {
         file_system: ext.superblock.file_system,
         uuid: ext.superblock.uuid_text(),
@@ -74,6 +76,7 @@ struct Ext<'a> {
     superblock: Superblock,
     groups: Vec<Group>,
     budget: Budget,
+    in_use: InUse,
 }
 
 impl Ext<'_> {

@@ -30,8 +30,8 @@ impl Small {
         for (at, block) in [(0, BITMAP), (4, BITMAP + 1), (8, TABLE)] {
             small.put32(2 * BLOCK + at, block as u32);
         }
-        // Blocks 1 to 31.
-        small.put32(BITMAP * BLOCK, 0x7fff_ffff);
+        // Blocks 1 to 128.
+        small.0[BITMAP * BLOCK..BITMAP * BLOCK + 16].fill(0xff);
         small.inode(ROOT_INODE, MODE_DIRECTORY, BLOCK as u32, FLAG_EXTENTS);
         small.extents(ROOT_INODE, &[(0, 1, ROOT as u32)]);
         small.entries(ROOT, &[(2, b"."), (2, b".."), (FILE, b"file")]);
@@ -124,11 +124,24 @@ fn a_good_volume_is_mapped_at_its_place() {
     small.extents(FILE, &[(0, 2, 40), (2, 1, 42), (5, 32768 + 3, 50)]);
     let map = small.map();
     assert_eq!((map.doubts.len(), names(&map)), (0, vec!["2/file".to_string()]), "{:?}", map.doubts);
-    assert_eq!(map.allocated[0], super::super::ByteRange { start: Small::START, length: 32 * BLOCK as u64 });
+    assert_eq!(map.allocated[0], super::super::ByteRange { start: Small::START, length: 129 * BLOCK as u64 });
     let Content::Extents(extents) = &map.files[1].streams[0].content else { panic!() };
     assert_eq!(extents.len(), 2);
     assert_eq!((extents[0].length, extents[0].disk), (3 * 1024, Small::START + 40 * 1024));
     assert_eq!((extents[1].kind, extents[1].logical, extents[1].length), (ExtentKind::Unwritten, 5 * 1024, 3 * 1024));
+}
+
+#[test]
+fn blocks_of_files_are_kept_whatever_the_bitmap_says() {
+    let mut small = Small::new();
+    small.index(FILE, 1, &[(0, 0, 200)]);
+    small.node(200 * BLOCK, 0, 84, &[(0, 10, 120), (10, 2, 300), (12, 2, 301)]);
+    small.put32(Small::inode_at(FILE) + 0x68, 400);
+    let map = small.map();
+    let starts: Vec<_> = map.allocated.iter().map(|range| (range.start - Small::START) / 1024).collect();
+    assert_eq!(starts, [0, 200, 300, 400]);
+    assert_eq!(map.allocated[0].length, 130 * 1024);
+    assert!(map.doubts.last().unwrap().starts_with("6 blocks of files are free"), "{:?}", map.doubts);
 }
 
 #[test]

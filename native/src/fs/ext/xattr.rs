@@ -56,6 +56,7 @@ pub fn read_block(ext: &Ext, inode: &Inode, found: &mut Attributes) -> Result<()
     if !superblock.holds(inode.file_acl, 1) {
         return Err(corrupt(inode, format!("i_file_acl is {}", inode.file_acl)));
     }
+    ext.in_use.claim(inode.file_acl, 1);
     let at = blocks_bytes(superblock, inode.file_acl);
     let block = ext.volume.read_vec(at, superblock.block_bytes as usize)?;
     let (h_magic, h_blocks, h_checksum) = (le32(&block, 0), le32(&block, 8), le32(&block, H_CHECKSUM_AT));

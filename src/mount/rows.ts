@@ -1,0 +1,67 @@
+/**
+ * File rows lately used. One row is asked for with every read of its file, and decoding a row of a fragmented file is
+ * work. Bounded by what the rows hold, not by their number; rows being fetched are shared, failures are forgotten.
+ */
+import type { FileRow, SnapshotReader } from '../retrieve/reader.js'
+
+/** About 64 MiB: an extent or a small row is near 100 bytes. */
+const WEIGHT = 600_000
+const BYTES_PER_WEIGHT = 100
+
+interface Held {
+  readonly row: Promise<FileRow | undefined>
+  weight: number
+}
+
+export class Rows {
+  readonly #reader: Pick<SnapshotReader, 'file'>
+  readonly #held = new Map<string, Held>()
+  #weight = 0
+
+  constructor(reader: Pick<SnapshotReader, 'file'>) {
+    this.#reader = reader
+  }
+
+  get(volume: number, number: number): Promise<FileRow | undefined> {
+    const key = `${volume}/${number}`
+    const known = this.#held.get(key)
+    if (known) {
+      this.#held.delete(key)
+      this.#held.set(key, known)
+      return known.row
+    }
+    const held: Held = { row: this.#reader.file(volume, number), weight: 1 }
+    this.#held.set(key, held)
+    this.#weight += held.weight
+    held.row.then(
+      (row) => this.#weigh(key, held, row ? weigh(row) : 1),
+      () => this.#forget(key, held),
+    )
+    return held.row
+  }
+
+  #weigh(key: string, held: Held, weight: number): void {
+    if (this.#held.get(key) !== held) return
+    this.#weight += weight - held.weight
+    held.weight = weight
+    for (const [oldest, row] of this.#held) {
+      if (this.#weight <= WEIGHT) break
+      this.#forget(oldest, row)
+    }
+  }
+
+  #forget(key: string, held: Held): void {
+    if (this.#held.get(key) !== held) return
+    this.#held.delete(key)
+    this.#weight -= held.weight
+  }
+}
+
+function weigh(row: FileRow): number {
+  let weight = 8
+  for (const { name, value } of row.xattrs) weight += 2 + (name.length + value.length) / BYTES_PER_WEIGHT
+  for (const { resident, extents } of row.streams) {
+    weight += 2 + extents.length + (resident?.length ?? 0) / BYTES_PER_WEIGHT
+  }
+  return weight
+}

@@ -1,0 +1,222 @@
+/**
+ * The mounted tree: `/disk.img`, `/volumes/<n>.img` and `/files/<n>/...`, answered from the snapshot's file table.
+ * Listing and stat never read a file's data. What is not there is a Refusal; what cannot be had throws.
+ */
+import type { Child, FileRow, SnapshotReader, Stream } from '../retrieve/reader.js'
+import type { Attributes, Listed } from './attributes.js'
+import { EINVAL, EISDIR, ENAMETOOLONG, ENODATA, ENOENT, ENOTDIR, Refusal } from './errno.js'
+import { type Decompress, diskRanges, planRead, StreamReader } from './file.js'
+import { Folders } from './folders.js'
+import { Rows } from './rows.js'
+import { type Owner, type Place, TOP, Top, type TopChild } from './top.js'
+
+/** The kernel's PATH_MAX: a longer target cannot be followed. */
+const LINK_BYTES = 4096
+/** The kernel's limits on extended attributes. */
+const XATTR_VALUE_BYTES = 65_536
+const XATTR_NAME_BYTES = 255
+const XATTR_LIST_BYTES = 65_536
+/** FUSE's limit on a name. */
+const NAME_BYTES = 1024
+/** Inodes are `volume * 2^48 + number`. */
+const NUMBERS = 2 ** 48
+/** Entries of one answer: what 32 KiB, the usual buffer, can hold with attributes and without. */
+const LISTED_WITH_ATTRIBUTES = 180
+const LISTED = 1024
+
+export class Tree {
+  readonly #reader: SnapshotReader
+  readonly #top: Top
+  readonly #rows: Rows
+  readonly #streams: StreamReader
+  readonly #folders = new Folders()
+
+  constructor(reader: SnapshotReader, decompress: Decompress, owner: Owner) {
+    this.#reader = reader
+    this.#top = new Top(reader, owner)
+    this.#rows = new Rows(reader)
+    this.#streams = new StreamReader(reader, decompress)
+  }
+
+  /** Undefined: there is no such name. */
+  async lookup(parent: Place, name: Buffer): Promise<Attributes | undefined> {
+    const child = parent.volume === TOP ? this.#topChild(parent.number, name) : await this.#child(parent, name)
+    return child && (await this.attributes(child))
+  }
+
+  async attributes(place: Place): Promise<Attributes> {
+    const found =
+      place.volume === TOP ? this.#top.attributes(place.number) : attributesOf(place, await this.#row(place))
+    if (!found) throw new Refusal(ENOENT)
+    return found
+  }
+
+  async link(place: Place, signal?: AbortSignal): Promise<Buffer> {
+    const row = await this.#row(place)
+    const target = unnamed(row)
+    if (row.kind !== 'symlink' || !target) throw new Refusal(EINVAL)
+    if (target.size >= LINK_BYTES) throw new Refusal(ENAMETOOLONG)
+    return await this.#streams.read(target, 0, target.size, signal)
+  }
+
+  async read(place: Place, offset: number, length: number, signal?: AbortSignal): Promise<Buffer> {
+    if (place.volume === TOP) return await this.#readImage(place.number, offset, length, signal)
+    const row = await this.#row(place)
+    if (row.kind === 'directory') throw new Refusal(EISDIR)
+    const content = unnamed(row)
+    return content ? await this.#streams.read(content, offset, length, signal) : Buffer.alloc(0)
+  }
+
+  /** Entries after `cookie` (0: from the start, 1: after `.`, 2: after `..`, then one more for each child). */
+  async folder(place: Place, handle: number, cookie: number, withAttributes: boolean): Promise<Listed[]> {
+    const listed: Listed[] = []
+    const own = cookie < 2 ? await this.attributes(place) : undefined
+    if (own && cookie < 1) listed.push({ name: Buffer.from('.'), cookie: 1, known: true, attributes: own })
+    // The kernel knows the parent; the number shown here is of no use to anyone.
+    if (own) listed.push({ name: Buffer.from('..'), cookie: 2, known: true, attributes: own })
+    let position = Math.max(0, cookie - 2)
+    for (;;) {
+      const children = await this.#children(place, handle, position)
+      const some = children.slice(0, withAttributes ? LISTED_WITH_ATTRIBUTES : LISTED)
+      const shown = await Promise.all(
+        some.map((child, index) => this.#listed(place, child, position + index + 3, withAttributes)),
+      )
+      listed.push(...shown.filter((entry) => entry !== undefined))
+      position += some.length
+      // An empty answer would mean the end: go on past names that cannot be shown.
+      if (listed.length > 0 || some.length === 0) return listed
+    }
+  }
+
+  async xattr(place: Place, name: Buffer, signal?: AbortSignal): Promise<Buffer> {
+    if (place.volume === TOP) throw new Refusal(ENODATA)
+    const row = await this.#row(place)
+    const own = row.xattrs.find((xattr) => xattr.name.equals(name))
+    if (own) return own.value
+    const stream = row.streams.find((stream) => shownAsXattr(stream) && xattrName(stream).equals(name))
+    if (!stream) throw new Refusal(ENODATA)
+    return await this.#streams.read(stream, 0, stream.size, signal)
+  }
+
+  /** Every name, each ended by a zero byte; those past the kernel's limit are left out. */
+  async xattrNames(place: Place): Promise<Buffer> {
+    if (place.volume === TOP) return Buffer.alloc(0)
+    const row = await this.#row(place)
+    const names = [...row.xattrs.map(({ name }) => name), ...row.streams.filter(shownAsXattr).map(xattrName)]
+    const parts: Buffer[] = []
+    let length = 0
+    for (const name of names) {
+      if (name.length === 0 || name.length > XATTR_NAME_BYTES || name.includes(0)) continue
+      length += name.length + 1
+      if (length > XATTR_LIST_BYTES) break
+      parts.push(name, Buffer.of(0))
+    }
+    return Buffer.concat(parts)
+  }
+
+  /** Says that what follows `offset` will probably be read, as far as `length`. */
+  async prefetch(place: Place, offset: number, length: number): Promise<void> {
+    if (!this.#reader.prefetch) return
+    if (place.volume === TOP) {
+      const image = this.#top.image(place.number)
+      const rest = image ? Math.min(length, image.length - offset) : 0
+      if (image && rest > 0) this.#reader.prefetch?.(image.start + offset, rest)
+      return
+    }
+    const content = unnamed(await this.#row(place))
+    if (!content) return
+    for (const piece of diskRanges(planRead(content, offset, length))) {
+      this.#reader.prefetch?.(piece.disk, piece.length)
+    }
+  }
+
+  async #readImage(number: number, offset: number, length: number, signal?: AbortSignal): Promise<Buffer> {
+    const image = this.#top.image(number)
+    if (!image) throw new Refusal(this.#top.children(number) ? EISDIR : ENOENT)
+    const rest = Math.min(length, image.length - offset)
+    return rest <= 0 ? Buffer.alloc(0) : await this.#streams.readDisk(image.start + offset, rest, signal)
+  }
+
+  async #row({ volume, number }: Place): Promise<FileRow> {
+    const row = await this.#rows.get(volume - 1, number)
+    if (!row) throw new Refusal(ENOENT)
+    return row
+  }
+
+  #topChild(number: number, name: Buffer): Place | undefined {
+    const children = this.#top.children(number)
+    if (!children) throw new Refusal(ENOTDIR)
+    return children.find((child) => child.name.equals(name))?.place
+  }
+
+  async #child(parent: Place, name: Buffer): Promise<Place | undefined> {
+    const number = await this.#reader.child(parent.volume - 1, parent.number, name)
+    return number === undefined || number >= NUMBERS ? undefined : { volume: parent.volume, number }
+  }
+
+  async #children(place: Place, handle: number, position: number): Promise<readonly (Child | TopChild)[]> {
+    if (place.volume === TOP) {
+      const children = this.#top.children(place.number)
+      if (!children) throw new Refusal(ENOTDIR)
+      return children.slice(position)
+    }
+    return await this.#folders.from(handle, position, (after, limit) =>
+      this.#reader.children(place.volume - 1, place.number, after, limit),
+    )
+  }
+
+  /** Undefined where the kernel would refuse the name, and with it the whole folder. */
+  async #listed(folder: Place, child: Child | TopChild, cookie: number, all: boolean): Promise<Listed | undefined> {
+    if (!showable(child)) return undefined
+    const { name, kind } = child
+    const place = 'place' in child ? child.place : { volume: folder.volume, number: child.number }
+    if (all) {
+      // A row that cannot be had now does not hide the others: whoever asks for this one gets the error.
+      const attributes = await this.attributes(place).catch(() => undefined)
+      if (attributes) return { name, cookie, known: true, attributes }
+    }
+    return { name, cookie, known: false, attributes: { ...UNKNOWN, ...place, kind } }
+  }
+}
+
+const EPOCH = { seconds: 0, nanoseconds: 0 }
+const UNKNOWN = {
+  mode: 0,
+  uid: 0,
+  gid: 0,
+  links: 1,
+  size: 0,
+  allocatedBytes: 0,
+  device: 0,
+  generation: 0,
+  modified: EPOCH,
+  changed: EPOCH,
+}
+
+function showable({ name, number }: Child): boolean {
+  const dots = (name.length === 1 && name[0] === 0x2e) || (name.length === 2 && name[0] === 0x2e && name[1] === 0x2e)
+  const fits = name.length > 0 && name.length <= NAME_BYTES && number > 0 && number < NUMBERS
+  return fits && !dots && !name.includes(0) && !name.includes(0x2f)
+}
+
+function attributesOf({ volume, number }: Place, row: FileRow): Attributes {
+  const { kind, mode, uid, gid, links, size, device, generation, modified, changed } = row
+  const content = unnamed(row)
+  return {
+    ...{ volume, number, kind, mode, uid, gid, links, size, device, generation, modified, changed },
+    // Never 0 for a file that holds something: tar takes that for a file that is all hole.
+    allocatedBytes: content?.resident?.length ?? content?.extents.reduce((sum, extent) => sum + extent.length, 0) ?? 0,
+  }
+}
+
+function unnamed(row: FileRow): Stream | undefined {
+  return row.streams.find(({ name }) => name === '')
+}
+
+function shownAsXattr({ name, size }: Stream): boolean {
+  return name !== '' && size <= XATTR_VALUE_BYTES
+}
+
+function xattrName({ name }: Stream): Buffer {
+  return Buffer.from(`user.${name}`)
+}

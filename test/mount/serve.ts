@@ -1,0 +1,16 @@
+/** A process that mounts a small snapshot on argv[2], hangs every read of it if argv[3] is `hang`, and waits. */
+import { mountSnapshot } from '../../src/mount/mount.js'
+import { MemorySnapshot } from './memory.js'
+
+const [, , path, how] = process.argv
+const snapshot = new MemorySnapshot()
+snapshot.file(snapshot.root, 'file', Buffer.alloc(1024 * 1024, 'x'))
+if (how === 'hang') snapshot.fault = () => new Promise(() => undefined)
+const mount = await mountSnapshot(snapshot, path as string, {
+  name: 'served',
+  decompress: () => {
+    throw new Error('nothing is compressed here')
+  },
+})
+process.stdout.write('ready\n')
+await mount.unmounted
