@@ -3,6 +3,7 @@
  * The command line: finds the command, parses, runs, prints, exits with the code of the error table. Only the command
  * that was asked for is loaded, so that a start stays short.
  */
+import { setMaxListeners } from 'node:events'
 import { readFileSync, realpathSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import type { Argv } from 'yargs'
@@ -23,6 +24,7 @@ const COMMANDS: Record<string, () => Promise<{ command: Command }>> = {
   status: () => import('./commands/status.js'),
   snapshot: () => import('./commands/snapshot.js'),
   restore: () => import('./commands/restore.js'),
+  check: () => import('./commands/check.js'),
   'lab up': () => import('./commands/lab-up.js'),
   'lab down': () => import('./commands/lab-down.js'),
 }
@@ -181,6 +183,8 @@ function usage(what: string, verb?: string): ImagerError {
 
 async function start(): Promise<void> {
   const controller = new AbortController()
+  // Every request in flight listens.
+  setMaxListeners(0, controller.signal)
   for (const name of ['SIGINT', 'SIGTERM'] as const) {
     process.on(name, () => {
       if (controller.signal.aborted) process.exit(Exit.interrupted)
