@@ -3,7 +3,7 @@
  * only the command line talks to the terminal.
  */
 import test from 'ava'
-import { filesUnder, importsOf, read, resolveImport, withoutComments } from './sources.js'
+import { filesUnder, importsOf, read, resolveImport, startsOf, withoutComments } from './sources.js'
 
 /** The rooms in the order of the data's way. A file imports its own room or one above it. */
 const ROOMS = [
@@ -30,10 +30,11 @@ const MAX_LINES = 500
 const files = filesUnder('src', '.ts')
 const rustFiles = filesUnder('native/src', '.rs')
 const room = (path: string) => path.split('/')[1] ?? ''
-const isAddon = (path: string) => path.startsWith('native/')
-const imports = new Map(
-  files.map((file) => [file, importsOf(read(file)).flatMap((name) => resolveImport(file, name) ?? [])]),
-)
+/** Seen from src/, or from where the built file will lie. */
+const isAddon = (path: string) => /^(\.\.\/)?native\//.test(path)
+const filesNamed = (file: string, names: readonly string[]) => names.flatMap((name) => resolveImport(file, name) ?? [])
+const imports = new Map(files.map((file) => [file, filesNamed(file, importsOf(read(file)))]))
+const starts = new Map(files.map((file) => [file, filesNamed(file, startsOf(read(file)))]))
 
 test('every file lies in a room', (t) => {
   t.deepEqual(
@@ -43,7 +44,7 @@ test('every file lies in a room', (t) => {
 })
 
 test('every import leads to a file', (t) => {
-  for (const [file, targets] of imports) {
+  for (const [file, targets] of [...imports, ...starts]) {
     for (const target of targets) t.true(isAddon(target) || imports.has(target), `${file} imports ${target}`)
   }
   t.pass()
@@ -86,6 +87,7 @@ test('every file is reached from an entry point', (t) => {
     if (reached.has(file)) return
     reached.add(file)
     imports.get(file)?.forEach(visit)
+    starts.get(file)?.forEach(visit)
   }
   ENTRY_POINTS.forEach(visit)
   t.deepEqual(
@@ -135,18 +137,13 @@ test('imports are found however they are written', (t) => {
     const f = async () => await import('./f.js')
     const g = createRequire(import.meta.url)('../../native/index.js') // import './no.js'
     type H = typeof import('./h.js')
-    fork(new URL('./i.js', import.meta.url))
     /* import './no.js' */ const text = 'https://example.org/x'`
   const found = importsOf(`${source}\nconst j = require('./j.js')`).sort()
-  t.deepEqual(found, [
-    '../../native/index.js',
-    '../c.js',
-    './a.js',
-    './d.js',
-    './e.js',
-    './f.js',
-    './h.js',
+  t.deepEqual(found, ['../../native/index.js', '../c.js', './a.js', './d.js', './e.js', './f.js', './h.js', './j.js'])
+})
+
+test('files that are started are found', (t) => {
+  t.deepEqual(startsOf("fork(new URL('./i.js', import.meta.url)); read(new URL('../package.json', import.meta.url))"), [
     './i.js',
-    './j.js',
   ])
 })

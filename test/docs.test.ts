@@ -61,10 +61,11 @@ test('sizes in code are understood', (t) => {
   t.is(evaluate('8 << 20'), 8 * 1024 * 1024)
   t.is(evaluate('1 << 16'), 65_536)
   t.is(evaluate('1024'), 1024)
+  t.is(evaluate('256 * KIB as u64'), 262_144)
   t.is(evaluate('SOMETHING + 1'), undefined)
 })
 
-test('the lockfile names every platform and no registry', (t) => {
+test('the lockfile names every platform and no registry (else: scripts/complete-lockfile.mjs)', (t) => {
   interface Package {
     resolved?: string
     optionalDependencies?: Record<string, string>

@@ -25,13 +25,18 @@ const IMPORTS = [
   /\bimport\s*['"]([^'"]+)['"]/g,
   /\bimport\s*\(\s*['"]([^'"]+)['"]\s*\)/g,
   /\b(?:require|createRequire\s*\([^()]*\))\s*\(\s*['"]([^'"]+)['"]\s*\)/g,
-  /\bnew URL\(\s*['"]([^'"]+)['"]\s*,\s*import\.meta\.url\s*\)/g,
 ]
 
-/** What a file imports, statically, dynamically, as a type or as the file of another process: the names as written. */
+/** What a file imports, statically, dynamically or as a type: the names as written. */
 export function importsOf(source: string): string[] {
   const code = withoutComments(source)
   return IMPORTS.flatMap((pattern) => [...code.matchAll(pattern)].map((match) => match[1]!))
+}
+
+/** What a file starts as another process or thread: used, but not imported. */
+export function startsOf(source: string): string[] {
+  const pattern = /\bnew URL\(\s*['"](\.[^'"]+\.js)['"]\s*,\s*import\.meta\.url\s*\)/g
+  return [...withoutComments(source).matchAll(pattern)].map((match) => match[1]!)
 }
 
 /** `./x.js` named in `src/a/b.ts` is `src/a/x.ts`; undefined for packages. */

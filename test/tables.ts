@@ -74,7 +74,7 @@ export function limitsTable(side: 'typescript' | 'rust'): string {
 export function evaluate(code: string): number | undefined {
   const units: Record<string, number> = { KIB: 1024, MIB: 1024 ** 2, GIB: 1024 ** 3 }
   let value: number | undefined
-  for (const [, operator, word] of code.matchAll(/\s*(\*|<<|^)?\s*([\w.]+|\S)/g)) {
+  for (const [, operator, word] of code.replace(/ as u\d+$/, '').matchAll(/\s*(\*|<<|^)?\s*([\w.]+|\S)/g)) {
     const number = units[word!] ?? (/^[\d_]+$/.test(word!) ? Number(word!.replaceAll('_', '')) : undefined)
     if (number === undefined) return undefined
     if (value === undefined) value = number

@@ -4,7 +4,7 @@
 pub const KIB: usize = 1024;
 pub const MIB: usize = 1024 * KIB;
 
-/// The unit of dedupe (design, section 1): a day's change costs 260 MB at 64 KiB, 382 MB at 1 MiB.
+/// The unit of dedupe: a day's change costs 260 MB at 64 KiB, 382 MB at 1 MiB.
 pub const BLOCK_BYTES: usize = 64 * KIB;
 /// A manifest page's plain bytes; a folder of any size is split below this.
 pub const PAGE_BYTES: usize = 4 * MIB;

@@ -1,7 +1,7 @@
 /** Every cap and deadline of the TypeScript side, each with its reason. The addon's are in native/src/limits.rs. */
 import { KiB, MiB } from './units.js'
 
-/** A shard's body is at most 4 MiB (design, section 2); header and slice table come on top. */
+/** A shard's body is at most 4 MiB; header and slice table come on top. */
 export const SHARD_BYTES = 4 * MiB
 export const SHARD_FILE_BYTES = SHARD_BYTES + 16 * KiB
 /** A control message: the largest is a page of an inventory or of shard layouts. */
@@ -18,7 +18,7 @@ export const CONNECT_TIMEOUT_MS = 5_000
 /** A peer tells the coordinator its free space this often; three misses and it counts as away. */
 export const HEARTBEAT_MS = 10_000
 export const AWAY_AFTER_MS = 3 * HEARTBEAT_MS
-/** A join token lives one hour (threats, A9). */
+/** A join token lives one hour (docs/threat-model.md). */
 export const TOKEN_LIFETIME_MS = 3_600_000
 /** A grant lives as long as the longest transfer of one stripe may take. */
 export const GRANT_LIFETIME_MS = 3_600_000

@@ -63,12 +63,12 @@ export async function labUp(options: LabOptions): Promise<LabReport> {
 export async function labDown(dir: string): Promise<{ ended: number; folder: string }> {
   const folder = resolve(dir)
   const processes = readProcesses(folder)
-  if (!processes) throw labError(`There is no lab in ${folder}`, 'Name the folder that was given to `imager lab up`.')
+  if (!processes) throw labError(`There is no lab in ${folder}`, 'Name the folder that was given to `imager lab up`')
   const ended = await endProcesses(processes, GRACE_MS)
   const left = processes.filter(isAlive)
   saveProcesses(folder, left)
   if (left.length > 0)
-    throw labError(`These do not end: ${left.map((one) => one.name).join(', ')}`, 'Look at them with `ps -ef`.')
+    throw labError(`These do not end: ${left.map((one) => one.name).join(', ')}`, 'Look at them with `ps -ef`')
   return { ended, folder }
 }
 
@@ -100,13 +100,13 @@ class Lab {
     if (running.length > 0) {
       throw labError(
         `The lab in ${this.dir} is up already (${running.length} processes)`,
-        `End it first: \`imager lab down ${this.dir}\`.`,
+        `End it first: \`imager lab down ${this.dir}\``,
       )
     }
     const known = this.names().filter((name) => hasHome(this.state(name))).length
     const extra = hasHome(this.state(`peer-${this.options.peers + 1}`))
     if (extra || (known > 0 && known < this.names().length)) {
-      throw labError(`${this.dir} holds another lab, or part of one`, 'Delete it, or choose another folder.')
+      throw labError(`${this.dir} holds another lab, or part of one`, 'Delete it, or choose another folder')
     }
     makeFolder(join(this.dir, 'logs'))
     this.save([])
@@ -195,7 +195,7 @@ class Lab {
   /** Waits for the daemon's one line; the last thing it said is the reason where it ended instead. */
   async #ready(daemon: Starting): Promise<Ready> {
     const deadline = performance.now() + READY_TIMEOUT_MS
-    const see = `See ${daemon.log}.`
+    const see = `See ${daemon.log}`
     for (;;) {
       this.options.signal.throwIfAborted()
       const alive = isAlive(daemon.mark)
@@ -223,7 +223,7 @@ class Lab {
       const equipped = await Promise.all(seen.map(({ host }) => holdsAll(host)))
       if (equipped.filter(Boolean).length >= count) return
       if (performance.now() > deadline) {
-        throw labError(`Only ${seen.length} of ${count} peers got ready`, `See ${join(this.dir, 'logs')}.`)
+        throw labError(`Only ${seen.length} of ${count} peers got ready`, `See ${join(this.dir, 'logs')}`)
       }
       await sleep(4 * POLL_MS)
     }
@@ -242,7 +242,7 @@ function readProcesses(dir: string): LabProcess[] | undefined {
   try {
     return v.parse(LabFile, JSON.parse(readFileSync(path, 'utf8'))).processes
   } catch (cause) {
-    throw labError(`${path} is damaged`, 'Find the processes with `ps -ef` and end them by hand.', cause)
+    throw labError(`${path} is damaged`, 'Find the processes with `ps -ef` and end them by hand', cause)
   }
 }
 

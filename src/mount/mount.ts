@@ -20,7 +20,7 @@ const DEADLINE_MS = 60_000
 /** The kernel's own read-ahead, whose default of 128 KiB makes eight times as many requests. */
 const READ_AHEAD_KIB = 1024
 /** After an abort the kernel lets go within milliseconds. */
-const CLOSE_TIMEOUT_MS = 5_000
+const CLOSE_TIMEOUT_MS = 2_000
 
 export interface MountParts {
   /** Shown by `mount` and `df` as the source. */

@@ -70,7 +70,7 @@ test('a head that is forged, or names other references, is refused', async (t) =
     t.true(['FORGED', 'CORRUPT'].includes((error as { code?: string }).code ?? ''))
   }
   t.deepEqual(await appliance.catalog.snapshots(), [])
-  t.true((await office.catalog.registry.events()).some((event) => event.kind === 'refusal'))
+  t.true(office.catalog.registry.events().some((event) => event.kind === 'refusal'))
 })
 
 test('a stopped coordinator is told apart from a refusing one', async (t) => {

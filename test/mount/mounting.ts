@@ -16,7 +16,7 @@ export const run = promisify(execFile)
 const missing = !existsSync('/dev/fuse') ? 'there is no /dev/fuse' : process.getuid?.() !== 0 ? 'not root' : undefined
 
 /** `test.serial`, or the same skipped with the reason printed. */
-export const fuseTest: TestFn | TestFn['skip'] = missing ? anyTest.skip : anyTest
+export const fuseTest = (missing ? anyTest.skip : anyTest.serial) as TestFn
 if (missing) process.stderr.write(`FUSE tests are skipped: ${missing}\n`)
 
 export function decompress(): never {
