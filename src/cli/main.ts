@@ -3,6 +3,7 @@
  * The command line: finds the command, parses, runs, prints, exits with the code of the error table. Only the command
  * that was asked for is loaded, so that a start stays short.
  */
+import { setMaxListeners } from 'node:events'
 import { readFileSync, realpathSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -183,6 +184,8 @@ function usage(what: string, verb?: string): ImagerError {
 
 async function start(): Promise<void> {
   const controller = new AbortController()
+  // Every request under way listens to it.
+  setMaxListeners(0, controller.signal)
   for (const name of ['SIGINT', 'SIGTERM'] as const) {
     process.on(name, () => {
       if (controller.signal.aborted) process.exit(Exit.interrupted)
