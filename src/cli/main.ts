@@ -5,6 +5,7 @@
  */
 import { setMaxListeners } from 'node:events'
 import { readFileSync, realpathSync } from 'node:fs'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { Argv } from 'yargs'
 import { Exit, ImagerError } from '../base/errors.js'
@@ -30,6 +31,8 @@ const COMMANDS: Record<string, () => Promise<{ command: Command }>> = {
 }
 
 const HELP_COLUMNS = 110
+/** The file that `node` runs. */
+const PROGRAM = fileURLToPath(import.meta.url)
 
 /** Runs one command line; resolves with the exit code. */
 export async function main(argv: readonly string[], streams: Streams, signal: AbortSignal): Promise<number> {
@@ -40,7 +43,7 @@ export async function main(argv: readonly string[], streams: Streams, signal: Ab
     const { command } = await (COMMANDS[name] as () => Promise<{ command: Command }>)()
     const args = await parse(name, command, argv, streams)
     if (args === undefined) return Exit.done
-    const context = new Context(args, output, signal)
+    const context = new Context(args, output, signal, PROGRAM)
     try {
       return (await command.run(args, context)) ?? Exit.done
     } finally {
@@ -132,7 +135,7 @@ async function withSuggestion(error: ImagerError, parser: Argv, name: string): P
 
 async function withoutCommand(argv: readonly string[], streams: Streams): Promise<number> {
   if (argv.includes('--version')) {
-    const manifest = readFileSync(new URL('../../../package.json', import.meta.url), 'utf8')
+    const manifest = readFileSync(join(import.meta.dirname, '../../../package.json'), 'utf8')
     streams.stdout.write(`${(JSON.parse(manifest) as { version: string }).version}\n`)
     return Exit.done
   }
@@ -196,4 +199,4 @@ async function start(): Promise<void> {
   process.exitCode = await main(process.argv.slice(2), process, controller.signal)
 }
 
-if (process.argv[1] !== undefined && realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)) await start()
+if (process.argv[1] !== undefined && realpathSync(process.argv[1]) === PROGRAM) await start()
