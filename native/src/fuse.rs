@@ -557,7 +557,8 @@ mod tests {
 
     #[test]
     fn times_that_cannot_be_said_are_1970() {
-        assert_eq!(time(i64::MAX, 999_999_999), SystemTime::UNIX_EPOCH);
+        assert_eq!(time(i64::MAX, u32::MAX), SystemTime::UNIX_EPOCH);
         assert!(time(i64::MIN, 0) <= SystemTime::UNIX_EPOCH);
+        assert_eq!(time(-1, 500_000_000), SystemTime::UNIX_EPOCH - Duration::from_millis(500));
     }
 }
