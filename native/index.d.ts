@@ -9,6 +9,60 @@
  */
 export declare const __napiBindingTarget: 'native' | 'wasm32-wasi' | 'wasm32-wasip1'
 
+/** Some MiB of blocks or pages on their way into packs. */
+export declare class Batch {
+  /** Reads the blocks (pages are in memory already) and computes keys and signatures. */
+  prepare(vault: Vault): Promise<void>
+  /** Signatures of all items that are not zeros, 32 bytes each. */
+  ids(): Buffer
+  /** Compresses and seals what was claimed as fresh. `level` is zstd's. */
+  seal(vault: Vault, level: number): Promise<void>
+  get facts(): BatchFacts
+}
+
+export declare class BlockSource {
+  get totalBytes(): number
+  /** The next batch, not read yet; null at the end. */
+  next(): Batch | null
+}
+
+/** A disk whose tables were read. */
+export declare class DiskScan {
+  /** Bytes of files by type and owner, the `most` largest of each. */
+  census(most: number): Census
+  facts(): DiskFacts
+  listing(): MapListing
+  /** The next `count` lines of a listing; empty at its end. */
+  lines(listing: MapListing, count: number): Array<MapLine>
+  get sizeBytes(): number
+  /** Sorted, disjoint: start and length alternate. */
+  allocated(): BigUint64Array
+  /** The blocks of the disk in reading order. */
+  reader(): BlockSource
+  /** The manifest that the blocks of this scan go into. Takes the scan's file maps; `folder` holds what spills. */
+  manifest(folder: string): Manifest
+}
+
+/** What a restore fetches and where it goes. */
+export declare class FetchPlan {
+  constructor()
+  /** Adds the entries of a map page. */
+  add(page: ManifestPage): void
+  get blockCount(): number
+  /** Signatures of the distinct blocks, 32 bytes each. */
+  ids(): Buffer
+  /** Where each of `ids` lies. */
+  locate(stripes: BigUint64Array, offsets: Uint32Array, lengths: Uint32Array): void
+  stripes(): Array<number>
+  /** Ranges of a stripe's pack to fetch: start and end alternate. Records closer than `gap` share one. */
+  ranges(stripe: number, gap: number): Array<number>
+  /**
+   * Opens the records of a stripe from what was fetched (`offsets[i]` is where `fetched[i]` begins in the pack),
+   * verifies and writes their blocks; `only`: the blocks of a second try.
+   */
+  write(stripe: number, offsets: Array<number>, fetched: Array<Uint8Array>, only: Array<number> | undefined | null, vault: Vault, target: Target): Promise<WriteFacts>
+}
+
 /** One question of the kernel, to be answered exactly once; one that is dropped answers EIO. */
 export declare class FuseRequest {
   /**
@@ -44,6 +98,83 @@ export declare class FuseSession {
   release(): void
 }
 
+export declare class Manifest {
+  /** The next pages to prepare, seal and append; null when only the root is missing. */
+  nextPages(): Batch | null
+  /** The root page, with what `src/jobs` says about the snapshot. */
+  root(description: string): Batch
+  /** After the root was appended: its birth number, and its key sealed under the manifest key. */
+  sealedRoot(vault: Vault): SealedRoot
+}
+
+/** A verified, decoded page of a manifest. */
+export declare class ManifestPage {
+  /** Of the root: what the snapshot says about itself, JSON. */
+  description(): string
+  /** Of the root: its trees, in order; `top` gives the page of each. */
+  tops(): Array<TreeTop>
+  top(index: number): PageRef
+  /** Of an index page: the pages one level below whose keys meet `first..=last`. */
+  children(first: number, last: number): Array<PageRef>
+  /** Of a map page: what covers `offset .. offset + length`, ascending; gaps were free and read as zeros. */
+  segments(offset: number, length: number): Array<Segment>
+  /** Of a map page: the signatures of all entries, 32 bytes each (of zeros: zeros), and their birth numbers. */
+  entryIds(): Buffer
+  entryBirths(): BigUint64Array
+  /** Of a file page: the record of a number. One with very many extents goes on in the next page. */
+  file(number: number): FileRecord | null
+  /** Of a directory page: the number behind a name. */
+  child(parent: number, name: Uint8Array): number | null
+  /** Of a directory page: up to `limit` names of a folder behind `after`, sorted by their bytes. */
+  names(parent: number, after: Uint8Array | undefined | null, limit: number): Array<DirectoryName>
+}
+
+/** The names of a scan, held while they are listed. */
+export declare class MapListing {}
+
+/** A full pack, to be encoded into a stripe. */
+export declare class Pack {
+  get stripe(): number
+  get lengthBytes(): number
+  /** Rows of id 32 | offset u32 LE | length u32 LE, by ordinal. */
+  records(): Buffer
+  /** The offset and length of the last record. */
+  lastRecord(): Array<number>
+  /** The k+m shard files, decoded once and compared. `shards`: a 16-byte id for each. */
+  encode(vault: Vault, k: number, m: number, shards: Uint8Array): Promise<Stripe>
+}
+
+/** Fills packs of k shards. */
+export declare class Packer {
+  constructor(vault: Vault, k: number)
+  /** Stripe numbers from the catalog, for the packs to come. */
+  offerStripes(stripes: Array<number>): void
+  get stripesLeft(): number
+  /** Marks what neither the catalog (`births`, in the order of `ids`) nor this run knows. In the order of batches. */
+  claim(batch: Batch, births: BigUint64Array): void
+  /** Puts a sealed batch into packs and its places into the manifest; returns the packs that became full. */
+  append(batch: Batch, manifest: Manifest): Array<Pack>
+  /** Closes the open pack. */
+  flush(): Pack | null
+  /** The reference bitmap of all that was appended (docs/formats/references.md). */
+  references(): Buffer
+}
+
+/** What opens one page; its key stays inside. */
+export declare class PageRef {
+  /** The signature, 32 bytes. */
+  id(): Buffer
+}
+
+/** The births of a snapshot, collected again from its manifest. */
+export declare class ReferenceSet {
+  constructor()
+  /** All that a page of the manifest names. */
+  addPage(page: ManifestPage): void
+  addBirth(birth: bigint): void
+  encode(): Buffer
+}
+
 /** 32 bytes that stay in the addon. */
 export declare class Secret {
   static random(): Secret
@@ -75,8 +206,115 @@ export declare class Secret {
   tlsKey(): Buffer
 }
 
+/** The encoded shards of one pack. */
+export declare class Stripe {
+  /** The file of one shard; it can be taken once. */
+  take(index: number): Buffer
+  /** Hexadecimal. */
+  root(index: number): string
+}
+
+/** The disk or file that a restore writes. */
+export declare class Target {
+  static open(path: string, length: number): Target
+  /** Makes every byte read as zero. */
+  blank(): Promise<void>
+  sync(): Promise<void>
+}
+
+/** The keys of one appliance together: D, M_a and C_a. */
+export declare class Vault {
+  /** `fleet`: 16 bytes. */
+  constructor(domainKey: Secret, manifestKey: Secret, trailerKey: Secret, fleet: Uint8Array)
+  /** What opens the root page of a snapshot, from its head. Throws FORGED. */
+  openRoot(sealed: Uint8Array, birth: bigint): PageRef
+  /** Opens and decodes a page. Throws FORGED where the record does not verify. */
+  openPage(page: PageRef, record: Uint8Array): Promise<ManifestPage>
+  /** Opens the block of a map page's entry. Throws FORGED where the record does not verify. */
+  openBlock(page: ManifestPage, entry: number, record: Uint8Array): Promise<Buffer>
+}
+
+/** What one batch holds. */
+export interface BatchFacts {
+  items: number
+  plainBytes: number
+  zeroBytes: number
+  fresh: number
+  freshBytes: number
+}
+
+export interface Census {
+  /** By the ending of names. */
+  types: Array<Share>
+  /** By user id. */
+  owners: Array<Share>
+}
+
+/** The plain bytes of an NTFS compression unit (LZNT1), `raw_length` of them. Throws CORRUPT. */
+export declare function decompressUnit(compressed: Uint8Array, rawLength: number): Buffer
+
 /** Takes a mount away from its name, busy or dead. `abort`: those who use it get errors at once; else they may finish. */
 export declare function detachMount(mountpoint: Uint8Array, abort: boolean): Promise<void>
+
+export interface DirectoryName {
+  name: Buffer
+  number: number
+  kind: number
+}
+
+export interface DiskFacts {
+  size: number
+  /** "gpt", "mbr" or "none". */
+  table: string
+  id: string
+  sectorBytes: number
+  doubts: Array<string>
+  volumes: Array<VolumeFacts>
+}
+
+export interface FileExtent {
+  /** 0 plain, 1 unwritten, 2 compressed, 3 encrypted. */
+  kind: number
+  rawLength: number
+  logical: number
+  disk: number
+  length: number
+}
+
+/** A file as a file page holds it; `kind` as `fs::Kind`. */
+export interface FileRecord {
+  number: number
+  generation: number
+  kind: number
+  mode: number
+  uid: number
+  gid: number
+  links: number
+  device: number
+  modified: FileTime
+  changed: FileTime
+  created: FileTime
+  xattrs: Array<FileXattr>
+  streams: Array<FileStream>
+}
+
+export interface FileStream {
+  name: string
+  size: number
+  valid: number
+  resident: Buffer | null
+  extents: Array<FileExtent>
+}
+
+export interface FileTime {
+  seconds: number
+  nanoseconds: number
+}
+
+export interface FileXattr {
+  name: Buffer
+  value: Buffer
+}
 
 /** BLAKE3-256. */
 export declare function hash(data: Uint8Array): Buffer
@@ -86,6 +324,19 @@ export declare function inspectShard(bytes: Uint8Array): Promise<ShardFacts>
 
 /** Checks the clear header in the first 4096 bytes of a shard file. Throws CORRUPT. */
 export declare function inspectShardHeader(prefix: Uint8Array): ShardFacts
+
+/** One stream of a file under one of its names. */
+export interface MapLine {
+  partition: number
+  path: Buffer
+  inode: number
+  /** As `fs::Kind`: 1 file, 2 directory, 3 symlink, 4 block, 5 character, 6 fifo, 7 socket. */
+  kind: number
+  size: number
+  resident: boolean
+  /** Rows of four: logical, disk, length, kind (0 plain, 1 unwritten, 2 compressed, 3 encrypted). */
+  extents: BigUint64Array
+}
 
 /**
  * Mounts on a folder, read-only. `wake` is called when requests wait to be taken, and when the session ended; until
@@ -99,6 +350,34 @@ export interface MountOptions {
   totalBytes: number
 }
 
+/** Opens the sealed header in the first 4096 bytes of a shard file; null where another trailer key sealed it. */
+export declare function readShardPlace(prefix: Uint8Array, trailerKey: Secret): ShardPlace | null
+
+/** Rows of birth u64 LE | id 32 | offset u32 LE | length u32 LE of a pack's trailer. */
+export declare function readTrailer(bytes: Uint8Array, offset: number, stripe: number, trailerKey: Secret): Buffer
+
+/**
+ * Rebuilds the `wanted` shards from any k of `shards`: k+m places of equal length, null where missing. Works on whole
+ * bodies and on the same range of each.
+ */
+export declare function recoverShards(k: number, m: number, shards: Array<Uint8Array | undefined | null>, wanted: Array<number>): Promise<Buffer[]>
+
+/** Opens a block device or image file read-only and reads its tables. */
+export declare function scanDisk(path: string): Promise<DiskScan>
+
+export interface SealedRoot {
+  birth: bigint
+  key: Buffer
+}
+
+/** Part of a map page: disk bytes, and the block that holds them (`entry` for `Vault.openBlock`; null: zeros). */
+export interface Segment {
+  disk: number
+  length: number
+  inBlock: number
+  entry: number | null
+}
+
 /** What a shard's clear header says. `shard` (16 bytes) and `root` (32) in hexadecimal. */
 export interface ShardFacts {
   shard: string
@@ -107,4 +386,65 @@ export interface ShardFacts {
   bodyBytes: number
 }
 
+/** The length of the shard files of a pack: header and the k-th part of it. */
+export declare function shardFileBytes(packBytes: number, k: number): number
+
+/** Where a shard belongs, as only the fleet can read it. Ids in hexadecimal. */
+export interface ShardPlace {
+  fleet: string
+  stripe: number
+  index: number
+  k: number
+  m: number
+  packBytes: number
+}
+
+/** Bytes under a name. */
+export interface Share {
+  name: string
+  bytes: number
+}
+
+/** Where the trailer of a pack begins, from its first 16 bytes. */
+export declare function trailerOffset(packHeader: Uint8Array): number
+
+/** A tree of a manifest: 1 map, 2 files, 3 directories. */
+export interface TreeTop {
+  tree: number
+  volume: number
+  level: number
+}
+
 export declare function verifySignature(publicKey: Uint8Array, message: Uint8Array, signature: Uint8Array): boolean
+
+/** A partition and what is on it. Offsets and sizes in bytes. */
+export interface VolumeFacts {
+  index: number
+  start: number
+  length: number
+  /** Type GUID or MBR type byte. */
+  kind: string
+  name: string
+  /** What the tables or magic bytes say; "unknown" where nothing does. */
+  fileSystem: string
+  /** Why it is read raw; null where it was mapped. */
+  raw: string | null
+  label: string
+  uuid: string
+  clusterBytes: number
+  dirty: boolean
+  /** The number of the root directory. */
+  root: number
+  files: number
+  residentFiles: number
+  residentBytes: number
+  extents: number
+  allocated: number
+  doubts: Array<string>
+}
+
+export interface WriteFacts {
+  bytes: number
+  /** Blocks whose record did not verify; nothing was written for them. */
+  bad: Array<number>
+}

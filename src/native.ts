@@ -58,10 +58,40 @@ function wrap(module: Addon): Addon {
 }
 
 const native = wrap(addon)
-export const { Secret, verifySignature, hash, inspectShard, inspectShardHeader } = native
-export const { mountFileSystem, detachMount } = native
+export const {
+  DiskScan,
+  FetchPlan,
+  Packer,
+  ReferenceSet,
+  Secret,
+  Target,
+  Vault,
+  decompressUnit,
+  detachMount,
+  hash,
+  inspectShard,
+  inspectShardHeader,
+  mountFileSystem,
+  readShardPlace,
+  readTrailer,
+  recoverShards,
+  scanDisk,
+  shardFileBytes,
+  trailerOffset,
+  verifySignature,
+} = native
 export type {
+  Batch,
+  DiskScan as DiskScanHandle,
+  FileRecord,
   FuseRequest as FuseRequestHandle,
   FuseSession as FuseSessionHandle,
+  Manifest,
+  ManifestPage,
+  MapLine,
+  Pack,
+  PageRef,
   Secret as SecretHandle,
+  Vault as VaultHandle,
+  VolumeFacts,
 } from '../native/index.js'

@@ -1,17 +1,29 @@
 //! imager's addon: what is hot, and what parses foreign bytes. TypeScript says what happens.
 
+pub mod batch;
 pub mod bytes;
+pub mod cut;
 pub mod disk;
 pub mod erasure;
 pub mod error;
+pub mod fetchplan;
 pub mod fs;
 #[cfg(feature = "node")]
 pub mod fuse;
 pub mod limits;
+pub mod manifest;
 pub mod pack;
+pub mod packer;
+pub mod pages;
+pub mod references;
+pub mod scan;
 pub mod seal;
 pub mod secret;
 pub mod shard;
+pub mod source;
+pub mod spill;
+pub mod stripe;
+pub mod target;
 pub mod volume;
 
 #[cfg(feature = "node")]

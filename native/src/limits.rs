@@ -4,7 +4,7 @@
 pub const KIB: usize = 1024;
 pub const MIB: usize = 1024 * KIB;
 
-/// The unit of dedupe (design, section 1): a day's change costs 260 MB at 64 KiB, 382 MB at 1 MiB.
+/// The unit of dedupe: a day's change costs 260 MB at 64 KiB, 382 MB at 1 MiB.
 pub const BLOCK_BYTES: usize = 64 * KIB;
 /// A manifest page's plain bytes; a folder of any size is split below this.
 pub const PAGE_BYTES: usize = 4 * MIB;
@@ -23,9 +23,26 @@ pub const MAP_PAGE_BYTES: u64 = 8 << 20;
 pub const PARTITIONS: usize = 1024;
 /// Depth of an ext4 extent tree (the kernel's own limit is 5).
 pub const EXTENT_TREE_DEPTH: u16 = 5;
+/// An NTFS attribute list (Windows' own limit).
+pub const ATTRIBUTE_LIST_BYTES: u64 = 256 * KIB as u64;
+/// Logical bytes of one NTFS compression unit: Windows writes 16 clusters of at most 4 KiB; room for four times that.
+pub const COMPRESSION_UNIT_BYTES: u64 = 256 * KIB as u64;
+/// A reparse point, or a file that stands for a symbolic link, with its headers (Windows: 16 KiB).
+pub const LINK_BYTES: u64 = 17 * KIB as u64;
+/// One read of a table ($MFT, $Bitmap): large enough for a disk's best speed.
+pub const TABLE_READ_BYTES: usize = MIB;
+/// Sentences of doubt about one volume; the rest is counted.
+pub const DOUBTS: usize = 100;
 /// Extents of one stream: 16 TiB of 4 KiB clusters with every second one missing would be 2^31; 2^26 is 1 GiB of memory.
 pub const STREAM_EXTENTS: usize = 1 << 26;
 /// Extended attributes of one file, in bytes (the kernel's XATTR_SIZE_MAX for one value is 64 KiB).
 pub const XATTR_BYTES: usize = 256 * KIB;
 /// Bytes of a resident stream: an NTFS record is at most 4 KiB, an ext4 inode at most 64 KiB.
 pub const RESIDENT_BYTES: usize = 64 * KIB;
+/// Block groups of an ext volume: one of 1 PiB with groups of 128 MiB has 2^23.
+pub const EXT_GROUPS: u64 = 1 << 23;
+/// Extended attributes of all files of one volume: 300 bytes for each of ten million files are 3 GB on disk as well;
+/// past this the attributes are left to the raw blocks.
+pub const VOLUME_XATTR_BYTES: usize = 1 << 29;
+/// Doubts of one volume that are spelled out; the rest is counted.
+pub const VOLUME_DOUBTS: usize = 100;

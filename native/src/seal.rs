@@ -36,6 +36,7 @@ pub enum Type {
     Page = 2,
     Trailer = 3,
     ShardHeader = 4,
+    Root = 5,
 }
 
 /// What a record is bound to.

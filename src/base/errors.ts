@@ -45,6 +45,12 @@ export const ERRORS = {
   FORGED: meaning(Exit.failed, '{what}', 'The bytes were changed, or the key belongs to something else.'),
   INVALID: meaning(Exit.usage, '{what}', 'See `imager --help`.'),
   // Usage and state.
+  SYSTEM: meaning(Exit.failed, '{what}', 'Check the path, its permissions and the free space.'),
+  ADDRESS_IN_USE: meaning(
+    Exit.failed,
+    'Something listens on {address} already',
+    'Is the daemon running already? Else choose another address with --listen.',
+  ),
   USAGE: meaning(Exit.usage, '{what}', 'See `imager {verb} --help`.'),
   NO_FLEET: meaning(
     Exit.notFound,
@@ -115,6 +121,12 @@ export const ERRORS = {
     '{host} has no space left for imager: {why}',
     'Give it more with `--max-bytes`, or add a host.',
   ),
+  HOST_UNFIT: meaning(
+    Exit.failed,
+    '{host} cannot hold new data now: {why}',
+    'See `imager hosts`; another host is taken where there is one.',
+    true,
+  ),
   SHARD_MISSING: meaning(Exit.failed, '{host} does not hold shard {shard}', 'Run `imager check`.'),
   SHARD_CORRUPT: meaning(
     Exit.damaged,
@@ -144,6 +156,11 @@ export const ERRORS = {
     'The coordinator at {address} does not answer: {why}',
     'Start it with `imager coordinator`, or rebuild it with `imager recover`.',
     true,
+  ),
+  LEASE_ENDED: meaning(
+    Exit.failed,
+    'This snapshot run is over: {why}',
+    'Run `imager snapshot` again; what was sent is kept and reused.',
   ),
   MOUNT_FAILED: meaning(
     Exit.failed,

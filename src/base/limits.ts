@@ -1,7 +1,7 @@
 /** Every cap and deadline of the TypeScript side, each with its reason. The addon's are in native/src/limits.rs. */
 import { KiB, MiB } from './units.js'
 
-/** A shard's body is at most 4 MiB (design, section 2); header and slice table come on top. */
+/** A shard's body is at most 4 MiB; header and slice table come on top. */
 export const SHARD_BYTES = 4 * MiB
 export const SHARD_FILE_BYTES = SHARD_BYTES + 16 * KiB
 /** A control message: the largest is a page of an inventory or of shard layouts. */
@@ -18,7 +18,27 @@ export const CONNECT_TIMEOUT_MS = 5_000
 /** A peer tells the coordinator its free space this often; three misses and it counts as away. */
 export const HEARTBEAT_MS = 10_000
 export const AWAY_AFTER_MS = 3 * HEARTBEAT_MS
-/** A join token lives one hour (threats, A9). */
+/** A join token lives one hour (docs/threat-model.md). */
 export const TOKEN_LIFETIME_MS = 3_600_000
 /** A grant lives as long as the longest transfer of one stripe may take. */
 export const GRANT_LIFETIME_MS = 3_600_000
+/** Sockets one host opens to another: enough to keep a disk and a 1 Gbit/s line busy, few enough for 10,000 hosts. */
+export const SOCKETS_PER_HOST = 4
+/** Connections a daemon holds at once, each about 100 KiB: a coordinator's fleet of thousands sends heartbeats. */
+export const CONNECTIONS = 4096
+/** An idle connection is kept this long; the client lets go first, so that it never writes into one just closed. */
+export const KEEP_ALIVE_MS = 30_000
+export const FREE_SOCKET_MS = 15_000
+/** A refused stranger may read the refusal this long. */
+export const LINGER_MS = 1_000
+/** Above this, a body is sent only after the other side has agreed to the headers. */
+export const EXPECT_BYTES = 64 * KiB
+/** An error as it travels: a code and a few short details. */
+export const ERROR_BYTES = 64 * KiB
+/** Shards a peer receives at once: 128 MiB of memory at most. */
+export const SHARDS_AT_ONCE = 32
+/** A host that could not be reached is not tried again for this long. */
+export const BREAKER_MS = 5_000
+/** Rows of one page of an inventory, and bytes of one page of documents. */
+export const INVENTORY_ROWS = 10_000
+export const DOCUMENT_PAGE_BYTES = 8 * MiB

@@ -4,9 +4,12 @@
 
 mod fuse;
 mod keys;
+mod retrieve;
+mod scan;
 mod shards;
+mod snapshot;
 
-use napi::bindgen_prelude::{AsyncTask, ToNapiValue, TypeName};
+use napi::bindgen_prelude::{AsyncTask, Result, ToNapiValue, TypeName};
 use napi::{Env, Task};
 
 use crate::error::Error;
@@ -15,8 +18,6 @@ use crate::error::Error;
 fn thrown(error: Error) -> napi::Error {
     napi::Error::from_reason(format!("{}: {error}", error.code()))
 }
-
-use napi::Result;
 
 fn fixed<const N: usize>(what: &'static str, bytes: &[u8]) -> Result<[u8; N]> {
     bytes.try_into().map_err(|_| thrown(Error::invalid(what, format!("{} bytes, not {N}", bytes.len()))))

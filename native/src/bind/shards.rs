@@ -1,10 +1,13 @@
 //! Shards and stripes.
 
-use napi::bindgen_prelude::{AsyncTask, Uint8Array};
+use napi::bindgen_prelude::{AsyncTask, Buffer, Result, Uint8Array};
 use napi_derive::napi;
 
-use super::{Job, Result, job, thrown};
+use super::keys::Secret;
+use super::{Job, job, thrown};
+use crate::bytes::Writer;
 use crate::shard;
+use crate::{erasure, pack};
 
 /// What a shard's clear header says. `shard` (16 bytes) and `root` (32) in hexadecimal.
 #[napi(object)]
@@ -38,4 +41,67 @@ pub fn inspect_shard(bytes: Uint8Array) -> AsyncTask<Job<ShardFacts>> {
 #[napi]
 pub fn inspect_shard_header(prefix: Uint8Array) -> Result<ShardFacts> {
     shard::read_header(&prefix).map(facts).map_err(thrown)
+}
+
+/// Where a shard belongs, as only the fleet can read it. Ids in hexadecimal.
+#[napi(object)]
+pub struct ShardPlace {
+    pub fleet: String,
+    pub stripe: f64,
+    pub index: u8,
+    pub k: u8,
+    pub m: u8,
+    pub pack_bytes: u32,
+}
+
+/// Opens the sealed header in the first 4096 bytes of a shard file; null where another trailer key sealed it.
+#[napi]
+pub fn read_shard_place(prefix: Uint8Array, trailer_key: &Secret) -> Result<Option<ShardPlace>> {
+    let header = shard::read_header(&prefix).map_err(thrown)?;
+    if header.key_id() != Some(trailer_key.0.id()) {
+        return Ok(None);
+    }
+    let place = header.open_place(&trailer_key.0).map_err(thrown)?;
+    Ok(Some(ShardPlace {
+        fleet: hex(&place.fleet),
+        stripe: place.stripe as f64,
+        index: place.index,
+        k: place.k,
+        m: place.m,
+        pack_bytes: place.pack_bytes,
+    }))
+}
+
+/// Where the trailer of a pack begins, from its first 16 bytes.
+#[napi]
+pub fn trailer_offset(pack_header: Uint8Array) -> Result<u32> {
+    pack::read_header(&pack_header).map(|(offset, _)| offset as u32).map_err(thrown)
+}
+
+/// Rows of birth u64 LE | id 32 | offset u32 LE | length u32 LE of a pack's trailer.
+#[napi]
+pub fn read_trailer(bytes: Uint8Array, offset: u32, stripe: f64, trailer_key: &Secret) -> Result<Buffer> {
+    let rows = pack::read_trailer(&bytes, offset as usize, stripe as u64, &trailer_key.0).map_err(thrown)?;
+    let mut writer = Writer::default();
+    for row in rows {
+        writer.u64(row.birth).raw(&row.id).u32(row.offset).u32(row.length);
+    }
+    Ok(writer.bytes.into())
+}
+
+/// Rebuilds the `wanted` shards from any k of `shards`: k+m places of equal length, null where missing. Works on whole
+/// bodies and on the same range of each.
+#[napi(ts_return_type = "Promise<Buffer[]>")]
+pub fn recover_shards(
+    k: u32,
+    m: u32,
+    shards: Vec<Option<Uint8Array>>,
+    wanted: Vec<u32>,
+) -> Result<AsyncTask<Job<Vec<Buffer>>>> {
+    let scheme = erasure::Scheme::new(k, m).map_err(thrown)?;
+    Ok(job(move || {
+        let shards: Vec<Option<&[u8]>> = shards.iter().map(|shard| shard.as_deref()).collect();
+        let wanted: Vec<usize> = wanted.into_iter().map(|index| index as usize).collect();
+        Ok(erasure::recover(scheme, &shards, &wanted)?.into_iter().map(Buffer::from).collect())
+    }))
 }

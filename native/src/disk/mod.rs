@@ -53,3 +53,49 @@ pub fn read_table(source: &dyn ReadAt) -> Result<Table> {
     let whole = Partition { index: 0, start: 0, length: source.length(), kind: String::new(), name: String::new() };
     Ok(Table { kind: TableKind::None, id: String::new(), sector_bytes: 512, partitions: vec![whole], doubts: vec![] })
 }
+
+/// Collects partitions that lie inside the disk and do not overlap each other or the tables themselves.
+struct Claims {
+    disk_bytes: u64,
+    reserved: Vec<(u64, u64)>,
+    partitions: Vec<Partition>,
+    doubts: Vec<String>,
+}
+
+impl Claims {
+    fn new(disk_bytes: u64, doubts: Vec<String>) -> Self {
+        Self { disk_bytes, reserved: Vec::new(), partitions: Vec::new(), doubts }
+    }
+
+    /// Bytes of a table. What was claimed over them before is given up.
+    fn reserve(&mut self, start: u64, length: u64) {
+        let end = start.saturating_add(length);
+        self.reserved.push((start, end));
+        let doubts = &mut self.doubts;
+        self.partitions.retain(|partition| {
+            let apart = partition.start >= end || partition.start + partition.length <= start;
+            if !apart {
+                doubts.push(format!("partition {} overlaps the partition table, it was left out", partition.index));
+            }
+            apart
+        });
+    }
+
+    fn claim(&mut self, mut partition: Partition) {
+        let index = partition.index;
+        if partition.start >= self.disk_bytes {
+            self.doubts.push(format!("partition {index} lies outside the disk, it was left out"));
+            return;
+        }
+        if partition.length > self.disk_bytes - partition.start {
+            partition.length = self.disk_bytes - partition.start;
+            self.doubts.push(format!("partition {index} passes the end of the disk, it was cut there"));
+        }
+        let (start, end) = (partition.start, partition.start + partition.length);
+        let kept = self.partitions.iter().map(|other| (other.start, other.start + other.length));
+        match self.reserved.iter().copied().chain(kept).find(|&(from, to)| start < to && from < end) {
+            Some(_) => self.doubts.push(format!("partition {index} overlaps what came before it, it was left out")),
+            None => self.partitions.push(partition),
+        }
+    }
+}

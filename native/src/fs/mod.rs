@@ -149,10 +149,12 @@ pub enum Outcome {
     },
 }
 
+/// Its name, whether the magic is there, and the map.
+type Parser = (&'static str, fn(Volume) -> Result<bool>, fn(Volume) -> Result<VolumeMap>);
+
 /// Tries each parser by its magic; whatever a parser refuses is read raw.
 pub fn map_volume(volume: Volume) -> Outcome {
-    let parsers: [(&'static str, fn(Volume) -> Result<bool>, fn(Volume) -> Result<VolumeMap>); 2] =
-        [("ext", ext::detect, ext::map), ("ntfs", ntfs::detect, ntfs::map)];
+    let parsers: [Parser; 2] = [("ext", ext::detect, ext::map), ("ntfs", ntfs::detect, ntfs::map)];
     for (name, detect, map) in parsers {
         match detect(volume) {
             Ok(true) => {

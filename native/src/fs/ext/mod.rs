@@ -1,9 +1,278 @@
-use super::VolumeMap;
+//! ext2, ext3 and ext4 into the file map. One file a structure; the kernel's `Documentation/filesystems/ext4` names
+//! the fields. A superblock that makes no sense refuses the volume; everything else costs its own group, inode,
+//! block or name and is said in a doubt. Blocks in use are never left out of `allocated`.
+
+mod acl;
+mod bitmap;
+mod block_map;
+mod checksum;
+mod directory;
+mod extents;
+mod file;
+mod group;
+mod inode;
+mod superblock;
+#[cfg(test)]
+mod tests;
+mod xattr;
+
+use std::cell::Cell;
+
+use self::bitmap::InUse;
+use self::group::Group;
+use self::inode::{FLAG_EA_INODE, Inode};
+use self::superblock::{SUPERBLOCK_AT, Superblock};
+use super::{DirectoryEntry, File, Kind, VolumeMap};
 use crate::error::{Error, Result};
+use crate::limits::{self, MIB};
 use crate::volume::Volume;
-pub fn detect(_volume: Volume) -> Result<bool> {
-    Ok(false)
+
+const ROOT_INODE: u32 = 2;
+/// Extents and tree nodes of all files are at most the volume's blocks, unless blocks are shared; with this factor
+/// even a read-only image of shared blocks is read, and a hostile one still ends.
+const BUDGET_FACTOR: u64 = 8;
+
+/// Whether the volume has the magic number; `map` says whether it can be read.
+pub fn detect(volume: Volume) -> Result<bool> {
+    superblock::detect(volume)
 }
-pub fn map(_volume: Volume) -> Result<VolumeMap> {
-    Err(Error::unsupported("to come"))
+
+pub fn map(volume: Volume) -> Result<VolumeMap> {
+    let superblock = Superblock::read(volume)?;
+    let mut doubts = Doubts::default();
+    let groups = group::read_all(volume, &superblock, &mut doubts)?;
+    let in_use = bitmap::read_all(volume, &superblock, &groups, &mut doubts);
+    let ext = Ext { volume, budget: Budget::new(&superblock), superblock, groups, in_use };
+
+    let mut files = Vec::new();
+    let mut entries = Vec::new();
+    for number in 0..ext.superblock.group_count {
+        read_group(&ext, number, &mut files, &mut entries, &mut doubts);
+    }
+    let root = files.iter().find(|file: &&File| file.number == u64::from(ROOT_INODE));
+    if root.is_none_or(|root| root.kind != Kind::Directory) {
+        return Err(Error::corrupt("ext root directory", SUPERBLOCK_AT, "it cannot be read"));
+    }
+    tidy(&ext, &files, &mut entries, &mut doubts);
+    files.shrink_to_fit();
+    let allocated = ext.in_use.into_ranges(volume, &ext.superblock, &mut doubts);
+    Ok(VolumeMap {
+        file_system: ext.superblock.file_system,
+        uuid: ext.superblock.uuid_text(),
+        cluster_bytes: ext.superblock.block_bytes,
+        dirty: ext.superblock.dirty,
+        root: u64::from(ROOT_INODE),
+        label: ext.superblock.label,
+        allocated,
+        files,
+        entries,
+        doubts: doubts.into_sentences(),
+    })
+}
+
+/// What every reader of a structure needs.
+struct Ext<'a> {
+    volume: Volume<'a>,
+    superblock: Superblock,
+    groups: Vec<Group>,
+    budget: Budget,
+    in_use: InUse,
+}
+
+impl Ext<'_> {
+    /// One inode's bytes and where they lie, for an inode that another one names.
+    fn read_inode(&self, number: u32) -> Result<(Vec<u8>, u64)> {
+        let index = number.wrapping_sub(1);
+        let (group, index) = (index / self.superblock.inodes_per_group, index % self.superblock.inodes_per_group);
+        let group = self.groups.get(group as usize).filter(|group| group.trusted && index < group.inodes);
+        let Some(group) = group else {
+            return Err(Error::corrupt("inode", u64::from(number), "its table does not hold it"));
+        };
+        let inode_bytes = usize::from(self.superblock.inode_bytes);
+        let at = blocks_bytes(&self.superblock, group.inode_table) + u64::from(index) * inode_bytes as u64;
+        Ok((self.volume.read_vec(at, inode_bytes)?, at))
+    }
+}
+
+/// Byte offset in the volume, or length; `blocks` are within the file system, so that nothing overflows.
+fn blocks_bytes(superblock: &Superblock, blocks: u64) -> u64 {
+    blocks * u64::from(superblock.block_bytes)
+}
+
+/// All inodes in use of one group, by whole chunks of its table.
+fn read_group(ext: &Ext, number: u32, files: &mut Vec<File>, entries: &mut Vec<DirectoryEntry>, doubts: &mut Doubts) {
+    let group = &ext.groups[number as usize];
+    let inode_bytes = usize::from(ext.superblock.inode_bytes);
+    let table_at = blocks_bytes(&ext.superblock, group.inode_table);
+    let mut inode_number = number * ext.superblock.inodes_per_group + 1;
+    let end = inode_number + if group.trusted { group.inodes } else { 0 };
+    let mut at = table_at;
+    while inode_number < end {
+        let length = ((end - inode_number) as usize * inode_bytes).min(MIB);
+        for raw in read_table(ext, at, length, doubts).chunks_exact(inode_bytes) {
+            if inode::links(raw) != 0 && is_visible(&ext.superblock, inode_number) {
+                match read_file(ext, inode_number, raw, at, entries, doubts) {
+                    Ok(file) => files.extend(file),
+                    Err(error) => doubts.push(format!("inode {inode_number}: {error}; it is kept as blocks only")),
+                }
+            }
+            inode_number += 1;
+            at += inode_bytes as u64;
+        }
+    }
+}
+
+/// A part of an inode table. What cannot be read counts as unused inodes and is a doubt.
+fn read_table(ext: &Ext, at: u64, length: usize, doubts: &mut Doubts) -> Vec<u8> {
+    if let Ok(bytes) = ext.volume.read_vec(at, length) {
+        return bytes;
+    }
+    let mut bytes = vec![0; length];
+    let block_bytes = ext.superblock.block_bytes as usize;
+    for (number, block) in bytes.chunks_mut(block_bytes).enumerate() {
+        if let Err(error) = ext.volume.read(at + (number * block_bytes) as u64, block) {
+            block.fill(0);
+            doubts.push(format!("{error}; the inodes there are left out"));
+        }
+    }
+    bytes
+}
+
+/// Inodes below s_first_ino except the root, the journal and quotas belong to the file system itself.
+fn is_visible(superblock: &Superblock, number: u32) -> bool {
+    (number >= superblock.first_inode || number == ROOT_INODE) && !superblock.hidden_inodes.contains(&number)
+}
+
+/// `None` for the holder of an attribute's value.
+fn read_file(
+    ext: &Ext,
+    number: u32,
+    raw: &[u8],
+    at: u64,
+    entries: &mut Vec<DirectoryEntry>,
+    doubts: &mut Doubts,
+) -> Result<Option<File>> {
+    let inode = Inode::decode(&ext.superblock, number, raw, at)?;
+    if inode.has(FLAG_EA_INODE) {
+        return Ok(None);
+    }
+    file::build(ext, &inode, entries, doubts).map(Some)
+}
+
+/// Sorts the entries, and leaves out those that would make the tree something else than one: names given twice,
+/// ways to what is not a file here, and second ways to a directory.
+fn tidy(ext: &Ext, files: &[File], entries: &mut Vec<DirectoryEntry>, doubts: &mut Doubts) {
+    let mut known = Bits::new(ext.superblock.inodes_count);
+    let mut closed = Bits::new(ext.superblock.inodes_count);
+    for file in files {
+        known.set(file.number);
+    }
+    let mut directories = Bits::new(ext.superblock.inodes_count);
+    for file in files.iter().filter(|file| file.kind == Kind::Directory) {
+        directories.set(file.number);
+    }
+    closed.set(u64::from(ROOT_INODE));
+    entries.sort_unstable_by(|a, b| (a.parent, &a.name, a.child).cmp(&(b.parent, &b.name, b.child)));
+    let (mut nowhere, mut twice) = (0u64, 0u64);
+    entries.dedup_by(|later, earlier| {
+        let same = later.parent == earlier.parent && later.name == earlier.name;
+        twice += u64::from(same);
+        same
+    });
+    entries.retain(|entry| {
+        if !known.has(entry.child) {
+            nowhere += 1;
+            return false;
+        }
+        let again = directories.has(entry.child) && closed.has(entry.child);
+        closed.set(entry.child);
+        twice += u64::from(again);
+        !again
+    });
+    entries.shrink_to_fit();
+    if nowhere > 0 {
+        doubts.push(format!("{nowhere} names lead to inodes that are not files here, they were left out"));
+    }
+    if twice > 0 {
+        doubts.push(format!("{twice} names are given twice or lead to a directory a second time, they were left out"));
+    }
+}
+
+/// A set of inode numbers, from 0 to `most`.
+struct Bits(Vec<u64>);
+
+impl Bits {
+    fn new(most: u32) -> Self {
+        Self(vec![0; most as usize / 64 + 1])
+    }
+
+    fn set(&mut self, number: u64) {
+        self.0[number as usize / 64] |= 1 << (number % 64);
+    }
+
+    fn has(&self, number: u64) -> bool {
+        self.0[number as usize / 64] >> (number % 64) & 1 == 1
+    }
+}
+
+/// Sentences for people, the first of them spelled out.
+#[derive(Default)]
+struct Doubts {
+    sentences: Vec<String>,
+    more: u64,
+}
+
+impl Doubts {
+    fn push(&mut self, sentence: String) {
+        if self.sentences.len() < limits::VOLUME_DOUBTS {
+            self.sentences.push(sentence);
+        } else {
+            self.more += 1;
+        }
+    }
+
+    fn into_sentences(mut self) -> Vec<String> {
+        if self.more > 0 {
+            self.sentences.push(format!("and {} more", self.more));
+        }
+        self.sentences
+    }
+}
+
+/// Work that is left for the whole volume, so that many inodes cannot each claim the same blocks.
+struct Budget {
+    blocks: Cell<u64>,
+    extents: Cell<u64>,
+    attribute_bytes: Cell<u64>,
+}
+
+impl Budget {
+    fn new(superblock: &Superblock) -> Self {
+        let most = superblock.blocks_count.saturating_mul(BUDGET_FACTOR);
+        let attribute_bytes = Cell::new(limits::VOLUME_XATTR_BYTES as u64);
+        Self { blocks: Cell::new(most), extents: Cell::new(most), attribute_bytes }
+    }
+
+    /// Nodes of trees and blocks of directories.
+    fn blocks(&self, count: u64) -> Result<()> {
+        spend(&self.blocks, count, "the files of the volume have more metadata blocks than it has blocks")
+    }
+
+    fn extents(&self, count: u64) -> Result<()> {
+        spend(&self.extents, count, "the files of the volume have more extents than it has blocks")
+    }
+
+    fn attribute_bytes(&self, count: usize) -> Result<()> {
+        spend(&self.attribute_bytes, count as u64, "more extended attributes than are read of one volume")
+    }
+}
+
+fn spend(left: &Cell<u64>, count: u64, why: &str) -> Result<()> {
+    match left.get().checked_sub(count) {
+        Some(rest) => {
+            left.set(rest);
+            Ok(())
+        }
+        None => Err(Error::corrupt("ext volume", 0, why)),
+    }
 }

@@ -1,0 +1,111 @@
+//! A few MiB of blocks, or of pages, on their way from the disk into a pack: read, hashed, and sealed where unknown.
+
+use crate::cut::{Blocks, Cut, Piece};
+use crate::error::Result;
+use crate::limits::{BLOCK_BYTES, MIB};
+use crate::seal::{Domain, signature};
+use crate::volume::ReadAt;
+
+/// Plain bytes of one batch: enough to fill both cores, few enough to have several in flight.
+pub const BATCH_BYTES: usize = 8 * MIB;
+
+/// One block or page of a batch.
+#[derive(Clone, Debug, Default)]
+pub struct Item {
+    /// Where its plain bytes lie in the batch.
+    pub start: usize,
+    pub length: usize,
+    pub zero: bool,
+    pub key: [u8; 32],
+    pub id: [u8; 32],
+    /// Not known before: sealed and stored by this run.
+    pub fresh: bool,
+    /// 0 until known.
+    pub birth: u64,
+    /// Where its record lies in `records`, once sealed.
+    pub record: (usize, usize),
+    /// End of its pieces in `pieces`.
+    pub pieces_end: usize,
+}
+
+#[derive(Default)]
+pub struct Batch {
+    pub bytes: Vec<u8>,
+    pub items: Vec<Item>,
+    pub pieces: Vec<Piece>,
+    pub records: Vec<u8>,
+}
+
+impl Batch {
+    /// The next blocks of a cut, not read yet; `None` at its end.
+    pub fn of_blocks(walk: &mut Blocks, cut: &Cut) -> Option<Self> {
+        let mut batch = Self::default();
+        let mut total = 0;
+        while total + BLOCK_BYTES <= BATCH_BYTES {
+            let from = batch.pieces.len();
+            if !walk.next(cut, &mut batch.pieces) {
+                break;
+            }
+            let length = batch.pieces[from..].iter().map(|piece| piece.length as usize).sum();
+            let pieces_end = batch.pieces.len();
+            batch.items.push(Item { start: total, length, pieces_end, ..Item::default() });
+            total += length;
+        }
+        batch.bytes = vec![0; total];
+        (!batch.items.is_empty()).then_some(batch)
+    }
+
+    /// Pages that are already in memory.
+    pub fn of_pages(pages: impl Iterator<Item = Vec<u8>>) -> Self {
+        let mut batch = Self::default();
+        for page in pages {
+            let start = batch.bytes.len();
+            batch.items.push(Item { start, length: page.len(), ..Item::default() });
+            batch.bytes.extend_from_slice(&page);
+        }
+        batch
+    }
+
+    /// Reads every piece; neighbours on the disk and in the batch in one go.
+    pub fn read(&mut self, source: &dyn ReadAt) -> Result<()> {
+        let mut at = 0;
+        let mut pieces = self.pieces.iter().peekable();
+        while let Some(first) = pieces.next() {
+            let mut length = first.length as usize;
+            while let Some(next) = pieces.next_if(|next| next.disk == first.disk + length as u64) {
+                length += next.length as usize;
+            }
+            source.read_at(first.disk, &mut self.bytes[at..at + length])?;
+            at += length;
+        }
+        Ok(())
+    }
+
+    pub fn hash(&mut self, domain: &Domain) {
+        for item in &mut self.items {
+            let plain = &self.bytes[item.start..item.start + item.length];
+            item.zero = is_zero(plain);
+            if !item.zero {
+                item.key = domain.block_key(plain);
+                item.id = signature(&item.key);
+            }
+        }
+    }
+
+    /// Seals what was claimed as fresh, and lets go of the plain bytes.
+    pub fn seal(&mut self, domain: &Domain, level: i32) {
+        for item in self.items.iter_mut().filter(|item| item.fresh) {
+            let plain = &self.bytes[item.start..item.start + item.length];
+            let start = self.records.len();
+            let length = domain.seal(&item.key, plain, level, &mut self.records);
+            item.record = (start, length);
+        }
+        self.bytes = Vec::new();
+    }
+}
+
+/// 32 bytes at a time, which the compiler turns into vector compares.
+fn is_zero(bytes: &[u8]) -> bool {
+    let (words, tail) = bytes.as_chunks::<32>();
+    words.iter().all(|word| *word == [0; 32]) && tail.iter().all(|byte| *byte == 0)
+}

@@ -1,0 +1,450 @@
+//! From records back to pages, blocks and disks.
+
+use std::sync::{Arc, RwLock};
+
+use napi::bindgen_prelude::{AsyncTask, BigInt, BigUint64Array, Buffer, Either, Null, Result, Uint8Array, Uint32Array};
+use napi_derive::napi;
+
+use super::keys::Vault;
+use super::{Job, job, thrown};
+use crate::error::Error;
+use crate::fetchplan::{self, Fetched};
+use crate::fs::{Content, ExtentKind, File};
+use crate::limits::{BLOCK_BYTES, PAGE_BYTES};
+use crate::pages::{self, Page, Ref};
+use crate::references::References;
+use crate::seal::signature;
+use crate::target;
+
+/// What opens one page; its key stays inside.
+#[napi]
+pub struct PageRef(Ref);
+
+#[napi]
+impl PageRef {
+    /// The signature, 32 bytes.
+    #[napi]
+    pub fn id(&self) -> Buffer {
+        signature(&self.0.key).to_vec().into()
+    }
+}
+
+/// A tree of a manifest: 1 map, 2 files, 3 directories.
+#[napi(object)]
+pub struct TreeTop {
+    pub tree: u8,
+    pub volume: u32,
+    pub level: u8,
+}
+
+/// Part of a map page: disk bytes, and the block that holds them (`entry` for `Vault.openBlock`; null: zeros).
+#[napi(object)]
+pub struct Segment {
+    pub disk: f64,
+    pub length: u32,
+    pub in_block: u32,
+    pub entry: Either<u32, Null>,
+}
+
+#[napi(object)]
+pub struct FileExtent {
+    /// 0 plain, 1 unwritten, 2 compressed, 3 encrypted.
+    pub kind: u8,
+    pub raw_length: u32,
+    pub logical: f64,
+    pub disk: f64,
+    pub length: f64,
+}
+
+#[napi(object)]
+pub struct FileStream {
+    pub name: String,
+    pub size: f64,
+    pub valid: f64,
+    pub resident: Either<Buffer, Null>,
+    pub extents: Vec<FileExtent>,
+}
+
+#[napi(object)]
+pub struct FileTime {
+    pub seconds: f64,
+    pub nanoseconds: u32,
+}
+
+#[napi(object)]
+pub struct FileXattr {
+    pub name: Buffer,
+    pub value: Buffer,
+}
+
+/// A file as a file page holds it; `kind` as `fs::Kind`.
+#[napi(object)]
+pub struct FileRecord {
+    pub number: f64,
+    pub generation: u32,
+    pub kind: u8,
+    pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
+    pub links: u32,
+    pub device: f64,
+    pub modified: FileTime,
+    pub changed: FileTime,
+    pub created: FileTime,
+    pub xattrs: Vec<FileXattr>,
+    pub streams: Vec<FileStream>,
+}
+
+#[napi(object)]
+pub struct DirectoryName {
+    pub name: Buffer,
+    pub number: f64,
+    pub kind: u8,
+}
+
+/// A verified, decoded page of a manifest.
+#[napi(js_name = "ManifestPage")]
+pub struct ManifestPage(Arc<Page>);
+
+fn wrong_kind() -> napi::Error {
+    thrown(Error::corrupt("manifest", 0, "a page of another kind than its tree's"))
+}
+
+#[napi]
+impl ManifestPage {
+    /// Of the root: what the snapshot says about itself, JSON.
+    #[napi]
+    pub fn description(&self) -> Result<String> {
+        match &*self.0 {
+            Page::Root { description, .. } => Ok(description.clone()),
+            _ => Err(wrong_kind()),
+        }
+    }
+
+    /// Of the root: its trees, in order; `top` gives the page of each.
+    #[napi]
+    pub fn tops(&self) -> Result<Vec<TreeTop>> {
+        let Page::Root { tops, .. } = &*self.0 else { return Err(wrong_kind()) };
+        let top = |top: &pages::Top| TreeTop { tree: top.tree as u8, volume: top.volume, level: top.level };
+        Ok(tops.iter().map(top).collect())
+    }
+
+    #[napi]
+    pub fn top(&self, index: u32) -> Result<PageRef> {
+        match &*self.0 {
+            Page::Root { tops, .. } => tops.get(index as usize).map(|top| PageRef(top.page)).ok_or_else(wrong_kind),
+            _ => Err(wrong_kind()),
+        }
+    }
+
+    /// Of an index page: the pages one level below whose keys meet `first..=last`.
+    #[napi]
+    pub fn children(&self, first: f64, last: f64) -> Result<Vec<PageRef>> {
+        let Page::Index { entries, .. } = &*self.0 else { return Err(wrong_kind()) };
+        let (first, last) = (first as u64, last as u64);
+        let meets = |entry: &&pages::IndexEntry| entry.first <= last && entry.last >= first;
+        Ok(entries.iter().filter(meets).map(|entry| PageRef(entry.child)).collect())
+    }
+
+    /// Of a map page: what covers `offset .. offset + length`, ascending; gaps were free and read as zeros.
+    #[napi]
+    pub fn segments(&self, offset: f64, length: f64) -> Result<Vec<Segment>> {
+        let Page::Map(entries) = &*self.0 else { return Err(wrong_kind()) };
+        let (start, end) = (offset as u64, offset as u64 + length as u64);
+        let from = entries.partition_point(|entry| entry.disk + u64::from(entry.length) <= start);
+        let to = entries.partition_point(|entry| entry.disk < end);
+        let segment = |(index, entry): (usize, &pages::MapEntry)| {
+            let cut = start.saturating_sub(entry.disk) as u32;
+            let length = (end.min(entry.disk + u64::from(entry.length)) - entry.disk) as u32 - cut;
+            let held = entry.block.birth != 0;
+            Segment {
+                disk: (entry.disk + u64::from(cut)) as f64,
+                length,
+                in_block: entry.in_block + cut,
+                entry: if held { Either::A((from + index) as u32) } else { Either::B(Null) },
+            }
+        };
+        Ok(entries[from..to.max(from)].iter().enumerate().map(segment).collect())
+    }
+
+    /// Of a map page: the signatures of all entries, 32 bytes each (of zeros: zeros), and their birth numbers.
+    #[napi]
+    pub fn entry_ids(&self) -> Result<Buffer> {
+        let Page::Map(entries) = &*self.0 else { return Err(wrong_kind()) };
+        let id = |entry: &pages::MapEntry| if entry.block.birth == 0 { [0; 32] } else { signature(&entry.block.key) };
+        Ok(entries.iter().flat_map(id).collect::<Vec<_>>().into())
+    }
+
+    #[napi]
+    pub fn entry_births(&self) -> Result<BigUint64Array> {
+        let Page::Map(entries) = &*self.0 else { return Err(wrong_kind()) };
+        Ok(entries.iter().map(|entry| entry.block.birth).collect::<Vec<_>>().into())
+    }
+
+    /// Of a file page: the record of a number. One with very many extents goes on in the next page.
+    #[napi]
+    pub fn file(&self, number: f64) -> Result<Option<FileRecord>> {
+        let Page::Files(files) = &*self.0 else { return Err(wrong_kind()) };
+        let found = files.binary_search_by_key(&(number as u64), |file| file.number);
+        Ok(found.ok().map(|index| file_record(&files[index])))
+    }
+
+    /// Of a directory page: the number behind a name.
+    #[napi]
+    pub fn child(&self, parent: f64, name: Uint8Array) -> Result<Option<f64>> {
+        let Page::Directory(rows) = &*self.0 else { return Err(wrong_kind()) };
+        let wanted = (parent as u64, name.as_ref());
+        let found = rows.binary_search_by(|row| (row.parent, row.name.as_slice()).cmp(&wanted));
+        Ok(found.ok().map(|index| rows[index].child as f64))
+    }
+
+    /// Of a directory page: up to `limit` names of a folder behind `after`, sorted by their bytes.
+    #[napi]
+    pub fn names(&self, parent: f64, after: Option<Uint8Array>, limit: u32) -> Result<Vec<DirectoryName>> {
+        let Page::Directory(rows) = &*self.0 else { return Err(wrong_kind()) };
+        let parent = parent as u64;
+        let from = rows.partition_point(|row| match &after {
+            Some(after) => (row.parent, row.name.as_slice()) <= (parent, after.as_ref()),
+            None => row.parent < parent,
+        });
+        let names = rows[from..].iter().take_while(|row| row.parent == parent).take(limit as usize);
+        let name = |row: &pages::DirectoryRow| DirectoryName {
+            name: row.name.clone().into(),
+            number: row.child as f64,
+            kind: row.kind,
+        };
+        Ok(names.map(name).collect())
+    }
+}
+
+fn file_record(file: &File) -> FileRecord {
+    let time = |time: crate::fs::Timestamp| FileTime { seconds: time.seconds as f64, nanoseconds: time.nanoseconds };
+    FileRecord {
+        number: file.number as f64,
+        generation: file.generation,
+        kind: file.kind as u8,
+        mode: file.mode.into(),
+        uid: file.uid,
+        gid: file.gid,
+        links: file.links,
+        device: file.device as f64,
+        modified: time(file.modified),
+        changed: time(file.changed),
+        created: time(file.created),
+        xattrs: file
+            .xattrs
+            .iter()
+            .map(|(name, value)| FileXattr { name: name.clone().into(), value: value.clone().into() })
+            .collect(),
+        streams: file.streams.iter().map(file_stream).collect(),
+    }
+}
+
+fn file_stream(stream: &crate::fs::Stream) -> FileStream {
+    let (resident, extents) = match &stream.content {
+        Content::Resident(bytes) => (Either::A(bytes.clone().into()), &[][..]),
+        Content::Extents(extents) => (Either::B(Null), extents.as_slice()),
+    };
+    let extent = |extent: &crate::fs::Extent| {
+        let (kind, raw_length) = match extent.kind {
+            ExtentKind::Plain => (0, 0),
+            ExtentKind::Unwritten => (1, 0),
+            ExtentKind::Compressed { raw_length } => (2, raw_length),
+            ExtentKind::Encrypted => (3, 0),
+        };
+        FileExtent {
+            kind,
+            raw_length,
+            logical: extent.logical as f64,
+            disk: extent.disk as f64,
+            length: extent.length as f64,
+        }
+    };
+    FileStream {
+        name: String::from_utf8_lossy(&stream.name).into_owned(),
+        size: stream.size as f64,
+        valid: stream.valid as f64,
+        resident,
+        extents: extents.iter().map(extent).collect(),
+    }
+}
+
+#[napi]
+impl Vault {
+    /// What opens the root page of a snapshot, from its head. Throws FORGED.
+    #[napi]
+    pub fn open_root(&self, sealed: Uint8Array, birth: BigInt) -> Result<PageRef> {
+        self.0.open_root(&sealed, birth.get_u64().1).map(PageRef).map_err(thrown)
+    }
+
+    /// Opens and decodes a page. Throws FORGED where the record does not verify.
+    #[napi(ts_return_type = "Promise<ManifestPage>")]
+    pub fn open_page(&self, page: &PageRef, record: Uint8Array) -> AsyncTask<Job<ManifestPage>> {
+        let (vault, page) = (self.0.clone(), page.0);
+        job(move || {
+            let plain = vault.pages.open(&page.key, &record, PAGE_BYTES)?;
+            Ok(ManifestPage(Arc::new(pages::decode(&plain)?)))
+        })
+    }
+
+    /// Opens the block of a map page's entry. Throws FORGED where the record does not verify.
+    #[napi(ts_return_type = "Promise<Buffer>")]
+    pub fn open_block(&self, page: &ManifestPage, entry: u32, record: Uint8Array) -> Result<AsyncTask<Job<Buffer>>> {
+        let Page::Map(entries) = &*page.0 else { return Err(wrong_kind()) };
+        let block = entries.get(entry as usize).ok_or_else(wrong_kind)?.block;
+        let vault = self.0.clone();
+        Ok(job(move || vault.blocks.open(&block.key, &record, BLOCK_BYTES).map(Buffer::from)))
+    }
+}
+
+/// The births of a snapshot, collected again from its manifest.
+#[napi]
+#[derive(Default)]
+pub struct ReferenceSet(References);
+
+#[napi]
+impl ReferenceSet {
+    #[napi(constructor)]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// All that a page of the manifest names.
+    #[napi]
+    pub fn add_page(&mut self, page: &ManifestPage) {
+        let births: Vec<u64> = match &*page.0 {
+            Page::Map(entries) => entries.iter().map(|entry| entry.block.birth).collect(),
+            Page::Index { entries, .. } => entries.iter().map(|entry| entry.child.birth).collect(),
+            Page::Root { tops, .. } => tops.iter().map(|top| top.page.birth).collect(),
+            Page::Files(_) | Page::Directory(_) => vec![],
+        };
+        births.into_iter().filter(|&birth| birth != 0).for_each(|birth| self.0.add(birth));
+    }
+
+    #[napi]
+    pub fn add_birth(&mut self, birth: BigInt) {
+        self.0.add(birth.get_u64().1);
+    }
+
+    #[napi]
+    pub fn encode(&self) -> Buffer {
+        self.0.encode().into()
+    }
+}
+
+/// The plain bytes of an NTFS compression unit (LZNT1), `raw_length` of them. Throws CORRUPT.
+#[napi]
+pub fn decompress_unit(compressed: Uint8Array, raw_length: u32) -> Result<Buffer> {
+    crate::fs::ntfs::decompress::unit(&compressed, raw_length as usize).map(Buffer::from).map_err(thrown)
+}
+
+/// The disk or file that a restore writes.
+#[napi]
+pub struct Target(Arc<target::Target>);
+
+#[napi]
+impl Target {
+    #[napi(factory)]
+    pub fn open(path: String, length: f64) -> Result<Self> {
+        target::Target::open(&path, length as u64).map(|target| Self(Arc::new(target))).map_err(thrown)
+    }
+
+    /// Makes every byte read as zero.
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn blank(&self) -> AsyncTask<Job<()>> {
+        let target = self.0.clone();
+        job(move || target.blank())
+    }
+
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn sync(&self) -> AsyncTask<Job<()>> {
+        let target = self.0.clone();
+        job(move || target.sync())
+    }
+}
+
+#[napi(object)]
+pub struct WriteFacts {
+    pub bytes: f64,
+    /// Blocks whose record did not verify; nothing was written for them.
+    pub bad: Vec<u32>,
+}
+
+/// What a restore fetches and where it goes.
+#[napi]
+pub struct FetchPlan(Arc<RwLock<fetchplan::FetchPlan>>);
+
+const UNPOISONED: &str = "no holder of this lock panics";
+
+#[napi]
+impl FetchPlan {
+    #[napi(constructor)]
+    #[allow(clippy::new_without_default)]
+    pub fn new() -> Self {
+        Self(Arc::new(RwLock::new(fetchplan::FetchPlan::default())))
+    }
+
+    /// Adds the entries of a map page.
+    #[napi]
+    pub fn add(&self, page: &ManifestPage) -> Result<()> {
+        let Page::Map(entries) = &*page.0 else { return Err(wrong_kind()) };
+        self.0.write().expect(UNPOISONED).add(entries);
+        Ok(())
+    }
+
+    #[napi(getter)]
+    pub fn block_count(&self) -> u32 {
+        self.0.read().expect(UNPOISONED).block_count() as u32
+    }
+
+    /// Signatures of the distinct blocks, 32 bytes each.
+    #[napi]
+    pub fn ids(&self) -> Buffer {
+        self.0.read().expect(UNPOISONED).ids().into()
+    }
+
+    /// Where each of `ids` lies.
+    #[napi]
+    pub fn locate(&self, stripes: BigUint64Array, offsets: Uint32Array, lengths: Uint32Array) -> Result<()> {
+        self.0.write().expect(UNPOISONED).locate(&stripes, &offsets, &lengths).map_err(thrown)
+    }
+
+    #[napi]
+    pub fn stripes(&self) -> Vec<f64> {
+        self.0.read().expect(UNPOISONED).stripes().into_iter().map(|stripe| stripe as f64).collect()
+    }
+
+    /// Ranges of a stripe's pack to fetch: start and end alternate. Records closer than `gap` share one.
+    #[napi]
+    pub fn ranges(&self, stripe: f64, gap: u32) -> Vec<u32> {
+        self.0
+            .read()
+            .expect(UNPOISONED)
+            .ranges(stripe as u64, gap)
+            .into_iter()
+            .flat_map(|(start, end)| [start, end])
+            .collect()
+    }
+
+    /// Opens the records of a stripe from what was fetched (`offsets[i]` is where `fetched[i]` begins in the pack),
+    /// verifies and writes their blocks; `only`: the blocks of a second try.
+    #[napi(ts_return_type = "Promise<WriteFacts>")]
+    pub fn write(
+        &self,
+        stripe: f64,
+        offsets: Vec<u32>,
+        fetched: Vec<Uint8Array>,
+        only: Option<Vec<u32>>,
+        vault: &Vault,
+        target: &Target,
+    ) -> AsyncTask<Job<WriteFacts>> {
+        let (plan, vault, target) = (self.0.clone(), vault.0.clone(), target.0.clone());
+        job(move || {
+            let fetched: Vec<Fetched> =
+                offsets.iter().zip(&fetched).map(|(&offset, bytes)| Fetched { offset, bytes }).collect();
+            let plan = plan.read().expect(UNPOISONED);
+            let written = plan.write(stripe as u64, &fetched, only.as_deref(), &vault.blocks, &target)?;
+            Ok(WriteFacts { bytes: written.bytes as f64, bad: written.bad })
+        })
+    }
+}

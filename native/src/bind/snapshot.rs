@@ -1,0 +1,346 @@
+//! From the disk into stripes: scan, read, claim, seal, pack, encode.
+
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use napi::bindgen_prelude::{AsyncTask, BigUint64Array, Buffer, Result, Uint8Array};
+use napi_derive::napi;
+
+use super::keys::Vault;
+use super::{Job, fixed, job, thrown};
+use crate::cut::{Blocks, Cut};
+use crate::error::Error;
+use crate::pack::Row;
+use crate::scan::Scan;
+use crate::seal::Type;
+use crate::shard::{self, Place};
+use crate::source::Source;
+use crate::stripe;
+use crate::volume::ReadAt;
+use crate::{batch, erasure, manifest, packer};
+
+pub(super) fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().expect("no holder of this lock panics")
+}
+
+/// A disk whose tables were read.
+#[napi]
+pub struct DiskScan {
+    source: Arc<Source>,
+    pub(super) scan: Arc<Mutex<Scan>>,
+}
+
+/// Opens a block device or image file read-only and reads its tables.
+#[napi(ts_return_type = "Promise<DiskScan>")]
+pub fn scan_disk(path: String) -> AsyncTask<Job<DiskScan>> {
+    job(move || {
+        let source = Arc::new(Source::open(&path)?);
+        let scan = Scan::new(source.as_ref())?;
+        Ok(DiskScan { source, scan: Arc::new(Mutex::new(scan)) })
+    })
+}
+
+#[napi]
+impl DiskScan {
+    #[napi(getter)]
+    pub fn size_bytes(&self) -> f64 {
+        self.source.length() as f64
+    }
+
+    /// Sorted, disjoint: start and length alternate.
+    #[napi]
+    pub fn allocated(&self) -> BigUint64Array {
+        let ranges = lock(&self.scan).allocated();
+        ranges.iter().flat_map(|range| [range.start, range.length]).collect::<Vec<_>>().into()
+    }
+
+    /// The blocks of the disk in reading order.
+    #[napi]
+    pub fn reader(&self) -> BlockSource {
+        let cut = Arc::new(lock(&self.scan).cut());
+        BlockSource { source: self.source.clone(), cut, walk: Blocks::default() }
+    }
+
+    /// The manifest that the blocks of this scan go into. Takes the scan's file maps; `folder` holds what spills.
+    #[napi]
+    pub fn manifest(&self, folder: String) -> Manifest {
+        Manifest(manifest::Manifest::new(lock(&self.scan).take_maps(), &folder))
+    }
+}
+
+#[napi]
+pub struct BlockSource {
+    source: Arc<Source>,
+    cut: Arc<Cut>,
+    walk: Blocks,
+}
+
+#[napi]
+impl BlockSource {
+    #[napi(getter)]
+    pub fn total_bytes(&self) -> f64 {
+        self.cut.total_bytes as f64
+    }
+
+    /// The next batch, not read yet; null at the end.
+    #[napi]
+    pub fn next(&mut self) -> Option<Batch> {
+        let batch = batch::Batch::of_blocks(&mut self.walk, &self.cut)?;
+        Some(Batch { inner: Arc::new(Mutex::new(batch)), source: Some(self.source.clone()) })
+    }
+}
+
+/// Some MiB of blocks or pages on their way into packs.
+#[napi]
+pub struct Batch {
+    inner: Arc<Mutex<batch::Batch>>,
+    source: Option<Arc<Source>>,
+}
+
+/// What one batch holds.
+#[napi(object)]
+pub struct BatchFacts {
+    pub items: u32,
+    pub plain_bytes: f64,
+    pub zero_bytes: f64,
+    pub fresh: u32,
+    pub fresh_bytes: f64,
+}
+
+#[napi]
+impl Batch {
+    /// Reads the blocks (pages are in memory already) and computes keys and signatures.
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn prepare(&self, vault: &Vault) -> AsyncTask<Job<()>> {
+        let (inner, source, vault) = (self.inner.clone(), self.source.clone(), vault.0.clone());
+        job(move || {
+            let mut batch = lock(&inner);
+            match source {
+                Some(source) => {
+                    batch.read(source.as_ref())?;
+                    batch.hash(&vault.blocks);
+                }
+                None => batch.hash(&vault.pages),
+            }
+            Ok(())
+        })
+    }
+
+    /// Signatures of all items that are not zeros, 32 bytes each.
+    #[napi]
+    pub fn ids(&self) -> Buffer {
+        let batch = lock(&self.inner);
+        batch.items.iter().filter(|item| !item.zero).flat_map(|item| item.id).collect::<Vec<_>>().into()
+    }
+
+    /// Compresses and seals what was claimed as fresh. `level` is zstd's.
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn seal(&self, vault: &Vault, level: i32) -> AsyncTask<Job<()>> {
+        let (inner, vault, pages) = (self.inner.clone(), vault.0.clone(), self.source.is_none());
+        job(move || {
+            let domain = if pages { &vault.pages } else { &vault.blocks };
+            lock(&inner).seal(domain, level);
+            Ok(())
+        })
+    }
+
+    #[napi(getter)]
+    pub fn facts(&self) -> BatchFacts {
+        let batch = lock(&self.inner);
+        let bytes = |wanted: fn(&batch::Item) -> bool| {
+            batch.items.iter().filter(|item| wanted(item)).map(|item| item.length).sum::<usize>() as f64
+        };
+        BatchFacts {
+            items: batch.items.len() as u32,
+            plain_bytes: bytes(|_| true),
+            zero_bytes: bytes(|item| item.zero),
+            fresh: batch.items.iter().filter(|item| item.fresh).count() as u32,
+            fresh_bytes: bytes(|item| item.fresh),
+        }
+    }
+}
+
+/// Fills packs of k shards.
+#[napi]
+pub struct Packer {
+    packer: packer::Packer,
+    vault: Arc<super::keys::VaultKeys>,
+}
+
+#[napi]
+impl Packer {
+    #[napi(constructor)]
+    pub fn new(vault: &Vault, k: u32) -> Self {
+        Self { packer: packer::Packer::new(vault.0.trailer_key.clone(), k as usize), vault: vault.0.clone() }
+    }
+
+    /// Stripe numbers from the catalog, for the packs to come.
+    #[napi]
+    pub fn offer_stripes(&mut self, stripes: Vec<f64>) {
+        self.packer.offer_stripes(stripes.into_iter().map(|stripe| stripe as u64));
+    }
+
+    #[napi(getter)]
+    pub fn stripes_left(&self) -> u32 {
+        self.packer.stripes_left() as u32
+    }
+
+    /// Marks what neither the catalog (`births`, in the order of `ids`) nor this run knows. In the order of batches.
+    #[napi]
+    pub fn claim(&mut self, batch: &Batch, births: BigUint64Array) -> Result<()> {
+        self.packer.claim(&mut lock(&batch.inner), &births).map_err(thrown)
+    }
+
+    /// Puts a sealed batch into packs and its places into the manifest; returns the packs that became full.
+    #[napi]
+    pub fn append(&mut self, batch: &Batch, manifest: &mut Manifest) -> Result<Vec<Pack>> {
+        let (vault, mut inner) = (self.vault.clone(), lock(&batch.inner));
+        let full = match batch.source {
+            Some(_) => {
+                let full = self.packer.append(&mut inner, &vault.blocks, Type::Block).map_err(thrown)?;
+                manifest.0.add_blocks(&inner).map_err(thrown)?;
+                full
+            }
+            None => {
+                let full = self.packer.append(&mut inner, &vault.pages, Type::Page).map_err(thrown)?;
+                manifest.0.stored(&inner).map_err(thrown)?;
+                full
+            }
+        };
+        Ok(full.into_iter().map(Pack::from).collect())
+    }
+
+    /// Closes the open pack.
+    #[napi]
+    pub fn flush(&mut self) -> Option<Pack> {
+        self.packer.flush().map(Pack::from)
+    }
+
+    /// The reference bitmap of all that was appended (docs/formats/references.md).
+    #[napi]
+    pub fn references(&self) -> Buffer {
+        self.packer.references.encode().into()
+    }
+}
+
+#[napi]
+pub struct Manifest(manifest::Manifest);
+
+#[napi]
+impl Manifest {
+    /// The next pages to prepare, seal and append; null when only the root is missing.
+    #[napi]
+    pub fn next_pages(&mut self) -> Result<Option<Batch>> {
+        let batch = self.0.next_pages().map_err(thrown)?;
+        Ok(batch.map(|batch| Batch { inner: Arc::new(Mutex::new(batch)), source: None }))
+    }
+
+    /// The root page, with what `src/jobs` says about the snapshot.
+    #[napi]
+    pub fn root(&mut self, description: String) -> Batch {
+        Batch { inner: Arc::new(Mutex::new(self.0.root(&description))), source: None }
+    }
+
+    /// After the root was appended: its birth number, and its key sealed under the manifest key.
+    #[napi]
+    pub fn sealed_root(&self, vault: &Vault) -> Result<SealedRoot> {
+        let root = self.0.root_ref().ok_or_else(|| thrown(Error::invalid("root", "not stored yet")))?;
+        Ok(SealedRoot { birth: root.birth.into(), key: vault.0.seal_root(&root).into() })
+    }
+}
+
+#[napi(object)]
+pub struct SealedRoot {
+    pub birth: napi::bindgen_prelude::BigInt,
+    pub key: Buffer,
+}
+
+/// A full pack, to be encoded into a stripe.
+#[napi]
+pub struct Pack {
+    stripe: u64,
+    bytes: Arc<Vec<u8>>,
+    rows: Vec<Row>,
+}
+
+impl From<packer::Pack> for Pack {
+    fn from(pack: packer::Pack) -> Self {
+        Self { stripe: pack.stripe, bytes: Arc::new(pack.bytes), rows: pack.rows }
+    }
+}
+
+#[napi]
+impl Pack {
+    #[napi(getter)]
+    pub fn stripe(&self) -> f64 {
+        self.stripe as f64
+    }
+
+    #[napi(getter)]
+    pub fn length_bytes(&self) -> u32 {
+        self.bytes.len() as u32
+    }
+
+    /// Rows of id 32 | offset u32 LE | length u32 LE, by ordinal.
+    #[napi]
+    pub fn records(&self) -> Buffer {
+        let mut rows = crate::bytes::Writer::default();
+        for row in &self.rows {
+            rows.raw(&row.id).u32(row.offset).u32(row.length);
+        }
+        rows.bytes.into()
+    }
+
+    /// The offset and length of the last record.
+    #[napi]
+    pub fn last_record(&self) -> Vec<u32> {
+        self.rows.last().map(|row| vec![row.offset, row.length]).unwrap_or_default()
+    }
+
+    /// The k+m shard files, decoded once and compared. `shards`: a 16-byte id for each.
+    #[napi(ts_return_type = "Promise<Stripe>")]
+    pub fn encode(&self, vault: &Vault, k: u32, m: u32, shards: Uint8Array) -> Result<AsyncTask<Job<Stripe>>> {
+        let scheme = erasure::Scheme::new(k, m).map_err(thrown)?;
+        let ids: Vec<[u8; 16]> = shards.chunks(16).map(|id| fixed("shard id", id)).collect::<Result<_>>()?;
+        let (bytes, vault) = (self.bytes.clone(), vault.0.clone());
+        let place = Place {
+            fleet: vault.fleet,
+            stripe: self.stripe,
+            index: 0,
+            k: k as u8,
+            m: m as u8,
+            pack_bytes: bytes.len() as u32,
+            root: [0; 32],
+        };
+        Ok(job(move || stripe::encode(&bytes, scheme, &ids, &place, &vault.trailer_key).map(Stripe)))
+    }
+}
+
+/// The encoded shards of one pack.
+#[napi]
+pub struct Stripe(Vec<stripe::Encoded>);
+
+#[napi]
+impl Stripe {
+    /// The file of one shard; it can be taken once.
+    #[napi]
+    pub fn take(&mut self, index: u32) -> Result<Buffer> {
+        let shard = self.0.get_mut(index as usize);
+        let file = shard.map(|shard| std::mem::take(&mut shard.file)).filter(|file| !file.is_empty());
+        file.map(Buffer::from).ok_or_else(|| thrown(Error::invalid("shard", format!("{index} is not there"))))
+    }
+
+    /// Hexadecimal.
+    #[napi]
+    pub fn root(&self, index: u32) -> Result<String> {
+        let shard = self.0.get(index as usize);
+        shard
+            .map(|shard| super::shards::hex(&shard.root))
+            .ok_or_else(|| thrown(Error::invalid("shard", "no such index")))
+    }
+}
+
+/// The length of the shard files of a pack: header and the k-th part of it.
+#[napi]
+pub fn shard_file_bytes(pack_bytes: u32, k: u32) -> u32 {
+    (shard::BODY_OFFSET as u32) + pack_bytes.div_ceil(k.max(1))
+}

@@ -1,0 +1,311 @@
+//! Where blocks begin and end (design, section 1.3): files are cut along their own logical offsets, so that one file
+//! gives one set of blocks wherever it lies on whichever disk; everything else is cut along the disk.
+//!
+//! Invariant: the runs of a `Cut` cover every byte that a snapshot must hold exactly once.
+
+use crate::disk::{Partition, Table};
+use crate::fs::{ByteRange, Content, ExtentKind, Outcome};
+use crate::limits::BLOCK_BYTES;
+
+const BLOCK: u64 = BLOCK_BYTES as u64;
+
+/// Bytes that lie together on the disk and in whatever they are cut along.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// Runs of one stream are cut as one; unique in the cut.
+    pub stream: u32,
+    /// Offset in the stream; for what belongs to no file, the disk offset itself.
+    pub logical: u64,
+    pub disk: u64,
+    pub length: u64,
+}
+
+/// A volume and what its tables said.
+pub struct MappedVolume {
+    pub partition: Partition,
+    pub outcome: Outcome,
+}
+
+/// All bytes to be held, in the order in which they are best read: streams by their first disk offset.
+#[derive(Debug, Default)]
+pub struct Cut {
+    pub runs: Vec<Run>,
+    pub total_bytes: u64,
+}
+
+/// What a snapshot reads: allocated clusters of clean mapped volumes, all of the others, and all outside partitions.
+pub fn allocated(size: u64, volumes: &[MappedVolume]) -> Vec<ByteRange> {
+    let mut ranges = Vec::new();
+    let mut spans: Vec<&Partition> = volumes.iter().map(|volume| &volume.partition).collect();
+    spans.sort_by_key(|partition| partition.start);
+    let mut outside = 0;
+    for partition in spans {
+        if partition.start > outside {
+            ranges.push(ByteRange { start: outside, length: partition.start - outside });
+        }
+        outside = outside.max(partition.start + partition.length);
+    }
+    if size > outside {
+        ranges.push(ByteRange { start: outside, length: size - outside });
+    }
+    for volume in volumes {
+        match &volume.outcome {
+            // A journal that was not replayed may know of blocks that the tables call free.
+            Outcome::Mapped(map) if !map.dirty => ranges.extend_from_slice(&map.allocated),
+            Outcome::Mapped(_) | Outcome::Raw { .. } => {
+                ranges.push(ByteRange { start: volume.partition.start, length: volume.partition.length });
+            }
+        }
+    }
+    coalesce(ranges)
+}
+
+/// Sorted and disjoint.
+fn coalesce(mut ranges: Vec<ByteRange>) -> Vec<ByteRange> {
+    ranges.retain(|range| range.length > 0);
+    ranges.sort_unstable();
+    let mut merged: Vec<ByteRange> = Vec::with_capacity(ranges.len());
+    for range in ranges {
+        match merged.last_mut() {
+            Some(last) if range.start <= last.end() => last.length = last.length.max(range.end() - last.start),
+            _ => merged.push(range),
+        }
+    }
+    merged
+}
+
+/// Cuts a disk of `size` bytes.
+pub fn cut(size: u64, volumes: &[MappedVolume]) -> Cut {
+    let allocated = allocated(size, volumes);
+    let claimed = claim(file_runs(volumes), &allocated);
+    let mut runs = claimed;
+    let rest = subtract(&allocated, &runs);
+    let streams = runs.iter().map(|run| run.stream + 1).max().unwrap_or(0);
+    runs.extend((streams..).zip(rest).map(|(stream, range)| Run {
+        stream,
+        logical: range.start,
+        disk: range.start,
+        length: range.length,
+    }));
+    let mut first = vec![u64::MAX; runs.iter().map(|run| run.stream as usize + 1).max().unwrap_or(0)];
+    for run in &runs {
+        let slot = &mut first[run.stream as usize];
+        *slot = (*slot).min(run.disk);
+    }
+    runs.sort_unstable_by_key(|run| (first[run.stream as usize], run.stream, run.logical));
+    Cut { total_bytes: runs.iter().map(|run| run.length).sum(), runs }
+}
+
+/// The runs of all files, as their tables give them. Unwritten extents hold nobody's data and are cut along the disk;
+/// each compression unit is a stream of its own, because its bytes have no logical offsets.
+fn file_runs(volumes: &[MappedVolume]) -> Vec<Run> {
+    let mut runs = Vec::new();
+    let mut stream = 0;
+    let maps = volumes.iter().filter_map(|volume| match &volume.outcome {
+        Outcome::Mapped(map) => Some(map),
+        Outcome::Raw { .. } => None,
+    });
+    for content in maps.flat_map(|map| &map.files).flat_map(|file| &file.streams).map(|stream| &stream.content) {
+        let Content::Extents(extents) = content else { continue };
+        let mut unit = None;
+        for extent in extents {
+            match extent.kind {
+                ExtentKind::Unwritten => continue,
+                ExtentKind::Plain | ExtentKind::Encrypted => {
+                    runs.push(Run { stream, logical: extent.logical, disk: extent.disk, length: extent.length });
+                }
+                ExtentKind::Compressed { raw_length } => {
+                    let number = extent.logical / u64::from(raw_length.max(1));
+                    let (own, filled) = match unit {
+                        Some((same, own, filled)) if same == number => (own, filled),
+                        _ => {
+                            stream += 1;
+                            (stream, 0)
+                        }
+                    };
+                    runs.push(Run { stream: own, logical: filled, disk: extent.disk, length: extent.length });
+                    unit = Some((number, own, filled + extent.length));
+                }
+            }
+        }
+        stream += 1;
+    }
+    runs
+}
+
+/// Keeps of each run what is allocated and what no earlier run on the disk has taken (shared or damaged extents).
+fn claim(mut runs: Vec<Run>, allocated: &[ByteRange]) -> Vec<Run> {
+    runs.sort_unstable_by_key(|run| (run.disk, run.stream));
+    let mut kept = Vec::with_capacity(runs.len());
+    let (mut taken, mut next) = (0, 0);
+    for run in runs {
+        let end = run.disk.saturating_add(run.length);
+        let mut at = run.disk.max(taken);
+        while next < allocated.len() && allocated[next].end() <= at {
+            next += 1;
+        }
+        for range in &allocated[next..] {
+            if range.start >= end || at >= end {
+                break;
+            }
+            let (from, to) = (at.max(range.start), end.min(range.end()));
+            if from < to {
+                kept.push(Run { logical: run.logical + (from - run.disk), disk: from, length: to - from, ..run });
+                at = to;
+            }
+        }
+        taken = taken.max(end);
+    }
+    kept
+}
+
+/// `ranges` without `runs`; both sorted by disk and disjoint.
+fn subtract(ranges: &[ByteRange], runs: &[Run]) -> Vec<ByteRange> {
+    let mut rest = Vec::new();
+    let mut runs = runs.iter().peekable();
+    for range in ranges {
+        let mut at = range.start;
+        while let Some(run) = runs.peek().filter(|run| run.disk < range.end()) {
+            if run.disk > at {
+                rest.push(ByteRange { start: at, length: run.disk - at });
+            }
+            at = run.disk + run.length;
+            runs.next();
+        }
+        if at < range.end() {
+            rest.push(ByteRange { start: at, length: range.end() - at });
+        }
+    }
+    rest
+}
+
+/// A part of a block on the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Piece {
+    pub disk: u64,
+    pub length: u32,
+}
+
+/// Goes through a cut block by block.
+#[derive(Default)]
+pub struct Blocks {
+    run: usize,
+    done: u64,
+}
+
+impl Blocks {
+    /// The pieces of the next block, appended to `pieces`; false at the end. A block ends at a 64 KiB boundary of its
+    /// stream, and where the stream is interrupted.
+    pub fn next(&mut self, cut: &Cut, pieces: &mut Vec<Piece>) -> bool {
+        let Some(run) = cut.runs.get(self.run) else { return false };
+        let start = run.logical + self.done;
+        let boundary = (start / BLOCK + 1) * BLOCK;
+        let mut at = start;
+        while let Some(here) = cut.runs.get(self.run) {
+            if here.stream != run.stream || here.logical + self.done != at || at == boundary {
+                break;
+            }
+            let length = (boundary - at).min(here.length - self.done);
+            pieces.push(Piece { disk: here.disk + self.done, length: length as u32 });
+            at += length;
+            self.done += length;
+            if self.done == here.length {
+                self.run += 1;
+                self.done = 0;
+            }
+        }
+        true
+    }
+}
+
+/// The volumes of a table, each mapped by its file system or declared raw.
+pub fn map_volumes(source: &dyn crate::volume::ReadAt, table: &Table) -> Vec<MappedVolume> {
+    let map = |partition: &Partition| {
+        let volume = crate::volume::Volume { source, start: partition.start, length: partition.length };
+        MappedVolume { partition: partition.clone(), outcome: crate::fs::map_volume(volume) }
+    };
+    table.partitions.iter().map(map).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs::{Extent, File, Kind, Stream, Timestamp, VolumeMap};
+
+    fn file(extents: Vec<Extent>) -> File {
+        let size = 1 << 30;
+        let streams = vec![Stream { name: vec![], size, valid: size, content: Content::Extents(extents) }];
+        let time = Timestamp::default();
+        File {
+            number: 12,
+            generation: 0,
+            kind: Kind::File,
+            mode: 0,
+            uid: 0,
+            gid: 0,
+            links: 1,
+            device: 0,
+            modified: time,
+            changed: time,
+            created: time,
+            xattrs: vec![],
+            streams,
+        }
+    }
+
+    fn extent(kind: ExtentKind, logical: u64, disk: u64, length: u64) -> Extent {
+        Extent { kind, logical, disk, length }
+    }
+
+    fn disk(files: Vec<File>, allocated: Vec<ByteRange>) -> Vec<MappedVolume> {
+        let partition =
+            Partition { index: 1, start: BLOCK, length: 100 * BLOCK, kind: String::new(), name: String::new() };
+        vec![MappedVolume {
+            partition,
+            outcome: Outcome::Mapped(VolumeMap { allocated, files, ..VolumeMap::default() }),
+        }]
+    }
+
+    fn blocks(cut: &Cut) -> Vec<Vec<(u64, u32)>> {
+        let (mut walk, mut all) = (Blocks::default(), vec![]);
+        loop {
+            let mut pieces = vec![];
+            if !walk.next(cut, &mut pieces) {
+                return all;
+            }
+            all.push(pieces.iter().map(|piece| (piece.disk, piece.length)).collect());
+        }
+    }
+
+    #[test]
+    fn a_fragmented_file_is_cut_along_its_own_offsets() {
+        let half = BLOCK / 2;
+        let extents = vec![
+            extent(ExtentKind::Plain, 0, 10 * BLOCK, half),
+            extent(ExtentKind::Plain, half, 20 * BLOCK, BLOCK),
+            extent(ExtentKind::Plain, 4 * BLOCK, 30 * BLOCK, half),
+            extent(ExtentKind::Unwritten, 5 * BLOCK, 40 * BLOCK, half),
+        ];
+        let allocated = vec![ByteRange { start: 10 * BLOCK, length: 40 * BLOCK }];
+        let volumes = disk(vec![file(extents)], allocated);
+        let cut = cut(101 * BLOCK, &volumes);
+        assert_eq!(cut.total_bytes, 41 * BLOCK, "the table's block and what is allocated");
+        let blocks = blocks(&cut);
+        assert!(blocks.contains(&vec![(10 * BLOCK, half as u32), (20 * BLOCK, half as u32)]));
+        assert!(blocks.contains(&vec![(20 * BLOCK + half, half as u32)]), "the hole ends the block");
+        assert!(blocks.contains(&vec![(30 * BLOCK, half as u32)]));
+        let mut covered: Vec<(u64, u32)> = blocks.concat();
+        covered.sort_unstable();
+        assert!(covered.windows(2).all(|pair| pair[0].0 + u64::from(pair[0].1) <= pair[1].0), "nothing twice");
+    }
+
+    #[test]
+    fn shared_extents_are_held_once_and_strangers_are_left_out() {
+        let shared = extent(ExtentKind::Plain, 0, 10 * BLOCK, 4 * BLOCK);
+        let wild = extent(ExtentKind::Plain, 0, 90 * BLOCK, 4 * BLOCK);
+        let files = vec![file(vec![shared]), file(vec![shared]), file(vec![wild])];
+        let cut = cut(101 * BLOCK, &disk(files, vec![ByteRange { start: 8 * BLOCK, length: 8 * BLOCK }]));
+        assert_eq!(cut.total_bytes, 9 * BLOCK);
+        assert_eq!(blocks(&cut).concat().iter().map(|piece| u64::from(piece.1)).sum::<u64>(), cut.total_bytes);
+    }
+}

@@ -1,0 +1,218 @@
+//! Builds the manifest of a snapshot (design, section 2): leaves of the map, file and directory trees, the index pages
+//! above them, the root. Pages come out in batches, go the way of all blocks, and come back with their birth numbers.
+//!
+//! Invariant: a page is built only from pages that are stored already, so the root is last.
+
+use std::collections::VecDeque;
+
+use crate::batch::{BATCH_BYTES, Batch};
+use crate::error::{Error, Result};
+use crate::fs::{File, VolumeMap};
+use crate::limits::MAP_PAGE_BYTES;
+use crate::pages::{self, DirectoryRow, IndexEntry, MapEntry, Ref, Top, Tree};
+use crate::spill::Spill;
+
+/// Numbers (inodes, MFT records, parents) that one leaf covers.
+const LEAF_NUMBERS: u64 = 256;
+/// A leaf is closed early at this size.
+const LEAF_BYTES: usize = 1 << 20;
+/// Children of an index page.
+const FAN_OUT: usize = 1024;
+
+/// A page that is not stored yet, and the keys it covers.
+struct Waiting {
+    tree: usize,
+    level: u8,
+    first: u64,
+    last: u64,
+    bytes: Vec<u8>,
+}
+
+struct Growing {
+    tree: Tree,
+    volume: u32,
+    level: u8,
+    entries: Vec<IndexEntry>,
+}
+
+pub struct Manifest {
+    map: Spill,
+    volumes: VecDeque<(u32, VolumeMap)>,
+    trees: Vec<Growing>,
+    waiting: VecDeque<Waiting>,
+    root: Option<Ref>,
+    /// Keys of the pages of the batch that is out, in its order.
+    out: Vec<(usize, u8, u64, u64)>,
+    leaves_done: bool,
+}
+
+impl Manifest {
+    /// `folder` takes the spilled part of large maps.
+    pub fn new(volumes: Vec<(u32, VolumeMap)>, folder: &str) -> Self {
+        let map = Growing { tree: Tree::Map, volume: 0, level: 0, entries: vec![] };
+        Self {
+            map: Spill::new(folder),
+            volumes: volumes.into(),
+            trees: vec![map],
+            waiting: VecDeque::new(),
+            root: None,
+            out: vec![],
+            leaves_done: false,
+        }
+    }
+
+    /// Takes the places of an appended batch of blocks into the map.
+    pub fn add_blocks(&mut self, batch: &Batch) -> Result<()> {
+        let mut from = 0;
+        for item in &batch.items {
+            let mut in_block = 0;
+            for piece in &batch.pieces[from..item.pieces_end] {
+                let block =
+                    if item.zero { Ref { key: [0; 32], birth: 0 } } else { Ref { key: item.key, birth: item.birth } };
+                self.map.push(MapEntry { disk: piece.disk, length: piece.length, in_block, block })?;
+                in_block += piece.length;
+            }
+            from = item.pieces_end;
+        }
+        Ok(())
+    }
+
+    /// The next pages to store; `None` when all trees have one top.
+    pub fn next_pages(&mut self) -> Result<Option<Batch>> {
+        assert!(self.out.is_empty(), "the last batch of pages was stored");
+        let mut pages = Vec::new();
+        let mut total = 0;
+        while total < BATCH_BYTES / 2 {
+            if self.waiting.is_empty() {
+                // Index pages wait until the level below has come back.
+                if self.leaves_done && !pages.is_empty() {
+                    break;
+                }
+                self.fill()?;
+            }
+            let Some(page) = self.waiting.pop_front() else { break };
+            total += page.bytes.len();
+            self.out.push((page.tree, page.level, page.first, page.last));
+            pages.push(page.bytes);
+        }
+        Ok((!pages.is_empty()).then(|| Batch::of_pages(pages.into_iter())))
+    }
+
+    /// Takes the birth numbers of the batch that `next_pages` or `root` gave.
+    pub fn stored(&mut self, batch: &Batch) -> Result<()> {
+        if self.leaves_done && self.out.is_empty() && batch.items.len() == 1 {
+            self.root = Some(Ref { key: batch.items[0].key, birth: batch.items[0].birth });
+            return Ok(());
+        }
+        if self.out.len() != batch.items.len() {
+            return Err(Error::invalid("pages", "not the batch that is out"));
+        }
+        for ((tree, level, first, last), item) in self.out.drain(..).zip(&batch.items) {
+            let tree = &mut self.trees[tree];
+            if level > tree.level {
+                tree.level = level;
+                tree.entries.clear();
+            }
+            tree.entries.push(IndexEntry { first, last, child: Ref { key: item.key, birth: item.birth } });
+        }
+        Ok(())
+    }
+
+    fn fill(&mut self) -> Result<()> {
+        if let Some(window) = self.map.next_window(MAP_PAGE_BYTES)? {
+            let (base, entries) = window;
+            let bytes = pages::encode_map(base, &entries);
+            self.waiting.push_back(Waiting { tree: 0, level: 0, first: base, last: base + MAP_PAGE_BYTES - 1, bytes });
+        } else if let Some((volume, map)) = self.volumes.pop_front() {
+            self.add_volume(volume, &map);
+        } else {
+            self.leaves_done = true;
+            if self.out.is_empty() {
+                self.add_index_level();
+            }
+        }
+        Ok(())
+    }
+
+    fn add_volume(&mut self, volume: u32, map: &VolumeMap) {
+        for (tree, leaves) in [(Tree::Files, file_leaves(&map.files)), (Tree::Directories, directory_leaves(map))] {
+            let index = self.trees.len();
+            self.trees.push(Growing { tree, volume, level: 0, entries: vec![] });
+            let wait = |(first, last, bytes)| Waiting { tree: index, level: 0, first, last, bytes };
+            self.waiting.extend(leaves.into_iter().map(wait));
+        }
+    }
+
+    /// One level of index pages above each tree that has more than one page at its top.
+    fn add_index_level(&mut self) {
+        for (index, tree) in self.trees.iter().enumerate().filter(|(_, tree)| tree.entries.len() > 1) {
+            for entries in tree.entries.chunks(FAN_OUT) {
+                let (first, last) = (entries[0].first, entries[entries.len() - 1].last);
+                let bytes = pages::encode_index(tree.level + 1, entries);
+                self.waiting.push_back(Waiting { tree: index, level: tree.level + 1, first, last, bytes });
+            }
+        }
+    }
+
+    /// What opens the root page, once it was stored.
+    pub fn root_ref(&self) -> Option<Ref> {
+        self.root
+    }
+
+    /// The root page, once `next_pages` has nothing more.
+    pub fn root(&mut self, description: &str) -> Batch {
+        let top = |tree: &Growing| {
+            let entry = tree.entries.first()?;
+            Some(Top { tree: tree.tree, volume: tree.volume, level: tree.level, page: entry.child })
+        };
+        let tops: Vec<Top> = self.trees.iter().filter_map(top).collect();
+        Batch::of_pages(std::iter::once(pages::encode_root(description, &tops)))
+    }
+}
+
+type Leaf = (u64, u64, Vec<u8>);
+
+fn file_leaves(files: &[File]) -> Vec<Leaf> {
+    let records =
+        files.iter().flat_map(|file| pages::encode_file(file).into_iter().map(|record| (file.number, record)));
+    leaves(records, Vec::len, |records| pages::encode_files(&records))
+}
+
+fn directory_leaves(map: &VolumeMap) -> Vec<Leaf> {
+    let kind = |number: u64| {
+        let found = map.files.binary_search_by_key(&number, |file| file.number);
+        found.ok().map(|index| map.files[index].kind as u8)
+    };
+    // A name whose file could not be read is not shown; its clusters are kept all the same.
+    let rows = map.entries.iter().filter_map(|entry| {
+        let kind = kind(entry.child)?;
+        Some((entry.parent, DirectoryRow { parent: entry.parent, child: entry.child, kind, name: entry.name.clone() }))
+    });
+    leaves(rows, |row| row.name.len() + 12, |rows| pages::encode_directory(&rows))
+}
+
+/// Groups items by their number: a leaf ends at a multiple of `LEAF_NUMBERS`, or early when it is large.
+fn leaves<T>(
+    items: impl Iterator<Item = (u64, T)>,
+    size: impl Fn(&T) -> usize,
+    encode: impl Fn(Vec<T>) -> Vec<u8>,
+) -> Vec<Leaf> {
+    let mut leaves = Vec::new();
+    let (mut open, mut bytes, mut first, mut last) = (Vec::new(), 0, 0, 0);
+    for (number, item) in items {
+        if !open.is_empty() && (number / LEAF_NUMBERS != first / LEAF_NUMBERS || bytes + size(&item) > LEAF_BYTES) {
+            leaves.push((first, last, encode(std::mem::take(&mut open))));
+            bytes = 0;
+        }
+        if open.is_empty() {
+            first = number;
+        }
+        last = number;
+        bytes += size(&item);
+        open.push(item);
+    }
+    if !open.is_empty() {
+        leaves.push((first, last, encode(open)));
+    }
+    leaves
+}

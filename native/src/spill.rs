@@ -1,0 +1,207 @@
+//! Sorts the entries of a map by disk offset in bounded memory: sorted runs go to an unlinked temporary file, and are
+//! merged as they are read back.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::fs::FileExt;
+
+use crate::bytes::{Cursor, Writer};
+use crate::error::{Error, Result};
+use crate::pages::{MapEntry, Ref};
+
+/// 2^19 entries are 34 MB here, and 32 GiB of disk at 64 KiB a block.
+const IN_MEMORY: usize = 1 << 19;
+const ROW_BYTES: usize = 56;
+const READ_ROWS: usize = 4096;
+
+pub struct Spill {
+    folder: String,
+    entries: Vec<MapEntry>,
+    file: Option<File>,
+    written: u64,
+    runs: Vec<Run>,
+    merge: Option<Merge>,
+    /// The rest of an entry that crosses the end of a window.
+    carried: Option<MapEntry>,
+}
+
+/// A sorted stretch of the temporary file, or of memory.
+#[derive(Default)]
+struct Run {
+    at: u64,
+    end: u64,
+    buffer: std::collections::VecDeque<MapEntry>,
+}
+
+struct Merge(BinaryHeap<Reverse<(u64, usize)>>);
+
+impl Spill {
+    pub fn new(folder: &str) -> Self {
+        Self {
+            folder: folder.into(),
+            entries: vec![],
+            file: None,
+            written: 0,
+            runs: vec![],
+            merge: None,
+            carried: None,
+        }
+    }
+
+    pub fn push(&mut self, entry: MapEntry) -> Result<()> {
+        assert!(self.merge.is_none(), "entries are pushed before they are read back");
+        self.entries.push(entry);
+        if self.entries.len() == IN_MEMORY { self.write_run() } else { Ok(()) }
+    }
+
+    fn write_run(&mut self) -> Result<()> {
+        self.entries.sort_unstable_by_key(|entry| entry.disk);
+        let failed = |error| Error::io("writing the temporary map", error);
+        if self.file.is_none() {
+            self.file = Some(unlinked(&self.folder).map_err(failed)?);
+        }
+        let mut file = self.file.as_ref().expect("opened above");
+        let mut writer = Writer::default();
+        for entry in &self.entries {
+            writer.u64(entry.disk).u32(entry.length).u32(entry.in_block).u64(entry.block.birth).raw(&entry.block.key);
+        }
+        file.write_all(&writer.bytes).map_err(failed)?;
+        let end = self.written + writer.bytes.len() as u64;
+        self.runs.push(Run { at: self.written, end, ..Run::default() });
+        self.written = end;
+        self.entries.clear();
+        Ok(())
+    }
+
+    fn start_merge(&mut self) -> Result<()> {
+        self.entries.sort_unstable_by_key(|entry| entry.disk);
+        self.runs.push(Run { buffer: std::mem::take(&mut self.entries).into(), ..Run::default() });
+        let mut heap = BinaryHeap::new();
+        for index in 0..self.runs.len() {
+            if let Some(disk) = self.refill(index)? {
+                heap.push(Reverse((disk, index)));
+            }
+        }
+        self.merge = Some(Merge(heap));
+        Ok(())
+    }
+
+    /// Where the next entry of a run lies on the disk.
+    fn refill(&mut self, index: usize) -> Result<Option<u64>> {
+        let run = &mut self.runs[index];
+        if run.buffer.is_empty() && run.at < run.end {
+            let mut bytes = vec![0; (READ_ROWS * ROW_BYTES).min((run.end - run.at) as usize)];
+            let file = self.file.as_ref().expect("a run on the disk has its file");
+            file.read_exact_at(&mut bytes, run.at).map_err(|error| Error::io("reading the temporary map", error))?;
+            run.at += bytes.len() as u64;
+            let mut cursor = Cursor::new("temporary map", &bytes);
+            while cursor.remaining() > 0 {
+                let (disk, length, in_block) = (cursor.u64()?, cursor.u32()?, cursor.u32()?);
+                let birth = cursor.u64()?;
+                let block = Ref { key: cursor.array()?, birth };
+                run.buffer.push_back(MapEntry { disk, length, in_block, block });
+            }
+        }
+        Ok(run.buffer.front().map(|entry| entry.disk))
+    }
+
+    fn next(&mut self) -> Result<Option<MapEntry>> {
+        if let Some(entry) = self.carried.take() {
+            return Ok(Some(entry));
+        }
+        if self.merge.is_none() {
+            self.start_merge()?;
+        }
+        let Some(Reverse((_, index))) = self.merge.as_mut().and_then(|merge| merge.0.pop()) else { return Ok(None) };
+        let entry = self.runs[index].buffer.pop_front();
+        if let Some(disk) = self.refill(index)? {
+            self.merge.as_mut().expect("started above").0.push(Reverse((disk, index)));
+        }
+        Ok(entry)
+    }
+
+    /// The entries of the next window of `window` bytes that has any, cut at its end; neighbouring zeros joined.
+    pub fn next_window(&mut self, window: u64) -> Result<Option<(u64, Vec<MapEntry>)>> {
+        let Some(first) = self.next()? else { return Ok(None) };
+        let base = first.disk / window * window;
+        let end = base + window;
+        let mut entries: Vec<MapEntry> = Vec::new();
+        let mut next = Some(first);
+        while let Some(mut entry) = next {
+            if entry.disk >= end {
+                self.carried = Some(entry);
+                break;
+            }
+            let inside = (end - entry.disk).min(entry.length.into()) as u32;
+            if inside < entry.length {
+                let (disk, length, in_block) = (end, entry.length - inside, entry.in_block + inside);
+                self.carried = Some(MapEntry { disk, length, in_block, ..entry });
+                entry.length = inside;
+            }
+            match entries.last_mut() {
+                Some(last)
+                    if last.block.birth == 0
+                        && entry.block.birth == 0
+                        && last.disk + u64::from(last.length) == entry.disk =>
+                {
+                    last.length += entry.length;
+                }
+                _ => entries.push(entry),
+            }
+            next = if self.carried.is_some() { None } else { self.next()? };
+        }
+        Ok(Some((base, entries)))
+    }
+}
+
+fn unlinked(folder: &str) -> std::io::Result<File> {
+    let path = std::path::Path::new(folder).join(format!("map-{}.tmp", std::process::id()));
+    let file = File::options().read(true).write(true).create(true).truncate(true).open(&path)?;
+    std::fs::remove_file(&path)?;
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_come_back_in_order_from_memory_and_from_disk() {
+        let folder = std::env::temp_dir();
+        for count in [10, IN_MEMORY as u64 + 1000] {
+            let mut spill = Spill::new(folder.to_str().unwrap());
+            for i in 0..count {
+                let disk = (i * 7919 % count) * 4096;
+                spill
+                    .push(MapEntry { disk, length: 4096, in_block: 0, block: Ref { key: [1; 32], birth: 5 } })
+                    .unwrap();
+            }
+            let (mut seen, mut end) = (0, 0);
+            while let Some((base, entries)) = spill.next_window(1 << 23).unwrap() {
+                for entry in entries {
+                    assert!(entry.disk >= end && entry.disk >= base && entry.disk < base + (1 << 23));
+                    end = entry.disk + u64::from(entry.length);
+                    seen += 1;
+                }
+            }
+            assert_eq!(seen, count);
+        }
+    }
+
+    #[test]
+    fn an_entry_across_windows_is_cut_and_zeros_are_joined() {
+        let mut spill = Spill::new("/nowhere");
+        let block = Ref { key: [1; 32], birth: 9 };
+        let zero = Ref { key: [0; 32], birth: 0 };
+        spill.push(MapEntry { disk: 60, length: 30, in_block: 4, block }).unwrap();
+        spill.push(MapEntry { disk: 0, length: 10, in_block: 0, block: zero }).unwrap();
+        spill.push(MapEntry { disk: 10, length: 20, in_block: 10, block: zero }).unwrap();
+        let (_, first) = spill.next_window(64).unwrap().unwrap();
+        assert_eq!(first.iter().map(|e| (e.disk, e.length, e.in_block)).collect::<Vec<_>>(), [(0, 30, 0), (60, 4, 4)]);
+        let (base, second) = spill.next_window(64).unwrap().unwrap();
+        assert_eq!((base, second[0].disk, second[0].length, second[0].in_block), (64, 64, 26, 8));
+        assert!(spill.next_window(64).unwrap().is_none());
+    }
+}

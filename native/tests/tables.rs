@@ -1,0 +1,213 @@
+//! Partition tables that `sfdisk` writes against what it reads back, and file systems on whole disks. Tools that
+//! are missing are named and their part passes.
+
+use std::fs;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use imager_native::disk::{Table, TableKind, read_table};
+
+const MIB: u64 = 1 << 20;
+
+/// An image, and the loop device that shows it in larger sectors.
+struct Image {
+    path: PathBuf,
+    device: Option<String>,
+}
+
+impl Image {
+    fn new(name: &str, mib: u64) -> Self {
+        let path = std::env::temp_dir().join(format!("imager-table-{name}-{}", std::process::id()));
+        fs::File::create(&path).unwrap().set_len(mib * MIB).unwrap();
+        Self { path, device: None }
+    }
+
+    fn attach(&mut self, sector_bytes: u32) -> bool {
+        let sector = sector_bytes.to_string();
+        let output = Command::new("losetup").args(["--find", "--show", "-b", &sector]).arg(&self.path).output();
+        let output = output.ok().filter(|output| output.status.success());
+        self.device = output.map(|output| String::from_utf8(output.stdout).unwrap().trim().to_string());
+        self.device.is_some()
+    }
+
+    fn target(&self) -> String {
+        self.device.clone().unwrap_or_else(|| self.path.display().to_string())
+    }
+
+    fn sfdisk(&self, script: &str) -> bool {
+        let arguments = ["--quiet", "--no-reread", "--no-tell-kernel", &self.target()];
+        let child = Command::new("sfdisk").args(arguments).stdin(Stdio::piped()).stderr(Stdio::null()).spawn();
+        let Ok(mut child) = child else { return false };
+        child.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
+        let written = child.wait().unwrap().success();
+        Command::new("sync").status().unwrap();
+        written
+    }
+
+    /// Index, first byte, bytes, kind and name of each line "PATH5 : start= 2048, size= 10, type=83".
+    fn dumped(&self, sector_bytes: u32) -> Vec<(u32, u64, u64, String, String)> {
+        let target = self.target();
+        let output = Command::new("sfdisk").args(["--dump", &target]).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let lines = text.lines().filter_map(|line| line.strip_prefix(&target)?.split_once(" : "));
+        let partitions = lines.map(|(index, fields)| {
+            let field = |name: &str| {
+                let found = fields.split(", ").find_map(|field| field.strip_prefix(name)?.strip_prefix('='));
+                found.unwrap_or_default().trim().trim_matches('"').to_string()
+            };
+            let bytes = |name: &str| field(name).parse::<u64>().unwrap() * u64::from(sector_bytes);
+            (
+                index.trim_start_matches('p').parse().unwrap(),
+                bytes("start"),
+                bytes("size"),
+                field("type"),
+                field("name"),
+            )
+        });
+        // The container of logical partitions is no partition here.
+        partitions.filter(|(_, _, _, kind, _)| !["5", "f", "85"].contains(&kind.as_str())).collect()
+    }
+
+    fn read(&self) -> Table {
+        read_table(&fs::read(&self.path).unwrap()).unwrap()
+    }
+}
+
+impl Drop for Image {
+    fn drop(&mut self) {
+        if let Some(device) = &self.device {
+            let _ = Command::new("losetup").args(["-d", device]).status();
+        }
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+fn compare(image: &Image, kind: TableKind, sector_bytes: u32) {
+    let table = image.read();
+    assert_eq!((table.kind, table.sector_bytes), (kind, sector_bytes));
+    assert_eq!(table.doubts, Vec::<String>::new());
+    let ours: Vec<_> = table
+        .partitions
+        .into_iter()
+        .map(|partition| {
+            let number = partition.kind.strip_prefix("0x").map(|digits| digits.trim_start_matches('0').to_lowercase());
+            (partition.index, partition.start, partition.length, number.unwrap_or(partition.kind), partition.name)
+        })
+        .collect();
+    let theirs = image.dumped(sector_bytes);
+    assert!(theirs.len() > 2);
+    assert_eq!(ours, theirs);
+}
+
+#[test]
+fn sfdisk_agrees() {
+    let gpt = "label: gpt\n\
+               size=4MiB, type=U, name=\"EFI\"\n\
+               5: start=10MiB, size=5MiB, type=L, name=\"the root\"\n\
+               7: size=6MiB, type=S\n";
+    for sector_bytes in [512, 4096] {
+        let mut image = Image::new(&format!("gpt-{sector_bytes}"), 64);
+        let attached = sector_bytes == 512 || image.attach(sector_bytes);
+        if !attached || !image.sfdisk(gpt) {
+            println!("tables: GPT of {sector_bytes} skipped, no sfdisk or no loop device of such sectors");
+            continue;
+        }
+        compare(&image, TableKind::Gpt, sector_bytes);
+        let good = image.read();
+        let mut bytes = fs::read(&image.path).unwrap();
+        bytes[sector_bytes as usize..][..512].fill(0);
+        fs::write(&image.path, bytes).unwrap();
+        let repaired = image.read();
+        assert_eq!((repaired.partitions, repaired.id), (good.partitions, good.id), "from the backup");
+        assert_eq!(repaired.doubts.len(), 1);
+    }
+    let image = Image::new("mbr", 64);
+    let mbr = "label: dos\n\
+               1: size=4MiB, type=7\n\
+               2: size=40MiB, type=f\n\
+               4: size=3MiB, type=83\n\
+               5: size=5MiB, type=82\n\
+               6: size=2MiB, type=83\n\
+               7: size=9MiB, type=8e\n";
+    if image.sfdisk(mbr) {
+        compare(&image, TableKind::Mbr, 512);
+    } else {
+        println!("tables: MBR skipped, sfdisk does not write it");
+    }
+}
+
+#[test]
+fn file_systems_on_whole_disks_have_no_table() {
+    for (program, arguments, mib) in [
+        ("mkfs.fat", vec![], 16),
+        ("mkfs.fat", vec!["-F", "32"], 64),
+        ("mkntfs", vec!["-F", "-Q", "-q"], 16),
+        ("mkfs.ext4", vec!["-q", "-F"], 16),
+    ] {
+        let image = Image::new(&format!("{program}-{mib}"), mib);
+        let made = Command::new(program).args(&arguments).arg(&image.path).output();
+        if !made.is_ok_and(|output| output.status.success()) {
+            println!("tables: {program} skipped, it is not there");
+            continue;
+        }
+        let table = image.read();
+        assert_eq!((table.kind, table.partitions.len()), (TableKind::None, 1), "{program}");
+        assert_eq!((table.partitions[0].start, table.partitions[0].length), (0, mib * MIB));
+    }
+}
+
+/// Damage within the sectors of the tables, undone before the next one.
+#[test]
+fn damaged_tables_never_panic_or_leave_the_disk() {
+    let gpt = "label: gpt\nsize=4MiB\nsize=5MiB\nsize=6MiB\n";
+    let mbr = "label: dos\n1: size=4MiB\n2: size=20MiB, type=f\n5: size=3MiB\n6: size=2MiB\n7: size=2MiB\n";
+    let mut random = 0x9e37_79b9_7f4a_7c15u64;
+    let mut next = move |end: usize| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        (random % end as u64) as usize
+    };
+    for (name, script) in [("damaged-gpt", gpt), ("damaged-mbr", mbr)] {
+        let image = Image::new(name, 32);
+        if !image.sfdisk(script) {
+            println!("tables: {name} skipped, sfdisk does not write it");
+            continue;
+        }
+        let good = fs::read(&image.path).unwrap();
+        let used: Vec<usize> = (0..good.len() / 16).filter(|at| good[at * 16..][..16] != [0; 16]).collect();
+        let mut bytes = good.clone();
+        for number in 0..5000 {
+            let places: Vec<usize> = (0..1 + next(6)).map(|_| used[next(used.len())] * 16 + next(16)).collect();
+            places.iter().for_each(|&at| bytes[at] = [0, 0xff, 1, 5, 0xee, next(256) as u8][next(6)]);
+            seal(&mut bytes, 512);
+            seal(&mut bytes, good.len() - 512);
+            let table = read_table(&bytes).unwrap();
+            let mut spans: Vec<_> = table.partitions.iter().map(|p| (p.start, p.start + p.length)).collect();
+            spans.sort_unstable();
+            let apart = spans.windows(2).all(|pair| pair[0].1 <= pair[1].0);
+            assert!(apart && spans.iter().all(|span| span.1 <= good.len() as u64), "{name} {number}: {table:?}");
+            assert!(table.partitions.windows(2).all(|pair| pair[0].index < pair[1].index), "{name} {number}");
+            places.iter().for_each(|&at| bytes[at] = good[at]);
+            for at in [512, good.len() - 512] {
+                bytes[at..at + 512].copy_from_slice(&good[at..at + 512]);
+            }
+        }
+    }
+}
+
+/// Puts both checksums of a GPT header right, so that damage gets past them.
+fn seal(bytes: &mut [u8], at: usize) {
+    let le32 = |bytes: &[u8], at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+    let array_at = le32(bytes, at + 72) as usize * 512;
+    let array_bytes = (le32(bytes, at + 80) as usize).saturating_mul(le32(bytes, at + 84) as usize);
+    if let Some(array) = bytes.get(array_at..array_at.saturating_add(array_bytes)) {
+        let sum = crc32fast::hash(array);
+        bytes[at + 88..at + 92].copy_from_slice(&sum.to_le_bytes());
+    }
+    bytes[at + 16..at + 20].fill(0);
+    let length = (le32(bytes, at + 12) as usize).min(512);
+    let sum = crc32fast::hash(&bytes[at..at + length]);
+    bytes[at + 16..at + 20].copy_from_slice(&sum.to_le_bytes());
+}

@@ -1,0 +1,64 @@
+/** Shapes that the catalog refuses, whoever asks: caps and counts only, no look into a database. */
+import { ImagerError } from '../base/errors.js'
+import { LOOKUP_IDS, SHARD_BYTES, SHARD_FILE_BYTES } from '../base/limits.js'
+import {
+  type CommitRequest,
+  ID_BYTES,
+  type PlaceRequest,
+  RECORD_BYTES,
+  RECORDS_PER_STRIPE,
+  RESERVED_STRIPES,
+  type ShardPlace,
+  STRIPE_WIDTH,
+} from './types.js'
+
+export function checkIds(ids: Uint8Array): void {
+  const count = ids.length / ID_BYTES
+  if (!Number.isInteger(count) || count > LOOKUP_IDS) refuse(`a batch of ${ids.length} bytes of signatures`)
+}
+
+export function checkPlace(r: PlaceRequest): void {
+  checkScheme(r)
+  checkShards(r)
+  if (r.lengthBytes < 1 || r.lengthBytes > SHARD_FILE_BYTES) refuse(`a shard of ${r.lengthBytes} bytes`)
+}
+
+/** A batch of 8 MiB fills at most three packs. */
+export function checkReserve(count: number): void {
+  if (!Number.isInteger(count) || count < 1 || count > RESERVED_STRIPES) refuse(`${count} stripes at once`)
+}
+
+export function checkCommit(r: CommitRequest): void {
+  checkScheme(r)
+  checkShards(r)
+  if (r.shards.length < r.k) refuse(`${r.shards.length} shards are held, the stripe needs ${r.k}`)
+  checkRecords(r)
+}
+
+/** Whole rows, each inside its pack. */
+export function checkRecords(r: { records: Uint8Array; packBytes: number; births?: BigUint64Array }): void {
+  const count = r.records.length / RECORD_BYTES
+  if (!Number.isInteger(count) || count > RECORDS_PER_STRIPE) refuse(`${r.records.length} bytes of records`)
+  if (r.births && r.births.length !== count) refuse(`${r.births.length} birth numbers for ${count} records`)
+  const rows = Buffer.from(r.records.buffer, r.records.byteOffset, r.records.byteLength)
+  for (let at = ID_BYTES; at < rows.length; at += RECORD_BYTES) {
+    const end = rows.readUInt32LE(at) + rows.readUInt32LE(at + 4)
+    if (end > r.packBytes) refuse(`a record ends at ${end}, its pack at ${r.packBytes}`)
+  }
+}
+
+function checkScheme({ k, m, packBytes }: { k: number; m: number; packBytes: number }): void {
+  if (k < 1 || m < 0 || k + m > STRIPE_WIDTH) refuse(`the scheme ${k}+${m}`)
+  if (packBytes < 1 || packBytes > k * SHARD_BYTES) refuse(`a pack of ${packBytes} bytes for ${k} shards`)
+}
+
+function checkShards({ k, m, shards }: { k: number; m: number; shards: readonly ShardPlace[] }): void {
+  const indexes = new Set(shards.map((shard) => shard.index))
+  const ids = new Set(shards.map((shard) => shard.shard))
+  if (shards.length === 0 || indexes.size !== shards.length || ids.size !== shards.length) refuse('shards named twice')
+  if (shards.some(({ index }) => index < 0 || index >= k + m)) refuse('a shard beyond the scheme')
+}
+
+function refuse(what: string): never {
+  throw new ImagerError('PROTOCOL', { what })
+}

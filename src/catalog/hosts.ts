@@ -1,0 +1,167 @@
+/**
+ * The master file: every member, what it offers, when it was seen. Heartbeats bring free space, storage identity and
+ * addresses; uptime is measured from them. Space of a file system that several hosts share is counted once.
+ */
+import type Database from 'better-sqlite3'
+import type { Clock } from '../base/clock.js'
+import type { Hex } from '../base/ids.js'
+import { AWAY_AFTER_MS } from '../base/limits.js'
+import type { Role } from '../keys/fields.js'
+import type { HostRow } from './types.js'
+
+export interface Admission {
+  host: Hex
+  /** X25519 key to which keys for this host are wrapped. */
+  sealing: Hex
+  name: string
+  role: Role
+  domain: string
+  addresses: string[]
+}
+
+export interface Heartbeat {
+  addresses: string[]
+  freeBytes: number
+  usedBytes: number
+  capacityBytes: number
+  /** Empty: this host offers no store. */
+  storage: string
+}
+
+interface Stored extends Omit<HostRow, 'addresses' | 'uptime' | 'away'> {
+  n: number
+  sealing: Hex
+  addresses: string
+  member: number
+  admitted: number
+  seenMs: number
+}
+
+export class HostCatalogue {
+  readonly #db: Database.Database
+  readonly #clock: Clock
+  readonly #all: Database.Statement<[], Stored>
+  readonly #one: Database.Statement<[string], Stored>
+
+  constructor(db: Database.Database, clock: Clock) {
+    this.#db = db
+    this.#clock = clock
+    this.#all = db.prepare('SELECT * FROM host WHERE member = 1 ORDER BY name, n')
+    this.#one = db.prepare('SELECT * FROM host WHERE member = 1 AND host = ?')
+  }
+
+  /** Admits a host or renews what is known of it. What was measured stays. */
+  admit(a: Admission): void {
+    this.#db
+      .prepare(`INSERT INTO host (host, sealing, name, role, domain, addresses, admitted) VALUES (?, ?, ?, ?, ?, ?, ?)
+        ON CONFLICT (host) DO UPDATE SET sealing = excluded.sealing, name = excluded.name, role = excluded.role,
+        domain = excluded.domain, addresses = excluded.addresses, member = 1`)
+      .run(a.host, a.sealing, a.name, a.role, a.domain, JSON.stringify(a.addresses), this.#clock.now())
+  }
+
+  /** Exactly these are members from now on. */
+  admitOnly(hosts: readonly Admission[]): void {
+    this.#db.prepare('UPDATE host SET member = 0').run()
+    for (const host of hosts) this.admit(host)
+  }
+
+  /** True when the addresses changed, so that the membership should be signed anew. */
+  heartbeat(host: Hex, beat: Heartbeat): boolean {
+    const stored = this.#one.get(host)
+    if (!stored) return false
+    this.seen(host)
+    const addresses = JSON.stringify(beat.addresses)
+    this.#db
+      .prepare(`UPDATE host SET addresses = ?, freeBytes = ?, usedBytes = ?, capacityBytes = ?, storage = ?
+        WHERE host = ?`)
+      .run(addresses, beat.freeBytes, beat.usedBytes, beat.capacityBytes, beat.storage, host)
+    return addresses !== stored.addresses
+  }
+
+  /** It called: also hosts that send no heartbeats do, while they run a snapshot. */
+  seen(host: Hex): void {
+    const stored = this.#one.get(host)
+    if (!stored) return
+    const now = this.#clock.now()
+    this.#db
+      .prepare('UPDATE host SET lastSeen = ?, seenMs = ? WHERE host = ?')
+      .run(Math.max(now, stored.lastSeen), seenUntil(stored, now), host)
+  }
+
+  /** The membership's view: who, without what was measured. */
+  members(): Admission[] {
+    return this.#all.all().map(({ host, sealing, name, role, domain, addresses }) => ({
+      host,
+      sealing,
+      name,
+      role,
+      domain,
+      addresses: JSON.parse(addresses) as string[],
+    }))
+  }
+
+  rows(): HostRow[] {
+    const now = this.#clock.now()
+    return shareSpace(this.#all.all().map((stored) => toRow(stored, now)))
+  }
+
+  role(host: Hex): Role | undefined {
+    return this.#one.get(host)?.role
+  }
+
+  name(host: Hex): string {
+    return this.#one.get(host)?.name ?? host.slice(0, 8)
+  }
+}
+
+function isAway(stored: Stored, now: number): boolean {
+  return now - stored.lastSeen > AWAY_AFTER_MS
+}
+
+/** A gap between two heartbeats counts as seen when it is no longer than what makes a host away. */
+function seenUntil(stored: Stored, now: number): number {
+  const gap = now - (stored.lastSeen || stored.admitted)
+  return stored.seenMs + (gap > 0 && gap <= AWAY_AFTER_MS ? gap : 0)
+}
+
+function toRow(stored: Stored, now: number): HostRow {
+  const { n: _n, sealing: _sealing, member: _member, admitted, seenMs: _seenMs, addresses, ...row } = stored
+  const away = isAway(stored, now)
+  const age = now - admitted
+  const uptime = age > 0 ? Math.min(1, seenUntil(stored, now) / age) : 1
+  return { ...row, addresses: JSON.parse(addresses) as string[], away, uptime: stored.lastSeen > 0 ? uptime : 0 }
+}
+
+/** Divides the free space and the capacity of each shared file system among the hosts on it. Pure. */
+export function shareSpace(rows: HostRow[]): HostRow[] {
+  const groups = new Map<string, HostRow[]>()
+  for (const row of rows) {
+    if (row.storage !== '') groups.set(row.storage, [...(groups.get(row.storage) ?? []), row])
+  }
+  const shared = new Map<Hex, Pick<HostRow, 'freeBytes' | 'capacityBytes'>>()
+  for (const group of groups.values()) {
+    if (group.length < 2) continue
+    // What an absent host last said of the file system is old; the present ones know.
+    const present = group.filter((row) => !row.away)
+    const free = divide(new Map((present.length > 0 ? present : group).map((row) => [row.host, row.freeBytes])))
+    const capacity = divide(new Map(group.map((row) => [row.host, row.capacityBytes])))
+    for (const { host } of group) {
+      shared.set(host, { freeBytes: free.get(host) ?? 0, capacityBytes: capacity.get(host) ?? 0 })
+    }
+  }
+  return rows.map((row) => ({ ...row, ...shared.get(row.host) }))
+}
+
+/** The largest claim is the space there is; equal parts of it, but to nobody more than he claims (a quota). */
+function divide(claims: Map<Hex, number>): Map<Hex, number> {
+  let left = Math.max(...claims.values())
+  let heirs = claims.size
+  const parts = new Map<Hex, number>()
+  for (const [host, claim] of [...claims].sort((a, b) => a[1] - b[1])) {
+    const part = Math.min(claim, Math.floor(left / heirs))
+    parts.set(host, part)
+    left -= part
+    heirs--
+  }
+  return parts
+}

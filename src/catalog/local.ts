@@ -1,0 +1,336 @@
+/**
+ * The catalog on a state folder: what may be done when, over the records and the signature repository. It needs no
+ * daemon; a coordinator serves this same class. A stripe's signatures are written before its commit, so that a crash
+ * between the two files leaves rows that nothing asks for, never a committed stripe without its records.
+ */
+import { randomBytes } from 'node:crypto'
+import { mkdirSync } from 'node:fs'
+import { join } from 'node:path'
+import { setImmediate } from 'node:timers/promises'
+import type Database from 'better-sqlite3'
+import { type Clock, systemClock } from '../base/clock.js'
+import { ImagerError } from '../base/errors.js'
+import type { Hex } from '../base/ids.js'
+import { GRANT_LIFETIME_MS } from '../base/limits.js'
+import { formatBytes } from '../base/units.js'
+import { referencedStripes } from '../blocks/references.js'
+import { openHome } from '../keys/home.js'
+import { checkCommit, checkIds, checkPlace, checkRecords, checkReserve } from './checks.js'
+import { type Admission, HostCatalogue } from './hosts.js'
+import { type CatalogParts, partsOf } from './parts.js'
+import { type Lease, Records } from './records.js'
+import { Registry } from './registry.js'
+import { type Places, type SignatureRepository, SqliteRepository } from './repository.js'
+import { openDatabase, RECORDS_SCHEMA } from './schema.js'
+import {
+  type BeginRequest,
+  type Begun,
+  type Catalog,
+  type CommitRequest,
+  type Finished,
+  type FinishRequest,
+  type HostRow,
+  ID_BYTES,
+  type Located,
+  type Placed,
+  type PlaceRequest,
+  type SnapshotRow,
+  type SnapshotSummary,
+  type StripeRow,
+} from './types.js'
+
+/** About 10 ms of lookups where the database lies in memory. */
+const FIND_PART = 8192
+
+/** A stripe read back from its trailer. */
+export interface ImportedStripe extends StripeRow {
+  writer: Hex
+  /** Rows of `RECORD_BYTES`, and each one's birth number. */
+  records: Uint8Array
+  births: BigUint64Array
+}
+
+export interface ImportedSnapshot extends Pick<FinishRequest, 'head' | 'references'> {
+  summary: SnapshotSummary
+  source: string
+  label: string
+}
+
+export class LocalCatalog implements Catalog {
+  /** The master file. */
+  readonly members: HostCatalogue
+  readonly registry: Registry
+  readonly #parts: CatalogParts
+  readonly #db: Database.Database
+  readonly #records: Records
+  readonly #signatures: SignatureRepository
+
+  private constructor(db: Database.Database, signatures: SignatureRepository, parts: CatalogParts) {
+    this.#db = db
+    this.#signatures = signatures
+    this.#parts = parts
+    this.#records = new Records(db)
+    this.members = new HostCatalogue(db, parts.clock)
+    this.registry = new Registry(db, parts.clock)
+  }
+
+  static open(stateDir: string, parts: CatalogParts): LocalCatalog {
+    const folder = join(stateDir, 'catalog')
+    mkdirSync(folder, { recursive: true, mode: 0o700 })
+    const db = openDatabase(join(folder, 'catalog.db'), RECORDS_SCHEMA)
+    try {
+      return new LocalCatalog(db, new SqliteRepository(join(folder, 'signatures.db')), parts)
+    } catch (error) {
+      db.close()
+      throw error
+    }
+  }
+
+  /** The catalog of a host's own state folder, with its identity: what a coordinator serves and `recover` fills. */
+  static openFor(stateDir: string, clock: Clock = systemClock): LocalCatalog {
+    return LocalCatalog.open(stateDir, partsOf(openHome(stateDir), clock))
+  }
+
+  close(): void {
+    this.#signatures.close()
+    this.#db.close()
+  }
+
+  async hosts(): Promise<HostRow[]> {
+    return this.members.rows()
+  }
+
+  async begin(request: BeginRequest): Promise<Begun> {
+    const id = () => randomBytes(16).toString('hex')
+    return this.write(() => {
+      this.members.seen(request.appliance)
+      return this.#records.begin(id(), id(), request, this.#parts.clock.now())
+    })
+  }
+
+  async lookup(lease: Hex, ids: Uint8Array, tolerate: number): Promise<BigUint64Array> {
+    checkIds(ids)
+    this.#openLease(lease)
+    const births = new BigUint64Array(ids.length / ID_BYTES)
+    for await (const { at, places } of this.#find(ids, tolerate)) {
+      births.set(BigUint64Array.from(places.births, BigInt), at)
+    }
+    return births
+  }
+
+  async reserve(lease: Hex, count: number): Promise<number[]> {
+    checkReserve(count)
+    const { appliance } = this.#openLease(lease)
+    const shape = { k: 0, m: 0, packBytes: 0 }
+    return this.write(() => Array.from({ length: count }, () => this.#records.openStripe(appliance, lease, shape)))
+  }
+
+  async place(lease: Hex, request: PlaceRequest): Promise<Placed> {
+    const { appliance } = this.#openLease(lease)
+    checkPlace(request)
+    this.#checkHosts(appliance, request)
+    const stripe = this.write(() => {
+      if (request.stripe !== undefined) this.#records.shapeStripe(request.stripe, lease, request)
+      const number = request.stripe ?? this.#records.openStripe(appliance, lease, request)
+      if (request.stripe !== undefined) this.#sameStripe(lease, { ...request, stripe: number })
+      this.#records.placeShards(number, request.shards)
+      return number
+    })
+    const expires = this.#parts.clock.now() + GRANT_LIFETIME_MS
+    const { lengthBytes } = request
+    const grants = request.shards.map(({ host, shard }) =>
+      this.#parts.signGrant({ operation: 'put', shard, lengthBytes, host, bearer: appliance, expires }),
+    )
+    return { stripe, grants: grants.map((grant) => Buffer.from(grant).toString('base64')) }
+  }
+
+  async commit(lease: Hex, request: CommitRequest): Promise<void> {
+    this.#openLease(lease)
+    checkCommit(request)
+    if (this.#isCommitted(lease, request)) return
+    this.#sameStripe(lease, request)
+    const placed = new Set(this.#records.placedShards(request.stripe).map(placeName))
+    if (!request.shards.every((shard) => placed.has(placeName(shard)))) {
+      throw new ImagerError('PROTOCOL', { what: `stripe ${request.stripe} holds a shard that was never placed` })
+    }
+    this.#signatures.insert([request])
+    this.write(() => {
+      this.members.seen(this.#openLease(lease).appliance)
+      this.#records.commitStripe(request.stripe, request.k, request.m, request.shards)
+    })
+  }
+
+  async finish(lease: Hex, request: FinishRequest): Promise<Finished> {
+    const facts = this.#parts.openHead(request.head, request.references)
+    const stripes = referencedStripes(request.references)
+    return this.write(() => {
+      const open = this.#records.lease(lease)
+      if (open?.state === 'finished' && this.#isFinished(open, request.head)) return this.#records.figure(stripes)
+      const { source, label, parent } = this.#openLease(lease)
+      const names = ['appliance', 'volume', 'sequence', 'snapshot', 'parent'] as const
+      const wrong = names.find((name) => facts[name] !== open?.[name])
+      if (wrong) throw new ImagerError('PROTOCOL', { what: `the head's ${wrong} is not the lease's` })
+      const figure = this.#records.figure(stripes)
+      if (stripes.length === 0 || figure.state === 'incomplete') {
+        throw new ImagerError('PROTOCOL', { what: 'the snapshot refers to stripes that are not committed' })
+      }
+      const { summary, head } = request
+      this.#records.addSnapshot({ ...facts, id: facts.snapshot, parent, source, label, summary, head, stripes })
+      this.#records.endLease(lease)
+      this.registry.record('snapshot', facts.appliance, finishedSentence(source, summary, figure))
+      return figure
+    })
+  }
+
+  async snapshots(appliance?: Hex): Promise<SnapshotRow[]> {
+    return this.#records.snapshots(appliance).map(({ head: _head, ...row }) => row)
+  }
+
+  async snapshot(name: string, appliance?: Hex): Promise<SnapshotRow & { head: Uint8Array }> {
+    const isPrefix = /^[0-9a-f]{1,32}$/.test(name)
+    const found = name === 'latest' || isPrefix ? this.#records.snapshots(appliance, isPrefix ? name : '') : []
+    const last = found.at(-1)
+    if (!last) throw new ImagerError('NO_SUCH_SNAPSHOT', { snapshot: name })
+    if (isPrefix && found.length > 1) {
+      throw new ImagerError('NO_SUCH_SNAPSHOT', { snapshot: `${name}: ${found.length} begin with it` })
+    }
+    return last
+  }
+
+  async locate(ids: Uint8Array): Promise<Located> {
+    checkIds(ids)
+    const count = ids.length / ID_BYTES
+    const found = {
+      stripes: new BigUint64Array(count),
+      offsets: new Uint32Array(count),
+      lengths: new Uint32Array(count),
+    }
+    for await (const { at, places } of this.#find(ids, 0)) {
+      found.stripes.set(BigUint64Array.from(places.stripes, BigInt), at)
+      found.offsets.set(places.offsets, at)
+      found.lengths.set(places.lengths, at)
+    }
+    return found
+  }
+
+  async stripes(numbers: readonly number[]): Promise<StripeRow[]> {
+    const read = this.#db.transaction(() => numbers.map((number) => this.#records.stripeRow(number)))
+    return read().filter((row) => row !== undefined)
+  }
+
+  async snapshotStripes(id: Hex, appliance?: Hex): Promise<number[]> {
+    const found = this.#records.snapshotStripes(id)
+    if (!found || (appliance !== undefined && found.appliance !== appliance)) {
+      throw new ImagerError('NO_SUCH_SNAPSHOT', { snapshot: id })
+    }
+    return found.stripes
+  }
+
+  /** Whose lease it is, whatever its state. */
+  leaseOwner(lease: Hex): Hex | undefined {
+    return this.#records.lease(lease)?.appliance
+  }
+
+  /** One transaction over the master file, registry and records. Nests. */
+  write<T>(work: () => T): T {
+    return this.#db.transaction(work).immediate()
+  }
+
+  importHost(host: Admission): void {
+    this.members.admit(host)
+  }
+
+  /** Hosts first; all or none. Throws FORGED at a stripe that another appliance wrote. Later ones are numbered after the highest. */
+  importStripes(stripes: readonly ImportedStripe[]): void {
+    for (const stripe of stripes) {
+      checkRecords(stripe)
+      this.#records.requireWriter(stripe.stripe, stripe.writer)
+    }
+    this.#signatures.insert(stripes)
+    this.write(() => {
+      for (const { writer, ...row } of stripes) this.#records.importStripe(writer, row)
+    })
+  }
+
+  /** Listed even where stripes of it are missing; it says so. */
+  importSnapshot({ head, references, summary, source, label }: ImportedSnapshot): void {
+    const facts = this.#parts.openHead(head, references)
+    const stripes = referencedStripes(references)
+    this.write(() => this.#records.addSnapshot({ ...facts, id: facts.snapshot, source, label, summary, head, stripes }))
+  }
+
+  /** In parts, between which others have their turn: a cold batch may take the disk a while. */
+  async *#find(ids: Uint8Array, tolerate: number): AsyncGenerator<{ at: number; places: Places }> {
+    const ranks = new Map<number, number>()
+    const rank = (stripe: number): number => {
+      const known = ranks.get(stripe)
+      if (known !== undefined) return known
+      const stored = this.#records.stripe(stripe)
+      const value = stored?.committed && stored.survives >= tolerate ? stored.survives : -1
+      ranks.set(stripe, value)
+      return value
+    }
+    for (let at = 0; at * ID_BYTES < ids.length; at += FIND_PART) {
+      if (at > 0) await setImmediate()
+      yield { at, places: this.#signatures.find(ids.subarray(at * ID_BYTES, (at + FIND_PART) * ID_BYTES), rank) }
+    }
+  }
+
+  #openLease(lease: Hex): Lease {
+    const found = this.#records.lease(lease)
+    if (!found) throw new ImagerError('LEASE_ENDED', { why: 'the coordinator does not know it' })
+    if (found.state === 'open') return found
+    const why = found.state === 'fenced' ? 'a newer run of the same volume has begun' : 'it is finished'
+    throw new ImagerError('LEASE_ENDED', { why })
+  }
+
+  /** An open stripe of this lease, of this shape. */
+  #sameStripe(lease: Hex, r: Pick<CommitRequest, 'stripe' | 'k' | 'm' | 'packBytes'>): void {
+    const stored = this.#records.stripe(r.stripe)
+    const same = stored?.lease === lease && stored.k === r.k && stored.m === r.m && stored.packBytes === r.packBytes
+    if (!same || stored.committed) throw new ImagerError('PROTOCOL', { what: `stripe ${r.stripe} is not open` })
+  }
+
+  #isCommitted(lease: Hex, request: CommitRequest): boolean {
+    if (this.#records.stripe(request.stripe)?.lease !== lease) return false
+    const row = this.#records.stripeRow(request.stripe)
+    if (!row) return false
+    const name = (shard: { index: number; shard: Hex; root: Hex }) => `${shard.index} ${shard.shard} ${shard.root}`
+    const held = new Set(row.shards.map(name))
+    return held.size === request.shards.length && request.shards.every((shard) => held.has(name(shard)))
+  }
+
+  #isFinished({ snapshot }: Lease, head: Uint8Array): boolean {
+    const [row] = this.#records.snapshots(undefined, snapshot)
+    return row !== undefined && Buffer.compare(row.head, head) === 0
+  }
+
+  /** Each host of a placement offers a store, was seen lately, has room, and is not the bearer. */
+  #checkHosts(bearer: Hex, { shards, lengthBytes }: PlaceRequest): void {
+    const rows = new Map(this.members.rows().map((row) => [row.host, row]))
+    const needed = new Map<Hex, number>()
+    for (const { host } of shards) needed.set(host, (needed.get(host) ?? 0) + lengthBytes)
+    for (const [host, bytes] of needed) {
+      const row = rows.get(host)
+      const why = host === bearer ? 'it is the host that is backed up' : unfitBecause(row, bytes)
+      if (why) throw new ImagerError('HOST_UNFIT', { host: row?.name ?? host.slice(0, 8), key: host, why })
+    }
+  }
+}
+
+function unfitBecause(row: HostRow | undefined, neededBytes: number): string | undefined {
+  if (!row) return 'it is not a member of the fleet'
+  if (row.storage === '') return 'it offers no store'
+  if (row.away) return 'it has not been seen lately'
+  if (row.freeBytes < neededBytes) return `it has ${formatBytes(row.freeBytes)} free`
+  return undefined
+}
+
+function placeName({ index, host, shard }: { index: number; host: Hex; shard: Hex }): string {
+  return `${index} ${host} ${shard}`
+}
+
+function finishedSentence(source: string, { newBytes, storedBytes }: SnapshotSummary, { survives }: Finished): string {
+  const sizes = `${formatBytes(newBytes)} new, ${formatBytes(storedBytes)} stored`
+  return `Snapshot of ${source}: ${sizes}, survives the loss of ${survives} ${survives === 1 ? 'host' : 'hosts'}`
+}

@@ -1,0 +1,48 @@
+/** What a catalog takes from outside: time, and what is signed. */
+import type { Clock } from '../base/clock.js'
+import { ImagerError } from '../base/errors.js'
+import { type Hex, toHex } from '../base/ids.js'
+import { signGrant } from '../keys/grant.js'
+import { openHead } from '../keys/head.js'
+import type { Home } from '../keys/home.js'
+import { hash } from '../native.js'
+
+/** What a grant says; fleet and term are the signer's. */
+export interface GrantBody {
+  operation: 'put'
+  shard: Hex
+  lengthBytes: number
+  host: Hex
+  bearer: Hex
+  expires: number
+}
+
+/** What the catalog needs to know of a head whose signature was checked. */
+export interface HeadFacts {
+  appliance: Hex
+  volume: Hex
+  sequence: number
+  snapshot: Hex
+  parent: Hex | null
+  time: number
+}
+
+export interface CatalogParts {
+  clock: Clock
+  signGrant(grant: GrantBody): Uint8Array
+  /** Throws FORGED unless signed by its appliance and naming exactly these references. */
+  openHead(head: Uint8Array, references: Uint8Array): HeadFacts
+}
+
+/** Grants and heads of the fleet that this home belongs to. */
+export function partsOf(home: Home, clock: Clock): CatalogParts {
+  return {
+    clock,
+    signGrant: (grant) => signGrant({ fleet: home.fleet, term: home.membership().term, ...grant }, home.secret),
+    openHead(bytes, references) {
+      const head = openHead(bytes, home.fleet)
+      if (toHex(hash(references)) === head.references) return head
+      throw new ImagerError('FORGED', { what: "The list of stripes is not the head's" })
+    },
+  }
+}

@@ -1,0 +1,44 @@
+/** What people type for sizes and addresses, checked before anything starts. */
+import { hostname } from 'node:os'
+import { ImagerError } from '../base/errors.js'
+
+const SUFFIXES = { K: 2 ** 10, M: 2 ** 20, G: 2 ** 30, T: 2 ** 40 } as const
+
+/** `1048576`, `512M`, `1.5G`, `2TiB`: powers of 1,024. */
+export function parseBytes(option: string): (text: string | undefined) => number | undefined {
+  return (text) => {
+    if (text === undefined) return undefined
+    const [, number, suffix] = /^(\d+(?:\.\d+)?)([KMGT])?(?:iB|B)?$/i.exec(text.trim()) ?? []
+    const unit = suffix ? SUFFIXES[suffix.toUpperCase() as keyof typeof SUFFIXES] : 1
+    const bytes = Math.floor(Number(number) * unit)
+    if (number === undefined || !Number.isSafeInteger(bytes)) {
+      throw usage(`--${option} takes a size such as 500G or 1048576, not ${JSON.stringify(text)}`, 'peer')
+    }
+    return bytes
+  }
+}
+
+/** `host:port`, port 0 to 65535. */
+export function parseAddress(option: string, verb: string): (address: string | undefined) => string | undefined {
+  return (address) => {
+    if (address === undefined) return undefined
+    const port = /^(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.%a-z]+\]):(\d{1,5})$/.exec(address)?.[1]
+    if (port === undefined || Number(port) > 65_535) {
+      throw usage(`--${option} takes HOST:PORT, such as 0.0.0.0:7420, not ${JSON.stringify(address)}`, verb)
+    }
+    return address
+  }
+}
+
+export function usage(what: string, verb: string): ImagerError {
+  return new ImagerError('USAGE', { what, verb })
+}
+
+/** This computer's name as others may list it. */
+export function computerName(): string {
+  return (
+    hostname()
+      .replace(/[^A-Za-z0-9._-]/g, '-')
+      .slice(0, 64) || 'host'
+  )
+}

@@ -1,0 +1,40 @@
+import { formatBytes, formatSeconds } from '../../base/units.js'
+import type { HostRow } from '../../catalog/types.js'
+import { defineCommand } from '../command.js'
+import { table } from '../output.js'
+
+export const command = defineCommand({
+  usage: 'hosts',
+  describe: 'List the hosts of the fleet: who is there, and how much space they lend',
+  example: ['imager hosts --json', 'one object with all hosts'],
+  builder: (yargs) => yargs,
+  async run(_args, context) {
+    const { catalog } = await context.fleet()
+    const hosts = await catalog.hosts()
+    context.output.report({ hosts }, () => render(hosts, Date.now()))
+  },
+})
+
+function render(hosts: readonly HostRow[], now: number): string {
+  const rows = hosts.map((host) => {
+    const lends = host.storage !== ''
+    return [
+      host.name,
+      host.role,
+      host.domain,
+      presence(host, now),
+      lends ? formatBytes(host.freeBytes) : '-',
+      lends ? formatBytes(host.usedBytes) : '-',
+      `${Math.round(host.uptime * 100)} %`,
+      host.addresses[0] ?? '-',
+    ]
+  })
+  return table(['NAME', 'ROLE', 'DOMAIN', 'STATE', 'FREE', 'USED', 'UPTIME', 'ADDRESS'], rows)
+}
+
+/** An appliance or an admin comes and goes; only daemons are missed. */
+function presence(host: HostRow, now: number): string {
+  if (host.role !== 'peer') return '-'
+  if (!host.away) return 'here'
+  return host.lastSeen === 0 ? 'never seen' : `away ${formatSeconds((now - host.lastSeen) / 1000)}`
+}

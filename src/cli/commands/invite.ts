@@ -1,0 +1,24 @@
+import type { JoinRole } from '../../keys/token.js'
+import { defineCommand } from '../command.js'
+
+const ROLES: readonly JoinRole[] = ['peer', 'appliance', 'admin']
+
+export const command = defineCommand({
+  usage: 'invite',
+  describe: 'Make a token with which one host may join, once, within an hour',
+  example: ['imager invite --role appliance', 'then, on the server: imager join TOKEN'],
+  builder: (yargs) =>
+    yargs.option('role', {
+      choices: ROLES,
+      default: 'peer' as JoinRole,
+      requiresArg: true,
+      describe: 'peer: lends disk. appliance: is backed up. admin: sees all',
+    }),
+  async run(args, context) {
+    const { token, expires } = await (await context.fleet()).invite(args.role)
+    context.output.report({ status: 'done', token, role: args.role, expires }, () => token)
+    context.output.note(
+      `For one ${args.role}, once, until ${new Date(expires).toLocaleTimeString()}: imager join TOKEN`,
+    )
+  },
+})

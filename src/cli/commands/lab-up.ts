@@ -1,0 +1,31 @@
+import { fileURLToPath } from 'node:url'
+import { usage } from '../arguments.js'
+import { defineCommand } from '../command.js'
+
+/** A stripe is at most 32 wide; more peers than twice that show nothing new on one computer. */
+const PEERS_MAX = 64
+
+export const command = defineCommand({
+  usage: 'up <dir>',
+  describe: 'Start a whole fleet on this computer, to try things out',
+  example: ['imager lab up /tmp/lab --peers 6', 'then: export IMAGER_STATE=/tmp/lab/appliance'],
+  builder: (yargs) =>
+    yargs
+      .positional('dir', { type: 'string', demandOption: true, describe: 'Folder for everything the lab writes' })
+      .option('peers', { type: 'number', default: 3, requiresArg: true, describe: 'How many peers' }),
+  async run(args, { output, signal }) {
+    if (!Number.isInteger(args.peers) || args.peers < 1 || args.peers > PEERS_MAX) {
+      throw usage(`--peers takes a number from 1 to ${PEERS_MAX}`, 'lab up')
+    }
+    const { labUp } = await import('../../daemon/lab.js')
+    const main = fileURLToPath(new URL('../main.js', import.meta.url))
+    const report = await labUp({ dir: args.dir, peers: args.peers, main, signal })
+    output.report(report, ({ coordinator, peers, appliance, wordsFile }) =>
+      [
+        `Coordinator at ${coordinator.address} and ${peers.length} peers are up. Recovery words: ${wordsFile}`,
+        `Use them with:  export IMAGER_STATE=${appliance.state}`,
+        `End them with:  imager lab down ${args.dir}`,
+      ].join('\n'),
+    )
+  },
+})

@@ -1,0 +1,51 @@
+import { Exit } from '../../base/errors.js'
+import { formatBytes, formatSeconds } from '../../base/units.js'
+import type { SnapshotReport } from '../../jobs/snapshot.js'
+import { defineCommand } from '../command.js'
+import { progressOf } from '../progress.js'
+
+export const command = defineCommand({
+  usage: 'snapshot <source>',
+  describe: 'Image a disk, a partition or an image file onto the peers',
+  example: ['imager snapshot /dev/sdb', 'a whole disk; the next run stores only what is new'],
+  builder: (yargs) =>
+    yargs
+      .positional('source', { type: 'string', demandOption: true, describe: 'Block device or image file' })
+      .option('tolerate', { type: 'number', describe: 'Hosts that may be missing at a restore' })
+      .option('scheme', { type: 'string', describe: 'Data and parity shards of each stripe, as 4+2' })
+      .conflicts('tolerate', 'scheme')
+      .option('full-read', { type: 'boolean', describe: 'Read everything that is allocated (as every run does today)' })
+      .option('label', { type: 'string', default: '', describe: 'A text to find it by' })
+      .option('quiet', { type: 'number', default: 3, describe: 'Seconds without writes that a disk in use must show' })
+      .option('give-up', { type: 'number', default: 80, describe: 'Seconds to wait for that' }),
+  async run(args, context) {
+    const [{ planSnapshot, runSnapshot }, { parseScheme }, { home, catalog, peers, clock }] = await Promise.all([
+      import('../../jobs/snapshot.js'),
+      import('../../stripes/scheme.js'),
+      context.fleet(),
+    ])
+    const options = {
+      source: args.source,
+      label: args.label,
+      view: { quietMs: args.quiet * 1000, giveUpMs: args['give-up'] * 1000 },
+      ...(args.tolerate === undefined ? {} : { tolerate: args.tolerate }),
+      ...(args.scheme === undefined ? {} : { scheme: parseScheme(args.scheme) }),
+    }
+    const parts = { home, catalog, peers, clock, report: progressOf(context.output), signal: context.signal }
+    const report = await runSnapshot(await planSnapshot(options, parts), options, parts)
+    context.output.report({ status: 'done', ...report }, render)
+    return report.survives < report.target ? Exit.belowTarget : Exit.done
+  },
+})
+
+function render(report: SnapshotReport): string {
+  const { snapshot, sourceBytes, allocatedBytes, newBytes, storedBytes, seconds, survives, target, notes } = report
+  const rate = formatBytes(allocatedBytes / Math.max(seconds, 0.001))
+  const lines = [
+    `Snapshot ${snapshot.slice(0, 8)} is stored: ${formatBytes(allocatedBytes)} in use of ${formatBytes(sourceBytes)}, read in ${formatSeconds(seconds)} (${rate}/s).`,
+    `New: ${formatBytes(newBytes)}; ${formatBytes(storedBytes)} on the peers, parity included (${report.scheme}).`,
+    `It survives the loss of any ${survives} ${survives === 1 ? 'host' : 'hosts'}.`,
+  ]
+  if (survives < target) lines.push(`Asked were ${target}: bring the missing hosts back and run it again.`)
+  return [...lines, ...notes.map((note) => `Note: ${note}`)].join('\n')
+}

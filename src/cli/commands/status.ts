@@ -1,0 +1,33 @@
+import { Exit } from '../../base/errors.js'
+import { formatBytes, formatSeconds } from '../../base/units.js'
+import type { StatusReport } from '../../daemon/status.js'
+import { defineCommand } from '../command.js'
+
+export const command = defineCommand({
+  usage: 'status',
+  describe: 'Say in a few lines whether the backups are safe (exit code 8 if not)',
+  example: ['imager status || echo "look at the backups"', 'for a cron job'],
+  builder: (yargs) => yargs,
+  async run(_args, context) {
+    const [{ readStatus }, fleet] = await Promise.all([import('../../daemon/status.js'), context.fleet()])
+    const report = await readStatus(fleet)
+    context.output.report(report, render)
+    return report.safe ? Exit.done : Exit.notSafe
+  },
+})
+
+function render(report: StatusReport): string {
+  const { peers, volumes, coordinator } = report
+  const lines = [
+    `Fleet ${report.fleet}, seen as ${report.role} ${report.name}; coordinator at ${coordinator}`,
+    `Peers: ${peers.here} of ${peers.total} here, ${formatBytes(peers.freeBytes)} free, ${formatBytes(peers.usedBytes)} used`,
+    ...volumes.map(
+      ({ applianceName, source, id, ageSeconds, state, survives }) =>
+        `${applianceName} ${source}: snapshot ${id.slice(0, 8)}, ${formatSeconds(ageSeconds)} old, ${state}, survives the loss of ${Math.max(0, survives)} hosts`,
+    ),
+    ...(volumes.length === 0 ? ['No snapshot yet.'] : []),
+    ...report.problems.map((problem) => `! ${problem}`),
+    report.safe ? 'Safe.' : 'NOT SAFE.',
+  ]
+  return lines.join('\n')
+}

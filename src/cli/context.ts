@@ -1,0 +1,52 @@
+/**
+ * What a command works with: the state folder, the output, the signal of Ctrl-C, and the fleet, opened when first asked
+ * for and closed once at the end.
+ */
+import { homedir } from 'node:os'
+import { join, resolve } from 'node:path'
+import type { Fleet } from '../daemon/fleet.js'
+import type { Home } from '../keys/home.js'
+import type { Output } from './output.js'
+
+export class Context {
+  readonly state: string
+  #home: Home | undefined
+  #fleet: Fleet | undefined
+
+  constructor(
+    args: Record<string, unknown>,
+    readonly output: Output,
+    /** Aborted by Ctrl-C and SIGTERM. */
+    readonly signal: AbortSignal,
+  ) {
+    this.state = resolve(typeof args.state === 'string' ? args.state : defaultState())
+  }
+
+  /** Throws NO_FLEET. */
+  async home(): Promise<Home> {
+    if (!this.#home) {
+      const { openHome } = await import('../keys/home.js')
+      this.#home = openHome(this.state)
+    }
+    return this.#home
+  }
+
+  /** The catalog and the peers, as this host may reach them. */
+  async fleet(): Promise<Fleet> {
+    if (!this.#fleet) {
+      const [{ openFleet }, home] = await Promise.all([import('../daemon/fleet.js'), this.home()])
+      this.#fleet = await openFleet(home)
+    }
+    return this.#fleet
+  }
+
+  async close(): Promise<void> {
+    await this.#fleet?.close()
+  }
+}
+
+export function defaultState(): string {
+  if (process.env.IMAGER_STATE) return process.env.IMAGER_STATE
+  if (process.getuid?.() === 0) return '/var/lib/imager'
+  return join(process.env.XDG_STATE_HOME ?? join(homedir(), '.local', 'state'), 'imager')
+}

@@ -1,0 +1,194 @@
+#!/usr/bin/env node
+/**
+ * The command line: finds the command, parses, runs, prints, exits with the code of the error table. Only the command
+ * that was asked for is loaded, so that a start stays short.
+ */
+import { readFileSync, realpathSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import type { Argv } from 'yargs'
+import { Exit, ImagerError } from '../base/errors.js'
+import type { Command } from './command.js'
+import { Context, defaultState } from './context.js'
+import { Output, type Streams } from './output.js'
+import { nearest } from './suggest.js'
+
+/** Every command, in the order of `imager --help`. */
+const COMMANDS: Record<string, () => Promise<{ command: Command }>> = {
+  init: () => import('./commands/init.js'),
+  invite: () => import('./commands/invite.js'),
+  join: () => import('./commands/join.js'),
+  coordinator: () => import('./commands/coordinator.js'),
+  peer: () => import('./commands/peer.js'),
+  hosts: () => import('./commands/hosts.js'),
+  status: () => import('./commands/status.js'),
+  snapshot: () => import('./commands/snapshot.js'),
+  'lab up': () => import('./commands/lab-up.js'),
+  'lab down': () => import('./commands/lab-down.js'),
+}
+
+const HELP_COLUMNS = 110
+
+/** Runs one command line; resolves with the exit code. */
+export async function main(argv: readonly string[], streams: Streams, signal: AbortSignal): Promise<number> {
+  const output = new Output(argv.includes('--json'), streams)
+  try {
+    const name = commandName(argv)
+    if (name === undefined) return await withoutCommand(argv, streams)
+    const { command } = await (COMMANDS[name] as () => Promise<{ command: Command }>)()
+    const args = await parse(name, command, argv, streams)
+    if (args === undefined) return Exit.done
+    const context = new Context(args, output, signal)
+    try {
+      return (await command.run(args, context)) ?? Exit.done
+    } finally {
+      await context.close()
+    }
+  } catch (error) {
+    return output.fail(signal.aborted && !(error instanceof ImagerError) ? new ImagerError('INTERRUPTED') : error)
+  }
+}
+
+/** The name in the table; undefined where none was given. Throws USAGE on one that does not exist. */
+function commandName(argv: readonly string[]): string | undefined {
+  const words = argv.filter((word, at) => !word.startsWith('-') && argv[at - 1] !== '--state')
+  const [first, second] = words
+  if (first === undefined) return undefined
+  const pair = `${first} ${second}`
+  if (Object.hasOwn(COMMANDS, pair)) return pair
+  if (Object.hasOwn(COMMANDS, first)) return first
+  const names = Object.keys(COMMANDS)
+  const group = names.filter((name) => name.startsWith(`${first} `))
+  if (group.length > 0 && argv.includes('--help')) return undefined
+  if (group.length > 0) throw usage(`${first} needs one of: ${group.join(', ')}`, first)
+  const close = nearest(first, names) ?? nearest(pair, names)
+  throw usage(`There is no command ${JSON.stringify(first)}${close ? `. Did you mean ${close}?` : ''}`)
+}
+
+/** undefined where help was asked for and printed. */
+async function parse(name: string, command: Command, argv: readonly string[], streams: Streams) {
+  const { default: yargs } = await import('yargs')
+  const words = name.split(' ')
+  const rest = [...argv]
+  for (const word of words.slice(0, -1)) rest.splice(rest.indexOf(word), 1)
+  const prefix = ['imager', ...words.slice(0, -1)].join(' ')
+  let parsed: Record<string, unknown> | undefined
+  const parser: Argv = yargs(rest)
+    .scriptName(prefix)
+    .locale('en')
+    .parserConfiguration({ 'duplicate-arguments-array': false, 'parse-positional-numbers': false })
+    .command(
+      command.usage,
+      command.describe,
+      (inner: Argv) =>
+        command
+          .builder(inner)
+          .option('state', { type: 'string', describe: `State folder (or IMAGER_STATE; default ${defaultState()})` })
+          .option('json', { type: 'boolean', describe: 'Print JSON, one object a line' })
+          .example(...command.example),
+      (args) => {
+        parsed = args
+      },
+    )
+    .wrap(HELP_COLUMNS)
+    .strict()
+    .version(false)
+    .exitProcess(false)
+    .fail((message: string, error: Error | undefined) => {
+      // yargs wraps what an option's check throws into an error of its own.
+      if (error && error.name !== 'YError') throw error
+      throw usage(plain(message || (error?.message ?? ''), command), name)
+    })
+  let help = ''
+  try {
+    await parser.parseAsync(rest, {}, (_error: unknown, _args: unknown, text: string) => {
+      help = text
+    })
+  } catch (error) {
+    throw error instanceof ImagerError && error.code === 'USAGE' ? await withSuggestion(error, parser, name) : error
+  }
+  if (help) streams.stdout.write(`${help}\n`)
+  return help ? undefined : parsed
+}
+
+/** yargs' sentences where a person would say it otherwise. */
+function plain(message: string, command: Command): string {
+  if (message.startsWith('Not enough non-option')) return `Something is missing. It is called as: ${command.usage}`
+  const [, option, given, choices] = /Argument: (\S+), Given: (.*), Choices: (.*)/.exec(message) ?? []
+  return option === undefined ? message : `--${option} takes one of ${choices?.replaceAll('"', '')}, not ${given}`
+}
+
+/** `Unknown argument: peer` -> the option that was meant. */
+async function withSuggestion(error: ImagerError, parser: Argv, name: string): Promise<ImagerError> {
+  const what = String(error.details.what)
+  const unknown = /^Unknown arguments?: ([^,]+)/.exec(what)?.[1]
+  if (unknown === undefined) return error
+  const options = (await parser.getHelp()).match(/(?<=--)[a-z][a-z-]*/g) ?? []
+  const close = nearest(unknown, options)
+  return usage(`Unknown option or argument: ${unknown}${close ? `. Did you mean --${close}?` : ''}`, name)
+}
+
+async function withoutCommand(argv: readonly string[], streams: Streams): Promise<number> {
+  if (argv.includes('--version')) {
+    const manifest = readFileSync(new URL('../../../package.json', import.meta.url), 'utf8')
+    streams.stdout.write(`${(JSON.parse(manifest) as { version: string }).version}\n`)
+    return Exit.done
+  }
+  const known = ['help', 'json', 'state', 'version']
+  const unknown = argv.find((word) => word.startsWith('-') && word !== '-h' && !known.includes(optionName(word)))
+  if (unknown !== undefined) {
+    const close = nearest(optionName(unknown), known)
+    throw usage(`Unknown option ${unknown}${close ? `. Did you mean --${close}?` : ''}`)
+  }
+  if (!argv.includes('--help') && !argv.includes('-h')) throw usage('No command given')
+  const group = argv.find(
+    (word) => !word.startsWith('-') && Object.keys(COMMANDS).some((name) => name.startsWith(word)),
+  )
+  streams.stdout.write(await overview(group ?? ''))
+  return Exit.done
+}
+
+/** Of all commands, or of those that begin with the word. */
+async function overview(word: string): Promise<string> {
+  const lines: string[] = []
+  for (const [name, load] of Object.entries(COMMANDS)) {
+    if (!name.startsWith(word)) continue
+    const { command } = await load()
+    const words = command.usage.split(' ')
+    lines.push(`  ${[name, ...words.slice(1)].join(' ').padEnd(34)} ${command.describe}`)
+  }
+  return `imager: a server's disk, kept on the unused disk of ordinary computers
+
+Usage: imager COMMAND [options]
+
+${lines.join('\n')}
+
+  --state DIR   state folder (or IMAGER_STATE; default ${defaultState()})
+  --json        print JSON, one object a line
+  --help        after a command: its options and an example
+
+Try it on this computer: imager lab up /tmp/lab --peers 3
+`
+}
+
+function optionName(word: string): string {
+  return word.replace(/^-+/, '').replace(/=.*/, '')
+}
+
+function usage(what: string, verb?: string): ImagerError {
+  return verb === undefined ? new ImagerError('INVALID', { what }) : new ImagerError('USAGE', { what, verb })
+}
+
+async function start(): Promise<void> {
+  const controller = new AbortController()
+  for (const name of ['SIGINT', 'SIGTERM'] as const) {
+    process.on(name, () => {
+      if (controller.signal.aborted) process.exit(Exit.interrupted)
+      controller.abort(new ImagerError('INTERRUPTED'))
+    })
+  }
+  // A reader that went away (`imager hosts | head -1`) is no error of ours.
+  process.stdout.on('error', () => process.exit(Exit.done))
+  process.exitCode = await main(process.argv.slice(2), process, controller.signal)
+}
+
+if (process.argv[1] !== undefined && realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)) await start()

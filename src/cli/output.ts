@@ -1,0 +1,102 @@
+/**
+ * One report, two faces: text for people, `--json` for programs. Reports go to stdout; progress of people, and errors of
+ * people, go to stderr. With `--json` everything is one JSON object a line on stdout, an error among them.
+ */
+import { Exit, ImagerError } from '../base/errors.js'
+
+export interface Streams {
+  stdout: { write(text: string): unknown }
+  stderr: { write(text: string): unknown; isTTY?: boolean }
+}
+
+export class Output {
+  #transient = false
+  readonly #warned = new Map<string, string>()
+
+  constructor(
+    readonly json: boolean,
+    private readonly streams: Streams,
+  ) {}
+
+  /** The result of a command, or a line of it. */
+  report<T extends object>(value: T, text: (value: T) => string): void {
+    this.#clear()
+    this.streams.stdout.write(this.json ? `${JSON.stringify(value)}\n` : ensureLine(text(value)))
+  }
+
+  /** Overwritten by the next one on a terminal; not shown to people elsewhere. */
+  progress<T extends object>(value: T, text: (value: T) => string): void {
+    if (this.json) {
+      this.streams.stdout.write(`${JSON.stringify({ status: 'progress', ...value })}\n`)
+    } else if (this.streams.stderr.isTTY) {
+      this.streams.stderr.write(`\r\u001b[2K${text(value)}`)
+      this.#transient = true
+    }
+  }
+
+  /** A line for people only, beside the report. */
+  note(text: string): void {
+    this.#clear()
+    if (!this.json) this.streams.stderr.write(`${text}\n`)
+  }
+
+  /** What a daemon could not do now and will try again: said once, until it changes. For the log, so always on stderr. */
+  readonly warn = (what: string, error: unknown): void => {
+    const line = `${what}: ${error instanceof Error ? error.message : String(error)}`
+    if (this.#warned.get(what) === line) return
+    this.#warned.set(what, line)
+    this.streams.stderr.write(`${new Date().toISOString()} ${printable(line)}\n`)
+  }
+
+  /** Says what went wrong and what to do; gives the exit code. */
+  fail(error: unknown): number {
+    this.#clear()
+    const known = asImagerError(error)
+    const message = known?.message ?? `Internal error: ${error instanceof Error ? error.message : String(error)}`
+    const remedy =
+      known?.remedy ?? 'This is a bug of imager; run again with IMAGER_DEBUG=1 for its place and report it.'
+    if (this.json) {
+      const line = { status: 'error', code: known?.code ?? 'INTERNAL', message, remedy }
+      this.streams.stdout.write(`${JSON.stringify(line)}\n`)
+    } else {
+      this.streams.stderr.write(`imager: ${printable(message)}\n${printable(remedy)}\n`)
+    }
+    if (process.env.IMAGER_DEBUG) this.streams.stderr.write(`${inspectChain(error)}\n`)
+    return known?.exit ?? Exit.failed
+  }
+
+  #clear(): void {
+    if (this.#transient) this.streams.stderr.write('\r\u001b[2K')
+    this.#transient = false
+  }
+}
+
+/** Columns as wide as their widest cell; cells that are all numbers should come padded by the caller. */
+export function table(header: readonly string[], rows: readonly (readonly string[])[]): string {
+  const all = [header, ...rows].map((row) => row.map(printable))
+  const widths = header.map((_, column) => Math.max(...all.map((row) => row[column]?.length ?? 0)))
+  const lines = all.map((row) => row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join('  '))
+  return lines.map((line) => line.trimEnd()).join('\n')
+}
+
+/** Names and messages of other hosts reach a terminal: nothing that could move its cursor. */
+export function printable(text: string): string {
+  return text.replace(/[\p{Cc}\p{Cf}]/gu, (character) => (character === '\n' ? '\n' : '?'))
+}
+
+/** The operating system's refusals, which name the file. */
+function asImagerError(error: unknown): ImagerError | undefined {
+  if (error instanceof ImagerError) return error
+  if (!(error instanceof Error) || !('syscall' in error)) return undefined
+  return new ImagerError('SYSTEM', { what: error.message }, { cause: error })
+}
+
+function ensureLine(text: string): string {
+  return text.endsWith('\n') || text === '' ? text : `${text}\n`
+}
+
+function inspectChain(error: unknown): string {
+  const parts: string[] = []
+  for (let at: unknown = error; at instanceof Error; at = at.cause) parts.push(at.stack ?? at.message)
+  return parts.join('\ncaused by ')
+}

@@ -1,0 +1,14 @@
+/** The progress of long work, as a line. */
+import { formatBytes, formatSeconds } from '../base/units.js'
+import type { Progress, Report } from '../jobs/progress.js'
+import type { Output } from './output.js'
+
+export function progressOf(output: Output): Report {
+  return (progress) => output.progress(progress, render)
+}
+
+function render({ phase, doneBytes, totalBytes, bytesPerSecond, etaSeconds }: Progress): string {
+  const percent = totalBytes > 0 ? Math.floor((100 * doneBytes) / totalBytes) : 100
+  const left = etaSeconds === null ? '' : `, ${formatSeconds(etaSeconds)} left`
+  return `${phase}: ${formatBytes(doneBytes)} of ${formatBytes(totalBytes)} (${percent} %), ${formatBytes(bytesPerSecond)}/s${left}`
+}

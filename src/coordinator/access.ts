@@ -1,0 +1,42 @@
+/** Who may ask what: one table. Everything not in it is refused. */
+import { ImagerError } from '../base/errors.js'
+import type { Hex } from '../base/ids.js'
+import type { Role } from '../keys/fields.js'
+import { CALL_NAMES, type CallName } from './calls.js'
+
+export interface Caller {
+  host: Hex
+  /** Undefined: no member. */
+  role: Role | undefined
+}
+
+const EVERY_MEMBER: readonly CallName[] = ['heartbeat', 'membership']
+const READING: readonly CallName[] = ['hosts', 'snapshots', 'snapshot', 'snapshotStripes', 'locate', 'stripes']
+const RUNNING: readonly CallName[] = ['begin', 'lookup', 'reserve', 'place', 'commit', 'finish']
+
+const MAY: Record<Role, ReadonlySet<CallName>> = {
+  peer: new Set(EVERY_MEMBER),
+  appliance: new Set([...EVERY_MEMBER, ...READING, ...RUNNING, 'keybag']),
+  admin: new Set(CALL_NAMES),
+  coordinator: new Set(CALL_NAMES),
+}
+
+/** Throws NOT_ALLOWED naming the least role that may. */
+export function requireRole({ role }: Caller, name: CallName): void {
+  if (name === 'join' || (role !== undefined && MAY[role].has(name))) return
+  const needed = MAY.appliance.has(name) ? 'appliance' : 'admin'
+  const what = role === undefined ? `A stranger may not ask for ${name}` : `The role ${role} may not ask for ${name}`
+  throw new ImagerError('NOT_ALLOWED', { what, role: needed })
+}
+
+/** Whose snapshots a caller sees: an appliance its own, the others all. */
+export function scopeOf({ host, role }: Caller): Hex | undefined {
+  return role === 'admin' || role === 'coordinator' ? undefined : host
+}
+
+/** An appliance acts for itself only. */
+export function requireOwn(caller: Caller, owner: Hex | undefined): void {
+  const scope = scopeOf(caller)
+  if (scope === undefined || owner === undefined || owner === scope) return
+  throw new ImagerError('NOT_ALLOWED', { what: 'That belongs to another appliance', role: 'admin' })
+}

@@ -1,0 +1,111 @@
+/**
+ * How a host becomes a member: an invite token, a join that proves it over this very TLS session, a newly signed
+ * membership, and for an appliance its keys. Token, member and membership change in one transaction; the copy in the state
+ * folder follows, and is caught up at the next start if that was cut short.
+ */
+import { randomBytes } from 'node:crypto'
+import { ImagerError } from '../base/errors.js'
+import type { Hex } from '../base/ids.js'
+import type { LocalCatalog } from '../catalog/local.js'
+import type { Home } from '../keys/home.js'
+import { type KeyPurpose, sealEntry } from '../keys/keybag.js'
+import { openMembership, signMembership } from '../keys/membership.js'
+import { checkJoinProof, encodeToken, type JoinRole, tokenId } from '../keys/token.js'
+import type { SecretHandle } from '../native.js'
+import type { Answer, Request } from './calls.js'
+
+export interface AdmissionParts {
+  home: Home
+  catalog: LocalCatalog
+  /** Where joining hosts reach this coordinator. */
+  address(): string
+  /** A newer membership is in force: tell whoever must know. */
+  onMembership(bytes: Buffer): void
+}
+
+const MEMBERSHIP = 'membership'
+
+export class Admission {
+  readonly #parts: AdmissionParts
+
+  /** Brings state folder and catalog to the newer of their two memberships. */
+  constructor(parts: AdmissionParts) {
+    this.#parts = parts
+    const { home, catalog } = parts
+    const kept = catalog.registry.document(MEMBERSHIP, home.fleet)
+    if (kept) home.saveMembership(kept.bytes)
+    const { bytes, sequence, hosts } = home.membership()
+    catalog.write(() => {
+      catalog.members.admitOnly(hosts)
+      catalog.registry.setDocument(MEMBERSHIP, home.fleet, sequence, bytes)
+    })
+  }
+
+  invite(role: JoinRole): Answer<'invite'> {
+    const { home, catalog } = this.#parts
+    const secret = randomBytes(32)
+    const expires = catalog.registry.addToken(tokenId(secret), secret, role)
+    const { fleet, rootKey, rootSealing } = home
+    const coordinator = { key: home.host, address: this.#parts.address() }
+    return { token: encodeToken({ fleet, rootKey, rootSealing, coordinator, role, secret, expires }), expires }
+  }
+
+  /** Throws WRONG_KEY; what exactly was wrong with a token is not told to a stranger beyond that. */
+  join(host: Hex, exporter: Buffer, request: Request<'join'>): Answer<'join'> {
+    const { home, catalog } = this.#parts
+    const token = catalog.registry.token(request.token)
+    if (!token) throw new ImagerError('WRONG_KEY', { what: 'This join token is unknown here, or has expired' })
+    if (!checkJoinProof(Buffer.from(request.proof, 'base64'), token.secret, exporter, host)) {
+      throw new ImagerError('WRONG_KEY', { what: 'The proof of this join token is wrong' })
+    }
+    if (host === home.host) throw new ImagerError('WRONG_KEY', { what: 'The coordinator cannot join its own fleet' })
+    const { name, sealing, domain, addresses } = request
+    const keys = token.role === 'appliance' ? this.#applianceKeys(host, sealing) : []
+    const signed = catalog.registry.redeem(request.token, host, () => {
+      catalog.members.admit({ host, sealing, name, role: token.role, domain, addresses })
+      catalog.registry.record('join', host, `${name} joined as ${token.role}`)
+      return this.#sign()
+    })
+    this.#publish(signed)
+    return { keys: keys.map((key) => key.toString('base64')) }
+  }
+
+  /** After a member's addresses changed. */
+  renew(): void {
+    this.#publish(this.#parts.catalog.write(() => this.#sign()))
+  }
+
+  /** Only in a transaction: the sequence is the next one. */
+  #sign(): Buffer {
+    const { home, catalog } = this.#parts
+    const now = home.membership()
+    const sequence = Math.max(now.sequence, catalog.registry.document(MEMBERSHIP, home.fleet)?.sequence ?? 0) + 1
+    const hosts = catalog.members.members()
+    const bytes = signMembership({ ...now.body, sequence, hosts }, home.secret)
+    openMembership(bytes, home.fleet, home.rootKey)
+    catalog.registry.setDocument(MEMBERSHIP, home.fleet, sequence, bytes)
+    return bytes
+  }
+
+  #publish(bytes: Buffer): void {
+    this.#parts.home.saveMembership(bytes)
+    this.#parts.onMembership(bytes)
+  }
+
+  /** D, and of C only what this appliance may have. */
+  #applianceKeys(host: Hex, sealing: Hex): Buffer[] {
+    const { home } = this.#parts
+    const { domainKey, catalogKey } = home
+    if (!domainKey || !catalogKey || !home.membership().delegated(home.host, 'holder')) {
+      throw new ImagerError('NOT_ALLOWED', { what: "This coordinator does not hold the fleet's keys", role: 'holder' })
+    }
+    const seal = (purpose: KeyPurpose, key: SecretHandle) =>
+      sealEntry(
+        key,
+        { fleet: home.fleet, purpose, owner: home.host, reader: host, readerSealing: sealing },
+        home.secret,
+      )
+    const trailerKey = catalogKey.derive('imager v1 trailer', Buffer.from(host, 'hex'))
+    return [seal('domain', domainKey), seal('trailer', trailerKey)]
+  }
+}

@@ -1,0 +1,206 @@
+/**
+ * What can be asked of a coordinator: one table, from which server and client both take path, request and answer.
+ * Bodies are JSON checked by these schemas on both sides; batches of bytes travel as the message's attachment.
+ */
+import * as v from 'valibot'
+import { LOOKUP_IDS, MESSAGE_BYTES } from '../base/limits.js'
+import { KiB, MiB } from '../base/units.js'
+import { ID_BYTES, RECORD_BYTES, RECORDS_PER_STRIPE, RESERVED_STRIPES, STRIPE_WIDTH } from '../catalog/types.js'
+import { Address, Base64, Count, Id, Key, Name, Role, Term, Time } from '../keys/fields.js'
+import { STATEMENT_BYTES } from '../keys/statement.js'
+
+/** Snapshots of one answer: each at most 64 KiB, see `Summary`. */
+export const SNAPSHOT_PAGE = 200
+/** Layouts of one answer: each at most 6 KiB. */
+export const STRIPE_PAGE = 1000
+export const EVENT_PAGE = 1000
+
+const NAMES = 1000
+/** Shown to people, and it comes from another host: control and direction characters could rewrite a terminal's line. */
+const Text = (length: number) =>
+  v.pipe(
+    v.string(),
+    v.maxLength(length),
+    v.transform((text) => text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, '?')),
+  )
+const Amounts = v.pipe(v.record(Text(255), v.pipe(v.number(), v.finite())), v.maxEntries(NAMES))
+const Seconds = v.pipe(v.number(), v.finite(), v.minValue(0))
+const Tolerate = v.pipe(Count, v.maxValue(STRIPE_WIDTH))
+const Width = v.pipe(Count, v.maxValue(STRIPE_WIDTH))
+const Stripe = v.pipe(Count, v.minValue(1))
+const Survives = v.pipe(v.number(), v.integer(), v.minValue(-1))
+const Addresses = v.pipe(v.array(Address), v.maxLength(16))
+const None = v.strictObject({})
+
+const HostRow = v.strictObject({
+  host: Key,
+  name: Name,
+  role: Role,
+  domain: Name,
+  addresses: Addresses,
+  freeBytes: Count,
+  usedBytes: Count,
+  capacityBytes: Count,
+  storage: Text(255),
+  lastSeen: Time,
+  uptime: v.pipe(v.number(), v.minValue(0), v.maxValue(1)),
+  away: v.boolean(),
+})
+const ShardPlace = v.strictObject({ index: Width, host: Key, shard: Id })
+const ShardRow = v.strictObject({ ...ShardPlace.entries, root: Key })
+const shards = <S extends v.GenericSchema>(one: S) => v.pipe(v.array(one), v.minLength(1), v.maxLength(STRIPE_WIDTH))
+const Scheme = { k: Width, m: Width, packBytes: Count }
+
+const Summary = v.pipe(
+  v.strictObject({
+    sourceBytes: Count,
+    allocatedBytes: Count,
+    readBytes: Count,
+    newBytes: Count,
+    storedBytes: Count,
+    blocks: Count,
+    newBlocks: Count,
+    files: Count,
+    seconds: Seconds,
+    view: Text(255),
+    volumes: v.pipe(
+      v.array(v.strictObject({ index: Count, fileSystem: Text(64), files: Count, label: Text(255) })),
+      v.maxLength(256),
+    ),
+    perHost: Amounts,
+    fileTypes: Amounts,
+    owners: Amounts,
+    notes: v.pipe(v.array(Text(1024)), v.maxLength(NAMES)),
+    tolerate: Tolerate,
+    k: Width,
+    m: Width,
+  }),
+  v.check((summary) => JSON.stringify(summary).length <= 64 * KiB, 'The summary is over 64 KiB'),
+)
+const State = v.picklist(['sealed', 'protected', 'incomplete'])
+const SnapshotRow = v.strictObject({
+  id: Id,
+  appliance: Key,
+  applianceName: Text(64),
+  volume: Id,
+  source: Text(4096),
+  label: Text(255),
+  sequence: Count,
+  parent: v.nullable(Id),
+  time: Time,
+  survives: Survives,
+  state: State,
+  summary: Summary,
+})
+const EventRow = v.strictObject({
+  n: Count,
+  time: Time,
+  kind: v.picklist(['join', 'refusal', 'snapshot', 'fleet']),
+  host: Key,
+  sentence: Text(1000),
+})
+
+interface Call<Q extends v.GenericSchema, A extends v.GenericSchema> {
+  readonly request: Q
+  readonly answer: A
+  /** Of the whole request. */
+  readonly maxBytes: number
+  /** Asking twice is asking once: the client may repeat it on a fresh connection. */
+  readonly repeatable: boolean
+  /** Strangers may ask. */
+  readonly open: boolean
+}
+
+function call<Q extends v.GenericSchema, A extends v.GenericSchema>(
+  request: Q,
+  answer: A,
+  { maxBytes = 64 * KiB, repeatable = true, open = false } = {},
+): Call<Q, A> {
+  return { request, answer, maxBytes, repeatable, open }
+}
+
+/** Each is `POST /v1/<name>`. The comment says what the attachments are, where there are any. */
+export const CALLS = {
+  hosts: call(None, v.strictObject({ hosts: v.array(HostRow) })),
+  begin: call(
+    v.strictObject({ appliance: Key, volume: Id, source: Text(4096), label: Text(255) }),
+    v.strictObject({ lease: Id, snapshot: Id, sequence: Count, parent: v.nullable(Id) }),
+    { repeatable: false },
+  ),
+  /** ids; births as u64 LE. */
+  lookup: call(v.strictObject({ lease: Id, tolerate: Tolerate }), None, {
+    maxBytes: LOOKUP_IDS * ID_BYTES + 4 * KiB,
+  }),
+  reserve: call(
+    v.strictObject({ lease: Id, count: v.pipe(Count, v.maxValue(RESERVED_STRIPES)) }),
+    v.strictObject({ stripes: v.pipe(v.array(Stripe), v.maxLength(RESERVED_STRIPES)) }),
+    { repeatable: false },
+  ),
+  place: call(
+    v.strictObject({
+      lease: Id,
+      ...Scheme,
+      lengthBytes: Count,
+      shards: shards(ShardPlace),
+      stripe: v.exactOptional(Stripe),
+    }),
+    v.strictObject({ stripe: Stripe, grants: v.array(Base64(4 * KiB)) }),
+    { repeatable: false },
+  ),
+  /** records. */
+  commit: call(v.strictObject({ lease: Id, stripe: Stripe, ...Scheme, shards: shards(ShardRow) }), None, {
+    maxBytes: RECORDS_PER_STRIPE * RECORD_BYTES + 64 * KiB,
+  }),
+  /** head, then references. */
+  finish: call(
+    v.strictObject({ lease: Id, headBytes: v.pipe(Count, v.maxValue(STATEMENT_BYTES)), summary: Summary }),
+    v.strictObject({ survives: Survives, state: State }),
+    { maxBytes: MESSAGE_BYTES },
+  ),
+  snapshots: call(
+    v.strictObject({ skip: Count }),
+    v.strictObject({ snapshots: v.pipe(v.array(SnapshotRow), v.maxLength(SNAPSHOT_PAGE)), total: Count }),
+  ),
+  /** Answer: head. */
+  snapshot: call(v.strictObject({ name: Text(64) }), SnapshotRow),
+  /** ids; for each stripe u64, then for each offset u32, then for each length u32, LE. */
+  locate: call(None, None, { maxBytes: LOOKUP_IDS * ID_BYTES + 4 * KiB }),
+  stripes: call(
+    v.strictObject({ numbers: v.pipe(v.array(Stripe), v.maxLength(STRIPE_PAGE)) }),
+    v.strictObject({ stripes: v.array(v.strictObject({ stripe: Stripe, ...Scheme, shards: shards(ShardRow) })) }),
+  ),
+  /** Answer: sorted u64 LE. */
+  snapshotStripes: call(v.strictObject({ id: Id }), None),
+
+  /** Answer: the membership. The proof binds token, session and host; see keys/token.ts. */
+  join: call(
+    v.strictObject({ token: Id, proof: Base64(32), name: Name, sealing: Key, domain: Name, addresses: Addresses }),
+    v.strictObject({ keys: v.pipe(v.array(Base64(2 * KiB)), v.maxLength(16)) }),
+    { repeatable: false, open: true },
+  ),
+  heartbeat: call(
+    v.strictObject({
+      addresses: Addresses,
+      freeBytes: Count,
+      usedBytes: Count,
+      capacityBytes: Count,
+      storage: Text(255),
+    }),
+    v.strictObject({ term: Term, sequence: Count }),
+  ),
+  invite: call(
+    v.strictObject({ role: v.picklist(['peer', 'appliance', 'admin']) }),
+    v.strictObject({ token: Text(4096), expires: Time }),
+    { repeatable: false },
+  ),
+  /** Answer: the statement. */
+  membership: call(None, None),
+  events: call(v.strictObject({ after: Count }), v.strictObject({ events: v.array(EventRow) })),
+  /** A keybag statement of the caller's. */
+  keybag: call(None, None, { maxBytes: MiB + 4 * KiB }),
+} as const
+
+export type CallName = keyof typeof CALLS
+export type Request<N extends CallName> = v.InferOutput<(typeof CALLS)[N]['request']>
+export type Answer<N extends CallName> = v.InferOutput<(typeof CALLS)[N]['answer']>
+export const CALL_NAMES = Object.keys(CALLS) as CallName[]

@@ -1,0 +1,188 @@
+/** The catalog asked over the network. Same interface, same errors as `LocalCatalog`; each answer is checked before use. */
+import { hasCode, ImagerError } from '../base/errors.js'
+import type { Hex } from '../base/ids.js'
+import { MESSAGE_BYTES } from '../base/limits.js'
+import type { Heartbeat } from '../catalog/hosts.js'
+import { decodeStripes } from '../catalog/records.js'
+import type { EventRow } from '../catalog/registry.js'
+import {
+  type BeginRequest,
+  type Begun,
+  type Catalog,
+  type CommitRequest,
+  type Finished,
+  type FinishRequest,
+  type HostRow,
+  ID_BYTES,
+  type Located,
+  type Placed,
+  type PlaceRequest,
+  type SnapshotRow,
+  type StripeRow,
+} from '../catalog/types.js'
+import { type JoinRole, joinProof, tokenId } from '../keys/token.js'
+import type { Requester } from '../wire/client.js'
+import { decodeMessage, encodeMessage } from '../wire/message.js'
+import { type Answer, CALLS, type CallName, type Request, STRIPE_PAGE } from './calls.js'
+
+export interface Joining extends Omit<Request<'join'>, 'token' | 'proof'> {
+  /** The joining host, and the token's secret. */
+  host: Hex
+  secret: Uint8Array
+}
+
+interface Given<N extends CallName> {
+  body: Answer<N>
+  attachment: Buffer
+}
+
+export class RemoteCatalog implements Catalog {
+  readonly #connection: Requester
+
+  /** The connection is the caller's to close. */
+  constructor(connection: Requester) {
+    this.#connection = connection
+  }
+
+  async hosts(): Promise<HostRow[]> {
+    return (await this.#call('hosts', {})).body.hosts
+  }
+
+  async begin(request: BeginRequest): Promise<Begun> {
+    return (await this.#call('begin', request)).body
+  }
+
+  async lookup(lease: Hex, ids: Uint8Array, tolerate: number): Promise<BigUint64Array> {
+    const { attachment } = await this.#call('lookup', { lease, tolerate }, ids)
+    requireBytes('lookup', attachment, (ids.length / ID_BYTES) * 8)
+    return new BigUint64Array(aligned(attachment))
+  }
+
+  async reserve(lease: Hex, count: number): Promise<number[]> {
+    const { stripes } = (await this.#call('reserve', { lease, count })).body
+    if (stripes.length !== count) throw lied('reserve', 'stripes are missing')
+    return stripes
+  }
+
+  async place(lease: Hex, request: PlaceRequest): Promise<Placed> {
+    const { body } = await this.#call('place', { lease, ...request })
+    if (body.grants.length !== request.shards.length) throw lied('place', 'grants are missing')
+    return body
+  }
+
+  async commit(lease: Hex, { records, ...request }: CommitRequest): Promise<void> {
+    await this.#call('commit', { lease, ...request }, records)
+  }
+
+  async finish(lease: Hex, { head, references, summary }: FinishRequest): Promise<Finished> {
+    const attachment = Buffer.concat([head, references])
+    return (await this.#call('finish', { lease, headBytes: head.length, summary }, attachment)).body
+  }
+
+  async snapshots(): Promise<SnapshotRow[]> {
+    const rows: SnapshotRow[] = []
+    for (;;) {
+      const { body } = await this.#call('snapshots', { skip: rows.length })
+      rows.push(...body.snapshots)
+      if (rows.length >= body.total || body.snapshots.length === 0) return rows
+    }
+  }
+
+  async snapshot(name: string): Promise<SnapshotRow & { head: Uint8Array }> {
+    if (name.length > 64) throw new ImagerError('NO_SUCH_SNAPSHOT', { snapshot: name.slice(0, 64) })
+    const { body, attachment } = await this.#call('snapshot', { name })
+    return { ...body, head: attachment }
+  }
+
+  async locate(ids: Uint8Array): Promise<Located> {
+    const { attachment } = await this.#call('locate', {}, ids)
+    const count = ids.length / ID_BYTES
+    requireBytes('locate', attachment, count * 16)
+    const bytes = aligned(attachment)
+    return {
+      stripes: new BigUint64Array(bytes, 0, count),
+      offsets: new Uint32Array(bytes, count * 8, count),
+      lengths: new Uint32Array(bytes, count * 12, count),
+    }
+  }
+
+  async stripes(numbers: readonly number[]): Promise<StripeRow[]> {
+    const rows: StripeRow[] = []
+    for (let from = 0; from < numbers.length; from += STRIPE_PAGE) {
+      const { body } = await this.#call('stripes', { numbers: numbers.slice(from, from + STRIPE_PAGE) })
+      rows.push(...body.stripes)
+    }
+    return rows
+  }
+
+  async snapshotStripes(id: Hex): Promise<number[]> {
+    return decodeStripes((await this.#call('snapshotStripes', { id })).attachment)
+  }
+
+  /** For a host that is no member yet. The secret is not sent, only a proof that holds on this connection alone. */
+  async join({ host, secret, ...who }: Joining): Promise<{ membership: Buffer; keys: Buffer[] }> {
+    const { body, attachment } = await this.#ask('join', (exporter) => {
+      const proof = joinProof(secret, exporter, host).toString('base64')
+      return encodeMessage({ token: tokenId(secret), proof, ...who } satisfies Request<'join'>)
+    })
+    return { membership: attachment, keys: body.keys.map((key) => Buffer.from(key, 'base64')) }
+  }
+
+  /** The newest membership's term and sequence. */
+  async heartbeat(beat: Heartbeat): Promise<Answer<'heartbeat'>> {
+    return (await this.#call('heartbeat', beat)).body
+  }
+
+  async invite(role: JoinRole): Promise<Answer<'invite'>> {
+    return (await this.#call('invite', { role })).body
+  }
+
+  async membership(): Promise<Buffer> {
+    return (await this.#call('membership', {})).attachment
+  }
+
+  /** Those after number `after`, newest last. */
+  async events(after = 0): Promise<EventRow[]> {
+    return (await this.#call('events', { after })).body.events
+  }
+
+  async keepKeybag(keybag: Uint8Array): Promise<void> {
+    await this.#call('keybag', {}, keybag)
+  }
+
+  async #call<N extends CallName>(name: N, request: Request<N>, attachment?: Uint8Array): Promise<Given<N>> {
+    const message = encodeMessage(request, attachment)
+    try {
+      return await this.#ask(name, message)
+    } catch (error) {
+      // A coordinator that was started anew has dropped the connection; what may be repeated is, once.
+      if (!CALLS[name].repeatable || !hasCode(error, 'COORDINATOR_UNREACHABLE')) throw error
+      return this.#ask(name, message)
+    }
+  }
+
+  async #ask<N extends CallName>(name: N, message: Buffer | ((exporter: Buffer) => Buffer)): Promise<Given<N>> {
+    try {
+      const options = { body: message, maxBytes: MESSAGE_BYTES }
+      const reply = await this.#connection.request('POST', `/v1/${name}`, options)
+      const { body, attachment } = decodeMessage(CALLS[name].answer, reply.body)
+      return { body: body as Answer<N>, attachment }
+    } catch (error) {
+      if (!hasCode(error, 'HOST_UNREACHABLE')) throw error
+      throw new ImagerError('COORDINATOR_UNREACHABLE', error.details, { cause: error })
+    }
+  }
+}
+
+function requireBytes(call: CallName, attachment: Uint8Array, expected: number): void {
+  if (attachment.length !== expected) throw lied(call, `${attachment.length} bytes where ${expected} were due`)
+}
+
+function lied(call: CallName, what: string): ImagerError {
+  return new ImagerError('HOST_LIED', { host: 'The coordinator', what: `${call}: ${what}` })
+}
+
+/** Typed arrays want their offset to be a multiple of their width; an attachment's is not. */
+function aligned(bytes: Uint8Array): ArrayBuffer {
+  return new Uint8Array(bytes).buffer
+}

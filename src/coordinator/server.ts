@@ -1,0 +1,186 @@
+/**
+ * The coordinator: the catalog, the master file and admission over the network. No block ever passes through it. Each call
+ * is looked up in `CALLS`, its caller's role in `access.ts`, its body in the schema, and only then is it answered; what is
+ * refused leaves an event.
+ */
+import { hasCode, ImagerError } from '../base/errors.js'
+import { HEARTBEAT_MS } from '../base/limits.js'
+import type { Heartbeat } from '../catalog/hosts.js'
+import type { LocalCatalog } from '../catalog/local.js'
+import { encodeStripes } from '../catalog/records.js'
+import type { Home } from '../keys/home.js'
+import { openKeybag } from '../keys/keybag.js'
+import { decodeMessage, encodeMessage } from '../wire/message.js'
+import { type Route, type Served, serve } from '../wire/server.js'
+import { type Caller, requireOwn, requireRole, scopeOf } from './access.js'
+import { Admission } from './admission.js'
+import { type Answer, CALL_NAMES, CALLS, type CallName, EVENT_PAGE, type Request, SNAPSHOT_PAGE } from './calls.js'
+
+export interface CoordinatorParts {
+  home: Home
+  catalog: LocalCatalog
+  /** `host:port` to listen on; port 0 takes a free one. */
+  listen: string
+  /** What joining hosts are told, where it is not the address listened on. */
+  publicAddress?: string
+  /** What the coordinator's own host offers; without a store, nothing. */
+  offer?: () => Heartbeat
+  /** A signed document that belongs on every peer. */
+  onDocument?: (kind: 'membership' | 'keybag', name: string, bytes: Buffer) => void
+}
+
+interface Asked<N extends CallName> {
+  caller: Caller
+  body: Request<N>
+  attachment: Buffer
+  readonly exporter: () => Buffer
+}
+
+type Given<N extends CallName> = { body: Answer<N>; attachment?: Uint8Array }
+type Handlers = { [N in CallName]: (asked: Asked<N>) => Promise<Given<N>> }
+
+/** Serves until closed. The catalog stays open: whoever opened it closes it. */
+export async function serveCoordinator(parts: CoordinatorParts): Promise<Served> {
+  const { home, catalog } = parts
+  let address = parts.publicAddress ?? parts.listen
+  const onDocument = parts.onDocument ?? (() => {})
+  const admission = new Admission({
+    home,
+    catalog,
+    address: () => address,
+    onMembership: (bytes) => onDocument('membership', home.fleet, bytes),
+  })
+  const keepKeybag = (owner: string, bytes: Buffer) => onDocument('keybag', owner, bytes)
+  const handlers = { ...catalogHandlers(catalog), ...fleetHandlers(home, catalog, admission, keepKeybag) }
+  const routes = CALL_NAMES.map((name) => toRoute(name, handlers, catalog))
+  const admit = (host: string) => catalog.members.role(host) !== undefined
+  const server = await serve({ tls: home.tls, listen: parts.listen, routes, admit })
+  address = parts.publicAddress ?? server.address
+  const beat = () => {
+    const none = { addresses: [address], freeBytes: 0, usedBytes: 0, capacityBytes: 0, storage: '' }
+    if (catalog.members.heartbeat(home.host, parts.offer?.() ?? none)) admission.renew()
+  }
+  beat()
+  const beating = setInterval(beat, HEARTBEAT_MS)
+  return {
+    address: server.address,
+    close() {
+      clearInterval(beating)
+      return server.close()
+    },
+  }
+}
+
+function toRoute<N extends CallName>(name: N, handlers: Handlers, catalog: LocalCatalog): Route {
+  const { request: schema, maxBytes, open } = CALLS[name]
+  const handler = handlers[name] as (asked: Asked<N>) => Promise<Given<N>>
+  return {
+    method: 'POST',
+    path: `/v1/${name}`,
+    open,
+    maxBytes,
+    async handle(request) {
+      const caller = { host: request.host, role: catalog.members.role(request.host) }
+      try {
+        requireRole(caller, name)
+        const { body, attachment } = decodeMessage(schema, await request.body())
+        const asked = { caller, body: body as Request<N>, attachment, exporter: () => request.exporter() }
+        const given = await handler(asked)
+        return { body: encodeMessage(given.body, given.attachment) }
+      } catch (error) {
+        if (hasCode(error, 'NOT_ALLOWED', 'WRONG_KEY', 'FORGED')) {
+          const who = caller.role === undefined ? 'a stranger' : catalog.members.name(caller.host)
+          catalog.registry.record('refusal', caller.host, `Refused ${who}: ${error.message}`)
+        }
+        throw error
+      }
+    },
+  }
+}
+
+type CatalogCall = Exclude<CallName, 'join' | 'heartbeat' | 'invite' | 'membership' | 'events' | 'keybag'>
+
+function catalogHandlers(catalog: LocalCatalog): Pick<Handlers, CatalogCall> {
+  const ownLease = (caller: Caller, lease: string) => requireOwn(caller, catalog.leaseOwner(lease))
+  return {
+    hosts: async () => ({ body: { hosts: await catalog.hosts() } }),
+    async begin({ caller, body }) {
+      requireOwn(caller, body.appliance)
+      return { body: await catalog.begin(body) }
+    },
+    async lookup({ caller, body: { lease, tolerate }, attachment }) {
+      ownLease(caller, lease)
+      const births = await catalog.lookup(lease, attachment, tolerate)
+      return { body: {}, attachment: bytesOf(births) }
+    },
+    async reserve({ caller, body: { lease, count } }) {
+      ownLease(caller, lease)
+      return { body: { stripes: await catalog.reserve(lease, count) } }
+    },
+    async place({ caller, body: { lease, ...request } }) {
+      ownLease(caller, lease)
+      return { body: await catalog.place(lease, request) }
+    },
+    async commit({ caller, body: { lease, ...request }, attachment }) {
+      ownLease(caller, lease)
+      await catalog.commit(lease, { ...request, records: attachment })
+      return { body: {} }
+    },
+    async finish({ caller, body: { lease, headBytes, summary }, attachment }) {
+      ownLease(caller, lease)
+      const head = attachment.subarray(0, headBytes)
+      const references = attachment.subarray(headBytes)
+      return { body: await catalog.finish(lease, { head, references, summary }) }
+    },
+    async snapshots({ caller, body: { skip } }) {
+      const rows = await catalog.snapshots(scopeOf(caller))
+      return { body: { snapshots: rows.slice(skip, skip + SNAPSHOT_PAGE), total: rows.length } }
+    },
+    async snapshot({ caller, body: { name } }) {
+      const { head, ...row } = await catalog.snapshot(name, scopeOf(caller))
+      return { body: row, attachment: head }
+    },
+    async locate({ attachment }) {
+      const { stripes, offsets, lengths } = await catalog.locate(attachment)
+      return { body: {}, attachment: Buffer.concat([stripes, offsets, lengths].map(bytesOf)) }
+    },
+    stripes: async ({ body }) => ({ body: { stripes: await catalog.stripes(body.numbers) } }),
+    async snapshotStripes({ caller, body: { id } }) {
+      return { body: {}, attachment: encodeStripes(await catalog.snapshotStripes(id, scopeOf(caller))) }
+    },
+  }
+}
+
+function fleetHandlers(
+  home: Home,
+  catalog: LocalCatalog,
+  admission: Admission,
+  keepKeybag: (owner: string, bytes: Buffer) => void,
+): Omit<Handlers, CatalogCall> {
+  return {
+    async join({ caller, body, exporter }) {
+      const answer = admission.join(caller.host, exporter(), body)
+      return { body: answer, attachment: home.membership().bytes }
+    },
+    async heartbeat({ caller, body }) {
+      if (catalog.write(() => catalog.members.heartbeat(caller.host, body))) admission.renew()
+      const { term, sequence } = home.membership()
+      return { body: { term, sequence } }
+    },
+    invite: async ({ body }) => ({ body: admission.invite(body.role) }),
+    membership: async () => ({ body: {}, attachment: home.membership().bytes }),
+    events: async ({ body }) => ({ body: { events: catalog.registry.events(body.after, EVENT_PAGE) } }),
+    async keybag({ caller, attachment }) {
+      const { owner, sequence } = openKeybag(attachment, home.fleet)
+      if (owner !== caller.host)
+        throw new ImagerError('NOT_ALLOWED', { what: "That is another host's keybag", role: 'admin' })
+      if (catalog.registry.keepDocument('keybag', owner, sequence, attachment)) keepKeybag(owner, attachment)
+      return { body: {} }
+    },
+  }
+}
+
+/** Little-endian, as every machine that runs this is. */
+function bytesOf(values: BigUint64Array | Uint32Array): Buffer {
+  return Buffer.from(values.buffer, values.byteOffset, values.byteLength)
+}

@@ -1,0 +1,55 @@
+/**
+ * The coordinator's daemon: the catalog served to the fleet, and a courier that brings the membership and every keybag to
+ * every peer, so that recovery needs nothing but peers and the words.
+ */
+import { type Clock, systemClock } from '../base/clock.js'
+import { serveCoordinator } from '../coordinator/server.js'
+import type { Home } from '../keys/home.js'
+import { openKeybag } from '../keys/keybag.js'
+import { advertised } from './address.js'
+import { Courier } from './courier.js'
+import { openLocalCatalog } from './local.js'
+import type { Report, Running } from './running.js'
+
+export interface CoordinatorOptions {
+  listen: string
+  clock?: Clock
+  report?: Report
+}
+
+export async function startCoordinator(home: Home, options: CoordinatorOptions): Promise<Running> {
+  const { listen, clock = systemClock, report = () => {} } = options
+  const catalog = openLocalCatalog(home, clock)
+  const keybag = home.keybag()
+  const { sequence } = openKeybag(keybag, home.fleet)
+  catalog.registry.keepDocument('keybag', home.host, sequence, keybag)
+  const courier = new Courier({
+    home,
+    clock,
+    lastSeen: () => new Map(catalog.members.rows().map((row) => [row.host, row.lastSeen])),
+    keybags: () => catalog.registry.documents('keybag'),
+    report,
+  })
+  try {
+    const onDocument = () => courier.wake()
+    const server = await serveCoordinator({ home, catalog, listen, onDocument, ...publicAddress(home, listen) })
+    courier.start()
+    return {
+      address: server.address,
+      async close() {
+        await courier.close()
+        await server.close()
+        catalog.close()
+      },
+    }
+  } catch (error) {
+    catalog.close()
+    throw error
+  }
+}
+
+/** As given to `init`, unless the daemon is told to listen elsewhere. A free port is known only once it is taken. */
+function publicAddress(home: Home, listen: string): { publicAddress?: string } {
+  if (listen.endsWith(':0')) return {}
+  return { publicAddress: listen === home.config.listen ? home.coordinator.address : advertised(listen) }
+}

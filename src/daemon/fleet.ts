@@ -1,0 +1,71 @@
+/** The fleet as a command on this host may use it: the catalog, the peers, invitations. */
+
+import { type Clock, systemClock } from '../base/clock.js'
+import { hasCode } from '../base/errors.js'
+import type { Catalog } from '../catalog/types.js'
+import { RemoteCatalog } from '../coordinator/client.js'
+import type { Home } from '../keys/home.js'
+import type { JoinRole } from '../keys/token.js'
+import { type Callable, Peers } from '../peers/pool.js'
+import { deliverKeybag, isKeybagDelivered } from './keybag.js'
+import { CoordinatorLink } from './link.js'
+import { isCoordinator, openLocalCatalog } from './local.js'
+
+export interface Fleet {
+  readonly home: Home
+  readonly clock: Clock
+  readonly catalog: Catalog
+  readonly peers: Peers
+  /** Asks the coordinator for a token; its daemon must run. */
+  invite(role: JoinRole): Promise<{ token: string; expires: number }>
+  close(): Promise<void>
+}
+
+/** On the coordinator's own host the catalog is opened where it lies, so that it can be read without a daemon. */
+export async function openFleet(home: Home, clock: Clock = systemClock): Promise<Fleet> {
+  const { addresses, key } = home.coordinator
+  const link = new CoordinatorLink(home.tls, addresses, key)
+  const remote = new RemoteCatalog(link)
+  const local = isCoordinator(home) ? openLocalCatalog(home, clock) : undefined
+  const catalog = local ?? remote
+  const close = () => {
+    local?.close()
+    link.close()
+  }
+  try {
+    const addressed = await freshHosts(home, catalog, remote)
+    if (!isKeybagDelivered(home)) await deliverKeybag(home, link)
+    const peers = new Peers(home.tls, () => addressed, clock)
+    return {
+      home,
+      clock,
+      catalog,
+      peers,
+      invite: (role) => remote.invite(role),
+      async close() {
+        peers.close()
+        close()
+      },
+    }
+  } catch (error) {
+    close()
+    throw error
+  }
+}
+
+/**
+ * The members with the addresses that they reported last. Only who is in the signed membership counts: a coordinator
+ * cannot slip in a host. Without a coordinator the newest membership seen has to do.
+ */
+async function freshHosts(home: Home, catalog: Catalog, remote: RemoteCatalog): Promise<readonly Callable[]> {
+  const reported = new Map<string, readonly string[]>()
+  try {
+    if (!isCoordinator(home)) home.saveMembership(await remote.membership())
+    for (const { host, addresses } of await catalog.hosts()) reported.set(host, addresses)
+  } catch (error) {
+    if (!hasCode(error, 'COORDINATOR_UNREACHABLE')) throw error
+  }
+  return home.membership().hosts.map(({ host, name, addresses }) => {
+    return { host, name, addresses: [...new Set([...(reported.get(host) ?? []), ...addresses])] }
+  })
+}

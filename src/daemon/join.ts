@@ -1,0 +1,60 @@
+/**
+ * Becoming a member: the token pins the coordinator, a proof bound to the TLS session spends it, and what comes back is
+ * believed only because the root's key in the token leads to it. An appliance makes its manifest key here, and its keybag
+ * goes to the coordinator, which hands it to every peer. A join that was cut short is repeated with the same token.
+ */
+import { toHex } from '../base/ids.js'
+import { RemoteCatalog } from '../coordinator/client.js'
+import { tlsIdentity } from '../keys/certificate.js'
+import { createHome, type Home, prepareIdentity } from '../keys/home.js'
+import { makeKey } from '../keys/keybag.js'
+import { decodeToken } from '../keys/token.js'
+import { advertised } from './address.js'
+import { deliverKeybag } from './keybag.js'
+import { CoordinatorLink } from './link.js'
+
+export interface JoinOptions {
+  token: string
+  state: string
+  name: string
+  domain: string
+  /** Where a peer's daemon will listen; null takes the default of a peer, and nothing for the others. */
+  listen: string | null
+}
+
+const PEER_LISTEN = '0.0.0.0:7421'
+
+export async function joinFleet(options: JoinOptions): Promise<Home> {
+  const token = decodeToken(options.token)
+  const identity = prepareIdentity(options.state)
+  const tls = tlsIdentity(identity)
+  const listen = token.role === 'peer' ? (options.listen ?? PEER_LISTEN) : null
+  const addresses = listen === null || listen.endsWith(':0') ? [] : [advertised(listen)]
+  const { name, domain } = options
+  const request = { name, domain, sealing: toHex(identity.sealingKey()), addresses }
+  const link = new CoordinatorLink(tls, [token.coordinator.address], token.coordinator.key)
+  try {
+    const { keys, membership } = await new RemoteCatalog(link).join({
+      ...request,
+      host: tls.host,
+      secret: token.secret,
+    })
+    const own = token.role === 'appliance' ? makeKey('manifest', token.fleet, token.rootSealing, identity) : []
+    const home = createHome({
+      state: options.state,
+      fleet: token.fleet,
+      rootKey: token.rootKey,
+      rootSealing: token.rootSealing,
+      role: token.role,
+      name,
+      coordinator: token.coordinator,
+      listen,
+      membership,
+      keys: [...keys, ...own],
+    })
+    await deliverKeybag(home, link)
+    return home
+  } finally {
+    link.close()
+  }
+}

@@ -1,0 +1,248 @@
+/**
+ * A whole fleet on this computer, as real processes over loopback: a coordinator, peers, and an appliance's state folder.
+ * `lab.json` in the folder itself lists every process from the moment it exists, so that `lab down` finds them all, also
+ * when `lab up` was killed half way or state folders are gone:
+ *
+ *   DIR/lab.json   DIR/words.txt   DIR/logs/   DIR/coordinator/   DIR/appliance/   DIR/peers/peer-1/{state,store}/
+ */
+import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { join, resolve } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import * as v from 'valibot'
+import { ImagerError } from '../base/errors.js'
+import { MiB } from '../base/units.js'
+import { makeFolder, writeDurable } from '../keys/durable.js'
+import { hasHome, openHome } from '../keys/home.js'
+import { freePort } from './address.js'
+import { type Fleet, openFleet } from './fleet.js'
+import { initFleet } from './init.js'
+import { joinFleet } from './join.js'
+import { endProcesses, isAlive, type ProcessMark, startDetached } from './process.js'
+
+export interface LabReport {
+  coordinator: { pid: number; address: string; state: string }
+  peers: { name: string; pid: number; address: string; state: string; store: string }[]
+  appliance: { state: string }
+  wordsFile: string
+}
+
+export interface LabOptions {
+  dir: string
+  peers: number
+  /** The file that `node` runs for a daemon. */
+  main: string
+  signal: AbortSignal
+}
+
+const LabFile = v.strictObject({
+  version: v.literal(1),
+  processes: v.array(v.strictObject({ name: v.string(), pid: v.number(), started: v.string(), boot: v.string() })),
+})
+type LabProcess = v.InferOutput<typeof LabFile>['processes'][number]
+
+/** A lab must work on a small disk too. */
+const KEEP_FREE_BYTES = 16 * MiB
+const READY_TIMEOUT_MS = 60_000
+const POLL_MS = 25
+const GRACE_MS = 5_000
+
+/** Returns when every daemon is ready and every peer has told the coordinator its space. */
+export async function labUp(options: LabOptions): Promise<LabReport> {
+  const lab = new Lab(resolve(options.dir), options)
+  lab.claim()
+  try {
+    return await lab.up()
+  } catch (error) {
+    await endProcesses(lab.processes, GRACE_MS)
+    lab.save([])
+    throw error
+  }
+}
+
+/** Ends the lab's processes and nothing else; gives how many still ran. */
+export async function labDown(dir: string): Promise<{ ended: number; folder: string }> {
+  const folder = resolve(dir)
+  const processes = readProcesses(folder)
+  if (!processes) throw new ImagerError('LAB', { what: `There is no lab in ${folder}` })
+  const ended = await endProcesses(processes, GRACE_MS)
+  const left = processes.filter(isAlive)
+  saveProcesses(folder, left)
+  if (left.length > 0) throw new ImagerError('LAB', { what: `${left.map((one) => one.name).join(', ')} do not end` })
+  return { ended, folder }
+}
+
+interface Starting {
+  name: string
+  mark: ProcessMark
+  log: string
+  /** Where in the log this run begins. */
+  from: number
+}
+
+interface Ready {
+  name: string
+  pid: number
+  address: string
+}
+
+class Lab {
+  processes: LabProcess[] = []
+
+  constructor(
+    readonly dir: string,
+    readonly options: LabOptions,
+  ) {}
+
+  /** Refuses a lab that runs, or one whose folders no longer fit together. */
+  claim(): void {
+    const running = readProcesses(this.dir)?.filter(isAlive) ?? []
+    if (running.length > 0) {
+      throw new ImagerError('LAB', { what: `The lab in ${this.dir} is up already (${running.length} processes)` })
+    }
+    const known = this.names().filter((name) => hasHome(this.state(name))).length
+    const extra = hasHome(this.state(`peer-${this.options.peers + 1}`))
+    if (extra || (known > 0 && known < this.names().length)) {
+      throw new ImagerError('LAB', {
+        what: `${this.dir} holds another lab, or only part of one: delete it, or choose another folder`,
+      })
+    }
+    makeFolder(join(this.dir, 'logs'))
+    this.save([])
+  }
+
+  async up(): Promise<LabReport> {
+    const isNew = !hasHome(this.state('coordinator'))
+    if (isNew) {
+      const address = `127.0.0.1:${await freePort()}`
+      const keepWords = (words: string) => writeFileSync(this.wordsFile, `${words}\n`, { mode: 0o600 })
+      const state = this.state('coordinator')
+      initFleet({ state, name: 'coordinator', domain: 'coordinator', listen: address, address, keepWords })
+    }
+    const coordinator = await this.#ready(this.#start('coordinator', ['coordinator']))
+    if (isNew) await this.#withFleet((fleet) => this.#joinAll(fleet))
+    const starting = Array.from({ length: this.options.peers }, (_, index) => this.#startPeer(`peer-${index + 1}`))
+    const peers = await Promise.all(starting.map((peer) => this.#ready(peer)))
+    await this.#withFleet((fleet) => this.#allSeen(fleet, peers.length))
+    return {
+      coordinator: { pid: coordinator.pid, address: coordinator.address, state: this.state('coordinator') },
+      peers: peers.map(({ name, pid, address }) => ({
+        name,
+        pid,
+        address,
+        state: this.state(name),
+        store: this.store(name),
+      })),
+      appliance: { state: this.state('appliance') },
+      wordsFile: this.wordsFile,
+    }
+  }
+
+  async #withFleet(task: (fleet: Fleet) => Promise<void>): Promise<void> {
+    const fleet = await openFleet(openHome(this.state('coordinator')))
+    try {
+      await task(fleet)
+    } finally {
+      await fleet.close()
+    }
+  }
+
+  get wordsFile(): string {
+    return join(this.dir, 'words.txt')
+  }
+
+  names(): string[] {
+    const peers = Array.from({ length: this.options.peers }, (_, index) => `peer-${index + 1}`)
+    return ['coordinator', 'appliance', ...peers]
+  }
+
+  state(name: string): string {
+    return name.startsWith('peer-') ? join(this.dir, 'peers', name, 'state') : join(this.dir, name)
+  }
+
+  store(name: string): string {
+    return join(this.dir, 'peers', name, 'store')
+  }
+
+  save(processes: LabProcess[]): void {
+    this.processes = processes
+    saveProcesses(this.dir, processes)
+  }
+
+  async #joinAll(fleet: Fleet): Promise<void> {
+    for (const name of this.names().slice(1)) {
+      this.options.signal.throwIfAborted()
+      const role = name === 'appliance' ? 'appliance' : 'peer'
+      const { token } = await fleet.invite(role)
+      const listen = role === 'peer' ? `127.0.0.1:${await freePort()}` : null
+      await joinFleet({ token, state: this.state(name), name, domain: name, listen })
+    }
+  }
+
+  #startPeer(name: string) {
+    return this.#start(name, ['peer', '--store', this.store(name), '--keep-free', String(KEEP_FREE_BYTES)])
+  }
+
+  #start(name: string, verb: readonly string[]): Starting {
+    const log = join(this.dir, 'logs', `${name}.log`)
+    const from = existsSync(log) ? statSync(log).size : 0
+    const mark = startDetached([this.options.main, ...verb, '--state', this.state(name), '--json'], log)
+    this.save([...this.processes, { name, ...mark }])
+    return { name, mark, log, from }
+  }
+
+  /** Waits for the daemon's one line; the last thing it said is the reason where it ended instead. */
+  async #ready(daemon: Starting): Promise<Ready> {
+    const deadline = performance.now() + READY_TIMEOUT_MS
+    for (;;) {
+      this.options.signal.throwIfAborted()
+      const alive = isAlive(daemon.mark)
+      const said = readFileSync(daemon.log).subarray(daemon.from).toString().split('\n').slice(0, -1)
+      const address = said.map(readyAddress).find((one) => one !== undefined)
+      if (address !== undefined) return { name: daemon.name, pid: daemon.mark.pid, address }
+      if (!alive) throw new ImagerError('LAB', { what: `${daemon.name} ended at once: ${said.at(-1) ?? 'no output'}` })
+      if (performance.now() > deadline) throw new ImagerError('LAB', { what: `${daemon.name} does not get ready` })
+      await sleep(POLL_MS)
+    }
+  }
+
+  /** Each peer told its space, and holds what a recovery needs: the membership and both keybags. */
+  async #allSeen({ catalog, peers }: Fleet, count: number): Promise<void> {
+    const deadline = performance.now() + READY_TIMEOUT_MS
+    const holdsAll = async (host: string) => {
+      const keybags: unknown[] = []
+      for await (const keybag of peers.get(host).fetchDocuments('keybag')) keybags.push(keybag)
+      return keybags.length >= 2
+    }
+    for (;;) {
+      this.options.signal.throwIfAborted()
+      const hosts = await catalog.hosts()
+      const seen = hosts.filter((host) => host.role === 'peer' && !host.away && host.storage !== '')
+      const equipped = await Promise.all(seen.map(({ host }) => holdsAll(host)))
+      if (equipped.filter(Boolean).length >= count) return
+      if (performance.now() > deadline) {
+        throw new ImagerError('LAB', { what: `Only ${seen.length} of ${count} peers reached the coordinator` })
+      }
+      await sleep(4 * POLL_MS)
+    }
+  }
+}
+
+function readyAddress(line: string): string | undefined {
+  if (!line.startsWith('{')) return undefined
+  const said = JSON.parse(line) as { status?: unknown; address?: unknown }
+  return said.status === 'ready' ? String(said.address) : undefined
+}
+
+function readProcesses(dir: string): LabProcess[] | undefined {
+  const path = join(dir, 'lab.json')
+  if (!existsSync(path)) return undefined
+  try {
+    return v.parse(LabFile, JSON.parse(readFileSync(path, 'utf8'))).processes
+  } catch (cause) {
+    throw new ImagerError('LAB', { what: `${path} is damaged; end the processes by hand` }, { cause })
+  }
+}
+
+function saveProcesses(dir: string, processes: readonly LabProcess[]): void {
+  writeDurable(join(dir, 'lab.json'), Buffer.from(`${JSON.stringify({ version: 1, processes }, null, 2)}\n`))
+}

@@ -1,0 +1,16 @@
+/** The catalog in the coordinator's own state folder, for its daemon and for commands on that host. */
+import type { Clock } from '../base/clock.js'
+import { ImagerError } from '../base/errors.js'
+import { LocalCatalog } from '../catalog/local.js'
+import type { Home } from '../keys/home.js'
+
+export function isCoordinator(home: Home): boolean {
+  return home.membership().coordinator === home.host
+}
+
+/** Throws NOT_ALLOWED on a host that is not its fleet's coordinator. */
+export function openLocalCatalog(home: Home, clock: Clock): LocalCatalog {
+  if (isCoordinator(home)) return LocalCatalog.openFor(home.state, clock)
+  const what = `${home.name} is not the coordinator of its fleet`
+  throw new ImagerError('NOT_ALLOWED', { what, role: 'coordinator' })
+}

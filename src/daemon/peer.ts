@@ -1,0 +1,98 @@
+/**
+ * The peer's daemon: a store served to the fleet, and a heartbeat that tells the coordinator what there is. Without the
+ * coordinator it goes on serving; it adopts every newer membership it is shown, by the coordinator or by anybody.
+ */
+import { type Clock, systemClock } from '../base/clock.js'
+import { ImagerError } from '../base/errors.js'
+import { HEARTBEAT_MS } from '../base/limits.js'
+import { RemoteCatalog } from '../coordinator/client.js'
+import type { Home } from '../keys/home.js'
+import { servePeer } from '../peers/server.js'
+import { ShardStore } from '../peers/store.js'
+import { advertised } from './address.js'
+import { CoordinatorLink } from './link.js'
+import { isCoordinator } from './local.js'
+import { Loop, type Report, type Running } from './running.js'
+
+export interface PeerOptions {
+  store: string
+  listen: string
+  maxBytes?: number
+  keepFreeBytes?: number
+  clock?: Clock
+  report?: Report
+}
+
+export async function startPeer(home: Home, options: PeerOptions): Promise<Running> {
+  const { listen, clock = systemClock, report = () => {} } = options
+  if (isCoordinator(home)) {
+    const what = `${home.name} is the coordinator; a peer beside it needs a state folder and a token of its own`
+    throw new ImagerError('NOT_ALLOWED', { what, role: 'peer' })
+  }
+  const store = await ShardStore.open({
+    folder: options.store,
+    maxBytes: options.maxBytes,
+    keepFree: options.keepFreeBytes,
+    name: home.name,
+  })
+  const server = await servePeer({
+    tls: home.tls,
+    listen,
+    host: home.host,
+    trust: home,
+    store,
+    clock,
+    adopt: (membership) => void home.saveMembership(membership),
+    report: (error, path) => report(path, error),
+  })
+  const heartbeat = new Heartbeat(home, store, [advertised(server.address)])
+  const beating = new Loop(
+    HEARTBEAT_MS,
+    () => heartbeat.beat(),
+    (error) => report('heartbeat', error),
+  )
+  // Ready means: it knows the members of now, unless the coordinator does not answer.
+  await beating.first
+  return {
+    address: server.address,
+    async close() {
+      // First, so that a beat that waits for an absent coordinator fails at once.
+      heartbeat.close()
+      await beating.close()
+      await server.close()
+    },
+  }
+}
+
+class Heartbeat {
+  #link: { key: string; link: CoordinatorLink } | undefined
+
+  constructor(
+    private readonly home: Home,
+    private readonly store: ShardStore,
+    private readonly addresses: string[],
+  ) {}
+
+  async beat(): Promise<void> {
+    const space = await this.store.free()
+    const catalog = new RemoteCatalog(this.#coordinator())
+    const newest = await catalog.heartbeat({ addresses: this.addresses, ...space })
+    const { term, sequence } = this.home.membership()
+    if (newest.term < term || (newest.term === term && newest.sequence <= sequence)) return
+    this.home.saveMembership(await catalog.membership())
+  }
+
+  close(): void {
+    this.#link?.link.close()
+  }
+
+  /** After a recovery the membership names another coordinator. */
+  #coordinator(): CoordinatorLink {
+    const { key: host, addresses } = this.home.coordinator
+    const key = [host, ...addresses].join(' ')
+    if (this.#link?.key === key) return this.#link.link
+    this.close()
+    this.#link = { key, link: new CoordinatorLink(this.home.tls, addresses, host) }
+    return this.#link.link
+  }
+}

@@ -1,0 +1,70 @@
+/** What every daemon is once it is ready, and what it does between two requests. */
+import { setTimeout as sleep } from 'node:timers/promises'
+
+export interface Running {
+  /** Where it listens, with the real port. */
+  readonly address: string
+  /** Answers what was begun, accepts nothing new, writes what must be written. */
+  close(): Promise<void>
+}
+
+/** Hears what a daemon could not do now and will try again. */
+export type Report = (what: string, error: unknown) => void
+
+export function untilAborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) return resolve()
+    signal.addEventListener('abort', () => resolve(), { once: true })
+  })
+}
+
+/** Runs `task` now and then every `everyMs`, or when woken; one at a time. A failing task does not end it. */
+export class Loop {
+  /** The first run is over. */
+  readonly first: Promise<void>
+  readonly #stop = new AbortController()
+  readonly #done: Promise<void>
+  #again = false
+  #nap = new AbortController()
+
+  constructor(everyMs: number, task: (signal: AbortSignal) => Promise<void>, failed: (error: unknown) => void) {
+    let firstDone = () => {}
+    this.first = new Promise((resolve) => {
+      firstDone = resolve
+    })
+    this.#done = this.#run(everyMs, task, failed, firstDone)
+  }
+
+  /** Runs the task again without waiting for its time; while it runs, once more afterwards. */
+  wake(): void {
+    this.#again = true
+    this.#nap.abort()
+  }
+
+  async close(): Promise<void> {
+    this.#stop.abort()
+    this.#nap.abort()
+    await this.#done
+  }
+
+  async #run(
+    everyMs: number,
+    task: (signal: AbortSignal) => Promise<void>,
+    failed: (error: unknown) => void,
+    firstDone: () => void,
+  ): Promise<void> {
+    const stopped = this.#stop.signal
+    while (!stopped.aborted) {
+      this.#again = false
+      try {
+        await task(stopped)
+      } catch (error) {
+        if (!stopped.aborted) failed(error)
+      }
+      firstDone()
+      if (this.#again || stopped.aborted) continue
+      this.#nap = new AbortController()
+      await sleep(everyMs, undefined, { signal: this.#nap.signal }).catch(() => undefined)
+    }
+  }
+}

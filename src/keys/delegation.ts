@@ -1,0 +1,32 @@
+/**
+ * What the fleet's root lets a host do, for a term. The root is offline after `init`; recovery raises the term, and a
+ * higher term takes the place of every lower one.
+ */
+import * as v from 'valibot'
+import { ImagerError } from '../base/errors.js'
+import type { Hex } from '../base/ids.js'
+import type { SecretHandle } from '../native.js'
+import { Id, Key, Term } from './fields.js'
+import { openStatement, signStatement } from './statement.js'
+
+const DelegationBody = v.strictObject({
+  fleet: Id,
+  term: Term,
+  /** coordinator: signs grants. enroller: admits hosts. holder: hands out shared keys. pruner: deletes. */
+  duty: v.picklist(['coordinator', 'enroller', 'holder', 'pruner']),
+  host: Key,
+})
+export type Delegation = v.InferOutput<typeof DelegationBody>
+export type Duty = Delegation['duty']
+
+export function signDelegation(delegation: Delegation, root: SecretHandle): Buffer {
+  return signStatement('delegation', delegation, root)
+}
+
+/** Throws FORGED where it is not this fleet's root that signed it for this fleet. */
+export function openDelegation(bytes: Uint8Array, fleet: Hex, rootKey: Hex): Delegation {
+  const { body, signer } = openStatement('delegation', DelegationBody, bytes)
+  if (signer !== rootKey) throw new ImagerError('FORGED', { what: "A delegation is not signed by the fleet's root" })
+  if (body.fleet !== fleet) throw new ImagerError('FORGED', { what: 'A delegation belongs to another fleet' })
+  return body
+}

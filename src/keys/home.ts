@@ -1,0 +1,230 @@
+/**
+ * A host's state folder: which fleet it belongs to, its identity, the newest membership it saw and its keys, sealed to
+ * itself. Folders 0700, files 0600, each replaced in one step. `home.json` is written last, so a host is in a fleet or not:
+ *
+ *   home.json        fleet, root's keys, role, name, coordinator, where the daemon listens
+ *   identity.key     X_h, 32 bytes, made here and never sent
+ *   membership.bin   the newest membership statement
+ *   keys/*.bin       key statements: <purpose>-<key id>-<first 16 digits of the reader, or recovery>.bin
+ */
+import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
+import * as v from 'valibot'
+import { ImagerError } from '../base/errors.js'
+import { type Hex, toHex } from '../base/ids.js'
+import { Secret, type SecretHandle } from '../native.js'
+import { type TlsIdentity, tlsIdentity } from './certificate.js'
+import { makeFolder, syncFolder, writeDurable } from './durable.js'
+import { Address, Id, Key, Name, Role } from './fields.js'
+import { type KeyEntry, type KeyPurpose, mayDeliver, openEntry, RECOVERY, readEntry, signKeybag } from './keybag.js'
+import { type Membership, openMembership } from './membership.js'
+
+const Config = v.strictObject({
+  version: v.literal(1),
+  fleet: Id,
+  rootKey: Key,
+  rootSealing: Key,
+  role: Role,
+  name: Name,
+  coordinator: v.strictObject({ key: Key, address: Address }),
+  /** Where this host's daemon listens unless told otherwise; null where it has none. */
+  listen: v.nullable(Address),
+})
+export type HomeConfig = Omit<v.InferOutput<typeof Config>, 'version'>
+
+const CONFIG = 'home.json'
+const IDENTITY = 'identity.key'
+const MEMBERSHIP = 'membership.bin'
+const KEYS = 'keys'
+
+export class Home {
+  readonly host: Hex
+  /** Private, so that a home that is printed shows no key. */
+  readonly #tls: TlsIdentity
+  #membership: Membership | undefined
+  readonly #keys = new Map<KeyPurpose, SecretHandle | undefined>()
+
+  constructor(
+    readonly state: string,
+    readonly config: HomeConfig,
+    readonly secret: SecretHandle,
+  ) {
+    this.#tls = tlsIdentity(secret)
+    this.host = this.#tls.host
+  }
+
+  get tls(): TlsIdentity {
+    return this.#tls
+  }
+
+  get fleet(): Hex {
+    return this.config.fleet
+  }
+
+  get rootKey(): Hex {
+    return this.config.rootKey
+  }
+
+  get rootSealing(): Hex {
+    return this.config.rootSealing
+  }
+
+  get name(): string {
+    return this.config.name
+  }
+
+  get role(): Role {
+    return this.config.role
+  }
+
+  /** The one that the newest membership names: after a recovery it is another than at the time of joining. */
+  get coordinator(): { key: Hex; address: string; addresses: readonly string[] } {
+    const membership = this.membership()
+    const { key, address } = this.config.coordinator
+    const listed = membership.find(membership.coordinator)?.addresses ?? []
+    if (membership.coordinator === key) return { key, address, addresses: [...new Set([address, ...listed])] }
+    return { key: membership.coordinator, address: listed[0] ?? address, addresses: listed }
+  }
+
+  membership(): Membership {
+    this.#membership ??= openMembership(readFileSync(join(this.state, MEMBERSHIP)), this.fleet, this.rootKey)
+    return this.#membership
+  }
+
+  /** Adopts a membership that is newer than the one held; true if it did. Throws where it is not to be believed. */
+  saveMembership(bytes: Uint8Array): boolean {
+    const offered = openMembership(bytes, this.fleet, this.rootKey)
+    if (!offered.newerThan(this.membership())) return false
+    writeDurable(join(this.state, MEMBERSHIP), bytes)
+    this.#membership = offered
+    return true
+  }
+
+  /** Key of the dedupe domain for new blocks. */
+  get domainKey(): SecretHandle | undefined {
+    return this.#key('domain')
+  }
+
+  get manifestKey(): SecretHandle | undefined {
+    return this.#key('manifest')
+  }
+
+  get trailerKey(): SecretHandle | undefined {
+    return this.#key('trailer')
+  }
+
+  get catalogKey(): SecretHandle | undefined {
+    return this.#key('catalog')
+  }
+
+  /** Every key statement held here: sealed to this host, and what it sealed to recovery. */
+  keyStatements(): Buffer[] {
+    const folder = join(this.state, KEYS)
+    const names = readdirSync(folder).filter((name) => name.endsWith('.bin'))
+    return names.sort().map((name) => readFileSync(join(folder, name)))
+  }
+
+  /** This host's own entries as the document that every peer keeps. Entries are only ever added, so their count orders it. */
+  keybag(): Buffer {
+    const entries = this.keyStatements().filter((bytes) => readEntry(bytes).entry.owner === this.host)
+    return signKeybag({ fleet: this.fleet, sequence: entries.length, owner: this.host, entries }, this.secret)
+  }
+
+  #key(purpose: KeyPurpose): SecretHandle | undefined {
+    if (!this.#keys.has(purpose)) this.#keys.set(purpose, this.#openKey(purpose))
+    return this.#keys.get(purpose)
+  }
+
+  /** Who may deliver a key was checked when it was saved; the membership may have moved on since. */
+  #openKey(purpose: KeyPurpose): SecretHandle | undefined {
+    for (const bytes of this.keyStatements()) {
+      const { entry } = readEntry(bytes)
+      if (entry.purpose !== purpose || entry.reader !== this.host) continue
+      return openEntry(bytes, { fleet: this.fleet, reader: this.host, secret: this.secret, accept: () => true }).key
+    }
+    return undefined
+  }
+}
+
+/** True when the folder belongs to a fleet. */
+export function hasHome(state: string): boolean {
+  return existsSync(join(state, CONFIG))
+}
+
+/** Throws NO_FLEET where there is none, CORRUPT where its files are damaged. */
+export function openHome(state: string): Home {
+  if (!hasHome(state)) throw new ImagerError('NO_FLEET', { state })
+  const secret = Secret.load(join(state, IDENTITY))
+  return new Home(state, readConfig(join(state, CONFIG)), secret)
+}
+
+/**
+ * The identity of a host that is about to found or join a fleet: made once and kept, so that a join that was cut short is
+ * repeated by the same host. Throws STATE_EXISTS where the folder already belongs to a fleet.
+ */
+export function prepareIdentity(state: string): SecretHandle {
+  if (hasHome(state)) throw new ImagerError('STATE_EXISTS', { state })
+  makeFolder(state)
+  const path = join(state, IDENTITY)
+  if (existsSync(path)) return Secret.load(path)
+  const secret = Secret.random()
+  secret.save(path)
+  syncFolder(state)
+  return secret
+}
+
+export interface NewHome extends HomeConfig {
+  state: string
+  /** The membership that holds this host. */
+  membership: Uint8Array
+  /** Key statements: for this host, and those it sealed to recovery. */
+  keys: readonly Uint8Array[]
+}
+
+/** Completes what `prepareIdentity` began. Every statement is verified before anything is written. */
+export function createHome(home: NewHome): Home {
+  const { state, membership, keys, ...config } = home
+  if (hasHome(state)) throw new ImagerError('STATE_EXISTS', { state })
+  const secret = Secret.load(join(state, IDENTITY))
+  const host = toHex(secret.signingKey())
+  const members = openMembership(membership, home.fleet, home.rootKey)
+  if (members.role(host) !== home.role) {
+    throw new ImagerError('FORGED', { what: `The membership does not list this host as ${home.role}` })
+  }
+  const entries = keys.map((bytes) => ({ bytes, entry: checkKey(bytes, home, members, host, secret) }))
+  // What an attempt that was cut short left there belongs to no fleet.
+  rmSync(join(state, KEYS), { recursive: true, force: true })
+  makeFolder(join(state, KEYS))
+  for (const { bytes, entry } of entries) writeDurable(join(state, KEYS, keyFile(entry)), bytes)
+  writeDurable(join(state, MEMBERSHIP), membership)
+  writeDurable(join(state, CONFIG), Buffer.from(`${JSON.stringify({ version: 1, ...config }, null, 2)}\n`))
+  return openHome(state)
+}
+
+function checkKey(bytes: Uint8Array, home: NewHome, members: Membership, host: Hex, secret: SecretHandle): KeyEntry {
+  const { entry, signer } = readEntry(bytes)
+  const accept = () => mayDeliver(signer, entry, members, home.rootKey)
+  if (entry.reader === host) openEntry(bytes, { fleet: home.fleet, reader: host, secret, accept })
+  else if (entry.reader !== RECOVERY || !accept()) {
+    throw new ImagerError('FORGED', { what: `A ${entry.purpose} key is not for this host` })
+  }
+  return entry
+}
+
+function keyFile(entry: KeyEntry): string {
+  return `${entry.purpose}-${entry.key}-${entry.reader.slice(0, 16)}.bin`
+}
+
+function readConfig(path: string): HomeConfig {
+  const damaged = (cause: unknown) => new ImagerError('CORRUPT', { what: `${path} is damaged` }, { cause })
+  let json: unknown
+  try {
+    json = JSON.parse(readFileSync(path, 'utf8'))
+  } catch (cause) {
+    throw damaged(cause)
+  }
+  const result = v.safeParse(Config, json)
+  if (!result.success) throw damaged(result.issues[0].message)
+  const { version: _, ...config } = result.output
+  return config
+}

@@ -1,0 +1,137 @@
+/** A peer as the rest of the program sees it. What it answers is believed no further than its form. */
+import * as v from 'valibot'
+import { ImagerError } from '../base/errors.js'
+import type { Hex } from '../base/ids.js'
+import { INVENTORY_ROWS, MESSAGE_BYTES, SHARD_FILE_BYTES, TRANSFER_TIMEOUT_MS } from '../base/limits.js'
+import { Count, Id } from '../keys/fields.js'
+import { STATEMENT_BYTES } from '../keys/statement.js'
+import type { Requester } from '../wire/client.js'
+import { decodeMessage } from '../wire/message.js'
+import type { DocumentKind, Held, Space } from './store.js'
+
+export interface CallOptions {
+  readonly signal?: AbortSignal | undefined
+  readonly timeoutMs?: number
+}
+
+export interface Document {
+  readonly name: string
+  readonly bytes: Buffer
+}
+
+const Inventory = v.object({
+  shards: v.pipe(v.array(v.object({ shard: Id, bytes: Count })), v.maxLength(INVENTORY_ROWS)),
+  next: v.nullable(Id),
+})
+const DocumentName = v.pipe(v.string(), v.regex(/^[0-9a-f]{32}(?:[0-9a-f]{32})?$/))
+const Documents = v.object({
+  documents: v.array(v.object({ name: DocumentName, bytes: v.pipe(Count, v.maxValue(STATEMENT_BYTES)) })),
+  next: v.nullable(DocumentName),
+})
+const State = v.object({
+  freeBytes: Count,
+  usedBytes: Count,
+  capacityBytes: Count,
+  storage: v.pipe(v.string(), v.maxLength(64), v.regex(/^[0-9a-f]*$/)),
+})
+
+export class PeerClient {
+  constructor(
+    readonly host: Hex,
+    readonly name: string,
+    readonly connection: Requester,
+  ) {}
+
+  /** Returns when the shard is durable there. `grant` in base64, as the coordinator gave it. */
+  async sendShard(shard: Hex, bytes: Uint8Array, grant: string, options: CallOptions = {}): Promise<void> {
+    const headers = { 'imager-grant': grant }
+    await this.connection.request('PUT', `/v1/shards/${shard}`, {
+      ...transfer(options),
+      headers,
+      body: bytes,
+      maxBytes: 0,
+    })
+  }
+
+  /** Exactly the bytes of the range, end exclusive; without one the whole file. Not verified. */
+  async fetchShard(
+    shard: Hex,
+    range?: readonly [start: number, end: number],
+    options: CallOptions = {},
+  ): Promise<Buffer> {
+    const maxBytes = range ? range[1] - range[0] : SHARD_FILE_BYTES
+    const given = range ? { range } : {}
+    const { body } = await this.connection.request('GET', `/v1/shards/${shard}`, {
+      ...transfer(options),
+      ...given,
+      maxBytes,
+    })
+    if (!range || body.length === maxBytes) return body
+    throw this.#lied(`${body.length} bytes of shard ${shard} where ${maxBytes} were asked for`)
+  }
+
+  /** One page of what it holds, in order of ids. */
+  async fetchInventory(
+    after = '',
+    limit = INVENTORY_ROWS,
+    options: CallOptions = {},
+  ): Promise<{ shards: Held[]; next: Hex | null }> {
+    const path = `/v1/shards?after=${after}&limit=${limit}`
+    const page = (await this.#message(Inventory, path, options)).body
+    const inOrder = page.shards.every(({ shard }, index) => shard > (page.shards[index - 1]?.shard ?? after))
+    // A page that does not go on would be asked for without end.
+    if (!inOrder || (page.next !== null && page.next !== page.shards.at(-1)?.shard))
+      throw this.#lied('an inventory out of order')
+    return page
+  }
+
+  async sendDocument(kind: DocumentKind, name: string, bytes: Uint8Array, options: CallOptions = {}): Promise<void> {
+    const path = `/v1/documents/${kind}/${name}`
+    await this.connection.request('PUT', path, { ...transfer(options), body: bytes, maxBytes: 0 })
+  }
+
+  async fetchDocument(kind: DocumentKind, name: string, options: CallOptions = {}): Promise<Buffer | undefined> {
+    const path = `/v1/documents/${kind}/${name}`
+    const reply = await this.connection.request('GET', path, { ...transfer(options), maxBytes: STATEMENT_BYTES })
+    return reply.status === 204 ? undefined : reply.body
+  }
+
+  /** All documents of a kind, page by page. Their signatures are for the caller to check. */
+  async *fetchDocuments(kind: DocumentKind, options: CallOptions = {}): AsyncGenerator<Document> {
+    let after: string | null = ''
+    while (after !== null) {
+      const path: string = `/v1/documents/${kind}?after=${after}`
+      const { body, attachment } = await this.#message(Documents, path, options)
+      let offset = 0
+      for (const { name, bytes } of body.documents) {
+        if (name <= after || offset + bytes > attachment.length)
+          throw this.#lied(`a list of ${kind}s that does not fit`)
+        yield { name, bytes: attachment.subarray(offset, offset + bytes) }
+        after = name
+        offset += bytes
+      }
+      if (body.next !== null && (body.next !== after || body.documents.length === 0)) {
+        throw this.#lied(`a list of ${kind}s out of order`)
+      }
+      if (body.next === null) after = null
+    }
+  }
+
+  async fetchState(options: CallOptions = {}): Promise<Space> {
+    const { body } = await this.connection.request('GET', '/v1/state', { ...options, maxBytes: 4096 })
+    return decodeMessage(State, body).body
+  }
+
+  async #message<S extends v.GenericSchema>(schema: S, path: string, options: CallOptions) {
+    const { body } = await this.connection.request('GET', path, { ...transfer(options), maxBytes: MESSAGE_BYTES })
+    return decodeMessage(schema, body)
+  }
+
+  #lied(what: string): ImagerError {
+    return new ImagerError('HOST_LIED', { host: this.name, what })
+  }
+}
+
+function transfer(options: CallOptions): CallOptions {
+  return { timeoutMs: TRANSFER_TIMEOUT_MS, ...options }
+}

@@ -1,0 +1,163 @@
+/**
+ * What a peer answers. It decides alone, from its own copy of the membership: who may call, who may read, and whether the
+ * coordinator granted a shard. A shard is checked whole before it is stored and durable before the answer; grant, length
+ * and room are checked before any of its bytes are taken.
+ */
+import * as v from 'valibot'
+import type { Clock } from '../base/clock.js'
+import { ImagerError, reason } from '../base/errors.js'
+import type { Hex } from '../base/ids.js'
+import { DOCUMENT_PAGE_BYTES, INVENTORY_ROWS, SHARD_FILE_BYTES, SHARDS_AT_ONCE } from '../base/limits.js'
+import { Slots } from '../base/queue.js'
+import type { TlsIdentity } from '../keys/certificate.js'
+import type { Role } from '../keys/fields.js'
+import { verifyGrant } from '../keys/grant.js'
+import { STATEMENT_BYTES } from '../keys/statement.js'
+import { inspectShard } from '../native.js'
+import { encodeMessage } from '../wire/message.js'
+import { type Answer, type Request, type Route, type Served, serve } from '../wire/server.js'
+import { checkDocument, type Trust } from './documents.js'
+import { DOCUMENT_KINDS, type DocumentKind, type ShardStore } from './store.js'
+
+export interface PeerParts {
+  /** This peer's own key, which grants name. */
+  readonly host: Hex
+  readonly trust: Trust
+  readonly store: ShardStore
+  readonly clock: Clock
+  /** A membership was brought and verified; the newer one is kept by whom it concerns. */
+  readonly adopt: (membership: Buffer) => void
+}
+
+export interface PeerOptions extends PeerParts {
+  readonly tls: TlsIdentity
+  readonly listen: string
+  report?(error: unknown, path: string): void
+}
+
+/** Peers hold what they cannot read, and need nothing of each other's. */
+const READERS: readonly Role[] = ['appliance', 'admin', 'coordinator']
+
+const Kind = v.picklist(DOCUMENT_KINDS)
+const Limit = v.pipe(v.string(), v.regex(/^\d{1,9}$/), v.transform(Number), v.minValue(1))
+const After = v.pipe(v.string(), v.regex(/^(?:[0-9a-f]{2})*$/), v.maxLength(64))
+
+export function servePeer(options: PeerOptions): Promise<Served> {
+  const { trust } = options
+  const admit = (host: Hex) => host === trust.rootKey || trust.membership().find(host) !== undefined
+  return serve({ ...options, routes: peerRoutes(options), admit })
+}
+
+export function peerRoutes(parts: PeerParts): Route[] {
+  const { store, trust } = parts
+  const receiving = new Slots(SHARDS_AT_ONCE)
+  /** The root reads too: a recovery has nobody else to speak for it. */
+  const requireReader = ({ host }: Request) => {
+    const role = trust.membership().role(host)
+    if (host === trust.rootKey || (role && READERS.includes(role))) return
+    throw new ImagerError('NOT_ALLOWED', { what: 'This host may not read what peers hold', role: 'appliance' })
+  }
+  const route = (method: Route['method'], path: string, maxBytes: number, handle: Route['handle']): Route => ({
+    method,
+    path,
+    maxBytes,
+    handle,
+  })
+  return [
+    route('PUT', '/v1/shards/:shard', SHARD_FILE_BYTES, (request) => putShard(parts, receiving, request)),
+    route('GET', '/v1/shards/:shard', 0, async (request) => {
+      requireReader(request)
+      const body = await store.read(request.params.shard ?? '', request.range)
+      return { status: request.range ? 206 : 200, body }
+    }),
+    route('GET', '/v1/shards', 0, async (request) => {
+      requireReader(request)
+      const limit = Math.min(ask(Limit, request, 'limit', String(INVENTORY_ROWS)), INVENTORY_ROWS)
+      return { body: encodeMessage(await store.inventory(ask(After, request, 'after', ''), limit)) }
+    }),
+    route('GET', '/v1/documents/:kind', 0, async (request) => {
+      const kind = kindOf(request)
+      if (kind !== 'membership') requireReader(request)
+      return listDocuments(store, kind, ask(After, request, 'after', ''))
+    }),
+    route('GET', '/v1/documents/:kind/:name', 0, async (request) => {
+      const kind = kindOf(request)
+      if (kind !== 'membership') requireReader(request)
+      const body = await store.document(kind, request.params.name ?? '')
+      return body ? { body } : { status: 204 }
+    }),
+    route('PUT', '/v1/documents/:kind/:name', STATEMENT_BYTES, (request) => putDocument(parts, request)),
+    route('GET', '/v1/state', 0, async () => ({ body: encodeMessage(await store.free()) })),
+  ]
+}
+
+async function putShard({ host, trust, store, clock }: PeerParts, receiving: Slots, request: Request): Promise<Answer> {
+  const shard = request.params.shard ?? ''
+  const { lengthBytes } = request
+  const grant = Buffer.from(String(request.headers['imager-grant'] ?? ''), 'base64')
+  const membership = trust.membership()
+  verifyGrant(grant, {
+    membership,
+    fleet: trust.fleet,
+    host,
+    bearer: request.host,
+    shard,
+    lengthBytes,
+    now: clock.now(),
+  })
+  if (!(await store.holds(shard))) await store.requireRoom(lengthBytes)
+  return receiving.run(async () => {
+    const bytes = await request.body()
+    const facts = await inspectShard(bytes).catch((cause: unknown) => {
+      throw new ImagerError('CORRUPT', { what: `Shard ${shard} arrived damaged: ${reason(cause)}` }, { cause })
+    })
+    if (facts.shard !== shard) throw new ImagerError('FORGED', { what: `The bytes are not of shard ${shard}` })
+    const outcome = await store.put(shard, bytes)
+    return { status: outcome === 'stored' ? 201 : 200 }
+  })
+}
+
+async function putDocument({ trust, store, adopt }: PeerParts, request: Request): Promise<Answer> {
+  const kind = kindOf(request)
+  const name = request.params.name ?? ''
+  const bytes = await request.body()
+  const replaces = checkDocument(trust, kind, name, bytes)
+  await store.putDocument(kind, name, bytes, replaces)
+  if (kind === 'membership') adopt(bytes)
+  return { status: 201 }
+}
+
+/** A page: names and lengths in the JSON, the documents back to back in the attachment. */
+async function listDocuments(store: ShardStore, kind: DocumentKind, after: string): Promise<Answer> {
+  const documents: { name: string; bytes: number }[] = []
+  const contents: Buffer[] = []
+  let total = 0
+  const names = (await store.documents(kind)).filter((name) => name > after)
+  for (const name of names) {
+    const content = await store.document(kind, name)
+    if (!content) continue
+    if (total + content.length > DOCUMENT_PAGE_BYTES && documents.length > 0) break
+    documents.push({ name, bytes: content.length })
+    contents.push(content)
+    total += content.length
+  }
+  const last = documents.at(-1)?.name
+  const next = last !== undefined && last !== names.at(-1) ? last : null
+  return { body: encodeMessage({ documents, next }, Buffer.concat(contents)) }
+}
+
+function kindOf({ params }: Request): DocumentKind {
+  if (v.is(Kind, params.kind)) return params.kind
+  throw new ImagerError('PROTOCOL', { what: 'documents of that kind are unknown there' })
+}
+
+function ask<S extends v.GenericSchema<string, unknown>>(
+  schema: S,
+  { query }: Request,
+  name: string,
+  otherwise: string,
+): v.InferOutput<S> {
+  const result = v.safeParse(schema, query.get(name) ?? otherwise)
+  if (result.success) return result.output
+  throw new ImagerError('PROTOCOL', { what: `${name}=${JSON.stringify(query.get(name)?.slice(0, 64))}` })
+}

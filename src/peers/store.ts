@@ -1,0 +1,287 @@
+/**
+ * A peer's folder of shards and documents. A file is whole or absent: written under a temporary name, fsynced, renamed,
+ * its folder fsynced, and only then acknowledged. A shard is written once; documents are replaced whole.
+ *
+ *   shards/<first two digits>/<shard>.shard     256 folders, made at the start
+ *   documents/<kind>/<name>                     signed statements
+ *   incoming/                                   what is being written; emptied at the start
+ */
+import { type FileHandle, mkdir, open, readdir, rm, stat, statfs } from 'node:fs/promises'
+import { join } from 'node:path'
+import { ImagerError, reason } from '../base/errors.js'
+import type { Hex } from '../base/ids.js'
+import { SHARD_FILE_BYTES } from '../base/limits.js'
+import { GiB } from '../base/units.js'
+import { inspectShard } from '../native.js'
+import { isMissing, isNoSpace, readIfThere, syncFolder, writeWhole } from './files.js'
+import { fileSystemIdentity } from './identity.js'
+
+export const DOCUMENT_KINDS = ['head', 'keybag', 'membership'] as const
+export type DocumentKind = (typeof DOCUMENT_KINDS)[number]
+
+export interface StoreOptions {
+  readonly folder: string
+  /** Of shards and documents together; undefined: what the floor leaves. */
+  readonly maxBytes?: number | undefined
+  /** Left free on the file system for its owner; undefined: 5 % of it, at least 1 GiB. */
+  readonly keepFree?: number | undefined
+  /** The host, as errors call it. */
+  readonly name: string
+}
+
+export interface Space {
+  freeBytes: number
+  usedBytes: number
+  capacityBytes: number
+  /** Stores with the same identity share their space. */
+  storage: string
+}
+
+export interface Held {
+  shard: Hex
+  bytes: number
+}
+
+const SHARD_NAME = /^([0-9a-f]{32})\.shard$/
+const DOCUMENT_NAME = /^[0-9a-f]{32}(?:[0-9a-f]{32})?$/
+
+export class ShardStore {
+  readonly #options: StoreOptions
+  readonly #storage: string
+  #usedBytes: number
+  /** Of writes under way: promised, not yet seen by the file system. */
+  #pendingBytes = 0
+  #temporary = 0
+  readonly #turns = new Map<string, Promise<unknown>>()
+
+  private constructor(options: StoreOptions, storage: string, usedBytes: number) {
+    this.#options = options
+    this.#storage = storage
+    this.#usedBytes = usedBytes
+  }
+
+  /** Makes the folders, removes what a crash left half-written, counts what is held. */
+  static async open(options: StoreOptions): Promise<ShardStore> {
+    const { folder } = options
+    try {
+      await rm(join(folder, 'incoming'), { recursive: true, force: true })
+      for (const name of ['incoming', ...DOCUMENT_KINDS.map((kind) => join('documents', kind))]) {
+        await mkdir(join(folder, name), { recursive: true, mode: 0o700 })
+      }
+      for (const prefix of prefixes()) await mkdir(join(folder, 'shards', prefix), { recursive: true, mode: 0o700 })
+      for (const name of ['shards', 'documents', '.']) await syncFolder(join(folder, name))
+      return new ShardStore(options, await fileSystemIdentity(folder), await countBytes(folder))
+    } catch (cause) {
+      throw new ImagerError('IO', { what: `The store ${folder} cannot be opened: ${reason(cause)}` }, { cause })
+    }
+  }
+
+  /**
+   * Durable when it returns. The same bytes again are `present`; other bytes under a shard that is held and sound are
+   * refused (HOST_REFUSED); a damaged one is replaced. HOST_FULL leaves nothing behind.
+   */
+  async put(shard: Hex, bytes: Uint8Array): Promise<'stored' | 'present'> {
+    const path = this.#shardPath(shard)
+    return this.#inTurn(path, async () => {
+      const held = await readIfThere(path)
+      if (held?.equals(bytes)) {
+        await syncFolder(join(path, '..'))
+        return 'present'
+      }
+      if (held && (await isSound(shard, held))) throw this.#refused(`shard ${shard} is there with other bytes`)
+      await this.#writeShard(path, bytes, held?.length ?? 0)
+      return 'stored'
+    })
+  }
+
+  async holds(shard: Hex): Promise<boolean> {
+    return stat(this.#shardPath(shard)).then(
+      () => true,
+      () => false,
+    )
+  }
+
+  /** Exactly these bytes. SHARD_MISSING where it is not held, SHARD_CORRUPT where the file ends before `end`. */
+  async read(shard: Hex, range?: readonly [start: number, end: number]): Promise<Buffer> {
+    const file = await this.#openShard(shard)
+    try {
+      const [start, end] = range ?? [0, (await file.stat()).size]
+      if (end - start > SHARD_FILE_BYTES) throw new ImagerError('PROTOCOL', { what: `a range of ${end - start} bytes` })
+      const buffer = Buffer.allocUnsafe(end - start)
+      const { bytesRead } = await file.read(buffer, 0, buffer.length, start)
+      if (bytesRead === buffer.length) return buffer
+      throw new ImagerError('SHARD_CORRUPT', { shard, host: this.#options.name })
+    } catch (cause) {
+      if (cause instanceof ImagerError) throw cause
+      throw new ImagerError('IO', { what: `Shard ${shard} on ${this.#options.name}: ${reason(cause)}` }, { cause })
+    } finally {
+      await file.close()
+    }
+  }
+
+  /** Shards after `after` in order of their ids; `next` is what to ask for next. */
+  async inventory(after: string, limit: number): Promise<{ shards: Held[]; next: Hex | null }> {
+    const shards: Held[] = []
+    for (const prefix of prefixes()) {
+      if (prefix < after.slice(0, 2)) continue
+      const ids = (await shardsIn(join(this.#options.folder, 'shards', prefix))).filter((id) => id > after)
+      for (const shard of ids) {
+        if (shards.length === limit) return { shards, next: shards.at(-1)?.shard ?? null }
+        shards.push({ shard, bytes: await sizeOf(this.#shardPath(shard)) })
+      }
+    }
+    return { shards, next: null }
+  }
+
+  /**
+   * `replaces` judges what is held, inside the same turn; it throws where the new one must not take its place. Documents are
+   * small and every snapshot needs them, so only the disk itself bounds them.
+   */
+  async putDocument(
+    kind: DocumentKind,
+    name: string,
+    bytes: Uint8Array,
+    replaces: (held: Buffer) => void,
+  ): Promise<void> {
+    const path = this.#documentPath(kind, name)
+    return this.#inTurn(path, async () => {
+      const held = await readIfThere(path)
+      if (held?.equals(bytes)) return syncFolder(join(path, '..'))
+      if (held) replaces(held)
+      await this.#writeWhole(path, bytes)
+      this.#usedBytes += bytes.length - (held?.length ?? 0)
+    })
+  }
+
+  async document(kind: DocumentKind, name: string): Promise<Buffer | undefined> {
+    return readIfThere(this.#documentPath(kind, name))
+  }
+
+  /** Their names, in order. */
+  async documents(kind: DocumentKind): Promise<string[]> {
+    const names = await readdir(join(this.#options.folder, 'documents', kind))
+    return names.filter((name) => DOCUMENT_NAME.test(name)).sort()
+  }
+
+  async free(): Promise<Space> {
+    const freeBytes = Math.max(0, this.#room(await this.#aboveFloor()))
+    const usedBytes = this.#usedBytes
+    return { freeBytes, usedBytes, capacityBytes: usedBytes + freeBytes, storage: this.#storage }
+  }
+
+  /** Throws HOST_FULL where so many bytes would pass the quota or the owner's floor. */
+  async requireRoom(bytes: number): Promise<void> {
+    this.#checkRoom(bytes, await this.#aboveFloor())
+  }
+
+  async #aboveFloor(): Promise<number> {
+    const { bavail, bsize, blocks } = await statfs(this.#options.folder)
+    return bavail * bsize - (this.#options.keepFree ?? Math.max(Math.ceil(0.05 * blocks * bsize), GiB))
+  }
+
+  #room(aboveFloor: number): number {
+    const underQuota = (this.#options.maxBytes ?? Number.MAX_SAFE_INTEGER) - this.#usedBytes
+    return Math.min(aboveFloor, underQuota) - this.#pendingBytes
+  }
+
+  #checkRoom(bytes: number, aboveFloor: number): void {
+    const room = this.#room(aboveFloor)
+    if (room < bytes) throw this.#full(`${bytes} bytes do not fit into the ${Math.max(0, room)} that are left`)
+  }
+
+  async #writeShard(path: string, bytes: Uint8Array, replacedBytes: number): Promise<void> {
+    const aboveFloor = await this.#aboveFloor()
+    // Nothing comes between the look and the claim, so two writers never get the same room.
+    this.#checkRoom(bytes.length - replacedBytes, aboveFloor)
+    this.#pendingBytes += bytes.length
+    try {
+      await this.#writeWhole(path, bytes)
+      this.#usedBytes += bytes.length - replacedBytes
+    } finally {
+      this.#pendingBytes -= bytes.length
+    }
+  }
+
+  async #writeWhole(path: string, bytes: Uint8Array): Promise<void> {
+    try {
+      await writeWhole(join(this.#options.folder, 'incoming', String(this.#temporary++)), path, bytes)
+    } catch (cause) {
+      if (isNoSpace(cause)) throw this.#full(reason(cause), cause)
+      throw new ImagerError('IO', { what: `${this.#options.name} cannot write: ${reason(cause)}` }, { cause })
+    }
+  }
+
+  /** One writer at a time for a path. */
+  async #inTurn<T>(path: string, task: () => Promise<T>): Promise<T> {
+    const mine = (this.#turns.get(path) ?? Promise.resolve()).then(task)
+    const quiet = mine.catch(() => {})
+    this.#turns.set(path, quiet)
+    try {
+      return await mine
+    } finally {
+      if (this.#turns.get(path) === quiet) this.#turns.delete(path)
+    }
+  }
+
+  async #openShard(shard: Hex): Promise<FileHandle> {
+    const path = this.#shardPath(shard)
+    try {
+      return await open(path, 'r')
+    } catch (cause) {
+      if (isMissing(cause)) throw new ImagerError('SHARD_MISSING', { shard, host: this.#options.name })
+      throw new ImagerError('IO', { what: `Shard ${shard} on ${this.#options.name}: ${reason(cause)}` }, { cause })
+    }
+  }
+
+  #shardPath(shard: Hex): string {
+    const name = `${shard}.shard`
+    if (!SHARD_NAME.test(name)) throw new ImagerError('PROTOCOL', { what: 'a shard id is not 32 hexadecimal digits' })
+    return join(this.#options.folder, 'shards', shard.slice(0, 2), name)
+  }
+
+  #documentPath(kind: DocumentKind, name: string): string {
+    if (!DOCUMENT_NAME.test(name)) throw new ImagerError('PROTOCOL', { what: 'a document has no such name' })
+    return join(this.#options.folder, 'documents', kind, name)
+  }
+
+  #refused(why: string): ImagerError {
+    return new ImagerError('HOST_REFUSED', { host: this.#options.name, why })
+  }
+
+  #full(why: string, cause?: unknown): ImagerError {
+    return new ImagerError('HOST_FULL', { host: this.#options.name, why }, { cause })
+  }
+}
+
+function prefixes(): string[] {
+  return Array.from({ length: 256 }, (_, index) => index.toString(16).padStart(2, '0'))
+}
+
+async function countBytes(folder: string): Promise<number> {
+  let total = 0
+  for (const prefix of prefixes()) {
+    const shards = join(folder, 'shards', prefix)
+    for (const shard of await shardsIn(shards)) total += await sizeOf(join(shards, `${shard}.shard`))
+  }
+  for (const kind of DOCUMENT_KINDS) {
+    const documents = join(folder, 'documents', kind)
+    for (const name of await readdir(documents)) total += await sizeOf(join(documents, name))
+  }
+  return total
+}
+
+async function shardsIn(folder: string): Promise<Hex[]> {
+  const names = (await readdir(folder)).sort()
+  return names.flatMap((name) => SHARD_NAME.exec(name)?.[1] ?? [])
+}
+
+async function sizeOf(path: string): Promise<number> {
+  return (await stat(path)).size
+}
+
+async function isSound(shard: Hex, bytes: Uint8Array): Promise<boolean> {
+  return inspectShard(bytes).then(
+    (facts) => facts.shard === shard,
+    () => false,
+  )
+}

@@ -1,0 +1,44 @@
+/** What a snapshot's root page says about it, as JSON. Only its appliance could have sealed it; its form is checked all the same. */
+import * as v from 'valibot'
+import { ImagerError } from '../base/errors.js'
+
+const Count = v.pipe(v.number(), v.safeInteger(), v.minValue(0))
+const Schema = v.object({
+  version: v.literal(1),
+  snapshot: v.string(),
+  timeMs: Count,
+  /** Model, serial and path of the disk. */
+  source: v.string(),
+  label: v.string(),
+  /** The static view that was obtained. */
+  view: v.string(),
+  sizeBytes: Count,
+  table: v.object({ kind: v.string(), id: v.string(), sectorBytes: Count }),
+  volumes: v.array(
+    v.object({
+      index: Count,
+      start: Count,
+      length: Count,
+      fileSystem: v.string(),
+      label: v.string(),
+      uuid: v.string(),
+      clusterBytes: Count,
+      /** Number of the root folder; null where the volume was read raw. */
+      root: v.nullable(Count),
+    }),
+  ),
+})
+export type Description = Omit<v.InferOutput<typeof Schema>, 'version'>
+
+export function encodeDescription(description: Description): string {
+  return JSON.stringify({ version: 1, ...description })
+}
+
+/** Throws CORRUPT. */
+export function decodeDescription(json: string): Description {
+  try {
+    return v.parse(Schema, JSON.parse(json))
+  } catch (cause) {
+    throw new ImagerError('CORRUPT', { what: 'The root page of the snapshot does not describe one' }, { cause })
+  }
+}

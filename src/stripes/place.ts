@@ -1,0 +1,98 @@
+/**
+ * Which hosts hold the shards (design, section 4): one fixed group for all stripes of a run, one shard a host where
+ * there are enough, so that "which hosts may be missing" is one number. Pure and deterministic; says why a host is left out.
+ */
+import type { Hex } from '../base/ids.js'
+import { formatBytes } from '../base/units.js'
+import { chooseScheme, type Scheme, type Wish } from './scheme.js'
+
+/** What of a host matters here: a row of the master file has it. */
+export interface Candidate {
+  readonly host: Hex
+  readonly name: string
+  readonly role: string
+  readonly domain: string
+  readonly storage: string
+  readonly freeBytes: number
+  readonly uptime: number
+  readonly away: boolean
+}
+
+export interface Group extends Scheme {
+  /** In the order of shard indexes of stripe 0; each later stripe rotates by one. */
+  readonly members: readonly Hex[]
+  /** Fit, but not needed: they take the place of a member that fails. */
+  readonly spares: readonly Hex[]
+  readonly leftOut: readonly { readonly name: string; readonly why: string }[]
+  /** Hosts that may be missing when every shard is placed. */
+  readonly target: number
+}
+
+/** `needBytes`: what a host must have free to be worth asking. Throws TOO_FEW_HOSTS. */
+export function formGroup(hosts: readonly Candidate[], appliance: Hex, needBytes: number, wish: Wish): Group {
+  const leftOut: { name: string; why: string }[] = []
+  const present: Candidate[] = []
+  let absent = 0
+  for (const host of hosts.filter((one) => one.role === 'peer')) {
+    const why = unfitBecause(host, appliance, needBytes)
+    if (why === undefined) present.push(host)
+    else leftOut.push({ name: host.name, why })
+    if (host.away && host.storage !== '') absent++
+  }
+  const domains = new Set<string>()
+  const ordered = present.sort(better)
+  const first = ordered.filter((host) => !domains.has(host.domain) && domains.add(host.domain))
+  const scheme = chooseScheme(first.length, wish)
+  const width = scheme.k + scheme.m
+  // Hosts that are only away get their shards later; where there are too few hosts at all, some hold several.
+  const missing = Math.max(0, width - first.length)
+  const several = missing > absent ? repeat(first, missing - absent) : []
+  const members = [...first.slice(0, width), ...several].map((host) => host.host)
+  const chosen = new Set(members)
+  const spares = first.filter((host) => !chosen.has(host.host)).map((host) => host.host)
+  for (const host of ordered) {
+    if (first.includes(host)) continue
+    leftOut.push({ name: host.name, why: `it shares the failure domain ${host.domain} with a chosen host` })
+  }
+  return { ...scheme, members, spares, leftOut, target: wish.tolerate ?? targetOf(members, scheme, absent) }
+}
+
+/** The host of each shard of a stripe; undefined where nobody is there to hold it. */
+export function hostsOfStripe(group: Group, stripe: number): (Hex | undefined)[] {
+  const width = group.k + group.m
+  const places = Array.from({ length: width }, (_, index) => group.members[index])
+  return places.map((_, index) => places[(index + stripe) % width])
+}
+
+function unfitBecause(host: Candidate, appliance: Hex, needBytes: number): string | undefined {
+  if (host.host === appliance) return 'it is the host that is imaged'
+  if (host.storage === '') return 'it offers no space yet'
+  if (host.away) return 'it is away'
+  if (host.freeBytes < needBytes) return `it has only ${formatBytes(host.freeBytes)} free`
+  return undefined
+}
+
+/** Those that are most often there, then those with most space; the id settles the rest. */
+function better(a: Candidate, b: Candidate): number {
+  const uptime = (host: Candidate) => Math.round(host.uptime * 10)
+  return uptime(b) - uptime(a) || b.freeBytes - a.freeBytes || (a.host < b.host ? -1 : 1)
+}
+
+function repeat<T>(items: readonly T[], count: number): T[] {
+  return Array.from({ length: count }, (_, index) => items[index % items.length] as T)
+}
+
+/** With the absent hosts back, the fullest hosts lost first. */
+function targetOf(members: readonly Hex[], { k, m }: Scheme, absent: number): number {
+  const counts = new Map<Hex, number>()
+  for (const host of members) counts.set(host, (counts.get(host) ?? 0) + 1)
+  const later = Array.from({ length: Math.min(absent, k + m - members.length) }, () => 1)
+  let left = members.length + later.length
+  let survives = -1
+  for (const count of [0, ...[...counts.values(), ...later].sort((a, b) => b - a)]) {
+    left -= count
+    if (left < k) break
+    survives++
+  }
+  return survives
+}

@@ -1,0 +1,145 @@
+/**
+ * Sends one pack to the peers as a stripe: a number and grants from the catalog, shards straight to the hosts, and the
+ * commit that makes its records known. A host that fails gives its place to a spare; without one, the shard stays missing.
+ */
+import { randomBytes } from 'node:crypto'
+import { hasCode, ImagerError } from '../base/errors.js'
+import type { Hex } from '../base/ids.js'
+import type { Pack, VaultHandle } from '../native.js'
+import { shardFileBytes } from '../native.js'
+import { type Group, hostsOfStripe } from './place.js'
+
+interface Shard {
+  readonly index: number
+  readonly host: Hex
+  readonly shard: Hex
+}
+
+/** What of the catalog a sender needs; `catalog/types.ts` has it. */
+export interface StripeCatalog {
+  place(
+    lease: Hex,
+    request: { k: number; m: number; packBytes: number; lengthBytes: number; shards: Shard[]; stripe: number },
+  ): Promise<{ grants: string[] }>
+  commit(
+    lease: Hex,
+    request: {
+      k: number
+      m: number
+      packBytes: number
+      stripe: number
+      records: Uint8Array
+      shards: (Shard & { root: Hex })[]
+    },
+  ): Promise<void>
+}
+
+export type SendShard = (host: Hex, shard: Hex, bytes: Uint8Array, grant: string, signal: AbortSignal) => Promise<void>
+
+export interface SentStripe {
+  readonly stripe: number
+  readonly packBytes: number
+  readonly shards: readonly Shard[]
+  readonly bytesByHost: ReadonlyMap<Hex, number>
+}
+
+export interface Failure {
+  readonly host: Hex
+  readonly error: unknown
+}
+
+export class StripeSender {
+  /** Hosts that failed in this run are not asked again. */
+  readonly failures = new Map<Hex, unknown>()
+
+  constructor(
+    readonly catalog: StripeCatalog,
+    readonly lease: Hex,
+    readonly group: Group,
+    readonly vault: VaultHandle,
+    readonly send: SendShard,
+  ) {}
+
+  /** Throws NOT_PLACED where losing one more host would lose the pack. */
+  async sendPack(pack: Pack, signal: AbortSignal): Promise<SentStripe> {
+    const { k, m } = this.group
+    const hosts = hostsOfStripe(this.group, pack.stripe)
+    const ids = Array.from({ length: k + m }, () => randomBytes(16))
+    const stripe = await pack.encode(this.vault, k, m, Buffer.concat(ids))
+    const files = ids.map((_, index) => stripe.take(index))
+    const wanted = hosts.map((host, index) => ({ index, host, shard: (ids[index] as Buffer).toString('hex') }))
+    const held = await this.#place(pack, wanted, files, signal)
+    const failed = wanted.filter((shard) => !held.some((one) => one.index === shard.index))
+    const replaced = await this.#place(pack, this.#withSpares(failed, held), files, signal)
+    const shards = [...held, ...replaced].sort((a, b) => a.index - b.index)
+    const distinct = new Set(shards.map((shard) => shard.host)).size
+    if (shards.length < k + 1 || distinct < 2) {
+      const cause = [...this.failures.values()].at(-1)
+      throw new ImagerError('NOT_PLACED', { placed: shards.length, total: k + m, needed: k + 1 }, { cause })
+    }
+    const rooted = shards.map((shard) => ({ ...shard, root: stripe.root(shard.index) }))
+    const packBytes = pack.lengthBytes
+    const commit = { stripe: pack.stripe, k, m, packBytes, records: pack.records(), shards: rooted }
+    await this.catalog.commit(this.lease, commit)
+    const bytesByHost = new Map<Hex, number>()
+    const length = shardFileBytes(packBytes, k)
+    for (const { host } of shards) bytesByHost.set(host, (bytesByHost.get(host) ?? 0) + length)
+    return { stripe: pack.stripe, packBytes, shards, bytesByHost }
+  }
+
+  /** The shards that their hosts hold durably now. */
+  async #place(
+    pack: Pack,
+    wanted: readonly { index: number; host: Hex | undefined; shard: Hex }[],
+    files: readonly Buffer[],
+    signal: AbortSignal,
+  ): Promise<Shard[]> {
+    const { k, m } = this.group
+    const lengthBytes = shardFileBytes(pack.lengthBytes, k)
+    const shards = wanted.flatMap(({ host, ...shard }) =>
+      host === undefined || this.failures.has(host) ? [] : [{ ...shard, host }],
+    )
+    const placement = { k, m, packBytes: pack.lengthBytes, lengthBytes, stripe: pack.stripe }
+    const granted = await this.#grants(placement, shards)
+    const sent = await Promise.all(
+      granted.map(async ({ shard, grant }) => {
+        try {
+          await this.send(shard.host, shard.shard, files[shard.index] as Buffer, grant, signal)
+          return [shard]
+        } catch (error) {
+          signal.throwIfAborted()
+          this.failures.set(shard.host, error)
+          return []
+        }
+      }),
+    )
+    return sent.flat()
+  }
+
+  /** The coordinator checks each host; one that it finds unfit by now counts as failed, and the others are asked for again. */
+  async #grants(
+    placement: { k: number; m: number; packBytes: number; lengthBytes: number; stripe: number },
+    shards: Shard[],
+  ): Promise<{ shard: Shard; grant: string }[]> {
+    if (shards.length === 0) return []
+    try {
+      const { grants } = await this.catalog.place(this.lease, { ...placement, shards })
+      return shards.map((shard, index) => ({ shard, grant: grants[index] as string }))
+    } catch (error) {
+      if (!hasCode(error, 'HOST_UNFIT')) throw error
+      const unfit = shards.filter((shard) => shard.host === error.details.key)
+      if (unfit.length === 0) throw error
+      this.failures.set((unfit[0] as Shard).host, error)
+      return this.#grants(
+        placement,
+        shards.filter((shard) => !unfit.includes(shard)),
+      )
+    }
+  }
+
+  #withSpares(failed: readonly { index: number; shard: Hex }[], held: readonly Shard[]) {
+    const taken = new Set(held.map((shard) => shard.host))
+    const free = this.group.spares.filter((host) => !taken.has(host) && !this.failures.has(host))
+    return failed.map(({ index, shard }, at) => ({ index, shard, host: free[at] }))
+  }
+}

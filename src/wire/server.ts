@@ -1,0 +1,253 @@
+/**
+ * HTTP/1.1 over TLS 1.3 between members of a fleet. A caller is the Ed25519 key of its certificate, which TLS has proved;
+ * `admit` decides on that key before the HTTP parser sees a byte, and again on each request, so that who was expelled is
+ * out at once. A body is never read before the handler asks for it, and never beyond the route's cap.
+ */
+import { constants } from 'node:crypto'
+import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http'
+import { createServer, type Server } from 'node:https'
+import type { AddressInfo } from 'node:net'
+import type { TLSSocket } from 'node:tls'
+import { ImagerError } from '../base/errors.js'
+import type { Hex } from '../base/ids.js'
+import {
+  CONNECT_TIMEOUT_MS,
+  CONNECTIONS,
+  IDLE_TIMEOUT_MS,
+  KEEP_ALIVE_MS,
+  LINGER_MS,
+  REQUEST_TIMEOUT_MS,
+  TRANSFER_TIMEOUT_MS,
+} from '../base/limits.js'
+import { certificateHost, type TlsIdentity } from '../keys/certificate.js'
+import { parseAddress, parseRange } from './address.js'
+import { encodeRefusal } from './refusal.js'
+import { type Match, type Pattern, Router } from './router.js'
+import { CIPHERS, exportSecret, SOCKET_BUFFER_BYTES } from './tls.js'
+
+export interface Request {
+  /** The caller. */
+  readonly host: Hex
+  readonly params: Readonly<Record<string, string>>
+  readonly query: URLSearchParams
+  readonly headers: IncomingHttpHeaders
+  /** End exclusive; undefined where the caller wants all. */
+  readonly range: readonly [start: number, end: number] | undefined
+  /** Of the body, as announced; TLS and HTTP hold the caller to it. */
+  readonly lengthBytes: number
+  /** Throws PROTOCOL over the route's `maxBytes`, before any of it is read. */
+  body(): Promise<Buffer>
+  /** 32 bytes that only the two ends of this TLS connection know. */
+  exporter(): Buffer
+}
+
+export interface Answer {
+  readonly status?: number
+  readonly headers?: Readonly<Record<string, string>>
+  readonly body?: Uint8Array
+}
+
+export interface Route extends Pattern {
+  /** Strangers may call it: any host that has a certificate. */
+  readonly open?: boolean
+  readonly maxBytes: number
+  handle(request: Request): Promise<Answer> | Answer
+}
+
+export interface ServeOptions {
+  readonly tls: TlsIdentity
+  /** `host:port`; port 0 takes a free one. */
+  readonly listen: string
+  readonly routes: readonly Route[]
+  admit(host: Hex): boolean
+  /** Hears of errors that are our own bugs. */
+  report?(error: unknown, path: string): void
+  readonly idleTimeoutMs?: number
+}
+
+export interface Served {
+  /** Where it listens, with the port that was taken. */
+  readonly address: string
+  close(): Promise<void>
+}
+
+export async function serve(options: ServeOptions): Promise<Served> {
+  const { host, port } = parseAddress(options.listen)
+  const callers = new WeakMap<object, Hex>()
+  const server = createServer({
+    key: options.tls.key,
+    cert: options.tls.cert,
+    requestCert: true,
+    rejectUnauthorized: false,
+    minVersion: 'TLSv1.3',
+    ciphers: CIPHERS,
+    honorCipherOrder: true,
+    // A resumed session would carry a certificate that nobody proved again.
+    secureOptions: constants.SSL_OP_NO_TICKET,
+    handshakeTimeout: 2 * CONNECT_TIMEOUT_MS,
+    headersTimeout: REQUEST_TIMEOUT_MS,
+    requestTimeout: TRANSFER_TIMEOUT_MS,
+    keepAliveTimeout: KEEP_ALIVE_MS,
+    connectionsCheckingInterval: 2_000,
+    noDelay: true,
+    keepAlive: true,
+    highWaterMark: SOCKET_BUFFER_BYTES,
+  })
+  server.maxConnections = CONNECTIONS
+  guard(server, callers, options)
+  const router = new Router(options.routes)
+  const answer = (request: IncomingMessage, response: ServerResponse, expects: boolean) =>
+    void new Exchange(options, router, callers.get(request.socket), request, response, expects).run()
+  server.on('request', (request, response) => answer(request, response, false))
+  server.on('checkContinue', (request, response) => answer(request, response, true))
+  await listen(server, host, port)
+  const bound = server.address() as AddressInfo
+  const shown = bound.family === 'IPv6' ? `[${bound.address}]` : bound.address
+  return { address: `${shown}:${bound.port}`, close: () => close(server) }
+}
+
+/** Takes the place of Node's own listener, which hands the socket to the HTTP parser, and calls it for the admitted only. */
+function guard(server: Server, callers: WeakMap<object, Hex>, options: ServeOptions): void {
+  const parsers = server.listeners('secureConnection')
+  server.removeAllListeners('secureConnection')
+  const strangersWelcome = options.routes.some((route) => route.open)
+  server.on('secureConnection', (socket: TLSSocket) => {
+    const caller = callerOf(socket)
+    if (!caller || !(strangersWelcome || options.admit(caller))) return refuse(socket)
+    callers.set(socket, caller)
+    for (const parse of parsers) parse.call(server, socket)
+  })
+}
+
+function callerOf(socket: TLSSocket): Hex | undefined {
+  const certificate = socket.getPeerX509Certificate()
+  if (!certificate) return undefined
+  try {
+    return certificateHost(certificate.raw)
+  } catch {
+    return undefined
+  }
+}
+
+/** The same few bytes for every stranger, so that its user learns why; nothing that it sends is looked at. */
+function refuse(socket: TLSSocket): void {
+  const { body } = encodeRefusal(notMember())
+  socket.on('error', () => {})
+  const lines = ['HTTP/1.1 403 Forbidden', `content-length: ${body.length}`, 'connection: close', '', '']
+  socket.end(Buffer.concat([Buffer.from(lines.join('\r\n')), body]))
+  setTimeout(() => socket.destroy(), LINGER_MS).unref()
+}
+
+function notMember(): ImagerError {
+  return new ImagerError('NOT_ALLOWED', { what: 'This host is not a member of the fleet there', role: 'peer' })
+}
+
+/** One request and its answer. */
+class Exchange {
+  #bodyAsked = false
+
+  constructor(
+    readonly options: ServeOptions,
+    readonly router: Router<Route>,
+    readonly host: Hex | undefined,
+    readonly request: IncomingMessage,
+    readonly response: ServerResponse,
+    readonly expects: boolean,
+  ) {}
+
+  async run(): Promise<void> {
+    this.request.on('error', () => {})
+    this.response.on('error', () => {})
+    try {
+      const match = this.router.find(this.request.method ?? '', this.request.url ?? '')
+      if (!this.host || !(match.route.open || this.options.admit(this.host))) throw notMember()
+      this.#send(await match.route.handle(this.#view(this.host, match)))
+    } catch (error) {
+      if (!(error instanceof ImagerError)) this.options.report?.(error, this.request.url ?? '')
+      this.#send(encodeRefusal(error))
+    }
+  }
+
+  #view(host: Hex, { route, params, query }: Match<Route>): Request {
+    const { headers, socket } = this.request
+    return {
+      host,
+      params,
+      query,
+      headers,
+      range: parseRange(headers.range),
+      lengthBytes: Number(headers['content-length'] ?? 0),
+      body: () => this.#body(route.maxBytes),
+      exporter: () => exportSecret(socket as TLSSocket),
+    }
+  }
+
+  async #body(maxBytes: number): Promise<Buffer> {
+    const { headers } = this.request
+    if (headers['transfer-encoding']) throw new ImagerError('PROTOCOL', { what: 'a body without a length' })
+    const lengthBytes = Number(headers['content-length'] ?? 0)
+    if (lengthBytes > maxBytes) {
+      throw new ImagerError('PROTOCOL', {
+        what: `a body of ${lengthBytes} bytes, where at most ${maxBytes} are allowed`,
+      })
+    }
+    this.#bodyAsked = true
+    if (this.expects) this.response.writeContinue()
+    return readBody(this.request, lengthBytes, this.options.idleTimeoutMs ?? IDLE_TIMEOUT_MS)
+  }
+
+  #send({ status = 200, headers = {}, body = new Uint8Array() }: Answer): void {
+    const { request, response } = this
+    if (response.headersSent || response.destroyed) return
+    // What is left of an unread body would be taken for the next request.
+    const unread =
+      this.expects && !this.#bodyAsked ? Number(request.headers['content-length'] ?? 0) > 0 : !request.complete
+    if (unread) response.shouldKeepAlive = false
+    response.writeHead(status, status === 204 ? headers : { ...headers, 'content-length': body.length })
+    const timer = setTimeout(() => request.socket.destroy(), TRANSFER_TIMEOUT_MS)
+    response.once('close', () => clearTimeout(timer))
+    response.end(body)
+  }
+}
+
+function readBody(request: IncomingMessage, lengthBytes: number, idleTimeoutMs: number): Promise<Buffer> {
+  const body = Buffer.allocUnsafe(lengthBytes)
+  let filled = 0
+  return new Promise((resolve, reject) => {
+    const cut = () => reject(new ImagerError('PROTOCOL', { what: `a body cut at ${filled} of ${lengthBytes} bytes` }))
+    request.on('data', (chunk: Buffer) => {
+      chunk.copy(body, filled)
+      filled += chunk.length
+    })
+    request.once('end', () => {
+      request.setTimeout(0)
+      if (filled === lengthBytes) resolve(body)
+      else cut()
+    })
+    request.once('close', cut)
+    request.setTimeout(idleTimeoutMs, () => request.destroy())
+  })
+}
+
+async function listen(server: Server, host: string, port: number): Promise<void> {
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', (cause) => {
+      if ('code' in cause && cause.code === 'EADDRINUSE') {
+        reject(new ImagerError('ADDRESS_IN_USE', { address: `${host}:${port}` }, { cause }))
+      } else
+        reject(new ImagerError('SYSTEM', { what: `Cannot listen on ${host}:${port}: ${cause.message}` }, { cause }))
+    })
+    server.listen(port, host, resolve)
+  })
+  server.removeAllListeners('error')
+  server.on('error', () => {})
+}
+
+/** Lets what is under way end for a moment, then cuts it. */
+async function close(server: Server): Promise<void> {
+  const closed = new Promise<void>((resolve) => server.close(() => resolve()))
+  server.closeIdleConnections()
+  const timer = setTimeout(() => server.closeAllConnections(), LINGER_MS)
+  await closed
+  clearTimeout(timer)
+}

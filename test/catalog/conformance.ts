@@ -1,0 +1,318 @@
+/** What every Catalog does, whether opened here or asked over the network. Run by local.test.ts and coordinator/remote.test.ts. */
+import type { ExecutionContext, TestFn } from 'ava'
+import type { Hex } from '../../src/base/ids.js'
+import { AWAY_AFTER_MS } from '../../src/base/limits.js'
+import type { LocalCatalog } from '../../src/catalog/local.js'
+import type { HeadFacts } from '../../src/catalog/parts.js'
+import type { Begun, Catalog } from '../../src/catalog/types.js'
+import { held, hex, idOf, ids, packed, placement, recordsOf, summary, type TurnedClock } from './harness.js'
+
+export interface Stand {
+  /** As the appliance sees it. */
+  catalog: Catalog
+  /** What lies behind it. */
+  local: LocalCatalog
+  clock: TurnedClock
+  appliance: Hex
+  /** Six, all fit. */
+  peers: Hex[]
+  head(facts: HeadFacts, references: Uint8Array): Uint8Array
+  /** Lets the peers be seen. */
+  beat(): void
+}
+
+export type OpenStand = (t: ExecutionContext) => Promise<Stand>
+
+const VOLUME = 'ab'.repeat(16)
+
+const begin = (s: Stand, volume = VOLUME): Promise<Begun> =>
+  s.catalog.begin({ appliance: s.appliance, volume, source: '/dev/sdb', label: 'nightly' })
+
+async function stripe(s: Stand, lease: Hex, content: Uint8Array, k = 4, m = 2, hosts = s.peers): Promise<number> {
+  const request = placement(k, m, hosts)
+  const { stripe: number } = await s.catalog.place(lease, request)
+  const { packBytes } = request
+  await s.catalog.commit(lease, { stripe: number, k, m, packBytes, records: recordsOf(content), shards: held(request) })
+  return number
+}
+
+function finishRequest(s: Stand, begun: Begun, stripes: number[], over: Partial<HeadFacts> = {}) {
+  const references = packed(stripes)
+  const { snapshot, sequence, parent } = begun
+  const facts = { appliance: s.appliance, volume: VOLUME, sequence, snapshot, parent, time: s.clock.now(), ...over }
+  return { head: s.head(facts, references), references, summary: summary() }
+}
+
+export function conformance(test: TestFn, open: OpenStand): void {
+  placing(test, open)
+  committing(test, open)
+  finishing(test, open)
+  reading(test, open)
+}
+
+function placing(test: TestFn, open: OpenStand): void {
+  test('place gives a number and a grant for each shard; replaced shards keep the number', async (t) => {
+    const s = await open(t)
+    const { lease } = await begin(s)
+    const request = placement(4, 2, s.peers)
+    const first = await s.catalog.place(lease, request)
+    t.is(first.grants.length, 6)
+    const other = { index: 5, host: s.peers[0] as Hex, shard: hex(16) }
+    const again = await s.catalog.place(lease, { ...request, shards: [other], stripe: first.stripe })
+    t.is(again.stripe, first.stripe)
+    t.is(again.grants.length, 1)
+    const { k, m, packBytes } = request
+    const records = recordsOf(ids(3))
+    const was = { stripe: first.stripe, k, m, packBytes, records, shards: held(request) }
+    await t.throwsAsync(s.catalog.commit(lease, was), { code: 'PROTOCOL', message: /never placed/ })
+    request.shards[5] = other
+    await s.catalog.commit(lease, { ...was, shards: held(request) })
+    const [row] = await s.catalog.stripes([first.stripe])
+    t.is(row?.shards[5]?.host, other.host)
+    await t.throwsAsync(s.catalog.place(lease, { ...request, stripe: first.stripe }), { message: /not open/ })
+  })
+
+  test('place refuses hosts that are unfit, saying why', async (t) => {
+    const s = await open(t)
+    const { lease } = await begin(s)
+    const on = (host: Hex) => placement(1, 0, [host])
+    const refused = (host: Hex, message: RegExp) =>
+      t.throwsAsync(s.catalog.place(lease, on(host)), { code: 'HOST_UNFIT', message })
+    await refused(hex(32), /not a member/)
+    await refused(s.appliance, /backed up/)
+    await refused(s.local.members.rows().find((row) => row.role === 'admin')?.host as Hex, /offers no store/)
+    const [peer] = s.peers as [Hex]
+    s.local.members.heartbeat(peer, { ...offerOf(s, peer), freeBytes: 59_999 })
+    await refused(peer, /59,?999|60 kB free/)
+    s.clock.time += AWAY_AFTER_MS + 1
+    await refused(s.peers[1] as Hex, /seen lately/)
+    s.beat()
+    t.truthy(await s.catalog.place(lease, on(s.peers[1] as Hex)))
+  })
+
+  test('place refuses malformed schemes', async (t) => {
+    const s = await open(t)
+    const { lease } = await begin(s)
+    const good = placement(4, 2, s.peers)
+    const [first, second] = good.shards as [(typeof good.shards)[0], (typeof good.shards)[0]]
+    const bad = [
+      { ...good, k: 31, m: 2 },
+      { ...good, k: 0 },
+      { ...good, lengthBytes: 5 * 1024 * 1024 },
+      { ...good, packBytes: 17 * 1024 * 1024 },
+      { ...good, shards: [first, { ...second, index: 0 }] },
+      { ...good, shards: [first, { ...second, shard: first.shard }] },
+      { ...good, shards: [{ ...first, index: 6 }] },
+      { ...good, shards: [] },
+    ]
+    for (const request of bad) await t.throwsAsync(s.catalog.place(lease, request), { code: 'PROTOCOL' })
+  })
+}
+
+function offerOf(s: Stand, host: Hex) {
+  const row = s.local.members.rows().find((candidate) => candidate.host === host)
+  if (!row) throw new Error('no such host')
+  return row
+}
+
+function committing(test: TestFn, open: OpenStand): void {
+  test('lookups see committed stripes only', async (t) => {
+    const s = await open(t)
+    const { lease } = await begin(s)
+    const content = ids(300)
+    const request = placement(4, 2, s.peers)
+    const { stripe: number } = await s.catalog.place(lease, request)
+    t.true((await s.catalog.lookup(lease, content, 0)).every((birth) => birth === 0n))
+    const { k, m, packBytes } = request
+    const commit = { stripe: number, k, m, packBytes, records: recordsOf(content), shards: held(request) }
+    await s.catalog.commit(lease, commit)
+    const births = await s.catalog.lookup(lease, Buffer.concat([content, ids(5)]), 2)
+    t.deepEqual(
+      [...births.slice(0, 300)],
+      Array.from({ length: 300 }, (_, i) => BigInt(number) * 65_536n + BigInt(i)),
+    )
+    t.deepEqual([...births.slice(300)], [0n, 0n, 0n, 0n, 0n])
+    await s.catalog.commit(lease, commit)
+    t.is((await s.catalog.lookup(lease, new Uint8Array(), 0)).length, 0)
+  })
+
+  test('lookups honour the tolerance asked for, and take the stronger of two places', async (t) => {
+    const s = await open(t)
+    const { lease } = await begin(s)
+    const strong = await stripe(s, lease, idOf('both'), 4, 2)
+    await stripe(s, lease, Buffer.concat([idOf('weak'), idOf('both')]), 2, 1, s.peers.slice(0, 2))
+    const asked = Buffer.concat([idOf('weak'), idOf('both')])
+    t.true((await s.catalog.lookup(lease, asked, 0))[0] !== 0n)
+    const [weak, both] = await s.catalog.lookup(lease, asked, 1)
+    t.is(weak, 0n)
+    t.is(both, BigInt(strong) * 65_536n)
+    t.deepEqual([...(await s.catalog.lookup(lease, asked, 3))], [0n, 0n])
+    const { stripes } = await s.catalog.locate(asked)
+    t.is(stripes[1], BigInt(strong))
+  })
+
+  test('a stripe may be committed with shards missing, down to k', async (t) => {
+    const s = await open(t)
+    const { lease } = await begin(s)
+    const request = placement(4, 2, s.peers)
+    const { stripe: number } = await s.catalog.place(lease, request)
+    const { k, m, packBytes } = request
+    const commit = { stripe: number, k, m, packBytes, records: recordsOf(idOf('a')) }
+    const three = held(request, (index) => index < 3)
+    await t.throwsAsync(s.catalog.commit(lease, { ...commit, shards: three }), { code: 'PROTOCOL' })
+    await s.catalog.commit(lease, { ...commit, shards: held(request, (index) => index !== 3) })
+    t.deepEqual([...(await s.catalog.lookup(lease, idOf('a'), 2))], [0n])
+    t.true((await s.catalog.lookup(lease, idOf('a'), 1))[0] !== 0n)
+    const [row] = await s.catalog.stripes([number, 999])
+    t.deepEqual(
+      row?.shards.map((shard) => shard.index),
+      [0, 1, 2, 4, 5],
+    )
+  })
+
+  test('commit refuses another shape, records outside the pack, a broken batch', async (t) => {
+    const s = await open(t)
+    const { lease } = await begin(s)
+    const request = placement(4, 2, s.peers)
+    const { stripe: number } = await s.catalog.place(lease, request)
+    const good = { stripe: number, k: 4, m: 2, packBytes: 100_000, records: recordsOf(ids(2)), shards: held(request) }
+    const outside = recordsOf(ids(1))
+    outside.writeUInt32LE(100_000, 32)
+    const bad = [
+      { ...good, m: 3 },
+      { ...good, packBytes: 99_999 },
+      { ...good, stripe: number + 1 },
+      { ...good, records: outside },
+      { ...good, records: good.records.subarray(1) },
+    ]
+    for (const commit of bad) await t.throwsAsync(s.catalog.commit(lease, commit), { code: 'PROTOCOL' })
+    await t.throwsAsync(s.catalog.lookup(lease, ids(1).subarray(1), 0), { code: 'PROTOCOL' })
+    await s.catalog.commit(lease, good)
+  })
+
+  test('a newer begin of the same volume fences the older lease, and no other', async (t) => {
+    const s = await open(t)
+    const other = await begin(s, 'cd'.repeat(16))
+    const old = await begin(s)
+    const request = placement(4, 2, s.peers)
+    const { stripe: number } = await s.catalog.place(old.lease, request)
+    const young = await begin(s)
+    t.true(young.sequence > old.sequence)
+    const ended = { code: 'LEASE_ENDED', message: /newer run/ }
+    const commit = { stripe: number, k: 4, m: 2, packBytes: 100_000, records: recordsOf(ids(1)), shards: held(request) }
+    await t.throwsAsync(s.catalog.commit(old.lease, commit), ended)
+    await t.throwsAsync(s.catalog.place(old.lease, request), ended)
+    await t.throwsAsync(s.catalog.lookup(old.lease, ids(1), 0), ended)
+    await t.throwsAsync(s.catalog.finish(old.lease, finishRequest(s, old, [number])), ended)
+    await t.throwsAsync(s.catalog.commit(young.lease, commit), { message: /not open/ })
+    t.true((await stripe(s, young.lease, ids(1))) > number, 'numbers are not used again')
+    await stripe(s, other.lease, ids(1))
+  })
+}
+
+function finishing(test: TestFn, open: OpenStand): void {
+  test('a finished snapshot is listed, its figure is the least of its stripes', async (t) => {
+    const s = await open(t)
+    const first = await begin(s)
+    t.is(first.parent, null)
+    const good = await stripe(s, first.lease, ids(3))
+    t.deepEqual(await s.catalog.snapshots(), [])
+    const request = finishRequest(s, first, [good])
+    t.deepEqual(await s.catalog.finish(first.lease, request), { survives: 2, state: 'protected' })
+    t.deepEqual(await s.catalog.finish(first.lease, request), { survives: 2, state: 'protected' }, 'asked again')
+    const after = { code: 'LEASE_ENDED', message: /finished/ }
+    await t.throwsAsync(s.catalog.place(first.lease, placement(4, 2, s.peers)), after)
+
+    const second = await begin(s)
+    t.is(second.parent, first.snapshot)
+    t.is(second.sequence, first.sequence + 1)
+    const place = placement(4, 2, s.peers)
+    const { stripe: thin } = await s.catalog.place(second.lease, place)
+    const shards = held(place, (index) => index !== 0)
+    const records = recordsOf(ids(1))
+    await s.catalog.commit(second.lease, { stripe: thin, k: 4, m: 2, packBytes: 100_000, records, shards })
+    s.clock.time += 1000
+    const finished = await s.catalog.finish(second.lease, finishRequest(s, second, [good, thin]))
+    t.deepEqual(finished, { survives: 1, state: 'sealed' })
+
+    const rows = await s.catalog.snapshots()
+    t.deepEqual(
+      rows.map((row) => row.id),
+      [first.snapshot, second.snapshot],
+    )
+    t.like(rows[1], { source: '/dev/sdb', label: 'nightly', survives: 1, parent: first.snapshot, applianceName: 'srv' })
+    t.deepEqual(rows[1]?.summary, summary())
+    t.deepEqual(await s.catalog.snapshotStripes(second.snapshot), [good, thin])
+    const latest = await s.catalog.snapshot('latest')
+    t.is(latest.id, second.snapshot)
+    t.deepEqual(Buffer.from((await s.catalog.snapshot(first.snapshot)).head), Buffer.from(request.head))
+  })
+
+  test("finish refuses a head that is not the lease's, and stripes that are not committed", async (t) => {
+    const s = await open(t)
+    const begun = await begin(s)
+    const number = await stripe(s, begun.lease, ids(3))
+    const { stripe: uncommitted } = await s.catalog.place(begun.lease, placement(4, 2, s.peers))
+    const bad = [
+      finishRequest(s, begun, [number], { snapshot: hex(16) }),
+      finishRequest(s, begun, [number], { sequence: begun.sequence + 1 }),
+      finishRequest(s, begun, [number], { volume: hex(16) }),
+      finishRequest(s, begun, [number], { parent: hex(16) }),
+      finishRequest(s, begun, [number, uncommitted]),
+      finishRequest(s, begun, [uncommitted + 7]),
+      finishRequest(s, begun, [number, number]),
+      finishRequest(s, begun, []),
+    ]
+    for (const request of bad) await t.throwsAsync(s.catalog.finish(begun.lease, request), { code: 'PROTOCOL' })
+    t.deepEqual(await s.catalog.snapshots(), [])
+    await s.catalog.finish(begun.lease, finishRequest(s, begun, [number]))
+  })
+}
+
+function reading(test: TestFn, open: OpenStand): void {
+  test('a snapshot is named by id, unique prefix or latest', async (t) => {
+    const s = await open(t)
+    await t.throwsAsync(s.catalog.snapshot('latest'), { code: 'NO_SUCH_SNAPSHOT' })
+    const made: Hex[] = []
+    for (let i = 0; i < 17; i++) {
+      const begun = await begin(s)
+      const number = await stripe(s, begun.lease, ids(1))
+      s.clock.time += 1000
+      s.beat()
+      await s.catalog.finish(begun.lease, finishRequest(s, begun, [number]))
+      made.push(begun.snapshot)
+    }
+    const whole = made[3] as Hex
+    t.is((await s.catalog.snapshot(whole.slice(0, 12))).id, whole)
+    const twice = made.find((id, i) => made.findIndex((o) => o[0] === id[0]) !== i) as Hex
+    await t.throwsAsync(s.catalog.snapshot(twice.slice(0, 1)), { code: 'NO_SUCH_SNAPSHOT', message: /begin with it/ })
+    for (const name of ['', 'xyz', "' OR 1=1", '%', hex(16), `${whole}00`]) {
+      await t.throwsAsync(s.catalog.snapshot(name), { code: 'NO_SUCH_SNAPSHOT' })
+    }
+    await t.throwsAsync(s.catalog.snapshotStripes(hex(16)), { code: 'NO_SUCH_SNAPSHOT' })
+  })
+
+  test('locate names stripe, offset and length', async (t) => {
+    const s = await open(t)
+    const { lease } = await begin(s)
+    const content = ids(4)
+    const number = await stripe(s, lease, content)
+    const { stripes, offsets, lengths } = await s.catalog.locate(Buffer.concat([ids(1), content]))
+    t.deepEqual([...stripes], [0n, ...Array.from({ length: 4 }, () => BigInt(number))])
+    t.deepEqual([...offsets], [0, 0, 100, 200, 300])
+    t.deepEqual([...lengths], [0, 90, 90, 90, 90])
+  })
+
+  test('the master file is told', async (t) => {
+    const s = await open(t)
+    const rows = await s.catalog.hosts()
+    t.deepEqual(rows, await s.local.hosts())
+    t.is(rows.filter((row) => row.storage !== '').length, 6)
+    t.true(rows.find((row) => row.host === s.appliance)?.away)
+    await begin(s)
+    t.false(
+      (await s.catalog.hosts()).find((row) => row.host === s.appliance)?.away,
+      'an appliance is seen when it runs',
+    )
+  })
+}

@@ -1,0 +1,64 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { join } from 'node:path'
+import test from 'ava'
+import Database from 'better-sqlite3'
+import { addPeers, hex, openPlain, temporaryFolder } from './harness.js'
+
+test('kill -9 of a writer leaves every committed stripe whole and every other one unseen', async (t) => {
+  const folder = temporaryFolder()
+  t.teardown(folder.remove)
+  const setup = openPlain(folder.path)
+  addPeers(setup, 6)
+  const { lease } = await setup.begin({ appliance: hex(32), volume: hex(16), source: 'x', label: '' })
+  setup.close()
+
+  const content = new Map<number, Buffer>()
+  const committed = new Set<number>()
+  const rounds = [
+    [0, 1],
+    [1, 3],
+    [2, 0],
+    [3, 7],
+    [5, 19],
+  ] as const
+  for (const [commits, thenMs] of rounds) {
+    for (const line of await writeUntilKilled(folder.path, lease, commits, thenMs)) {
+      const [word, stripe, ids] = line.split(' ')
+      if (word === 'placed' && ids?.length === 400 * 64) content.set(Number(stripe), Buffer.from(ids, 'hex'))
+      if (word === 'committed') committed.add(Number(stripe))
+    }
+    const catalog = openPlain(folder.path)
+    for (const [stripe, ids] of content) {
+      const births = await catalog.lookup(lease, ids, 2)
+      const seen = births.filter((birth) => birth > 0n).length
+      const [row] = await catalog.stripes([stripe])
+      t.is(seen, row ? 400 : 0, `stripe ${stripe} is whole or unseen`)
+      if (committed.has(stripe)) t.is(row?.shards.length, 6, `stripe ${stripe} was acknowledged`)
+    }
+    catalog.close()
+    for (const name of ['catalog.db', 'signatures.db']) {
+      const db = new Database(join(folder.path, 'catalog', name))
+      t.is(db.pragma('integrity_check', { simple: true }), 'ok')
+      db.close()
+    }
+  }
+  t.true(committed.size >= 11)
+})
+
+/** Lets it acknowledge so many commits, waits a moment more, kills it; what it said. */
+async function writeUntilKilled(folder: string, lease: string, commits: number, thenMs: number): Promise<string[]> {
+  const writer = spawn(process.execPath, [join(import.meta.dirname, 'writer.js'), folder, lease], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+  let text = ''
+  let isDoomed = false
+  writer.stdout.on('data', (chunk: Buffer) => {
+    text += chunk.toString()
+    if (isDoomed || text.split('committed').length <= commits) return
+    isDoomed = true
+    setTimeout(() => writer.kill('SIGKILL'), thenMs)
+  })
+  await once(writer, 'close')
+  return text.split('\n')
+}

@@ -1,0 +1,118 @@
+/** A catalog on a temporary folder with a clock one can turn, hosts that offer stores, and what a run of a snapshot needs. */
+import { createHash, randomBytes } from 'node:crypto'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { Hex } from '../../src/base/ids.js'
+import type { Admission, Heartbeat } from '../../src/catalog/hosts.js'
+import { LocalCatalog } from '../../src/catalog/local.js'
+import type { CatalogParts, HeadFacts } from '../../src/catalog/parts.js'
+import type { PlaceRequest, ShardRow, SnapshotSummary } from '../../src/catalog/types.js'
+import type { Role } from '../../src/keys/fields.js'
+
+export class TurnedClock {
+  constructor(public time = 1_800_000_000_000) {}
+  now(): number {
+    return this.time
+  }
+}
+
+export const hex = (bytes: number): Hex => randomBytes(bytes).toString('hex')
+
+export function temporaryFolder(): { path: string; remove(): void } {
+  const path = mkdtempSync(join(tmpdir(), 'imager-catalog-'))
+  return { path, remove: () => rmSync(path, { recursive: true, force: true }) }
+}
+
+/** Heads as JSON and grants as JSON: what is signed is the business of src/keys and tested in test/coordinator. */
+export function plainParts(clock: TurnedClock): CatalogParts {
+  return {
+    clock,
+    signGrant: (grant) => Buffer.from(JSON.stringify(grant)),
+    openHead: (head) => JSON.parse(Buffer.from(head).toString()) as HeadFacts,
+  }
+}
+
+export const plainHead = (facts: HeadFacts): Buffer => Buffer.from(JSON.stringify(facts))
+
+export function openPlain(path: string, clock = new TurnedClock()): LocalCatalog {
+  return LocalCatalog.open(path, plainParts(clock))
+}
+
+export function member(host: Hex, role: Role, name: string): Admission {
+  return { host, sealing: hex(32), name, role, domain: name, addresses: ['127.0.0.1:1'] }
+}
+
+export function offer(storage: string, freeBytes = 4e12): Heartbeat {
+  return { addresses: ['127.0.0.1:1'], freeBytes, usedBytes: 0, capacityBytes: 2 * freeBytes, storage }
+}
+
+/** `count` peers that were just seen, each with a disk of its own. */
+export function addPeers(catalog: LocalCatalog, count: number): Hex[] {
+  return Array.from({ length: count }, (_, i) => {
+    const host = hex(32)
+    catalog.members.admit(member(host, 'peer', `pc${i + 1}`))
+    catalog.members.heartbeat(host, offer(`disk-${host}`))
+    return host
+  })
+}
+
+export function placement(k: number, m: number, hosts: readonly Hex[]): PlaceRequest {
+  const shards = Array.from({ length: k + m }, (_, index) => ({
+    index,
+    host: hosts[index % hosts.length] as Hex,
+    shard: hex(16),
+  }))
+  return { k, m, packBytes: 100_000, lengthBytes: 60_000, shards }
+}
+
+export function held(r: PlaceRequest, keep: (index: number) => boolean = () => true): ShardRow[] {
+  return r.shards.filter(({ index }) => keep(index)).map((shard) => ({ ...shard, root: hex(32) }))
+}
+
+/** Rows of id | offset | length for these ids. */
+export function recordsOf(ids: Uint8Array): Buffer {
+  const count = ids.length / 32
+  const records = Buffer.alloc(count * 40)
+  for (let i = 0; i < count; i++) {
+    records.set(ids.subarray(i * 32, (i + 1) * 32), i * 40)
+    records.writeUInt32LE(i * 100, i * 40 + 32)
+    records.writeUInt32LE(90, i * 40 + 36)
+  }
+  return records
+}
+
+export const ids = (count: number): Buffer => randomBytes(32 * count)
+
+/** The id of a word: for tests that need to name one. */
+export const idOf = (word: string): Buffer => createHash('sha256').update(word).digest()
+
+export function packed(stripes: readonly number[]): Buffer {
+  const bytes = Buffer.alloc(stripes.length * 8)
+  for (const [i, stripe] of stripes.entries()) bytes.writeBigUInt64LE(BigInt(stripe), i * 8)
+  return bytes
+}
+
+export function summary(over: Partial<SnapshotSummary> = {}): SnapshotSummary {
+  return {
+    sourceBytes: 1,
+    allocatedBytes: 1,
+    readBytes: 1,
+    newBytes: 1,
+    storedBytes: 2,
+    blocks: 1,
+    newBlocks: 1,
+    files: 1,
+    seconds: 1.5,
+    view: 'image file',
+    volumes: [{ index: 1, fileSystem: 'ext4', files: 1, label: 'root' }],
+    perHost: {},
+    fileTypes: { txt: 1 },
+    owners: { root: 1 },
+    notes: [],
+    tolerate: 1,
+    k: 2,
+    m: 1,
+    ...over,
+  }
+}

@@ -1,0 +1,104 @@
+import test from 'ava'
+import fc from 'fast-check'
+import { AWAY_AFTER_MS, HEARTBEAT_MS } from '../../src/base/limits.js'
+import { shareSpace } from '../../src/catalog/hosts.js'
+import type { HostRow } from '../../src/catalog/types.js'
+import { hex, member, offer, openPlain, TurnedClock, temporaryFolder } from './harness.js'
+
+test('uptime is the time seen over the time since admission', async (t) => {
+  const folder = temporaryFolder()
+  t.teardown(folder.remove)
+  const clock = new TurnedClock()
+  const catalog = openPlain(folder.path, clock)
+  t.teardown(() => catalog.close())
+  const host = hex(32)
+  catalog.members.admit(member(host, 'peer', 'pc1'))
+  t.like((await catalog.hosts())[0], { away: true, uptime: 0 })
+
+  const beatFor = (ms: number) => {
+    for (let passed = 0; passed < ms; passed += HEARTBEAT_MS) {
+      clock.time += HEARTBEAT_MS
+      catalog.members.heartbeat(host, offer('disk'))
+    }
+  }
+  beatFor(600_000)
+  t.like((await catalog.hosts())[0], { away: false, uptime: 1 })
+  clock.time += 600_000
+  const [gone] = await catalog.hosts()
+  t.true(gone?.away)
+  t.is(gone?.uptime, 0.5)
+  beatFor(400_000)
+  const [back] = await catalog.hosts()
+  t.false(back?.away)
+  t.true(Math.abs((back?.uptime ?? 0) - 990 / 1600) < 1e-9)
+
+  clock.time -= 3_600_000
+  t.false(catalog.members.heartbeat(host, offer('disk')), 'a clock set back does no harm')
+  const [set] = await catalog.hosts()
+  t.true((set?.uptime ?? -1) >= 0 && (set?.uptime ?? 2) <= 1)
+})
+
+test('a host is away after three missed heartbeats, and renewed admission keeps what was measured', async (t) => {
+  const folder = temporaryFolder()
+  t.teardown(folder.remove)
+  const clock = new TurnedClock()
+  const catalog = openPlain(folder.path, clock)
+  t.teardown(() => catalog.close())
+  const host = hex(32)
+  catalog.members.admit(member(host, 'peer', 'pc1'))
+  catalog.members.heartbeat(host, offer('disk', 500))
+  clock.time += AWAY_AFTER_MS
+  t.false((await catalog.hosts())[0]?.away)
+  clock.time += 1
+  t.true((await catalog.hosts())[0]?.away)
+  catalog.members.admit(member(host, 'peer', 'renamed'))
+  t.like((await catalog.hosts())[0], { name: 'renamed', freeBytes: 500, storage: 'disk' })
+  t.true(catalog.members.heartbeat(host, { ...offer('disk', 500), addresses: ['10.0.0.9:7'] }), 'a new address is told')
+  t.deepEqual((await catalog.hosts())[0]?.addresses, ['10.0.0.9:7'])
+  t.false(catalog.members.heartbeat(hex(32), offer('disk')), 'a stranger is not noted')
+  t.is((await catalog.hosts()).length, 1)
+})
+
+const row = (over: Partial<HostRow>): HostRow => ({
+  host: hex(32),
+  name: 'pc',
+  role: 'peer',
+  domain: 'd',
+  addresses: [],
+  freeBytes: 0,
+  usedBytes: 0,
+  capacityBytes: 0,
+  storage: '',
+  lastSeen: 0,
+  uptime: 1,
+  away: false,
+  ...over,
+})
+
+test('hosts on one file system share its free space', (t) => {
+  const rows = shareSpace([
+    row({ storage: 'a', freeBytes: 900 }),
+    row({ storage: 'a', freeBytes: 900 }),
+    row({ storage: 'a', freeBytes: 100 }),
+    row({ storage: 'a', freeBytes: 5000, away: true }),
+    row({ storage: 'b', freeBytes: 700 }),
+    row({ storage: '', freeBytes: 1 }),
+    row({ storage: '', freeBytes: 2 }),
+  ])
+  t.deepEqual(
+    rows.map((r) => r.freeBytes),
+    [400, 400, 100, 0, 700, 1, 2],
+  )
+})
+
+test('a shared file system is never counted twice', (t) => {
+  const claims = fc.array(fc.integer({ min: 0, max: 1e12 }), { minLength: 1, maxLength: 12 })
+  fc.assert(
+    fc.property(claims, (free) => {
+      const parts = shareSpace(free.map((freeBytes) => row({ storage: 's', freeBytes }))).map((r) => r.freeBytes)
+      const sum = parts.reduce((a, b) => a + b, 0)
+      return sum <= Math.max(...free) && parts.every((part, i) => part <= (free[i] ?? 0))
+    }),
+  )
+  t.pass()
+})

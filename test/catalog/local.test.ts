@@ -1,0 +1,153 @@
+import test from 'ava'
+import { LocalCatalog } from '../../src/catalog/local.js'
+import type { HeadFacts } from '../../src/catalog/parts.js'
+import { conformance, type Stand } from './conformance.js'
+import {
+  addPeers,
+  held,
+  hex,
+  ids,
+  member,
+  offer,
+  openPlain,
+  packed,
+  placement,
+  plainHead,
+  plainParts,
+  recordsOf,
+  summary,
+  TurnedClock,
+  temporaryFolder,
+} from './harness.js'
+
+async function stand(t: { teardown(fn: () => void): void }): Promise<Stand> {
+  const folder = temporaryFolder()
+  const clock = new TurnedClock()
+  const local = openPlain(folder.path, clock)
+  t.teardown(() => {
+    local.close()
+    folder.remove()
+  })
+  const appliance = hex(32)
+  local.members.admit(member(appliance, 'appliance', 'srv'))
+  local.members.admit(member(hex(32), 'admin', 'boss'))
+  const peers = addPeers(local, 6)
+  const beat = () => {
+    for (const peer of peers) local.members.heartbeat(peer, offer(`disk-${peer}`))
+  }
+  return { catalog: local, local, clock, appliance, peers, head: plainHead, beat }
+}
+
+conformance(test, stand)
+
+test('a catalog is rebuilt in bulk, and stripes are numbered after the highest imported', async (t) => {
+  const s = await stand(t)
+  const content = ids(20)
+  const births = BigUint64Array.from({ length: 20 }, (_, i) => 77n * 65_536n + BigInt(i))
+  const facts: HeadFacts = {
+    appliance: s.appliance,
+    volume: hex(16),
+    sequence: 9,
+    snapshot: hex(16),
+    parent: null,
+    time: 5,
+  }
+  const references = packed([500, 501])
+  const snapshot = { head: plainHead(facts), references, summary: summary(), source: '/dev/sda', label: '' }
+  s.local.importSnapshot(snapshot)
+  t.like((await s.local.snapshots())[0], { survives: -1, state: 'incomplete' })
+  const request = placement(4, 2, s.peers)
+  const row = (stripe: number, keep: (index: number) => boolean) => ({
+    writer: s.appliance,
+    stripe,
+    k: 4,
+    m: 2,
+    packBytes: 100_000,
+    shards: held(request, keep),
+    records: recordsOf(content),
+    births,
+  })
+  const stripes = [row(500, () => true), row(501, (index) => index > 0)]
+  s.local.importStripes(stripes)
+  s.local.importStripes(stripes)
+  s.local.importSnapshot(snapshot)
+  t.like((await s.local.snapshots())[0], { survives: 1, state: 'sealed', sequence: 9 })
+  t.is((await s.local.snapshots()).length, 1)
+
+  const begun = await s.local.begin({ appliance: s.appliance, volume: facts.volume, source: 'x', label: '' })
+  t.is(begun.sequence, 10)
+  t.is(begun.parent, facts.snapshot)
+  t.deepEqual([...(await s.local.lookup(begun.lease, content, 2))], [...births], 'birth numbers are kept')
+  t.is((await s.local.place(begun.lease, placement(4, 2, s.peers))).stripe, 502)
+  const stolen = { ...row(500, () => true), writer: hex(32) }
+  t.throws(() => s.local.importStripes([stolen]), { code: 'FORGED' })
+  const taken = { ...snapshot, head: plainHead({ ...facts, appliance: hex(32) }) }
+  t.throws(() => s.local.importSnapshot(taken), { code: 'FORGED' })
+  t.throws(() => s.local.importStripes([{ ...row(600, () => true), births: births.subarray(1) }]), { code: 'PROTOCOL' })
+})
+
+test('what was written is there after closing and opening', async (t) => {
+  const folder = temporaryFolder()
+  t.teardown(folder.remove)
+  const clock = new TurnedClock()
+  const first = openPlain(folder.path, clock)
+  const peers = addPeers(first, 3)
+  const { lease } = await first.begin({ appliance: hex(32), volume: hex(16), source: 'x', label: '' })
+  const request = placement(2, 1, peers)
+  const content = ids(5)
+  const { stripe } = await first.place(lease, request)
+  await first.commit(lease, {
+    stripe,
+    k: 2,
+    m: 1,
+    packBytes: 100_000,
+    records: recordsOf(content),
+    shards: held(request),
+  })
+  first.registry.record('join', peers[0] as string, 'pc1 joined')
+  first.close()
+  const second = openPlain(folder.path, clock)
+  t.teardown(() => second.close())
+  t.is((await second.hosts()).length, 3)
+  t.true((await second.lookup(lease, content, 1)).every((birth) => birth > 0n))
+  t.like(second.registry.events()[0], { kind: 'join', sentence: 'pc1 joined' })
+})
+
+test('two processes may hold one catalog: what one commits, the other sees', async (t) => {
+  const folder = temporaryFolder()
+  t.teardown(folder.remove)
+  const clock = new TurnedClock()
+  const [daemon, command] = [openPlain(folder.path, clock), openPlain(folder.path, clock)]
+  t.teardown(() => {
+    daemon.close()
+    command.close()
+  })
+  const peers = addPeers(command, 3)
+  const { lease } = await daemon.begin({ appliance: hex(32), volume: hex(16), source: 'x', label: '' })
+  const request = placement(2, 1, peers)
+  const content = ids(5)
+  const commit = { k: 2, m: 1, packBytes: 100_000, records: recordsOf(content), shards: held(request) }
+  const { stripe } = await command.place(lease, request)
+  await daemon.commit(lease, { stripe, ...commit })
+  t.true((await command.lookup(lease, content, 1)).every((birth) => birth > 0n))
+  const [one, two] = await Promise.all([daemon.place(lease, request), command.place(lease, placement(2, 1, peers))])
+  t.not(one.stripe, two.stripe)
+})
+
+test('a folder that holds something else is refused by name', async (t) => {
+  const { mkdirSync, writeFileSync } = await import('node:fs')
+  const { default: Database } = await import('better-sqlite3')
+  const folder = temporaryFolder()
+  t.teardown(folder.remove)
+  mkdirSync(`${folder.path}/catalog`)
+  writeFileSync(`${folder.path}/catalog/catalog.db`, Buffer.alloc(8192, 7))
+  t.throws(() => openPlain(folder.path), { code: 'CORRUPT', message: /catalog\.db/ })
+
+  const newer = temporaryFolder()
+  t.teardown(newer.remove)
+  openPlain(newer.path).close()
+  const db = new Database(`${newer.path}/catalog/catalog.db`)
+  db.pragma('user_version = 9')
+  db.close()
+  t.throws(() => LocalCatalog.open(newer.path, plainParts(new TurnedClock())), { code: 'UNSUPPORTED', message: /9/ })
+})

@@ -1,0 +1,84 @@
+import test from 'ava'
+import { ImagerError } from '../../src/base/errors.js'
+import { TOKEN_LIFETIME_MS } from '../../src/base/limits.js'
+import { hex, member, openPlain, TurnedClock, temporaryFolder } from './harness.js'
+
+function open(t: { teardown(fn: () => void): void }) {
+  const folder = temporaryFolder()
+  const clock = new TurnedClock()
+  const catalog = openPlain(folder.path, clock)
+  t.teardown(() => {
+    catalog.close()
+    folder.remove()
+  })
+  return { catalog, registry: catalog.registry, clock }
+}
+
+test('a token is spent together with what it admits, or not at all', (t) => {
+  const { catalog, registry, clock } = open(t)
+  const [token, host] = [hex(16), hex(32)]
+  registry.addToken(token, Buffer.alloc(32, 1), 'peer')
+  const fails = () => {
+    catalog.members.admit(member(host, 'peer', 'pc'))
+    throw new ImagerError('IO', { what: 'the disk is full' })
+  }
+  t.throws(() => registry.redeem(token, host, fails), { code: 'IO' })
+  t.is(catalog.members.role(host), undefined)
+  t.is(registry.token(token)?.spentBy, null)
+  registry.redeem(token, host, () => catalog.members.admit(member(host, 'peer', 'pc')))
+  t.is(catalog.members.role(host), 'peer')
+  t.throws(() => registry.redeem(token, hex(32), () => t.fail()), { code: 'WRONG_KEY' })
+  t.throws(() => registry.redeem(hex(16), host, () => t.fail()), { code: 'WRONG_KEY' })
+  clock.time += TOKEN_LIFETIME_MS
+  t.truthy(registry.token(token))
+  clock.time += 1
+  t.is(registry.token(token), undefined)
+  t.throws(() => registry.redeem(token, host, () => t.fail()), { code: 'WRONG_KEY' })
+})
+
+test('a document is replaced by a newer one only', (t) => {
+  const { registry } = open(t)
+  t.true(registry.keepDocument('keybag', 'a', 3, Buffer.from('three')))
+  t.false(registry.keepDocument('keybag', 'a', 3, Buffer.from('other')))
+  t.false(registry.keepDocument('keybag', 'a', 2, Buffer.from('two')))
+  t.is(registry.document('keybag', 'a')?.bytes.toString(), 'three')
+  t.is(registry.documents('keybag').length, 1)
+})
+
+test('events are told from a number on, and their table does not grow without end', (t) => {
+  const { catalog, registry } = open(t)
+  catalog.write(() => {
+    for (let i = 1; i <= 10_050; i++) registry.record('refusal', hex(32), `${i}`)
+  })
+  const events = registry.events(10_040)
+  t.deepEqual(
+    events.map((event) => event.sentence),
+    ['10041', '10042', '10043', '10044', '10045', '10046', '10047', '10048', '10049', '10050'],
+  )
+  t.is(registry.events(0, 20_000).length, 10_000)
+})
+
+test('who is no longer a member keeps the shards that are on record', async (t) => {
+  const { catalog } = open(t)
+  const [gone, stays] = [hex(32), hex(32)]
+  for (const host of [gone, stays]) catalog.members.admit(member(host, 'peer', host.slice(0, 4)))
+  catalog.importStripes([
+    {
+      writer: hex(32),
+      stripe: 4,
+      k: 1,
+      m: 1,
+      packBytes: 100,
+      shards: [gone, stays].map((host, index) => ({ index, host, shard: hex(16), root: hex(32) })),
+      records: new Uint8Array(),
+      births: new BigUint64Array(),
+    },
+  ])
+  catalog.members.admitOnly([member(stays, 'peer', 'stays')])
+  t.is(catalog.members.role(gone), undefined)
+  t.deepEqual(
+    (await catalog.hosts()).map((row) => row.name),
+    ['stays'],
+  )
+  t.is((await catalog.stripes([4]))[0]?.shards[0]?.host, gone)
+})

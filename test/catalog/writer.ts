@@ -1,0 +1,15 @@
+/** A process of its own that places and commits stripes as fast as it can until it is killed; see crash.test.ts. */
+import { held, ids, openPlain, placement, recordsOf } from './harness.js'
+
+const [, , folder = '', lease = ''] = process.argv
+const catalog = openPlain(folder)
+const peers = (await catalog.hosts()).filter((row) => row.storage !== '').map((row) => row.host)
+for (;;) {
+  const request = placement(4, 2, peers)
+  const content = ids(400)
+  const { stripe } = await catalog.place(lease, request)
+  process.stdout.write(`placed ${stripe} ${content.toString('hex')}\n`)
+  const { k, m, packBytes } = request
+  await catalog.commit(lease, { stripe, k, m, packBytes, records: recordsOf(content), shards: held(request) })
+  process.stdout.write(`committed ${stripe}\n`)
+}

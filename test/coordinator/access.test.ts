@@ -1,0 +1,115 @@
+import test from 'ava'
+import fc from 'fast-check'
+import * as v from 'valibot'
+import { CALL_NAMES } from '../../src/coordinator/calls.js'
+import { signKeybag } from '../../src/keys/keybag.js'
+import { Secret } from '../../src/native.js'
+import { decodeMessage, encodeMessage } from '../../src/wire/message.js'
+import { addPeers, held, hex, ids, offer, packed, placement, recordsOf, summary } from '../catalog/harness.js'
+import { FLEET, headOf, openOffice } from './harness.js'
+
+const NOT_ALLOWED = { code: 'NOT_ALLOWED' }
+
+test('a peer may beat and read the membership, nothing else; each refusal is an event', async (t) => {
+  const office = await openOffice(t)
+  const { connection, catalog } = office.member('peer', 'pc-1')
+  const refused = CALL_NAMES.filter((name) => !['join', 'heartbeat', 'membership'].includes(name))
+  for (const name of refused) {
+    const ask = connection.request('POST', `/v1/${name}`, { body: encodeMessage({}), maxBytes: 1e6 })
+    await t.throwsAsync(ask, { ...NOT_ALLOWED, message: /The role peer/ }, name)
+  }
+  t.truthy(await catalog.heartbeat(offer('disk')))
+  t.truthy(await catalog.membership())
+  const events = office.catalog.registry.events()
+  t.is(events.filter((event) => /^Refused pc-1: The role peer may not/.test(event.sentence)).length, refused.length)
+})
+
+test('a stranger may ask for nothing but to join', async (t) => {
+  const office = await openOffice(t)
+  const { connection } = office.connect(Secret.random())
+  for (const name of CALL_NAMES.filter((one) => one !== 'join')) {
+    const ask = connection.request('POST', `/v1/${name}`, { body: encodeMessage({}), maxBytes: 1e6 })
+    await t.throwsAsync(ask, NOT_ALLOWED, name)
+  }
+})
+
+test("an appliance acts for itself, and sees neither another's snapshots nor its leases", async (t) => {
+  const office = await openOffice(t)
+  const mine = office.member('appliance', 'srv-1')
+  const other = office.member('appliance', 'srv-2')
+  const admin = office.member('admin', 'boss')
+  const peers = addPeers(office.catalog, 3)
+  const volume = hex(16)
+  const request = { appliance: mine.host, volume, source: '/dev/sda', label: '' }
+  await t.throwsAsync(other.catalog.begin(request), NOT_ALLOWED)
+  const begun = await mine.catalog.begin(request)
+  const { lease, snapshot, sequence, parent } = begun
+  const place = placement(2, 1, peers)
+  await t.throwsAsync(other.catalog.place(lease, place), NOT_ALLOWED)
+  const { stripe } = await mine.catalog.place(lease, place)
+  const { k, m, packBytes } = place
+  const commit = { stripe, k, m, packBytes, records: recordsOf(ids(1)), shards: held(place) }
+  await t.throwsAsync(other.catalog.commit(lease, commit), NOT_ALLOWED)
+  await t.throwsAsync(other.catalog.lookup(lease, ids(1), 0), NOT_ALLOWED)
+  await mine.catalog.commit(lease, commit)
+  const references = packed([stripe])
+  const facts = { appliance: mine.host, volume, sequence, snapshot, parent, time: 1 }
+  const finish = { head: headOf(mine.secret, facts, references), references, summary: summary() }
+  await t.throwsAsync(other.catalog.finish(lease, finish), NOT_ALLOWED)
+  await mine.catalog.finish(lease, finish)
+
+  t.is((await mine.catalog.snapshots()).length, 1)
+  t.is((await admin.catalog.snapshots()).length, 1)
+  t.deepEqual(await other.catalog.snapshots(), [])
+  await t.throwsAsync(other.catalog.snapshot('latest'), { code: 'NO_SUCH_SNAPSHOT' })
+  await t.throwsAsync(other.catalog.snapshot(snapshot), { code: 'NO_SUCH_SNAPSHOT' })
+  await t.throwsAsync(other.catalog.snapshotStripes(snapshot), { code: 'NO_SUCH_SNAPSHOT' })
+  await t.throwsAsync(mine.catalog.events(), NOT_ALLOWED)
+  const kinds = (await admin.catalog.events()).map((event) => event.kind)
+  t.deepEqual(new Set(kinds), new Set(['refusal', 'snapshot']))
+})
+
+test('a keybag is kept from its owner only, and only a newer one', async (t) => {
+  const office = await openOffice(t)
+  const mine = office.member('appliance', 'srv-1')
+  const other = office.member('appliance', 'srv-2')
+  const bag = (sequence: number) => signKeybag({ fleet: FLEET, sequence, owner: mine.host, entries: [] }, mine.secret)
+  await mine.catalog.keepKeybag(bag(2))
+  await mine.catalog.keepKeybag(bag(1))
+  await t.throwsAsync(other.catalog.keepKeybag(bag(3)), NOT_ALLOWED)
+  await t.throwsAsync(mine.catalog.keepKeybag(Buffer.from('no keybag')), { code: 'CORRUPT' })
+  t.is(office.catalog.registry.document('keybag', mine.host)?.sequence, 2)
+  t.is(office.documents.filter(({ kind }) => kind === 'keybag').length, 1)
+})
+
+test('garbage is refused by name, and the coordinator goes on', async (t) => {
+  const office = await openOffice(t)
+  const { connection, catalog } = office.member('admin', 'boss')
+  const ask = (name: string, body: Uint8Array) => connection.request('POST', `/v1/${name}`, { body, maxBytes: 1e6 })
+  const refusals = new Set(['PROTOCOL', 'UNSUPPORTED', 'CORRUPT', 'LEASE_ENDED', 'WRONG_KEY', 'NO_SUCH_SNAPSHOT'])
+  const codeOf = (error: unknown) => (error as { code?: string }).code ?? String(error)
+  const named = fc.asyncProperty(
+    fc.constantFrom(...CALL_NAMES.filter((name) => name !== 'heartbeat')),
+    fc.oneof(
+      fc.uint8Array({ maxLength: 200 }),
+      fc.tuple(fc.jsonValue(), fc.uint8Array({ maxLength: 70 })).map(([body, rest]) => encodeMessage(body, rest)),
+      fc.nat(20).map((at) => encodeMessage({ lease: hex(16), tolerate: 1 }).fill(0xee, at, at + 1)),
+    ),
+    async (name, body) => {
+      try {
+        // An empty question is a good one to some; then the answer is a message.
+        decodeMessage(v.unknown(), (await ask(name, body)).body)
+        return true
+      } catch (error) {
+        return refusals.has(codeOf(error))
+      }
+    },
+  )
+  await t.notThrowsAsync(fc.assert(named, { numRuns: 300 }))
+  const long = { appliance: hex(32), volume: hex(16), source: 'x'.repeat(5000), label: '' }
+  await t.throwsAsync(catalog.begin(long), { code: 'PROTOCOL' })
+  await t.throwsAsync(ask('begin', Buffer.alloc(70_000)), { code: 'PROTOCOL', message: /70,?000/ })
+  await t.throwsAsync(connection.request('GET', '/v1/nothing', { maxBytes: 1000 }), { code: 'PROTOCOL' })
+  await t.throwsAsync(catalog.lookup(hex(16), new Uint8Array(32 * 65_537), 0), { code: 'PROTOCOL' })
+  t.truthy(await catalog.hosts())
+})

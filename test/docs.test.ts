@@ -1,0 +1,83 @@
+/**
+ * What docs/ says of code is made from code. After a change of a table:
+ * `npm run build:ts && IMAGER_UPDATE_DOCS=1 npx ava build/test/docs.test.js`.
+ */
+import { existsSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import test from 'ava'
+import { filesUnder, read } from './sources.js'
+import { errorsTable, evaluate, exitTable, limitsTable } from './tables.js'
+
+const exits = exitTable({
+  done: 'done; a restore or mount that corrected everything it met ends so too, and reports how much',
+  failed: 'failed',
+  usage: 'the command line was wrong',
+  sourceDamaged: 'done, but part of the source was unreadable or would not hold still',
+  belowTarget: 'stored, but fewer hosts may be missing than was asked for',
+  notRestorable: 'not restorable now; the hosts that would suffice are named',
+  damaged: 'damage found by `check`, or left by `repair`',
+  noStaticView: 'no quiet moment on the source',
+  notSafe: '`status`: something is not safe',
+  notFound: 'no such snapshot or fleet',
+  notAllowed: 'not allowed, or the wrong key',
+  interrupted: 'interrupted (Ctrl-C)',
+})
+
+const MADE: [file: string, block: string, content: string][] = [
+  ['docs/errors.md', 'exit codes', exits],
+  ['docs/errors.md', 'errors', errorsTable()],
+  ['docs/limits.md', 'typescript', limitsTable('typescript')],
+  ['docs/limits.md', 'rust', limitsTable('rust')],
+  ['README.md', 'exit codes', exits],
+]
+
+for (const [file, block, content] of MADE) {
+  test.serial(`${file} says what the code says: ${block}`, (t) => {
+    const text = read(file)
+    const start = `<!-- made from code: ${block} -->\n`
+    const from = text.indexOf(start)
+    const to = text.indexOf('\n<!-- end -->', from)
+    t.true(from >= 0 && to >= 0, `${file} has no block "${block}"`)
+    const updated = text.slice(0, from + start.length) + content + text.slice(to)
+    if (process.env.IMAGER_UPDATE_DOCS) writeFileSync(file, updated)
+    else t.is(text, updated)
+  })
+}
+
+const documents = ['README.md', 'CHANGELOG.md', ...filesUnder('docs', '.md')]
+
+test('links between documents lead somewhere', (t) => {
+  t.true(documents.length > 3)
+  for (const file of documents) {
+    for (const [, target] of read(file).matchAll(/\]\(([^)#\s]+)(?:#[^)]*)?\)/g)) {
+      if (/^[a-z]+:/.test(target!)) continue
+      t.true(existsSync(join(dirname(file), target!)), `${file} links to ${target}`)
+    }
+  }
+})
+
+test('sizes in code are understood', (t) => {
+  t.is(evaluate('64 * KIB'), 65_536)
+  t.is(evaluate('8 << 20'), 8 * 1024 * 1024)
+  t.is(evaluate('1 << 16'), 65_536)
+  t.is(evaluate('1024'), 1024)
+  t.is(evaluate('256 * KIB as u64'), 262_144)
+  t.is(evaluate('SOMETHING + 1'), undefined)
+})
+
+test('the lockfile names every platform and no registry (else: scripts/complete-lockfile.mjs)', (t) => {
+  interface Package {
+    resolved?: string
+    optionalDependencies?: Record<string, string>
+  }
+  const { packages } = JSON.parse(read('package-lock.json')) as { packages: Record<string, Package> }
+  for (const [path, { resolved, optionalDependencies }] of Object.entries(packages)) {
+    t.is(resolved, undefined, path)
+    for (const name of Object.keys(optionalDependencies ?? {})) {
+      t.true(
+        `${path}/node_modules/${name}` in packages || `node_modules/${name}` in packages,
+        `${path} wants ${name}: npm ci refuses a lockfile without it where the registry does not have it`,
+      )
+    }
+  }
+})

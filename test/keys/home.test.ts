@@ -1,0 +1,110 @@
+import { mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import test from 'ava'
+import { toHex } from '../../src/base/ids.js'
+import { createHome, openHome, prepareIdentity } from '../../src/keys/home.js'
+import { RECOVERY, type Sealing, sealEntry } from '../../src/keys/keybag.js'
+import { signMembership } from '../../src/keys/membership.js'
+import { Secret } from '../../src/native.js'
+import { fleet, hostOf, makeFleet, member, sealingOf } from './fleet.js'
+
+const known = makeFleet()
+
+function folder(t: { teardown(undo: () => void): void }): string {
+  const path = mkdtempSync(join(tmpdir(), 'imager-home-'))
+  t.teardown(() => rmSync(path, { recursive: true, force: true }))
+  return join(path, 'state')
+}
+
+function newHome(state: string) {
+  const identity = prepareIdentity(state)
+  const body = { ...known.body, sequence: 2, hosts: [...known.body.hosts, member(identity, 'me', 'appliance')] }
+  const membership = signMembership(body, known.coordinator)
+  const common = { fleet, owner: hostOf(identity), reader: hostOf(identity), readerSealing: sealingOf(identity) }
+  const own: Sealing = { ...common, purpose: 'manifest' }
+  const shared: Sealing = { ...common, purpose: 'domain', owner: hostOf(known.coordinator) }
+  const secrets = { manifest: Secret.random(), domain: Secret.random() }
+  const keys = [
+    sealEntry(secrets.manifest, own, identity),
+    sealEntry(secrets.manifest, { ...own, reader: RECOVERY, readerSealing: sealingOf(known.root) }, identity),
+    sealEntry(secrets.domain, shared, known.coordinator),
+  ]
+  const config = {
+    state,
+    fleet,
+    rootKey: known.rootKey,
+    rootSealing: sealingOf(known.root),
+    role: 'appliance' as const,
+    name: 'me',
+    coordinator: { key: hostOf(known.coordinator), address: '127.0.0.1:7420' },
+    listen: null,
+  }
+  return { identity, body, secrets, config: { ...config, membership, keys } }
+}
+
+test('what was created opens again, with its keys, and only its owner can read it', (t) => {
+  const state = folder(t)
+  const { identity, secrets, config } = newHome(state)
+  createHome(config)
+  const home = openHome(state)
+  t.is(home.host, toHex(identity.signingKey()))
+  t.is(home.tls.host, home.host)
+  t.is(home.name, 'me')
+  t.is(home.membership().sequence, 2)
+  t.deepEqual(home.manifestKey?.id(), secrets.manifest.id())
+  t.deepEqual(home.domainKey?.id(), secrets.domain.id())
+  t.is(home.catalogKey, undefined)
+  t.is(home.keyStatements().length, 3)
+  t.is(statSync(state).mode & 0o777, 0o700)
+  for (const entry of readdirSync(state, { recursive: true, withFileTypes: true })) {
+    if (entry.isFile()) t.is(statSync(join(entry.parentPath, entry.name)).mode & 0o777, 0o600, entry.name)
+  }
+})
+
+test('only a newer membership is adopted, and it stays', (t) => {
+  const state = folder(t)
+  const { body, config } = newHome(state)
+  const home = createHome(config)
+  t.false(home.saveMembership(config.membership))
+  t.false(home.saveMembership(signMembership({ ...body, sequence: 1 }, known.coordinator)))
+  t.true(home.saveMembership(signMembership({ ...body, sequence: 3 }, known.coordinator)))
+  t.throws(() => home.saveMembership(signMembership({ ...body, sequence: 4 }, known.peer)), { code: 'FORGED' })
+  t.is(home.membership().sequence, 3)
+  t.is(openHome(state).membership().sequence, 3)
+})
+
+test('no fleet, a second fleet, a damaged file', (t) => {
+  const state = folder(t)
+  t.throws(() => openHome(state), { code: 'NO_FLEET' })
+  const { config } = newHome(state)
+  t.throws(() => openHome(state), { code: 'NO_FLEET' })
+  createHome(config)
+  t.throws(() => createHome(config), { code: 'STATE_EXISTS' })
+  t.throws(() => prepareIdentity(state), { code: 'STATE_EXISTS' })
+  writeFileSync(join(state, 'home.json'), '{')
+  t.throws(() => openHome(state), { code: 'CORRUPT', message: /home\.json/ })
+})
+
+test('an identity is made once, so a join that was cut short is repeated by the same host', (t) => {
+  const state = folder(t)
+  t.deepEqual(prepareIdentity(state).signingKey(), prepareIdentity(state).signingKey())
+})
+
+test('keys that a stranger hands out, or for another host, are not taken', (t) => {
+  const state = folder(t)
+  const { config, identity } = newHome(state)
+  const shared: Sealing = {
+    fleet,
+    purpose: 'domain',
+    owner: hostOf(known.peer),
+    reader: hostOf(identity),
+    readerSealing: sealingOf(identity),
+  }
+  const stranger = sealEntry(Secret.random(), shared, known.peer)
+  t.throws(() => createHome({ ...config, keys: [stranger] }), { code: 'FORGED' })
+  const toAnother = { ...shared, owner: hostOf(known.coordinator), reader: hostOf(known.peer) }
+  const foreign = sealEntry(Secret.random(), toAnother, known.coordinator)
+  t.throws(() => createHome({ ...config, keys: [foreign] }), { code: 'FORGED' })
+  t.throws(() => openHome(state), { code: 'NO_FLEET' })
+})

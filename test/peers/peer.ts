@@ -1,0 +1,121 @@
+/** A fleet with one real peer on loopback: its store in a temporary folder, its TLS, and hosts that call it. */
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { ExecutionContext } from 'ava'
+import { tlsIdentity } from '../../src/keys/certificate.js'
+import { type Grant, signGrant } from '../../src/keys/grant.js'
+import { openMembership } from '../../src/keys/membership.js'
+import { hash, type SecretHandle } from '../../src/native.js'
+import { PeerClient } from '../../src/peers/client.js'
+import { servePeer } from '../../src/peers/server.js'
+import { ShardStore, type StoreOptions } from '../../src/peers/store.js'
+import { Connection } from '../../src/wire/client.js'
+import { fleet, hostOf, makeFleet, type TestFleet } from '../keys/fleet.js'
+
+const BODY_OFFSET = 4096
+const SLICE_BYTES = 64 * 1024
+
+/** A sound shard file (native/src/shard.rs) around any body; its sealed header opens for nobody. */
+export function makeShard(shard: string, body: Buffer): Buffer {
+  const file = Buffer.alloc(BODY_OFFSET + body.length)
+  file.write('IMSH', 0)
+  file.writeUInt16LE(1, 4)
+  file.write(shard, 8, 'hex')
+  file.writeUInt32LE(body.length, 24)
+  const slices: Buffer[] = []
+  for (let at = 0; at < body.length; at += SLICE_BYTES) slices.push(hash(body.subarray(at, at + SLICE_BYTES)))
+  const table = Buffer.concat(slices)
+  hash(Buffer.concat([file.subarray(0, 28), table])).copy(file, 32)
+  hash(Buffer.alloc(0)).copy(file, 64)
+  table.copy(file, 96)
+  body.copy(file, BODY_OFFSET)
+  return file
+}
+
+export const shardId = (index: number) => index.toString(16).padStart(32, '0')
+
+export function folder(t: ExecutionContext): string {
+  const path = mkdtempSync(join(tmpdir(), 'imager-peer-'))
+  t.teardown(() => rmSync(path, { recursive: true, force: true }))
+  return path
+}
+
+export const openStore = (path: string, options: Partial<StoreOptions> = {}) =>
+  ShardStore.open({ folder: path, keepFree: 0, name: 'pc-1', ...options })
+
+export interface TestPeer {
+  fleet: TestFleet
+  host: string
+  address: string
+  store: ShardStore
+  folder: string
+  adopted: Buffer[]
+  now: { value: number }
+  client(who: SecretHandle): PeerClient
+  grant(shard: string, lengthBytes: number, change?: Partial<Grant>, signer?: SecretHandle): string
+  send(shard: string, bytes: Buffer): Promise<void>
+}
+
+export async function startPeer(t: ExecutionContext, options: Partial<StoreOptions> = {}): Promise<TestPeer> {
+  const members = makeFleet()
+  const path = options.folder ?? folder(t)
+  const store = await openStore(path, options)
+  const tls = tlsIdentity(members.peer)
+  const now = { value: 1_000_000 }
+  const adopted: Buffer[] = []
+  let membership = members.membership
+  const trust = { fleet, rootKey: members.rootKey, membership: () => membership }
+  const served = await servePeer({
+    tls,
+    listen: '127.0.0.1:0',
+    host: tls.host,
+    trust,
+    store,
+    clock: { now: () => now.value },
+    adopt: (bytes) => {
+      adopted.push(bytes)
+      membership = openMembership(bytes, fleet, members.rootKey)
+    },
+  })
+  t.teardown(() => served.close())
+  const client = (who: SecretHandle) => {
+    const connection = new Connection({
+      tls: tlsIdentity(who),
+      addresses: [served.address],
+      host: tls.host,
+      name: 'pc-1',
+    })
+    t.teardown(() => connection.close())
+    return new PeerClient(tls.host, 'pc-1', connection)
+  }
+  const grant: TestPeer['grant'] = (shard, lengthBytes, change = {}, signer = members.coordinator) => {
+    const expires = now.value + 1000
+    const body: Grant = {
+      fleet,
+      term: 1,
+      operation: 'put',
+      shard,
+      lengthBytes,
+      host: tls.host,
+      bearer: hostOf(members.appliance),
+      expires,
+      ...change,
+    }
+    return signGrant(body, signer).toString('base64')
+  }
+  const appliance = client(members.appliance)
+  const send = (shard: string, bytes: Buffer) => appliance.sendShard(shard, bytes, grant(shard, bytes.length))
+  return {
+    fleet: members,
+    host: tls.host,
+    address: served.address,
+    store,
+    folder: path,
+    adopted,
+    now,
+    client,
+    grant,
+    send,
+  }
+}

@@ -1,0 +1,22 @@
+/** A peer as a process of its own, for tests that kill it: `node process.js FOLDER MEMBERSHIP KEY FLEET ROOTKEY`. */
+import { readFileSync } from 'node:fs'
+import { systemClock } from '../../src/base/clock.js'
+import { tlsIdentity } from '../../src/keys/certificate.js'
+import { openMembership } from '../../src/keys/membership.js'
+import { Secret } from '../../src/native.js'
+import { servePeer } from '../../src/peers/server.js'
+import { ShardStore } from '../../src/peers/store.js'
+
+const [folder = '', members = '', key = '', fleet = '', rootKey = ''] = process.argv.slice(2)
+const membership = openMembership(readFileSync(members), fleet, rootKey)
+const tls = tlsIdentity(Secret.load(key))
+const { address } = await servePeer({
+  tls,
+  listen: '127.0.0.1:0',
+  host: tls.host,
+  trust: { fleet, rootKey, membership: () => membership },
+  store: await ShardStore.open({ folder, keepFree: 0, name: 'pc-1' }),
+  clock: systemClock,
+  adopt: () => {},
+})
+process.stdout.write(`${address}\n`)

@@ -1,0 +1,245 @@
+import { readdirSync } from 'node:fs'
+import { connect } from 'node:net'
+import { join } from 'node:path'
+import test from 'ava'
+import { tlsIdentity } from '../../src/keys/certificate.js'
+import { signHead } from '../../src/keys/head.js'
+import { signKeybag } from '../../src/keys/keybag.js'
+import { signMembership } from '../../src/keys/membership.js'
+import { Secret } from '../../src/native.js'
+import { fleet, hostOf, member, otherFleet, type TestFleet } from '../keys/fleet.js'
+import { bare } from '../wire/loopback.js'
+import { makeShard, shardId, startPeer } from './peer.js'
+
+const snapshot = 'ab'.repeat(16)
+
+function makeHead(members: TestFleet, signer = members.appliance, sequence = 1) {
+  const shards = [{ index: 0, host: hostOf(members.peer), shard: shardId(1) }]
+  const root = { key: 'AAAA', birth: '65536', stripe: 1, k: 1, m: 0, packBytes: 4096, offset: 0, length: 100, shards }
+  const references = 'cd'.repeat(32)
+  const appliance = hostOf(signer)
+  return signHead(
+    { fleet, appliance, volume: snapshot, sequence, snapshot, parent: null, time: 5, root, references },
+    signer,
+  )
+}
+
+test('a shard goes there and comes back, whole and in ranges', async (t) => {
+  const peer = await startPeer(t)
+  const shard = shardId(1)
+  const body = Buffer.alloc(4 << 20, 'imager')
+  const bytes = makeShard(shard, body)
+  await peer.send(shard, bytes)
+  const client = peer.client(peer.fleet.appliance)
+  t.true((await client.fetchShard(shard)).equals(bytes))
+  for (const [start, end] of [
+    [0, 1],
+    [4096, 5000],
+    [4096, bytes.length],
+    [bytes.length - 1, bytes.length],
+  ] as const) {
+    t.true((await client.fetchShard(shard, [start, end])).equals(bytes.subarray(start, end)))
+  }
+  await t.throwsAsync(client.fetchShard(shard, [4096, bytes.length + 1]), { code: 'SHARD_CORRUPT' })
+  await t.throwsAsync(client.fetchShard(shardId(2)), { code: 'SHARD_MISSING', message: /pc-1/ })
+  t.deepEqual(await client.fetchInventory(), { shards: [{ shard, bytes: bytes.length }], next: null })
+  const state = await client.fetchState()
+  t.is(state.usedBytes, bytes.length)
+  t.is(state.capacityBytes, state.usedBytes + state.freeBytes)
+})
+
+test('nothing is stored without the grant that fits', async (t) => {
+  const peer = await startPeer(t)
+  const shard = shardId(1)
+  const bytes = makeShard(shard, Buffer.alloc(100_000, 1))
+  const { appliance, coordinator, peer: own } = peer.fleet
+  const client = peer.client(appliance)
+  const fits = () => peer.grant(shard, bytes.length)
+  const wrong: [string, string][] = [
+    ['length', peer.grant(shard, bytes.length + 1)],
+    ['shard', peer.grant(shardId(2), bytes.length)],
+    ['host', peer.grant(shard, bytes.length, { host: hostOf(coordinator) })],
+    ['bearer', peer.grant(shard, bytes.length, { bearer: hostOf(coordinator) })],
+    ['fleet', peer.grant(shard, bytes.length, { fleet: otherFleet })],
+    ['term', peer.grant(shard, bytes.length, { term: 2 })],
+    ['expires', peer.grant(shard, bytes.length, { expires: peer.now.value })],
+    ['signer', peer.grant(shard, bytes.length, {}, own)],
+  ]
+  for (const [field, grant] of wrong) {
+    await t.throwsAsync(client.sendShard(shard, bytes, grant), { code: 'NOT_ALLOWED', message: new RegExp(field) })
+  }
+  for (const grant of ['', 'AAAA', fits().slice(0, 100)]) {
+    await t.throwsAsync(client.sendShard(shard, bytes, grant), { code: 'CORRUPT' })
+  }
+  t.deepEqual((await peer.store.inventory('', 9)).shards, [])
+  await client.sendShard(shard, bytes, fits())
+  await client.sendShard(shard, bytes, fits())
+  const other = makeShard(shard, Buffer.alloc(100_000, 2))
+  await t.throwsAsync(client.sendShard(shard, other, fits()), { code: 'HOST_REFUSED' })
+})
+
+test('a damaged shard, or one of another name, is not stored', async (t) => {
+  const peer = await startPeer(t)
+  const shard = shardId(1)
+  const bytes = makeShard(shard, Buffer.alloc(200_000, 1))
+  for (const at of [0, 10, 40, 100, 5000, bytes.length - 1]) {
+    const damaged = Buffer.from(bytes)
+    damaged[at] = (damaged[at] ?? 0) ^ 1
+    await t.throwsAsync(peer.send(shard, damaged), { code: 'CORRUPT', message: /arrived damaged/ }, `byte ${at}`)
+  }
+  await t.throwsAsync(peer.send(shardId(2), bytes), { code: 'FORGED' })
+  t.deepEqual((await peer.store.inventory('', 9)).shards, [])
+})
+
+test('a full peer says so before the bytes are sent, and goes on serving', async (t) => {
+  const peer = await startPeer(t, { maxBytes: 6000 })
+  const first = makeShard(shardId(1), Buffer.alloc(1000, 1))
+  await peer.send(shardId(1), first)
+  const second = makeShard(shardId(2), Buffer.alloc(1 << 20, 1))
+  await t.throwsAsync(peer.send(shardId(2), second), { code: 'HOST_FULL', message: /pc-1 has no space/ })
+  await peer.send(shardId(1), first)
+  t.is((await peer.client(peer.fleet.appliance).fetchShard(shardId(1))).length, first.length)
+})
+
+test('an upload that is cut in the middle leaves nothing', async (t) => {
+  const peer = await startPeer(t)
+  const shard = shardId(1)
+  const bytes = makeShard(shard, Buffer.alloc(4 << 20, 1))
+  const { key, cert } = tlsIdentity(peer.fleet.appliance)
+  const { socket, closed } = await bare(t, peer.address, { key, cert })
+  const grant = peer.grant(shard, bytes.length)
+  socket.write(
+    `PUT /v1/shards/${shard} HTTP/1.1\r\nhost: x\r\nimager-grant: ${grant}\r\ncontent-length: ${bytes.length}\r\n\r\n`,
+  )
+  socket.write(bytes.subarray(0, 2 << 20), () => socket.destroy())
+  await closed
+  await peer.send(shardId(2), makeShard(shardId(2), Buffer.alloc(10, 1)))
+  t.deepEqual(
+    (await peer.store.inventory('', 9)).shards.map((row) => row.shard),
+    [shardId(2)],
+  )
+  t.deepEqual(readdirSync(join(peer.folder, 'incoming')), [])
+  await peer.send(shard, bytes)
+})
+
+test('who may read: not peers, not strangers; the root always', async (t) => {
+  const peer = await startPeer(t)
+  const shard = shardId(1)
+  await peer.send(shard, makeShard(shard, Buffer.alloc(10, 1)))
+  for (const who of [peer.fleet.appliance, peer.fleet.coordinator, peer.fleet.root]) {
+    t.is((await peer.client(who).fetchShard(shard)).length, 4106)
+    t.is((await peer.client(who).fetchInventory()).shards.length, 1)
+  }
+  const other = peer.client(peer.fleet.peer)
+  await t.throwsAsync(other.fetchShard(shard), { code: 'NOT_ALLOWED' })
+  await t.throwsAsync(other.fetchInventory(), { code: 'NOT_ALLOWED' })
+  await t.throwsAsync(other.fetchDocument('keybag', '0'.repeat(64)), { code: 'NOT_ALLOWED' })
+  t.true((await other.fetchState()).freeBytes > 0)
+  const stranger = peer.client(Secret.random())
+  for (const asked of [
+    stranger.fetchShard(shard),
+    stranger.fetchState(),
+    stranger.sendDocument('head', snapshot, shardBytes()),
+  ]) {
+    await t.throwsAsync(asked, { code: 'NOT_ALLOWED', message: /member/ })
+  }
+})
+
+const shardBytes = () => Buffer.alloc(100_000)
+
+test('heads are kept once, from appliances, under their own name', async (t) => {
+  const peer = await startPeer(t)
+  const client = peer.client(peer.fleet.appliance)
+  const head = makeHead(peer.fleet)
+  t.is(await client.fetchDocument('head', snapshot), undefined)
+  await client.sendDocument('head', snapshot, head)
+  await client.sendDocument('head', snapshot, head)
+  t.deepEqual(await client.fetchDocument('head', snapshot), head)
+  const put = (bytes: Buffer, name = snapshot) => client.sendDocument('head', name, bytes)
+  await t.throwsAsync(put(makeHead(peer.fleet, peer.fleet.appliance, 2)), { code: 'HOST_REFUSED' })
+  await t.throwsAsync(put(makeHead(peer.fleet, peer.fleet.peer)), { code: 'NOT_ALLOWED' })
+  await t.throwsAsync(put(makeHead(peer.fleet, Secret.random())), { code: 'NOT_ALLOWED' })
+  await t.throwsAsync(put(head, 'ef'.repeat(16)), { code: 'FORGED' })
+  await t.throwsAsync(put(signKeybag(keybag(peer.fleet, 1), peer.fleet.appliance)), { code: 'FORGED' })
+  const flipped = Buffer.from(head)
+  flipped[60] = (flipped[60] ?? 0) ^ 1
+  await t.throwsAsync(put(flipped), { code: 'FORGED' })
+  t.deepEqual(await client.fetchDocument('head', snapshot), head)
+})
+
+const keybag = (members: TestFleet, sequence: number, filler = 0) => ({
+  fleet,
+  sequence,
+  owner: hostOf(members.appliance),
+  entries: Array.from({ length: filler }, () => Buffer.alloc(2000, sequence)),
+})
+
+test('a keybag gives way to a newer one only', async (t) => {
+  const peer = await startPeer(t)
+  const owner = hostOf(peer.fleet.appliance)
+  const client = peer.client(peer.fleet.coordinator)
+  const signed = (sequence: number, filler = 0) =>
+    signKeybag(keybag(peer.fleet, sequence, filler), peer.fleet.appliance)
+  await client.sendDocument('keybag', owner, signed(2))
+  await client.sendDocument('keybag', owner, signed(2))
+  await t.throwsAsync(client.sendDocument('keybag', owner, signed(1)), { code: 'HOST_REFUSED', message: /not older/ })
+  await t.throwsAsync(client.sendDocument('keybag', owner, signed(2, 1)), { code: 'HOST_REFUSED' })
+  await client.sendDocument('keybag', owner, signed(3))
+  t.deepEqual(await client.fetchDocument('keybag', owner), signed(3))
+})
+
+test('a newer membership is kept and handed over; an older one or a forged one is not', async (t) => {
+  const peer = await startPeer(t)
+  const { body, coordinator, appliance } = peer.fleet
+  const signed = (sequence: number, signer = coordinator, hosts = body.hosts) =>
+    signMembership({ ...body, sequence, hosts }, signer)
+  const client = peer.client(appliance)
+  await client.sendDocument('membership', fleet, signed(3))
+  t.deepEqual(peer.adopted, [signed(3)])
+  await t.throwsAsync(client.sendDocument('membership', fleet, signed(2)), { code: 'HOST_REFUSED' })
+  await t.throwsAsync(client.sendDocument('membership', fleet, signed(4, appliance)), { code: 'FORGED' })
+  t.is(peer.adopted.length, 1)
+  const guest = Secret.random()
+  await client.sendDocument(
+    'membership',
+    fleet,
+    signed(4, coordinator, [...body.hosts, member(guest, 'new', 'appliance')]),
+  )
+  t.deepEqual((await peer.client(guest).fetchInventory()).shards, [])
+  t.truthy(await peer.client(peer.fleet.peer).fetchDocument('membership', fleet))
+})
+
+test('all documents of a kind come page by page', async (t) => {
+  const peer = await startPeer(t)
+  const client = peer.client(peer.fleet.root)
+  t.deepEqual(await collect(client.fetchDocuments('keybag')), [])
+  const names: string[] = []
+  for (let index = 0; index < 30; index++) {
+    const name = index.toString(16).padStart(64, '0')
+    names.push(name)
+    await peer.store.putDocument('keybag', name, Buffer.alloc(1_000_000, index), () => {})
+  }
+  const all = await collect(client.fetchDocuments('keybag'))
+  t.deepEqual(
+    all.map((one) => one.name),
+    names,
+  )
+  t.true(all.every((one, index) => one.bytes.equals(Buffer.alloc(1_000_000, index))))
+})
+
+async function collect<T>(from: AsyncIterable<T>): Promise<T[]> {
+  const all: T[] = []
+  for await (const one of from) all.push(one)
+  return all
+}
+
+test('noise on the port does not disturb it', async (t) => {
+  const peer = await startPeer(t)
+  const [host, port] = peer.address.split(':')
+  for (const noise of ['GET / HTTP/1.1\r\n\r\n', '\x16\x03\x01\xff\xff', '']) {
+    const socket = connect(Number(port), host)
+    socket.on('error', () => {})
+    socket.end(noise)
+  }
+  t.true((await peer.client(peer.fleet.appliance).fetchState()).freeBytes > 0)
+})
