@@ -22,6 +22,7 @@ const COMMANDS: Record<string, () => Promise<{ command: Command }>> = {
   hosts: () => import('./commands/hosts.js'),
   status: () => import('./commands/status.js'),
   snapshot: () => import('./commands/snapshot.js'),
+  restore: () => import('./commands/restore.js'),
   'lab up': () => import('./commands/lab-up.js'),
   'lab down': () => import('./commands/lab-down.js'),
 }

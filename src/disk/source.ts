@@ -23,8 +23,13 @@ export function inspectSource(path: string): SourceFacts {
     throw new ImagerError('SOURCE_UNREADABLE', { path, why: 'it is neither a block device nor a regular file' })
   }
   const name = deviceName(stats)
-  const about = ['vendor', 'model', 'serial', 'wwid'].map((key) => sysfs(name, `device/${key}`)).filter(Boolean)
-  return { path, kind: 'device', title: [path, ...about].join(' '), uses: usesOf(name) }
+  return { path, kind: 'device', title: deviceTitle(path, name), uses: usesOf(name) }
+}
+
+/** `/dev/sdb ATA Samsung_SSD S3Z9NB0K`, as far as the kernel knows. */
+export function deviceTitle(path: string, name: string): string {
+  const about = ['vendor', 'model', 'serial', 'wwid'].map((key) => sysfs(name, `device/${key}`))
+  return [path, ...about].filter(Boolean).join(' ')
 }
 
 /** Changes when the source is written: counters of a device, times of a file. */

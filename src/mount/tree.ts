@@ -3,9 +3,9 @@
  * Listing and stat never read a file's data. What is not there is a Refusal; what cannot be had throws.
  */
 import type { Child, FileRow, SnapshotReader, Stream } from '../retrieve/reader.js'
+import { type Decompress, diskRanges, planRead, StreamReader } from '../retrieve/stream.js'
 import type { Attributes, Listed } from './attributes.js'
 import { EINVAL, EISDIR, ENAMETOOLONG, ENODATA, ENOENT, ENOTDIR, Refusal } from './errno.js'
-import { type Decompress, diskRanges, planRead, StreamReader } from './file.js'
 import { Folders } from './folders.js'
 import { Rows } from './rows.js'
 import { type Owner, type Place, TOP, Top, type TopChild } from './top.js'

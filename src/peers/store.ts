@@ -72,7 +72,7 @@ export class ShardStore {
       for (const name of ['shards', 'documents', '.']) await syncFolder(join(folder, name))
       return new ShardStore(options, await fileSystemIdentity(folder), await countBytes(folder))
     } catch (cause) {
-      throw new ImagerError('IO', { what: `The store ${folder} cannot be opened: ${reason(cause)}` }, { cause })
+      throw new ImagerError('SYSTEM', { what: `The store ${folder} cannot be opened: ${reason(cause)}` }, { cause })
     }
   }
 

@@ -2,7 +2,7 @@
 import { ImagerError } from '../base/errors.js'
 
 export function parseAddress(address: string): { host: string; port: number } {
-  const [, bracketed, plain, digits] = /^(?:\[([0-9A-Fa-f:.%A-Za-z]+)\]|([^[\]:]+)):(\d{1,5})$/.exec(address) ?? []
+  const [, bracketed, plain, digits] = /^(?:\[([0-9A-Fa-f:.%A-Za-z]+)\]|([^[\]:\s]+)):(\d{1,5})$/.exec(address) ?? []
   const host = bracketed ?? plain
   const port = Number(digits)
   if (!host || port > 65_535) throw new ImagerError('INVALID', { what: `${address} is not an address like host:port` })

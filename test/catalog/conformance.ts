@@ -5,7 +5,7 @@ import { AWAY_AFTER_MS } from '../../src/base/limits.js'
 import type { LocalCatalog } from '../../src/catalog/local.js'
 import type { HeadFacts } from '../../src/catalog/parts.js'
 import type { Begun, Catalog } from '../../src/catalog/types.js'
-import { held, hex, idOf, ids, packed, placement, recordsOf, summary, type TurnedClock } from './harness.js'
+import { held, hex, idOf, ids, placement, recordsOf, references, summary, type TurnedClock } from './harness.js'
 
 export interface Stand {
   /** As the appliance sees it. */
@@ -37,10 +37,10 @@ async function stripe(s: Stand, lease: Hex, content: Uint8Array, k = 4, m = 2, h
 }
 
 function finishRequest(s: Stand, begun: Begun, stripes: number[], over: Partial<HeadFacts> = {}) {
-  const references = packed(stripes)
+  const named = references(stripes)
   const { snapshot, sequence, parent } = begun
   const facts = { appliance: s.appliance, volume: VOLUME, sequence, snapshot, parent, time: s.clock.now(), ...over }
-  return { head: s.head(facts, references), references, summary: summary() }
+  return { head: s.head(facts, named), references: named, summary: summary() }
 }
 
 export function conformance(test: TestFn, open: OpenStand): void {
@@ -70,6 +70,29 @@ function placing(test: TestFn, open: OpenStand): void {
     const [row] = await s.catalog.stripes([first.stripe])
     t.is(row?.shards[5]?.host, other.host)
     await t.throwsAsync(s.catalog.place(lease, { ...request, stripe: first.stripe }), { message: /not open/ })
+  })
+
+  test('reserved numbers are for stripes of their lease, which take their shape when placed', async (t) => {
+    const s = await open(t)
+    const { lease } = await begin(s)
+    const other = await begin(s, 'cd'.repeat(16))
+    const numbers = await s.catalog.reserve(lease, 3)
+    t.deepEqual(
+      numbers,
+      [...new Set(numbers)].sort((a, b) => a - b),
+    )
+    const stripe = numbers[1] as number
+    const request = { ...placement(4, 2, s.peers), stripe }
+    await t.throwsAsync(s.catalog.place(other.lease, request), { code: 'PROTOCOL', message: /not open/ })
+    t.is((await s.catalog.place(lease, request)).stripe, stripe)
+    const wider = { ...placement(5, 1, s.peers), stripe }
+    await t.throwsAsync(s.catalog.place(lease, wider), { code: 'PROTOCOL', message: /not open/ })
+    const { k, m, packBytes } = request
+    const commit = { stripe, k, m, packBytes, records: recordsOf(ids(2)), shards: held(request) }
+    await s.catalog.commit(lease, commit)
+    const unplaced = { ...commit, stripe: numbers[0] as number }
+    await t.throwsAsync(s.catalog.commit(lease, unplaced), { code: 'PROTOCOL', message: /not open/ })
+    for (const count of [0, 65]) await t.throwsAsync(s.catalog.reserve(lease, count), { code: 'PROTOCOL' })
   })
 
   test('place refuses hosts that are unfit, saying why', async (t) => {
@@ -260,10 +283,14 @@ function finishing(test: TestFn, open: OpenStand): void {
       finishRequest(s, begun, [number], { parent: hex(16) }),
       finishRequest(s, begun, [number, uncommitted]),
       finishRequest(s, begun, [uncommitted + 7]),
-      finishRequest(s, begun, [number, number]),
       finishRequest(s, begun, []),
     ]
     for (const request of bad) await t.throwsAsync(s.catalog.finish(begun.lease, request), { code: 'PROTOCOL' })
+    const damaged = Buffer.from('no bitmap')
+    const { snapshot, sequence, parent } = begun
+    const facts = { appliance: s.appliance, volume: VOLUME, sequence, snapshot, parent, time: s.clock.now() }
+    const unreadable = { head: s.head(facts, damaged), references: damaged, summary: summary() }
+    await t.throwsAsync(s.catalog.finish(begun.lease, unreadable), { code: 'CORRUPT' })
     t.deepEqual(await s.catalog.snapshots(), [])
     await s.catalog.finish(begun.lease, finishRequest(s, begun, [number]))
   })

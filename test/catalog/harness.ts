@@ -87,10 +87,20 @@ export const ids = (count: number): Buffer => randomBytes(32 * count)
 /** The id of a word: for tests that need to name one. */
 export const idOf = (word: string): Buffer => createHash('sha256').update(word).digest()
 
-export function packed(stripes: readonly number[]): Buffer {
-  const bytes = Buffer.alloc(stripes.length * 8)
-  for (const [i, stripe] of stripes.entries()) bytes.writeBigUInt64LE(BigInt(stripe), i * 8)
-  return bytes
+/** The reference bitmap that names the first record of each stripe; docs/formats/references.md. */
+export function references(stripes: readonly number[]): Buffer {
+  const bytes: number[] = [...Buffer.from('IMRF'), 1, 0, 0, 0]
+  let end = 0
+  for (const stripe of stripes) {
+    const birth = stripe * 65_536
+    bytes.push(...varint(birth - end), 1)
+    end = birth + 1
+  }
+  return Buffer.from(bytes)
+}
+
+function varint(value: number): number[] {
+  return value < 0x80 ? [value] : [(value % 0x80) | 0x80, ...varint(Math.floor(value / 0x80))]
 }
 
 export function summary(over: Partial<SnapshotSummary> = {}): SnapshotSummary {

@@ -10,11 +10,11 @@ import {
   member,
   offer,
   openPlain,
-  packed,
   placement,
   plainHead,
   plainParts,
   recordsOf,
+  references,
   summary,
   TurnedClock,
   temporaryFolder,
@@ -52,8 +52,8 @@ test('a catalog is rebuilt in bulk, and stripes are numbered after the highest i
     parent: null,
     time: 5,
   }
-  const references = packed([500, 501])
-  const snapshot = { head: plainHead(facts), references, summary: summary(), source: '/dev/sda', label: '' }
+  const named = references([500, 501])
+  const snapshot = { head: plainHead(facts), references: named, summary: summary(), source: '/dev/sda', label: '' }
   s.local.importSnapshot(snapshot)
   t.like((await s.local.snapshots())[0], { survives: -1, state: 'incomplete' })
   const request = placement(4, 2, s.peers)

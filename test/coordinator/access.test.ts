@@ -5,7 +5,7 @@ import { CALL_NAMES } from '../../src/coordinator/calls.js'
 import { signKeybag } from '../../src/keys/keybag.js'
 import { Secret } from '../../src/native.js'
 import { decodeMessage, encodeMessage } from '../../src/wire/message.js'
-import { addPeers, held, hex, ids, offer, packed, placement, recordsOf, summary } from '../catalog/harness.js'
+import { addPeers, held, hex, ids, offer, placement, recordsOf, references, summary } from '../catalog/harness.js'
 import { FLEET, headOf, openOffice } from './harness.js'
 
 const NOT_ALLOWED = { code: 'NOT_ALLOWED' }
@@ -52,9 +52,9 @@ test("an appliance acts for itself, and sees neither another's snapshots nor its
   await t.throwsAsync(other.catalog.commit(lease, commit), NOT_ALLOWED)
   await t.throwsAsync(other.catalog.lookup(lease, ids(1), 0), NOT_ALLOWED)
   await mine.catalog.commit(lease, commit)
-  const references = packed([stripe])
+  const named = references([stripe])
   const facts = { appliance: mine.host, volume, sequence, snapshot, parent, time: 1 }
-  const finish = { head: headOf(mine.secret, facts, references), references, summary: summary() }
+  const finish = { head: headOf(mine.secret, facts, named), references: named, summary: summary() }
   await t.throwsAsync(other.catalog.finish(lease, finish), NOT_ALLOWED)
   await mine.catalog.finish(lease, finish)
 

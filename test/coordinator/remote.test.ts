@@ -3,7 +3,7 @@ import test from 'ava'
 import { verifyGrant } from '../../src/keys/grant.js'
 import { openMembership } from '../../src/keys/membership.js'
 import { conformance, type Stand } from '../catalog/conformance.js'
-import { addPeers, held, hex, ids, offer, packed, placement, recordsOf, summary } from '../catalog/harness.js'
+import { addPeers, held, hex, ids, offer, placement, recordsOf, references, summary } from '../catalog/harness.js'
 import { FLEET, headOf, openOffice } from './harness.js'
 
 async function stand(t: ExecutionContext): Promise<Stand> {
@@ -60,12 +60,12 @@ test('a head that is forged, or names other references, is refused', async (t) =
   })
   const { snapshot, sequence, parent } = begun
   const facts = { appliance: appliance.host, volume, sequence, snapshot, parent, time: 1 }
-  const references = packed([stripe])
+  const named = references([stripe])
   const other = office.member('appliance', 'other')
-  const forged = headOf(other.secret, facts, references)
-  const mismatched = headOf(appliance.secret, facts, packed([stripe + 1]))
+  const forged = headOf(other.secret, facts, named)
+  const mismatched = headOf(appliance.secret, facts, references([stripe + 1]))
   for (const head of [forged, mismatched, Buffer.from('no head')]) {
-    const finish = appliance.catalog.finish(begun.lease, { head, references, summary: summary() })
+    const finish = appliance.catalog.finish(begun.lease, { head, references: named, summary: summary() })
     const error = await t.throwsAsync(finish)
     t.true(['FORGED', 'CORRUPT'].includes((error as { code?: string }).code ?? ''))
   }

@@ -166,3 +166,9 @@ test('stores on one file system say so', async (t) => {
   const [one, two] = [await openStore(folder(t)), await openStore(folder(t))]
   t.is((await one.free()).storage, (await two.free()).storage)
 })
+
+test('a store where no folder can be is refused by name', async (t) => {
+  const file = join(folder(t), 'file')
+  writeFileSync(file, '')
+  await t.throwsAsync(openStore(file), { code: 'SYSTEM', message: /The store .*file cannot be opened/ })
+})

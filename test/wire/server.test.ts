@@ -161,3 +161,12 @@ test('closing ends what hangs', async (t) => {
   await lo.close()
   await outcome
 })
+
+test('an address that is taken, or none of ours, is refused by name', async (t) => {
+  const lo = await loopback(t)
+  await t.throwsAsync(loopback(t, [], { listen: lo.address }), { code: 'ADDRESS_IN_USE', message: /127/ })
+  await t.throwsAsync(loopback(t, [], { listen: '192.0.2.1:0' }), { code: 'SYSTEM', message: /EADDRNOTAVAIL/ })
+  for (const listen of ['', 'x', '127.0.0.1', '127.0.0.1:99999', '::1:80', 'a b:1']) {
+    await t.throwsAsync(loopback(t, [], { listen }), { code: 'INVALID' }, listen)
+  }
+})

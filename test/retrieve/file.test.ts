@@ -1,6 +1,6 @@
 import test from 'ava'
 import fc from 'fast-check'
-import { planRead, StreamReader } from '../../src/mount/file.js'
+import { planRead, StreamReader } from '../../src/retrieve/stream.js'
 import type { Extent, Stream } from '../../src/retrieve/reader.js'
 
 const CLUSTER = 16

@@ -8,7 +8,7 @@
 import { ImagerError } from '../base/errors.js'
 import { Slots } from '../base/queue.js'
 import { MiB } from '../base/units.js'
-import type { Extent, SnapshotReader, Stream } from '../retrieve/reader.js'
+import type { Extent, SnapshotReader, Stream } from './reader.js'
 
 /** Where on the disk the pieces of a range lie. */
 export function* diskRanges(pieces: readonly Piece[]): Generator<{ disk: number; length: number }> {

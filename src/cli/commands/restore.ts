@@ -1,0 +1,59 @@
+import { formatBytes, formatSeconds } from '../../base/units.js'
+import type { RestorePlan, RestoreReport } from '../../jobs/restore.js'
+import { defineCommand } from '../command.js'
+import { progressOf } from '../progress.js'
+
+export const command = defineCommand({
+  usage: 'restore <snapshot>',
+  describe: 'Write a snapshot onto a new disk or into a file',
+  example: ['imager restore latest --to /dev/sdc', 'the newest snapshot onto an empty disk'],
+  builder: (yargs) =>
+    yargs
+      .positional('snapshot', { type: 'string', demandOption: true, describe: 'Id, unique prefix, or latest' })
+      .option('to', { type: 'string', demandOption: true, describe: 'Target device or file' })
+      .option('force', { type: 'boolean', default: false, describe: 'Overwrite a target that is not empty' })
+      .option('dry-run', { type: 'boolean', default: false, describe: 'Say what would be done, write nothing' }),
+  async run(args, context) {
+    const [{ planRestore, runRestore }, { openVault }, { home, catalog, peers, clock }] = await Promise.all([
+      import('../../jobs/restore.js'),
+      import('../../jobs/vault.js'),
+      context.fleet(),
+    ])
+    const { signal, output } = context
+    const parts = { home, catalog, peers, clock, vault: openVault(home), report: progressOf(output), signal }
+    const options = { snapshot: args.snapshot, to: args.to, force: args.force }
+    const plan = await planRestore(options, parts)
+    if (args['dry-run']) return output.report({ status: 'planned', ...planned(plan) }, () => renderPlan(plan))
+    output.note(renderPlan(plan))
+    output.report({ status: 'done', ...(await runRestore(plan, parts)) }, renderReport)
+  },
+})
+
+function planned({ snapshot, target, missing, stripes }: RestorePlan) {
+  const { sizeBytes, source } = snapshot.description
+  return { snapshot: snapshot.row.id, source, target, sizeBytes, missing, stripes }
+}
+
+function renderPlan({ snapshot, target, missing }: RestorePlan): string {
+  const { row, description } = snapshot
+  const when = new Date(row.time).toISOString().slice(0, 16).replace('T', ' ')
+  const size = target.kind === 'device' ? ` (${formatBytes(target.sizeBytes)})` : ` (${target.kind})`
+  const lines = [
+    `Snapshot ${row.id.slice(0, 8)} of ${description.source}, ${when} UTC, ${formatBytes(description.sizeBytes)}`,
+    `goes to ${target.title}${size}.`,
+  ]
+  if (missing.length > 0) lines.push(`Missing and not needed: ${missing.join(', ')}.`)
+  return lines.join('\n')
+}
+
+function renderReport({ target, writtenBytes, sizeBytes, seconds, corrected, damaged }: RestoreReport): string {
+  const rate = formatBytes(writtenBytes / Math.max(seconds, 0.001))
+  const lines = [
+    `Restored ${formatBytes(sizeBytes)} to ${target}: ${formatBytes(writtenBytes)} written and verified in ${formatSeconds(seconds)} (${rate}/s), the rest is zeros.`,
+  ]
+  if (corrected > 0) {
+    const where = damaged.map(({ host, shard }) => `${host} (shard ${shard.slice(0, 8)})`).join(', ')
+    lines.push(`Corrected ${corrected} damaged ${corrected === 1 ? 'shard' : 'shards'} on the way: ${where}.`)
+  }
+  return lines.join('\n')
+}

@@ -1,0 +1,122 @@
+/** Pages of a manifest: fetched in one go for many, verified, decoded. Trees are walked from their tops down. */
+import { hasCode, ImagerError } from '../base/errors.js'
+import { LOOKUP_IDS } from '../base/limits.js'
+import type { Located } from '../catalog/types.js'
+import type { ManifestPage, PageRef, VaultHandle } from '../native.js'
+import type { PackReader } from './packs.js'
+
+/** Pages that lie closer than this in a pack are fetched in one range. */
+const GAP_BYTES = 64 * 1024
+const ID_BYTES = 32
+export const TREE = { map: 1, files: 2, directories: 3 } as const
+
+export interface Locator {
+  locate(ids: Uint8Array): Promise<Located>
+}
+
+/** A record's place in a pack. */
+export interface Place {
+  readonly stripe: number
+  readonly offset: number
+  readonly length: number
+}
+
+/** Where each of any number of ids lies. Throws CORRUPT for one that nobody knows. */
+export async function locateAll(locator: Locator, ids: Uint8Array): Promise<Place[]> {
+  const places: Place[] = []
+  for (let from = 0; from < ids.length; from += LOOKUP_IDS * ID_BYTES) {
+    const { stripes, offsets, lengths } = await locator.locate(ids.subarray(from, from + LOOKUP_IDS * ID_BYTES))
+    for (const [at, stripe] of stripes.entries()) {
+      places.push({ stripe: Number(stripe), offset: offsets[at] ?? 0, length: lengths[at] ?? 0 })
+    }
+  }
+  return places
+}
+
+/** Ranges of packs that hold all of `places`, neighbours joined; each with the indexes of the places it holds. */
+export function joinPlaces(places: readonly Place[], gapBytes: number): (Place & { members: number[] })[] {
+  const order = places.map((_, index) => index)
+  const at = (index: number) => places[index] as Place
+  order.sort((a, b) => at(a).stripe - at(b).stripe || at(a).offset - at(b).offset)
+  const joined: (Place & { members: number[] })[] = []
+  for (const index of order) {
+    const place = at(index)
+    const last = joined.at(-1)
+    if (last && last.stripe === place.stripe && place.offset <= last.offset + last.length + gapBytes) {
+      const end = Math.max(last.offset + last.length, place.offset + place.length)
+      joined[joined.length - 1] = { ...last, length: end - last.offset, members: [...last.members, index] }
+    } else {
+      joined.push({ ...place, members: [index] })
+    }
+  }
+  return joined
+}
+
+export class ManifestReader {
+  constructor(
+    readonly locator: Locator,
+    readonly packs: PackReader,
+    readonly vault: VaultHandle,
+  ) {}
+
+  async pages(refs: readonly PageRef[], signal?: AbortSignal): Promise<ManifestPage[]> {
+    const places = await locateAll(this.locator, Buffer.concat(refs.map((ref) => ref.id())))
+    if (places.some((place) => place.stripe === 0)) {
+      throw new ImagerError('CORRUPT', { what: 'The catalog does not know a page of this snapshot' })
+    }
+    await this.packs.prepare([...new Set(places.map((place) => place.stripe))])
+    const pages = new Array<ManifestPage>(refs.length)
+    await Promise.all(
+      joinPlaces(places, GAP_BYTES).map(async ({ stripe, offset, length, members }) => {
+        const bytes = await this.packs.read(stripe, offset, offset + length, signal)
+        await Promise.all(
+          members.map(async (index) => {
+            const place = places[index] as Place
+            const record = bytes.subarray(place.offset - offset, place.offset - offset + place.length)
+            pages[index] = await this.openPage(refs[index] as PageRef, record, place, signal)
+          }),
+        )
+      }),
+    )
+    return pages
+  }
+
+  /** Where the record does not verify, once more from sound shards. */
+  async openPage(ref: PageRef, record: Buffer, place: Place, signal?: AbortSignal): Promise<ManifestPage> {
+    try {
+      return await this.vault.openPage(ref, record)
+    } catch (error) {
+      if (!hasCode(error, 'FORGED', 'UNSUPPORTED')) throw error
+      const { stripe, offset, length } = place
+      return this.vault.openPage(ref, await this.packs.readSound(stripe, offset, offset + length, signal))
+    }
+  }
+
+  /** The leaves whose keys meet `first..=last`, below a page of `level`, in order and a parent page at a time. */
+  async *leaves(
+    top: PageRef,
+    level: number,
+    first: number,
+    last: number,
+    signal?: AbortSignal,
+  ): AsyncGenerator<ManifestPage[]> {
+    const [page] = await this.pages([top], signal)
+    if (page) yield* this.#below(page, level, first, last, signal)
+  }
+
+  async *#below(
+    page: ManifestPage,
+    level: number,
+    first: number,
+    last: number,
+    signal: AbortSignal | undefined,
+  ): AsyncGenerator<ManifestPage[]> {
+    if (level === 0) {
+      yield [page]
+      return
+    }
+    const children = await this.pages(page.children(first, last), signal)
+    if (level === 1) yield children
+    else for (const child of children) yield* this.#below(child, level - 1, first, last, signal)
+  }
+}

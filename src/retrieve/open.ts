@@ -1,0 +1,64 @@
+/** From the name of a snapshot to its verified root. */
+import { ImagerError } from '../base/errors.js'
+import type { Catalog, SnapshotRow } from '../catalog/types.js'
+import { type Head, openHead } from '../keys/head.js'
+import type { Home } from '../keys/home.js'
+import type { ManifestPage, PageRef, VaultHandle } from '../native.js'
+import type { Peers } from '../peers/pool.js'
+import { type Description, decodeDescription } from './description.js'
+import { ManifestReader } from './manifest.js'
+import { PackReader } from './packs.js'
+
+export interface RetrieveParts {
+  readonly home: Home
+  readonly catalog: Catalog
+  readonly peers: Peers
+  readonly vault: VaultHandle
+}
+
+export interface Tree {
+  readonly top: PageRef
+  readonly level: number
+}
+
+export interface OpenSnapshot {
+  readonly row: SnapshotRow
+  readonly head: Head
+  readonly description: Description
+  readonly root: ManifestPage
+  readonly packs: PackReader
+  readonly manifest: ManifestReader
+  /** Undefined where there is nothing of the kind: an empty disk, a raw volume. */
+  tree(tree: number, volume: number): Tree | undefined
+}
+
+export function openPacks({ home, catalog, peers }: Omit<RetrieveParts, 'vault'>): PackReader {
+  return new PackReader({
+    catalog,
+    fetch: (host, shard, range, signal) => peers.get(host).fetchShard(shard, range, { signal }),
+    hostName: (host) => home.membership().find(host)?.name ?? host.slice(0, 8),
+  })
+}
+
+/** Throws NO_SUCH_SNAPSHOT, FORGED, NOT_RESTORABLE. */
+export async function openSnapshot(name: string, parts: RetrieveParts, signal?: AbortSignal): Promise<OpenSnapshot> {
+  const { home, catalog, vault } = parts
+  const { head: bytes, ...row } = await catalog.snapshot(name)
+  const head = openHead(bytes, home.fleet)
+  if (head.snapshot !== row.id)
+    throw new ImagerError('FORGED', { what: 'The catalog gives the head of another snapshot' })
+  const packs = openPacks(parts)
+  const manifest = new ManifestReader(catalog, packs, vault)
+  const { stripe, offset, length, key, birth } = head.root
+  const ref = vault.openRoot(Buffer.from(key, 'base64'), BigInt(birth))
+  const record = await packs.read(stripe, offset, offset + length, signal)
+  const root = await manifest.openPage(ref, record, { stripe, offset, length }, signal)
+  const description = decodeDescription(root.description())
+  if (description.snapshot !== row.id) throw new ImagerError('FORGED', { what: 'The root page is of another snapshot' })
+  const tops = root.tops()
+  const tree = (kind: number, volume: number) => {
+    const at = tops.findIndex((top) => top.tree === kind && top.volume === volume)
+    return at < 0 ? undefined : { top: root.top(at), level: tops[at]?.level ?? 0 }
+  }
+  return { row, head, description, root, packs, manifest, tree }
+}

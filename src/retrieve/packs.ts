@@ -1,0 +1,180 @@
+/**
+ * Ranges of packs, from whichever shards are there. A data shard holds its part of the pack as it is, so a range costs that
+ * range of one host (two where it straddles); a missing one costs the same range of k others. Nothing here is believed by
+ * its reader, who verifies each record; where one does not verify, `readSound` uses only shards whose every slice and root
+ * are right, and remembers which were not.
+ */
+import { hasCode, ImagerError } from '../base/errors.js'
+import type { Hex } from '../base/ids.js'
+import { SHARD_BYTES } from '../base/limits.js'
+import type { ShardRow, StripeRow } from '../catalog/types.js'
+import { inspectShard, recoverShards } from '../native.js'
+
+/** Where a shard's body begins (docs/formats/shard.md). */
+export const BODY_OFFSET = 4096
+const LAYOUTS_KEPT = 100_000
+
+export interface StripeSource {
+  stripes(numbers: readonly number[]): Promise<StripeRow[]>
+}
+
+/** Bytes [start, end) of a shard file; the whole file without a range. */
+export type FetchShard = (
+  host: Hex,
+  shard: Hex,
+  range: readonly [number, number] | undefined,
+  signal: AbortSignal | undefined,
+) => Promise<Buffer>
+
+export interface PackReaderParts {
+  readonly catalog: StripeSource
+  readonly fetch: FetchShard
+  /** For sentences. */
+  readonly hostName: (host: Hex) => string
+}
+
+/** A stretch of one shard's body. */
+interface Span {
+  readonly index: number
+  readonly start: number
+  readonly end: number
+}
+
+export class PackReader {
+  /** Shards that were found damaged; each was corrected from others. */
+  readonly damaged = new Map<Hex, { host: Hex; stripe: number }>()
+  readonly #parts: PackReaderParts
+  readonly #layouts = new Map<number, StripeRow>()
+
+  constructor(parts: PackReaderParts) {
+    this.#parts = parts
+  }
+
+  /** Learns the layouts of many stripes in one question. */
+  async prepare(stripes: readonly number[]): Promise<void> {
+    const unknown = stripes.filter((stripe) => !this.#layouts.has(stripe))
+    if (unknown.length === 0) return
+    if (this.#layouts.size > LAYOUTS_KEPT) this.#layouts.clear()
+    for (const row of await this.#parts.catalog.stripes(unknown)) this.#layouts.set(row.stripe, row)
+  }
+
+  /** Bytes [start, end) of a pack, not verified. Throws NOT_RESTORABLE. */
+  async read(stripe: number, start: number, end: number, signal?: AbortSignal): Promise<Buffer> {
+    const row = await this.#layout(stripe)
+    const parts = await Promise.all(spansOf(row, start, end).map((span) => this.#readSpan(row, span, signal)))
+    return parts.length === 1 ? (parts[0] as Buffer) : Buffer.concat(parts)
+  }
+
+  /** The same from shards that were checked whole. Throws NOT_RESTORABLE. */
+  async readSound(stripe: number, start: number, end: number, signal?: AbortSignal): Promise<Buffer> {
+    const row = await this.#layout(stripe)
+    const bodies = await Promise.all(row.shards.map((shard) => this.#soundBody(row, shard, signal)))
+    const spans = spansOf(row, start, end)
+    const present = slots(row, (index) => bodies[row.shards.findIndex((shard) => shard.index === index)])
+    const missing = spans.map((span) => span.index).filter((index) => !present[index])
+    if (missing.length > 0) {
+      if (present.filter(Boolean).length < row.k) throw this.#notRestorable(row, present)
+      const rebuilt = await recoverShards(row.k, row.m, present, missing)
+      for (const [at, index] of missing.entries()) present[index] = rebuilt[at]
+    }
+    return Buffer.concat(spans.map((span) => (present[span.index] as Buffer).subarray(span.start, span.end)))
+  }
+
+  async #layout(stripe: number): Promise<StripeRow> {
+    await this.prepare([stripe])
+    const row = this.#layouts.get(stripe)
+    if (row) return row
+    throw new ImagerError('CORRUPT', { what: `The catalog does not know stripe ${stripe}` })
+  }
+
+  async #readSpan(row: StripeRow, span: Span, signal: AbortSignal | undefined): Promise<Buffer> {
+    const shard = row.shards.find((one) => one.index === span.index)
+    if (shard && !this.damaged.has(shard.shard)) {
+      try {
+        return await this.#fetch(shard, span, signal)
+      } catch (error) {
+        this.#mayGoOn(error, signal)
+      }
+    }
+    return this.#rebuild(row, span, signal)
+  }
+
+  /** From the same range of k others: asked k at once, each failure replaced by the next. */
+  async #rebuild(row: StripeRow, span: Span, signal: AbortSignal | undefined): Promise<Buffer> {
+    const others = row.shards.filter((shard) => shard.index !== span.index && !this.damaged.has(shard.shard))
+    const present: (Buffer | undefined)[] = slots(row, () => undefined)
+    const fetchNext = async (): Promise<void> => {
+      for (let shard = others.shift(); shard; shard = others.shift()) {
+        try {
+          present[shard.index] = await this.#fetch(shard, span, signal)
+          return
+        } catch (error) {
+          this.#mayGoOn(error, signal)
+        }
+      }
+    }
+    await Promise.all(Array.from({ length: row.k }, fetchNext))
+    if (present.filter(Boolean).length < row.k) throw this.#notRestorable(row, present)
+    const [rebuilt] = await recoverShards(row.k, row.m, present, [span.index])
+    return rebuilt as Buffer
+  }
+
+  async #fetch(shard: ShardRow, span: Span, signal: AbortSignal | undefined): Promise<Buffer> {
+    return this.#parts.fetch(shard.host, shard.shard, [BODY_OFFSET + span.start, BODY_OFFSET + span.end], signal)
+  }
+
+  async #soundBody(row: StripeRow, shard: ShardRow, signal: AbortSignal | undefined): Promise<Buffer | undefined> {
+    try {
+      const file = await this.#parts.fetch(shard.host, shard.shard, undefined, signal)
+      const facts = await inspectShard(file)
+      const body = file.subarray(facts.bodyOffset)
+      if (facts.shard === shard.shard && facts.root === shard.root && body.length === shardBytes(row)) return body
+    } catch (error) {
+      if (!hasCode(error, 'CORRUPT', 'UNSUPPORTED')) {
+        this.#mayGoOn(error, signal)
+        return undefined
+      }
+    }
+    this.damaged.set(shard.shard, { host: shard.host, stripe: row.stripe })
+    return undefined
+  }
+
+  /** Whatever a host does wrong makes its shard an erasure; our own cancelling ends the read. */
+  #mayGoOn(error: unknown, signal: AbortSignal | undefined): void {
+    signal?.throwIfAborted()
+    if (!(error instanceof ImagerError)) throw error
+  }
+
+  #notRestorable(row: StripeRow, present: readonly unknown[]): ImagerError {
+    const missing = row.shards.filter((shard) => !present[shard.index])
+    const names = [...new Set(missing.map((shard) => this.#parts.hostName(shard.host)))].sort()
+    const needed = row.k - present.filter(Boolean).length
+    return new ImagerError('NOT_RESTORABLE', {
+      missing: names.length,
+      suffice: `any ${needed} of ${names.join(', ')}`,
+      stripe: row.stripe,
+    })
+  }
+}
+
+/** Length of each shard's body. */
+export function shardBytes(row: Pick<StripeRow, 'k' | 'packBytes'>): number {
+  return Math.min(Math.ceil(row.packBytes / row.k), SHARD_BYTES)
+}
+
+function spansOf(row: StripeRow, start: number, end: number): Span[] {
+  if (start < 0 || end > row.packBytes || start >= end) {
+    throw new ImagerError('CORRUPT', { what: `bytes ${start} to ${end} of stripe ${row.stripe} are outside its pack` })
+  }
+  const length = shardBytes(row)
+  const spans: Span[] = []
+  for (let index = Math.floor(start / length); index * length < end; index++) {
+    const base = index * length
+    spans.push({ index, start: Math.max(0, start - base), end: Math.min(length, end - base) })
+  }
+  return spans
+}
+
+function slots<T>(row: StripeRow, at: (index: number) => T): T[] {
+  return Array.from({ length: row.k + row.m }, (_, index) => at(index))
+}
