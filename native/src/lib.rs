@@ -15,6 +15,7 @@ pub mod manifest;
 pub mod pack;
 pub mod packer;
 pub mod pages;
+pub mod recycle;
 pub mod references;
 pub mod scan;
 pub mod seal;
