@@ -96,9 +96,10 @@ test('every file is reached from an entry point', (t) => {
   )
 })
 
+/** Tests at the foot of a Rust file do not count. */
 test('files stay small enough to see', (t) => {
   const long = [...files, ...rustFiles]
-    .map((file) => ({ file, lines: read(file).split('\n').length - 1 }))
+    .map((file) => ({ file, lines: read(file).split('#[cfg(test)]\nmod ')[0]!.split('\n').length - 1 }))
     .filter(({ lines }) => lines > MAX_LINES)
   t.deepEqual(long, [])
 })

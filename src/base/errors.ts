@@ -177,7 +177,7 @@ export const ERRORS = {
     'No snapshot is mounted on {path}',
     'List the mounts with `findmnt -t fuse.imager`.',
   ),
-  LAB: meaning(Exit.failed, '{what}', 'See the logs under the lab folder.'),
+  LAB: meaning(Exit.failed, '{what}', '{todo}.'),
 } as const satisfies Record<string, Meaning>
 
 export type ErrorCode = keyof typeof ERRORS

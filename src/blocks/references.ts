@@ -11,6 +11,8 @@ const ORDINALS = 65_536
 const HEADER_BYTES = 8
 /** Only full packs of 65,536 records follow each other in one run. */
 const STRIPES_PER_RUN = 1 << 20
+/** 2^24 stripes are 256 TiB of packs; a short bitmap of long runs must not fill the coordinator's memory. */
+const STRIPES = 1 << 24
 
 /** The stripes in which the birth numbers lie, ascending. Throws CORRUPT or UNSUPPORTED. */
 export function referencedStripes(bytes: Uint8Array): number[] {
@@ -31,7 +33,7 @@ export function referencedStripes(bytes: Uint8Array): number[] {
     const first = Math.floor((birth + gap.value) / ORDINALS)
     birth += gap.value + run.value
     const last = Math.floor((birth - 1) / ORDINALS)
-    if (run.value === 0 || !Number.isSafeInteger(birth) || last - first > STRIPES_PER_RUN) throw corrupt('a run')
+    if (run.value === 0 || !Number.isSafeInteger(birth) || last - first > STRIPES_PER_RUN || stripes.length > STRIPES) throw corrupt('a run')
     for (let stripe = first; stripe <= last; stripe++) if (stripes.at(-1) !== stripe) stripes.push(stripe)
   }
   return stripes

@@ -18,6 +18,8 @@ export class Context {
     readonly output: Output,
     /** Aborted by Ctrl-C and SIGTERM. */
     readonly signal: AbortSignal,
+    /** The file that `node` runs: for processes that are to outlive this one. */
+    readonly program: string,
   ) {
     this.state = resolve(typeof args.state === 'string' ? args.state : defaultState())
   }

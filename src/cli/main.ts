@@ -3,7 +3,9 @@
  * The command line: finds the command, parses, runs, prints, exits with the code of the error table. Only the command
  * that was asked for is loaded, so that a start stays short.
  */
+import { setMaxListeners } from 'node:events'
 import { readFileSync, realpathSync } from 'node:fs'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { Argv } from 'yargs'
 import { Exit, ImagerError } from '../base/errors.js'
@@ -29,11 +31,14 @@ const COMMANDS: Record<string, () => Promise<{ command: Command }>> = {
   mount: () => import('./commands/mount.js'),
   unmount: () => import('./commands/unmount.js'),
   restore: () => import('./commands/restore.js'),
+  check: () => import('./commands/check.js'),
   'lab up': () => import('./commands/lab-up.js'),
   'lab down': () => import('./commands/lab-down.js'),
 }
 
 const HELP_COLUMNS = 110
+/** The file that `node` runs. */
+const PROGRAM = fileURLToPath(import.meta.url)
 
 /** Runs one command line; resolves with the exit code. */
 export async function main(argv: readonly string[], streams: Streams, signal: AbortSignal): Promise<number> {
@@ -44,7 +49,7 @@ export async function main(argv: readonly string[], streams: Streams, signal: Ab
     const { command } = await (COMMANDS[name] as () => Promise<{ command: Command }>)()
     const args = await parse(name, command, argv, streams)
     if (args === undefined) return Exit.done
-    const context = new Context(args, output, signal)
+    const context = new Context(args, output, signal, PROGRAM)
     try {
       return (await command.run(args, context)) ?? Exit.done
     } finally {
@@ -136,7 +141,7 @@ async function withSuggestion(error: ImagerError, parser: Argv, name: string): P
 
 async function withoutCommand(argv: readonly string[], streams: Streams): Promise<number> {
   if (argv.includes('--version')) {
-    const manifest = readFileSync(new URL('../../../package.json', import.meta.url), 'utf8')
+    const manifest = readFileSync(join(import.meta.dirname, '../../../package.json'), 'utf8')
     streams.stdout.write(`${(JSON.parse(manifest) as { version: string }).version}\n`)
     return Exit.done
   }
@@ -187,6 +192,8 @@ function usage(what: string, verb?: string): ImagerError {
 
 async function start(): Promise<void> {
   const controller = new AbortController()
+  // Every request in flight listens.
+  setMaxListeners(0, controller.signal)
   for (const name of ['SIGINT', 'SIGTERM'] as const) {
     process.on(name, () => {
       if (controller.signal.aborted) process.exit(Exit.interrupted)
@@ -198,4 +205,4 @@ async function start(): Promise<void> {
   process.exitCode = await main(process.argv.slice(2), process, controller.signal)
 }
 
-if (process.argv[1] !== undefined && realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)) await start()
+if (process.argv[1] !== undefined && realpathSync(process.argv[1]) === PROGRAM) await start()

@@ -30,7 +30,7 @@ export interface LabOptions {
   dir: string
   peers: number
   /** The file that `node` runs for a daemon. */
-  main: string
+  program: string
   signal: AbortSignal
 }
 
@@ -63,11 +63,12 @@ export async function labUp(options: LabOptions): Promise<LabReport> {
 export async function labDown(dir: string): Promise<{ ended: number; folder: string }> {
   const folder = resolve(dir)
   const processes = readProcesses(folder)
-  if (!processes) throw new ImagerError('LAB', { what: `There is no lab in ${folder}` })
+  if (!processes) throw labError(`There is no lab in ${folder}`, 'Name the folder that was given to `imager lab up`')
   const ended = await endProcesses(processes, GRACE_MS)
   const left = processes.filter(isAlive)
   saveProcesses(folder, left)
-  if (left.length > 0) throw new ImagerError('LAB', { what: `${left.map((one) => one.name).join(', ')} do not end` })
+  if (left.length > 0)
+    throw labError(`These do not end: ${left.map((one) => one.name).join(', ')}`, 'Look at them with `ps -ef`')
   return { ended, folder }
 }
 
@@ -97,14 +98,15 @@ class Lab {
   claim(): void {
     const running = readProcesses(this.dir)?.filter(isAlive) ?? []
     if (running.length > 0) {
-      throw new ImagerError('LAB', { what: `The lab in ${this.dir} is up already (${running.length} processes)` })
+      throw labError(
+        `The lab in ${this.dir} is up already (${running.length} processes)`,
+        `End it first: \`imager lab down ${this.dir}\``,
+      )
     }
     const known = this.names().filter((name) => hasHome(this.state(name))).length
     const extra = hasHome(this.state(`peer-${this.options.peers + 1}`))
     if (extra || (known > 0 && known < this.names().length)) {
-      throw new ImagerError('LAB', {
-        what: `${this.dir} holds another lab, or only part of one: delete it, or choose another folder`,
-      })
+      throw labError(`${this.dir} holds another lab, or part of one`, 'Delete it, or choose another folder')
     }
     makeFolder(join(this.dir, 'logs'))
     this.save([])
@@ -185,7 +187,7 @@ class Lab {
   #start(name: string, verb: readonly string[]): Starting {
     const log = join(this.dir, 'logs', `${name}.log`)
     const from = existsSync(log) ? statSync(log).size : 0
-    const mark = startDetached([this.options.main, ...verb, '--state', this.state(name), '--json'], log)
+    const mark = startDetached([this.options.program, ...verb, '--state', this.state(name), '--json'], log)
     this.save([...this.processes, { name, ...mark }])
     return { name, mark, log, from }
   }
@@ -193,14 +195,15 @@ class Lab {
   /** Waits for the daemon's one line; the last thing it said is the reason where it ended instead. */
   async #ready(daemon: Starting): Promise<Ready> {
     const deadline = performance.now() + READY_TIMEOUT_MS
+    const see = `See ${daemon.log}`
     for (;;) {
       this.options.signal.throwIfAborted()
       const alive = isAlive(daemon.mark)
       const said = readFileSync(daemon.log).subarray(daemon.from).toString().split('\n').slice(0, -1)
       const address = said.map(readyAddress).find((one) => one !== undefined)
       if (address !== undefined) return { name: daemon.name, pid: daemon.mark.pid, address }
-      if (!alive) throw new ImagerError('LAB', { what: `${daemon.name} ended at once: ${said.at(-1) ?? 'no output'}` })
-      if (performance.now() > deadline) throw new ImagerError('LAB', { what: `${daemon.name} does not get ready` })
+      if (!alive) throw labError(`${daemon.name} ended at once: ${said.at(-1) ?? 'no output'}`, see)
+      if (performance.now() > deadline) throw labError(`${daemon.name} does not get ready`, see)
       await sleep(POLL_MS)
     }
   }
@@ -220,7 +223,7 @@ class Lab {
       const equipped = await Promise.all(seen.map(({ host }) => holdsAll(host)))
       if (equipped.filter(Boolean).length >= count) return
       if (performance.now() > deadline) {
-        throw new ImagerError('LAB', { what: `Only ${seen.length} of ${count} peers reached the coordinator` })
+        throw labError(`Only ${seen.length} of ${count} peers got ready`, `See ${join(this.dir, 'logs')}`)
       }
       await sleep(4 * POLL_MS)
     }
@@ -239,10 +242,14 @@ function readProcesses(dir: string): LabProcess[] | undefined {
   try {
     return v.parse(LabFile, JSON.parse(readFileSync(path, 'utf8'))).processes
   } catch (cause) {
-    throw new ImagerError('LAB', { what: `${path} is damaged; end the processes by hand` }, { cause })
+    throw labError(`${path} is damaged`, 'Find the processes with `ps -ef` and end them by hand', cause)
   }
 }
 
 function saveProcesses(dir: string, processes: readonly LabProcess[]): void {
   writeDurable(join(dir, 'lab.json'), Buffer.from(`${JSON.stringify({ version: 1, processes }, null, 2)}\n`))
+}
+
+function labError(what: string, todo: string, cause?: unknown): ImagerError {
+  return new ImagerError('LAB', { what, todo }, { cause })
 }

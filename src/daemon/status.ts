@@ -46,8 +46,11 @@ export async function readStatus({ home, catalog, clock }: Fleet): Promise<Statu
 /** A sentence for each thing that makes the fleet's newest snapshots less than safe. Pure. */
 export function findProblems(peers: readonly HostRow[], newest: readonly SnapshotRow[]): string[] {
   const problems: string[] = []
-  // Dedupe spreads a snapshot over whatever older ones wrote: any absent host with data may hold part of it.
-  const missing = peers.filter((peer) => peer.away && peer.usedBytes > 0).map((peer) => peer.name)
+  // Dedupe spreads a snapshot over whatever older ones wrote, so any absent host with data may hold part of it. One that
+  // vanished before its next heartbeat is known by what was sent to it.
+  const sentTo = new Set(newest.flatMap((row) => Object.keys(row.summary.perHost)))
+  const holds = (peer: HostRow) => peer.usedBytes > 0 || sentTo.has(peer.host)
+  const missing = peers.filter((peer) => peer.away && holds(peer)).map((peer) => peer.name)
   for (const { id, applianceName, source, state, survives, summary } of newest) {
     const which = `Snapshot ${id.slice(0, 8)} of ${source} on ${applianceName}`
     if (state === 'incomplete') problems.push(`${which} is incomplete`)

@@ -1,6 +1,6 @@
 /**
  * The bytes in which attributes and folders go to the addon; the layouts are documented where they are decoded,
- * native/src/fuse.rs. An inode number is `volume * 2^48 + number`; volume 0 is the top of the mounted tree.
+ * native/src/fuse/layout.rs. An inode number is `volume * 2^48 + number`; volume 0 is the top of the mounted tree.
  */
 import type { Kind, Timestamp } from '../retrieve/reader.js'
 

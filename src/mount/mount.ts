@@ -19,6 +19,7 @@ import { detach } from './unmount.js'
 const DEADLINE_MS = 60_000
 /** The kernel's own read-ahead, whose default of 128 KiB makes eight times as many requests. */
 const READ_AHEAD_KIB = 1024
+const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
 /** After an abort the kernel lets go within milliseconds. */
 const CLOSE_TIMEOUT_MS = 2_000
 
@@ -59,6 +60,15 @@ export async function mountSnapshot(reader: SnapshotReader, path: string, parts:
   if (entry) await widenReadAhead(entry)
   const close = () => closeSession(session, server, mountpoint, entry)
   return { mountpoint, unmounted: session.unmounted, close }
+}
+
+/** For a process that only serves: waits for the end, and closes the mount when it is told to end itself. */
+export async function serveUntilUnmounted(mounted: Mounted): Promise<void> {
+  // Without a handler a signal would leave a dead mount behind.
+  const close = () => void mounted.close().catch(() => undefined)
+  for (const signal of SIGNALS) process.on(signal, close)
+  await mounted.unmounted
+  for (const signal of SIGNALS) process.off(signal, close)
 }
 
 interface Served {

@@ -7,30 +7,37 @@ import type { FileRow, SnapshotReader } from '../retrieve/reader.js'
 /** About 64 MiB: an extent or a small row is near 100 bytes. */
 const WEIGHT = 600_000
 const BYTES_PER_WEIGHT = 100
+/** A fetch that takes longer is not joined but begun again: one that hangs must not hang the file for good. */
+const JOIN_MS = 15_000
 
 interface Held {
   readonly row: Promise<FileRow | undefined>
   weight: number
+  /** On the monotonic clock; undefined once the row came. */
+  asked: number | undefined
 }
 
 export class Rows {
   readonly #reader: Pick<SnapshotReader, 'file'>
+  readonly #now: () => number
   readonly #held = new Map<string, Held>()
   #weight = 0
 
-  constructor(reader: Pick<SnapshotReader, 'file'>) {
+  constructor(reader: Pick<SnapshotReader, 'file'>, now: () => number = () => performance.now()) {
     this.#reader = reader
+    this.#now = now
   }
 
   get(volume: number, number: number): Promise<FileRow | undefined> {
     const key = `${volume}/${number}`
     const known = this.#held.get(key)
-    if (known) {
+    if (known && (known.asked === undefined || this.#now() - known.asked < JOIN_MS)) {
       this.#held.delete(key)
       this.#held.set(key, known)
       return known.row
     }
-    const held: Held = { row: this.#reader.file(volume, number), weight: 1 }
+    if (known) this.#forget(key, known)
+    const held: Held = { row: this.#reader.file(volume, number), weight: 1, asked: this.#now() }
     this.#held.set(key, held)
     this.#weight += held.weight
     held.row.then(
@@ -41,6 +48,7 @@ export class Rows {
   }
 
   #weigh(key: string, held: Held, weight: number): void {
+    held.asked = undefined
     if (this.#held.get(key) !== held) return
     this.#weight += weight - held.weight
     held.weight = weight

@@ -201,9 +201,10 @@ function showable({ name, number }: Child): boolean {
 
 function attributesOf({ volume, number }: Place, row: FileRow): Attributes {
   const { kind, mode, uid, gid, links, size, device, generation, modified, changed } = row
+  const shown = { volume, number, kind, mode, uid, gid, links, size, device, generation, modified, changed }
   const content = unnamed(row)
   return {
-    ...{ volume, number, kind, mode, uid, gid, links, size, device, generation, modified, changed },
+    ...shown,
     // Never 0 for a file that holds something: tar takes that for a file that is all hole.
     allocatedBytes: content?.resident?.length ?? content?.extents.reduce((sum, extent) => sum + extent.length, 0) ?? 0,
   }

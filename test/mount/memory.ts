@@ -115,8 +115,19 @@ export class MemorySnapshot implements SnapshotReader {
     const at = { seconds: 1_700_000_000 + number, nanoseconds: 123_456_789 }
     const size = streams.find(({ name }) => name === '')?.size ?? 0
     this.#rows.set(number, {
-      ...{ number, kind, mode: 0o644, uid: 0, gid: 0, links: 1, size, device: 0, generation: 7 },
-      ...{ modified: at, changed: at, created: at, xattrs: [] },
+      number,
+      kind,
+      mode: 0o644,
+      uid: 0,
+      gid: 0,
+      links: 1,
+      size,
+      device: 0,
+      generation: 7,
+      modified: at,
+      changed: at,
+      created: at,
+      xattrs: [],
       ...details,
       streams,
       children: new Map(),

@@ -84,6 +84,23 @@ test('rows: shared while they are fetched, failures are asked again, memory is b
   t.is(calls, 1, 'the oldest was let go')
 })
 
+test('rows: a fetch that hangs is begun again, not joined for good', async (t) => {
+  let now = 0
+  let calls = 0
+  const rows = new Rows(
+    { file: () => (++calls === 1 ? new Promise(() => undefined) : Promise.resolve(undefined)) },
+    () => now,
+  )
+  void rows.get(1, 1)
+  void rows.get(1, 1)
+  t.is(calls, 1)
+  now = 20_000
+  t.is(await rows.get(1, 1), undefined)
+  now = 90_000
+  await rows.get(1, 1)
+  t.is(calls, 2)
+})
+
 function tree(snapshot: MemorySnapshot): Tree {
   return new Tree(snapshot, (bytes) => bytes, { uid: 0, gid: 0 })
 }

@@ -1,5 +1,5 @@
 /** A process that mounts a small snapshot on argv[2], hangs every read of it if argv[3] is `hang`, and waits. */
-import { mountSnapshot } from '../../src/mount/mount.js'
+import { mountSnapshot, serveUntilUnmounted } from '../../src/mount/mount.js'
 import { MemorySnapshot } from './memory.js'
 
 const [, , path, how] = process.argv
@@ -12,5 +12,6 @@ const mount = await mountSnapshot(snapshot, path as string, {
     throw new Error('nothing is compressed here')
   },
 })
+const end = serveUntilUnmounted(mount)
 process.stdout.write('ready\n')
-await mount.unmounted
+await end

@@ -43,6 +43,18 @@ test('umount by hand does the same', async (t) => {
   t.deepEqual(await soon(exit, 'the exit'), [0, null])
 })
 
+test('a signal unmounts, also with a read that hangs', async (t) => {
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+    const { path, child, exit } = await served(t, 'hang')
+    const reading = t.throwsAsync(readFile(join(path, 'files/1/file')))
+    await new Promise((resolve) => setTimeout(resolve, 200))
+    child.kill(signal)
+    t.deepEqual(await soon(exit, 'the exit'), [0, null])
+    await reading
+    t.false(await isMounted(path))
+  }
+})
+
 test('an open file outlives the name, and the process lives for it', async (t) => {
   const { path, exit, child } = await served(t)
   const file = await open(join(path, 'files/1/file'))

@@ -94,7 +94,10 @@ test('a resident stream comes from memory, with zeros past its valid length', as
 test('the plan is merged: neighbours on the disk are one read, zeros one piece', (t) => {
   const plain = { kind: 'plain' as const, rawLength: 0 }
   const stream: Stream = {
-    ...{ name: '', size: 400, valid: 400, resident: null },
+    name: '',
+    size: 400,
+    valid: 400,
+    resident: null,
     extents: [
       { ...plain, logical: 0, disk: 1000, length: 100 },
       { ...plain, logical: 100, disk: 1100, length: 100 },
@@ -109,7 +112,10 @@ test('the plan is merged: neighbours on the disk are one read, zeros one piece',
 
 test('a large fragmented file is found by halving, not by walking', (t) => {
   const extents = Array.from({ length: 200_000 }, (_, index) => ({
-    ...{ kind: 'plain' as const, rawLength: 0, logical: index * 4096, length: 4096 },
+    kind: 'plain' as const,
+    rawLength: 0,
+    logical: index * 4096,
+    length: 4096,
     disk: (200_000 - index) * 8192,
   }))
   const stream = { name: '', size: 200_000 * 4096, valid: 200_000 * 4096, resident: null, extents }
@@ -153,7 +159,10 @@ test('a unit that claims too much is refused before anything is allocated for it
 
 test('a fragmented range has a bounded number of reads under way', async (t) => {
   const extents = Array.from({ length: 256 }, (_, index) => ({
-    ...{ kind: 'plain' as const, rawLength: 0, logical: index * 16, length: 16 },
+    kind: 'plain' as const,
+    rawLength: 0,
+    logical: index * 16,
+    length: 16,
     disk: (256 - index) * 32,
   }))
   let now = 0

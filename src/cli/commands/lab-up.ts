@@ -1,4 +1,3 @@
-import { fileURLToPath } from 'node:url'
 import { usage } from '../arguments.js'
 import { defineCommand } from '../command.js'
 
@@ -13,13 +12,12 @@ export const command = defineCommand({
     yargs
       .positional('dir', { type: 'string', demandOption: true, describe: 'Folder for everything the lab writes' })
       .option('peers', { type: 'number', default: 3, requiresArg: true, describe: 'How many peers' }),
-  async run(args, { output, signal }) {
+  async run(args, { output, signal, program }) {
     if (!Number.isInteger(args.peers) || args.peers < 1 || args.peers > PEERS_MAX) {
       throw usage(`--peers takes a number from 1 to ${PEERS_MAX}`, 'lab up')
     }
     const { labUp } = await import('../../daemon/lab.js')
-    const main = fileURLToPath(new URL('../main.js', import.meta.url))
-    const report = await labUp({ dir: args.dir, peers: args.peers, main, signal })
+    const report = await labUp({ dir: args.dir, peers: args.peers, program, signal })
     output.report(report, ({ coordinator, peers, appliance, wordsFile }) =>
       [
         `Coordinator at ${coordinator.address} and ${peers.length} peers are up. Recovery words: ${wordsFile}`,

@@ -1,0 +1,175 @@
+//! The bytes in which `src/mount/attributes.ts` hands over attributes and folders. Nothing half-read leaves.
+
+use std::time::{Duration, SystemTime};
+
+use fuser::{FileAttr, FileType, Generation, INodeNo};
+
+use crate::bytes::Cursor;
+use crate::error::Result;
+
+/// NTFS names have up to 255 UTF-16 units, which is more in UTF-8; the kernel takes this many.
+const LONGEST_NAME_BYTES: usize = 1024;
+
+/// Attributes as `src/mount/attributes.ts` writes them, 72 bytes, little-endian:
+///
+/// ```text
+///  0 u64 inode     8 u64 size      16 u64 blocks of 512   24 i64 modified, s   32 i64 changed, s
+/// 40 u32 modified, ns   44 u32 changed, ns   48 u32 generation   52 u32 mode with its type bits
+/// 56 u32 links   60 u32 uid   64 u32 gid   68 u32 device
+/// ```
+pub(super) fn decode_attributes(cursor: &mut Cursor) -> Result<(FileAttr, Generation)> {
+    let (inode, size, blocks) = (cursor.u64()?, cursor.u64()?, cursor.u64()?);
+    let (modified_s, changed_s) = (cursor.u64()? as i64, cursor.u64()? as i64);
+    let modified = time(modified_s, cursor.u32()?);
+    let changed = time(changed_s, cursor.u32()?);
+    let generation = Generation(u64::from(cursor.u32()?));
+    let mode = cursor.u32()?;
+    let kind = kind(mode).ok_or_else(|| cursor.corrupt(format!("mode {mode:o} has no known type")))?;
+    let attributes = FileAttr {
+        ino: INodeNo(inode),
+        size,
+        blocks,
+        atime: modified,
+        mtime: modified,
+        ctime: changed,
+        crtime: SystemTime::UNIX_EPOCH,
+        kind,
+        perm: (mode & 0o7777) as u16,
+        nlink: cursor.u32()?,
+        uid: cursor.u32()?,
+        gid: cursor.u32()?,
+        rdev: cursor.u32()?,
+        blksize: 4096,
+        flags: 0,
+    };
+    Ok((attributes, generation))
+}
+
+/// A time that this machine cannot say is shown as 1970.
+fn time(seconds: i64, nanoseconds: u32) -> SystemTime {
+    let whole = Duration::from_secs(seconds.unsigned_abs());
+    let base = SystemTime::UNIX_EPOCH;
+    let shifted = if seconds < 0 { base.checked_sub(whole) } else { base.checked_add(whole) };
+    shifted.and_then(|at| at.checked_add(Duration::from_nanos(u64::from(nanoseconds)))).unwrap_or(base)
+}
+
+fn kind(mode: u32) -> Option<FileType> {
+    Some(match mode & libc::S_IFMT {
+        libc::S_IFREG => FileType::RegularFile,
+        libc::S_IFDIR => FileType::Directory,
+        libc::S_IFLNK => FileType::Symlink,
+        libc::S_IFBLK => FileType::BlockDevice,
+        libc::S_IFCHR => FileType::CharDevice,
+        libc::S_IFIFO => FileType::NamedPipe,
+        libc::S_IFSOCK => FileType::Socket,
+        _ => return None,
+    })
+}
+
+pub(super) fn nothing() -> FileAttr {
+    let epoch = SystemTime::UNIX_EPOCH;
+    FileAttr {
+        ino: INodeNo(0),
+        size: 0,
+        blocks: 0,
+        atime: epoch,
+        mtime: epoch,
+        ctime: epoch,
+        crtime: epoch,
+        kind: FileType::RegularFile,
+        perm: 0,
+        nlink: 0,
+        uid: 0,
+        gid: 0,
+        rdev: 0,
+        blksize: 4096,
+        flags: 0,
+    }
+}
+
+/// A folder's entries, back to back: attributes (72 bytes), u64 cookie, u8 known (0: only inode and type are true, the
+/// kernel must ask for the rest), u16 length of the name, name.
+pub(super) struct Entries<'a>(pub Cursor<'a>);
+
+pub(super) struct Entry<'a> {
+    pub attributes: FileAttr,
+    pub generation: Generation,
+    pub cookie: u64,
+    pub known: bool,
+    pub name: &'a [u8],
+}
+
+impl<'a> Entries<'a> {
+    pub fn next(&mut self) -> Result<Option<Entry<'a>>> {
+        let cursor = &mut self.0;
+        if cursor.remaining() == 0 {
+            return Ok(None);
+        }
+        let (attributes, generation) = decode_attributes(cursor)?;
+        let cookie = cursor.u64()?;
+        let known = cursor.u8()? != 0;
+        let length = usize::from(cursor.u16()?);
+        let name = cursor.bytes(length)?;
+        if length == 0 || length > LONGEST_NAME_BYTES {
+            return Err(cursor.corrupt(format!("a name of {length} bytes")));
+        }
+        Ok(Some(Entry { attributes, generation, cookie, known, name }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn encoded(mode: u32) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for value in [7u64, 9, 16, -2i64 as u64, 3] {
+            bytes.extend_from_slice(&value.to_le_bytes());
+        }
+        for value in [500_000_000u32, 1, 4, mode, 2, 1000, 1001, 0x103] {
+            bytes.extend_from_slice(&value.to_le_bytes());
+        }
+        bytes
+    }
+
+    #[test]
+    fn attributes_of_the_documented_layout() {
+        let bytes = encoded(libc::S_IFREG | 0o4755);
+        assert_eq!(bytes.len(), 72);
+        let (attributes, generation) = decode_attributes(&mut Cursor::new("test", &bytes)).unwrap();
+        assert_eq!((attributes.ino.0, attributes.size, attributes.blocks, generation.0), (7, 9, 16, 4));
+        assert_eq!((attributes.perm, attributes.kind), (0o4755, FileType::RegularFile));
+        assert_eq!((attributes.uid, attributes.gid, attributes.nlink, attributes.rdev), (1000, 1001, 2, 0x103));
+        assert_eq!(attributes.mtime, SystemTime::UNIX_EPOCH - Duration::from_millis(1500));
+    }
+
+    #[test]
+    fn refuses_what_is_short_or_typeless() {
+        let whole = encoded(libc::S_IFDIR | 0o755);
+        for length in 0..whole.len() {
+            assert!(decode_attributes(&mut Cursor::new("test", &whole[..length])).is_err());
+        }
+        assert!(decode_attributes(&mut Cursor::new("test", &encoded(0o755))).is_err());
+    }
+
+    #[test]
+    fn entries_end_cleanly_or_not_at_all() {
+        let mut bytes = encoded(libc::S_IFDIR);
+        bytes.extend_from_slice(&5u64.to_le_bytes());
+        bytes.push(1);
+        bytes.extend_from_slice(&3u16.to_le_bytes());
+        bytes.extend_from_slice(b"abc");
+        let mut entries = Entries(Cursor::new("test", &bytes));
+        let entry = entries.next().unwrap().unwrap();
+        assert_eq!((entry.cookie, entry.known, entry.name), (5, true, &b"abc"[..]));
+        assert!(entries.next().unwrap().is_none());
+        assert!(Entries(Cursor::new("test", &bytes[..bytes.len() - 1])).next().is_err());
+    }
+
+    #[test]
+    fn times_that_cannot_be_said_are_1970() {
+        assert_eq!(time(i64::MAX, u32::MAX), SystemTime::UNIX_EPOCH);
+        assert!(time(i64::MIN, 0) <= SystemTime::UNIX_EPOCH);
+        assert_eq!(time(-1, 500_000_000), SystemTime::UNIX_EPOCH - Duration::from_millis(500));
+    }
+}
