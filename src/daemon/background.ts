@@ -27,8 +27,7 @@ export async function mountInBackground(options: BackgroundOptions): Promise<Rea
   if (!existsSync(state)) throw new ImagerError('NO_FLEET', { state })
   const log = join(state, LOG)
   const file = openSync(log, 'a', 0o600)
-  // What comes after `--` is never taken for an option.
-  const args = [main, 'mount', '--foreground', '--state', state, '--', snapshot, resolve(mountpoint)]
+  const args = [main, 'mount', '--foreground', '--state', state, snapshot, resolve(mountpoint)]
   let child: ChildProcess
   try {
     child = spawn(process.execPath, args, { detached: true, stdio: ['ignore', file, file, 'ipc'], cwd: '/' })
