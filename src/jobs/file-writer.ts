@@ -154,7 +154,10 @@ export class FileWriter {
 
 /** Of files and folders through a descriptor that is no link's; opening a node would have effects. */
 function setMode(path: Buffer, kind: Kind, mode: number): void {
-  if (kind !== 'file' && kind !== 'directory') return chmodSync(path, mode)
+  if (kind !== 'file' && kind !== 'directory') {
+    chmodSync(path, mode)
+    return
+  }
   const descriptor = openSync(path, O_RDONLY | O_NOFOLLOW)
   try {
     fchmodSync(descriptor, mode)

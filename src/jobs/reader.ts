@@ -1,12 +1,13 @@
 /** A snapshot of this fleet, opened to be asked: for `ls`, the mount and a restore of files. */
 import type { SnapshotRow } from '../catalog/types.js'
 import { type OpenSnapshot, openSnapshot, type RetrieveParts } from '../retrieve/open.js'
+import type { SnapshotReader } from '../retrieve/reader.js'
 import { StoredSnapshot } from '../retrieve/snapshot.js'
 import { openVault } from './vault.js'
 
 export interface Opened {
   readonly row: SnapshotRow
-  readonly reader: StoredSnapshot
+  readonly reader: SnapshotReader
   /** Shards that were met damaged and rebuilt from others, so far. */
   readonly damaged: OpenSnapshot['packs']['damaged']
 }
