@@ -12,6 +12,7 @@ pub mod fs;
 pub mod fuse;
 pub mod limits;
 pub mod manifest;
+pub mod names;
 pub mod pack;
 pub mod packer;
 pub mod pages;

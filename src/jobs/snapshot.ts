@@ -103,9 +103,10 @@ export async function runSnapshot(plan: Plan, options: SnapshotOptions, parts: S
   const started = clock.now()
   const { source, scan, group, volume, view } = plan
   const begun = await catalog.begin({ appliance: home.host, volume, source: source.path, label: options.label })
-  const run = new Run(plan, begun, openVault(home), parts)
+  // The manifest takes the scan's file maps, so what they say is asked before.
   const facts = scan.facts()
   const census = scan.census(CENSUS_ROWS)
+  const run = new Run(plan, begun, openVault(home), parts)
   await run.storeBlocks()
   view.confirm()
   const description: Description = {

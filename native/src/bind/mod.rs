@@ -4,6 +4,7 @@
 
 mod fuse;
 mod keys;
+mod names;
 mod retrieve;
 mod scan;
 mod shards;
