@@ -33,7 +33,8 @@ export function referencedStripes(bytes: Uint8Array): number[] {
     const first = Math.floor((birth + gap.value) / ORDINALS)
     birth += gap.value + run.value
     const last = Math.floor((birth - 1) / ORDINALS)
-    if (run.value === 0 || !Number.isSafeInteger(birth) || last - first > STRIPES_PER_RUN || stripes.length > STRIPES) throw corrupt('a run')
+    if (run.value === 0 || !Number.isSafeInteger(birth) || last - first > STRIPES_PER_RUN || stripes.length > STRIPES)
+      throw corrupt('a run')
     for (let stripe = first; stripe <= last; stripe++) if (stripes.at(-1) !== stripe) stripes.push(stripe)
   }
   return stripes

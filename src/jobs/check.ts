@@ -41,7 +41,11 @@ export interface CheckReport {
   readonly readBytes: number
   readonly damage: readonly Damage[]
   readonly unreachable: readonly string[]
-  readonly snapshots: readonly { readonly snapshot: Hex; readonly restorable: boolean; readonly suffice: readonly string[] }[]
+  readonly snapshots: readonly {
+    readonly snapshot: Hex
+    readonly restorable: boolean
+    readonly suffice: readonly string[]
+  }[]
 }
 
 interface Held {
@@ -56,7 +60,8 @@ export async function runCheck(readData: boolean, parts: CheckParts): Promise<Ch
   for (const { id } of snapshots) stripesOf.set(id, await catalog.snapshotStripes(id))
   const rows = await catalog.stripes([...new Set([...stripesOf.values()].flat())].sort((a, b) => a - b))
   const byHost = new Map<Hex, Held[]>()
-  for (const row of rows) for (const shard of row.shards) byHost.set(shard.host, [...(byHost.get(shard.host) ?? []), { row, shard }])
+  for (const row of rows)
+    for (const shard of row.shards) byHost.set(shard.host, [...(byHost.get(shard.host) ?? []), { row, shard }])
   const run = new Check(parts, readData, rows)
   await Promise.all([...byHost].map(([host, held]) => run.host(host, held)))
   const name = (host: Hex) => home.membership().find(host)?.name ?? host.slice(0, 8)

@@ -111,7 +111,16 @@ export async function runRestore(plan: RestorePlan, parts: RestoreParts): Promis
   const seconds = (clock.now() - started) / 1000
   const { missing } = plan
   const { id } = snapshot.row
-  return { snapshot: id, target: facts.path, sizeBytes, writtenBytes, seconds, missing, corrected: damaged.length, damaged }
+  return {
+    snapshot: id,
+    target: facts.path,
+    sizeBytes,
+    writtenBytes,
+    seconds,
+    missing,
+    corrected: damaged.length,
+    damaged,
+  }
 }
 
 type PlanHandle = InstanceType<typeof FetchPlan>
@@ -194,7 +203,9 @@ class Writer {
       this.#snapshot.packs.readSound(stripe, start, end, signal),
     )
     if (second.length > 0) {
-      throw new ImagerError('CORRUPT', { what: `${second.length} blocks of stripe ${stripe} do not verify from any host` })
+      throw new ImagerError('CORRUPT', {
+        what: `${second.length} blocks of stripe ${stripe} do not verify from any host`,
+      })
     }
   }
 

@@ -26,7 +26,8 @@ export const command = defineCommand({
 function render({ stripes, shards, readBytes, damage, unreachable, snapshots }: CheckReport): string {
   const read = readBytes > 0 ? `, ${formatBytes(readBytes)} read and verified` : ''
   const lines = [`${snapshots.length} snapshots, ${stripes} stripes, ${shards} shards${read}.`]
-  for (const { host, shard, stripe, what } of damage) lines.push(`${host}: shard ${shard} of stripe ${stripe} is ${what}`)
+  for (const { host, shard, stripe, what } of damage)
+    lines.push(`${host}: shard ${shard} of stripe ${stripe} is ${what}`)
   if (unreachable.length > 0) lines.push(`Not reached: ${unreachable.join(', ')}.`)
   for (const { snapshot, restorable, suffice } of snapshots) {
     if (restorable) continue
