@@ -140,7 +140,7 @@ export declare class Pack {
   records(): Buffer
   /** The offset and length of the last record. */
   lastRecord(): Array<number>
-  /** The k+m shard files, decoded once and compared. `shards`: a 16-byte id for each. */
+  /** The k+m shard files, decoded once and compared. `shards`: a 16-byte id for each. A pack is encoded once. */
   encode(vault: Vault, k: number, m: number, shards: Uint8Array): Promise<Stripe>
 }
 

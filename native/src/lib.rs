@@ -16,6 +16,7 @@ pub mod names;
 pub mod pack;
 pub mod packer;
 pub mod pages;
+pub mod recycle;
 pub mod references;
 pub mod scan;
 pub mod seal;

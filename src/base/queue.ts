@@ -1,4 +1,31 @@
-/** Bounded concurrency: at most `width` tasks at once, in the order they were given. */
+/** Bounded concurrency. */
+
+/** Runs `task` on each item, at most `width` at once; items are taken only as they are needed. The first failure ends it. */
+export async function forEachAtOnce<T>(
+  items: Iterable<T>,
+  width: number,
+  task: (item: T) => Promise<void>,
+): Promise<void> {
+  const iterator = items[Symbol.iterator]()
+  let failed = false
+  const work = async () => {
+    for (let next = iterator.next(); !next.done && !failed; next = iterator.next()) {
+      try {
+        await task(next.value)
+      } catch (error) {
+        failed = true
+        throw error
+      }
+    }
+  }
+  try {
+    await Promise.all(Array.from({ length: width }, work))
+  } finally {
+    if (failed) iterator.return?.()
+  }
+}
+
+/** At most `width` tasks at once, in the order they were given. */
 export class Slots {
   #free: number
   readonly #waiting: (() => void)[] = []

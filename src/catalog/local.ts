@@ -252,6 +252,11 @@ export class LocalCatalog implements Catalog {
     })
   }
 
+  /** Stripes that only absent hosts hold keep their numbers to themselves. */
+  skipStripes(count: number): void {
+    this.write(() => this.#records.skipStripes(count))
+  }
+
   /** Listed even where stripes of it are missing; it says so. */
   importSnapshot({ head, references, summary, source, label }: ImportedSnapshot): void {
     const facts = this.#parts.openHead(head, references)

@@ -170,6 +170,12 @@ export class Records {
     this.#db.prepare('UPDATE snapshot SET survives = NULL WHERE survives IS NOT NULL').run()
   }
 
+  /** So many numbers are never given out: they may name stripes that are not known here. */
+  skipStripes(count: number): void {
+    const { changes } = this.#db.prepare(`UPDATE sqlite_sequence SET seq = seq + ? WHERE name = 'stripe'`).run(count)
+    if (changes === 0) this.#db.prepare(`INSERT INTO sqlite_sequence VALUES ('stripe', ?)`).run(count)
+  }
+
   /** Throws FORGED where the stripe is known, and another's. */
   requireWriter(stripe: number, writer: Hex): void {
     const known = this.#stripe.get(stripe)

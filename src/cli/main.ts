@@ -32,6 +32,7 @@ const COMMANDS: Record<string, () => Promise<{ command: Command }>> = {
   unmount: () => import('./commands/unmount.js'),
   restore: () => import('./commands/restore.js'),
   check: () => import('./commands/check.js'),
+  recover: () => import('./commands/recover.js'),
   'lab up': () => import('./commands/lab-up.js'),
   'lab down': () => import('./commands/lab-down.js'),
 }

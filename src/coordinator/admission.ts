@@ -8,7 +8,7 @@ import { ImagerError } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
 import type { LocalCatalog } from '../catalog/local.js'
 import type { Home } from '../keys/home.js'
-import { type KeyPurpose, sealEntry } from '../keys/keybag.js'
+import { deriveTrailerKey, type KeyPurpose, sealEntry } from '../keys/keybag.js'
 import { openMembership, signMembership } from '../keys/membership.js'
 import { checkJoinProof, encodeToken, type JoinRole, tokenId } from '../keys/token.js'
 import type { SecretHandle } from '../native.js'
@@ -105,7 +105,6 @@ export class Admission {
         { fleet: home.fleet, purpose, owner: home.host, reader: host, readerSealing: sealing },
         home.secret,
       )
-    const trailerKey = catalogKey.derive('imager v1 trailer', Buffer.from(host, 'hex'))
-    return [seal('domain', domainKey), seal('trailer', trailerKey)]
+    return [seal('domain', domainKey), seal('trailer', deriveTrailerKey(catalogKey, host))]
   }
 }

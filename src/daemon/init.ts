@@ -4,7 +4,7 @@
  */
 import { randomBytes } from 'node:crypto'
 import { toHex } from '../base/ids.js'
-import { type Duty, signDelegation } from '../keys/delegation.js'
+import { DUTIES, signDelegation } from '../keys/delegation.js'
 import { createHome, type Home, prepareIdentity } from '../keys/home.js'
 import { type KeyPurpose, makeKey } from '../keys/keybag.js'
 import { signMembership } from '../keys/membership.js'
@@ -23,7 +23,6 @@ export interface InitOptions {
 }
 
 const FIRST_TERM = 1
-const DUTIES: readonly Duty[] = ['coordinator', 'enroller', 'holder', 'pruner']
 const SHARED: readonly KeyPurpose[] = ['domain', 'catalog']
 
 export function initFleet(options: InitOptions): Home {

@@ -34,7 +34,7 @@ import { openVault } from './vault.js'
 /** Batches of 8 MiB between reading and appending: two being worked on by the two cores, one ready. */
 const BATCHES_IN_FLIGHT = 3
 /** Packs of up to k * 4 MiB being encoded and sent. */
-const STRIPES_IN_FLIGHT = 3
+const STRIPES_IN_FLIGHT = 2
 /** A batch fills at most three packs of one shard, the smallest there are. */
 const STRIPES_AHEAD = 4
 const STRIPES_RESERVED = 16

@@ -1,14 +1,25 @@
-/** The keys with which this host seals and opens its snapshots. */
+/** The keys with which an appliance seals its snapshots, and with which they are opened. */
 import { ImagerError } from '../base/errors.js'
-import { fromHex } from '../base/ids.js'
+import { fromHex, type Hex } from '../base/ids.js'
 import type { Home } from '../keys/home.js'
 import { Vault, type VaultHandle } from '../native.js'
 
-/** Throws NOT_ALLOWED on a host that is no appliance. */
-export function openVault({ domainKey, manifestKey, trailerKey, fleet, name }: Home): VaultHandle {
-  const id = fromHex(fleet, 16)
+/**
+ * `appliance`: whose snapshots; the host that recovered the fleet may open everybody's. Throws NOT_ALLOWED where this host
+ * holds no keys for them.
+ */
+export function openVault(home: Home, appliance: Hex = home.host): VaultHandle {
+  const domainKey = home.domainKey
+  const manifestKey = home.manifestKeyOf(appliance)
+  const trailerKey = home.trailerKeyOf(appliance)
+  const id = fromHex(home.fleet, 16)
   if (!domainKey || !manifestKey || !trailerKey || !id) {
-    throw new ImagerError('NOT_ALLOWED', { what: `${name} holds no keys for snapshots`, role: 'appliance' })
+    const whose = appliance === home.host ? 'snapshots' : `the snapshots of ${nameOf(home, appliance)}`
+    throw new ImagerError('NOT_ALLOWED', { what: `${home.name} holds no keys for ${whose}`, role: 'appliance' })
   }
   return new Vault(domainKey, manifestKey, trailerKey, id)
+}
+
+function nameOf(home: Home, host: Hex): string {
+  return home.membership().find(host)?.name ?? host.slice(0, 8)
 }

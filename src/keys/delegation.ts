@@ -19,6 +19,9 @@ const DelegationBody = v.strictObject({
 export type Delegation = v.InferOutput<typeof DelegationBody>
 export type Duty = Delegation['duty']
 
+/** All that the root gives to the one host that founds a fleet, or takes it over. */
+export const DUTIES: readonly Duty[] = ['coordinator', 'enroller', 'holder', 'pruner']
+
 export function signDelegation(delegation: Delegation, root: SecretHandle): Buffer {
   return signStatement('delegation', delegation, root)
 }

@@ -16,7 +16,16 @@ import { Secret, type SecretHandle } from '../native.js'
 import { type TlsIdentity, tlsIdentity } from './certificate.js'
 import { makeFolder, syncFolder, writeDurable } from './durable.js'
 import { Address, Id, Key, Name, Role } from './fields.js'
-import { type KeyEntry, type KeyPurpose, mayDeliver, openEntry, RECOVERY, readEntry, signKeybag } from './keybag.js'
+import {
+  deriveTrailerKey,
+  type KeyEntry,
+  type KeyPurpose,
+  mayDeliver,
+  openEntry,
+  RECOVERY,
+  readEntry,
+  signKeybag,
+} from './keybag.js'
 import { type Membership, openMembership } from './membership.js'
 
 const Config = v.strictObject({
@@ -42,7 +51,7 @@ export class Home {
   /** Private, so that a home that is printed shows no key. */
   readonly #tls: TlsIdentity
   #membership: Membership | undefined
-  readonly #keys = new Map<KeyPurpose, SecretHandle | undefined>()
+  readonly #keys = new Map<string, SecretHandle | undefined>()
 
   constructor(
     readonly state: string,
@@ -106,11 +115,21 @@ export class Home {
   }
 
   get manifestKey(): SecretHandle | undefined {
-    return this.#key('manifest')
+    return this.manifestKeyOf(this.host)
   }
 
   get trailerKey(): SecretHandle | undefined {
     return this.#key('trailer')
+  }
+
+  /** An appliance has its own; the host that recovered the fleet has every appliance's. */
+  manifestKeyOf(appliance: Hex): SecretHandle | undefined {
+    return this.#key('manifest', appliance)
+  }
+
+  trailerKeyOf(appliance: Hex): SecretHandle | undefined {
+    if (appliance === this.host) return this.trailerKey
+    return this.catalogKey && deriveTrailerKey(this.catalogKey, appliance)
   }
 
   get catalogKey(): SecretHandle | undefined {
@@ -130,16 +149,18 @@ export class Home {
     return signKeybag({ fleet: this.fleet, sequence: entries.length, owner: this.host, entries }, this.secret)
   }
 
-  #key(purpose: KeyPurpose): SecretHandle | undefined {
-    if (!this.#keys.has(purpose)) this.#keys.set(purpose, this.#openKey(purpose))
-    return this.#keys.get(purpose)
+  #key(purpose: KeyPurpose, owner?: Hex): SecretHandle | undefined {
+    const name = `${purpose} ${owner}`
+    if (!this.#keys.has(name)) this.#keys.set(name, this.#openKey(purpose, owner))
+    return this.#keys.get(name)
   }
 
   /** Who may deliver a key was checked when it was saved; the membership may have moved on since. */
-  #openKey(purpose: KeyPurpose): SecretHandle | undefined {
+  #openKey(purpose: KeyPurpose, owner: Hex | undefined): SecretHandle | undefined {
     for (const bytes of this.keyStatements()) {
       const { entry } = readEntry(bytes)
       if (entry.purpose !== purpose || entry.reader !== this.host) continue
+      if (owner !== undefined && entry.owner !== owner) continue
       return openEntry(bytes, { fleet: this.fleet, reader: this.host, secret: this.secret, accept: () => true }).key
     }
     return undefined

@@ -39,6 +39,11 @@ export interface Keybag {
   entries: Buffer[]
 }
 
+/** C_a: all that an appliance gets of the catalog key C. */
+export function deriveTrailerKey(catalogKey: SecretHandle, appliance: Hex): SecretHandle {
+  return catalogKey.derive('imager v1 trailer', Buffer.from(appliance, 'hex'))
+}
+
 export interface Sealing {
   fleet: Hex
   purpose: KeyPurpose

@@ -1,0 +1,110 @@
+import { Exit } from '../../base/errors.js'
+import { formatBytes, formatSeconds } from '../../base/units.js'
+import { advertised } from '../../daemon/address.js'
+import type { RecoverReport } from '../../jobs/recover.js'
+import { computerName, parseAddress, usage } from '../arguments.js'
+import { defineCommand } from '../command.js'
+import { progressOf } from '../progress.js'
+
+/** 24 words with numbers and line ends between them are far below this. */
+const WORDS_BYTES = 4096
+
+export const command = defineCommand({
+  usage: 'recover',
+  describe: 'Rebuild a lost coordinator here, from the 24 words and any peer that lives',
+  example: [
+    'imager recover --words-file words.txt --peer 192.168.1.20:7421',
+    'then: imager restore latest --to /dev/sdX',
+  ],
+  builder: (yargs) =>
+    yargs
+      .option('words-file', {
+        type: 'string',
+        demandOption: true,
+        requiresArg: true,
+        describe: 'File with the 24 words',
+      })
+      .option('peer', {
+        type: 'string',
+        demandOption: true,
+        requiresArg: true,
+        coerce: parseAddress('peer', 'recover'),
+        describe: 'HOST:PORT of any peer of the fleet',
+      })
+      .option('name', { type: 'string', default: computerName(), requiresArg: true, describe: 'Name of this host' })
+      .option('domain', { type: 'string', requiresArg: true, describe: 'What fails together (default: the name)' })
+      .option('listen', {
+        type: 'string',
+        default: '0.0.0.0:7420',
+        requiresArg: true,
+        coerce: parseAddress('listen', 'recover'),
+        describe: 'HOST:PORT the new coordinator will listen on',
+      })
+      .option('address', {
+        type: 'string',
+        requiresArg: true,
+        coerce: parseAddress('address', 'recover'),
+        describe: 'HOST:PORT under which others reach it (default: from --listen)',
+      }),
+  async run(args, { state, output, signal }) {
+    const [{ planRecover, runRecover }, { systemClock }, { readFileSync, statSync }] = await Promise.all([
+      import('../../jobs/recover.js'),
+      import('../../base/clock.js'),
+      import('node:fs'),
+    ])
+    const { name, 'words-file': wordsFile } = args
+    if (statSync(wordsFile).size > WORDS_BYTES) throw usage(`${wordsFile} holds more than 24 words`, 'recover')
+    const listen = args.listen as string
+    const options = {
+      ...{ state, words: readFileSync(wordsFile, 'utf8'), peer: args.peer as string },
+      ...{ name, domain: args.domain ?? name, listen, address: args.address ?? advertised(listen) },
+    }
+    const parts = { clock: systemClock, report: progressOf(output), signal }
+    const plan = await planRecover(options, parts)
+    try {
+      const report = await runRecover(plan, options, parts)
+      output.report({ status: 'done', ...report, state }, (done) => render(done, state))
+      return report.suffice === '' ? Exit.done : Exit.notRestorable
+    } finally {
+      plan.close()
+    }
+  },
+})
+
+function render(report: RecoverReport, state: string): string {
+  const { fleet, term, peers, shards, stripes, snapshots, unreadable, suffice, seconds } = report
+  const restorable = snapshots.filter((one) => one.state !== 'incomplete').length
+  const odd = [
+    ...(shards.damaged > 0 ? [`${shards.damaged} damaged`] : []),
+    ...(shards.foreign > 0 ? [`${shards.foreign} of nobody known`] : []),
+  ]
+  const lines = [
+    `Fleet ${fleet} is recovered in ${formatSeconds(seconds)}; this host is its coordinator (term ${term}).`,
+    `Peers: ${peers.reached.length} answered${peers.missing.length > 0 ? `, ${peers.missing.length} did not:` : '.'}`,
+    ...peers.missing.map(({ name, why }) => `  ${name}: ${why}`),
+    `${shards.shards} shards were found${odd.length > 0 ? ` (and ${odd.join(', ')})` : ''}; ${stripes.readable} stripes are whole enough to read, ${stripes.lacking + stripes.unreadable} are not.`,
+    `${restorable} of ${snapshots.length + unreadable.length} snapshots can be restored now:`,
+    ...snapshots.map(
+      ({ id, applianceName, source, time, state, survives, summary }) =>
+        `  ${id.slice(0, 8)}  ${when(time)}  ${applianceName} ${source}, ${formatBytes(summary.allocatedBytes)}: ${
+          state === 'incomplete'
+            ? 'NOT NOW, parts of it are on hosts that are missing'
+            : `survives the loss of ${survives} more`
+        }`,
+    ),
+    ...unreadable.map(
+      ({ snapshot, appliance, time, why }) => `  ${snapshot.slice(0, 8)}  ${when(time)}  ${appliance}: NOT NOW, ${why}`,
+    ),
+  ]
+  if (suffice !== '') lines.push(`For the others bring back ${suffice}, and run recover again with another --state.`)
+  return [
+    ...lines,
+    'Next:',
+    ...(restorable > 0 ? [`  imager restore latest --to /dev/sdX --state ${state}`] : []),
+    `  imager coordinator --state ${state}`,
+  ].join('\n')
+}
+
+function when(time: number): string {
+  return new Date(time).toISOString().slice(0, 16).replace('T', ' ')
+}

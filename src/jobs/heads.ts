@@ -1,0 +1,179 @@
+/**
+ * Snapshots, rebuilt from the heads that peers keep. The manifest of each is walked down to its map, and must name exactly
+ * the births whose hash its appliance signed; so what is imported is what was finished, and can be read now.
+ */
+import { ImagerError } from '../base/errors.js'
+import { type Hex, toHex } from '../base/ids.js'
+import { forEachAtOnce } from '../base/queue.js'
+import { MiB } from '../base/units.js'
+import type { LocalCatalog } from '../catalog/local.js'
+import type { SnapshotSummary } from '../catalog/types.js'
+import { type Head, openHead } from '../keys/head.js'
+import type { Membership } from '../keys/membership.js'
+import { hash, type ManifestPage, type PageRef, ReferenceSet, type VaultHandle } from '../native.js'
+import type { Peers } from '../peers/pool.js'
+import { type Description, decodeDescription } from '../retrieve/description.js'
+import { ManifestReader, TREE } from '../retrieve/manifest.js'
+import { PackReader } from '../retrieve/packs.js'
+import type { Meter } from './progress.js'
+import { ifSound, type Reached } from './reach.js'
+
+export interface HeadParts {
+  readonly membership: Membership
+  readonly peers: Peers
+  readonly catalog: LocalCatalog
+  /** Opens an appliance's snapshots; undefined where its manifest key was found nowhere. */
+  readonly vault: (appliance: Hex) => VaultHandle | undefined
+  readonly meter: (phase: string, totalBytes: number) => Meter
+  readonly signal: AbortSignal
+}
+
+export interface KeptHead extends Head {
+  readonly bytes: Buffer
+}
+
+export interface UnreadableHead {
+  readonly snapshot: Hex
+  readonly appliance: string
+  readonly time: number
+  readonly why: string
+}
+
+const PEERS_AT_ONCE = 16
+const ID_BYTES = 32
+/** What one map page describes. */
+const MAP_PAGE_BYTES = 8 * MiB
+
+/** Each once, oldest first. One that no member signed, or that rotted, is none. */
+export async function collectHeads(reached: readonly Reached[], parts: HeadParts): Promise<KeptHead[]> {
+  const { peers, membership, signal } = parts
+  const heads = new Map<Hex, KeptHead>()
+  await forEachAtOnce(reached, PEERS_AT_ONCE, async ({ host }) => {
+    try {
+      for await (const { name, bytes } of peers.get(host).fetchDocuments('head', { signal })) {
+        if (heads.has(name)) continue
+        const head = ifSound(() => openHead(bytes, membership.fleet))
+        const role = head && membership.role(head.appliance)
+        if (head?.snapshot === name && role !== undefined && role !== 'peer') heads.set(name, { ...head, bytes })
+      }
+    } catch (error) {
+      // Heads lie on most peers: one that leaves now takes nothing along.
+      signal.throwIfAborted()
+      if (!(error instanceof ImagerError)) throw error
+    }
+  })
+  return [...heads.values()].sort((a, b) => a.time - b.time || a.sequence - b.sequence)
+}
+
+/** Imports what can be read now; gives what cannot, and why. */
+export async function importHeads(heads: readonly KeptHead[], parts: HeadParts): Promise<UnreadableHead[]> {
+  const { membership, catalog, signal } = parts
+  const unreadable: UnreadableHead[] = []
+  for (const head of heads) {
+    try {
+      catalog.importSnapshot({ head: head.bytes, ...(await rebuild(head, parts)) })
+    } catch (error) {
+      signal.throwIfAborted()
+      if (!(error instanceof ImagerError)) throw error
+      const { snapshot, time } = head
+      const appliance = membership.find(head.appliance)?.name ?? head.appliance.slice(0, 8)
+      unreadable.push({ snapshot, appliance, time, why: error.message })
+    }
+  }
+  return unreadable
+}
+
+async function rebuild(head: KeptHead, parts: HeadParts) {
+  const { catalog, peers, membership, signal } = parts
+  const vault = parts.vault(head.appliance)
+  if (!vault) throw new ImagerError('FORGED', { what: 'No peer holds the key bag of its appliance' })
+  const packs = new PackReader({
+    catalog,
+    fetch: (host, shard, range, stop) => peers.get(host).fetchShard(shard, range, { signal: stop }),
+    hostName: (host) => membership.find(host)?.name ?? host.slice(0, 8),
+  })
+  const manifest = new ManifestReader(catalog, packs, vault)
+  const { key, birth, stripe, offset, length } = head.root
+  const ref = vault.openRoot(Buffer.from(key, 'base64'), BigInt(birth))
+  const [known] = await catalog.stripes([stripe])
+  if (!known) throw new ImagerError('CORRUPT', { what: 'Its root lies in a stripe of which too few shards are here' })
+  const record = await packs.read(stripe, offset, offset + length, signal)
+  const root = await manifest.openPage(ref, record, { stripe, offset, length }, signal)
+  const description = decodeDescription(root.description())
+  const meter = parts.meter(`reading manifest ${head.snapshot.slice(0, 8)}`, description.sizeBytes)
+  const walk = new Walk(manifest, meter, signal)
+  walk.references.addBirth(BigInt(birth))
+  await walk.below(root)
+  const references = walk.references.encode()
+  if (toHex(hash(references)) !== head.references) {
+    throw new ImagerError('FORGED', { what: 'Its manifest names other blocks than its head' })
+  }
+  return {
+    references,
+    source: description.source,
+    label: description.label,
+    summary: summaryOf(description, head, walk),
+  }
+}
+
+/** Counts what a manifest names; leaves of files and directories name nothing, and are not fetched. */
+class Walk {
+  readonly references = new ReferenceSet()
+  allocatedBytes = 0
+  blocks = 0
+
+  constructor(
+    readonly manifest: ManifestReader,
+    readonly meter: Meter,
+    readonly signal: AbortSignal,
+  ) {}
+
+  async below(root: ManifestPage): Promise<void> {
+    this.references.addPage(root)
+    for (const [at, { tree, level }] of root.tops().entries()) {
+      if (level > 0 || tree === TREE.map) await this.#visit([root.top(at)], tree, level)
+    }
+  }
+
+  async #visit(refs: readonly PageRef[], tree: number, level: number): Promise<void> {
+    for (const page of await this.manifest.pages(refs, this.signal)) {
+      this.references.addPage(page)
+      if (level === 0) this.#countMap(page)
+      else {
+        const children = page.children(0, Number.MAX_SAFE_INTEGER)
+        if (level > 1 || tree === TREE.map) await this.#visit(children, tree, level - 1)
+        else await this.#requireKnown(children)
+      }
+    }
+  }
+
+  #countMap(page: ManifestPage): void {
+    for (const { length, entry } of page.segments(0, Number.MAX_SAFE_INTEGER)) {
+      this.allocatedBytes += length
+      if (entry !== null) this.blocks++
+    }
+    this.meter.add(MAP_PAGE_BYTES)
+  }
+
+  /** Not fetched, but a listing will need them. */
+  async #requireKnown(refs: readonly PageRef[]): Promise<void> {
+    const ids = Buffer.concat(refs.map((ref) => ref.id()))
+    const { stripes } = await this.manifest.locator.locate(ids)
+    if (ids.length !== stripes.length * ID_BYTES || stripes.includes(0n)) {
+      throw new ImagerError('CORRUPT', { what: 'A page of its files is in no stripe that is here' })
+    }
+  }
+}
+
+/** What only the run itself knew (what was new, what was stored, for how long it ran) is not told by a manifest. */
+function summaryOf(description: Description, { root }: Head, walk: Walk): SnapshotSummary {
+  return {
+    ...{ sourceBytes: description.sizeBytes, allocatedBytes: walk.allocatedBytes, blocks: walk.blocks },
+    ...{ readBytes: 0, newBytes: 0, storedBytes: 0, newBlocks: 0, files: 0, seconds: 0 },
+    view: description.view,
+    volumes: description.volumes.map(({ index, fileSystem, label }) => ({ index, fileSystem, files: 0, label })),
+    ...{ perHost: {}, fileTypes: {}, owners: {} },
+    notes: ['rebuilt by recover: what was read, new and stored then is not known any more'],
+    ...{ tolerate: root.m, k: root.k, m: root.m },
+  }
+}

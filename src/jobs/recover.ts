@@ -1,0 +1,224 @@
+/**
+ * `imager recover`: a coordinator rebuilt from the 24 words and the peers (design, section 2). Planning only looks: the
+ * words, the members, who answers, the keys. Running rebuilds the catalog in the new state folder first; only when
+ * something of it can be restored is the fleet taken over, by a membership of a higher term on every peer that answers.
+ * `home.json` comes last, so a run that was cut short is repeated in the same folder.
+ */
+import { rmSync } from 'node:fs'
+import { join } from 'node:path'
+import type { Clock } from '../base/clock.js'
+import { ImagerError } from '../base/errors.js'
+import { fromHex, type Hex, toHex } from '../base/ids.js'
+import { forEachAtOnce } from '../base/queue.js'
+import { FoundShards } from '../catalog/found.js'
+import { LocalCatalog } from '../catalog/local.js'
+import { partsOf } from '../catalog/parts.js'
+import type { SnapshotRow } from '../catalog/types.js'
+import { createHome, Home, type HomeConfig, prepareIdentity } from '../keys/home.js'
+import { deriveTrailerKey, openKeybag } from '../keys/keybag.js'
+import type { Membership } from '../keys/membership.js'
+import { type Root, rootFromWords } from '../keys/root.js'
+import { type FleetKeys, openFleetKeys, succeed } from '../keys/succession.js'
+import { type SecretHandle, Vault } from '../native.js'
+import type { PeerClient } from '../peers/client.js'
+import { collectHeads, importHeads, type UnreadableHead } from './heads.js'
+import { Meter, type Report } from './progress.js'
+import { type Missing, type ReachedFleet, reachFleet } from './reach.js'
+import { importFound, type Rebuilt, type Survey, surveyPeers } from './survey.js'
+
+export interface RecoverOptions {
+  /** The new state folder. */
+  readonly state: string
+  readonly words: string
+  /** Address of any living peer. */
+  readonly peer: string
+  readonly name: string
+  readonly domain: string
+  /** Where the new coordinator will listen, and where others reach it. */
+  readonly listen: string
+  readonly address: string
+}
+
+export interface RecoverParts {
+  readonly clock: Clock
+  readonly report: Report
+  readonly signal: AbortSignal
+}
+
+export interface RecoverPlan extends ReachedFleet {
+  readonly root: Root
+  readonly identity: SecretHandle
+  readonly keys: FleetKeys
+  close(): void
+}
+
+export interface RecoverReport {
+  readonly fleet: Hex
+  /** This host, coordinator from now on. */
+  readonly host: Hex
+  readonly term: number
+  readonly address: string
+  readonly peers: { readonly reached: string[]; readonly missing: { name: string; why: string }[] }
+  readonly shards: Omit<Survey, 'lost'>
+  readonly stripes: Rebuilt
+  readonly snapshots: Pick<
+    SnapshotRow,
+    'id' | 'applianceName' | 'source' | 'label' | 'time' | 'survives' | 'state' | 'summary'
+  >[]
+  /** Snapshots whose manifest cannot be read now. */
+  readonly unreadable: readonly UnreadableHead[]
+  /** Which hosts would make every snapshot restorable; empty where all are. */
+  readonly suffice: string
+  readonly seconds: number
+}
+
+/** Above every number that a stripe on an absent peer may have. */
+const STRIPES_SKIPPED = 2 ** 20
+const PEERS_AT_ONCE = 16
+const FOUND = 'found.db'
+
+/** Throws STATE_EXISTS, WRONG_KEY, HOST_UNREACHABLE, HOST_LIED, NOT_RESTORABLE. Changes nothing outside the folder. */
+export async function planRecover(options: RecoverOptions, parts: RecoverParts): Promise<RecoverPlan> {
+  const root = rootFromWords(options.words)
+  const identity = prepareIdentity(options.state)
+  const fleet = await reachFleet({ root, address: options.peer, ...parts })
+  try {
+    const keybags = [...fleet.keybags.values()].map(({ bytes }) => bytes)
+    const keys = openFleetKeys(keybags, fleet.membership, root)
+    if (!keys) throw withoutKeys(fleet)
+    return { ...fleet, root, identity, keys, close: () => fleet.peers.close() }
+  } catch (error) {
+    fleet.peers.close()
+    throw error
+  }
+}
+
+export async function runRecover(
+  plan: RecoverPlan,
+  options: RecoverOptions,
+  parts: RecoverParts,
+): Promise<RecoverReport> {
+  const started = parts.clock.now()
+  const { state, listen, address, name } = options
+  const { root, identity } = plan
+  const { membership, keys } = succeed(plan.membership, plan.keys, root, options, identity)
+  const { rootKey, rootSealing } = root
+  const coordinator = { key: toHex(identity.signingKey()), address }
+  const config: HomeConfig = {
+    ...{ fleet: membership.fleet, rootKey, rootSealing, role: 'coordinator', name, coordinator, listen },
+  }
+  removeLeftovers(state)
+  const catalog = LocalCatalog.open(state, partsOf(new Home(state, config, identity), parts.clock))
+  try {
+    const rebuilt = await rebuildCatalog(plan, membership, catalog, options, parts)
+    const silent = await tellPeers(plan, parts, (peer, signal) =>
+      peer.sendDocument('membership', membership.fleet, membership.bytes, { signal }),
+    )
+    const home = createHome({ state, ...config, membership: membership.bytes, keys })
+    const keybag = home.keybag()
+    catalog.registry.keepDocument('keybag', home.host, openKeybag(keybag, home.fleet).sequence, keybag)
+    catalog.registry.record('fleet', home.host, `${name} recovered the fleet: term ${membership.term}`)
+    await tellPeers(plan, parts, (peer, signal) => peer.sendDocument('keybag', home.host, keybag, { signal }))
+    const missing = new Map([...rebuilt.missing, ...silent].map((one) => [one.host, one]))
+    return {
+      ...{ fleet: home.fleet, host: home.host, term: membership.term, address },
+      peers: {
+        reached: plan.reached.filter(({ host }) => !missing.has(host)).map((one) => one.name),
+        missing: [...missing.values()].map((one) => ({ name: one.name, why: one.why })),
+      },
+      ...{ shards: rebuilt.shards, stripes: rebuilt.stripes, suffice: rebuilt.suffice },
+      ...{ snapshots: rebuilt.snapshots, unreadable: rebuilt.unreadable },
+      seconds: (parts.clock.now() - started) / 1000,
+    }
+  } finally {
+    catalog.close()
+  }
+}
+
+/** Members, stripes, snapshots. Throws NOT_RESTORABLE where there are snapshots and none of them can be restored now. */
+async function rebuildCatalog(
+  plan: RecoverPlan,
+  membership: Membership,
+  catalog: LocalCatalog,
+  { state }: RecoverOptions,
+  parts: RecoverParts,
+) {
+  const { reached, peers, keybags } = plan
+  const { fleet } = membership
+  for (const host of membership.hosts) catalog.importHost(host)
+  for (const { host, addresses, space } of reached) catalog.members.heartbeat(host, { addresses, ...space })
+  for (const [owner, { sequence, bytes }] of keybags) catalog.registry.keepDocument('keybag', owner, sequence, bytes)
+  const writers = plan.membership.hosts.filter((one) => one.role !== 'peer').map((one) => one.host)
+  const trailerKeys = new Map(writers.map((host) => [host, deriveTrailerKey(plan.keys.catalog, host)]))
+  const meter = (phase: string, bytes: number) => new Meter(phase, bytes, parts.clock, parts.report)
+  const found = new FoundShards(join(state, FOUND))
+  try {
+    const survey = { fleet, trailerKeys, found, peers, signal: parts.signal }
+    const usedBytes = reached.reduce((sum, { space }) => sum + space.usedBytes, 0)
+    const { lost, ...shards } = await surveyPeers(reached, survey, meter('looking at shards', usedBytes))
+    const stripes = await importFound(survey, catalog, meter('reading stripes', found.totalPackBytes))
+    catalog.skipStripes(STRIPES_SKIPPED)
+    const heads = { membership, peers, catalog, vault: vaultsOf(plan, trailerKeys), meter, signal: parts.signal }
+    const kept = await collectHeads(reached, heads)
+    const unreadable = await importHeads(kept, heads)
+    const snapshots = await catalog.snapshots()
+    const missing = [...plan.missing, ...lost]
+    const restorable = snapshots.filter((one) => one.state !== 'incomplete').length
+    const suffice = restorable < kept.length ? whoWouldSuffice(stripes, missing) : ''
+    if (restorable === 0 && kept.length > 0) {
+      throw new ImagerError('NOT_RESTORABLE', { missing: missing.length, suffice })
+    }
+    return { shards, stripes, snapshots, unreadable, missing, suffice }
+  } finally {
+    found.close()
+  }
+}
+
+function vaultsOf({ keys, membership }: RecoverPlan, trailerKeys: ReadonlyMap<Hex, SecretHandle>) {
+  return (appliance: Hex) => {
+    const [manifestKey, trailerKey] = [keys.manifests.get(appliance), trailerKeys.get(appliance)]
+    const fleet = fromHex(membership.fleet, 16)
+    return manifestKey && trailerKey && fleet ? new Vault(keys.domain, manifestKey, trailerKey, fleet) : undefined
+  }
+}
+
+/** Gives those that could not be told. Throws where nobody could. */
+async function tellPeers(
+  { reached, peers }: RecoverPlan,
+  { signal }: RecoverParts,
+  send: (peer: PeerClient, signal: AbortSignal) => Promise<void>,
+): Promise<Missing[]> {
+  const silent: Missing[] = []
+  await forEachAtOnce(reached, PEERS_AT_ONCE, async ({ host, name }) => {
+    try {
+      await send(peers.get(host), signal)
+    } catch (error) {
+      signal.throwIfAborted()
+      if (!(error instanceof ImagerError)) throw error
+      silent.push({ host, name, why: error.message })
+      if (silent.length === reached.length) throw error
+    }
+  })
+  return silent
+}
+
+/** `any 1 of pc-3, pc-4`: what an absent host holds is not known, so any may. */
+function whoWouldSuffice({ lacks }: Rebuilt, missing: readonly Missing[]): string {
+  const names = missing.map((one) => one.name).sort()
+  if (names.length === 0) return 'hosts that left the fleet'
+  return lacks >= names.length ? names.join(', ') : `any ${Math.max(1, lacks)} of ${names.join(', ')}`
+}
+
+function withoutKeys({ missing }: ReachedFleet): ImagerError {
+  if (missing.length === 0) throw new ImagerError('CORRUPT', { what: 'No peer holds the key bag of a coordinator' })
+  const suffice = `any of ${missing.map((one) => one.name).join(', ')}`
+  return new ImagerError('NOT_RESTORABLE', { missing: missing.length, suffice })
+}
+
+/** Of an attempt that was cut short. */
+function removeLeftovers(state: string): void {
+  const folder = join(state, 'catalog')
+  for (const name of ['catalog.db', 'signatures.db']) {
+    for (const ending of ['', '-wal', '-shm']) rmSync(join(folder, name + ending), { force: true })
+  }
+}

@@ -1,0 +1,215 @@
+/**
+ * Stripes, rebuilt from nothing but shards: each peer's inventory, the sealed header of each shard, and from every stripe
+ * that has shards enough the trailer, which lists its records. Everything that is used opens with a key of the fleet; what
+ * does not is counted and left out. Memory stays bounded: what is found waits in a file, trailers go on in small batches.
+ */
+import { hasCode, ImagerError } from '../base/errors.js'
+import type { Hex } from '../base/ids.js'
+import { SHARD_BYTES } from '../base/limits.js'
+import { forEachAtOnce } from '../base/queue.js'
+import { MiB } from '../base/units.js'
+import type { FoundShard, FoundShards, FoundStripe } from '../catalog/found.js'
+import type { ImportedStripe, LocalCatalog } from '../catalog/local.js'
+import { RECORD_BYTES, STRIPE_WIDTH } from '../catalog/types.js'
+import { inspectShardHeader, readShardPlace, readTrailer, type SecretHandle, trailerOffset } from '../native.js'
+import type { PeerClient } from '../peers/client.js'
+import type { Peers } from '../peers/pool.js'
+import type { Held } from '../peers/store.js'
+import { BODY_OFFSET, PackReader } from '../retrieve/packs.js'
+import type { Meter } from './progress.js'
+import type { Missing, Reached } from './reach.js'
+
+export interface SurveyParts {
+  readonly fleet: Hex
+  /** C_a of each host that may have written. */
+  readonly trailerKeys: ReadonlyMap<Hex, SecretHandle>
+  readonly found: FoundShards
+  readonly peers: Peers
+  readonly signal: AbortSignal
+}
+
+export interface Survey {
+  shards: number
+  damaged: number
+  /** Sealed for nobody of this fleet. */
+  foreign: number
+  /** Peers that stopped answering half way; what they had told by then counts. */
+  lost: Missing[]
+}
+
+const PEERS_AT_ONCE = 16
+const HEADERS_AT_ONCE = 4
+const STRIPES_AT_ONCE = 8
+const IMPORT_BATCH = 32
+const PACK_HEADER_BYTES = 16
+/** As many rows as a pack may have records, and their seal. */
+const TRAILER_BYTES = 4 * MiB
+/** Birth numbers are exact below 2^53, and hold 16 bits of ordinal. */
+const HIGHEST_STRIPE = 2 ** 37
+
+export async function surveyPeers(reached: readonly Reached[], parts: SurveyParts, meter: Meter): Promise<Survey> {
+  const survey: Survey = { shards: 0, damaged: 0, foreign: 0, lost: [] }
+  await forEachAtOnce(reached, PEERS_AT_ONCE, async ({ host, name }) => {
+    try {
+      await surveyPeer(parts.peers.get(host), parts, survey, meter)
+    } catch (error) {
+      parts.signal.throwIfAborted()
+      if (!(error instanceof ImagerError)) throw error
+      survey.lost.push({ host, name, why: error.message })
+    }
+  })
+  return survey
+}
+
+async function surveyPeer(peer: PeerClient, parts: SurveyParts, survey: Survey, meter: Meter): Promise<void> {
+  const { found, signal } = parts
+  for (let after: Hex | null = ''; after !== null; ) {
+    const page: { shards: Held[]; next: Hex | null } = await peer.fetchInventory(after, undefined, { signal })
+    const shards: FoundShard[] = []
+    try {
+      await forEachAtOnce(page.shards, HEADERS_AT_ONCE, async (held) => {
+        const shard = await readHeader(peer, held, parts)
+        if (typeof shard === 'string') survey[shard]++
+        else shards.push(shard)
+        meter.add(held.bytes)
+      })
+    } finally {
+      found.add(shards)
+      survey.shards += shards.length
+    }
+    after = page.next
+  }
+}
+
+/** Throws HOST_UNREACHABLE only: anything else is wrong with this one shard. */
+async function readHeader(
+  peer: PeerClient,
+  { shard, bytes }: Held,
+  { fleet, trailerKeys, signal }: SurveyParts,
+): Promise<FoundShard | 'damaged' | 'foreign'> {
+  if (bytes <= BODY_OFFSET) return 'damaged'
+  try {
+    const prefix = await peer.fetchShard(shard, [0, BODY_OFFSET], { signal })
+    const facts = inspectShardHeader(prefix)
+    if (facts.shard !== shard || facts.bodyOffset + facts.bodyBytes !== bytes) return 'damaged'
+    for (const [writer, key] of trailerKeys) {
+      const place = readShardPlace(prefix, key)
+      if (!place) continue
+      const { fleet: of, ...where } = place
+      if (of !== fleet) return 'foreign'
+      return isPossible(where) ? { ...where, writer, host: peer.host, shard, root: facts.root } : 'damaged'
+    }
+    return 'foreign'
+  } catch (error) {
+    signal.throwIfAborted()
+    if (!(error instanceof ImagerError) || hasCode(error, 'HOST_UNREACHABLE')) throw error
+    return 'damaged'
+  }
+}
+
+/** Its appliance sealed it, which may be in wrong hands. */
+function isPossible({
+  stripe,
+  index,
+  k,
+  m,
+  packBytes,
+}: Pick<FoundShard, 'stripe' | 'index' | 'k' | 'm' | 'packBytes'>) {
+  const fits = k >= 1 && k + m <= STRIPE_WIDTH && index < k + m
+  return fits && stripe >= 1 && stripe < HIGHEST_STRIPE && packBytes > PACK_HEADER_BYTES && packBytes <= k * SHARD_BYTES
+}
+
+export interface Rebuilt {
+  readable: number
+  /** Stripes with fewer than k shards on the peers that answer, and how many hosts the worst of them lacks. */
+  lacking: number
+  lacks: number
+  /** Enough shards, but no trailer that opens. */
+  unreadable: number
+}
+
+/** Reads the trailer of each stripe that was found, and imports it. */
+export async function importFound(parts: SurveyParts, catalog: LocalCatalog, meter: Meter): Promise<Rebuilt> {
+  const rebuilt: Rebuilt = { readable: 0, lacking: 0, lacks: 0, unreadable: 0 }
+  let batch: ImportedStripe[] = []
+  const flush = () => {
+    catalog.importStripes(batch)
+    rebuilt.readable += batch.length
+    batch = []
+  }
+  await forEachAtOnce(uncontested(parts.found.stripes()), STRIPES_AT_ONCE, async (stripe) => {
+    const lacks = stripe.k - stripe.shards.length
+    if (lacks > 0) {
+      rebuilt.lacking++
+      rebuilt.lacks = Math.max(rebuilt.lacks, lacks)
+    } else {
+      const imported = await readStripe(stripe, parts)
+      if (imported) batch.push(imported)
+      else rebuilt.unreadable++
+      if (batch.length >= IMPORT_BATCH) flush()
+    }
+    meter.add(stripe.packBytes)
+  })
+  flush()
+  return rebuilt
+}
+
+/** Numbers are given out once; where two packs claim one all the same, the more complete has it. */
+function* uncontested(stripes: Iterable<FoundStripe>): Generator<FoundStripe> {
+  let best: FoundStripe | undefined
+  for (const next of stripes) {
+    if (best && best.stripe !== next.stripe) yield best
+    if (best?.stripe !== next.stripe || next.shards.length - next.k > best.shards.length - best.k) best = next
+  }
+  if (best) yield best
+}
+
+/** Undefined where what its shards give does not verify. */
+async function readStripe(stripe: FoundStripe, parts: SurveyParts): Promise<ImportedStripe | undefined> {
+  const { peers, signal, trailerKeys } = parts
+  const packs = new PackReader({
+    catalog: { stripes: async () => [stripe] },
+    fetch: (host, shard, range, stop) => peers.get(host).fetchShard(shard, range, { signal: stop }),
+    hostName: (host) => host,
+  })
+  const key = trailerKeys.get(stripe.writer) as SecretHandle
+  try {
+    const rows = await readRows(packs, stripe, key, signal)
+    return { ...stripe, ...splitRows(rows) }
+  } catch (error) {
+    signal.throwIfAborted()
+    if (!(error instanceof ImagerError)) throw error
+    return undefined
+  }
+}
+
+/** From the ranges that hold it, and where those do not verify, from shards that were checked whole. */
+async function readRows(packs: PackReader, { stripe, packBytes }: FoundStripe, key: SecretHandle, signal: AbortSignal) {
+  const rowsOf = async (read: (start: number, end: number) => Promise<Buffer>) => {
+    const offset = trailerOffset(await read(0, PACK_HEADER_BYTES))
+    if (offset >= packBytes || packBytes - offset > TRAILER_BYTES) {
+      throw new ImagerError('CORRUPT', { what: `The trailer of stripe ${stripe} cannot lie at ${offset}` })
+    }
+    return readTrailer(await read(offset, packBytes), offset, stripe, key)
+  }
+  try {
+    return await rowsOf((start, end) => packs.read(stripe, start, end, signal))
+  } catch (error) {
+    if (!hasCode(error, 'CORRUPT', 'FORGED', 'UNSUPPORTED')) throw error
+    const whole = await packs.readSound(stripe, 0, packBytes, signal)
+    return rowsOf(async (start, end) => whole.subarray(start, end))
+  }
+}
+
+/** Rows of birth u64 LE, then what the catalog calls a record. */
+function splitRows(rows: Buffer): { births: BigUint64Array; records: Buffer } {
+  const width = 8 + RECORD_BYTES
+  const count = rows.length / width
+  const births = new BigUint64Array(count)
+  const records = Buffer.allocUnsafe(count * RECORD_BYTES)
+  for (let row = 0; row < count; row++) {
+    births[row] = rows.readBigUInt64LE(row * width)
+    rows.copy(records, row * RECORD_BYTES, row * width + 8, (row + 1) * width)
+  }
+  return { births, records }
+}
