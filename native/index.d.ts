@@ -140,7 +140,7 @@ export declare class Pack {
   records(): Buffer
   /** The offset and length of the last record. */
   lastRecord(): Array<number>
-  /** The k+m shard files, decoded once and compared. `shards`: a 16-byte id for each. */
+  /** The k+m shard files, decoded once and compared. `shards`: a 16-byte id for each. A pack is encoded once. */
   encode(vault: Vault, k: number, m: number, shards: Uint8Array): Promise<Stripe>
 }
 
@@ -325,6 +325,9 @@ export declare function inspectShard(bytes: Uint8Array): Promise<ShardFacts>
 /** Checks the clear header in the first 4096 bytes of a shard file. Throws CORRUPT. */
 export declare function inspectShardHeader(prefix: Uint8Array): ShardFacts
 
+/** Makes a FIFO or device node; `mode` holds the bits of its type. The name must be free. */
+export declare function makeNode(path: Uint8Array, mode: number, device: bigint): void
+
 /** One stream of a file under one of its names. */
 export interface MapLine {
   partition: number
@@ -377,6 +380,12 @@ export interface Segment {
   inBlock: number
   entry: number | null
 }
+
+/** Sets the modification time of the name itself. */
+export declare function setModified(path: Uint8Array, seconds: number, nanoseconds: number): void
+
+/** Sets an extended attribute of the name itself, also where it is a symbolic link. */
+export declare function setXattr(path: Uint8Array, name: Uint8Array, value: Uint8Array): void
 
 /** What a shard's clear header says. `shard` (16 bytes) and `root` (32) in hexadecimal. */
 export interface ShardFacts {

@@ -3,7 +3,8 @@
 use crate::cut::{Blocks, Cut, Piece};
 use crate::error::Result;
 use crate::limits::{BLOCK_BYTES, MIB};
-use crate::seal::{Domain, signature};
+use crate::recycle;
+use crate::seal::{Domain, RECORD_OVERHEAD, signature};
 use crate::volume::ReadAt;
 
 /// Plain bytes of one batch: enough to fill both cores, few enough to have several in flight.
@@ -51,7 +52,6 @@ impl Batch {
             batch.items.push(Item { start: total, length, pieces_end, ..Item::default() });
             total += length;
         }
-        batch.bytes = vec![0; total];
         (!batch.items.is_empty()).then_some(batch)
     }
 
@@ -68,6 +68,9 @@ impl Batch {
 
     /// Reads every piece; neighbours on the disk and in the batch in one go.
     pub fn read(&mut self, source: &dyn ReadAt) -> Result<()> {
+        let total = self.items.iter().map(|item| item.length).sum();
+        self.bytes = recycle::take(total);
+        self.bytes.resize(total, 0);
         let mut at = 0;
         let mut pieces = self.pieces.iter().peekable();
         while let Some(first) = pieces.next() {
@@ -94,13 +97,15 @@ impl Batch {
 
     /// Seals what was claimed as fresh, and lets go of the plain bytes.
     pub fn seal(&mut self, domain: &Domain, level: i32) {
+        let fresh = self.items.iter().filter(|item| item.fresh);
+        self.records = recycle::take(fresh.map(|item| item.length + RECORD_OVERHEAD).sum());
         for item in self.items.iter_mut().filter(|item| item.fresh) {
             let plain = &self.bytes[item.start..item.start + item.length];
             let start = self.records.len();
             let length = domain.seal(&item.key, plain, level, &mut self.records);
             item.record = (start, length);
         }
-        self.bytes = Vec::new();
+        recycle::give(std::mem::take(&mut self.bytes));
     }
 }
 

@@ -17,6 +17,7 @@
 use crate::bytes::{Cursor, Writer};
 use crate::error::{Error, Result};
 use crate::limits::{BLOCK_BYTES, PACK_RECORDS, PAGE_BYTES};
+use crate::recycle;
 use crate::seal::{self, Context, RECORD_OVERHEAD, Type};
 use crate::secret::Secret;
 
@@ -45,9 +46,11 @@ fn trailer_id(stripe: u64) -> [u8; 32] {
     id
 }
 
-/// An empty pack: the place of its header.
-pub fn start() -> Vec<u8> {
-    vec![0; HEADER_BYTES]
+/// An empty pack: the place of its header. It will not grow past `capacity`.
+pub fn start(capacity: usize) -> Vec<u8> {
+    let mut bytes = recycle::take(capacity);
+    bytes.resize(HEADER_BYTES, 0);
+    bytes
 }
 
 /// Appends the trailer and fills the header. `bytes` holds the header's place and the records of `rows`.
@@ -129,7 +132,7 @@ mod tests {
     #[test]
     fn trailers_return_and_are_bound_to_stripe_and_key() {
         let key = Secret::new([1; 32]);
-        let mut pack = start();
+        let mut pack = start(1000);
         pack.extend_from_slice(&[1; 300]);
         let rows: Vec<Row> = (0..3u8)
             .map(|i| Row {

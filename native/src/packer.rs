@@ -10,6 +10,7 @@ use crate::batch::Batch;
 use crate::error::{Error, Result};
 use crate::limits::{PACK_RECORDS, SHARD_BYTES};
 use crate::pack::{self, Row};
+use crate::recycle;
 use crate::references::References;
 use crate::seal::{Domain, Type};
 use crate::secret::Secret;
@@ -90,7 +91,7 @@ impl Packer {
             }
             self.references.add(item.birth);
         }
-        batch.records = Vec::new();
+        recycle::give(std::mem::take(&mut batch.records));
         Ok(full)
     }
 
@@ -104,7 +105,7 @@ impl Packer {
         }
         if self.open.is_none() {
             let stripe = self.stripes.pop_front().ok_or_else(|| Error::invalid("stripes", "none left to fill"))?;
-            self.open = Some(Pack { stripe, bytes: pack::start(), rows: Vec::new() });
+            self.open = Some(Pack { stripe, bytes: pack::start(self.capacity), rows: Vec::new() });
         }
         let pack = self.open.as_mut().expect("opened above");
         let birth = pack.stripe << 16 | pack.rows.len() as u64;

@@ -13,7 +13,10 @@
 //! No nonce is stored or counted: equal content gives equal records, different content different (k, n), whichever
 //! version of zstd made it. Anything that does not open is an erasure, never data.
 
+use std::cell::RefCell;
+
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use zstd::zstd_safe::CCtx;
 
 use crate::error::{Error, Result};
 use crate::secret::Secret;
@@ -98,11 +101,17 @@ pub fn seal(key: &[u8; 32], context: Context, plain: &[u8], level: i32, out: &mu
     out.len() - start
 }
 
+thread_local! {
+    /// Its tables are a megabyte: made once a thread, not once a block.
+    static COMPRESSOR: RefCell<CCtx<'static>> = RefCell::new(CCtx::create());
+}
+
 /// Behind `codec | length` at `z`: zstd's bytes, or the plain ones where those are not more.
 fn compress(plain: &[u8], level: i32, out: &mut Vec<u8>, z: usize) {
     let body = z + 5;
     out.resize(body + plain.len(), 0);
-    match zstd::bulk::compress_to_buffer(plain, &mut out[body..], level) {
+    let compressed = COMPRESSOR.with_borrow_mut(|context| context.compress(&mut out[body..], plain, level));
+    match compressed {
         Ok(length) if length < plain.len() => out.truncate(body + length),
         _ => {
             out[z] = STORED;
@@ -215,6 +224,14 @@ mod tests {
             assert!(record.len() <= plain.len() + RECORD_OVERHEAD);
             assert_eq!(domain().open(&key, &record, BLOCK_BYTES).unwrap(), plain);
         }
+    }
+
+    #[test]
+    fn noise_does_not_spoil_the_compression_of_what_follows() {
+        let mut noise = vec![0; BLOCK_BYTES];
+        blake3::Hasher::new().finalize_xof().fill(&mut noise);
+        assert!(sealed(&noise).1.len() > BLOCK_BYTES);
+        assert!(sealed(&[5; BLOCK_BYTES]).1.len() < 200);
     }
 
     #[test]

@@ -102,6 +102,11 @@ export const ERRORS = {
   TARGET_MISSING: meaning(Exit.failed, 'The target {path} cannot be used: {why}', 'Check the name with `lsblk`.'),
   NO_SUCH_SNAPSHOT: meaning(Exit.notFound, 'No snapshot {snapshot}', 'List them with `imager snapshots`.'),
   NO_SUCH_FILE: meaning(Exit.failed, '{path} is not in snapshot {snapshot}', 'Browse with `imager ls {snapshot}`.'),
+  NOT_MAPPED: meaning(
+    Exit.failed,
+    '{path} is not among the files of {source}',
+    'List them with `imager map {source} --json`.',
+  ),
   // Peers and stripes.
   HOST_UNREACHABLE: meaning(
     Exit.failed,

@@ -33,6 +33,8 @@ export const FREE_SOCKET_MS = 15_000
 export const LINGER_MS = 1_000
 /** Above this, a body is sent only after the other side has agreed to the headers. */
 export const EXPECT_BYTES = 64 * KiB
+/** What TLS is given of a body at once: it seals all that it is given, and a whole shard would be in memory twice. */
+export const PIECE_BYTES = 256 * KiB
 /** An error as it travels: a code and a few short details. */
 export const ERROR_BYTES = 64 * KiB
 /** Shards a peer receives at once: 128 MiB of memory at most. */

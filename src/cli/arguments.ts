@@ -5,14 +5,14 @@ import { ImagerError } from '../base/errors.js'
 const SUFFIXES = { K: 2 ** 10, M: 2 ** 20, G: 2 ** 30, T: 2 ** 40 } as const
 
 /** `1048576`, `512M`, `1.5G`, `2TiB`: powers of 1,024. */
-export function parseBytes(option: string): (text: string | undefined) => number | undefined {
+export function parseBytes(option: string, verb = 'peer'): (text: string | undefined) => number | undefined {
   return (text) => {
     if (text === undefined) return undefined
     const [, number, suffix] = /^(\d+(?:\.\d+)?)([KMGT])?(?:iB|B)?$/i.exec(text.trim()) ?? []
     const unit = suffix ? SUFFIXES[suffix.toUpperCase() as keyof typeof SUFFIXES] : 1
     const bytes = Math.floor(Number(number) * unit)
     if (number === undefined || !Number.isSafeInteger(bytes)) {
-      throw usage(`--${option} takes a size such as 500G or 1048576, not ${JSON.stringify(text)}`, 'peer')
+      throw usage(`--${option} takes a size such as 500G or 1048576, not ${JSON.stringify(text)}`, verb)
     }
     return bytes
   }

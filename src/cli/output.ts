@@ -24,6 +24,14 @@ export class Output {
     this.streams.stdout.write(this.json ? `${JSON.stringify(value)}\n` : ensureLine(text(value)))
   }
 
+  /** Lines of a long listing, in one piece. Names come from disks: whatever they hold, each stays on its line. */
+  lines<T extends object>(values: readonly T[], text: (value: T) => string): void {
+    if (values.length === 0) return
+    this.#clear()
+    const show = this.json ? (value: T) => JSON.stringify(value) : (value: T) => oneLine(text(value))
+    this.streams.stdout.write(`${values.map(show).join('\n')}\n`)
+  }
+
   /** Overwritten by the next one on a terminal; not shown to people elsewhere. */
   progress<T extends object>(value: T, text: (value: T) => string): void {
     if (this.json) {
@@ -82,6 +90,11 @@ export function table(header: readonly string[], rows: readonly (readonly string
 /** Names and messages of other hosts reach a terminal: nothing that could move its cursor. */
 export function printable(text: string): string {
   return text.replace(/[\p{Cc}\p{Cf}]/gu, (character) => (character === '\n' ? '\n' : '?'))
+}
+
+/** The same, without line breaks. */
+export function oneLine(text: string): string {
+  return printable(text).replaceAll('\n', '?')
 }
 
 /** The operating system's refusals, which name the file. */

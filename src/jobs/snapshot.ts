@@ -34,7 +34,7 @@ import { openVault } from './vault.js'
 /** Batches of 8 MiB between reading and appending: two being worked on by the two cores, one ready. */
 const BATCHES_IN_FLIGHT = 3
 /** Packs of up to k * 4 MiB being encoded and sent. */
-const STRIPES_IN_FLIGHT = 3
+const STRIPES_IN_FLIGHT = 2
 /** A batch fills at most three packs of one shard, the smallest there are. */
 const STRIPES_AHEAD = 4
 const STRIPES_RESERVED = 16
@@ -103,9 +103,10 @@ export async function runSnapshot(plan: Plan, options: SnapshotOptions, parts: S
   const started = clock.now()
   const { source, scan, group, volume, view } = plan
   const begun = await catalog.begin({ appliance: home.host, volume, source: source.path, label: options.label })
-  const run = new Run(plan, begun, openVault(home), parts)
+  // The manifest takes the scan's file maps, so what they say is asked before.
   const facts = scan.facts()
   const census = scan.census(CENSUS_ROWS)
+  const run = new Run(plan, begun, openVault(home), parts)
   await run.storeBlocks()
   view.confirm()
   const description: Description = {

@@ -4,6 +4,7 @@
  */
 import type { ClientRequest, IncomingHttpHeaders, IncomingMessage } from 'node:http'
 import { Agent, request as httpsRequest } from 'node:https'
+import { Readable } from 'node:stream'
 import {
   connect,
   createSecureContext,
@@ -19,6 +20,7 @@ import {
   EXPECT_BYTES,
   FREE_SOCKET_MS,
   IDLE_TIMEOUT_MS,
+  PIECE_BYTES,
   REQUEST_TIMEOUT_MS,
   SOCKETS_PER_HOST,
 } from '../base/limits.js'
@@ -276,6 +278,11 @@ class PinnedAgent extends Agent {
   }
 }
 
+/** TLS seals all that it is given at once: a whole shard given would be in memory twice. */
+function* piecesOf(body: Uint8Array): Generator<Uint8Array> {
+  for (let at = 0; at < body.length; at += PIECE_BYTES) yield body.subarray(at, at + PIECE_BYTES)
+}
+
 function headersOf({ headers, body, range }: RequestOptions): Record<string, string> {
   const all: Record<string, string> = { ...headers }
   if (range) all.range = formatRange(range)
@@ -290,7 +297,7 @@ function send(request: ClientRequest, socket: TLSSocket, { body }: RequestOption
     return
   }
   if (body instanceof Uint8Array && body.length > EXPECT_BYTES) {
-    request.once('continue', () => request.end(body))
+    request.once('continue', () => Readable.from(piecesOf(body), { objectMode: false }).pipe(request))
     request.flushHeaders()
     return
   }

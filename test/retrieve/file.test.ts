@@ -1,7 +1,7 @@
 import test from 'ava'
 import fc from 'fast-check'
-import { planRead, StreamReader } from '../../src/retrieve/stream.js'
 import type { Extent, Stream } from '../../src/retrieve/reader.js'
+import { planRead, StreamReader } from '../../src/retrieve/stream.js'
 
 const CLUSTER = 16
 const UNIT = 4 * CLUSTER

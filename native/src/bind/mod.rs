@@ -4,6 +4,7 @@
 
 mod fuse;
 mod keys;
+mod names;
 mod retrieve;
 mod scan;
 mod shards;
@@ -21,6 +22,17 @@ fn thrown(error: Error) -> napi::Error {
 
 fn fixed<const N: usize>(what: &'static str, bytes: &[u8]) -> Result<[u8; N]> {
     bytes.try_into().map_err(|_| thrown(Error::invalid(what, format!("{} bytes, not {N}", bytes.len()))))
+}
+
+/// glibc raises its threshold for mapped memory to the size of what was freed last, and from then on keeps shards in its
+/// arenas: a fixed one gives each back as it goes (a snapshot's peak: 503 MB without this, 296 MB with it).
+#[napi_derive::module_init]
+fn start() {
+    // SAFETY: a plain call that sets a parameter of the allocator; refused, it changes nothing.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 20)
+    };
 }
 
 /// A function that runs once, elsewhere.

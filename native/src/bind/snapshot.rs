@@ -16,7 +16,7 @@ use crate::shard::{self, Place};
 use crate::source::Source;
 use crate::stripe;
 use crate::volume::ReadAt;
-use crate::{batch, erasure, manifest, packer};
+use crate::{batch, erasure, manifest, packer, recycle};
 
 pub(super) fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
     shared.lock().expect("no holder of this lock panics")
@@ -258,13 +258,15 @@ pub struct SealedRoot {
 #[napi]
 pub struct Pack {
     stripe: u64,
-    bytes: Arc<Vec<u8>>,
+    length: u32,
+    /// Until it is encoded.
+    bytes: Vec<u8>,
     rows: Vec<Row>,
 }
 
 impl From<packer::Pack> for Pack {
     fn from(pack: packer::Pack) -> Self {
-        Self { stripe: pack.stripe, bytes: Arc::new(pack.bytes), rows: pack.rows }
+        Self { stripe: pack.stripe, length: pack.bytes.len() as u32, bytes: pack.bytes, rows: pack.rows }
     }
 }
 
@@ -277,7 +279,7 @@ impl Pack {
 
     #[napi(getter)]
     pub fn length_bytes(&self) -> u32 {
-        self.bytes.len() as u32
+        self.length
     }
 
     /// Rows of id 32 | offset u32 LE | length u32 LE, by ordinal.
@@ -296,12 +298,12 @@ impl Pack {
         self.rows.last().map(|row| vec![row.offset, row.length]).unwrap_or_default()
     }
 
-    /// The k+m shard files, decoded once and compared. `shards`: a 16-byte id for each.
+    /// The k+m shard files, decoded once and compared. `shards`: a 16-byte id for each. A pack is encoded once.
     #[napi(ts_return_type = "Promise<Stripe>")]
-    pub fn encode(&self, vault: &Vault, k: u32, m: u32, shards: Uint8Array) -> Result<AsyncTask<Job<Stripe>>> {
+    pub fn encode(&mut self, vault: &Vault, k: u32, m: u32, shards: Uint8Array) -> Result<AsyncTask<Job<Stripe>>> {
         let scheme = erasure::Scheme::new(k, m).map_err(thrown)?;
         let ids: Vec<[u8; 16]> = shards.chunks(16).map(|id| fixed("shard id", id)).collect::<Result<_>>()?;
-        let (bytes, vault) = (self.bytes.clone(), vault.0.clone());
+        let (bytes, vault) = (std::mem::take(&mut self.bytes), vault.0.clone());
         let place = Place {
             fleet: vault.fleet,
             stripe: self.stripe,
@@ -311,7 +313,11 @@ impl Pack {
             pack_bytes: bytes.len() as u32,
             root: [0; 32],
         };
-        Ok(job(move || stripe::encode(&bytes, scheme, &ids, &place, &vault.trailer_key).map(Stripe)))
+        Ok(job(move || {
+            let encoded = stripe::encode(&bytes, scheme, &ids, &place, &vault.trailer_key);
+            recycle::give(bytes);
+            encoded.map(Stripe)
+        }))
     }
 }
 

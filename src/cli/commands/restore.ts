@@ -5,15 +5,26 @@ import { progressOf } from '../progress.js'
 
 export const command = defineCommand({
   usage: 'restore <snapshot>',
-  describe: 'Write a snapshot onto a new disk or into a file',
+  describe: 'Write a snapshot onto a new disk or into a file, or some of its files into a folder',
   example: ['imager restore latest --to /dev/sdc', 'the newest snapshot onto an empty disk'],
   builder: (yargs) =>
     yargs
       .positional('snapshot', { type: 'string', demandOption: true, describe: 'Id, unique prefix, or latest' })
-      .option('to', { type: 'string', demandOption: true, describe: 'Target device or file' })
+      .option('to', { type: 'string', demandOption: true, describe: 'Target device or file; with --files a folder' })
+      .option('files', {
+        type: 'string',
+        requiresArg: true,
+        describe: 'Only the files and folders listed in this file, a path as /1/etc a line; - is stdin',
+      })
+      .option('nul', { type: 'boolean', alias: '0', default: false, describe: 'The list is separated by zero bytes' })
       .option('force', { type: 'boolean', default: false, describe: 'Overwrite a target that is not empty' })
       .option('dry-run', { type: 'boolean', default: false, describe: 'Say what would be done, write nothing' }),
   async run(args, context) {
+    const { files } = args
+    if (files !== undefined) {
+      const { restoreFiles } = await import('../files.js')
+      return await restoreFiles({ ...args, files, dryRun: args['dry-run'] }, context)
+    }
     const [{ planRestore, runRestore }, { openVault }, { home, catalog, peers, clock }] = await Promise.all([
       import('../../jobs/restore.js'),
       import('../../jobs/vault.js'),

@@ -1,0 +1,36 @@
+//! Large buffers that go round: freed and allocated again they would cost a page fault every 4 KiB, and lie scattered over
+//! the allocator's arenas until the process is twice as large as what it holds.
+
+use std::sync::{Mutex, MutexGuard};
+
+use crate::limits::MIB;
+
+/// Buffers kept for the next who asks: what is between two batches at any time.
+const KEPT: usize = 4;
+/// Smaller ones are the allocator's business.
+const LEAST_BYTES: usize = MIB;
+
+static POOL: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
+
+fn pool() -> MutexGuard<'static, Vec<Vec<u8>>> {
+    POOL.lock().expect("no holder of this lock panics")
+}
+
+/// An empty buffer of at least this capacity.
+pub fn take(capacity: usize) -> Vec<u8> {
+    let mut pool = pool();
+    let fitting = (0..pool.len()).filter(|&index| pool[index].capacity() >= capacity);
+    match fitting.min_by_key(|&index| pool[index].capacity()) {
+        Some(index) if capacity >= LEAST_BYTES => pool.swap_remove(index),
+        _ => Vec::with_capacity(capacity),
+    }
+}
+
+/// Gives a buffer back. Its bytes are not kept.
+pub fn give(mut buffer: Vec<u8>) {
+    let mut pool = pool();
+    if buffer.capacity() >= LEAST_BYTES && pool.len() < KEPT {
+        buffer.clear();
+        pool.push(buffer);
+    }
+}

@@ -1,0 +1,144 @@
+import { ImagerError } from '../../base/errors.js'
+import { formatBytes } from '../../base/units.js'
+import type { FileRow, Kind, SnapshotReader, SnapshotVolume } from '../../retrieve/reader.js'
+import { defineCommand } from '../command.js'
+import { formatTime } from '../words.js'
+
+/** Entries whose records are fetched together and printed as one piece. */
+const CHUNK = 512
+const TYPE_LETTERS: Record<Kind, string> = {
+  file: '-',
+  directory: 'd',
+  symlink: 'l',
+  block: 'b',
+  character: 'c',
+  fifo: 'p',
+  socket: 's',
+}
+
+export const command = defineCommand({
+  usage: 'ls <snapshot> [path]',
+  describe: 'List a folder of a snapshot, or its volumes',
+  example: ['imager ls latest /1/etc', 'the folder /etc of partition 1'],
+  builder: (yargs) =>
+    yargs
+      .positional('snapshot', { type: 'string', demandOption: true, describe: 'Id, unique prefix, or latest' })
+      .positional('path', { type: 'string', default: '/', describe: 'As /1/etc: partition number, then the path' }),
+  async run(args, context) {
+    const [{ openReader }, { findPath, joinPath, childrenOf }, fleet] = await Promise.all([
+      import('../../jobs/reader.js'),
+      import('../../retrieve/paths.js'),
+      context.fleet(),
+    ])
+    const { reader, row } = await openReader(args.snapshot, fleet, context.signal)
+    const { output, signal } = context
+    if (/^\/*$/.test(args.path)) {
+      return output.lines(reader.volumes.map(volumeLine), renderVolume)
+    }
+    const found = await findPath(reader, Buffer.from(args.path))
+    if (!found) throw new ImagerError('NO_SUCH_FILE', { path: args.path, snapshot: row.id.slice(0, 8) })
+    const { volume, names, number } = found
+    if (found.row.kind !== 'directory') {
+      const name = names.at(-1) ?? Buffer.alloc(0)
+      const path = joinPath(volume.index, names)
+      return output.lines([await entry(reader, volume.index, path, name, found.row)], renderEntry)
+    }
+    for await (const children of childrenOf(reader, volume.index, number)) {
+      for (let from = 0; from < children.length; from += CHUNK) {
+        signal.throwIfAborted()
+        const some = children.slice(from, from + CHUNK).map(async (child) => {
+          const path = joinPath(volume.index, [...names, child.name])
+          const file = await reader.file(volume.index, child.number)
+          return file && (await entry(reader, volume.index, path, child.name, file))
+        })
+        const entries = (await Promise.all(some)).filter((one) => one !== undefined)
+        output.lines(entries, renderEntry)
+      }
+    }
+  },
+})
+
+function volumeLine({ index, fileSystem, lengthBytes, rootNumber }: SnapshotVolume) {
+  return {
+    partition: index,
+    path: `/${index}`,
+    kind: 'volume',
+    fileSystem,
+    size: lengthBytes,
+    raw: rootNumber === null,
+  }
+}
+
+function renderVolume({ path, fileSystem, size, raw }: ReturnType<typeof volumeLine>): string {
+  return [path.padEnd(5), fileSystem.padEnd(8), formatBytes(size), ...(raw ? ['(raw, cannot be browsed)'] : [])].join(
+    '  ',
+  )
+}
+
+interface Entry {
+  readonly partition: number
+  /** Null where it is no UTF-8. */
+  readonly path: string | null
+  readonly inode: number
+  readonly kind: Kind
+  readonly mode: string
+  readonly uid: number
+  readonly gid: number
+  readonly links: number
+  readonly size: number
+  readonly modified: string
+  readonly target?: string
+  /** Its last part as far as it can be written. */
+  readonly name: string
+}
+
+async function entry(
+  reader: SnapshotReader,
+  partition: number,
+  path: Buffer,
+  name: Buffer,
+  row: FileRow,
+): Promise<Entry> {
+  const { utf8, timeMs } = await import('../../retrieve/paths.js')
+  const { kind, uid, gid, links, size, mode } = row
+  const target = kind === 'symlink' ? await readTarget(reader, row) : undefined
+  const time = new Date(timeMs(row.modified))
+  return {
+    ...{ partition, path: utf8(path) ?? null, inode: row.number, kind, mode: mode.toString(8).padStart(4, '0') },
+    ...{ uid, gid, links, size, modified: Number.isNaN(time.getTime()) ? '' : time.toISOString() },
+    ...(target !== undefined && { target }),
+    name: name.toString('utf8'),
+  }
+}
+
+async function readTarget(reader: SnapshotReader, row: FileRow): Promise<string> {
+  const [{ StreamReader }, { decompressUnit }] = await Promise.all([
+    import('../../retrieve/stream.js'),
+    import('../../native.js'),
+  ])
+  const stream = row.streams.find(({ name }) => name === '')
+  if (!stream) return ''
+  return (await new StreamReader(reader, decompressUnit).read(stream, 0, Math.min(stream.size, 4096))).toString('utf8')
+}
+
+/** As `ls -l`: type and mode, owner, group, size, time, name. */
+function renderEntry({ kind, mode, uid, gid, size, modified, name, target }: Entry): string {
+  const owner = `${String(uid).padStart(5)} ${String(gid).padStart(5)}`
+  const shown = target === undefined ? name : `${name} -> ${target}`
+  const time = formatTime(Date.parse(modified)).padEnd(16)
+  return `${TYPE_LETTERS[kind]}${formatMode(Number.parseInt(mode, 8))} ${owner} ${String(size).padStart(12)} ${time} ${shown}`
+}
+
+/** `rwxr-xr-x`, with `s` and `t` where set. */
+function formatMode(mode: number): string {
+  const letters = Array.from('rwxrwxrwx', (letter, at) => (mode & (0o400 >> at) ? letter : '-'))
+  const special: [bit: number, at: number, letter: string][] = [
+    [0o4000, 2, 's'],
+    [0o2000, 5, 's'],
+    [0o1000, 8, 't'],
+  ]
+  for (const [bit, at, letter] of special) {
+    if (mode & bit) letters[at] = letters[at] === 'x' ? letter : letter.toUpperCase()
+  }
+  return letters.join('')
+}

@@ -1,0 +1,35 @@
+import { fileURLToPath } from 'node:url'
+import { defineCommand } from '../command.js'
+
+export const command = defineCommand({
+  usage: 'mount <snapshot> <mountpoint>',
+  describe: 'Show a snapshot as a folder: disk.img, volumes/, files/',
+  example: ['imager mount latest /mnt/restore', 'then: cp /mnt/restore/files/1/etc/fstab .'],
+  builder: (yargs) =>
+    yargs
+      .positional('snapshot', { type: 'string', demandOption: true, describe: 'Id, unique prefix, or latest' })
+      .positional('mountpoint', { type: 'string', demandOption: true, describe: 'An empty folder' })
+      .option('foreground', { type: 'boolean', default: false, describe: 'Stay, and unmount on Ctrl-C' }),
+  async run({ snapshot, mountpoint, foreground }, context) {
+    const { state, output, signal } = context
+    if (!foreground) {
+      const { mountInBackground } = await import('../../daemon/background.js')
+      const main = fileURLToPath(new URL('../main.js', import.meta.url))
+      const ready = await mountInBackground({ snapshot, mountpoint, state, main, signal })
+      return output.report(ready, ({ pid }) => `Mounted on ${mountpoint} by process ${pid}`)
+    }
+    const { tellParent } = await import('../../daemon/parent.js')
+    try {
+      const [{ serveMount }, fleet] = await Promise.all([import('../../daemon/mounting.js'), context.fleet()])
+      const ready = (path: string) => {
+        const report = { status: 'mounted', mountpoint: path, pid: process.pid } as const
+        if (!tellParent(report)) output.report(report, () => `Mounted on ${path}; Ctrl-C unmounts it`)
+      }
+      const corrected = await serveMount({ snapshot, mountpoint, state, ready, signal }, fleet)
+      if (corrected > 0) output.note(`Corrected ${corrected} damaged shards on the way.`)
+    } catch (error) {
+      tellParent(error)
+      throw error
+    }
+  },
+})

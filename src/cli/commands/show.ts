@@ -1,0 +1,50 @@
+import { formatBytes, formatSeconds } from '../../base/units.js'
+import type { SnapshotRow } from '../../catalog/types.js'
+import { defineCommand } from '../command.js'
+import { formatShares, formatTime } from '../words.js'
+
+const TYPES_SHOWN = 8
+
+interface Shown extends SnapshotRow {
+  /** The bytes that this run put on each host. */
+  hosts: { host: string; name: string; bytes: number }[]
+}
+
+export const command = defineCommand({
+  usage: 'show <snapshot>',
+  describe: 'What a snapshot holds, how it was taken, where it lies',
+  example: ['imager show latest', 'the newest one'],
+  builder: (yargs) =>
+    yargs.positional('snapshot', { type: 'string', demandOption: true, describe: 'Id, unique prefix, or latest' }),
+  async run(args, context) {
+    const { catalog, home } = await context.fleet()
+    const { head: _, ...row } = await catalog.snapshot(args.snapshot)
+    const { hosts: members } = home.membership()
+    const hosts = Object.entries(row.summary.perHost).map(([host, bytes]) => {
+      return { host, name: members.find((member) => member.host === host)?.name ?? host.slice(0, 8), bytes }
+    })
+    context.output.report({ ...row, hosts }, render)
+  },
+})
+
+function render({ id, time, source, label, applianceName, summary, survives, state, hosts }: Shown): string {
+  const { sourceBytes, allocatedBytes, newBytes, storedBytes, files, seconds, k, m } = summary
+  const perHost = Object.fromEntries(hosts.map(({ name, bytes }) => [name, bytes]))
+  const lines = [
+    `Snapshot   ${id}${label && ` "${label}"`}`,
+    `Taken      ${formatTime(time)} UTC on ${applianceName}, in ${formatSeconds(seconds)}`,
+    `Source     ${source}, ${formatBytes(sourceBytes)}, ${formatBytes(allocatedBytes)} in use, ${files} files`,
+    `View       ${summary.view}`,
+    ...summary.volumes.map(({ index, fileSystem, files: count, label: name }, at) => {
+      return `${at === 0 ? 'Volumes ' : '        '}   ${[`/${index}`, fileSystem, name, `${count} files`].filter(Boolean).join('  ')}`
+    }),
+    `New        ${formatBytes(newBytes)}; ${formatBytes(storedBytes)} on the peers, parity included (${k}+${m})`,
+    `Per host   ${formatShares(perHost, hosts.length)}`,
+    `Types      ${formatShares(summary.fileTypes, TYPES_SHOWN)}`,
+    `Owners     ${formatShares(summary.owners, TYPES_SHOWN)}`,
+    survives < 0
+      ? `Survives   nothing: it is ${state}, see \`imager check\``
+      : `Survives   the loss of any ${survives} ${survives === 1 ? 'host' : 'hosts'} (${state})`,
+  ]
+  return [...lines, ...summary.notes.map((note) => `Note       ${note}`)].join('\n')
+}

@@ -1,0 +1,53 @@
+/** `restore --files`: the command's other half, loaded only when it is asked for. */
+import { formatBytes, formatSeconds } from '../base/units.js'
+import { type FilesReport, planRestoreFiles, runRestoreFiles } from '../jobs/restore-files.js'
+import type { Context } from './context.js'
+import { oneLine } from './output.js'
+import { progressOf } from './progress.js'
+
+const SHOWN = 20
+
+export interface FilesArguments {
+  readonly snapshot: string
+  readonly files: string
+  readonly nul: boolean
+  readonly to: string
+  readonly force: boolean
+  readonly dryRun: boolean
+}
+
+/** Gives the exit code. */
+export async function restoreFiles(args: FilesArguments, context: Context): Promise<number> {
+  const { home, catalog, peers, clock } = await context.fleet()
+  const { output, signal } = context
+  const parts = { home, catalog, peers, clock, report: progressOf(output), signal }
+  const plan = await planRestoreFiles(args, parts)
+  if (args.dryRun) {
+    const { files, bytes, missing, failed } = plan
+    const planned = { status: 'planned', snapshot: plan.opened.row.id, target: args.to, files, bytes, missing, failed }
+    output.report(planned, () =>
+      [`Would restore ${files} files, ${formatBytes(bytes)}, to ${args.to}`, ...lacks(plan)].join('\n'),
+    )
+    return 0
+  }
+  const { exit, ...report } = await runRestoreFiles(plan, args, parts)
+  output.report({ status: 'done', ...report }, render)
+  return exit
+}
+
+function render(report: Omit<FilesReport, 'exit'>): string {
+  const { files, bytes, seconds, corrected, notes, target } = report
+  const lines = [`Restored ${files} files to ${target}: ${formatBytes(bytes)} in ${formatSeconds(seconds)}.`]
+  if (corrected > 0) lines.push(`Corrected ${corrected} damaged ${corrected === 1 ? 'shard' : 'shards'} on the way.`)
+  return [...lines, ...notes.map((note) => oneLine(`Note: ${note}`)), ...lacks(report)].join('\n')
+}
+
+function lacks({ missing, failed }: Pick<FilesReport, 'missing' | 'failed'>): string[] {
+  const lines = [
+    ...missing.map((path) => `Not in the snapshot: ${path}`),
+    ...failed.map(({ path, why }) => `Not restored: ${path}: ${why}`),
+  ]
+  const more = lines.length - SHOWN
+  const shown = lines.slice(0, SHOWN).map(oneLine)
+  return more > 0 ? [...shown, `and ${more} more; --json lists all`] : shown
+}

@@ -1,0 +1,167 @@
+/**
+ * One file, link, node or folder of a snapshot onto this host's file system, with all that its row says. Content goes under
+ * a temporary name, which becomes the real one when everything is in place; holes stay holes. What this host or its user
+ * cannot keep is counted and said.
+ */
+import { chmodSync, closeSync, constants, fchmodSync, lchownSync, linkSync, openSync, symlinkSync } from 'node:fs'
+import { type FileHandle, open } from 'node:fs/promises'
+import { ImagerError } from '../base/errors.js'
+import { MiB } from '../base/units.js'
+import type { Folder } from '../disk/folder.js'
+import { makeNode, setModified, setXattr } from '../native.js'
+import type { FileRow, Kind, Stream } from '../retrieve/reader.js'
+import type { StreamReader } from '../retrieve/stream.js'
+import { dataRuns, type PlannedFile, unnamed } from './files-plan.js'
+import type { Meter } from './progress.js'
+
+const CHUNK_BYTES = 4 * MiB
+/** The kernel's PATH_MAX, and its largest attribute value. */
+const LINK_BYTES = 4096
+const XATTR_BYTES = 65_536
+const SPECIAL_BITS = 0o7000
+const { O_RDONLY, O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW, S_IFIFO, S_IFBLK, S_IFCHR } = constants
+const NODES = { fifo: S_IFIFO, block: S_IFBLK, character: S_IFCHR } as const
+
+export class FileWriter {
+  bytes = 0
+  readonly #streams: StreamReader
+  readonly #meter: Meter
+  readonly #force: boolean
+  readonly #signal: AbortSignal
+  readonly #root = process.geteuid?.() === 0
+  /** What was not kept, and of how many files. */
+  readonly #lost = new Map<string, number>()
+  #next = 0
+
+  constructor(streams: StreamReader, meter: Meter, force: boolean, signal: AbortSignal) {
+    this.#streams = streams
+    this.#meter = meter
+    this.#force = force
+    this.#signal = signal
+  }
+
+  notes(): string[] {
+    return [...this.#lost].map(([what, count]) => `${what}: ${count} ${count === 1 ? 'time' : 'times'}`)
+  }
+
+  /** False where it is of a kind that is left out; that is noted. */
+  async write(folder: Folder, { name }: PlannedFile, row: FileRow): Promise<boolean> {
+    const { kind } = row
+    if (kind === 'socket') return this.#skip('sockets were left out, they mean nothing without their program')
+    if ((kind === 'block' || kind === 'character') && !this.#root) {
+      return this.#skip('device nodes were left out, only root may make them')
+    }
+    await this.#settled(folder, name, async (temporary) => {
+      const path = folder.path(temporary)
+      if (kind === 'symlink') symlinkSync(await this.#target(row), path)
+      else if (kind === 'file') await this.#content(path, row)
+      else if (kind !== 'directory') makeNode(path, NODES[kind] | 0o600, BigInt(row.device))
+      await this.#attributes(path, row)
+    })
+    return true
+  }
+
+  /** One more name of a file that was written. */
+  async link(from: Folder, first: Buffer, to: Folder, name: Buffer): Promise<void> {
+    await this.#settled(to, name, async (temporary) => linkSync(from.path(first), to.path(temporary)))
+  }
+
+  async finishFolder(folder: Folder, row: FileRow): Promise<void> {
+    await this.#attributes(folder.self, row)
+  }
+
+  async #settled(folder: Folder, name: Buffer, make: (temporary: Buffer) => Promise<void>): Promise<void> {
+    const temporary = Buffer.from(`.imager-${process.pid}-${this.#next++}.part`)
+    try {
+      await make(temporary)
+      folder.settle(temporary, name, this.#force)
+    } catch (error) {
+      folder.drop(temporary)
+      throw error
+    }
+  }
+
+  async #content(path: Buffer, row: FileRow): Promise<void> {
+    const file = await open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600)
+    try {
+      const stream = unnamed(row)
+      if (stream) await this.#copy(stream, file)
+    } finally {
+      await file.close()
+    }
+  }
+
+  async #copy(stream: Stream, file: FileHandle): Promise<void> {
+    for (const { offset, length } of dataRuns(stream)) {
+      for (let at = offset; at < offset + length; at += CHUNK_BYTES) {
+        this.#signal.throwIfAborted()
+        const wanted = Math.min(CHUNK_BYTES, offset + length - at)
+        const bytes = await this.#streams.read(stream, at, wanted, this.#signal)
+        for (let done = 0; done < bytes.length; ) {
+          done += (await file.write(bytes, done, bytes.length - done, at + done)).bytesWritten
+        }
+        this.bytes += bytes.length
+        this.#meter.add(bytes.length)
+      }
+    }
+    await file.truncate(stream.size)
+  }
+
+  async #target(row: FileRow): Promise<Buffer> {
+    const stream = unnamed(row)
+    if (!stream || stream.size === 0 || stream.size >= LINK_BYTES) {
+      throw new ImagerError('UNSUPPORTED', { what: `a symbolic link of ${stream?.size ?? 0} bytes` })
+    }
+    return await this.#streams.read(stream, 0, stream.size, this.#signal)
+  }
+
+  /** The owner first: changing it takes special bits and capabilities away. Then what a read-only mode would forbid. */
+  async #attributes(path: Buffer, row: FileRow): Promise<void> {
+    const { uid, gid, mode, kind, modified } = row
+    if (this.#root) lchownSync(path, uid, gid)
+    else if (uid !== process.geteuid?.() || gid !== process.getegid?.())
+      this.#note('owners were not kept, only root may')
+    for (const { name, value } of row.xattrs) this.#xattr(path, name, value)
+    for (const stream of row.streams) if (stream.name !== '') await this.#stream(path, stream)
+    if (kind !== 'symlink') setMode(path, kind, this.#root ? mode : mode & ~SPECIAL_BITS)
+    setModified(path, modified.seconds, modified.nanoseconds)
+  }
+
+  async #stream(path: Buffer, stream: Stream): Promise<void> {
+    if (stream.size > XATTR_BYTES) return this.#note('named streams of more than 64 KiB were left out')
+    const value = await this.#streams.read(stream, 0, stream.size, this.#signal)
+    this.#xattr(path, Buffer.from(`user.${stream.name}`), value)
+  }
+
+  #xattr(path: Buffer, name: Buffer, value: Buffer): void {
+    try {
+      setXattr(path, name, value)
+    } catch {
+      const space = name.toString('latin1').split('.')[0]
+      this.#note(`extended attributes (${space}) were not kept, the target's file system or this user cannot`)
+    }
+  }
+
+  #skip(what: string): false {
+    this.#note(what)
+    return false
+  }
+
+  #note(what: string): void {
+    this.#lost.set(what, (this.#lost.get(what) ?? 0) + 1)
+  }
+}
+
+/** Of files and folders through a descriptor that is no link's; opening a node would have effects. */
+function setMode(path: Buffer, kind: Kind, mode: number): void {
+  if (kind !== 'file' && kind !== 'directory') {
+    chmodSync(path, mode)
+    return
+  }
+  const descriptor = openSync(path, O_RDONLY | O_NOFOLLOW)
+  try {
+    fchmodSync(descriptor, mode)
+  } finally {
+    closeSync(descriptor)
+  }
+}

@@ -1,0 +1,289 @@
+/**
+ * `imager restore --files`: some files of a snapshot into a folder, as `DIR/<n>/<path>`. First a plan (`files-plan.ts`), with
+ * everything that can be refused before a byte is written; then files under temporary names, links and nodes after all of
+ * them, attributes of folders last. One file that cannot be had does not keep back the others: it is listed.
+ */
+import { lstatSync, readFileSync, statfsSync } from 'node:fs'
+import { join } from 'node:path'
+import type { Clock } from '../base/clock.js'
+import { Exit, ImagerError, reason } from '../base/errors.js'
+import type { Hex } from '../base/ids.js'
+import { Slots } from '../base/queue.js'
+import { Folder } from '../disk/folder.js'
+import { decompressUnit } from '../native.js'
+import type { RetrieveParts } from '../retrieve/open.js'
+import { StreamReader } from '../retrieve/stream.js'
+import { FileWriter } from './file-writer.js'
+import {
+  type Failure,
+  type FilesPlan,
+  type PlannedFile,
+  type PlannedFolder,
+  planFiles,
+  shownPath,
+} from './files-plan.js'
+import { Meter, type Report } from './progress.js'
+import { type Opened, openReader } from './reader.js'
+
+const FOLDERS_AT_ONCE = 8
+const FILES_AT_ONCE = 16
+/** What no other file could escape either. */
+const FATAL = ['ENOSPC', 'EDQUOT', 'EROFS', 'EMFILE', 'ENFILE', 'COORDINATOR_UNREACHABLE', 'INTERRUPTED']
+const EXISTING_SHOWN = 3
+
+export interface FilesOptions {
+  readonly snapshot: string
+  /** A file of paths `/<n>/<path>`; `-` is stdin. */
+  readonly files: string
+  /** The paths are separated by zero bytes, not by line breaks. */
+  readonly nul: boolean
+  readonly to: string
+  /** Replace files that exist. */
+  readonly force: boolean
+}
+
+export interface FilesParts extends Omit<RetrieveParts, 'vault'> {
+  readonly clock: Clock
+  readonly report: Report
+  readonly signal: AbortSignal
+}
+
+export interface FilesReport {
+  readonly snapshot: Hex
+  readonly target: string
+  readonly files: number
+  readonly bytes: number
+  readonly seconds: number
+  readonly corrected: number
+  readonly notes: readonly string[]
+  readonly missing: readonly string[]
+  readonly failed: readonly Failure[]
+  /** 0 where every path of the list was restored. */
+  readonly exit: number
+}
+
+export interface RestoreFilesPlan extends FilesPlan {
+  readonly opened: Opened
+}
+
+export async function restoreFiles(options: FilesOptions, parts: FilesParts): Promise<FilesReport> {
+  return await runRestoreFiles(await planRestoreFiles(options, parts), options, parts)
+}
+
+/** Throws TARGET_NOT_EMPTY, TARGET_TOO_SMALL, TARGET_MISSING and what opening a snapshot throws. */
+export async function planRestoreFiles(options: FilesOptions, parts: FilesParts): Promise<RestoreFilesPlan> {
+  const paths = readList(options.files, options.nul)
+  const opened = await openReader(options.snapshot, parts, parts.signal)
+  const plan = await planFiles(opened.reader, paths, parts.signal)
+  const target = lstatSync(options.to, { throwIfNoEntry: false })
+  if (target) {
+    if (!options.force) refuseExisting(plan, options.to)
+    const { bavail, bsize } = statfsSync(options.to)
+    if (plan.bytes > bavail * bsize) {
+      throw new ImagerError('TARGET_TOO_SMALL', {
+        ...{ path: options.to, targetBytes: `${bavail * bsize} free`, neededBytes: plan.bytes },
+      })
+    }
+  }
+  return { ...plan, opened }
+}
+
+export async function runRestoreFiles(
+  plan: RestoreFilesPlan,
+  options: FilesOptions,
+  parts: FilesParts,
+): Promise<FilesReport> {
+  const { clock, report } = parts
+  const started = clock.now()
+  const { reader, row, damaged } = plan.opened
+  const streams = new StreamReader(reader, decompressUnit)
+  const writer = new FileWriter(streams, new Meter('restore', plan.bytes, clock, report), options.force, parts.signal)
+  const run = new Run(plan, writer, options.to, parts.signal)
+  await run.all()
+  const failed = [...plan.failed, ...run.failed]
+  const complete = plan.missing.length === 0 && failed.length === 0
+  return {
+    snapshot: row.id,
+    target: options.to,
+    files: run.files,
+    bytes: writer.bytes,
+    seconds: (clock.now() - started) / 1000,
+    corrected: damaged.size,
+    notes: writer.notes(),
+    missing: plan.missing,
+    failed,
+    exit: complete ? Exit.done : run.notRestorable ? Exit.notRestorable : Exit.failed,
+  }
+}
+
+function readList(path: string, nul: boolean): Buffer[] {
+  const bytes = readFileSync(path === '-' ? 0 : path)
+  const separator = nul ? 0 : 0x0a
+  const paths: Buffer[] = []
+  for (let from = 0; from < bytes.length; ) {
+    const found = bytes.indexOf(separator, from)
+    const end = found < 0 ? bytes.length : found
+    if (end > from) paths.push(bytes.subarray(from, end))
+    from = end + 1
+  }
+  return paths
+}
+
+function refuseExisting({ folders }: FilesPlan, to: string): void {
+  const existing: string[] = []
+  for (const { names, files } of folders) {
+    const folder = Buffer.concat([Buffer.from(to), ...names.flatMap((name) => [Buffer.from('/'), name])])
+    if (!lstatSync(folder, { throwIfNoEntry: false })) continue
+    for (const { name } of files.values()) {
+      const path = Buffer.concat([folder, Buffer.from('/'), name])
+      if (lstatSync(path, { throwIfNoEntry: false })) existing.push(path.toString('utf8'))
+    }
+  }
+  if (existing.length === 0) return
+  const more = existing.length - EXISTING_SHOWN
+  const what = `${existing.slice(0, EXISTING_SHOWN).join(', ')}${more > 0 ? ` and ${more} more` : ''} would be overwritten`
+  throw new ImagerError('TARGET_NOT_EMPTY', { path: to, what })
+}
+
+class Run {
+  readonly failed: Failure[] = []
+  files = 0
+  /** A file failed because too many hosts are missing. */
+  notRestorable = false
+  readonly #plan: RestoreFilesPlan
+  readonly #writer: FileWriter
+  readonly #root: Folder
+  readonly #to: string
+  readonly #signal: AbortSignal
+  readonly #done = new Set<PlannedFile>()
+  readonly #made = new Set<PlannedFolder>()
+
+  constructor(plan: RestoreFilesPlan, writer: FileWriter, to: string, signal: AbortSignal) {
+    this.#plan = plan
+    this.#writer = writer
+    this.#signal = signal
+    this.#to = to
+    this.#root = Folder.open(to)
+  }
+
+  async all(): Promise<void> {
+    try {
+      for (const folder of this.#plan.folders) await this.#try(folder, undefined, async () => this.#makeFolder(folder))
+      await this.#eachFolder((file) => !file.link && file.kind === 'file')
+      await this.#eachFolder((file) => !file.link && file.kind !== 'file')
+      await this.#eachFolder((file) => file.link !== undefined)
+      for (const folder of [...this.#made].reverse()) {
+        await this.#try(folder, undefined, () =>
+          this.#within(folder, async (at) => this.#writer.finishFolder(at, await this.#row(folder, folder.number))),
+        )
+      }
+    } finally {
+      this.#root.close()
+    }
+  }
+
+  #makeFolder(folder: PlannedFolder): void {
+    const parent = this.#root.descend(folder.names.slice(0, -1))
+    try {
+      if (parent.make(folder.names.at(-1) as Buffer)) this.#made.add(folder)
+    } finally {
+      parent.close()
+    }
+  }
+
+  /** The files of every folder for which `wanted`; after the first fatal failure no more are begun. */
+  async #eachFolder(wanted: (file: PlannedFile) => boolean): Promise<void> {
+    const folderSlots = new Slots(FOLDERS_AT_ONCE)
+    const fileSlots = new Slots(FILES_AT_ONCE)
+    let fatal: { error: unknown } | undefined
+    const one = async (folder: PlannedFolder, at: Folder, file: PlannedFile) => {
+      if (fatal) return
+      await this.#try(folder, file, () => this.#write(folder, at, file)).catch((error: unknown) => {
+        fatal ??= { error }
+      })
+    }
+    const whole = async (folder: PlannedFolder) => {
+      const files = [...folder.files.values()].filter(wanted).sort((a, b) => a.disk - b.disk)
+      if (files.length === 0 || fatal) return
+      const at = this.#open(folder, files)
+      if (!at) return
+      await Promise.all(files.map((file) => fileSlots.run(() => one(folder, at, file))))
+      at.close()
+    }
+    await Promise.all(this.#plan.folders.map((folder) => folderSlots.run(() => whole(folder))))
+    if (fatal) throw fatal.error
+  }
+
+  /** Undefined where it is no folder of the target, or reached through a link: then none of its files can be written. */
+  #open(folder: PlannedFolder, files: readonly PlannedFile[]): Folder | undefined {
+    try {
+      return this.#root.descend(folder.names)
+    } catch (error) {
+      for (const file of files) this.#fail(folder, file, error)
+      return undefined
+    }
+  }
+
+  async #write(folder: PlannedFolder, at: Folder, file: PlannedFile): Promise<void> {
+    const { link } = file
+    if (!link) {
+      if (await this.#writer.write(at, file, await this.#row(folder, file.number))) this.#count(file)
+    } else if (this.#done.has(link.file)) {
+      await this.#within(link.folder, async (first) => this.#writer.link(first, link.file.name, at, file.name))
+      this.#count(file)
+    } else {
+      throw new ImagerError('IO', { what: `it is the same file as ${this.#shown(link.folder, link.file)}` })
+    }
+  }
+
+  #count(file: PlannedFile): void {
+    this.#done.add(file)
+    this.files++
+  }
+
+  async #row(folder: PlannedFolder, number: number) {
+    const row = await this.#plan.opened.reader.file(folder.volume, number)
+    if (!row) throw new ImagerError('CORRUPT', { what: 'its record is missing in the snapshot' })
+    return row
+  }
+
+  async #within(folder: PlannedFolder, task: (at: Folder) => Promise<void>): Promise<void> {
+    const at = this.#root.descend(folder.names)
+    try {
+      await task(at)
+    } finally {
+      at.close()
+    }
+  }
+
+  /** Lists a failure and goes on, unless nothing else could be written either. */
+  async #try(folder: PlannedFolder, file: PlannedFile | undefined, task: () => Promise<void>): Promise<void> {
+    try {
+      this.#signal.throwIfAborted()
+      await task()
+    } catch (error) {
+      this.#signal.throwIfAborted()
+      const code = (error as { code?: unknown }).code
+      if (typeof code !== 'string' || FATAL.includes(code)) throw error
+      this.#fail(folder, file, error)
+    }
+  }
+
+  #fail(folder: PlannedFolder, file: PlannedFile | undefined, error: unknown): void {
+    if (error instanceof ImagerError && error.code === 'NOT_RESTORABLE') this.notRestorable = true
+    this.failed.push({ path: this.#shown(folder, file), why: this.#why(error) })
+  }
+
+  #shown({ volume, names }: PlannedFolder, file: PlannedFile | undefined): string {
+    return shownPath(volume, [...names.slice(1), ...(file ? [file.name] : [])])
+  }
+
+  /** Without the descriptors that Node puts into its sentences. */
+  #why(error: unknown): string {
+    const code = (error as { code?: unknown }).code
+    if (code === 'ELOOP' || code === 'ENOTDIR') {
+      return `in ${join(this.#to)} a symbolic link or a file stands where its folder belongs`
+    }
+    return reason(error).replace(/'\/proc\/self\/fd\/\d+\/([^']*)'/g, "'$1'")
+  }
+}
