@@ -45,7 +45,7 @@ export const ERRORS = {
   FORGED: meaning(Exit.failed, '{what}', 'The bytes were changed, or the key belongs to something else.'),
   INVALID: meaning(Exit.usage, '{what}', 'See `imager --help`.'),
   // Usage and state.
-  SYSTEM: meaning(Exit.failed, '{what}', 'Check the path, its permissions and the free space.'),
+  SYSTEM: meaning(Exit.failed, '{what}', 'Check the path, its permissions, and the free space there.'),
   ADDRESS_IN_USE: meaning(
     Exit.failed,
     'Something listens on {address} already',
@@ -58,23 +58,27 @@ export const ERRORS = {
     'Run `imager init` there, or `imager join TOKEN`, or name another folder with --state.',
   ),
   STATE_EXISTS: meaning(Exit.failed, '{state} already belongs to a fleet', 'Choose another folder with --state.'),
-  NOT_ALLOWED: meaning(Exit.notAllowed, '{what}', "Ask the fleet's admin for the role `{role}`."),
+  NOT_ALLOWED: meaning(
+    Exit.notAllowed,
+    '{what}',
+    'That takes the role `{role}`: use a host that has it, or `imager invite` on the coordinator.',
+  ),
   WRONG_KEY: meaning(
     Exit.notAllowed,
     '{what}',
-    'Check the words or the token against what `imager init` or `imager invite` printed.',
+    'Compare the words with the paper. A token works once, within an hour; `imager invite` makes another.',
   ),
   INTERRUPTED: meaning(
     Exit.interrupted,
     'Interrupted',
-    'Run the same command again; what was sent is kept and reused.',
+    'Nothing is lost: run the same command again. A disk half restored is not empty and needs --force then.',
   ),
   // Source and target.
   SOURCE_MISSING: meaning(Exit.failed, 'The source {path} does not exist', 'Check the name with `lsblk`.'),
   SOURCE_UNREADABLE: meaning(
     Exit.failed,
     'The source {path} cannot be opened: {why}',
-    'Run as root, or give read permission.',
+    'Name a disk, a partition or an image file that may be read; a disk needs root.',
   ),
   SOURCE_CHANGED: meaning(
     Exit.noStaticView,
@@ -93,11 +97,11 @@ export const ERRORS = {
     'The target {path} has {targetBytes} bytes, the image needs {neededBytes}',
     'Choose a larger disk.',
   ),
-  TARGET_MOUNTED: meaning(Exit.failed, 'The target {path} is in use ({use})', 'Unmount it first: `umount {path}`.'),
+  TARGET_MOUNTED: meaning(Exit.failed, 'The target {path} is in use ({use})', 'Is it the right one? If so, end that use first (`umount`).'),
   TARGET_NOT_EMPTY: meaning(
     Exit.failed,
     'The target {path} is not empty ({what})',
-    'Check that it is the right one, then repeat with --force.',
+    'Is it the right one? If so, repeat with --force: all that is on it will be lost.',
   ),
   TARGET_MISSING: meaning(Exit.failed, 'The target {path} cannot be used: {why}', 'Check the name with `lsblk`.'),
   NO_SUCH_SNAPSHOT: meaning(Exit.notFound, 'No snapshot {snapshot}', 'List them with `imager snapshots`.'),
@@ -111,7 +115,7 @@ export const ERRORS = {
   HOST_UNREACHABLE: meaning(
     Exit.failed,
     '{host} at {address} does not answer: {why}',
-    'Is it switched on, and its daemon running?',
+    'Is it switched on, and its daemon running? Another host may do as well: `imager hosts`.',
     true,
   ),
   HOST_REFUSED: meaning(Exit.failed, '{host} refused: {why}', 'See `imager hosts`.'),
@@ -159,7 +163,7 @@ export const ERRORS = {
   COORDINATOR_UNREACHABLE: meaning(
     Exit.failed,
     'The coordinator at {address} does not answer: {why}',
-    'Start it with `imager coordinator`, or rebuild it with `imager recover`.',
+    'Start it there with `imager coordinator`. If it is lost, rebuild it here: `imager recover --help`.',
     true,
   ),
   LEASE_ENDED: meaning(

@@ -15,9 +15,15 @@ export function formatBytes(bytes: number): string {
   return unit === 0 ? `${bytes} B` : `${value.toFixed(value < 10 ? 1 : 0)} ${units[unit]}`
 }
 
-/** `1h 02m`, `3m 05s`, `12 s`. */
+/** `1 host`, `3 hosts`. */
+export function formatCount(count: number, what: string): string {
+  return `${count} ${what}${count === 1 ? '' : 's'}`
+}
+
+/** `1h 02m`, `3m 05s`, `12 s`, `1.4 s`. */
 export function formatSeconds(seconds: number): string {
   const whole = Math.round(seconds)
+  if (seconds < 9.95) return `${seconds.toFixed(1)} s`
   if (whole < 60) return `${whole} s`
   const pad = (value: number) => String(value).padStart(2, '0')
   if (whole < 3600) return `${Math.floor(whole / 60)}m ${pad(whole % 60)}s`

@@ -101,7 +101,21 @@ export function oneLine(text: string): string {
 function asImagerError(error: unknown): ImagerError | undefined {
   if (error instanceof ImagerError) return error
   if (!(error instanceof Error) || !('syscall' in error)) return undefined
-  return new ImagerError('SYSTEM', { what: error.message }, { cause: error })
+  const { code, path } = error as NodeJS.ErrnoException
+  const why = code === undefined ? undefined : REFUSALS[code]
+  const what = why === undefined ? error.message : `${path === undefined ? '' : `${path}: `}${why}`
+  return new ImagerError('SYSTEM', { what }, { cause: error })
+}
+
+/** The ones that people meet, in words. */
+const REFUSALS: Readonly<Record<string, string>> = {
+  ENOENT: 'there is no such file or folder',
+  EACCES: 'permission denied',
+  EPERM: 'permission denied',
+  EISDIR: 'that is a folder, not a file',
+  ENOTDIR: 'that is a file, not a folder',
+  ENOSPC: 'the disk is full',
+  EROFS: 'that file system is read-only',
 }
 
 function ensureLine(text: string): string {

@@ -32,6 +32,10 @@ export async function startPeer(home: Home, options: PeerOptions): Promise<Runni
     const what = `${home.name} is the coordinator; a peer beside it needs a state folder and a token of its own`
     throw new ImagerError('NOT_ALLOWED', { what, role: 'peer' })
   }
+  if (home.role !== 'peer') {
+    const what = `${home.name} joined as ${home.role}; a peer beside it needs a state folder and a token of its own`
+    throw new ImagerError('NOT_ALLOWED', { what, role: 'peer' })
+  }
   const store = await ShardStore.open({
     folder: options.store,
     maxBytes: options.maxBytes,

@@ -1,5 +1,5 @@
 import test from 'ava'
-import { formatBytes, formatSeconds } from '../../src/base/units.js'
+import { formatBytes, formatCount, formatSeconds } from '../../src/base/units.js'
 
 test('sizes read as disks are sold', (t) => {
   const cases: [number, string][] = [
@@ -17,7 +17,9 @@ test('sizes read as disks are sold', (t) => {
 
 test('times read as clocks do', (t) => {
   const cases: [number, string][] = [
-    [0, '0 s'],
+    [0, '0.0 s'],
+    [1.44, '1.4 s'],
+    [9.96, '10 s'],
     [59.4, '59 s'],
     [59.6, '1m 00s'],
     [185, '3m 05s'],
@@ -26,4 +28,8 @@ test('times read as clocks do', (t) => {
     [90_000, '25h 00m'],
   ]
   for (const [seconds, text] of cases) t.is(formatSeconds(seconds), text)
+})
+
+test('counts read as people say them', (t) => {
+  t.deepEqual([0, 1, 2].map((count) => formatCount(count, 'host')), ['0 hosts', '1 host', '2 hosts'])
 })

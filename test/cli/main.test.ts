@@ -122,7 +122,7 @@ test('a path that cannot be used is the error of that path', async (t) => {
   writeFileSync(join(dir, 'file'), '')
   const { code, stderr } = await run('init', '--state', join(dir, 'file', 'state'))
   t.is(code, 1)
-  t.regex(stderr, /^imager: ENOTDIR.*\nCheck the path/)
+  t.regex(stderr, /^imager: .*: that is a file, not a folder\nCheck the path/)
 })
 
 test('the roles: a host that is not the coordinator cannot run one, and the coordinator is no peer', async (t) => {

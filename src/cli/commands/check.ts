@@ -1,5 +1,5 @@
 import { Exit } from '../../base/errors.js'
-import { formatBytes } from '../../base/units.js'
+import { formatBytes, formatCount } from '../../base/units.js'
 import type { CheckReport } from '../../jobs/check.js'
 import { defineCommand } from '../command.js'
 import { progressOf } from '../progress.js'
@@ -25,7 +25,9 @@ export const command = defineCommand({
 
 function render({ stripes, shards, readBytes, damage, unreachable, snapshots }: CheckReport): string {
   const read = readBytes > 0 ? `, ${formatBytes(readBytes)} read and verified` : ''
-  const lines = [`${snapshots.length} snapshots, ${stripes} stripes, ${shards} shards${read}.`]
+  const lines = [
+    `${formatCount(snapshots.length, 'snapshot')}, ${formatCount(stripes, 'stripe')}, ${formatCount(shards, 'shard')}${read}.`,
+  ]
   for (const { host, shard, stripe, what } of damage)
     lines.push(`${host}: shard ${shard} of stripe ${stripe} is ${what}`)
   if (unreachable.length > 0) lines.push(`Not reached: ${unreachable.join(', ')}.`)

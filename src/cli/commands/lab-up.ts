@@ -1,5 +1,6 @@
 import { usage } from '../arguments.js'
 import { defineCommand } from '../command.js'
+import { table } from '../output.js'
 
 /** A stripe is at most 32 wide; more peers than twice that show nothing new on one computer. */
 const PEERS_MAX = 64
@@ -20,7 +21,12 @@ export const command = defineCommand({
     const report = await labUp({ dir: args.dir, peers: args.peers, program, signal })
     output.report(report, ({ coordinator, peers, appliance, wordsFile }) =>
       [
-        `Coordinator at ${coordinator.address} and ${peers.length} peers are up. Recovery words: ${wordsFile}`,
+        'A coordinator and its peers are up:',
+        table(
+          ['NAME', 'PROCESS', 'ADDRESS'],
+          [{ name: 'coordinator', ...coordinator }, ...peers].map(({ name, pid, address }) => [name, `${pid}`, address]),
+        ),
+        `Recovery words: ${wordsFile}`,
         `Use them with:  export IMAGER_STATE=${appliance.state}`,
         `End them with:  imager lab down ${args.dir}`,
       ].join('\n'),

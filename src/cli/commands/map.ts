@@ -86,7 +86,7 @@ function columns(volume: VolumeFacts): string[] {
     fileSystem,
     label || '-',
     formatBytes(length),
-    formatBytes(clusterBytes),
+    String(clusterBytes),
     `${volume.files}`,
     `${volume.residentFiles}`,
     formatBytes(volume.residentBytes),

@@ -1,6 +1,7 @@
 import { Exit } from '../../base/errors.js'
-import { formatBytes, formatSeconds } from '../../base/units.js'
+import { formatBytes, formatCount, formatSeconds } from '../../base/units.js'
 import type { SnapshotReport } from '../../jobs/snapshot.js'
+import { usage } from '../arguments.js'
 import { defineCommand } from '../command.js'
 import { progressOf } from '../progress.js'
 
@@ -24,6 +25,9 @@ export const command = defineCommand({
       import('../../stripes/scheme.js'),
       context.fleet(),
     ])
+    if (args.tolerate !== undefined && !(Number.isInteger(args.tolerate) && args.tolerate >= 1)) {
+      throw usage('--tolerate takes a number of hosts, 1 or more', 'snapshot')
+    }
     const options = {
       source: args.source,
       label: args.label,
@@ -44,8 +48,8 @@ function render(report: SnapshotReport): string {
   const lines = [
     `Snapshot ${snapshot.slice(0, 8)} is stored: ${formatBytes(allocatedBytes)} in use of ${formatBytes(sourceBytes)}, read in ${formatSeconds(seconds)} (${rate}/s).`,
     `New: ${formatBytes(newBytes)}; ${formatBytes(storedBytes)} on the peers, parity included (${report.scheme}).`,
-    `It survives the loss of any ${survives} ${survives === 1 ? 'host' : 'hosts'}.`,
+    `It survives the loss of any ${formatCount(survives, 'host')}.`,
   ]
-  if (survives < target) lines.push(`Asked were ${target}: bring the missing hosts back and run it again.`)
+  if (survives < target) lines.push(`Asked were ${target}: part of it lies on too few hosts. Bring missing ones back or add some, then run it again.`)
   return [...lines, ...notes.map((note) => `Note: ${note}`)].join('\n')
 }

@@ -1,5 +1,5 @@
 import { Exit } from '../../base/errors.js'
-import { formatBytes, formatSeconds } from '../../base/units.js'
+import { formatBytes, formatCount, formatSeconds } from '../../base/units.js'
 import type { StatusReport } from '../../daemon/status.js'
 import { defineCommand } from '../command.js'
 
@@ -19,11 +19,11 @@ export const command = defineCommand({
 function render(report: StatusReport): string {
   const { peers, volumes, coordinator } = report
   const lines = [
-    `Fleet ${report.fleet}, seen as ${report.role} ${report.name}; coordinator at ${coordinator}`,
+    `Fleet ${report.fleet}, seen from ${report.name} (${report.role}); coordinator at ${coordinator}`,
     `Peers: ${peers.here} of ${peers.total} here, ${formatBytes(peers.freeBytes)} free, ${formatBytes(peers.usedBytes)} used`,
     ...volumes.map(
       ({ applianceName, source, id, ageSeconds, state, survives }) =>
-        `${applianceName} ${source}: snapshot ${id.slice(0, 8)}, ${formatSeconds(ageSeconds)} old, ${state}, survives the loss of ${Math.max(0, survives)} hosts`,
+        `${applianceName} ${source}: snapshot ${id.slice(0, 8)}, ${formatSeconds(ageSeconds)} old, ${state}, survives the loss of ${formatCount(Math.max(0, survives), 'host')}`,
     ),
     ...(volumes.length === 0 ? ['No snapshot yet.'] : []),
     ...report.problems.map((problem) => `! ${problem}`),
