@@ -144,8 +144,8 @@ export const ERRORS = {
   ),
   TOO_FEW_HOSTS: meaning(
     Exit.failed,
-    '{fit} hosts are fit to hold data, {needed} are needed ({why})',
-    'Add hosts with `imager invite`, or ask for less with --tolerate.',
+    'Hosts fit to hold data: {fit}; needed: {needed} ({why})',
+    'See `imager hosts`. Add some with `imager invite`, or ask for less with --tolerate.',
   ),
   NOT_PLACED: meaning(
     Exit.failed,

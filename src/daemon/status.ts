@@ -26,7 +26,7 @@ export async function readStatus({ home, catalog, clock }: Fleet): Promise<Statu
   const [hosts, snapshots] = await Promise.all([catalog.hosts(), catalog.snapshots()])
   const newest = newestOfVolumes(snapshots)
   const peers = hosts.filter((host) => host.role === 'peer')
-  const problems = findProblems(peers, newest)
+  const problems = newest.length === 0 ? ['There is no snapshot yet'] : findProblems(peers, newest)
   const here = peers.filter((peer) => !peer.away)
   const sum = (field: 'freeBytes' | 'usedBytes') => here.reduce((total, peer) => total + peer[field], 0)
   return {

@@ -42,7 +42,7 @@ export function formGroup(hosts: readonly Candidate[], appliance: Hex, needBytes
   const domains = new Set<string>()
   const ordered = present.sort(better)
   const first = ordered.filter((host) => !domains.has(host.domain) && domains.add(host.domain))
-  const scheme = chooseScheme(first.length, wish)
+  const scheme = chooseScheme(first.length, wish, ordered.length - first.length)
   const width = scheme.k + scheme.m
   // Hosts that are only away get their shards later; where there are too few hosts at all, some hold several.
   const missing = Math.max(0, width - first.length)

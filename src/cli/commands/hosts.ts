@@ -25,7 +25,7 @@ function render(hosts: readonly HostRow[], now: number): string {
       presence(host, now),
       lends ? formatBytes(host.freeBytes) : '-',
       lends ? formatBytes(host.usedBytes) : '-',
-      `${Math.round(host.uptime * 100)} %`,
+      host.role === 'peer' ? `${Math.round(host.uptime * 100)} %` : '-',
       host.addresses[0] ?? '-',
     ]
   })

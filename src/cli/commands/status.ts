@@ -25,7 +25,6 @@ function render(report: StatusReport): string {
       ({ applianceName, source, id, ageSeconds, state, survives }) =>
         `${applianceName} ${source}: snapshot ${id.slice(0, 8)}, ${formatSeconds(ageSeconds)} old, ${state}, survives the loss of ${formatCount(Math.max(0, survives), 'host')}`,
     ),
-    ...(volumes.length === 0 ? ['No snapshot yet.'] : []),
     ...report.problems.map((problem) => `! ${problem}`),
     report.safe ? 'Safe.' : 'NOT SAFE.',
   ]
