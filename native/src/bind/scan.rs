@@ -4,7 +4,7 @@ use napi::bindgen_prelude::{BigUint64Array, Buffer, Either, Null};
 use napi_derive::napi;
 
 use super::snapshot::{DiskScan, lock};
-use crate::fs::{Content, Extent, ExtentKind, Outcome};
+use crate::fs::{Content, Extent, ExtentKind, Kind, Outcome};
 use crate::scan::{Named, Scan};
 
 /// A partition and what is on it. Offsets and sizes in bytes.
@@ -107,7 +107,8 @@ fn volume_facts(volume: &crate::cut::MappedVolume) -> VolumeFacts {
             facts.files = map.files.len() as u32;
             facts.doubts.clone_from(&map.doubts);
             facts.allocated = map.allocated.iter().map(|range| range.length).sum::<u64>() as f64;
-            for stream in map.files.iter().flat_map(|file| file.streams.first()) {
+            let files = map.files.iter().filter(|file| file.kind == Kind::File);
+            for stream in files.flat_map(|file| file.streams.first()) {
                 match &stream.content {
                     Content::Resident(bytes) => {
                         facts.resident_files += 1;
