@@ -18,7 +18,8 @@ export async function openReader(
   parts: Omit<RetrieveParts, 'vault'>,
   signal?: AbortSignal,
 ): Promise<Opened> {
-  const vault = openVault(parts.home)
-  const snapshot = await openSnapshot(name, { ...parts, vault }, signal)
+  const { id, appliance } = await parts.catalog.snapshot(name)
+  const vault = openVault(parts.home, appliance)
+  const snapshot = await openSnapshot(id, { ...parts, vault }, signal)
   return { row: snapshot.row, reader: new StoredSnapshot(snapshot, vault), damaged: snapshot.packs.damaged }
 }
