@@ -10,6 +10,7 @@ import { type Callable, Peers } from '../peers/pool.js'
 import { deliverKeybag, isKeybagDelivered } from './keybag.js'
 import { CoordinatorLink } from './link.js'
 import { isCoordinator, openLocalCatalog } from './local.js'
+import { seekMembership } from './seek.js'
 
 export interface Fleet {
   readonly home: Home
@@ -21,8 +22,20 @@ export interface Fleet {
   close(): Promise<void>
 }
 
-/** On the coordinator's own host the catalog is opened where it lies, so that it can be read without a daemon. */
+/**
+ * On the coordinator's own host the catalog is opened where it lies, so that it can be read without a daemon. Elsewhere a
+ * coordinator that does not answer may have been replaced by a recovery: the peers know.
+ */
 export async function openFleet(home: Home, clock: Clock = systemClock): Promise<Fleet> {
+  const { fleet, answered } = await openAsKnown(home, clock)
+  const { key } = home.coordinator
+  if (answered || !(await seekMembership(home)) || home.coordinator.key === key) return fleet
+  await fleet.close()
+  return (await openAsKnown(home, clock)).fleet
+}
+
+/** With the coordinator that the membership held here names; did it answer? */
+async function openAsKnown(home: Home, clock: Clock): Promise<{ fleet: Fleet; answered: boolean }> {
   const { addresses, key } = home.coordinator
   const link = new CoordinatorLink(home.tls, addresses, key)
   const remote = new RemoteCatalog(link)
@@ -33,20 +46,21 @@ export async function openFleet(home: Home, clock: Clock = systemClock): Promise
     link.close()
   }
   try {
-    const addressed = await freshHosts(home, catalog, remote)
+    const { hosts, answered } = await freshHosts(home, catalog, remote)
     if (!isKeybagDelivered(home)) await deliverKeybag(home, link)
-    const peers = new Peers(home.tls, () => addressed, clock)
-    return {
+    const peers = new Peers(home.tls, () => hosts, clock)
+    const fleet = {
       home,
       clock,
       catalog,
       peers,
-      invite: (role) => remote.invite(role),
+      invite: (role: JoinRole) => remote.invite(role),
       async close() {
         peers.close()
         close()
       },
     }
+    return { fleet, answered }
   } catch (error) {
     close()
     throw error
@@ -57,15 +71,22 @@ export async function openFleet(home: Home, clock: Clock = systemClock): Promise
  * The members with the addresses that they reported last. Only who is in the signed membership counts: a coordinator
  * cannot slip in a host. Without a coordinator the newest membership seen has to do.
  */
-async function freshHosts(home: Home, catalog: Catalog, remote: RemoteCatalog): Promise<readonly Callable[]> {
+async function freshHosts(
+  home: Home,
+  catalog: Catalog,
+  remote: RemoteCatalog,
+): Promise<{ hosts: readonly Callable[]; answered: boolean }> {
+  let answered = true
   const reported = new Map<string, readonly string[]>()
   try {
     if (!isCoordinator(home)) home.saveMembership(await remote.membership())
     for (const { host, addresses } of await catalog.hosts()) reported.set(host, addresses)
   } catch (error) {
     if (!hasCode(error, 'COORDINATOR_UNREACHABLE')) throw error
+    answered = false
   }
-  return home.membership().hosts.map(({ host, name, addresses }) => {
+  const hosts = home.membership().hosts.map(({ host, name, addresses }) => {
     return { host, name, addresses: [...new Set([...(reported.get(host) ?? []), ...addresses])] }
   })
+  return { hosts, answered }
 }

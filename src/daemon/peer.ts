@@ -1,18 +1,21 @@
 /**
  * The peer's daemon: a store served to the fleet, and a heartbeat that tells the coordinator what there is. Without the
- * coordinator it goes on serving; it adopts every newer membership it is shown, by the coordinator or by anybody.
+ * coordinator it goes on serving; it adopts every newer membership it is shown, by the coordinator or by anybody, and
+ * asks other peers for one while the coordinator does not answer.
  */
 import { type Clock, systemClock } from '../base/clock.js'
-import { ImagerError } from '../base/errors.js'
+import { hasCode, ImagerError } from '../base/errors.js'
 import { HEARTBEAT_MS } from '../base/limits.js'
 import { RemoteCatalog } from '../coordinator/client.js'
 import type { Home } from '../keys/home.js'
+import { checkDocument } from '../peers/documents.js'
 import { servePeer } from '../peers/server.js'
 import { ShardStore } from '../peers/store.js'
 import { advertised } from './address.js'
 import { CoordinatorLink } from './link.js'
 import { isCoordinator } from './local.js'
 import { Loop, type Report, type Running } from './running.js'
+import { seekMembership } from './seek.js'
 
 export interface PeerOptions {
   store: string
@@ -48,7 +51,7 @@ export async function startPeer(home: Home, options: PeerOptions): Promise<Runni
   const heartbeat = new Heartbeat(home, store, [advertised(server.address)])
   const beating = new Loop(
     HEARTBEAT_MS,
-    () => heartbeat.beat(),
+    (signal) => heartbeat.beat(signal),
     (error) => report('heartbeat', error),
   )
   // Ready means: it knows the members of now, unless the coordinator does not answer.
@@ -73,13 +76,33 @@ class Heartbeat {
     private readonly addresses: string[],
   ) {}
 
-  async beat(): Promise<void> {
+  /** A coordinator that does not answer, or does not know this host, may have been replaced. */
+  async beat(signal: AbortSignal): Promise<void> {
+    try {
+      await this.#beat()
+    } catch (error) {
+      if (signal.aborted || !(await seekMembership(this.home, signal))) throw error
+      await this.#passOn()
+      await this.#beat()
+    }
+  }
+
+  async #beat(): Promise<void> {
     const space = await this.store.free()
     const catalog = new RemoteCatalog(this.#coordinator())
     const newest = await catalog.heartbeat({ addresses: this.addresses, ...space })
     const { term, sequence } = this.home.membership()
     if (newest.term < term || (newest.term === term && newest.sequence <= sequence)) return
     this.home.saveMembership(await catalog.membership())
+  }
+
+  /** For other peers that look for it. */
+  async #passOn(): Promise<void> {
+    const { fleet, bytes } = this.home.membership()
+    const replaces = checkDocument(this.home, 'membership', fleet, bytes)
+    await this.store.putDocument('membership', fleet, bytes, replaces).catch((error: unknown) => {
+      if (!hasCode(error, 'HOST_REFUSED')) throw error
+    })
   }
 
   close(): void {

@@ -78,6 +78,13 @@ async function firstContact({ root, address, signal }: ReachParts, tls: TlsIdent
       if (offered.newerThan(membership)) membership = offered
     }
   } catch (error) {
+    if (hasCode(error, 'PROTOCOL')) {
+      throw new ImagerError(
+        'USAGE',
+        { what: `What listens at ${address} is no peer`, verb: 'recover' },
+        { cause: error },
+      )
+    }
     if (!hasCode(error, 'NOT_ALLOWED')) throw error
     const what = `The words are not of the fleet to which ${address} belongs, or that is no peer`
     throw new ImagerError('WRONG_KEY', { what }, { cause: error })

@@ -3,9 +3,10 @@
  * that has shards enough the trailer, which lists its records. Everything that is used opens with a key of the fleet; what
  * does not is counted and left out. Memory stays bounded: what is found waits in a file, trailers go on in small batches.
  */
+import { setTimeout as sleep } from 'node:timers/promises'
 import { hasCode, ImagerError } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
-import { SHARD_BYTES } from '../base/limits.js'
+import { BREAKER_MS, SHARD_BYTES } from '../base/limits.js'
 import { forEachAtOnce } from '../base/queue.js'
 import { MiB } from '../base/units.js'
 import type { FoundShard, FoundShards, FoundStripe } from '../catalog/found.js'
@@ -40,6 +41,8 @@ export interface Survey {
 const PEERS_AT_ONCE = 16
 const HEADERS_AT_ONCE = 4
 const STRIPES_AT_ONCE = 8
+/** Of one page, before a peer counts as gone. */
+const TRIES = 3
 const IMPORT_BATCH = 32
 const PACK_HEADER_BYTES = 16
 /** As many rows as a pack may have records, and their seal. */
@@ -61,24 +64,52 @@ export async function surveyPeers(reached: readonly Reached[], parts: SurveyPart
   return survey
 }
 
+interface Page {
+  readonly shards: FoundShard[]
+  damaged: number
+  foreign: number
+  bytes: number
+  next: Hex | null
+}
+
+/** What it told counts, also where it stops answering in the middle. */
 async function surveyPeer(peer: PeerClient, parts: SurveyParts, survey: Survey, meter: Meter): Promise<void> {
-  const { found, signal } = parts
   for (let after: Hex | null = ''; after !== null; ) {
-    const page: { shards: Held[]; next: Hex | null } = await peer.fetchInventory(after, undefined, { signal })
-    const shards: FoundShard[] = []
-    try {
-      await forEachAtOnce(page.shards, HEADERS_AT_ONCE, async (held) => {
-        const shard = await readHeader(peer, held, parts)
-        if (typeof shard === 'string') survey[shard]++
-        else shards.push(shard)
-        meter.add(held.bytes)
-      })
-    } finally {
-      found.add(shards)
-      survey.shards += shards.length
-    }
+    const { page, failure } = await readPatiently(peer, after, parts)
+    parts.found.add(page.shards)
+    survey.shards += page.shards.length
+    survey.damaged += page.damaged
+    survey.foreign += page.foreign
+    meter.add(page.bytes)
+    if (failure) throw failure
     after = page.next
   }
+}
+
+/** The line may have been slow for a moment only. */
+async function readPatiently(peer: PeerClient, after: Hex, parts: SurveyParts) {
+  for (let tries = 1; ; tries++) {
+    const page: Page = { shards: [], damaged: 0, foreign: 0, bytes: 0, next: null }
+    try {
+      await readPage(peer, after, parts, page)
+      return { page }
+    } catch (failure) {
+      parts.signal.throwIfAborted()
+      if (!hasCode(failure, 'HOST_UNREACHABLE') || tries === TRIES) return { page, failure }
+      await sleep(BREAKER_MS, undefined, { signal: parts.signal })
+    }
+  }
+}
+
+async function readPage(peer: PeerClient, after: Hex, parts: SurveyParts, page: Page): Promise<void> {
+  const { shards, next } = await peer.fetchInventory(after, undefined, { signal: parts.signal })
+  page.next = next
+  await forEachAtOnce(shards, HEADERS_AT_ONCE, async (held) => {
+    const shard = await readHeader(peer, held, parts)
+    if (typeof shard === 'string') page[shard]++
+    else page.shards.push(shard)
+    page.bytes += held.bytes
+  })
 }
 
 /** Throws HOST_UNREACHABLE only: anything else is wrong with this one shard. */

@@ -1,5 +1,5 @@
 import test from 'ava'
-import { Slots } from '../../src/base/queue.js'
+import { forEachAtOnce, Slots } from '../../src/base/queue.js'
 
 test('at most `width` tasks run at once, all run, results stay with their task', async (t) => {
   const slots = new Slots(3)
@@ -27,4 +27,28 @@ test('a task that fails frees its slot', async (t) => {
   const slots = new Slots(1)
   await t.throwsAsync(slots.run(() => Promise.reject(new Error('no'))))
   t.is(await slots.run(async () => 'next'), 'next')
+})
+
+test('items are taken as they are needed, and none after a failure', async (t) => {
+  let taken = 0
+  let closed = false
+  function* items() {
+    try {
+      for (;;) yield taken++
+    } finally {
+      closed = true
+    }
+  }
+  const done: number[] = []
+  const running = forEachAtOnce(items(), 3, async (item) => {
+    await new Promise((resolve) => setTimeout(resolve, 1))
+    if (item === 10) throw new Error('ten')
+    done.push(item)
+  })
+  await t.throwsAsync(running, { message: 'ten' })
+  t.true(taken <= 13 && closed)
+  t.true(done.includes(9))
+  const all: number[] = []
+  await forEachAtOnce([1, 2, 3], 8, async (item) => void all.push(item))
+  t.deepEqual(all, [1, 2, 3])
 })

@@ -151,3 +151,14 @@ test('a folder that holds something else is refused by name', async (t) => {
   db.close()
   t.throws(() => LocalCatalog.open(newer.path, plainParts(new TurnedClock())), { code: 'UNSUPPORTED', message: /9/ })
 })
+
+test('numbers that absent hosts may have used are passed over', async (t) => {
+  const s = await stand(t)
+  s.local.skipStripes(1000)
+  const begun = await s.local.begin({ appliance: s.appliance, volume: hex(16), source: 'x', label: '' })
+  const [first] = await s.local.reserve(begun.lease, 1)
+  t.true(first !== undefined && first > 1000)
+  s.local.skipStripes(1000)
+  const [later] = await s.local.reserve(begun.lease, 1)
+  t.true(later !== undefined && first !== undefined && later > first + 1000)
+})

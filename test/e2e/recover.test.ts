@@ -1,5 +1,6 @@
-import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { cpSync, existsSync, openSync, readdirSync, readFileSync, writeFileSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import test, { type ExecutionContext } from 'ava'
 import { freePort } from '../../src/daemon/address.js'
 import { type Fleet, openFleet } from '../../src/daemon/fleet.js'
@@ -75,7 +76,120 @@ test('appliance, coordinator and two of five peers are gone: the words bring eve
   await lab.kill(lab.lab.peers[2]?.pid ?? 0)
   await compare(t, lab.path('new'), 'latest', disk)
 
-  const again = await recover(lab, 'new', 4)
-  t.is(again.code, 1)
-  t.is(lastLine<Refusal>(again).code, 'STATE_EXISTS')
+  const restored = lab.path('restored.img')
+  const restore = await imager('restore', 'latest', '--to', restored, '--state', lab.path('new'), '--json')
+  t.is(restore.code, 0, restore.stdout + restore.stderr)
+  t.true(readFileSync(restored).equals(readFileSync(disk)))
+})
+
+test('a new coordinator is followed: by peers that were away, by the old appliance, by nobody of an older term', async (t) => {
+  const lab = await TestLab.up(t, 4)
+  const { coordinator, appliance, peers } = lab.lab
+  const disk = lab.makeDisk('disk.img', 16)
+  const first = await lab.snapshot(t, disk)
+  for (const { state } of [coordinator, appliance]) cpSync(state, `${state}.copy`, { recursive: true })
+  cpSync(appliance.state, `${appliance.state}.stale`, { recursive: true })
+  await lab.burn()
+  await lab.kill(peers[0]?.pid ?? 0)
+  t.is((await recover(lab, 'new', 1)).code, 0)
+  t.is(lastLine<Refusal>(await recover(lab, 'new', 1)).code, 'STATE_EXISTS')
+  const second = await recover(lab, 'newer', 2)
+  t.is(second.code, 0, second.stdout + second.stderr)
+  t.is(lastLine<RecoverReport>(second).term, 3)
+  await t.throwsAsync(compare(t, lab.path('new'), first, disk), { code: 'NOT_RESTORABLE' }, 'its term is over')
+  await compare(t, lab.path('newer'), first, disk)
+
+  const daemons = [start(['coordinator', '--state', lab.path('newer')]), lab.startPeer(0)]
+  t.teardown(() => daemons.forEach((daemon) => daemon.kill('SIGKILL')))
+  await withFleet(lab.path('newer'), async ({ catalog }) => {
+    await eventually(t, 'all peers are here, the one that was away too', async () => {
+      const here = (await catalog.hosts()).filter((host) => host.role === 'peer' && !host.away)
+      return here.length === 4
+    })
+  })
+  const state = `${appliance.state}.copy`
+  const later = await imager('snapshot', disk, '--state', state, '--json')
+  t.is(later.code, 0, later.stdout + later.stderr)
+  const { snapshot } = lastLine<{ snapshot: string }>(later)
+  await compare(t, state, first, disk)
+  await compare(t, lab.path('newer'), snapshot, disk)
+
+  // What burned comes back from a copy: it may say what it likes, no peer obeys.
+  const stale = start(['coordinator', '--state', `${coordinator.state}.copy`])
+  daemons.push(stale)
+  await new Promise((ready) => stale.stdout?.once('data', ready))
+  await withFleet(`${coordinator.state}.copy`, async (fleet) => {
+    t.is(fleet.home.membership().term, 1)
+    for (const { host, role } of fleet.home.membership().hosts) {
+      if (role === 'peer') await t.throwsAsync(fleet.peers.get(host).fetchState(), { code: 'NOT_ALLOWED' })
+    }
+  })
+  const astray = await imager('snapshot', disk, '--state', `${appliance.state}.stale`, '--full-read', '--json')
+  t.not(astray.code, 0, astray.stdout)
+})
+
+test('what is wrong is said, and nothing is taken over', async (t) => {
+  const lab = await TestLab.up(t, 4)
+  const { coordinator, peers, wordsFile } = lab.lab
+  const disk = lab.makeDisk('disk.img', 16)
+  await lab.snapshot(t, disk)
+  const refused = async (words: string, peer: string) => {
+    writeFileSync(lab.path('words'), words)
+    const given = ['--words-file', lab.path('words'), '--peer', peer, '--state', lab.path('new'), '--json']
+    const outcome = await imager('recover', ...given)
+    return { exit: outcome.code, ...lastLine<Refusal>(outcome) }
+  }
+  const words = readFileSync(wordsFile, 'utf8').trim()
+  const { address } = peers[0] as LabReport['peers'][number]
+  const list = words.split(' ')
+  const typo = await refused([...list.slice(0, 6), 'fiel', ...list.slice(7)].join(' '), address)
+  t.like(typo, { exit: 12, code: 'WRONG_KEY' })
+  t.regex(typo.message, /word 7 is not in the list: "fiel"/)
+  const swapped = [...list.slice(0, 22), list[23], list[22]].join(' ')
+  const odd = await refused(swapped === words ? list.slice(1).join(' ') : swapped, address)
+  t.true(odd.exit === 12, odd.message)
+  t.regex((await refused(list.slice(1).join(' '), address)).message, /there are 23 of them, not 24/)
+  const other = await refused(Secret.random().words(), address)
+  t.like(other, { exit: 12, code: 'WRONG_KEY' })
+  t.regex(other.message, /words are not of the fleet/)
+  const nobody = `127.0.0.1:${await freePort()}`
+  t.like(await refused(words, nobody), { exit: 1, code: 'HOST_UNREACHABLE' })
+  t.like(await refused(words, coordinator.address), { exit: 2, code: 'USAGE' })
+  t.is((await imager('recover', '--peer', address, '--state', lab.path('new'))).code, 2)
+
+  // 2+2: with three of four gone no stripe can be read.
+  for (const { pid } of peers.slice(1)) await lab.kill(pid)
+  const few = await refused(words, address)
+  t.like(few, { exit: 5, code: 'NOT_RESTORABLE' })
+  t.regex(few.remedy, /any 1 of peer-2, peer-3, peer-4/)
+  const state = await imager('status', '--state', coordinator.state, '--json')
+  t.is(lastLine<{ role: string }>(state).role, 'coordinator')
+  t.false(existsSync(lab.path('new/home.json')))
+})
+
+test('damage is counted, and a recovery that was killed is repeated in the same folder', async (t) => {
+  const lab = await TestLab.up(t, 4)
+  const disk = lab.makeDisk('disk.img', 24)
+  const snapshot = await lab.snapshot(t, disk)
+  await lab.burn()
+  const shardsOf = (index: number) => {
+    const { store } = lab.lab.peers[index] as LabReport['peers'][number]
+    const files = readdirSync(join(store, 'shards'), { recursive: true, withFileTypes: true })
+    return files.filter((one) => one.isFile()).map((one) => join(one.parentPath, one.name))
+  }
+  // On one peer every sealed header, on another every body: together they may not cost more than m shards of a stripe.
+  for (const path of shardsOf(0)) writeSync(openSync(path, 'r+'), Buffer.alloc(32, 0xee), 0, 32, 40)
+  for (const path of shardsOf(1)) writeSync(openSync(path, 'r+'), Buffer.alloc(8192, 0xee), 0, 8192, 4096)
+
+  const { address } = lab.lab.peers[3] as LabReport['peers'][number]
+  const given = ['--words-file', lab.lab.wordsFile, '--peer', address, '--state', lab.path('new')]
+  const victim = start(['recover', ...given])
+  while (!existsSync(lab.path('new/catalog/signatures.db')) && victim.exitCode === null) await sleep(1)
+  victim.kill('SIGKILL')
+  const outcome = await recover(lab, 'new', 3)
+  t.is(outcome.code, 0, outcome.stdout + outcome.stderr)
+  const report = lastLine<RecoverReport>(outcome)
+  t.is(report.shards.damaged, shardsOf(0).length)
+  t.like(report.stripes, { lacking: 0, unreadable: 0 })
+  await compare(t, lab.path('new'), snapshot, disk)
 })

@@ -31,8 +31,10 @@ export const command = defineCommand({
       context.fleet(),
     ])
     const { signal, output } = context
-    const parts = { home, catalog, peers, clock, vault: openVault(home), report: progressOf(output), signal }
-    const options = { snapshot: args.snapshot, to: args.to, force: args.force }
+    const { id, appliance } = await catalog.snapshot(args.snapshot)
+    const vault = openVault(home, appliance)
+    const parts = { home, catalog, peers, clock, vault, report: progressOf(output), signal }
+    const options = { snapshot: id, to: args.to, force: args.force }
     const plan = await planRestore(options, parts)
     if (args['dry-run']) return output.report({ status: 'planned', ...planned(plan) }, () => renderPlan(plan))
     output.note(renderPlan(plan))

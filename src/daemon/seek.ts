@@ -1,0 +1,38 @@
+/**
+ * A newer membership, asked of other members when the coordinator does not answer: after a recovery it is another host,
+ * and one that was away then would ask for the old one for ever. What comes back counts by its signature alone.
+ */
+import { randomInt } from 'node:crypto'
+import { ImagerError } from '../base/errors.js'
+import type { Home } from '../keys/home.js'
+import type { MembershipHost } from '../keys/membership.js'
+import { PeerClient } from '../peers/client.js'
+import { Connection } from '../wire/client.js'
+
+/** Each time others, so that in the end everybody was asked. */
+const ASKED = 4
+
+/** True when a newer one was found and kept. */
+export async function seekMembership(home: Home, signal?: AbortSignal): Promise<boolean> {
+  const others = home.membership().hosts.filter((one) => one.role === 'peer' && one.host !== home.host)
+  const found = await Promise.all(someOf(others, ASKED).map((peer) => askPeer(home, peer, signal)))
+  return found.includes(true)
+}
+
+async function askPeer(home: Home, { host, name, addresses }: MembershipHost, signal?: AbortSignal): Promise<boolean> {
+  const connection = new Connection({ tls: home.tls, addresses, host, name })
+  try {
+    const bytes = await new PeerClient(host, name, connection).fetchDocument('membership', home.fleet, { signal })
+    return bytes !== undefined && home.saveMembership(bytes)
+  } catch (error) {
+    if (error instanceof ImagerError) return false
+    throw error
+  } finally {
+    connection.close()
+  }
+}
+
+function someOf<T>(items: readonly T[], count: number): T[] {
+  const left = [...items]
+  return Array.from({ length: Math.min(count, left.length) }, () => left.splice(randomInt(left.length), 1)).flat()
+}

@@ -1,0 +1,177 @@
+/** What breaks, and what the person then sees. */
+import { once } from 'node:events'
+import {
+  closeSync,
+  existsSync,
+  openSync,
+  readdirSync,
+  readSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeSync,
+} from 'node:fs'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import test from 'ava'
+import type { CheckReport } from '../../src/jobs/check.js'
+import type { RestoreReport } from '../../src/jobs/restore.js'
+import type { SnapshotReport } from '../../src/jobs/snapshot.js'
+import { firstDifference } from './disks.js'
+import { imager, lastLine, start, TestLab } from './lab.js'
+
+interface Refusal {
+  code: string
+  message: string
+  remedy: string
+}
+
+/** The shard files of a peer, largest first. */
+function shardsOf(store: string): string[] {
+  const all = readdirSync(store, { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.shard'))
+  return all.map((name) => join(store, name)).sort((a, b) => statSync(b).size - statSync(a).size)
+}
+
+function flip(path: string, offset: number): void {
+  const file = openSync(path, 'r+')
+  const byte = Buffer.alloc(1)
+  readSync(file, byte, 0, 1, offset)
+  writeSync(file, Buffer.of((byte[0] ?? 0) ^ 0x20), 0, 1, offset)
+  closeSync(file)
+}
+
+test.serial(
+  'one host more than may be missing: restore refuses before it writes, and says who would suffice',
+  async (t) => {
+    const lab = await TestLab.up(t, 4)
+    const state = ['--state', lab.lab.appliance.state]
+    const disk = lab.makeDisk('disk.img', 24)
+    await lab.snapshot(t, disk)
+    for (const peer of lab.lab.peers.slice(0, 3)) await lab.kill(peer.pid)
+    const target = lab.path('target.img')
+    const refused = await imager('restore', 'latest', '--to', target, '--json', ...state)
+    t.is(refused.code, 5, refused.stdout)
+    const { code, remedy } = lastLine<Refusal>(refused)
+    t.is(code, 'NOT_RESTORABLE')
+    t.regex(remedy, /peer-[123]/)
+    t.false(existsSync(target))
+
+    const back = lab.startPeer(0)
+    t.teardown(() => void back.kill())
+    await once(back.stdout as NodeJS.ReadableStream, 'data')
+    const done = await imager('restore', 'latest', '--to', target, '--json', ...state)
+    t.is(done.code, 0, done.stdout)
+    t.is(firstDifference(disk, target), undefined)
+  },
+)
+
+test.serial('damaged, cut, emptied and deleted shards are corrected on the way, and found by check', async (t) => {
+  const lab = await TestLab.up(t, 4)
+  const state = ['--state', lab.lab.appliance.state]
+  const disk = lab.makeDisk('disk.img', 24)
+  await lab.snapshot(t, disk)
+  const [one, two] = lab.lab.peers.map((peer) => shardsOf(peer.store)) as [string[], string[]]
+  for (const offset of [5000, 70_000, 200_000]) flip(one[0] as string, offset)
+  truncateSync(two[0] as string, 6000)
+  rmSync(two[1] as string)
+  const target = lab.path('target.img')
+  const done = await imager('restore', 'latest', '--to', target, '--json', ...state)
+  t.is(done.code, 0, done.stdout)
+  t.is(firstDifference(disk, target), undefined)
+  const check = await imager('check', '--read-data', '--json', ...state)
+  t.is(check.code, 6, check.stdout)
+  const found = lastLine<CheckReport>(check).damage.map(({ host, what }) => `${host} ${what}`)
+  t.deepEqual(found.sort(), ['peer-1 corrupt', 'peer-2 missing', 'peer-2 wrong length'])
+})
+
+test.serial('a flipped byte anywhere in a data shard is found and corrected', async (t) => {
+  const lab = await TestLab.up(t, 3)
+  const state = ['--state', lab.lab.appliance.state]
+  const disk = lab.makeDisk('disk.img', 16)
+  await lab.snapshot(t, disk)
+  let corrected = 0
+  for (const [index, peer] of lab.lab.peers.entries()) {
+    const path = shardsOf(peer.store)[0] as string
+    const offset = 4096 + 20_000 * (index + 1)
+    flip(path, offset)
+    const target = lab.path(`target-${index}.img`)
+    const done = await imager('restore', 'latest', '--to', target, '--json', ...state)
+    t.is(done.code, 0, done.stdout)
+    t.is(firstDifference(disk, target), undefined)
+    corrected += lastLine<RestoreReport>(done).corrected
+    flip(path, offset)
+  }
+  t.is(corrected, 2, 'of three shards two hold data')
+})
+
+test.serial('a snapshot killed at any moment lists nothing, and the next run uses what arrived', async (t) => {
+  const lab = await TestLab.up(t, 3)
+  const state = ['--state', lab.lab.appliance.state]
+  const disk = lab.makeDisk('disk.img', 200)
+  for (const [signal, milliseconds] of [
+    ['SIGKILL', 450],
+    ['SIGINT', 600],
+    ['SIGKILL', 900],
+  ] as const) {
+    const child = start(['snapshot', disk, '--json', ...state])
+    const ended = once(child, 'close') as Promise<[number | null, string | null]>
+    await sleep(milliseconds)
+    child.kill(signal)
+    const [code, killedBy] = await ended
+    // Before the handler stands, the signal itself ends the process: a shell calls that 130, too.
+    if (code !== 0 && signal === 'SIGINT') t.true(code === 130 || killedBy === 'SIGINT', `${code}`)
+    const { stdout } = await imager('snapshots', '--json', ...state)
+    const { snapshots } = JSON.parse(stdout) as { snapshots: unknown[] }
+    if (code !== 0) t.is(snapshots.length, 0)
+  }
+  const done = await imager('snapshot', disk, '--json', ...state)
+  t.is(done.code, 0, done.stdout)
+  const report = lastLine<SnapshotReport>(done)
+  t.log(`${report.newBytes} of ${report.readBytes} bytes were still to be sent`)
+  t.true(report.newBytes < report.readBytes)
+  const target = lab.path('target.img')
+  t.is((await imager('restore', report.snapshot, '--to', target, ...state)).code, 0)
+  t.is(firstDifference(disk, target), undefined)
+  t.is((await imager('check', '--read-data', ...state)).code, 0)
+})
+
+test.serial('a host that dies in mid-snapshot costs shards, not the snapshot', async (t) => {
+  const lab = await TestLab.up(t, 4)
+  const state = ['--state', lab.lab.appliance.state]
+  const disk = lab.makeDisk('disk.img', 200)
+  const child = start(['snapshot', disk, '--json', ...state])
+  let stdout = ''
+  child.stdout?.on('data', (chunk: Buffer) => (stdout += chunk.toString()))
+  const ended = once(child, 'close') as Promise<[number]>
+  await sleep(500)
+  await lab.kill(lab.lab.peers[1]?.pid as number)
+  const [code] = await ended
+  t.true(code === 4 || code === 0, stdout)
+  const report = lastLine<SnapshotReport>({ code, stdout, stderr: '' })
+  t.true(report.survives >= 1)
+  const target = lab.path('target.img')
+  t.is((await imager('restore', 'latest', '--to', target, ...state)).code, 0)
+  t.is(firstDifference(disk, target), undefined)
+})
+
+test.serial('sources and options that cannot be are refused with their own codes', async (t) => {
+  const lab = await TestLab.up(t, 2)
+  const state = ['--state', lab.lab.appliance.state]
+  const disk = lab.makeDisk('disk.img', 8)
+  const cases: [string[], number, RegExp][] = [
+    [['snapshot', lab.path('none.img')], 1, /SOURCE_MISSING/],
+    [['snapshot', lab.folder], 1, /SOURCE_UNREADABLE/],
+    [['snapshot', disk, '--scheme', '0+2'], 2, /USAGE/],
+    [['snapshot', disk, '--scheme', '40+2'], 2, /USAGE/],
+    [['snapshot', disk, '--tolerate', '2'], 1, /TOO_FEW_HOSTS/],
+    [['snapshot', disk, '--frobnicate'], 2, /USAGE/],
+    [['show', 'latest'], 10, /NO_SUCH_SNAPSHOT/],
+    [['restore', 'latest', '--to', lab.path('x.img')], 10, /NO_SUCH_SNAPSHOT/],
+  ]
+  for (const [argv, code, text] of cases) {
+    const outcome = await imager(...argv, '--json', ...state)
+    t.is(outcome.code, code, `${argv.join(' ')}: ${outcome.stdout}`)
+    t.regex(outcome.stdout, text)
+  }
+  t.is((await imager('snapshot', disk, '--state', lab.path('nothing'))).code, 10)
+})
