@@ -100,7 +100,9 @@ test('a new coordinator is followed: by peers that were away, by the old applian
   await compare(t, lab.path('newer'), first, disk)
 
   const daemons = [start(['coordinator', '--state', lab.path('newer')]), lab.startPeer(0)]
-  t.teardown(() => daemons.forEach((daemon) => daemon.kill('SIGKILL')))
+  t.teardown(() => {
+    for (const daemon of daemons) daemon.kill('SIGKILL')
+  })
   await withFleet(lab.path('newer'), async ({ catalog }) => {
     await eventually(t, 'all peers are here, the one that was away too', async () => {
       const here = (await catalog.hosts()).filter((host) => host.role === 'peer' && !host.away)
