@@ -115,7 +115,12 @@ fn volume_facts(volume: &crate::cut::MappedVolume) -> VolumeFacts {
             facts.allocated = map.allocated.iter().map(|range| range.length).sum::<u64>() as f64;
             for file in &map.files {
                 for stream in &file.streams {
+<<<<<<< HEAD
                     count(&mut facts, &stream.content, stream.name.is_empty());
+=======
+                    let content_of_file = stream.name.is_empty() && file.kind == Kind::File;
+                    count(&mut facts, &stream.content, content_of_file);
+>>>>>>> 1397e1dd8ba1b03cf4d22740395f8431d717e4d1
                 }
             }
         }
@@ -123,10 +128,10 @@ fn volume_facts(volume: &crate::cut::MappedVolume) -> VolumeFacts {
     facts
 }
 
-/// Named streams count as bytes in use, not as files.
-fn count(facts: &mut VolumeFacts, content: &Content, unnamed: bool) {
+/// Named streams, and targets of symbolic links, count as bytes in use, not as files.
+fn count(facts: &mut VolumeFacts, content: &Content, of_file: bool) {
     match content {
-        Content::Resident(bytes) if unnamed => {
+        Content::Resident(bytes) if of_file => {
             facts.resident_files += 1;
             facts.resident_bytes += bytes.len() as f64;
         }
@@ -135,7 +140,7 @@ fn count(facts: &mut VolumeFacts, content: &Content, unnamed: bool) {
             facts.extents += extents.len() as f64;
             facts.content_bytes += extents.iter().map(|extent| extent.length).sum::<u64>() as f64;
             let apart = |pair: &[Extent]| pair[0].disk + pair[0].length != pair[1].disk;
-            facts.fragmented_files += u32::from(unnamed && extents.windows(2).any(apart));
+            facts.fragmented_files += u32::from(of_file && extents.windows(2).any(apart));
         }
     }
 }
