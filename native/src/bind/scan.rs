@@ -4,7 +4,7 @@ use napi::bindgen_prelude::{BigUint64Array, Buffer, Either, Null};
 use napi_derive::napi;
 
 use super::snapshot::{DiskScan, lock};
-use crate::fs::{Content, Extent, ExtentKind, Outcome};
+use crate::fs::{Content, Extent, ExtentKind, Kind, Outcome};
 use crate::scan::{Named, Scan};
 
 /// A partition and what is on it. Offsets and sizes in bytes.
@@ -115,12 +115,8 @@ fn volume_facts(volume: &crate::cut::MappedVolume) -> VolumeFacts {
             facts.allocated = map.allocated.iter().map(|range| range.length).sum::<u64>() as f64;
             for file in &map.files {
                 for stream in &file.streams {
-<<<<<<< HEAD
-                    count(&mut facts, &stream.content, stream.name.is_empty());
-=======
                     let content_of_file = stream.name.is_empty() && file.kind == Kind::File;
                     count(&mut facts, &stream.content, content_of_file);
->>>>>>> 1397e1dd8ba1b03cf4d22740395f8431d717e4d1
                 }
             }
         }
