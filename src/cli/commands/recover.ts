@@ -59,7 +59,7 @@ export const command = defineCommand({
     if (address.endsWith(':0'))
       throw usage('Peers will look for the coordinator there: --listen needs a port', 'recover')
     const options = {
-      ...{ state, words: readFileSync(wordsFile, 'utf8'), peer: args.peer as string },
+      ...{ state, words: withoutNumbers(readFileSync(wordsFile, 'utf8')), peer: args.peer as string },
       ...{ name, domain: args.domain ?? name, listen, address },
     }
     const parts = { clock: systemClock, report: progressOf(output), signal }
@@ -73,6 +73,11 @@ export const command = defineCommand({
     }
   },
 })
+
+/** As `init` prints them, and as people copy them: `1 apple  2. bird`. */
+function withoutNumbers(words: string): string {
+  return words.replace(/\d+[.:)]?/g, ' ')
+}
 
 function render(report: RecoverReport, state: string): string {
   const { fleet, term, peers, shards, stripes, snapshots, unreadable, suffice, seconds } = report
