@@ -56,6 +56,14 @@ test('links between documents lead somewhere', (t) => {
   }
 })
 
+test('documents that code names exist', (t) => {
+  const sources = [...filesUnder('src', '.ts'), ...filesUnder('native/src', '.rs')]
+  for (const file of sources) {
+    for (const [name] of read(file).matchAll(/docs\/[a-z/-]+\.md/g)) t.true(existsSync(name), `${file} names ${name}`)
+  }
+  t.pass()
+})
+
 test('sizes in code are understood', (t) => {
   t.is(evaluate('64 * KIB'), 65_536)
   t.is(evaluate('8 << 20'), 8 * 1024 * 1024)

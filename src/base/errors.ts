@@ -97,7 +97,11 @@ export const ERRORS = {
     'The target {path} has {targetBytes} bytes, the image needs {neededBytes}',
     'Choose a larger disk.',
   ),
-  TARGET_MOUNTED: meaning(Exit.failed, 'The target {path} is in use ({use})', 'Is it the right one? If so, end that use first (`umount`).'),
+  TARGET_MOUNTED: meaning(
+    Exit.failed,
+    'The target {path} is in use ({use})',
+    'Is it the right one? If so, end that use first (`umount`).',
+  ),
   TARGET_NOT_EMPTY: meaning(
     Exit.failed,
     'The target {path} is not empty ({what})',

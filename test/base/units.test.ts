@@ -31,5 +31,8 @@ test('times read as clocks do', (t) => {
 })
 
 test('counts read as people say them', (t) => {
-  t.deepEqual([0, 1, 2].map((count) => formatCount(count, 'host')), ['0 hosts', '1 host', '2 hosts'])
+  t.deepEqual(
+    [0, 1, 2].map((count) => formatCount(count, 'host')),
+    ['0 hosts', '1 host', '2 hosts'],
+  )
 })

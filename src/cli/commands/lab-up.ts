@@ -24,7 +24,11 @@ export const command = defineCommand({
         'A coordinator and its peers are up:',
         table(
           ['NAME', 'PROCESS', 'ADDRESS'],
-          [{ name: 'coordinator', ...coordinator }, ...peers].map(({ name, pid, address }) => [name, `${pid}`, address]),
+          [{ name: 'coordinator', ...coordinator }, ...peers].map(({ name, pid, address }) => [
+            name,
+            `${pid}`,
+            address,
+          ]),
         ),
         `Recovery words: ${wordsFile}`,
         `Use them with:  export IMAGER_STATE=${appliance.state}`,

@@ -50,6 +50,9 @@ function render(report: SnapshotReport): string {
     `New: ${formatBytes(newBytes)}; ${formatBytes(storedBytes)} on the peers, parity included (${report.scheme}).`,
     `It survives the loss of any ${formatCount(survives, 'host')}.`,
   ]
-  if (survives < target) lines.push(`Asked were ${target}: part of it lies on too few hosts. Bring missing ones back or add some, then run it again.`)
+  if (survives < target)
+    lines.push(
+      `Asked were ${target}: part of it lies on too few hosts. Bring missing ones back or add some, then run it again.`,
+    )
   return [...lines, ...notes.map((note) => `Note: ${note}`)].join('\n')
 }
