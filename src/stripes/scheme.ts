@@ -24,23 +24,19 @@ const BY_HOSTS: Readonly<Record<number, Scheme>> = {
   7: { k: 3, m: 3 },
 }
 
-/**
- * `hosts`: how many are fit to hold a shard each; `beside`: how many more there are in the same failure domains. Throws
- * TOO_FEW_HOSTS.
- */
-export function chooseScheme(hosts: number, wish: Wish, beside = 0): Scheme {
-  const also = beside > 0 ? `; ${beside} more in the same failure domains do not count` : ''
-  if (hosts < 2) throw tooFew(hosts, 2, `so that one may be missing${also}`)
+/** `hosts`: how many are fit to hold a shard each. Throws TOO_FEW_HOSTS. */
+export function chooseScheme(hosts: number, wish: Wish): Scheme {
+  if (hosts < 2) throw tooFew(hosts, 2, 'so that one may be missing')
   if (wish.scheme) return wish.scheme
-  if (wish.tolerate !== undefined) return tolerating(hosts, wish.tolerate, also)
+  if (wish.tolerate !== undefined) return tolerating(hosts, wish.tolerate)
   const width = Math.min(hosts - 1, DEFAULT_WIDEST)
   const k = Math.floor(width / 2)
   return BY_HOSTS[hosts] ?? { k, m: width - k }
 }
 
 /** From six hosts on one is spare, so that a retired PC leaves its shards a home. */
-function tolerating(hosts: number, m: number, also: string): Scheme {
-  if (hosts < m + 1) throw tooFew(hosts, m + 1, `to survive the loss of ${m}${also}`)
+function tolerating(hosts: number, m: number): Scheme {
+  if (hosts < m + 1) throw tooFew(hosts, m + 1, `to survive the loss of ${m}`)
   const spare = hosts >= 6 && hosts > m + 2 ? 1 : 0
   return { k: Math.max(1, Math.min(hosts - spare, Math.max(DEFAULT_WIDEST, m + 1)) - m), m }
 }
