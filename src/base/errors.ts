@@ -153,7 +153,7 @@ export const ERRORS = {
   ),
   NOT_PLACED: meaning(
     Exit.failed,
-    'Only {placed} of {total} shards could be stored, {needed} are needed',
+    'Only {placed} of {total} hosts took what they were sent, {needed} are needed (the last said: {why})',
     'See `imager hosts`; what was stored is reused by the next run.',
     true,
   ),

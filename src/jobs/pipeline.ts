@@ -6,7 +6,7 @@
  * ends the run at its next step.
  */
 import type { Clock } from '../base/clock.js'
-import { ImagerError } from '../base/errors.js'
+import { ImagerError, reason } from '../base/errors.js'
 import { type Hex, toHex } from '../base/ids.js'
 import { Slots } from '../base/queue.js'
 import type { Begun, Catalog } from '../catalog/types.js'
@@ -144,7 +144,11 @@ export class Pipeline {
     const placed = held.filter((one) => one.status === 'fulfilled').length
     const failed = held.find((one) => one.status === 'rejected')
     if (placed < needed) {
-      throw new ImagerError('NOT_PLACED', { placed, total: hosts.length, needed }, { cause: failed?.reason })
+      throw new ImagerError(
+        'NOT_PLACED',
+        { placed, total: hosts.length, needed, why: reason(failed?.reason) },
+        { cause: failed?.reason },
+      )
     }
   }
 

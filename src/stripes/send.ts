@@ -3,7 +3,7 @@
  * commit that makes its records known. A host that fails gives its place to a spare; without one, the shard stays missing.
  */
 import { randomBytes } from 'node:crypto'
-import { hasCode, ImagerError } from '../base/errors.js'
+import { hasCode, ImagerError, reason } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
 import type { Pack, VaultHandle } from '../native.js'
 import { shardFileBytes } from '../native.js'
@@ -75,7 +75,11 @@ export class StripeSender {
     const distinct = new Set(shards.map((shard) => shard.host)).size
     if (shards.length < k + 1 || distinct < 2) {
       const cause = [...this.failures.values()].at(-1)
-      throw new ImagerError('NOT_PLACED', { placed: shards.length, total: k + m, needed: k + 1 }, { cause })
+      throw new ImagerError(
+        'NOT_PLACED',
+        { placed: shards.length, total: k + m, needed: k + 1, why: reason(cause) },
+        { cause },
+      )
     }
     const rooted = shards.map((shard) => ({ ...shard, root: stripe.root(shard.index) }))
     const packBytes = pack.lengthBytes
