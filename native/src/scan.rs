@@ -58,15 +58,17 @@ impl Scan {
     /// Bytes of files by the ending of their names and by owner, the largest first, at most `most` of each.
     pub fn census(&self, most: usize) -> [Vec<(String, u64)>; 2] {
         let (mut types, mut owners) = (HashMap::new(), HashMap::new());
+        let add = |sum: &mut u64, more: u64| *sum = sum.saturating_add(more);
         for map in (0..self.volumes.len()).filter_map(|volume| self.map(volume)) {
-            let sizes = |file: &File| file.streams.iter().map(|stream| stream.size).sum::<u64>();
+            // Sizes are what the disk says, true or not.
+            let sizes = |file: &File| file.streams.iter().fold(0u64, |sum, stream| sum.saturating_add(stream.size));
             for file in &map.files {
-                *owners.entry(file.uid.to_string()).or_default() += sizes(file);
+                add(owners.entry(file.uid.to_string()).or_default(), sizes(file));
             }
             for entry in &map.entries {
                 let Ok(file) = map.files.binary_search_by_key(&entry.child, |file| file.number) else { continue };
                 if map.files[file].kind == crate::fs::Kind::File {
-                    *types.entry(ending(&entry.name)).or_default() += sizes(&map.files[file]);
+                    add(types.entry(ending(&entry.name)).or_default(), sizes(&map.files[file]));
                 }
             }
         }
