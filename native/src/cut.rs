@@ -1,4 +1,4 @@
-//! Where blocks begin and end (design, section 1.3): files are cut along their own logical offsets, so that one file
+//! Where blocks begin and end (docs/cutting.md): files are cut along their own logical offsets, so that one file
 //! gives one set of blocks wherever it lies on whichever disk; everything else is cut along the disk.
 //!
 //! Invariant: the runs of a `Cut` cover every byte that a snapshot must hold exactly once.

@@ -1,5 +1,5 @@
 //! What a restore fetches: the entries of many map pages, each distinct block once, ordered by where it lies in the
-//! packs (design, section 6), so that every range is fetched once and written as it comes.
+//! packs (docs/formats/pack.md), so that every range is fetched once and written as it comes.
 
 use std::collections::{HashMap, HashSet};
 

@@ -1,4 +1,4 @@
-//! Builds the manifest of a snapshot (design, section 2): leaves of the map, file and directory trees, the index pages
+//! Builds the manifest of a snapshot (docs/formats/page.md): leaves of the map, file and directory trees, the index pages
 //! above them, the root. Pages come out in batches, go the way of all blocks, and come back with their birth numbers.
 //!
 //! Invariant: a page is built only from pages that are stored already, so the root is last.

@@ -1,5 +1,5 @@
 /**
- * `imager snapshot`: the data's way from the disk to the peers (design, section 1). Batches are read, looked up, sealed and
+ * `imager snapshot`: the data's way from the disk to the peers (docs/overview.md). Batches are read, looked up, sealed and
  * appended in order, several in flight; full packs become stripes while the next ones fill; then the manifest goes the same
  * way, the head to the peers, and one commit makes the snapshot visible. Until then nothing of it is listed, and a rerun
  * finds what arrived.

@@ -157,5 +157,7 @@ test("the key of a root page opens for its appliance's manifest key and birth nu
   const sealed = golden('record-root-key')
   t.is(vault.openRoot(sealed, BigInt(head.root.birth)).id().length, 32)
   t.throws(() => vault.openRoot(sealed, 1n), { code: 'FORGED' })
-  t.throws(() => new Vault(rustKey(1), rustKey(3), rustKey(3), Buffer.alloc(16)).openRoot(sealed, BigInt(head.root.birth)))
+  t.throws(() =>
+    new Vault(rustKey(1), rustKey(3), rustKey(3), Buffer.alloc(16)).openRoot(sealed, BigInt(head.root.birth)),
+  )
 })

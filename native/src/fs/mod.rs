@@ -1,4 +1,4 @@
-//! The file map (design, section 1.2): what a file system's own tables say about a volume. One type for all file
+//! The file map (docs/overview.md): what a file system's own tables say about a volume. One type for all file
 //! systems; a parser either builds it whole or refuses, and then the volume is read raw and says so.
 
 #![forbid(unsafe_code)]
