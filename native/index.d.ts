@@ -448,6 +448,10 @@ export interface VolumeFacts {
   residentFiles: number
   residentBytes: number
   extents: number
+  /** Files whose extents do not follow each other on the disk. */
+  fragmentedFiles: number
+  /** Bytes of all extents of files. */
+  contentBytes: number
   allocated: number
   doubts: Array<string>
 }

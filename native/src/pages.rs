@@ -19,8 +19,6 @@ use crate::limits::{BLOCK_BYTES, MAP_PAGE_BYTES, PAGE_BYTES, RESIDENT_BYTES, XAT
 const MAGIC: &[u8; 4] = b"IMPG";
 pub const MAP_ENTRY_BYTES: usize = 52;
 const INDEX_ENTRY_BYTES: usize = 56;
-/// The shortest file record: ten numbers of one byte, a generation, a kind, a mode and three times. A folder may be as short.
-const LEAST_FILE_BYTES: usize = 51;
 /// Extents of one file record; a file with more continues in a record of the same number.
 pub const RECORD_EXTENTS: usize = 16_384;
 
@@ -305,8 +303,12 @@ fn decode_kind(cursor: &Cursor, kind: u8) -> Result<Kind> {
     known.ok_or_else(|| cursor.corrupt(format!("a file of kind {kind}")))
 }
 
+/// A file without attributes and streams whose varints take one byte each: number, part, generation u32, kind u8,
+/// mode u16, uid, gid, links, device, three times of 12 bytes, two counts.
+const FILE_LEAST_BYTES: usize = 2 + 4 + 1 + 2 + 4 + 3 * 12 + 2;
+
 fn decode_files(cursor: &mut Cursor) -> Result<Page> {
-    let count = cursor.count(LEAST_FILE_BYTES)?;
+    let count = cursor.count(FILE_LEAST_BYTES)?;
     let mut files: Vec<File> = Vec::with_capacity(count);
     for _ in 0..count {
         let (part, file) = decode_file(cursor)?;
@@ -384,4 +386,35 @@ fn decode_stream(cursor: &mut Cursor) -> Result<Stream> {
         extents.push(Extent { kind, logical, disk, length });
     }
     Ok(Stream { name, size, valid, content: Content::Extents(extents) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A directory's record has no streams: pages of nothing else are the densest there are.
+    #[test]
+    fn a_page_of_the_smallest_records_opens() {
+        let folder = |number| File {
+            number,
+            generation: 0,
+            kind: Kind::Directory,
+            mode: 0o755,
+            uid: 0,
+            gid: 0,
+            links: 2,
+            device: 0,
+            modified: Timestamp::default(),
+            changed: Timestamp::default(),
+            created: Timestamp::default(),
+            xattrs: vec![],
+            streams: vec![],
+        };
+        let records: Vec<Vec<u8>> = (1..=100).flat_map(|number| encode_file(&folder(number))).collect();
+        assert_eq!(records[0].len(), FILE_LEAST_BYTES);
+        match decode(&encode_files(&records)).expect("a page") {
+            Page::Files(files) => assert_eq!(files.len(), 100),
+            _ => panic!("another kind of page"),
+        }
+    }
 }

@@ -192,33 +192,6 @@ fn generated_pages_return() {
     }
 }
 
-/// A folder without attributes, and then a leaf of nothing else: shorter records than these there are none.
-#[test]
-fn pages_of_the_shortest_records_return() {
-    let time = Timestamp::default();
-    for count in [1, 2, 100] {
-        let files: Vec<File> = (1..=count)
-            .map(|number| File {
-                number,
-                generation: 0,
-                kind: Kind::Directory,
-                mode: 0o755,
-                uid: 0,
-                gid: 0,
-                links: 2,
-                device: 0,
-                modified: time,
-                changed: time,
-                created: time,
-                xattrs: vec![],
-                streams: vec![],
-            })
-            .collect();
-        let records: Vec<Vec<u8>> = files.iter().flat_map(pages::encode_file).collect();
-        assert_eq!(pages::decode(&pages::encode_files(&records)).unwrap(), Page::Files(files));
-    }
-}
-
 #[test]
 fn a_file_of_very_many_extents_goes_on_in_further_records() {
     let mut random = Random::new(7);

@@ -24,7 +24,25 @@ function folder(t: { teardown(undo: () => void): void }): string {
   return path
 }
 
-const COMMANDS = ['init', 'invite', 'join', 'coordinator', 'peer', 'hosts', 'status', 'lab up', 'lab down']
+const COMMANDS = [
+  'init',
+  'invite',
+  'join',
+  'coordinator',
+  'peer',
+  'hosts',
+  'status',
+  'snapshot',
+  'snapshots',
+  'show',
+  'ls',
+  'map',
+  'mount',
+  'unmount',
+  'restore',
+  'lab up',
+  'lab down',
+]
 
 test('every command is in the overview, has help, and an example of itself', async (t) => {
   const overview = await run('--help')
@@ -54,6 +72,9 @@ const wrong: [argv: string[], sentence: RegExp][] = [
   [['peer', '--store', '/tmp/x', '--max-bytes', 'lots'], /--max-bytes takes a size/],
   [['init', '--listen', 'nonsense'], /--listen takes HOST:PORT/],
   [['invite', '--role', 'king'], /role/],
+  [['ls'], /called as: ls <snapshot> \[path\]/],
+  [['mount', 'latest'], /called as: mount <snapshot> <mountpoint>/],
+  [['map', '/tmp/x', '--at', 'here'], /--at takes a size/],
   [['lab', 'up', '/tmp/x', '--peers', 'many'], /--peers takes a number/],
   [['--vresion'], /--vresion\. Did you mean --version\?/],
 ]

@@ -1,12 +1,22 @@
 /** A real disk in a real lab, looked at and taken out file by file. */
 import { execFileSync, spawnSync } from 'node:child_process'
-import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { randomBytes } from 'node:crypto'
+import {
+  existsSync,
+  linkSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { SnapshotRow } from '../../src/catalog/types.js'
 import type { FilesReport } from '../../src/jobs/restore-files.js'
 import { imager, lastLine, start, TestLab } from './lab.js'
-import { diskTest, fill, folderOf, treeOf, withDisk, withMounted, xattrsOf } from './tree.js'
+import { diskTest, fill, folderOf, hasTool, run, treeOf, withDisk, withMounted, xattrsOf } from './tree.js'
 
 interface Line {
   path: string | null
@@ -181,6 +191,54 @@ diskTest('a mount in the background: ready when it says so, exact, and away when
   t.like(lastLine(nowhere), { code: 'MOUNT_FAILED' })
   t.is((await imager('mount', 'ffff', mountpoint, ...state)).code, 10)
   t.is((await imager('mount', id, mountpoint, '--state', lab.path('none'))).code, 10)
+})
+
+diskTest('files of an NTFS volume: streams, compressed units, holes, hard links', async (t) => {
+  if (!hasTool('ntfs-3g') || !hasTool('mkntfs')) return t.log('skipped: no ntfs-3g')
+  const lab = await TestLab.up(t, 3)
+  const state = ['--state', lab.lab.appliance.state]
+  const disk = lab.path('disk.img')
+  writeFileSync(disk, '')
+  truncateSync(disk, 40 << 20)
+  run('mkntfs', '-q', '-F', disk)
+  const ntfs = ['-t', 'ntfs-3g', '-o', 'streams_interface=xattr,compression']
+  await withMounted(
+    disk,
+    'rw',
+    (root) => {
+      mkdirSync(join(root, 'folder'))
+      mkdirSync(join(root, 'packed'))
+      run('setfattr', '-h', '-n', 'system.ntfs_attrib', '-v', '0x00080000', join(root, 'packed'))
+      writeFileSync(join(root, 'folder', 'tiny'), 'resident')
+      writeFileSync(join(root, 'folder', 'large'), randomBytes(900_000))
+      writeFileSync(join(root, 'packed', 'text'), 'a line of text that repeats\n'.repeat(20_000))
+      writeFileSync(join(root, 'ünïcode ☃'), 'x')
+      truncateSync(join(root, 'ünïcode ☃'), 5 << 20)
+      linkSync(join(root, 'folder', 'tiny'), join(root, 'second name'))
+      run('setfattr', '-n', 'user.stream', '-v', 'in a named stream', join(root, 'folder', 'tiny'))
+    },
+    ntfs,
+  )
+  const id = await lab.snapshot(t, disk)
+  const list = lab.path('list')
+  writeFileSync(list, '/0\n')
+  const to = lab.path('out')
+  const done = await imager('restore', id, '--files', list, '--to', to, ...state, '--json')
+  t.is(done.code, 0, done.stdout)
+  await withMounted(
+    disk,
+    'ro',
+    (root) => {
+      t.deepEqual(treeOf(join(to, '0')), treeOf(root))
+      for (const name of ['folder/tiny', 'second name']) {
+        const values = [root, join(to, '0')].map((one) =>
+          run('getfattr', '--only-values', '-n', 'user.stream', join(one, name)),
+        )
+        t.deepEqual(values, ['in a named stream', 'in a named stream'])
+      }
+    },
+    ntfs,
+  )
 })
 
 async function ends(pid: number): Promise<boolean> {

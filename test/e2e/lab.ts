@@ -73,8 +73,8 @@ export class TestLab {
     return path
   }
 
-  async snapshot(t: ExecutionContext, disk: string): Promise<string> {
-    const outcome = await imager('snapshot', disk, '--state', this.lab.appliance.state, '--json')
+  async snapshot(t: ExecutionContext, disk: string, ...more: string[]): Promise<string> {
+    const outcome = await imager('snapshot', disk, ...more, '--state', this.lab.appliance.state, '--json')
     t.is(outcome.code, 0, outcome.stdout + outcome.stderr)
     return lastLine<{ snapshot: string }>(outcome).snapshot
   }

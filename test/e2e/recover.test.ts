@@ -76,6 +76,10 @@ test('appliance, coordinator and two of five peers are gone: the words bring eve
   await lab.kill(lab.lab.peers[2]?.pid ?? 0)
   await compare(t, lab.path('new'), 'latest', disk)
 
+  const list = await imager('snapshots', '--state', lab.path('new'), '--json')
+  t.true(list.code === 0 && list.stdout.includes(first) && list.stdout.includes(second), list.stdout + list.stderr)
+  const files = await imager('ls', first.slice(0, 8), '/0/folder', '--state', lab.path('new'))
+  t.regex(files.stdout, /file 199/, files.stderr)
   const restored = lab.path('restored.img')
   const restore = await imager('restore', 'latest', '--to', restored, '--state', lab.path('new'), '--json')
   t.is(restore.code, 0, restore.stdout + restore.stderr)
@@ -100,7 +104,9 @@ test('a new coordinator is followed: by peers that were away, by the old applian
   await compare(t, lab.path('newer'), first, disk)
 
   const daemons = [start(['coordinator', '--state', lab.path('newer')]), lab.startPeer(0)]
-  t.teardown(() => daemons.forEach((daemon) => daemon.kill('SIGKILL')))
+  t.teardown(() => {
+    for (const daemon of daemons) daemon.kill('SIGKILL')
+  })
   await withFleet(lab.path('newer'), async ({ catalog }) => {
     await eventually(t, 'all peers are here, the one that was away too', async () => {
       const here = (await catalog.hosts()).filter((host) => host.role === 'peer' && !host.away)
@@ -192,4 +198,34 @@ test('damage is counted, and a recovery that was killed is repeated in the same 
   t.is(report.shards.damaged, shardsOf(0).length)
   t.like(report.stripes, { lacking: 0, unreadable: 0 })
   await compare(t, lab.path('new'), snapshot, disk)
+})
+
+test('what can be restored is; what cannot yet is listed with the hosts that would suffice', async (t) => {
+  const lab = await TestLab.up(t, 4)
+  const [safe, frail] = [lab.makeDisk('safe.img', 12), lab.makeDisk('frail.img', 12)]
+  const kept = await lab.snapshot(t, safe, '--scheme', '1+3')
+  const lost = await lab.snapshot(t, frail, '--scheme', '3+1')
+  await lab.burn()
+  for (const { pid } of lab.lab.peers.slice(2)) await lab.kill(pid)
+  const outcome = await recover(lab, 'new', 0)
+  t.is(outcome.code, 5, outcome.stdout + outcome.stderr)
+  const { snapshots, unreadable, stripes, suffice } = lastLine<RecoverReport>(outcome)
+  t.deepEqual(
+    snapshots.filter(({ state }) => state !== 'incomplete').map(({ id }) => id),
+    [kept],
+  )
+  t.deepEqual(
+    unreadable.map((one) => [one.snapshot, one.appliance]),
+    [[lost, 'appliance']],
+  )
+  t.true(stripes.lacking > 0 && stripes.readable > 0)
+  t.is(suffice, 'any 1 of peer-3, peer-4')
+  await compare(t, lab.path('new'), kept, safe)
+
+  const back = lab.startPeer(2)
+  t.teardown(() => back.kill('SIGKILL'))
+  await new Promise((ready) => back.stdout?.once('data', ready))
+  const again = await recover(lab, 'newer', 0)
+  t.is(again.code, 0, again.stdout + again.stderr)
+  await compare(t, lab.path('newer'), lost, frail)
 })

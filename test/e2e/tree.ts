@@ -33,7 +33,7 @@ const FOLDERS = [...(process.env.PATH ?? '').split(':'), '/usr/sbin', '/sbin']
 /** u::rw-, u:1234:rw-, g::r--, m::rw-, o::r-- as the kernel takes it (posix_acl_xattr.h). */
 const ACL = `0x02000000${'01000600ffffffff'}${'02000600d2040000'}${'04000400ffffffff'}${'10000600ffffffff'}${'20000400ffffffff'}`
 
-function has(tool: string): boolean {
+export function hasTool(tool: string): boolean {
   return FOLDERS.some((folder) => {
     try {
       accessSync(join(folder, tool), constants.X_OK)
@@ -44,7 +44,7 @@ function has(tool: string): boolean {
   })
 }
 
-const absent = TOOLS.filter((tool) => !has(tool))
+const absent = TOOLS.filter((tool) => !hasTool(tool))
 const missing = process.getuid?.() !== 0 ? 'not root' : absent.length > 0 ? `no ${absent.join(', ')}` : undefined
 if (missing) process.stderr.write(`Tests with a mounted disk are skipped: ${missing}\n`)
 
@@ -72,13 +72,15 @@ export async function withDisk(
   await withMounted(image, 'rw', work)
 }
 
+/** `options`: beside `loop` and `how`. */
 export async function withMounted(
   image: string,
   how: 'ro' | 'rw',
   work: (mountpoint: string) => void | Promise<void>,
+  options: readonly string[] = [],
 ): Promise<void> {
   const mountpoint = mkdtempSync(join(tmpdir(), 'imager-disk-'))
-  run('mount', '-o', `loop,${how}`, image, mountpoint)
+  run('mount', ...options, '-o', `loop,${how}`, image, mountpoint)
   try {
     await work(mountpoint)
   } finally {

@@ -4,7 +4,7 @@ use napi::bindgen_prelude::{BigUint64Array, Buffer, Either, Null};
 use napi_derive::napi;
 
 use super::snapshot::{DiskScan, lock};
-use crate::fs::{Content, Extent, ExtentKind, Outcome};
+use crate::fs::{Content, Extent, ExtentKind, Kind, Outcome};
 use crate::scan::{Named, Scan};
 
 /// A partition and what is on it. Offsets and sizes in bytes.
@@ -30,6 +30,10 @@ pub struct VolumeFacts {
     pub resident_files: u32,
     pub resident_bytes: f64,
     pub extents: f64,
+    /// Files whose extents do not follow each other on the disk.
+    pub fragmented_files: u32,
+    /// Bytes of all extents of files.
+    pub content_bytes: f64,
     pub allocated: f64,
     pub doubts: Vec<String>,
 }
@@ -89,6 +93,8 @@ fn volume_facts(volume: &crate::cut::MappedVolume) -> VolumeFacts {
         resident_files: 0,
         resident_bytes: 0.0,
         extents: 0.0,
+        fragmented_files: 0,
+        content_bytes: 0.0,
         allocated: partition.length as f64,
         doubts: vec![],
     };
@@ -107,18 +113,32 @@ fn volume_facts(volume: &crate::cut::MappedVolume) -> VolumeFacts {
             facts.files = map.files.len() as u32;
             facts.doubts.clone_from(&map.doubts);
             facts.allocated = map.allocated.iter().map(|range| range.length).sum::<u64>() as f64;
-            for stream in map.files.iter().flat_map(|file| file.streams.first()) {
-                match &stream.content {
-                    Content::Resident(bytes) => {
-                        facts.resident_files += 1;
-                        facts.resident_bytes += bytes.len() as f64;
-                    }
-                    Content::Extents(extents) => facts.extents += extents.len() as f64,
+            for file in &map.files {
+                for stream in &file.streams {
+                    let content_of_file = stream.name.is_empty() && file.kind == Kind::File;
+                    count(&mut facts, &stream.content, content_of_file);
                 }
             }
         }
     }
     facts
+}
+
+/// Named streams, and targets of symbolic links, count as bytes in use, not as files.
+fn count(facts: &mut VolumeFacts, content: &Content, of_file: bool) {
+    match content {
+        Content::Resident(bytes) if of_file => {
+            facts.resident_files += 1;
+            facts.resident_bytes += bytes.len() as f64;
+        }
+        Content::Resident(_) => {}
+        Content::Extents(extents) => {
+            facts.extents += extents.len() as f64;
+            facts.content_bytes += extents.iter().map(|extent| extent.length).sum::<u64>() as f64;
+            let apart = |pair: &[Extent]| pair[0].disk + pair[0].length != pair[1].disk;
+            facts.fragmented_files += u32::from(of_file && extents.windows(2).any(apart));
+        }
+    }
 }
 
 /// Extents up to the end of the stream: what was allocated past it is no part of the file.

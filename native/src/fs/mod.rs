@@ -91,7 +91,7 @@ pub struct File {
     pub created: Timestamp,
     /// Name and value, in the order of the disk; names with their prefix ("user.mime", "security.capability").
     pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
-    /// The unnamed stream first where there is one; a directory has none, a symlink's target is its unnamed stream.
+    /// The unnamed stream first where there is one; a directory's has a size only, a symlink's is its target.
     pub streams: Vec<Stream>,
 }
 

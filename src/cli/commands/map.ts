@@ -75,23 +75,27 @@ const COLUMNS = [
   'RESIDENT',
   'IN THEM',
   'EXTENTS',
+  'FRAGMENTED',
   'ALLOCATED',
+  'METADATA',
   'FREE',
 ]
 
 function columns(volume: VolumeFacts): string[] {
-  const { index, fileSystem, label, length, clusterBytes, allocated } = volume
+  const { index, fileSystem, label, length, clusterBytes, allocated, contentBytes } = volume
   return [
     `/${index}`,
     fileSystem,
     label || '-',
     formatBytes(length),
-    formatBytes(clusterBytes),
+    `${clusterBytes}`,
     `${volume.files}`,
     `${volume.residentFiles}`,
     formatBytes(volume.residentBytes),
     `${volume.extents}`,
+    `${volume.fragmentedFiles}`,
     formatBytes(allocated),
+    formatBytes(Math.max(0, allocated - contentBytes)),
     formatBytes(length - allocated),
   ]
 }

@@ -55,9 +55,12 @@ export const command = defineCommand({
     const { name, 'words-file': wordsFile } = args
     if (statSync(wordsFile).size > WORDS_BYTES) throw usage(`${wordsFile} holds more than 24 words`, 'recover')
     const listen = args.listen as string
+    const address = args.address ?? advertised(listen)
+    if (address.endsWith(':0'))
+      throw usage('Peers will look for the coordinator there: --listen needs a port', 'recover')
     const options = {
       ...{ state, words: readFileSync(wordsFile, 'utf8'), peer: args.peer as string },
-      ...{ name, domain: args.domain ?? name, listen, address: args.address ?? advertised(listen) },
+      ...{ name, domain: args.domain ?? name, listen, address },
     }
     const parts = { clock: systemClock, report: progressOf(output), signal }
     const plan = await planRecover(options, parts)

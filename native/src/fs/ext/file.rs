@@ -14,7 +14,8 @@ pub fn build(ext: &Ext, inode: &Inode, entries: &mut Vec<DirectoryEntry>, doubts
         Kind::File | Kind::Symlink => vec![stream(ext, inode, attributes.inline.as_deref(), doubts)?],
         Kind::Directory => {
             list(ext, inode, attributes.inline.as_deref(), entries, doubts)?;
-            Vec::new()
+            // Its size for people; its blocks are metadata, not content.
+            vec![Stream { name: Vec::new(), size: inode.size, valid: 0, content: Content::Extents(Vec::new()) }]
         }
         _ => Vec::new(),
     };
