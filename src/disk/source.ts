@@ -2,7 +2,7 @@
  * What is known of a source before it is read: what it is, whether somebody uses it, and a mark that changes when it is
  * written. Nothing here opens it for writing.
  */
-import { readFileSync, realpathSync, type Stats, statSync } from 'node:fs'
+import { readdirSync, readFileSync, realpathSync, type Stats, statSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { ImagerError, reason } from '../base/errors.js'
 
@@ -18,7 +18,7 @@ export interface SourceFacts {
 /** Throws SOURCE_MISSING or SOURCE_UNREADABLE. */
 export function inspectSource(path: string): SourceFacts {
   const stats = statOf(path)
-  if (stats.isFile()) return { path, kind: 'file', title: path, uses: [] }
+  if (stats.isFile()) return { path, kind: 'file', title: path, uses: usesOfFile(path) }
   if (!stats.isBlockDevice()) {
     throw new ImagerError('SOURCE_UNREADABLE', { path, why: 'it is neither a block device nor a regular file' })
   }
@@ -95,6 +95,13 @@ export function usesOf(name: string): string[] {
   const swaps = readFileSync('/proc/swaps', 'utf8').split('\n').slice(1)
   const swapped = swaps.some((line) => [name, ...above].includes(basename(line.split(/\s+/)[0] ?? '')))
   return swapped ? [...points, 'swap'] : points
+}
+
+/** The same for the loop devices that an image file is attached to. */
+export function usesOfFile(path: string): string[] {
+  const real = realpathSync(path)
+  const loops = readdirSync('/sys/class/block').filter((name) => sysfs(name, 'loop/backing_file') === real)
+  return loops.flatMap(usesOf)
 }
 
 function isPart(disk: string, other: string): boolean {

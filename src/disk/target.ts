@@ -6,7 +6,7 @@ import { closeSync, existsSync, openSync, readSync, type Stats, statSync } from 
 import { dirname } from 'node:path'
 import { ImagerError, reason } from '../base/errors.js'
 import { MiB } from '../base/units.js'
-import { deviceName, deviceTitle, usesOf } from './source.js'
+import { deviceName, deviceTitle, usesOf, usesOfFile } from './source.js'
 
 export interface TargetFacts {
   readonly path: string
@@ -36,6 +36,8 @@ function newFile(path: string): TargetFacts {
 }
 
 function existingFile(path: string, stats: Stats, force: boolean): TargetFacts {
+  const uses = usesOfFile(path)
+  if (uses.length > 0) throw new ImagerError('TARGET_MOUNTED', { path, use: uses.join(', ') })
   if (stats.size > 0 && !force) throw new ImagerError('TARGET_NOT_EMPTY', { path, what: `it has ${stats.size} bytes` })
   return { path, kind: 'file', title: path, sizeBytes: stats.size }
 }

@@ -37,7 +37,7 @@ export async function openView(
     for (const mount of uses.filter((use) => use.startsWith('/'))) await command('sync', ['-f', mount])
     await waitForQuiet(path, options, clock, signal)
     // What an earlier reader left in the device's cache may be older than what the file system wrote past it.
-    await command('blockdev', ['--flushbufs', path])
+    if (source.kind === 'device') await command('blockdev', ['--flushbufs', path])
     how = `quiet for ${options.quietMs / 1000} s while in use (${uses.join(', ')})`
   }
   const before = writeMark(path)

@@ -89,6 +89,7 @@ async function rebuild(head: KeptHead, parts: HeadParts) {
   if (!vault) throw new ImagerError('FORGED', { what: 'No peer holds the key bag of its appliance' })
   const packs = new PackReader({
     catalog,
+    clock: peers.clock,
     fetch: (host, shard, range, stop) => peers.get(host).fetchShard(shard, range, { signal: stop }),
     hostName: (host) => membership.find(host)?.name ?? host.slice(0, 8),
   })

@@ -60,37 +60,37 @@ export async function planRestore(options: RestoreOptions, parts: RestoreParts):
   const { catalog, signal } = parts
   const row = await catalog.snapshot(options.snapshot)
   const stripes = await catalog.snapshotStripes(row.id)
-  const missing = await requireHosts(stripes, parts)
-  const snapshot = await openSnapshot(row.id, parts, signal)
+  const absent = await requireHosts(stripes, parts)
+  const snapshot = await openSnapshot(row.id, { ...parts, avoid: [...absent.keys()] }, signal)
   const target = inspectTarget(options.to, snapshot.description.sizeBytes, options.force)
   await snapshot.packs.prepare(stripes)
-  return { snapshot, target, missing, stripes: stripes.length }
+  return { snapshot, target, missing: [...absent.values()].sort(), stripes: stripes.length }
 }
 
-/** Asks every host that holds a shard. Throws NOT_RESTORABLE; returns the names of those that do not answer. */
-export async function requireHosts(stripes: readonly number[], parts: RestoreParts): Promise<string[]> {
+/** Asks every host that holds a shard. Throws NOT_RESTORABLE; returns those that do not answer, with their names. */
+async function requireHosts(stripes: readonly number[], parts: RestoreParts): Promise<Map<Hex, string>> {
   const { catalog, home, peers, signal } = parts
   const layouts = await catalog.stripes(stripes)
   const hosts = [...new Set(layouts.flatMap((layout) => layout.shards.map((shard) => shard.host)))]
-  const absent = new Set<Hex>()
+  const absent = new Map<Hex, string>()
+  const name = (host: Hex) => home.membership().find(host)?.name ?? host.slice(0, 8)
   await Promise.all(
     hosts.map(async (host) => {
       try {
         await peers.get(host).fetchState({ signal, timeoutMs: PROBE_TIMEOUT_MS })
       } catch {
         signal.throwIfAborted()
-        absent.add(host)
+        absent.set(host, name(host))
       }
     }),
   )
-  const name = (host: Hex) => home.membership().find(host)?.name ?? host.slice(0, 8)
-  const { lost, suffice, possible } = findOutlook(layouts, absent)
+  const { lost, suffice, possible } = findOutlook(layouts, new Set(absent.keys()))
   if (lost.length > 0) {
     const bring = possible ? suffice.map(name).sort().join(' and ') : 'other copies: these stripes are lost for good'
-    const hosts = [...absent].map(name).sort()
+    const hosts = [...absent.values()].sort()
     throw new ImagerError('NOT_RESTORABLE', { missing: absent.size, hosts, suffice: bring, stripes: lost.length })
   }
-  return [...absent].map(name).sort()
+  return absent
 }
 
 export async function runRestore(plan: RestorePlan, parts: RestoreParts): Promise<RestoreReport> {

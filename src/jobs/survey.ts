@@ -200,6 +200,7 @@ async function readStripe(stripe: FoundStripe, parts: SurveyParts): Promise<Impo
   const { peers, signal, trailerKeys } = parts
   const packs = new PackReader({
     catalog: { stripes: async () => [stripe] },
+    clock: peers.clock,
     fetch: (host, shard, range, stop) => peers.get(host).fetchShard(shard, range, { signal: stop }),
     hostName: (host) => host,
   })

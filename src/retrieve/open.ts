@@ -1,5 +1,6 @@
 /** From the name of a snapshot to its verified root. */
 import { ImagerError } from '../base/errors.js'
+import type { Hex } from '../base/ids.js'
 import type { Catalog, SnapshotRow } from '../catalog/types.js'
 import { type Head, openHead } from '../keys/head.js'
 import type { Home } from '../keys/home.js'
@@ -14,6 +15,8 @@ export interface RetrieveParts {
   readonly catalog: Catalog
   readonly peers: Peers
   readonly vault: VaultHandle
+  /** Hosts that are known not to answer: asked last. */
+  readonly avoid?: readonly Hex[]
 }
 
 export interface Tree {
@@ -35,6 +38,7 @@ export interface OpenSnapshot {
 export function openPacks({ home, catalog, peers }: Omit<RetrieveParts, 'vault'>): PackReader {
   return new PackReader({
     catalog,
+    clock: peers.clock,
     fetch: (host, shard, range, signal) => peers.get(host).fetchShard(shard, range, { signal }),
     hostName: (host) => home.membership().find(host)?.name ?? host.slice(0, 8),
   })
@@ -48,6 +52,7 @@ export async function openSnapshot(name: string, parts: RetrieveParts, signal?: 
   if (head.snapshot !== row.id)
     throw new ImagerError('FORGED', { what: 'The catalog gives the head of another snapshot' })
   const packs = openPacks(parts)
+  for (const host of parts.avoid ?? []) packs.avoid(host)
   const manifest = new ManifestReader(catalog, packs, vault)
   const { stripe, offset, length, key, birth } = head.root
   const ref = vault.openRoot(Buffer.from(key, 'base64'), BigInt(birth))

@@ -4,6 +4,7 @@
  * its reader, who verifies each record; where one does not verify, `readSound` uses only shards whose every slice and root
  * are right, and remembers which were not.
  */
+import type { Clock } from '../base/clock.js'
 import { hasCode, ImagerError } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
 import { SHARD_BYTES } from '../base/limits.js'
@@ -13,6 +14,7 @@ import { inspectShard, recoverShards } from '../native.js'
 /** Where a shard's body begins (docs/formats/shard.md). */
 export const BODY_OFFSET = 4096
 const LAYOUTS_KEPT = 100_000
+const AVOID_MS = 30_000
 
 export interface StripeSource {
   stripes(numbers: readonly number[]): Promise<StripeRow[]>
@@ -29,6 +31,7 @@ export type FetchShard = (
 export interface PackReaderParts {
   readonly catalog: StripeSource
   readonly fetch: FetchShard
+  readonly clock: Clock
   /** For sentences. */
   readonly hostName: (host: Hex) => string
 }
@@ -45,6 +48,7 @@ export class PackReader {
   readonly damaged = new Map<Hex, { host: Hex; stripe: number }>()
   readonly #parts: PackReaderParts
   readonly #layouts = new Map<number, StripeRow>()
+  readonly #avoided = new Map<Hex, number>()
 
   constructor(parts: PackReaderParts) {
     this.#parts = parts
@@ -87,21 +91,30 @@ export class PackReader {
     throw new ImagerError('CORRUPT', { what: `The catalog does not know stripe ${stripe}` })
   }
 
+  /** From its own host, else from the others; from an avoided host only where nothing else is left. */
   async #readSpan(row: StripeRow, span: Span, signal: AbortSignal | undefined): Promise<Buffer> {
-    const shard = row.shards.find((one) => one.index === span.index)
-    if (shard && !this.damaged.has(shard.shard)) {
+    const own = row.shards.find((one) => one.index === span.index && !this.damaged.has(one.shard))
+    if (own && !this.#isAvoided(own.host)) {
       try {
-        return await this.#fetch(shard, span, signal)
+        return await this.#fetch(own, span, signal)
       } catch (error) {
         this.#mayGoOn(error, signal)
+        return this.#rebuild(row, span, signal)
       }
     }
-    return this.#rebuild(row, span, signal)
+    try {
+      return await this.#rebuild(row, span, signal)
+    } catch (error) {
+      if (!own || !hasCode(error, 'NOT_RESTORABLE')) throw error
+      return this.#fetch(own, span, signal)
+    }
   }
 
   /** From the same range of k others: asked k at once, each failure replaced by the next. */
   async #rebuild(row: StripeRow, span: Span, signal: AbortSignal | undefined): Promise<Buffer> {
-    const others = row.shards.filter((shard) => shard.index !== span.index && !this.damaged.has(shard.shard))
+    const others = row.shards
+      .filter((shard) => shard.index !== span.index && !this.damaged.has(shard.shard))
+      .sort((a, b) => Number(this.#isAvoided(a.host)) - Number(this.#isAvoided(b.host)))
     const present: (Buffer | undefined)[] = slots(row, () => undefined)
     const fetchNext = async (): Promise<void> => {
       for (let shard = others.shift(); shard; shard = others.shift()) {
@@ -119,8 +132,22 @@ export class PackReader {
     return rebuilt as Buffer
   }
 
-  async #fetch(shard: ShardRow, span: Span, signal: AbortSignal | undefined): Promise<Buffer> {
-    return this.#parts.fetch(shard.host, shard.shard, [BODY_OFFSET + span.start, BODY_OFFSET + span.end], signal)
+  async #fetch({ host, shard }: ShardRow, span: Span, signal: AbortSignal | undefined): Promise<Buffer> {
+    try {
+      return await this.#parts.fetch(host, shard, [BODY_OFFSET + span.start, BODY_OFFSET + span.end], signal)
+    } catch (error) {
+      if (hasCode(error, 'HOST_UNREACHABLE')) this.avoid(host)
+      throw error
+    }
+  }
+
+  /** This host does not answer: for a while it is asked last, so that one that hangs costs its deadline once. */
+  avoid(host: Hex): void {
+    this.#avoided.set(host, this.#parts.clock.now() + AVOID_MS)
+  }
+
+  #isAvoided(host: Hex): boolean {
+    return (this.#avoided.get(host) ?? 0) > this.#parts.clock.now()
   }
 
   async #soundBody(row: StripeRow, shard: ShardRow, signal: AbortSignal | undefined): Promise<Buffer | undefined> {

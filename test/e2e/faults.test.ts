@@ -175,3 +175,21 @@ test.serial('sources and options that cannot be are refused with their own codes
   }
   t.is((await imager('snapshot', disk, '--state', lab.path('nothing'))).code, 10)
 })
+
+test.serial('a host that hangs costs one deadline, not one for each of its shards', async (t) => {
+  const lab = await TestLab.up(t, 4)
+  const state = ['--state', lab.lab.appliance.state]
+  const disk = lab.makeDisk('disk.img', 100)
+  await lab.snapshot(t, disk)
+  const pid = lab.lab.peers[0]?.pid as number
+  process.kill(pid, 'SIGSTOP')
+  const started = performance.now()
+  const target = lab.path('target.img')
+  const done = await imager('restore', 'latest', '--to', target, '--json', ...state)
+  process.kill(pid, 'SIGCONT')
+  t.is(done.code, 0, done.stdout)
+  t.deepEqual(lastLine<RestoreReport>(done).missing, ['peer-1'])
+  t.is(firstDifference(disk, target), undefined)
+  t.log(`${Math.round(performance.now() - started)} ms`)
+  t.true(performance.now() - started < 30_000)
+})
