@@ -1,62 +1,29 @@
 /**
- * `imager snapshot`: the data's way from the disk to the peers (docs/overview.md). Batches are read, looked up, sealed and
- * appended in order, several in flight; full packs become stripes while the next ones fill; then the manifest goes the same
- * way, the head to the peers, and one commit makes the snapshot visible. Until then nothing of it is listed, and a rerun
- * finds what arrived.
+ * `imager snapshot`: what is to be imaged and where it goes (the plan), then the data's way through the pipeline, and one
+ * commit that makes the snapshot visible. Until then nothing of it is listed, and a rerun finds what arrived.
  */
-import type { Clock } from '../base/clock.js'
 import { ImagerError } from '../base/errors.js'
 import { type Hex, toHex } from '../base/ids.js'
-import { Slots } from '../base/queue.js'
-import type { Begun, Catalog, SnapshotState, SnapshotSummary } from '../catalog/types.js'
+import { MiB } from '../base/units.js'
+import type { SnapshotState, SnapshotSummary } from '../catalog/types.js'
 import { inspectSource, type SourceFacts } from '../disk/source.js'
 import { openView, type StaticView, type ViewOptions } from '../disk/view.js'
 import { signHead } from '../keys/head.js'
-import type { Home } from '../keys/home.js'
-import {
-  type Batch,
-  type DiskScanHandle,
-  hash,
-  type Manifest,
-  type Pack,
-  Packer,
-  scanDisk,
-  type VaultHandle,
-} from '../native.js'
-import type { Peers } from '../peers/pool.js'
-import { type Description, encodeDescription } from '../retrieve/description.js'
-import { formGroup, type Group } from '../stripes/place.js'
+import { type DiskScanHandle, hash, scanDisk } from '../native.js'
+import { encodeDescription } from '../retrieve/description.js'
+import { formGroup } from '../stripes/place.js'
 import type { Wish } from '../stripes/scheme.js'
-import { type SentStripe, StripeSender } from '../stripes/send.js'
-import { Meter, type Report } from './progress.js'
+import { Pipeline, type PipelineParts, type PipelinePlan } from './pipeline.js'
 import { openVault } from './vault.js'
 
-/** Batches of 8 MiB between reading and appending: two being worked on by the two cores, one ready. */
-const BATCHES_IN_FLIGHT = 3
-/** Packs of up to k * 4 MiB being encoded and sent. */
-const STRIPES_IN_FLIGHT = 2
-/** A batch fills at most three packs of one shard, the smallest there are. */
-const STRIPES_AHEAD = 4
-const STRIPES_RESERVED = 16
-/** zstd -1: 64 % of the floor's time at a ratio within 2 % of -3's. */
-const ZSTD_LEVEL = 1
 /** A host with less free than this is not worth asking. */
-const NEED_BYTES = 64 * 1024 * 1024
+const NEED_BYTES = 64 * MiB
 const CENSUS_ROWS = 24
 
 export interface SnapshotOptions extends Wish {
   readonly source: string
   readonly label: string
   readonly view: ViewOptions
-}
-
-export interface SnapshotParts {
-  readonly home: Home
-  readonly catalog: Catalog
-  readonly peers: Peers
-  readonly clock: Clock
-  readonly report: Report
-  readonly signal: AbortSignal
 }
 
 export interface SnapshotReport {
@@ -78,16 +45,15 @@ export interface SnapshotReport {
   readonly notes: readonly string[]
 }
 
-interface Plan {
+export interface SnapshotPlan extends PipelinePlan {
   readonly source: SourceFacts
   readonly view: StaticView
-  readonly scan: DiskScanHandle
-  readonly group: Group
-  readonly volume: Hex
 }
 
+type Facts = ReturnType<DiskScanHandle['facts']>
+
 /** Everything that can be refused before a byte is sent. */
-export async function planSnapshot(options: SnapshotOptions, parts: SnapshotParts): Promise<Plan> {
+export async function planSnapshot(options: SnapshotOptions, parts: PipelineParts): Promise<SnapshotPlan> {
   const { home, catalog, clock, signal } = parts
   const source = inspectSource(options.source)
   const group = formGroup(await catalog.hosts(), home.host, NEED_BYTES, options)
@@ -98,45 +64,37 @@ export async function planSnapshot(options: SnapshotOptions, parts: SnapshotPart
   return { source, view, scan, group, volume: toHex(hash(Buffer.from(identity))).slice(0, 32) }
 }
 
-export async function runSnapshot(plan: Plan, options: SnapshotOptions, parts: SnapshotParts): Promise<SnapshotReport> {
+export async function runSnapshot(
+  plan: SnapshotPlan,
+  options: SnapshotOptions,
+  parts: PipelineParts,
+): Promise<SnapshotReport> {
   const { home, catalog, clock } = parts
-  const started = clock.now()
   const { source, scan, group, volume, view } = plan
+  const started = clock.now()
   const begun = await catalog.begin({ appliance: home.host, volume, source: source.path, label: options.label })
   // The manifest takes the scan's file maps, so what they say is asked before.
   const facts = scan.facts()
   const census = scan.census(CENSUS_ROWS)
-  const run = new Run(plan, begun, openVault(home), parts)
-  await run.storeBlocks()
+  const pipeline = new Pipeline(plan, begun, openVault(home), parts)
+  await pipeline.storeBlocks()
   view.confirm()
-  const description: Description = {
-    snapshot: begun.snapshot,
-    timeMs: clock.now(),
-    source: source.title,
-    label: options.label,
-    view: view.how,
-    sizeBytes: facts.size,
-    table: { kind: facts.table, id: facts.id, sectorBytes: facts.sectorBytes },
-    volumes: facts.volumes.map(({ index, start, length, fileSystem, raw, label, uuid, clusterBytes, root }) => {
-      return { index, start, length, fileSystem, label, uuid, clusterBytes, root: raw === null ? root : null }
-    }),
-  }
-  await run.storeManifest(encodeDescription(description))
-  const references = run.packer.references()
-  const time = description.timeMs
-  const head = signHead({ ...run.headFacts(references), time }, home.secret)
-  await run.storeHead(head)
+  const time = clock.now()
+  await pipeline.storeManifest(describe(begun.snapshot, time, plan, options, facts))
+  const references = pipeline.packer.references()
+  const head = signHead({ ...pipeline.headFacts(references), time }, home.secret)
+  await pipeline.storeHead(head)
   const summary: SnapshotSummary = {
-    ...run.counts,
+    ...pipeline.counts,
     sourceBytes: facts.size,
     files: facts.volumes.reduce((sum, one) => sum + one.files, 0),
     seconds: (clock.now() - started) / 1000,
     view: view.how,
     volumes: facts.volumes.map(({ index, fileSystem, files, label }) => ({ index, fileSystem, files, label })),
-    perHost: Object.fromEntries(run.bytesByHost),
+    perHost: Object.fromEntries(pipeline.bytesByHost),
     fileTypes: Object.fromEntries(census.types.map(({ name, bytes }) => [name, bytes])),
     owners: Object.fromEntries(census.owners.map(({ name, bytes }) => [name, bytes])),
-    notes: notesOf(facts).map((note) => note.slice(0, 1000)),
+    notes: notesOf(facts),
     tolerate: group.target,
     k: group.k,
     m: group.m,
@@ -144,7 +102,7 @@ export async function runSnapshot(plan: Plan, options: SnapshotOptions, parts: S
   const { survives, state } = await catalog.finish(begun.lease, { head, references, summary })
   return {
     snapshot: begun.snapshot,
-    ...run.counts,
+    ...pipeline.counts,
     sourceBytes: facts.size,
     seconds: (clock.now() - started) / 1000,
     survives,
@@ -152,196 +110,33 @@ export async function runSnapshot(plan: Plan, options: SnapshotOptions, parts: S
     state,
     scheme: `${group.k}+${group.m}`,
     view: view.how,
-    notes: [...summary.notes, ...run.failures()],
+    notes: [...summary.notes, ...pipeline.failures()],
   }
 }
 
+/** What the root page says, so that a snapshot can be browsed and restored without any catalog. */
+function describe(snapshot: Hex, timeMs: number, plan: SnapshotPlan, options: SnapshotOptions, facts: Facts): string {
+  return encodeDescription({
+    snapshot,
+    timeMs,
+    source: plan.source.title,
+    label: options.label,
+    view: plan.view.how,
+    sizeBytes: facts.size,
+    table: { kind: facts.table, id: facts.id, sectorBytes: facts.sectorBytes },
+    volumes: facts.volumes.map(({ index, start, length, fileSystem, raw, label, uuid, clusterBytes, root }) => {
+      return { index, start, length, fileSystem, label, uuid, clusterBytes, root: raw === null ? root : null }
+    }),
+  })
+}
+
 /** What could not be understood, volume by volume. */
-function notesOf(facts: ReturnType<DiskScanHandle['facts']>): string[] {
+function notesOf(facts: Facts): string[] {
   const volumes = facts.volumes.flatMap(({ index, raw, fileSystem, doubts, dirty }) => {
     const named = (text: string) => `volume ${index}: ${text}`
     const rawNote = raw === null ? [] : [`${fileSystem}, read raw: ${raw}`]
     const dirtyNote = dirty ? ['not cleanly unmounted, so its free space is kept too'] : []
     return [...rawNote, ...dirtyNote, ...doubts].map(named)
   })
-  return [...facts.doubts, ...volumes].slice(0, 100)
-}
-
-/** One run from begin to the head. */
-class Run {
-  readonly packer: InstanceType<typeof Packer>
-  readonly manifest: Manifest
-  readonly bytesByHost = new Map<Hex, number>()
-  readonly counts = { allocatedBytes: 0, readBytes: 0, newBytes: 0, storedBytes: 0, blocks: 0, newBlocks: 0 }
-  readonly #plan: Plan
-  readonly #begun: Begun
-  readonly #vault: VaultHandle
-  readonly #parts: SnapshotParts
-  readonly #sender: StripeSender
-  readonly #slots = new Slots(STRIPES_IN_FLIGHT)
-  readonly #sending = new Set<Promise<void>>()
-  #failure: { error: unknown } | undefined
-  #last: { pack: Pack; sent: SentStripe } | undefined
-
-  constructor(plan: Plan, begun: Begun, vault: VaultHandle, parts: SnapshotParts) {
-    this.#plan = plan
-    this.#begun = begun
-    this.#vault = vault
-    this.#parts = parts
-    this.packer = new Packer(vault, plan.group.k)
-    const { catalog, peers, home } = parts
-    this.#sender = new StripeSender(catalog, begun.lease, plan.group, vault, (host, shard, bytes, grant, signal) =>
-      peers.get(host).sendShard(shard, bytes, grant, { signal }),
-    )
-    this.#reader = plan.scan.reader()
-    this.manifest = plan.scan.manifest(home.state)
-  }
-  readonly #reader: ReturnType<DiskScanHandle['reader']>
-
-  /** Batches overlap up to their sealing; claims and appends keep their order, which the packer needs. */
-  async storeBlocks(): Promise<void> {
-    const { clock, report } = this.#parts
-    const meter = new Meter('reading and storing', this.#reader.totalBytes, clock, report)
-    this.counts.allocatedBytes = this.#reader.totalBytes
-    const inFlight: Promise<void>[] = []
-    let claimed = Promise.resolve()
-    let appended = Promise.resolve()
-    for (let batch = this.#reader.next(); batch; batch = this.#reader.next()) {
-      this.#check()
-      const ready = batch.prepare(this.#vault).then(() => this.#lookUp(batch))
-      const claiming = Promise.all([ready, claimed]).then(([births]) => this.packer.claim(batch, births))
-      claimed = claiming
-      const sealed = claiming.then(() => batch.seal(this.#vault, ZSTD_LEVEL))
-      appended = Promise.all([sealed, appended]).then(() => this.#append(batch, meter))
-      // Each failure is met where its promise is awaited; the others of the chain fail with it.
-      for (const step of [claiming, appended]) step.catch(() => {})
-      inFlight.push(appended)
-      if (inFlight.length >= BATCHES_IN_FLIGHT) await inFlight.shift()
-    }
-    await Promise.all(inFlight)
-  }
-
-  async storeManifest(description: string): Promise<void> {
-    for (let pages = this.manifest.nextPages(); pages; pages = this.manifest.nextPages()) await this.#storePages(pages)
-    await this.#storePages(this.manifest.root(description))
-    const last = this.packer.flush()
-    if (last) await this.#send(last)
-    await Promise.all(this.#sending)
-    this.#check()
-  }
-
-  headFacts(references: Uint8Array) {
-    const { home } = this.#parts
-    const { pack, sent } = this.#last ?? {}
-    const [offset, length] = pack?.lastRecord() ?? []
-    if (!sent || offset === undefined || length === undefined) throw new Error('the root was stored')
-    const { birth, key } = this.manifest.sealedRoot(this.#vault)
-    const { k, m } = this.#plan.group
-    const { stripe, packBytes, shards } = sent
-    return {
-      fleet: home.fleet,
-      appliance: home.host,
-      volume: this.#plan.volume,
-      sequence: this.#begun.sequence,
-      snapshot: this.#begun.snapshot,
-      parent: this.#begun.parent,
-      root: {
-        key: key.toString('base64'),
-        birth: String(birth),
-        ...{ stripe, k, m, packBytes, offset, length },
-        shards: shards.map(({ index, host, shard }) => ({ index, host, shard })),
-      },
-      references: toHex(hash(references)),
-    }
-  }
-
-  /** To max(k+1, majority) of the peers before anybody hears of success. */
-  async storeHead(head: Uint8Array): Promise<void> {
-    const { peers, signal } = this.#parts
-    const { group } = this.#plan
-    const hosts = [...new Set([...group.members, ...group.spares])]
-    const needed = Math.min(Math.max(group.k + 1, Math.floor(hosts.length / 2) + 1), hosts.length)
-    const held = await Promise.allSettled(
-      hosts.map((host) => peers.get(host).sendDocument('head', this.#begun.snapshot, head, { signal })),
-    )
-    signal.throwIfAborted()
-    const placed = held.filter((one) => one.status === 'fulfilled').length
-    const failed = held.find((one) => one.status === 'rejected')
-    // A host lost during the run is already a member that holds less; what counts is that enough others have the head.
-    const least = Math.max(2, needed - this.#sender.failures.size)
-    if (placed < least) {
-      throw new ImagerError('NOT_PLACED', { placed, total: hosts.length, needed: least }, { cause: failed?.reason })
-    }
-  }
-
-  /** What went wrong and was overcome, for people. */
-  failures(): string[] {
-    return [...this.#sender.failures].map(([host, error]) => {
-      const name = this.#parts.home.membership().find(host)?.name ?? host.slice(0, 8)
-      return `${name} could not take shards: ${error instanceof Error ? error.message : String(error)}`
-    })
-  }
-
-  async #storePages(pages: Batch): Promise<void> {
-    this.#check()
-    await pages.prepare(this.#vault)
-    this.packer.claim(pages, await this.#lookUp(pages))
-    await pages.seal(this.#vault, ZSTD_LEVEL)
-    await this.#pack(pages)
-  }
-
-  async #lookUp(batch: Batch): Promise<BigUint64Array> {
-    const ids = batch.ids()
-    if (ids.length === 0) return new BigUint64Array(0)
-    const { catalog } = this.#parts
-    return catalog.lookup(this.#begun.lease, ids, this.#tolerated())
-  }
-
-  /** Blocks that survive less than what this run can reach are stored again. */
-  #tolerated(): number {
-    const { target, k, members } = this.#plan.group
-    return Math.min(target, Math.max(1, new Set(members).size - k))
-  }
-
-  async #append(batch: Batch, meter: Meter): Promise<void> {
-    const { plainBytes, items, fresh, freshBytes } = batch.facts
-    await this.#pack(batch)
-    this.counts.readBytes += plainBytes
-    this.counts.blocks += items
-    this.counts.newBlocks += fresh
-    this.counts.newBytes += freshBytes
-    meter.add(plainBytes)
-  }
-
-  async #pack(batch: Batch): Promise<void> {
-    if (this.packer.stripesLeft < STRIPES_AHEAD) {
-      this.packer.offerStripes(await this.#parts.catalog.reserve(this.#begun.lease, STRIPES_RESERVED))
-    }
-    for (const pack of this.packer.append(batch, this.manifest)) await this.#send(pack)
-  }
-
-  /** Returns when there is room for the next one; `#sending` holds what is under way. */
-  async #send(pack: Pack): Promise<void> {
-    this.#check()
-    const sending = this.#slots.run(async () => {
-      const sent = await this.#sender.sendPack(pack, this.#parts.signal)
-      for (const [host, bytes] of sent.bytesByHost) {
-        this.bytesByHost.set(host, (this.bytesByHost.get(host) ?? 0) + bytes)
-        this.counts.storedBytes += bytes
-      }
-      if (!this.#last || pack.stripe > this.#last.pack.stripe) this.#last = { pack, sent }
-    })
-    const watched: Promise<void> = sending
-      .catch((error: unknown) => {
-        this.#failure ??= { error }
-      })
-      .finally(() => this.#sending.delete(watched))
-    this.#sending.add(watched)
-    if (this.#sending.size >= STRIPES_IN_FLIGHT) await Promise.race(this.#sending)
-  }
-
-  #check(): void {
-    this.#parts.signal.throwIfAborted()
-    if (this.#failure) throw this.#failure.error
-  }
+  return [...facts.doubts, ...volumes].slice(0, 100).map((note) => note.slice(0, 1000))
 }

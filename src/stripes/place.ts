@@ -2,6 +2,7 @@
  * Which hosts hold the shards (docs/placement.md): one fixed group for all stripes of a run, one shard a host where
  * there are enough, so that "which hosts may be missing" is one number. Pure and deterministic; says why a host is left out.
  */
+import { hasCode, ImagerError } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
 import { formatBytes } from '../base/units.js'
 import { chooseScheme, type Scheme, type Wish } from './scheme.js'
@@ -42,7 +43,7 @@ export function formGroup(hosts: readonly Candidate[], appliance: Hex, needBytes
   const domains = new Set<string>()
   const ordered = present.sort(better)
   const first = ordered.filter((host) => !domains.has(host.domain) && domains.add(host.domain))
-  const scheme = chooseScheme(first.length, wish)
+  const scheme = chooseFor(first.length, wish, leftOut)
   const width = scheme.k + scheme.m
   // Hosts that are only away get their shards later; where there are too few hosts at all, some hold several.
   const missing = Math.max(0, width - first.length)
@@ -55,6 +56,17 @@ export function formGroup(hosts: readonly Candidate[], appliance: Hex, needBytes
     leftOut.push({ name: host.name, why: `it shares the failure domain ${host.domain} with a chosen host` })
   }
   return { ...scheme, members, spares, leftOut, target: wish.tolerate ?? targetOf(members, scheme, absent) }
+}
+
+/** Too few hosts is a riddle unless it is said what is wrong with the others. */
+function chooseFor(hosts: number, wish: Wish, leftOut: Group['leftOut']): Scheme {
+  try {
+    return chooseScheme(hosts, wish)
+  } catch (error) {
+    if (!hasCode(error, 'TOO_FEW_HOSTS') || leftOut.length === 0) throw error
+    const why = leftOut.map(({ name, why }) => `${name}: ${why}`).join('; ')
+    throw new ImagerError('TOO_FEW_HOSTS', { ...error.details, why })
+  }
 }
 
 /** The host of each shard of a stripe; undefined where nobody is there to hold it. */

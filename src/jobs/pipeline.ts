@@ -1,0 +1,221 @@
+/**
+ * The snapshot's pipeline: batches are read, looked up, sealed and appended, several in flight; full packs become stripes
+ * while the next ones fill; then the manifest's pages go the same way, and the head goes to the peers.
+ *
+ * Invariants: claims and appends happen in the order of the batches, which the packer needs. The first failure of any part
+ * ends the run at its next step.
+ */
+import type { Clock } from '../base/clock.js'
+import { ImagerError } from '../base/errors.js'
+import { type Hex, toHex } from '../base/ids.js'
+import { Slots } from '../base/queue.js'
+import type { Begun, Catalog } from '../catalog/types.js'
+import type { Home } from '../keys/home.js'
+import { type Batch, type DiskScanHandle, hash, type Manifest, type Pack, Packer, type VaultHandle } from '../native.js'
+import type { Peers } from '../peers/pool.js'
+import type { Group } from '../stripes/place.js'
+import { type SentStripe, StripeSender } from '../stripes/send.js'
+import { Meter, type Report } from './progress.js'
+
+/** Batches of 8 MiB between reading and appending: two being worked on by the two cores, one ready. */
+const BATCHES_IN_FLIGHT = 3
+/** Packs of up to k * 4 MiB being encoded and sent. */
+const STRIPES_IN_FLIGHT = 2
+/** A batch fills at most three packs of one shard, the smallest there are. */
+const STRIPES_AHEAD = 4
+const STRIPES_RESERVED = 16
+/** zstd -1: 64 % of the floor's time at a ratio within 2 % of -3's. */
+const ZSTD_LEVEL = 1
+
+export interface PipelineParts {
+  readonly home: Home
+  readonly catalog: Catalog
+  readonly peers: Peers
+  readonly clock: Clock
+  readonly report: Report
+  readonly signal: AbortSignal
+}
+
+export interface PipelinePlan {
+  readonly scan: DiskScanHandle
+  readonly group: Group
+  /** The same disk has the same one, whatever its name. */
+  readonly volume: Hex
+}
+
+/** One run, from the first block to the head. */
+export class Pipeline {
+  readonly packer: InstanceType<typeof Packer>
+  readonly manifest: Manifest
+  readonly bytesByHost = new Map<Hex, number>()
+  readonly counts = { allocatedBytes: 0, readBytes: 0, newBytes: 0, storedBytes: 0, blocks: 0, newBlocks: 0 }
+  readonly #plan: PipelinePlan
+  readonly #begun: Begun
+  readonly #vault: VaultHandle
+  readonly #parts: PipelineParts
+  readonly #sender: StripeSender
+  readonly #slots = new Slots(STRIPES_IN_FLIGHT)
+  readonly #sending = new Set<Promise<void>>()
+  #failure: { error: unknown } | undefined
+  #last: { pack: Pack; sent: SentStripe } | undefined
+
+  constructor(plan: PipelinePlan, begun: Begun, vault: VaultHandle, parts: PipelineParts) {
+    this.#plan = plan
+    this.#begun = begun
+    this.#vault = vault
+    this.#parts = parts
+    this.packer = new Packer(vault, plan.group.k)
+    const { catalog, peers, home } = parts
+    this.#sender = new StripeSender(catalog, begun.lease, plan.group, vault, (host, shard, bytes, grant, signal) =>
+      peers.get(host).sendShard(shard, bytes, grant, { signal }),
+    )
+    this.#reader = plan.scan.reader()
+    this.manifest = plan.scan.manifest(home.state)
+  }
+  readonly #reader: ReturnType<DiskScanHandle['reader']>
+
+  /** Batches overlap up to their sealing; claims and appends keep their order, which the packer needs. */
+  async storeBlocks(): Promise<void> {
+    const { clock, report } = this.#parts
+    const meter = new Meter('reading and storing', this.#reader.totalBytes, clock, report)
+    this.counts.allocatedBytes = this.#reader.totalBytes
+    const inFlight: Promise<void>[] = []
+    let claimed = Promise.resolve()
+    let appended = Promise.resolve()
+    for (let batch = this.#reader.next(); batch; batch = this.#reader.next()) {
+      this.#check()
+      const ready = batch.prepare(this.#vault).then(() => this.#lookUp(batch))
+      const claiming = Promise.all([ready, claimed]).then(([births]) => this.packer.claim(batch, births))
+      claimed = claiming
+      const sealed = claiming.then(() => batch.seal(this.#vault, ZSTD_LEVEL))
+      appended = Promise.all([sealed, appended]).then(() => this.#append(batch, meter))
+      // Each failure is met where its promise is awaited; the others of the chain fail with it.
+      for (const step of [claiming, appended]) step.catch(() => {})
+      inFlight.push(appended)
+      if (inFlight.length >= BATCHES_IN_FLIGHT) await inFlight.shift()
+    }
+    await Promise.all(inFlight)
+  }
+
+  async storeManifest(description: string): Promise<void> {
+    for (let pages = this.manifest.nextPages(); pages; pages = this.manifest.nextPages()) await this.#storePages(pages)
+    await this.#storePages(this.manifest.root(description))
+    const last = this.packer.flush()
+    if (last) await this.#send(last)
+    await Promise.all(this.#sending)
+    this.#check()
+  }
+
+  headFacts(references: Uint8Array) {
+    const { home } = this.#parts
+    const { pack, sent } = this.#last ?? {}
+    const [offset, length] = pack?.lastRecord() ?? []
+    if (!sent || offset === undefined || length === undefined) throw new Error('the root was stored')
+    const { birth, key } = this.manifest.sealedRoot(this.#vault)
+    const { k, m } = this.#plan.group
+    const { stripe, packBytes, shards } = sent
+    return {
+      fleet: home.fleet,
+      appliance: home.host,
+      volume: this.#plan.volume,
+      sequence: this.#begun.sequence,
+      snapshot: this.#begun.snapshot,
+      parent: this.#begun.parent,
+      root: {
+        key: key.toString('base64'),
+        birth: String(birth),
+        ...{ stripe, k, m, packBytes, offset, length },
+        shards: shards.map(({ index, host, shard }) => ({ index, host, shard })),
+      },
+      references: toHex(hash(references)),
+    }
+  }
+
+  /** To max(k+1, majority) of the peers before anybody hears of success. */
+  async storeHead(head: Uint8Array): Promise<void> {
+    const { peers, signal } = this.#parts
+    const { group } = this.#plan
+    const hosts = [...new Set([...group.members, ...group.spares])]
+    const needed = Math.min(Math.max(group.k + 1, Math.floor(hosts.length / 2) + 1), hosts.length)
+    const held = await Promise.allSettled(
+      hosts.map((host) => peers.get(host).sendDocument('head', this.#begun.snapshot, head, { signal })),
+    )
+    signal.throwIfAborted()
+    const placed = held.filter((one) => one.status === 'fulfilled').length
+    const failed = held.find((one) => one.status === 'rejected')
+    if (placed < needed) {
+      throw new ImagerError('NOT_PLACED', { placed, total: hosts.length, needed }, { cause: failed?.reason })
+    }
+  }
+
+  /** What went wrong and was overcome, for people. */
+  failures(): string[] {
+    return [...this.#sender.failures].map(([host, error]) => {
+      const name = this.#parts.home.membership().find(host)?.name ?? host.slice(0, 8)
+      return `${name} could not take shards: ${error instanceof Error ? error.message : String(error)}`
+    })
+  }
+
+  async #storePages(pages: Batch): Promise<void> {
+    this.#check()
+    await pages.prepare(this.#vault)
+    this.packer.claim(pages, await this.#lookUp(pages))
+    await pages.seal(this.#vault, ZSTD_LEVEL)
+    await this.#pack(pages)
+  }
+
+  async #lookUp(batch: Batch): Promise<BigUint64Array> {
+    const ids = batch.ids()
+    if (ids.length === 0) return new BigUint64Array(0)
+    const { catalog } = this.#parts
+    return catalog.lookup(this.#begun.lease, ids, this.#tolerated())
+  }
+
+  /** Blocks that survive less than what this run can reach are stored again. */
+  #tolerated(): number {
+    const { target, k, members } = this.#plan.group
+    return Math.min(target, Math.max(1, new Set(members).size - k))
+  }
+
+  async #append(batch: Batch, meter: Meter): Promise<void> {
+    const { plainBytes, items, fresh, freshBytes } = batch.facts
+    await this.#pack(batch)
+    this.counts.readBytes += plainBytes
+    this.counts.blocks += items
+    this.counts.newBlocks += fresh
+    this.counts.newBytes += freshBytes
+    meter.add(plainBytes)
+  }
+
+  async #pack(batch: Batch): Promise<void> {
+    if (this.packer.stripesLeft < STRIPES_AHEAD) {
+      this.packer.offerStripes(await this.#parts.catalog.reserve(this.#begun.lease, STRIPES_RESERVED))
+    }
+    for (const pack of this.packer.append(batch, this.manifest)) await this.#send(pack)
+  }
+
+  /** Returns when there is room for the next one; `#sending` holds what is under way. */
+  async #send(pack: Pack): Promise<void> {
+    this.#check()
+    const sending = this.#slots.run(async () => {
+      const sent = await this.#sender.sendPack(pack, this.#parts.signal)
+      for (const [host, bytes] of sent.bytesByHost) {
+        this.bytesByHost.set(host, (this.bytesByHost.get(host) ?? 0) + bytes)
+        this.counts.storedBytes += bytes
+      }
+      if (!this.#last || pack.stripe > this.#last.pack.stripe) this.#last = { pack, sent }
+    })
+    const watched: Promise<void> = sending
+      .catch((error: unknown) => {
+        this.#failure ??= { error }
+      })
+      .finally(() => this.#sending.delete(watched))
+    this.#sending.add(watched)
+    if (this.#sending.size >= STRIPES_IN_FLIGHT) await Promise.race(this.#sending)
+  }
+
+  #check(): void {
+    this.#parts.signal.throwIfAborted()
+    if (this.#failure) throw this.#failure.error
+  }
+}
