@@ -135,6 +135,21 @@ pub fn encode_files(records: &[Vec<u8>]) -> Vec<u8> {
     writer.bytes
 }
 
+/// No record of this file is longer than this.
+pub fn record_bound(file: &File) -> usize {
+    const FIXED: usize = 128;
+    const EXTENT: usize = 36;
+    let xattrs = file.xattrs.iter().map(|(name, value)| name.len() + value.len() + 6);
+    let streams = file.streams.iter().map(|stream| {
+        let content = match &stream.content {
+            Content::Resident(bytes) => bytes.len(),
+            Content::Extents(extents) => extents.len().min(RECORD_EXTENTS) * EXTENT,
+        };
+        stream.name.len() + 36 + content
+    });
+    xattrs.chain(streams).fold(FIXED, usize::saturating_add)
+}
+
 /// One record, or several where a stream has more than `RECORD_EXTENTS` extents: the later ones repeat the
 /// attributes, carry the stream's further extents, and are joined by `join`.
 pub fn encode_file(file: &File) -> Vec<Vec<u8>> {
