@@ -2,7 +2,7 @@
 
 use crate::cut::{Blocks, Cut, Piece};
 use crate::error::Result;
-use crate::limits::{BLOCK_BYTES, MIB};
+use crate::limits::{BLOCK_BYTES, MIB, PACK_RECORDS};
 use crate::recycle;
 use crate::seal::{Domain, RECORD_OVERHEAD, signature};
 use crate::volume::ReadAt;
@@ -42,7 +42,8 @@ impl Batch {
     pub fn of_blocks(walk: &mut Blocks, cut: &Cut) -> Option<Self> {
         let mut batch = Self::default();
         let mut total = 0;
-        while total + BLOCK_BYTES <= BATCH_BYTES {
+        // A lookup has a cap too: one of 2^16 signatures.
+        while total + BLOCK_BYTES <= BATCH_BYTES && batch.items.len() < PACK_RECORDS {
             let from = batch.pieces.len();
             if !walk.next(cut, &mut batch.pieces) {
                 break;

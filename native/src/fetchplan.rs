@@ -1,12 +1,12 @@
 //! What a restore fetches: the entries of many map pages, each distinct block once, ordered by where it lies in the
-//! packs (design, section 6), so that every range is fetched once and written as it comes.
+//! packs (docs/formats/pack.md), so that every range is fetched once and written as it comes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::error::{Error, Result};
-use crate::limits::BLOCK_BYTES;
+use crate::limits::{BLOCK_BYTES, SHARD_BYTES, STRIPE_SHARDS};
 use crate::pages::{MapEntry, Ref};
-use crate::seal::{Domain, signature};
+use crate::seal::{Domain, RECORD_OVERHEAD, signature};
 use crate::target::Target;
 
 /// A place on the target that one block fills.
@@ -53,7 +53,11 @@ impl FetchPlan {
     pub fn add(&mut self, entries: &[MapEntry]) {
         for entry in entries.iter().filter(|entry| entry.block.birth != 0) {
             let next = self.blocks.len() as u32;
-            let block = *self.index.entry(entry.block.birth).or_insert(next);
+            let mut block = *self.index.entry(entry.block.birth).or_insert(next);
+            // Two keys with one birth number: whoever gave it out was wrong. Each is looked up by its own signature.
+            if self.blocks.get(block as usize).is_some_and(|known| known.key != entry.block.key) {
+                block = next;
+            }
             if block == next {
                 self.blocks.push(entry.block);
             }
@@ -78,6 +82,14 @@ impl FetchPlan {
         }
         if let Some(unknown) = stripes.iter().position(|&stripe| stripe == 0) {
             return Err(Error::corrupt("catalog", 0, format!("block {:#x} is not in it", self.blocks[unknown].birth)));
+        }
+        let fits = |(&offset, &length): (&u32, &u32)| {
+            (RECORD_OVERHEAD..=BLOCK_BYTES + RECORD_OVERHEAD).contains(&(length as usize))
+                && offset as usize + length as usize <= STRIPE_SHARDS * SHARD_BYTES
+        };
+        if let Some(wrong) = offsets.iter().zip(lengths).position(|place| !fits(place)) {
+            let why = format!("{} bytes at {} of a pack are no block", lengths[wrong], offsets[wrong]);
+            return Err(Error::corrupt("catalog", 0, why));
         }
         let places = stripes.iter().zip(offsets).zip(lengths);
         self.located = places.map(|((&stripe, &offset), &length)| Located { stripe, offset, length }).collect();
@@ -128,7 +140,9 @@ impl FetchPlan {
         target: &Target,
     ) -> Result<Written> {
         let mut written = Written::default();
-        for &block in self.blocks_of(stripe).iter().filter(|block| only.is_none_or(|only| only.contains(block))) {
+        let only: Option<HashSet<u32>> = only.map(|only| only.iter().copied().collect());
+        let wanted = |block: &&u32| only.as_ref().is_none_or(|only| only.contains(block));
+        for &block in self.blocks_of(stripe).iter().filter(wanted) {
             let place = self.located[block as usize];
             let opened = slice(fetched, place)
                 .map(|record| domain.open(&self.blocks[block as usize].key, record, BLOCK_BYTES))
@@ -155,4 +169,76 @@ fn slice<'a>(fetched: &[Fetched<'a>], place: Located) -> Option<&'a [u8]> {
     let range = fetched.iter().rfind(|range| range.offset <= place.offset)?;
     let start = (place.offset - range.offset) as usize;
     range.bytes.get(start..start.checked_add(place.length as usize)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::Secret;
+
+    fn entry(disk: u64, length: u32, in_block: u32, key: [u8; 32], birth: u64) -> MapEntry {
+        MapEntry { disk, length, in_block, block: Ref { key, birth } }
+    }
+
+    #[test]
+    fn each_block_is_fetched_once_and_zeros_never() {
+        let mut plan = FetchPlan::default();
+        let entries = [entry(0, 10, 0, [1; 32], 7), entry(10, 10, 10, [1; 32], 7), entry(20, 99, 0, [0; 32], 0)];
+        plan.add(&entries);
+        assert_eq!(plan.ids(), signature(&[1; 32]));
+        plan.locate(&[3], &[16], &[100]).unwrap();
+        assert_eq!((plan.stripes(), plan.ranges(3, 0), plan.ranges(4, 0)), (vec![3], vec![(16, 116)], vec![]));
+    }
+
+    #[test]
+    fn places_that_no_pack_can_hold_are_refused() {
+        let mut plan = FetchPlan::default();
+        plan.add(&[entry(0, 10, 0, [1; 32], 7)]);
+        for (stripe, offset, length) in [(0, 16, 100), (1, 16, 10), (1, 16, 1 << 20), (1, u32::MAX, 100)] {
+            assert!(plan.locate(&[stripe], &[offset], &[length]).is_err(), "{length} at {offset}");
+        }
+        assert!(plan.locate(&[], &[], &[]).is_err());
+    }
+
+    #[test]
+    fn two_keys_with_one_birth_number_are_two_blocks() {
+        let domain = Domain::blocks(&Secret::new([1; 32]));
+        let path = std::env::temp_dir().join(format!("imager-fetchplan-{}", std::process::id()));
+        let target = Target::open(path.to_str().unwrap(), 8).unwrap();
+        target.blank().unwrap();
+        let mut records = Vec::new();
+        let mut seal = |plain: &[u8]| {
+            let key = domain.block_key(plain);
+            (key, records.len() as u32, domain.seal(&key, plain, 1, &mut records) as u32)
+        };
+        let (a, b) = (seal(b"aaaa"), seal(b"bbbb"));
+        let mut plan = FetchPlan::default();
+        plan.add(&[entry(0, 4, 0, a.0, 7), entry(4, 4, 0, b.0, 7)]);
+        plan.locate(&[3, 3], &[a.1, b.1], &[a.2, b.2]).unwrap();
+        let fetched = [Fetched { offset: 0, bytes: &records }];
+        let written = plan.write(3, &fetched, None, &domain, &target).unwrap();
+        assert_eq!((written.bytes, written.bad), (8, vec![]));
+        assert_eq!(std::fs::read(&path).unwrap(), b"aaaabbbb");
+        let again =
+            plan.write(3, &[Fetched { offset: 0, bytes: &records[..9] }], Some(&[1]), &domain, &target).unwrap();
+        assert_eq!((again.bytes, again.bad), (0, vec![1]));
+        std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn an_entry_beyond_its_block_writes_nothing() {
+        let domain = Domain::blocks(&Secret::new([1; 32]));
+        let path = std::env::temp_dir().join(format!("imager-fetchplan-long-{}", std::process::id()));
+        let target = Target::open(path.to_str().unwrap(), 1 << 33).unwrap();
+        let (key, mut record) = (domain.block_key(b"aaaa"), Vec::new());
+        let length = domain.seal(&key, b"aaaa", 1, &mut record) as u32;
+        for (in_block, length_here) in [(0, 5), (4, 1), (u32::MAX, u32::MAX), (5, 0)] {
+            let mut plan = FetchPlan::default();
+            plan.add(&[entry(0, length_here, in_block, key, 7)]);
+            plan.locate(&[3], &[0], &[length]).unwrap();
+            assert!(plan.write(3, &[Fetched { offset: 0, bytes: &record }], None, &domain, &target).is_err());
+        }
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), 0);
+        std::fs::remove_file(&path).unwrap();
+    }
 }

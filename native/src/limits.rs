@@ -8,6 +8,8 @@ pub const MIB: usize = 1024 * KIB;
 pub const BLOCK_BYTES: usize = 64 * KIB;
 /// A manifest page's plain bytes; a folder of any size is split below this.
 pub const PAGE_BYTES: usize = 4 * MIB;
+/// One file's record in a manifest: half a page. A file with more (thousands of named streams) is in the image only.
+pub const RECORD_BYTES: usize = 2 * MIB;
 /// One shard's body. k of them make a pack.
 pub const SHARD_BYTES: usize = 4 * MIB;
 /// Records of one pack: an ordinal is 16 bits of a birth number.

@@ -1,4 +1,4 @@
-//! Builds the manifest of a snapshot (design, section 2): leaves of the map, file and directory trees, the index pages
+//! Builds the manifest of a snapshot (docs/formats/page.md): leaves of the map, file and directory trees, the index pages
 //! above them, the root. Pages come out in batches, go the way of all blocks, and come back with their birth numbers.
 //!
 //! Invariant: a page is built only from pages that are stored already, so the root is last.
@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use crate::batch::{BATCH_BYTES, Batch};
 use crate::error::{Error, Result};
 use crate::fs::{File, VolumeMap};
-use crate::limits::MAP_PAGE_BYTES;
+use crate::limits::{MAP_PAGE_BYTES, PAGE_BYTES};
 use crate::pages::{self, DirectoryRow, IndexEntry, MapEntry, Ref, Top, Tree};
 use crate::spill::Spill;
 
@@ -91,6 +91,14 @@ impl Manifest {
                 self.fill()?;
             }
             let Some(page) = self.waiting.pop_front() else { break };
+            if page.bytes.len() > PAGE_BYTES {
+                // No reader would open it: better no snapshot than one that cannot be restored.
+                let number = page.first;
+                return Err(Error::unsupported(format!(
+                    "file {number}, whose record takes {} bytes,",
+                    page.bytes.len()
+                )));
+            }
             total += page.bytes.len();
             self.out.push((page.tree, page.level, page.first, page.last));
             pages.push(page.bytes);
@@ -215,4 +223,86 @@ fn leaves<T>(
         leaves.push((first, last, encode(open)));
     }
     leaves
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs::{Content, Kind, Stream, Timestamp};
+    use crate::limits::RESIDENT_BYTES;
+    use crate::pages::Page;
+    use crate::seal::Domain;
+    use crate::secret::Secret;
+
+    fn file(number: u64, streams: usize) -> File {
+        let content = || Content::Resident(vec![7; RESIDENT_BYTES]);
+        let stream = |index: usize| Stream { name: index.to_string().into(), size: 1, valid: 1, content: content() };
+        File {
+            number,
+            generation: 0,
+            kind: Kind::File,
+            mode: 0,
+            uid: 0,
+            gid: 0,
+            links: 1,
+            device: 0,
+            modified: Timestamp::default(),
+            changed: Timestamp::default(),
+            created: Timestamp::default(),
+            xattrs: vec![],
+            streams: (0..streams).map(stream).collect(),
+        }
+    }
+
+    fn manifest(files: Vec<File>) -> Manifest {
+        Manifest::new(vec![(1, VolumeMap { files, ..VolumeMap::default() })], "/nowhere")
+    }
+
+    #[test]
+    fn a_page_that_no_reader_would_open_is_not_written() {
+        assert!(manifest(vec![file(1, PAGE_BYTES / RESIDENT_BYTES)]).next_pages().is_err());
+        assert!(manifest(vec![file(1, PAGE_BYTES / RESIDENT_BYTES - 1)]).next_pages().is_ok());
+    }
+
+    /// 3,000 leaves take two levels of index pages; each page names pages that were stored before it.
+    #[test]
+    fn a_tall_tree_has_one_top_and_every_leaf_is_below_it() {
+        let domain = Domain::pages(&Secret::new([1; 32]));
+        let mut manifest = manifest((0..3000).map(|leaf| file(leaf * LEAF_NUMBERS, 0)).collect());
+        let (mut births, mut named) = (std::collections::HashMap::new(), std::collections::HashSet::new());
+        let mut store = |batch: &mut Batch| {
+            batch.hash(&domain);
+            for item in &mut batch.items {
+                let birth = births.len() as u64 + 1;
+                let page = pages::decode(&batch.bytes[item.start..item.start + item.length]).unwrap();
+                let children: Vec<Ref> = match page {
+                    Page::Index { entries, .. } => entries.iter().map(|entry| entry.child).collect(),
+                    Page::Root { tops, .. } => {
+                        assert_eq!(
+                            tops.iter().map(|top| (top.tree, top.level)).collect::<Vec<_>>(),
+                            [(Tree::Files, 2)]
+                        );
+                        tops.iter().map(|top| top.page).collect()
+                    }
+                    _ => vec![],
+                };
+                for child in children {
+                    assert_eq!(births.get(&child.birth), Some(&child.key));
+                    assert!(named.insert(child.birth), "named twice");
+                }
+                item.birth = birth;
+                births.insert(birth, item.key);
+            }
+        };
+        while let Some(mut batch) = manifest.next_pages().unwrap() {
+            store(&mut batch);
+            manifest.stored(&batch).unwrap();
+        }
+        let mut root = manifest.root("{}");
+        store(&mut root);
+        manifest.stored(&root).unwrap();
+        assert_eq!(manifest.root_ref().unwrap().birth, births.len() as u64);
+        assert_eq!(births.len(), 3000 + 3 + 1 + 1);
+        assert_eq!(named.len(), births.len() - 1);
+    }
 }

@@ -66,8 +66,10 @@ impl Packer {
             return Err(Error::invalid("births", format!("{} for {wanted} items", births.len())));
         }
         for (item, &birth) in batch.items.iter_mut().filter(|item| !item.zero).zip(births) {
-            item.birth = birth;
-            item.fresh = birth == 0 && !self.recent.contains_key(&item.id);
+            // Taken now: by the time this batch is appended it may be forgotten.
+            let known = self.recent.get(&item.id);
+            item.birth = if birth == 0 { known.copied().flatten().unwrap_or(0) } else { birth };
+            item.fresh = birth == 0 && known.is_none();
             if item.fresh {
                 self.recent.insert(item.id, None);
             }
@@ -103,8 +105,15 @@ impl Packer {
         if self.open.as_ref().is_some_and(|pack| !fits(pack)) {
             full.extend(self.flush());
         }
+        if pack::HEADER_BYTES + record.len() + pack::trailer_bound(1) > self.capacity {
+            return Err(Error::invalid("record", format!("{} bytes do not fit in any pack", record.len())));
+        }
         if self.open.is_none() {
             let stripe = self.stripes.pop_front().ok_or_else(|| Error::invalid("stripes", "none left to fill"))?;
+            // Birth number 0 means zeros, and a stripe has 48 bits of one.
+            if stripe == 0 || stripe >> 48 != 0 {
+                return Err(Error::invalid("stripes", format!("{stripe} is no stripe")));
+            }
             self.open = Some(Pack { stripe, bytes: pack::start(self.capacity), rows: Vec::new() });
         }
         let pack = self.open.as_mut().expect("opened above");
@@ -164,6 +173,37 @@ mod tests {
         assert_eq!(rows, pack.rows);
         let record = &pack.bytes[rows[2].offset as usize..][..rows[2].length as usize];
         assert_eq!(domain.open(&domain.block_key(b"c"), record, 100).unwrap(), b"c");
+    }
+
+    #[test]
+    fn what_is_forgotten_between_claim_and_append_keeps_its_number() {
+        let (key, domain) = (Secret::new([1; 32]), Domain::blocks(&Secret::new([2; 32])));
+        let mut packer = Packer::new(key, 1);
+        packer.offer_stripes([7].into_iter());
+        let mut first = sealed(&domain, &mut packer, &[b"a"], &[0]);
+        packer.append(&mut first, &domain, Type::Block).unwrap();
+        let mut again = sealed(&domain, &mut packer, &[b"a"], &[0]);
+        (0..REMEMBERED as u64).for_each(|i| packer.remember(*blake3::hash(&i.to_le_bytes()).as_bytes(), 9 << 16));
+        assert!(packer.recent.len() <= REMEMBERED && !packer.recent.contains_key(&first.items[0].id));
+        packer.append(&mut again, &domain, Type::Block).unwrap();
+        assert_eq!(again.items[0].birth, 7 << 16);
+    }
+
+    #[test]
+    fn stripes_that_would_wrap_and_records_that_fit_nowhere_are_refused() {
+        let (key, domain) = (Secret::new([1; 32]), Domain::pages(&Secret::new([2; 32])));
+        for stripe in [0, 1 << 48] {
+            let mut packer = Packer::new(key.clone(), 1);
+            packer.offer_stripes([stripe].into_iter());
+            let mut batch = sealed(&domain, &mut packer, &[b"a"], &[0]);
+            assert!(packer.append(&mut batch, &domain, Type::Page).is_err());
+        }
+        let mut packer = Packer::new(key, 1);
+        packer.offer_stripes([1].into_iter());
+        let mut noise = vec![0; SHARD_BYTES];
+        blake3::Hasher::new().finalize_xof().fill(&mut noise);
+        let mut batch = sealed(&domain, &mut packer, &[&noise], &[0]);
+        assert!(packer.append(&mut batch, &domain, Type::Page).is_err());
     }
 
     #[test]

@@ -14,7 +14,7 @@
 use crate::bytes::{Cursor, Writer};
 use crate::error::{Error, Result};
 use crate::fs::{Content, Extent, ExtentKind, File, Kind, Stream, Timestamp};
-use crate::limits::{MAP_PAGE_BYTES, PAGE_BYTES, RESIDENT_BYTES, XATTR_BYTES};
+use crate::limits::{BLOCK_BYTES, MAP_PAGE_BYTES, PAGE_BYTES, RESIDENT_BYTES, XATTR_BYTES};
 
 const MAGIC: &[u8; 4] = b"IMPG";
 pub const MAP_ENTRY_BYTES: usize = 52;
@@ -72,7 +72,7 @@ pub enum Tree {
     Directories = 3,
 }
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub enum Page {
     Map(Vec<MapEntry>),
     Files(Vec<File>),
@@ -133,6 +133,21 @@ pub fn encode_files(records: &[Vec<u8>]) -> Vec<u8> {
         writer.raw(record);
     }
     writer.bytes
+}
+
+/// No record of this file is longer than this.
+pub fn record_bound(file: &File) -> usize {
+    const FIXED: usize = 128;
+    const EXTENT: usize = 36;
+    let xattrs = file.xattrs.iter().map(|(name, value)| name.len() + value.len() + 6);
+    let streams = file.streams.iter().map(|stream| {
+        let content = match &stream.content {
+            Content::Resident(bytes) => bytes.len(),
+            Content::Extents(extents) => extents.len().min(RECORD_EXTENTS) * EXTENT,
+        };
+        stream.name.len() + 36 + content
+    });
+    xattrs.chain(streams).fold(FIXED, usize::saturating_add)
 }
 
 /// One record, or several where a stream has more than `RECORD_EXTENTS` extents: the later ones repeat the
@@ -230,6 +245,11 @@ fn decode_map(cursor: &mut Cursor) -> Result<Page> {
         if u64::from(offset) < end || length == 0 || u64::from(offset) + u64::from(length) > MAP_PAGE_BYTES {
             return Err(cursor.corrupt(format!("a map entry of {length} bytes at {offset} after {end}")));
         }
+        // Neighbouring zeros are joined, so that only they are longer than a block.
+        let held = if block.birth == 0 { 0 } else { u64::from(length) };
+        if u64::from(in_block) + held > BLOCK_BYTES as u64 {
+            return Err(cursor.corrupt(format!("{length} bytes at {in_block} of a block")));
+        }
         end = u64::from(offset) + u64::from(length);
         entries.push(MapEntry { disk: base + u64::from(offset), length, in_block, block });
     }
@@ -244,6 +264,10 @@ fn decode_directory(cursor: &mut Cursor) -> Result<Page> {
         decode_kind(cursor, kind)?;
         rows.push(DirectoryRow { parent, child, kind, name: cursor.string(1024)?.to_vec() });
     }
+    // Names are found by bisection.
+    if !rows.is_sorted_by(|a, b| (a.parent, &a.name) <= (b.parent, &b.name)) {
+        return Err(cursor.corrupt("a directory page out of order"));
+    }
     Ok(Page::Directory(rows))
 }
 
@@ -255,7 +279,10 @@ fn decode_index(cursor: &mut Cursor) -> Result<Page> {
         let (first, last) = (cursor.u64()?, cursor.u64()?);
         entries.push(IndexEntry { first, last, child: decode_ref(cursor)? });
     }
-    if level == 0 || !entries.is_sorted_by_key(|entry| entry.first) {
+    if level == 0
+        || entries.iter().any(|entry| entry.first > entry.last)
+        || !entries.is_sorted_by_key(|entry| entry.first)
+    {
         return Err(cursor.corrupt("an index page out of order"));
     }
     Ok(Page::Index { level, entries })
@@ -302,6 +329,7 @@ fn decode_files(cursor: &mut Cursor) -> Result<Page> {
         let (part, file) = decode_file(cursor)?;
         match files.last_mut() {
             Some(last) if part > 0 && last.number == file.number => join(last, file),
+            Some(last) if last.number >= file.number => return Err(cursor.corrupt("a file page out of order")),
             _ => files.push(file),
         }
     }
@@ -347,8 +375,13 @@ fn decode_file(cursor: &mut Cursor) -> Result<(u64, File)> {
 fn decode_stream(cursor: &mut Cursor) -> Result<Stream> {
     let name = cursor.string(1024)?.to_vec();
     let (size, valid) = (cursor.varint()?, cursor.varint()?);
-    if cursor.u8()? == 1 {
-        return Ok(Stream { name, size, valid, content: Content::Resident(cursor.string(RESIDENT_BYTES)?.to_vec()) });
+    match cursor.u8()? {
+        0 => {}
+        1 => {
+            let content = Content::Resident(cursor.string(RESIDENT_BYTES)?.to_vec());
+            return Ok(Stream { name, size, valid, content });
+        }
+        other => return Err(cursor.corrupt(format!("a stream of kind {other}"))),
     }
     let count = cursor.count(4)?;
     let mut extents = Vec::with_capacity(count);

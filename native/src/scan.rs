@@ -6,6 +6,8 @@ use crate::cut::{self, Cut, MappedVolume};
 use crate::disk::{self, Table};
 use crate::error::Result;
 use crate::fs::{ByteRange, File, Outcome, VolumeMap};
+use crate::limits::RECORD_BYTES;
+use crate::pages;
 use crate::volume::ReadAt;
 
 pub struct Scan {
@@ -27,7 +29,12 @@ pub struct Named {
 impl Scan {
     pub fn new(source: &dyn ReadAt) -> Result<Self> {
         let table = disk::read_table(source)?;
-        let volumes = cut::map_volumes(source, &table);
+        let mut volumes = cut::map_volumes(source, &table);
+        for volume in &mut volumes {
+            if let Outcome::Mapped(map) = &mut volume.outcome {
+                leave_out_giants(map);
+            }
+        }
         Ok(Self { size: source.length(), table, volumes })
     }
 
@@ -58,15 +65,17 @@ impl Scan {
     /// Bytes of files by the ending of their names and by owner, the largest first, at most `most` of each.
     pub fn census(&self, most: usize) -> [Vec<(String, u64)>; 2] {
         let (mut types, mut owners) = (HashMap::new(), HashMap::new());
+        let add = |sum: &mut u64, more: u64| *sum = sum.saturating_add(more);
         for map in (0..self.volumes.len()).filter_map(|volume| self.map(volume)) {
-            let sizes = |file: &File| file.streams.iter().map(|stream| stream.size).sum::<u64>();
+            // Sizes are what the disk says, true or not.
+            let sizes = |file: &File| file.streams.iter().fold(0u64, |sum, stream| sum.saturating_add(stream.size));
             for file in &map.files {
-                *owners.entry(file.uid.to_string()).or_default() += sizes(file);
+                add(owners.entry(file.uid.to_string()).or_default(), sizes(file));
             }
             for entry in &map.entries {
                 let Ok(file) = map.files.binary_search_by_key(&entry.child, |file| file.number) else { continue };
                 if map.files[file].kind == crate::fs::Kind::File {
-                    *types.entry(ending(&entry.name)).or_default() += sizes(&map.files[file]);
+                    add(types.entry(ending(&entry.name)).or_default(), sizes(&map.files[file]));
                 }
             }
         }
@@ -102,6 +111,17 @@ impl Scan {
     }
 }
 
+/// One file must not keep a whole disk from being backed up: what has no room in a page is kept as clusters only.
+fn leave_out_giants(map: &mut VolumeMap) {
+    let before = map.files.len();
+    map.files.retain(|file| pages::record_bound(file) <= RECORD_BYTES);
+    let count = before - map.files.len();
+    if count > 0 {
+        let why = "with too many streams or attributes to be listed are in the image, but not shown";
+        map.doubts.push(format!("{count} files {why}"));
+    }
+}
+
 /// The file itself, and each named stream.
 fn streams<'a>(file: &'a File, path: &'a [u8], volume: usize, index: usize) -> impl Iterator<Item = Named> + 'a {
     let unnamed = file.streams.iter().position(|stream| stream.name.is_empty());
@@ -125,5 +145,44 @@ fn ending(name: &[u8]) -> String {
     match ending.filter(|ending| ending[1..].iter().all(u8::is_ascii_alphanumeric)) {
         Some(ending) => String::from_utf8_lossy(ending).to_lowercase(),
         None => "(none)".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs::{Content, Kind, Stream, Timestamp};
+
+    #[test]
+    fn a_file_that_fits_no_page_is_left_out_and_said() {
+        let stream = |name: usize| {
+            let name = format!("{name:0500}").into_bytes();
+            Stream { name, size: 700, valid: 700, content: Content::Resident(vec![1; 700]) }
+        };
+        let time = Timestamp::default();
+        let file = |number, streams: usize| File {
+            number,
+            generation: 0,
+            kind: Kind::File,
+            mode: 0,
+            uid: 0,
+            gid: 0,
+            links: 1,
+            device: 0,
+            modified: time,
+            changed: time,
+            created: time,
+            xattrs: vec![],
+            streams: (0..streams).map(stream).collect(),
+        };
+        let mut map = VolumeMap { files: vec![file(7, 1500), file(8, 3000)], ..VolumeMap::default() };
+        let (kept, left) = (&map.files[0], &map.files[1]);
+        for file in [kept, left] {
+            let longest = pages::encode_file(file).iter().map(Vec::len).max().unwrap();
+            assert!(longest <= pages::record_bound(file));
+        }
+        leave_out_giants(&mut map);
+        assert_eq!(map.files.iter().map(|file| file.number).collect::<Vec<_>>(), [7]);
+        assert_eq!(map.doubts.len(), 1);
     }
 }

@@ -5,7 +5,8 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::fs::File;
 use std::io::Write;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::bytes::{Cursor, Writer};
 use crate::error::{Error, Result};
@@ -18,6 +19,8 @@ const READ_ROWS: usize = 4096;
 
 pub struct Spill {
     folder: String,
+    /// Entries held before they are written out.
+    in_memory: usize,
     entries: Vec<MapEntry>,
     file: Option<File>,
     written: u64,
@@ -39,8 +42,13 @@ struct Merge(BinaryHeap<Reverse<(u64, usize)>>);
 
 impl Spill {
     pub fn new(folder: &str) -> Self {
+        Self::holding(IN_MEMORY, folder)
+    }
+
+    fn holding(in_memory: usize, folder: &str) -> Self {
         Self {
             folder: folder.into(),
+            in_memory,
             entries: vec![],
             file: None,
             written: 0,
@@ -53,7 +61,7 @@ impl Spill {
     pub fn push(&mut self, entry: MapEntry) -> Result<()> {
         assert!(self.merge.is_none(), "entries are pushed before they are read back");
         self.entries.push(entry);
-        if self.entries.len() == IN_MEMORY { self.write_run() } else { Ok(()) }
+        if self.entries.len() == self.in_memory { self.write_run() } else { Ok(()) }
     }
 
     fn write_run(&mut self) -> Result<()> {
@@ -134,6 +142,11 @@ impl Spill {
                 self.carried = Some(entry);
                 break;
             }
+            let after = entries.last().map_or(base, |last| last.disk + u64::from(last.length));
+            if entry.disk < after {
+                // A page of these would not decode: better no snapshot than one that cannot be restored.
+                return Err(Error::corrupt("map", entry.disk, "these bytes are held twice"));
+            }
             let inside = (end - entry.disk).min(entry.length.into()) as u32;
             if inside < entry.length {
                 let (disk, length, in_block) = (end, entry.length - inside, entry.in_block + inside);
@@ -157,10 +170,17 @@ impl Spill {
 }
 
 fn unlinked(folder: &str) -> std::io::Result<File> {
-    let path = std::path::Path::new(folder).join(format!("map-{}.tmp", std::process::id()));
-    let file = File::options().read(true).write(true).create(true).truncate(true).open(&path)?;
-    std::fs::remove_file(&path)?;
-    Ok(file)
+    // It holds block keys. One of its own for each spill, also where a killed process left its name behind.
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    loop {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = std::path::Path::new(folder).join(format!("map-{}-{number}.tmp", std::process::id()));
+        match File::options().read(true).write(true).create_new(true).mode(0o600).open(&path) {
+            Ok(file) => return std::fs::remove_file(&path).map(|()| file),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -170,8 +190,8 @@ mod tests {
     #[test]
     fn entries_come_back_in_order_from_memory_and_from_disk() {
         let folder = std::env::temp_dir();
-        for count in [10, IN_MEMORY as u64 + 1000] {
-            let mut spill = Spill::new(folder.to_str().unwrap());
+        for count in [10, 20_000] {
+            let mut spill = Spill::holding(1000, folder.to_str().unwrap());
             for i in 0..count {
                 let disk = (i * 7919 % count) * 4096;
                 spill
@@ -203,5 +223,60 @@ mod tests {
         let (base, second) = spill.next_window(64).unwrap().unwrap();
         assert_eq!((base, second[0].disk, second[0].length, second[0].in_block), (64, 64, 26, 8));
         assert!(spill.next_window(64).unwrap().is_none());
+    }
+
+    #[test]
+    fn bytes_that_are_held_twice_are_refused() {
+        let block = Ref { key: [1; 32], birth: 9 };
+        for second in [59, 60, 80] {
+            let mut spill = Spill::new("/nowhere");
+            spill.push(MapEntry { disk: 50, length: 40, in_block: 0, block }).unwrap();
+            spill.push(MapEntry { disk: second, length: 10, in_block: 0, block }).unwrap();
+            let windows = std::iter::from_fn(|| spill.next_window(64).transpose());
+            assert!(windows.take(3).any(|window| window.is_err()), "{second}");
+        }
+    }
+
+    /// Random disjoint entries against a table of what each byte should be: its birth, and where in the block it lies.
+    #[test]
+    fn windows_say_of_every_byte_what_was_pushed() {
+        let folder = std::env::temp_dir();
+        for seed in 1..200u64 {
+            let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let mut random = |below: u64| {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                state % below
+            };
+            let window = 16 + random(100);
+            let (mut entries, mut expected, mut at) = (vec![], std::collections::BTreeMap::new(), random(50));
+            for _ in 0..random(150) {
+                let (length, in_block, birth) = (1 + random(60), random(1000), random(3));
+                let block = Ref { key: [birth as u8; 32], birth };
+                entries.push(MapEntry { disk: at, length: length as u32, in_block: in_block as u32, block });
+                expected.extend((0..length).map(|i| (at + i, (birth, if birth == 0 { 0 } else { in_block + i }))));
+                at += length + [0, 0, 1, 300][random(4) as usize];
+            }
+            for i in (1..entries.len()).rev() {
+                entries.swap(i, random(i as u64 + 1) as usize);
+            }
+            let mut spill = Spill::holding(16, folder.to_str().unwrap());
+            entries.into_iter().for_each(|entry| spill.push(entry).unwrap());
+            let (mut seen, mut end, mut before) = (std::collections::BTreeMap::new(), 0, None);
+            while let Some((base, entries)) = spill.next_window(window).unwrap() {
+                assert!(base % window == 0 && before < Some(base) && !entries.is_empty(), "seed {seed}");
+                before = Some(base);
+                for entry in entries {
+                    assert!(entry.length > 0 && entry.disk >= base.max(end), "seed {seed}");
+                    end = entry.disk + u64::from(entry.length);
+                    assert!(end <= base + window, "seed {seed}");
+                    let place = |i| if entry.block.birth == 0 { 0 } else { u64::from(entry.in_block) + i };
+                    let bytes = (0..u64::from(entry.length)).map(|i| (entry.disk + i, (entry.block.birth, place(i))));
+                    seen.extend(bytes);
+                }
+            }
+            assert_eq!(seen, expected, "seed {seed}");
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! A pack as a stripe: cut into k data shards, m parity shards computed, each a file with its header; and back.
+//! A pack as a stripe (docs/formats/stripe.md): cut into k data shards, m parity shards computed, each a file with its header; and back.
 
 use crate::erasure::{self, Scheme};
 use crate::error::{Error, Result};

@@ -13,7 +13,7 @@ export const RECORD_BYTES = 40
 export const RECORDS_PER_STRIPE = 65_536
 /** Stripe numbers of one `reserve`. */
 export const RESERVED_STRIPES = 64
-/** Design, section 4: up to 32 wide. */
+/** Up to 32 wide (docs/formats/stripe.md). */
 export const STRIPE_WIDTH = 32
 
 /** A line of the master file. */

@@ -1,5 +1,5 @@
 /**
- * A static view of the source (design, section 3). An image file or an unmounted device holds still by itself; a device in
+ * A static view of the source (docs/static-view.md). An image file or an unmounted device holds still by itself; a device in
  * use must show a quiet window, or is refused. Afterwards `confirm` proves that nothing was written meanwhile.
  */
 import { execFile } from 'node:child_process'

@@ -1,5 +1,5 @@
 /**
- * `imager recover`: a coordinator rebuilt from the 24 words and the peers (design, section 2). Planning only looks: the
+ * `imager recover`: a coordinator rebuilt from the 24 words and the peers. Planning only looks: the
  * words, the members, who answers, the keys. Running rebuilds the catalog in the new state folder first; only when
  * something of it can be restored is the fleet taken over, by a membership of a higher term on every peer that answers.
  * `home.json` comes last, so a run that was cut short is repeated in the same folder.

@@ -1,6 +1,6 @@
 /**
  * What the fleet's root lets a host do, for a term. The root is offline after `init`; recovery raises the term, and a
- * higher term takes the place of every lower one.
+ * higher term takes the place of every lower one (docs/formats/membership.md).
  */
 import * as v from 'valibot'
 import { ImagerError } from '../base/errors.js'

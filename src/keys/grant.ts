@@ -1,6 +1,6 @@
 /**
  * Leave to do one thing on one peer: store one shard of one length, by one bearer, until a time. Signed by the
- * coordinator that the peer's own membership names, so that a peer needs nobody else to decide.
+ * coordinator that the peer's own membership names, so that a peer needs nobody else to decide (docs/formats/grant.md).
  */
 import * as v from 'valibot'
 import { ImagerError } from '../base/errors.js'

@@ -1,6 +1,6 @@
 /**
  * The head of a snapshot: where its manifest's root lies and the root's key, sealed under the appliance's manifest key.
- * Signed by the appliance and kept whole on the peers, so a snapshot outlives the coordinator.
+ * Signed by the appliance and kept whole on the peers, so a snapshot outlives the coordinator (docs/formats/head.md).
  */
 import * as v from 'valibot'
 import { ImagerError } from '../base/errors.js'
@@ -10,7 +10,7 @@ import type { SecretHandle } from '../native.js'
 import { Base64, Count, Id, Key, Time } from './fields.js'
 import { openStatement, signStatement } from './statement.js'
 
-/** Widest stripe there is (design, section 4). */
+/** Widest stripe there is (docs/formats/stripe.md). */
 const WIDTH = 32
 const Stripe = v.pipe(Count, v.minValue(1))
 const Width = v.pipe(Count, v.maxValue(WIDTH))

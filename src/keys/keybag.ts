@@ -1,6 +1,7 @@
 /**
  * Keys, each sealed to one reader and signed. A host's keybag is the signed list of its entries; a copy lies on every
- * peer, so that the recovery words and the peers alone give every key back. Who may sign which entry: `mayDeliver`.
+ * peer, so that the recovery words and the peers alone give every key back. Who may sign which entry: `mayDeliver`
+ * (docs/formats/keybag.md).
  */
 import * as v from 'valibot'
 import { ImagerError } from '../base/errors.js'

@@ -1,7 +1,7 @@
 /**
  * Who belongs to the fleet, where they listen and what they may do. Believed only when signed by the root, or by a host
  * that the root delegated as enroller *in the membership's own term*: so a host that a recovery replaced can sign nothing
- * that counts as newer. Ordered by (term, sequence).
+ * that counts as newer. Ordered by (term, sequence) (docs/formats/membership.md).
  */
 import * as v from 'valibot'
 import { ImagerError } from '../base/errors.js'

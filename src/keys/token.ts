@@ -1,7 +1,7 @@
 /**
  * A join token: all that a new host must know to trust the right fleet, in one line that can be pasted. It pins the root
  * and the coordinator; its secret is never sent, only a proof bound to the TLS session, so a relay gains nothing.
- * Text: `imager1.` + base64url of (integers little-endian):
+ * Text: `imager1.` + base64url of (integers little-endian; docs/formats/token.md):
  *
  *   offset  size  field
  *   0       16    fleet

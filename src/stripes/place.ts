@@ -1,5 +1,5 @@
 /**
- * Which hosts hold the shards (design, section 4): one fixed group for all stripes of a run, one shard a host where
+ * Which hosts hold the shards (docs/placement.md): one fixed group for all stripes of a run, one shard a host where
  * there are enough, so that "which hosts may be missing" is one number. Pure and deterministic; says why a host is left out.
  */
 import { hasCode, ImagerError } from '../base/errors.js'

@@ -1,4 +1,4 @@
-/** Which k+m a snapshot is stored with (design, section 4). Pure. */
+/** Which k+m a snapshot is stored with (docs/placement.md). Pure. */
 import { ImagerError } from '../base/errors.js'
 
 export interface Scheme {

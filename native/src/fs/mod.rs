@@ -1,4 +1,4 @@
-//! The file map (design, section 1.2): what a file system's own tables say about a volume. One type for all file
+//! The file map (docs/overview.md): what a file system's own tables say about a volume. One type for all file
 //! systems; a parser either builds it whole or refuses, and then the volume is read raw and says so.
 
 #![forbid(unsafe_code)]
@@ -72,7 +72,7 @@ pub struct Timestamp {
     pub nanoseconds: u32,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct File {
     /// Inode number; on NTFS the MFT record number without its sequence.
     pub number: u64,
@@ -95,7 +95,7 @@ pub struct File {
     pub streams: Vec<Stream>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stream {
     /// Empty for the unnamed one; UTF-8 of an NTFS stream's name.
     pub name: Vec<u8>,
@@ -106,7 +106,7 @@ pub struct Stream {
     pub content: Content,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Content {
     /// Held whole in the file's own record: exactly `size` bytes.
     Resident(Vec<u8>),

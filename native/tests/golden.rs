@@ -1,0 +1,310 @@
+//! The bytes of version 1 of every format that is stored or sent from here, against fixtures/golden/. They were made once;
+//! what differs is a broken format, never a reason to make them again. What zstd made may differ with its version, so that
+//! compressed records are opened only.
+
+use std::path::Path;
+
+use imager_native::erasure::Scheme;
+use imager_native::error::Error;
+use imager_native::fs::{Content, Extent, ExtentKind, File, Kind, Stream, Timestamp};
+use imager_native::limits::BLOCK_BYTES;
+use imager_native::pack::{self, Row};
+use imager_native::pages::{self, DirectoryRow, IndexEntry, MapEntry, Page, Ref, Top, Tree};
+use imager_native::references::References;
+use imager_native::seal::{self, Context, Domain, RECORD_OVERHEAD, Type};
+use imager_native::secret::Secret;
+use imager_native::shard::{self, BODY_OFFSET, Place};
+use imager_native::stripe;
+
+const STRIPE: u64 = 5;
+const FLEET: [u8; 16] = *b"fleet of goldens";
+
+fn golden(name: &str) -> Vec<u8> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/golden").join(format!("{name}-v1.bin"));
+    std::fs::read(&path).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+#[track_caller]
+fn same(name: &str, bytes: &[u8]) {
+    assert!(golden(name) == bytes, "{name}: these bytes are version 1, for ever");
+}
+
+/// Bytes that do not compress.
+fn noise(seed: u8, length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    blake3::Hasher::new().update(&[seed]).finalize_xof().fill(&mut bytes);
+    bytes
+}
+
+fn key(seed: u8) -> [u8; 32] {
+    noise(seed, 32).try_into().unwrap()
+}
+
+fn domain_key() -> Secret {
+    Secret::new(key(1))
+}
+
+fn manifest_key() -> Secret {
+    Secret::new(key(2))
+}
+
+fn trailer_key() -> Secret {
+    Secret::new(key(3))
+}
+
+fn text() -> Vec<u8> {
+    b"the same sentence over and over. ".repeat(100)
+}
+
+#[test]
+fn key_derivation() {
+    let secret = Secret::new(key(1));
+    let (id, other) = (secret.id(), secret.derive("imager v1 golden", b"material"));
+    let derived = [
+        id.as_slice(),
+        other.bytes(),
+        &secret.signing_key(),
+        &secret.sealing_key(),
+        &secret.sign(b"message"),
+        &secret.tag(b"message"),
+        &Domain::blocks(&secret).block_key(b"m"),
+        &Domain::pages(&secret).block_key(b"m"),
+        &seal::signature(&key(1)),
+    ];
+    same("keys", &derived.concat());
+}
+
+#[test]
+fn records_of_blocks_and_pages() {
+    let cases =
+        [("record-block", Domain::blocks(&domain_key()), 10), ("record-page", Domain::pages(&manifest_key()), 11)];
+    for (name, domain, seed) in cases {
+        let plain = noise(seed, 200);
+        let (block_key, mut record) = (domain.block_key(&plain), Vec::new());
+        assert_eq!(domain.seal(&block_key, &plain, 1, &mut record), plain.len() + RECORD_OVERHEAD);
+        same(name, &record);
+        assert_eq!(domain.open(&block_key, &golden(name), 200).unwrap(), plain);
+    }
+}
+
+#[test]
+fn a_compressed_record_opens() {
+    let domain = Domain::blocks(&domain_key());
+    let (plain, record) = (text(), golden("record-compressed"));
+    assert!(record.len() < 200);
+    assert_eq!(domain.open(&domain.block_key(&plain), &record, BLOCK_BYTES).unwrap(), plain);
+}
+
+/// As a head carries it (`Vault.sealRoot`).
+#[test]
+fn the_sealed_key_of_a_root_page() {
+    let mut id = [0; 32];
+    id[..8].copy_from_slice(&(STRIPE << 16 | 9).to_le_bytes());
+    let context = Context { kind: Type::Root, domain: &manifest_key().id(), id: &id };
+    let root_key = manifest_key().derive("imager v1 head root", &[]);
+    let mut sealed = Vec::new();
+    seal::seal(root_key.bytes(), context, &key(40), 1, &mut sealed);
+    assert_eq!(sealed.len(), 32 + RECORD_OVERHEAD);
+    same("record-root-key", &sealed);
+    assert_eq!(seal::open(root_key.bytes(), context, &golden("record-root-key"), 32).unwrap(), key(40));
+}
+
+fn rows() -> Vec<Row> {
+    let domain_of = |kind| if kind == Type::Block { domain_key().id() } else { manifest_key().id() };
+    let row = |ordinal: u64, kind: Type, id, offset| Row {
+        birth: STRIPE << 16 | ordinal,
+        kind: kind as u8,
+        domain: domain_of(kind),
+        id,
+        offset,
+        length: 254,
+    };
+    let ids = records().map(|(key, _)| seal::signature(&key));
+    vec![row(0, Type::Block, ids[0], 16), row(1, Type::Page, ids[1], 270)]
+}
+
+/// Key and record of a block and of a page.
+fn records() -> [([u8; 32], Vec<u8>); 2] {
+    [(Domain::blocks(&domain_key()), 10), (Domain::pages(&manifest_key()), 11)].map(|(domain, seed)| {
+        let (key, mut record) = (domain.block_key(&noise(seed, 200)), Vec::new());
+        domain.seal(&key, &noise(seed, 200), 1, &mut record);
+        (key, record)
+    })
+}
+
+fn packed() -> Vec<u8> {
+    let mut bytes = pack::start(4096);
+    records().iter().for_each(|(_, record)| bytes.extend_from_slice(record));
+    pack::finish(&mut bytes, &rows(), STRIPE, &trailer_key());
+    bytes
+}
+
+#[test]
+fn a_pack_with_its_trailer() {
+    let bytes = golden("pack");
+    let (trailer, length) = pack::read_header(&bytes).unwrap();
+    assert_eq!((trailer, length), (524, bytes.len()));
+    assert_eq!(length, 524 + 16 + RECORD_OVERHEAD + 1 + 2 * 16 + 2 * 50, "a trailer that zstd did not touch");
+    assert_eq!(pack::read_trailer(&bytes[trailer..], trailer, STRIPE, &trailer_key()).unwrap(), rows());
+    assert_eq!(records()[0].1, bytes[16..270]);
+    same("pack", &packed());
+}
+
+#[test]
+fn the_shards_of_a_stripe() {
+    let place = Place { fleet: FLEET, stripe: STRIPE, index: 0, k: 2, m: 1, pack_bytes: 727, root: [0; 32] };
+    let ids = [0x10, 0x11, 0x12].map(|byte| [byte; 16]);
+    let pack = golden("pack");
+    assert_eq!(pack.len(), place.pack_bytes as usize);
+    let encoded = stripe::encode(&pack, Scheme::new(2, 1).unwrap(), &ids, &place, &trailer_key()).unwrap();
+    for (index, name) in [(0, "shard-data"), (2, "shard-parity")] {
+        same(name, &encoded[index].file);
+        let file = golden(name);
+        let header = shard::inspect(&file).unwrap();
+        assert_eq!((header.shard, header.body_bytes, header.key_id()), (ids[index], 364, Some(trailer_key().id())));
+        let expected = Place { index: index as u8, root: header.root, ..place.clone() };
+        assert_eq!(header.open_place(&trailer_key()).unwrap(), expected);
+    }
+    assert_eq!(golden("shard-data")[BODY_OFFSET..], pack[..364]);
+}
+
+fn reference(seed: u8, birth: u64) -> Ref {
+    Ref { key: key(seed), birth }
+}
+
+#[test]
+fn a_map_page() {
+    let base = 3 << 23;
+    let zeros = Ref { key: [0; 32], birth: 0 };
+    let entries = vec![
+        MapEntry { disk: base, length: 65_536, in_block: 0, block: reference(20, STRIPE << 16) },
+        MapEntry { disk: base + 65_536, length: 4096, in_block: 61_440, block: reference(21, u64::MAX) },
+        MapEntry { disk: base + (1 << 20), length: 7 << 20, in_block: 0, block: zeros },
+    ];
+    same("page-map", &pages::encode_map(base, &entries));
+    assert_eq!(pages::decode(&golden("page-map")).unwrap(), Page::Map(entries));
+}
+
+fn stream(name: &str, size: u64, valid: u64, content: Content) -> Stream {
+    Stream { name: name.into(), size, valid, content }
+}
+
+fn file(number: u64, kind: Kind, streams: Vec<Stream>) -> File {
+    File {
+        number,
+        generation: 0xdead_beef,
+        kind,
+        mode: 0o4755,
+        uid: 1000,
+        gid: 100_000,
+        links: 2,
+        device: 0,
+        modified: Timestamp { seconds: 1_700_000_000, nanoseconds: 999_999_999 },
+        changed: Timestamp { seconds: -1, nanoseconds: 1 },
+        created: Timestamp { seconds: 0, nanoseconds: 0 },
+        xattrs: vec![],
+        streams,
+    }
+}
+
+/// Extents of every kind; between 16 KiB and 64 KiB a hole.
+fn extents() -> Vec<Extent> {
+    let kinds = [
+        (ExtentKind::Plain, 0, 16_384),
+        (ExtentKind::Unwritten, 65_536, 4096),
+        (ExtentKind::Compressed { raw_length: 65_536 }, 131_072, 20_480),
+        (ExtentKind::Encrypted, 196_608, 8192),
+    ];
+    kinds.map(|(kind, logical, length)| Extent { kind, logical, disk: (1 << 40) + logical, length }).to_vec()
+}
+
+fn continued() -> Extent {
+    Extent { kind: ExtentKind::Plain, logical: 1 << 30, disk: 1 << 20, length: 4096 }
+}
+
+#[test]
+fn a_file_page() {
+    let mut plain = file(12, Kind::File, vec![stream("", 1 << 31, 150_000, Content::Extents(extents()))]);
+    plain.xattrs = vec![(b"user.note".to_vec(), "größer".into()), (b"security.capability".to_vec(), vec![0, 255])];
+    let named = stream("Zone.Identifier", 5, 5, Content::Resident(b"hello".to_vec()));
+    plain.streams.push(named);
+    // As the writer cuts it at 16,384 extents a record: the attributes again, no xattrs, no resident bytes.
+    let mut more = plain.clone();
+    more.xattrs = vec![];
+    more.streams[0].content = Content::Extents(vec![continued()]);
+    more.streams[1].content = Content::Resident(vec![]);
+    let mut node = file(1 << 33, Kind::BlockDevice, vec![]);
+    node.device = 8 << 8 | 1;
+    let folder = File { links: 1, uid: 0, gid: 0, generation: 0, ..file(11, Kind::Directory, vec![]) };
+    let link = file(300, Kind::Symlink, vec![stream("", 6, 6, Content::Resident(b"target".to_vec()))]);
+
+    let mut records: Vec<Vec<u8>> =
+        [&folder, &plain, &more, &link, &node].into_iter().flat_map(pages::encode_file).collect();
+    assert_eq!(records[2][..2], [12, 0], "number and part");
+    records[2][1] = 1;
+    same("page-files", &pages::encode_files(&records));
+
+    let joined = [extents(), vec![continued()]].concat();
+    plain.streams[0].content = Content::Extents(joined);
+    assert_eq!(pages::decode(&golden("page-files")).unwrap(), Page::Files(vec![folder, plain, link, node]));
+}
+
+#[test]
+fn a_directory_page() {
+    let row =
+        |parent, child, kind: Kind, name: &str| DirectoryRow { parent, child, kind: kind as u8, name: name.into() };
+    let rows = vec![
+        row(2, 11, Kind::Directory, "lost+found"),
+        row(2, 12, Kind::File, "Ünïcode 本"),
+        DirectoryRow { parent: 300, child: 1 << 33, kind: Kind::BlockDevice as u8, name: vec![0xff, 0xfe] },
+    ];
+    same("page-directory", &pages::encode_directory(&rows));
+    assert_eq!(pages::decode(&golden("page-directory")).unwrap(), Page::Directory(rows));
+}
+
+#[test]
+fn an_index_page() {
+    let entries = vec![
+        IndexEntry { first: 0, last: (8 << 20) - 1, child: reference(22, STRIPE << 16 | 1) },
+        IndexEntry { first: 1 << 62, last: u64::MAX, child: reference(23, u64::MAX) },
+    ];
+    same("page-index", &pages::encode_index(2, &entries));
+    assert_eq!(pages::decode(&golden("page-index")).unwrap(), Page::Index { level: 2, entries });
+}
+
+#[test]
+fn a_root_page() {
+    let description = "{\"words\":\"größer\"}".to_string();
+    let top = |tree, volume, level, seed| Top { tree, volume, level, page: reference(seed, STRIPE << 16 | 2) };
+    let tops = vec![top(Tree::Map, 0, 2, 24), top(Tree::Files, 1, 0, 25), top(Tree::Directories, 300, 1, 26)];
+    same("page-root", &pages::encode_root(&description, &tops));
+    assert_eq!(pages::decode(&golden("page-root")).unwrap(), Page::Root { description, tops });
+}
+
+#[test]
+fn a_reference_bitmap() {
+    let mut references = References::default();
+    for birth in [STRIPE << 16, STRIPE << 16 | 1, STRIPE << 16 | 63, STRIPE << 16 | 64, 6 << 16, 1 << 40] {
+        references.add(birth);
+    }
+    same("references", &references.encode());
+}
+
+#[test]
+fn unknown_versions_and_features_are_named() {
+    let (pack, page, shard) = (golden("pack"), golden("page-map"), golden("shard-data"));
+    for at in [4, 6] {
+        let changed = |bytes: &[u8]| {
+            let mut bytes = bytes.to_vec();
+            bytes[at] ^= 2;
+            bytes
+        };
+        for outcome in [
+            pack::read_header(&changed(&pack)).err(),
+            pages::decode(&changed(&page)).err(),
+            shard::read_header(&changed(&shard)).err(),
+        ] {
+            assert!(matches!(outcome, Some(Error::Unsupported { .. })), "{outcome:?}");
+        }
+    }
+}

@@ -1,0 +1,344 @@
+//! Every decoder of stored bytes against generated pages and against damage. Seeded; a failure names its seed.
+//! `IMAGER_MUTATIONS` sets how many damaged inputs each decoder gets.
+
+use imager_native::fs::{Content, Extent, ExtentKind, File, Kind, Stream, Timestamp};
+use imager_native::limits::{BLOCK_BYTES, MAP_PAGE_BYTES, PAGE_BYTES};
+use imager_native::pack::{self, Row};
+use imager_native::pages::{self, DirectoryRow, IndexEntry, MapEntry, Page, Ref, Top, Tree};
+use imager_native::seal::{self, Context, Domain, Type};
+use imager_native::secret::Secret;
+use imager_native::shard::{self, BODY_OFFSET, Place};
+
+/// xorshift64.
+struct Random(u64);
+
+impl Random {
+    fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    fn below(&mut self, below: u64) -> u64 {
+        self.next() % below
+    }
+
+    /// A number of any length in bits, so that every length of LEB128 occurs.
+    fn number(&mut self, bits: u32) -> u64 {
+        match self.below(u64::from(bits) + 1) as u32 {
+            0 => 0,
+            length => self.next() >> (64 - length),
+        }
+    }
+
+    fn bytes(&mut self, most: u64) -> Vec<u8> {
+        (0..self.below(most + 1)).map(|_| self.next() as u8).collect()
+    }
+
+    fn reference(&mut self) -> Ref {
+        Ref { key: std::array::from_fn(|_| self.next() as u8), birth: self.number(64) }
+    }
+
+    fn kind(&mut self) -> Kind {
+        use Kind::{BlockDevice, CharacterDevice, Directory, Fifo, Socket, Symlink};
+        let kinds = [Kind::File, Directory, Symlink, BlockDevice, CharacterDevice, Fifo, Socket];
+        kinds[self.below(7) as usize]
+    }
+
+    fn map(&mut self) -> (Vec<u8>, Page) {
+        let base = self.below(1 << 20) * MAP_PAGE_BYTES;
+        let (mut entries, mut at) = (vec![], 0);
+        loop {
+            at += self.number(18);
+            let mut block = self.reference();
+            let zeros = self.below(3) == 0;
+            block.birth = if zeros { 0 } else { block.birth.max(1) };
+            let length = 1 + self.number(if zeros { 22 } else { 15 });
+            if at + length > MAP_PAGE_BYTES {
+                break;
+            }
+            let in_block = self.below(BLOCK_BYTES as u64 - length.min(BLOCK_BYTES as u64 - 1));
+            entries.push(MapEntry { disk: base + at, length: length as u32, in_block: in_block as u32, block });
+            at += length;
+        }
+        (pages::encode_map(base, &entries), Page::Map(entries))
+    }
+
+    fn extents(&mut self) -> Content {
+        let extent = |random: &mut Self| {
+            let kind = match random.below(4) {
+                0 => ExtentKind::Plain,
+                1 => ExtentKind::Unwritten,
+                2 => ExtentKind::Compressed { raw_length: random.number(32) as u32 },
+                _ => ExtentKind::Encrypted,
+            };
+            let [logical, disk, length] = [62; 3].map(|bits| random.number(bits));
+            Extent { kind, logical, disk, length }
+        };
+        Content::Extents((0..self.below(5)).map(|_| extent(self)).collect())
+    }
+
+    fn stream(&mut self) -> Stream {
+        let content = if self.below(2) == 0 { Content::Resident(self.bytes(300)) } else { self.extents() };
+        Stream { name: self.bytes(40), size: self.number(64), valid: self.number(64), content }
+    }
+
+    fn file(&mut self, number: u64) -> File {
+        let mut time = || Timestamp { seconds: self.next() as i64, nanoseconds: self.next() as u32 };
+        let (modified, changed, created) = (time(), time(), time());
+        File {
+            number,
+            generation: self.number(32) as u32,
+            kind: self.kind(),
+            mode: self.number(16) as u16,
+            uid: self.number(32) as u32,
+            gid: self.number(32) as u32,
+            links: self.number(32) as u32,
+            device: self.number(64),
+            modified,
+            changed,
+            created,
+            xattrs: (0..self.below(3)).map(|_| (self.bytes(30), self.bytes(300))).collect(),
+            streams: (0..self.below(3)).map(|_| self.stream()).collect(),
+        }
+    }
+
+    fn files(&mut self) -> (Vec<u8>, Page) {
+        let (mut files, mut number) = (vec![], 0);
+        for _ in 0..self.below(20) {
+            number += 1 + self.number(50);
+            files.push(self.file(number));
+        }
+        let records: Vec<Vec<u8>> = files.iter().flat_map(pages::encode_file).collect();
+        (pages::encode_files(&records), Page::Files(files))
+    }
+
+    fn directory(&mut self) -> (Vec<u8>, Page) {
+        let row = |random: &mut Self| DirectoryRow {
+            parent: random.number(64),
+            child: random.number(64),
+            kind: random.kind() as u8,
+            name: random.bytes(255),
+        };
+        let mut rows: Vec<DirectoryRow> = (0..self.below(50)).map(|_| row(self)).collect();
+        rows.sort_by(|a, b| (a.parent, &a.name).cmp(&(b.parent, &b.name)));
+        (pages::encode_directory(&rows), Page::Directory(rows))
+    }
+
+    fn index(&mut self) -> (Vec<u8>, Page) {
+        let mut entries: Vec<IndexEntry> = (0..self.below(50))
+            .map(|_| {
+                let (a, b) = (self.number(64), self.number(64));
+                IndexEntry { first: a.min(b), last: a.max(b), child: self.reference() }
+            })
+            .collect();
+        entries.sort_by_key(|entry| entry.first);
+        let level = 1 + self.below(255) as u8;
+        (pages::encode_index(level, &entries), Page::Index { level, entries })
+    }
+
+    fn root(&mut self) -> (Vec<u8>, Page) {
+        let description = String::from_utf8_lossy(&self.bytes(500)).into_owned();
+        let top = |random: &mut Self| Top {
+            tree: [Tree::Map, Tree::Files, Tree::Directories][random.below(3) as usize],
+            volume: random.number(32) as u32,
+            level: random.number(8) as u8,
+            page: random.reference(),
+        };
+        let tops: Vec<Top> = (0..self.below(9)).map(|_| top(self)).collect();
+        (pages::encode_root(&description, &tops), Page::Root { description, tops })
+    }
+
+    fn page(&mut self) -> (Vec<u8>, Page) {
+        match self.below(5) {
+            0 => self.map(),
+            1 => self.files(),
+            2 => self.directory(),
+            3 => self.index(),
+            _ => self.root(),
+        }
+    }
+
+    /// Some bytes changed, cut off, put in or repeated; numbers like to become extreme.
+    fn damage(&mut self, bytes: &mut Vec<u8>) {
+        for _ in 0..=self.below(4) {
+            let at = self.below(bytes.len() as u64 + 1) as usize;
+            match self.below(6) {
+                0 => bytes.truncate(at),
+                1 => bytes.splice(at..at, self.bytes(20)).for_each(drop),
+                2 => bytes.splice(at..at, [0xff; 9]).for_each(drop),
+                3 => bytes[at..].iter_mut().take(8).for_each(|byte| *byte = 0xff),
+                4 => bytes[at..].iter_mut().take(8).for_each(|byte| *byte = 0),
+                _ => bytes[at..].iter_mut().take(1).for_each(|byte| *byte ^= 1 << (self.0 % 8)),
+            }
+        }
+    }
+}
+
+fn mutations() -> u64 {
+    std::env::var("IMAGER_MUTATIONS").ok().and_then(|count| count.parse().ok()).unwrap_or(3000)
+}
+
+#[test]
+fn generated_pages_return() {
+    for seed in 1..1500 {
+        let (bytes, page) = Random::new(seed).page();
+        assert_eq!(pages::decode(&bytes).unwrap(), page, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_file_of_very_many_extents_goes_on_in_further_records() {
+    let mut random = Random::new(7);
+    let extent = |at: u64| Extent { kind: ExtentKind::Plain, logical: at << 13, disk: at << 12, length: 4096 };
+    let mut file = random.file(12);
+    let content = Content::Extents((0..2 * pages::RECORD_EXTENTS as u64 + 1).map(extent).collect());
+    file.streams = vec![Stream { name: vec![], size: 1 << 40, valid: 1 << 40, content }, random.stream()];
+    let records = pages::encode_file(&file);
+    assert_eq!(records.len(), 3);
+    assert_eq!(pages::decode(&pages::encode_files(&records)).unwrap(), Page::Files(vec![file.clone()]));
+    // In pages of their own they are joined by the reader.
+    let mut joined: Option<File> = None;
+    for record in records {
+        let Page::Files(files) = pages::decode(&pages::encode_files(&[record])).unwrap() else { panic!("a file page") };
+        for more in files {
+            match &mut joined {
+                None => joined = Some(more),
+                Some(file) => pages::join(file, more),
+            }
+        }
+    }
+    assert_eq!(joined, Some(file));
+}
+
+#[test]
+fn what_no_writer_writes_is_refused() {
+    let block = |birth| Ref { key: [1; 32], birth };
+    let entry = |disk, length, in_block, birth| MapEntry { disk, length, in_block, block: block(birth) };
+    let maps = [
+        vec![entry(0, 10, 65_530, 1)],
+        vec![entry(0, 10, u32::MAX, 1)],
+        vec![entry(0, 10, u32::MAX, 0)],
+        vec![entry(0, 65_537, 0, 1)],
+        vec![entry(0, 0, 0, 1)],
+        vec![entry(0, 10, 0, 1), entry(9, 10, 0, 1)],
+        vec![entry(MAP_PAGE_BYTES - 1, 2, 0, 1)],
+    ];
+    for entries in maps {
+        assert!(pages::decode(&pages::encode_map(0, &entries)).is_err(), "{entries:?}");
+    }
+    assert!(pages::decode(&pages::encode_map(1, &[])).is_err());
+    let index = |first, last| IndexEntry { first, last, child: block(1) };
+    assert!(pages::decode(&pages::encode_index(0, &[index(1, 2)])).is_err());
+    assert!(pages::decode(&pages::encode_index(1, &[index(2, 1)])).is_err());
+    assert!(pages::decode(&pages::encode_index(1, &[index(2, 3), index(1, 9)])).is_err());
+    let row = |parent, name: &str| DirectoryRow { parent, child: 1, kind: 1, name: name.into() };
+    assert!(pages::decode(&pages::encode_directory(&[row(1, "b"), row(1, "a")])).is_err());
+    assert!(pages::decode(&pages::encode_directory(&[row(2, "a"), row(1, "a")])).is_err());
+    let mut random = Random::new(3);
+    let [first, second] = [9, 8].map(|number| pages::encode_file(&random.file(number)).remove(0));
+    assert!(pages::decode(&pages::encode_files(&[first.clone(), second])).is_err());
+    assert!(pages::decode(&pages::encode_files(&[first.clone(), first])).is_err(), "one number twice");
+    assert!(pages::decode(&vec![0; PAGE_BYTES + 1]).is_err());
+}
+
+#[test]
+fn damaged_pages_never_panic() {
+    for seed in 1..=mutations() {
+        let mut random = Random::new(seed);
+        let (mut bytes, _) = random.page();
+        random.damage(&mut bytes);
+        let _ = pages::decode(&bytes);
+    }
+}
+
+/// Not damage but intent: the trailer and the place are sealed by someone who holds the key.
+#[test]
+fn sealed_nonsense_never_panics() {
+    let key = Secret::new([3; 32]);
+    let key_id = key.id();
+    let mut id = [0; 32];
+    id[0] = 5;
+    for seed in 1..=mutations() {
+        let mut random = Random::new(seed);
+        let count = random.below(4) as u8;
+        let mut plain = vec![count];
+        plain.extend((0..16 * u64::from(count)).map(|_| random.next() as u8));
+        for _ in 0..random.below(5) {
+            let row: Vec<u8> =
+                (0..50).map(|at| if at == 9 { random.below(4) as u8 } else { random.next() as u8 }).collect();
+            plain.extend(row);
+        }
+        random.damage(&mut plain);
+        let context = Context { kind: Type::Trailer, domain: &key_id, id: &id };
+        let mut bytes = key_id.to_vec();
+        seal::seal(key.bytes(), context, &plain, 1, &mut bytes);
+        let offset = random.number(32) as usize;
+        for row in pack::read_trailer(&bytes, offset, 5, &key).unwrap_or_default() {
+            assert!(row.offset as usize + row.length as usize <= offset, "seed {seed}");
+        }
+        random.damage(&mut bytes);
+        let _ = pack::read_trailer(&bytes, offset, 5, &key);
+        let _ = pack::read_header(&bytes);
+    }
+}
+
+#[test]
+fn damaged_shards_never_panic() {
+    let key = Secret::new([3; 32]);
+    let mut file = vec![7; BODY_OFFSET + 100_000];
+    let place = Place { fleet: [1; 16], stripe: 9, index: 2, k: 4, m: 2, pack_bytes: 70, root: [0; 32] };
+    shard::finish(&mut file, [7; 16], place, &key);
+    for seed in 1..=mutations() {
+        let mut random = Random::new(seed);
+        let mut header = file[..BODY_OFFSET].to_vec();
+        header.truncate(400 + random.below(BODY_OFFSET as u64) as usize);
+        random.damage(&mut header);
+        if let Ok(header) = shard::read_header(&header) {
+            let _ = header.open_place(&key);
+        }
+        let _ = shard::inspect(&header);
+    }
+}
+
+/// Every length a record can claim: refused before memory is taken for it.
+#[test]
+fn damaged_records_are_refused() {
+    let domain = Domain::blocks(&Secret::new([1; 32]));
+    for seed in 1..=mutations() {
+        let mut random = Random::new(seed);
+        let plain = if random.below(2) == 0 { vec![7; 5000] } else { random.bytes(300) };
+        let (block_key, mut record) = (domain.block_key(&plain), Vec::new());
+        domain.seal(&block_key, &plain, 1, &mut record);
+        let before = record.clone();
+        random.damage(&mut record);
+        let opened = domain.open(&block_key, &record, BLOCK_BYTES);
+        assert_eq!(opened.ok(), (record == before).then_some(plain), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_pack_lists_what_was_put_in() {
+    let key = Secret::new([3; 32]);
+    for seed in 1..200 {
+        let mut random = Random::new(seed);
+        let mut bytes = pack::start(4096);
+        let rows: Vec<Row> = (0..random.below(300))
+            .map(|_| {
+                let (offset, length) = (bytes.len() as u32, random.below(200) as u32);
+                bytes.resize(bytes.len() + length as usize, 1);
+                let id = random.reference().key;
+                Row { birth: random.number(64), kind: 1, domain: [random.below(9) as u8; 16], id, offset, length }
+            })
+            .collect();
+        pack::finish(&mut bytes, &rows, seed, &key);
+        let (trailer, length) = pack::read_header(&bytes).unwrap();
+        assert!(bytes.len() - trailer <= pack::trailer_bound(rows.len()) && length == bytes.len());
+        assert_eq!(pack::read_trailer(&bytes[trailer..], trailer, seed, &key).unwrap(), rows, "seed {seed}");
+    }
+}
