@@ -190,7 +190,7 @@ export class LocalCatalog implements Catalog {
     const isPrefix = /^[0-9a-f]{1,32}$/.test(name)
     const found = name === 'latest' || isPrefix ? this.#records.snapshots(appliance, isPrefix ? name : '') : []
     const last = found.at(-1)
-    if (!last) throw new ImagerError('NO_SUCH_SNAPSHOT', { snapshot: name })
+    if (!last) throw new ImagerError('NO_SUCH_SNAPSHOT', { snapshot: name === 'latest' ? 'yet' : name })
     if (isPrefix && found.length > 1) {
       throw new ImagerError('NO_SUCH_SNAPSHOT', { snapshot: `${name}: ${found.length} begin with it` })
     }

@@ -6,7 +6,7 @@ import { execFile } from 'node:child_process'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import type { Clock } from '../base/clock.js'
-import { ImagerError } from '../base/errors.js'
+import { ImagerError, reason } from '../base/errors.js'
 import { type SourceFacts, writeMark } from './source.js'
 
 export interface ViewOptions {
@@ -72,6 +72,6 @@ async function command(name: string, args: readonly string[]): Promise<void> {
   try {
     await promisify(execFile)(name, args)
   } catch (cause) {
-    throw new ImagerError('IO', { what: `${name} ${args.join(' ')} failed` }, { cause })
+    throw new ImagerError('IO', { what: `${name} ${args.join(' ')} failed: ${reason(cause)}` }, { cause })
   }
 }

@@ -177,8 +177,8 @@ export class Pipeline {
 
   /** Blocks that survive less than what this run can reach are stored again. */
   #tolerated(): number {
-    const { target, k, members } = this.#plan.group
-    return Math.min(target, Math.max(1, new Set(members).size - k))
+    const { target, reach } = this.#plan.group
+    return Math.max(1, Math.min(target, reach))
   }
 
   async #append(batch: Batch, meter: Meter): Promise<void> {

@@ -14,6 +14,7 @@ import { encodeDescription } from '../retrieve/description.js'
 import { formGroup } from '../stripes/place.js'
 import type { Wish } from '../stripes/scheme.js'
 import { Pipeline, type PipelineParts, type PipelinePlan } from './pipeline.js'
+import { presentHosts } from './present.js'
 import { openVault } from './vault.js'
 
 /** A host with less free than this is not worth asking. */
@@ -54,9 +55,9 @@ type Facts = ReturnType<DiskScanHandle['facts']>
 
 /** Everything that can be refused before a byte is sent. */
 export async function planSnapshot(options: SnapshotOptions, parts: PipelineParts): Promise<SnapshotPlan> {
-  const { home, catalog, clock, signal } = parts
+  const { home, clock, signal } = parts
   const source = inspectSource(options.source)
-  const group = formGroup(await catalog.hosts(), home.host, NEED_BYTES, options)
+  const group = formGroup(await presentHosts(parts), home.host, NEED_BYTES, options)
   const view = await openView(source, options.view, clock, signal)
   const scan = await scanDisk(source.path)
   if (scan.sizeBytes === 0) throw new ImagerError('SOURCE_UNREADABLE', { path: source.path, why: 'it is empty' })

@@ -25,8 +25,10 @@ export interface Group extends Scheme {
   /** Fit, but not needed: they take the place of a member that fails. */
   readonly spares: readonly Hex[]
   readonly leftOut: readonly { readonly name: string; readonly why: string }[]
-  /** Hosts that may be missing when every shard is placed. */
+  /** Hosts that may be missing when every shard is placed, those of absent hosts too. */
   readonly target: number
+  /** The same with the members alone. */
+  readonly reach: number
 }
 
 /** `needBytes`: what a host must have free to be worth asking. Throws TOO_FEW_HOSTS. */
@@ -55,7 +57,14 @@ export function formGroup(hosts: readonly Candidate[], appliance: Hex, needBytes
   const members = [...first.slice(0, width), ...several].map((host) => host.host)
   const chosen = new Set(members)
   const spares = first.filter((host) => !chosen.has(host.host)).map((host) => host.host)
-  return { ...scheme, members, spares, leftOut, target: wish.tolerate ?? targetOf(members, scheme, absent) }
+  return {
+    ...scheme,
+    members,
+    spares,
+    leftOut,
+    target: wish.tolerate ?? targetOf(members, scheme, absent),
+    reach: targetOf(members, scheme, 0),
+  }
 }
 
 /** Too few hosts is a riddle unless it is said what is wrong with the others. */

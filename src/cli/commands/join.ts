@@ -29,7 +29,6 @@ export const command = defineCommand({
       () => `${home.name} is now a member of fleet ${home.fleet}, as ${home.role}.`,
     )
     if (home.role === 'peer') output.note('Lend disk space with `imager peer --store DIR`.')
-    if (home.role === 'appliance')
-      output.note('The peers know it within 10 seconds. Then back up a disk with `imager snapshot /dev/…`.')
+    if (home.role === 'appliance') output.note('Back up a disk with `imager snapshot /dev/…`.')
   },
 })
