@@ -15,8 +15,8 @@
 //! | 0x24 or 0x40 | 31 | drive, flags (bit 0 dirty), 0x29, serial, label | |
 //!
 //! Microsoft's specification tells FAT12 from FAT16 by the number of clusters, and so is it done here. FAT32 has
-//! another layout of the block, known by BPB_FATSz16 = 0: small FAT32 volumes exist (`mkfs.fat -F 32`), and Linux,
-//! mtools and Windows read them by this field.
+//! another layout of the block, known by BPB_FATSz16 = 0: small FAT32 volumes exist (`mkfs.fat -F 32`), and Linux and
+//! dosfstools read them by this field (mtools takes them for FAT12 or FAT16, and reads nonsense).
 
 use super::table::Width;
 use crate::bytes::{le16, le32};

@@ -132,11 +132,9 @@ fn read_directory(heap: &mut Heap, pending: &Pending, second: bool, facts: &mut 
 fn read_bitmap(heap: &mut Heap, chain: &Chain, bitmap: Option<(u32, u64)>) -> Result<()> {
     let bytes = u64::from(heap.clusters).div_ceil(8);
     let has = chain.clusters() * heap.cluster_bytes;
-    let Some((_, length)) = bitmap.filter(|&(_, length)| length >= bytes && has >= bytes) else {
+    if bitmap.is_none_or(|(_, length)| length < bytes || has < bytes) {
         return Err(Error::corrupt("exFAT allocation bitmap", 0, "it is not whole"));
-    };
-    assert!(length >= bytes);
-    // Bit 0 is cluster 2: built apart and moved.
+    }
     let mut in_use = Bits::new(u64::from(heap.clusters) + 2);
     let mut done = 0;
     let mut buffer = vec![0u8; limits::TABLE_READ_BYTES];

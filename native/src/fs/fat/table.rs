@@ -145,8 +145,8 @@ pub fn read(volume: Volume, place: &Place, doubts: &mut Doubts) -> Result<Table>
     Ok(table)
 }
 
-/// A part of the first copy, and of the second one where that is there and says something else. What no copy gives is all ones:
-/// in use, and the end of a chain that nobody can follow.
+/// A part of the first copy, and of the second one where that is there and says something else. What no copy gives is
+/// all ones: in use, and the end of a chain that nobody can follow.
 fn read_copies(
     volume: Volume,
     place: &Place,
