@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -181,6 +181,18 @@ pub fn mtools(tool: &str, image: &Path, arguments: &[&str], last: Option<&Path>)
     let mut command = Command::new(tool);
     command.env("LC_ALL", "C.UTF-8").env("TZ", "UTC").env("MTOOLS_SKIP_CHECK", "1");
     output(command.arg("-i").arg(image).args(arguments).args(last));
+}
+
+/// Where FAT32 looks for the next free cluster: unknown, so that the holes in front are filled first.
+pub fn forget_free(image: &Path) {
+    let file = fs::OpenOptions::new().read(true).write(true).open(image).unwrap();
+    for sector in [512, 4096] {
+        let mut magic = [0; 4];
+        file.read_exact_at(&mut magic, sector).unwrap();
+        if &magic == b"RRaA" {
+            file.write_all_at(&[0xFF; 8], sector + 488).unwrap();
+        }
+    }
 }
 
 /// What a command prints.

@@ -137,7 +137,7 @@ fn read_bitmap(heap: &mut Heap, chain: &Chain, bitmap: Option<(u32, u64)>) -> Re
     }
     let mut in_use = Bits::new(u64::from(heap.clusters) + 2);
     let mut done = 0;
-    let mut buffer = vec![0u8; limits::TABLE_READ_BYTES];
+    let mut buffer = vec![0u8; bytes.min(limits::TABLE_READ_BYTES as u64) as usize];
     for (start, length) in heap.spans(chain) {
         let mut at = start;
         let end = start + length.min(bytes - done);

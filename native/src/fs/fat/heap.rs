@@ -9,6 +9,8 @@ use crate::limits;
 use crate::volume::Volume;
 
 pub const ENTRY_BYTES: usize = 32;
+/// Of a piece of a directory: its end often comes early.
+const FIRST_READ_BYTES: u64 = 64 << 10;
 
 pub struct Heap<'a> {
     pub volume: Volume<'a>,
@@ -115,12 +117,12 @@ impl Heap<'_> {
         doubts: &mut Doubts,
         mut each: impl FnMut(u64, &[u8; ENTRY_BYTES], &mut Doubts) -> bool,
     ) {
-        let mut buffer = vec![0u8; limits::TABLE_READ_BYTES];
+        let longest = spans.iter().map(|span| span.1).max().unwrap_or(0);
+        let mut buffer = vec![0u8; longest.min(limits::TABLE_READ_BYTES as u64) as usize];
         for &(start, length) in spans {
             let mut at = start;
             while at < start + length {
-                // Not more than a few clusters of most directories, whose end often comes early.
-                let step = if at == start { 64 << 10 } else { buffer.len() as u64 };
+                let step = if at == start { FIRST_READ_BYTES } else { limits::TABLE_READ_BYTES as u64 };
                 let take = (start + length - at).min(step) as usize;
                 if let Err(error) = volume.read(at, &mut buffer[..take]) {
                     read_sectors(volume, at, &mut buffer[..take]);
