@@ -17,6 +17,9 @@ use imager_native::fs::{Content, File, Kind, Outcome, VolumeMap, map_volume};
 use imager_native::volume::Volume;
 use lab::{Loop, Random, Scratch, Seen, output, see};
 
+/// What a tool shows of each path.
+type Tree = BTreeMap<Vec<u8>, Seen>;
+
 const SEED: u64 = 20_261_121;
 const MUTATIONS: u64 = 3000;
 const MOST: Duration = Duration::from_secs(1);
@@ -118,7 +121,7 @@ fn paths(map: &VolumeMap) -> BTreeMap<Vec<u8>, &File> {
     paths
 }
 
-fn compare(name: &str, bytes: &Vec<u8>, map: &VolumeMap, seen: &BTreeMap<Vec<u8>, Seen>) {
+fn compare(name: &str, bytes: &Vec<u8>, map: &VolumeMap, seen: &Tree) {
     let paths = paths(map);
     let only = |path: &&Vec<u8>| paths.contains_key(*path) != seen.contains_key(*path);
     let different: Vec<_> = paths.keys().chain(seen.keys()).filter(only).map(|path| path.escape_ascii()).collect();
@@ -187,7 +190,7 @@ fn compare_sectors(name: &str, image: &Path, number: u64, file: &File) {
 }
 
 /// Bytes of the image as exfat-fuse left it, and what it showed.
-fn make_exfat(scratch: &Scratch, options: &str, kib: u64, files: u64) -> Option<(Vec<u8>, BTreeMap<Vec<u8>, Seen>)> {
+fn make_exfat(scratch: &Scratch, options: &str, kib: u64, files: u64) -> Option<(Vec<u8>, Tree)> {
     let image = scratch.image(kib << 10);
     output(Command::new("mkfs.exfat").args(options.split(' ').filter(|word| !word.is_empty())).arg(&image));
     let mount = Loop::mount(&image, &scratch.folder("mount"))?;

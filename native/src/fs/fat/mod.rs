@@ -13,6 +13,8 @@ mod doubts;
 pub mod exfat;
 mod exfat_boot;
 mod exfat_directory;
+#[cfg(test)]
+mod exfat_tests;
 mod heap;
 mod table;
 #[cfg(test)]
