@@ -4,7 +4,9 @@
 #![forbid(unsafe_code)]
 
 pub mod ext;
+pub mod fat;
 pub mod ntfs;
+pub mod recognise;
 
 use crate::error::Result;
 use crate::volume::Volume;
@@ -25,7 +27,7 @@ impl ByteRange {
 /// Everything that a volume's tables say. All disk addresses are absolute in the source and lie inside the volume.
 #[derive(Debug, Default)]
 pub struct VolumeMap {
-    /// "ext4", "ext3", "ext2", "ntfs", ...
+    /// "ext4", "ext3", "ext2", "ntfs", "fat12", "fat16", "fat32", "exfat", ...
     pub file_system: &'static str,
     pub label: String,
     pub uuid: String,
@@ -74,7 +76,7 @@ pub struct Timestamp {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct File {
-    /// Inode number; on NTFS the MFT record number without its sequence.
+    /// Inode number; on NTFS the MFT record number without its sequence; on FAT the place of its directory entry.
     pub number: u64,
     /// ext: i_generation; NTFS: the record's sequence number.
     pub generation: u32,
@@ -142,7 +144,7 @@ pub struct Extent {
 #[derive(Debug)]
 pub enum Outcome {
     Mapped(VolumeMap),
-    /// `found` is what the magic bytes say ("swap", "xfs", "unknown").
+    /// `found` is what the magic bytes say ("swap", "xfs", "unknown"; see `recognise`).
     Raw {
         found: &'static str,
         reason: String,
@@ -154,7 +156,12 @@ type Parser = (&'static str, fn(Volume) -> Result<bool>, fn(Volume) -> Result<Vo
 
 /// Tries each parser by its magic; whatever a parser refuses is read raw.
 pub fn map_volume(volume: Volume) -> Outcome {
-    let parsers: [Parser; 2] = [("ext", ext::detect, ext::map), ("ntfs", ntfs::detect, ntfs::map)];
+    let parsers: [Parser; 4] = [
+        ("ext", ext::detect, ext::map),
+        ("ntfs", ntfs::detect, ntfs::map),
+        ("exfat", fat::exfat::detect, fat::exfat::map),
+        ("fat", fat::detect, fat::map),
+    ];
     for (name, detect, map) in parsers {
         match detect(volume) {
             Ok(true) => {
@@ -167,5 +174,8 @@ pub fn map_volume(volume: Volume) -> Outcome {
             Err(error) => return Outcome::Raw { found: "unknown", reason: error.to_string() },
         }
     }
-    Outcome::Raw { found: "unknown", reason: "no file system that imager knows".into() }
+    match recognise::recognise(volume) {
+        Some(recognise::Found { name, reason }) => Outcome::Raw { found: name, reason: reason.into() },
+        None => Outcome::Raw { found: "unknown", reason: "no file system that imager knows".into() },
+    }
 }
