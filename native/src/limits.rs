@@ -46,3 +46,9 @@ pub const EXT_GROUPS: u64 = 1 << 23;
 pub const VOLUME_XATTR_BYTES: usize = 1 << 29;
 /// Doubts of one volume that are spelled out; the rest is counted.
 pub const VOLUME_DOUBTS: usize = 100;
+/// Depth of an XFS B+tree (the kernel's XFS_BTREE_MAXLEVELS is 9; large extent counts allow a few more).
+pub const XFS_TREE_DEPTH: u16 = 16;
+/// Depth of the tree of an XFS file's attributes (the kernel's XFS_DA_NODE_MAXDEPTH).
+pub const XFS_ATTRIBUTE_DEPTH: u16 = 5;
+/// A symbolic link's target on XFS (the kernel's XFS_SYMLINK_MAXLEN).
+pub const XFS_TARGET_BYTES: u64 = 1024;

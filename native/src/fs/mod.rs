@@ -5,6 +5,7 @@
 
 pub mod ext;
 pub mod ntfs;
+pub mod xfs;
 
 use crate::error::Result;
 use crate::volume::Volume;
@@ -154,7 +155,11 @@ type Parser = (&'static str, fn(Volume) -> Result<bool>, fn(Volume) -> Result<Vo
 
 /// Tries each parser by its magic; whatever a parser refuses is read raw.
 pub fn map_volume(volume: Volume) -> Outcome {
-    let parsers: [Parser; 2] = [("ext", ext::detect, ext::map), ("ntfs", ntfs::detect, ntfs::map)];
+    let parsers: [Parser; 3] = [
+        ("ext", ext::detect, ext::map),
+        ("ntfs", ntfs::detect, ntfs::map),
+        ("xfs", xfs::detect, xfs::map),
+    ];
     for (name, detect, map) in parsers {
         match detect(volume) {
             Ok(true) => {
