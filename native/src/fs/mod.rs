@@ -155,11 +155,8 @@ type Parser = (&'static str, fn(Volume) -> Result<bool>, fn(Volume) -> Result<Vo
 
 /// Tries each parser by its magic; whatever a parser refuses is read raw.
 pub fn map_volume(volume: Volume) -> Outcome {
-    let parsers: [Parser; 3] = [
-        ("ext", ext::detect, ext::map),
-        ("ntfs", ntfs::detect, ntfs::map),
-        ("xfs", xfs::detect, xfs::map),
-    ];
+    let parsers: [Parser; 3] =
+        [("ext", ext::detect, ext::map), ("ntfs", ntfs::detect, ntfs::map), ("xfs", xfs::detect, xfs::map)];
     for (name, detect, map) in parsers {
         match detect(volume) {
             Ok(true) => {

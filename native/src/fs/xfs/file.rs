@@ -10,6 +10,8 @@ use crate::fs::{Content, DirectoryEntry, File, Kind, Stream};
 use crate::limits;
 
 const TARGET_HEADER_BYTES: usize = 56;
+/// Of 512 bytes each, the kernel's longest target needs three.
+const TARGET_BLOCKS: u64 = 3;
 
 /// The file, and a directory's entries appended to `entries`.
 pub fn build(xfs: &Xfs, inode: &Inode, entries: &mut Vec<DirectoryEntry>, doubts: &mut Doubts) -> Result<File> {
@@ -65,8 +67,8 @@ fn content(xfs: &Xfs, inode: &Inode) -> Result<Content> {
     Ok(Content::Extents(bmap::into_extents(xfs, &runs)))
 }
 
-/// A target in blocks. On version 5 each block starts with a header, so that it is no extent of the content; the
-/// target counts as resident on version 4 as well.
+/// A target in blocks. On version 5 each run of them starts with a header, so that it is no extent of the content;
+/// the target counts as resident on version 4 as well.
 fn target(xfs: &Xfs, inode: &Inode) -> Result<Vec<u8>> {
     let corrupt = |why: &str| Error::corrupt("xfs symbolic link", inode.number, why);
     if inode.size > limits::XFS_TARGET_BYTES {
@@ -75,19 +77,23 @@ fn target(xfs: &Xfs, inode: &Inode) -> Result<Vec<u8>> {
     let runs = bmap::read(xfs, inode, &inode.data)?;
     let header = if xfs.superblock.v5 { TARGET_HEADER_BYTES } else { 0 };
     let mut target = Vec::new();
-    let mut logical = 0;
-    while target.len() < inode.size as usize {
-        let (block, at) = bmap::read_blocks(xfs, &runs, logical, 1)?;
-        let part = (inode.size as usize - target.len()).min(block.len() - header);
+    for run in &runs {
+        if run.count > TARGET_BLOCKS {
+            return Err(corrupt("its target has too many blocks"));
+        }
+        let (bytes, at) = bmap::read_blocks(xfs, &runs, run.logical, run.count)?;
+        let part = (inode.size as usize - target.len()).min(bytes.len() - header);
         if xfs.superblock.v5 {
-            let (offset, bytes) = (be32(&block, 4) as usize, be32(&block, 8) as usize);
-            if &block[..4] != b"XSLM" || offset != target.len() || bytes != part {
+            let (sl_offset, sl_bytes) = (be32(&bytes, 4) as usize, be32(&bytes, 8) as usize);
+            if &bytes[..4] != b"XSLM" || sl_offset != target.len() || sl_bytes != part {
                 return Err(corrupt("a block of its target contradicts itself"));
             }
-            checksum::verify(&xfs.superblock, "xfs symbolic link", &block, at, inode.number, &REMOTE)?;
+            checksum::verify(&xfs.superblock, "xfs symbolic link", &bytes, at, inode.number, &REMOTE)?;
         }
-        target.extend_from_slice(&block[header..header + part]);
-        logical += 1;
+        target.extend_from_slice(&bytes[header..header + part]);
+    }
+    if target.len() as u64 != inode.size {
+        return Err(corrupt("its target is cut"));
     }
     Ok(target)
 }

@@ -138,8 +138,8 @@ fn read_chunk(
             if superblock.hidden_inodes.contains(&number) || inode::links(raw) == 0 {
                 continue;
             }
-            let file = Inode::decode(superblock, number, raw)
-                .and_then(|inode| file::build(xfs, &inode, entries, doubts));
+            let file =
+                Inode::decode(superblock, number, raw).and_then(|inode| file::build(xfs, &inode, entries, doubts));
             match file {
                 Ok(file) => files.push(file),
                 Err(error) => doubts.push(format!("inode {number}: {error}; it is kept as blocks only")),

@@ -193,7 +193,9 @@ impl Features {
         let sb_versionnum = be16(raw, 100);
         let sb_features2 = be32(raw, 200);
         match sb_versionnum & VERSION_MASK {
-            4 if sb_versionnum & VERSION_DIRECTORIES_2 == 0 => Err(Error::unsupported("xfs with directories version 1")),
+            4 if sb_versionnum & VERSION_DIRECTORIES_2 == 0 => {
+                Err(Error::unsupported("xfs with directories version 1"))
+            }
             4 => Ok(Self {
                 file_type: sb_versionnum & VERSION_MORE != 0 && sb_features2 & FEATURES2_FILE_TYPE != 0,
                 sparse_inodes: false,
