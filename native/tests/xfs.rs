@@ -1,7 +1,7 @@
 //! Real XFS images against the kernel: every file's record, extents and content, every name, and every free block
 //! (xfs_db). Needs root, loop devices, xfsprogs and python3; says so and passes where one is missing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::fs;
 use std::os::unix::fs::FileExt;
@@ -21,14 +21,11 @@ const HASHED_BYTES: u64 = 1 << 27;
 const MIB: u64 = 1 << 20;
 
 /// Name, options of mkfs.xfs, MiB, block bytes. 700 MiB: groups of 44,800 blocks, not a power of two.
-const MATRIX: [(&str, &str, u64, u32); 9] = [
+const MATRIX: [(&str, &str, u64, u32); 6] = [
     ("default", "-b size=4096", 320, 4096),
-    ("v4", "-m crc=0,finobt=0 -i size=256", 320, 4096),
-    ("v4-small", "-m crc=0 -b size=1024 -n size=8192,ftype=0", 320, 1024),
     ("odd-groups", "-d size=700m", 700, 4096),
     ("rmap", "-m reflink=1,rmapbt=1 -d agcount=5", 500, 4096),
-    ("sparse", "-i sparse=1,size=1024", 320, 4096),
-    ("directories", "-n size=8192", 320, 4096),
+    ("sparse", "-i sparse=1,size=1024 -n size=8192", 320, 4096),
     ("small", "-b size=1024 -i nrext64=1 -m bigtime=1,inobtcount=1", 320, 1024),
     ("old-times", "-s size=4096 -m bigtime=0,reflink=0 -n size=65536", 320, 4096),
 ];
@@ -84,6 +81,10 @@ fn every_layout_agrees_with_the_kernel() {
         };
         check_created(&map, options.contains("crc=0"));
         compare(name, &truth, &render(&map, &image));
+        let tree = bench.xfs_db(
+            &(0..4).flat_map(|group| [format!("agi {group}"), "addr root".into(), "p recs".into()]).collect::<Vec<_>>(),
+        );
+        println!("{}", tree);
         println!("xfs: {name}: {} files, {} names in {elapsed:?}", map.files.len(), map.entries.len());
     }
 }
@@ -230,7 +231,10 @@ struct Bench {
 
 impl Bench {
     fn new(name: &str) -> Self {
-        let directory = std::env::temp_dir().join(format!("imager-xfs-{}-{name}", std::process::id()));
+        // Memory where there is some: the fill waits for the disk again and again.
+        let memory = PathBuf::from("/dev/shm");
+        let parent = if memory.is_dir() { memory } else { std::env::temp_dir() };
+        let directory = parent.join(format!("imager-xfs-{}-{name}", std::process::id()));
         fs::create_dir_all(directory.join("mount")).unwrap();
         Self { directory }
     }
@@ -282,11 +286,11 @@ impl Bench {
         let value = |text: &str| text.trim().rsplit(' ').next().unwrap().parse::<u64>().unwrap();
         let geometry = self.xfs_db(&["sb 0", "p agblocks", "p agcount", "p dblocks"].map(String::from));
         let [ag_blocks, ag_count, blocks] = geometry.lines().map(value).collect::<Vec<_>>()[..] else { panic!() };
-        let mut free = BTreeMap::new();
+        let mut free = BTreeSet::new();
         for line in self.xfs_db(&["freesp -d".into()]).lines() {
             let numbers: Vec<u64> = line.split_whitespace().filter_map(|word| word.parse().ok()).collect();
             if let ([group, block, count], 3) = (&numbers[..], line.split_whitespace().count()) {
-                (*block..block + count).for_each(|block| drop(free.insert(group * ag_blocks + block, ())));
+                free.extend((*block..block + count).map(|block| group * ag_blocks + block));
             }
         }
         let (mut listed, mut counted) = (0, 0);
@@ -303,7 +307,7 @@ impl Bench {
             .collect();
         assert_eq!(ours.len() as u64, counted, "{name}: free blocks");
         assert_eq!(free.len() as u64, counted + listed, "{name}: free blocks with the free lists");
-        assert!(ours.iter().all(|block| free.contains_key(block)), "{name}: a block that xfs_db has in use");
+        assert!(ours.iter().all(|block| free.contains(block)), "{name}: a block that xfs_db has in use");
     }
 }
 
