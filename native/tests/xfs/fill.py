@@ -1,5 +1,6 @@
 """What only XFS does, after ext/fill.py. Arguments: mount point, seed, block bytes."""
 
+import ctypes
 import fcntl
 import os
 import random
@@ -54,12 +55,11 @@ def scattered_space():
     with open(path, "wb") as file:
         os.posix_fallocate(file.fileno(), 0, int(free * 0.9) // 65536 * 65536)
     holes = 64 << 20
-    import ctypes
     call = ctypes.CDLL(None).fallocate
     call.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
     with open(path, "r+b") as file:
-        for start in range(0, holes, 32768):
-            call(file.fileno(), 3, start, 8192)
+        for start in range(0, holes, 112 << 10):
+            call(file.fileno(), 3, start, 48 << 10)
     with open(at(b"ballast2"), "wb") as file:
         free = os.statvfs(top).f_bavail * space.f_frsize
         if free > 18 << 20:
