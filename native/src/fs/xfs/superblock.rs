@@ -109,7 +109,7 @@ impl Superblock {
         if u32::from(sb_inopblock) != per_block || u32::from(sb_inopblog) != per_block.ilog2() {
             return Err(corrupt(106, format!("{sb_inopblock} inodes in a block")));
         }
-        if sb_agblocks < AG_BLOCKS_LEAST || sb_agblocks > 1 << 31 {
+        if !(AG_BLOCKS_LEAST..=1 << 31).contains(&sb_agblocks) {
             return Err(corrupt(84, format!("groups of {sb_agblocks} blocks")));
         }
         if u32::from(sb_agblklog) != (sb_agblocks - 1).ilog2() + 1 || u32::from(sb_agblklog + sb_inopblog) > 32 {

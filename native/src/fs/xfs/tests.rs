@@ -417,3 +417,39 @@ fn superblocks_that_make_no_sense_are_refused() {
     }
     assert!(detect(Volume::whole(&Small::new().0)).unwrap());
 }
+
+#[test]
+fn only_an_unmount_record_at_the_head_is_clean() {
+    let log = 100 * BLOCK;
+    let good = |first: usize| {
+        let mut small = Small::new();
+        small.put32(52, 100);
+        small.put32(96, 64);
+        // Round 2 up to the record, round 1 behind it.
+        for sector in 0..128 {
+            small.put32(log + sector * 512, if sector < first + 2 { 2 } else { 1 });
+        }
+        let at = log + first * 512;
+        for (field, value) in [(0, 0xfeed_babe), (4, 2), (8, 2), (12, 512), (16, 2), (20, first as u32), (40, 1)] {
+            small.put32(at + field, value);
+        }
+        small.0[at + 512 + 9] = 0x20;
+        small
+    };
+    for first in [0, 50, 126] {
+        assert!(!good(first).map().dirty, "{first}");
+        let at = log + first * 512;
+        for (field, value) in [(4, 1), (12, 1024), (12, 0), (16, 1), (20, 7), (40, 2), (304, 1), (320, 65536), (520, 0)]
+        {
+            let mut small = good(first);
+            small.put32(at + field, value);
+            assert!(small.map().dirty, "{field} = {value} of the record at {first}");
+        }
+    }
+    let mut small = good(50);
+    small.put32(log + 60 * 512, 2);
+    assert!(small.map().dirty, "a later record was begun");
+    let mut small = good(50);
+    small.0[126] = 1;
+    assert!(small.map().dirty, "mkfs did not end");
+}
