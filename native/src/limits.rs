@@ -53,3 +53,9 @@ pub const VOLUME_DOUBTS: usize = 100;
 pub const FAT_RUNS: usize = 1 << 25;
 /// One exFAT directory (the specification's own limit).
 pub const EXFAT_DIRECTORY_BYTES: u64 = 256 << 20;
+/// Depth of an XFS B+tree (the kernel's XFS_BTREE_MAXLEVELS is 9; large extent counts allow a few more).
+pub const XFS_TREE_DEPTH: u16 = 16;
+/// Depth of the tree of an XFS file's attributes (the kernel's XFS_DA_NODE_MAXDEPTH).
+pub const XFS_ATTRIBUTE_DEPTH: u16 = 5;
+/// A symbolic link's target on XFS (the kernel's XFS_SYMLINK_MAXLEN).
+pub const XFS_TARGET_BYTES: u64 = 1024;

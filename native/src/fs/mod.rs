@@ -7,6 +7,7 @@ pub mod ext;
 pub mod fat;
 pub mod ntfs;
 pub mod recognise;
+pub mod xfs;
 
 use crate::error::Result;
 use crate::volume::Volume;
@@ -156,9 +157,10 @@ type Parser = (&'static str, fn(Volume) -> Result<bool>, fn(Volume) -> Result<Vo
 
 /// Tries each parser by its magic; whatever a parser refuses is read raw.
 pub fn map_volume(volume: Volume) -> Outcome {
-    let parsers: [Parser; 4] = [
+    let parsers: [Parser; 5] = [
         ("ext", ext::detect, ext::map),
         ("ntfs", ntfs::detect, ntfs::map),
+        ("xfs", xfs::detect, xfs::map),
         ("exfat", fat::exfat::detect, fat::exfat::map),
         ("fat", fat::detect, fat::map),
     ];

@@ -55,6 +55,7 @@ def line(path, status):
         generation = word[0]
         os.close(fd)
     names = sorted(os.fsencode(name) for name in os.listxattr(path, follow_symlinks=False))
+    names = [name for name in names if not name.startswith(b"trusted.SGI_ACL")]  # xfs: system.posix_acl_* again
     values = [name.hex() + "=" + os.getxattr(path, name, follow_symlinks=False).hex() for name in names]
     size = status.st_size if stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode) else 0
     fields = [status.st_ino, generation, f"{status.st_mode:o}", status.st_uid, status.st_gid, status.st_nlink, size]

@@ -1,0 +1,109 @@
+//! An inode into the `File` of the map. What contradicts itself is refused here, for this inode alone.
+
+use super::bmap;
+use super::checksum::{self, REMOTE};
+use super::inode::{Format, Inode};
+use super::{Doubts, Xfs, attributes, directory};
+use crate::bytes::be32;
+use crate::error::{Error, Result};
+use crate::fs::{Content, DirectoryEntry, File, Kind, Stream};
+use crate::limits;
+
+const TARGET_HEADER_BYTES: usize = 56;
+/// Of 512 bytes each, the kernel's longest target needs three.
+const TARGET_BLOCKS: u64 = 3;
+
+/// The file, and a directory's entries appended to `entries`.
+pub fn build(xfs: &Xfs, inode: &Inode, entries: &mut Vec<DirectoryEntry>, doubts: &mut Doubts) -> Result<File> {
+    let streams = match inode.kind {
+        Kind::File | Kind::Symlink => {
+            vec![Stream { name: Vec::new(), size: inode.size, valid: inode.size, content: content(xfs, inode)? }]
+        }
+        Kind::Directory => {
+            list(xfs, inode, entries, doubts)?;
+            // Its size for people; its blocks are metadata, not content.
+            vec![Stream { name: Vec::new(), size: inode.size, valid: 0, content: Content::Extents(Vec::new()) }]
+        }
+        _ => Vec::new(),
+    };
+    let mut xattrs = Vec::new();
+    if let Some(fork) = &inode.attributes
+        && let Err(error) = attributes::read(xfs, inode, fork, &mut xattrs)
+    {
+        doubts.push(format!("inode {}: {error}; such attributes are left out", inode.number));
+    }
+    xattrs.shrink_to_fit();
+    let device = matches!(inode.kind, Kind::BlockDevice | Kind::CharacterDevice);
+    if device && inode.data.format != Format::Device {
+        return Err(Error::corrupt("xfs inode", inode.number, "a device without its number"));
+    }
+    Ok(File {
+        number: inode.number,
+        generation: inode.generation,
+        kind: inode.kind,
+        mode: inode.mode,
+        uid: inode.uid,
+        gid: inode.gid,
+        links: inode.links,
+        device: if device { inode.device() } else { 0 },
+        modified: inode.modified,
+        changed: inode.changed,
+        created: inode.created,
+        xattrs,
+        streams,
+    })
+}
+
+fn content(xfs: &Xfs, inode: &Inode) -> Result<Content> {
+    if inode.data.format == Format::Local {
+        let bytes = usize::try_from(inode.size).ok().and_then(|size| inode.data.bytes.get(..size));
+        let cut = || Error::corrupt("xfs inode", inode.number, "its size is more than it holds");
+        return Ok(Content::Resident(bytes.ok_or_else(cut)?.to_vec()));
+    }
+    if inode.kind == Kind::Symlink {
+        return target(xfs, inode).map(Content::Resident);
+    }
+    let runs = bmap::read(xfs, inode, &inode.data)?;
+    Ok(Content::Extents(bmap::into_extents(xfs, &runs)))
+}
+
+/// A target in blocks. On version 5 each run of them starts with a header, so that it is no extent of the content;
+/// the target counts as resident on version 4 as well.
+fn target(xfs: &Xfs, inode: &Inode) -> Result<Vec<u8>> {
+    let corrupt = |why: &str| Error::corrupt("xfs symbolic link", inode.number, why);
+    if inode.size > limits::XFS_TARGET_BYTES {
+        return Err(corrupt("its target is too long"));
+    }
+    let runs = bmap::read(xfs, inode, &inode.data)?;
+    let header = if xfs.superblock.v5 { TARGET_HEADER_BYTES } else { 0 };
+    let mut target = Vec::new();
+    for run in &runs {
+        if run.count > TARGET_BLOCKS {
+            return Err(corrupt("its target has too many blocks"));
+        }
+        let (bytes, at) = bmap::read_blocks(xfs, &runs, run.logical, run.count)?;
+        let part = (inode.size as usize - target.len()).min(bytes.len() - header);
+        if xfs.superblock.v5 {
+            let (sl_offset, sl_bytes) = (be32(&bytes, 4) as usize, be32(&bytes, 8) as usize);
+            if &bytes[..4] != b"XSLM" || sl_offset != target.len() || sl_bytes != part {
+                return Err(corrupt("a block of its target contradicts itself"));
+            }
+            checksum::verify(&xfs.superblock, "xfs symbolic link", &bytes, at, inode.number, &REMOTE)?;
+        }
+        target.extend_from_slice(&bytes[header..header + part]);
+    }
+    if target.len() as u64 != inode.size {
+        return Err(corrupt("its target is cut"));
+    }
+    Ok(target)
+}
+
+fn list(xfs: &Xfs, inode: &Inode, entries: &mut Vec<DirectoryEntry>, doubts: &mut Doubts) -> Result<()> {
+    let listing = directory::read(xfs, inode)?;
+    if let Some(why) = listing.why {
+        let left_out = listing.left_out;
+        doubts.push(format!("inode {}: {left_out} blocks or names were left out; {why}", inode.number));
+    }
+    entries.extend(listing.entries);
+    Ok(())
+}
