@@ -97,7 +97,7 @@ pub fn cut(size: u64, volumes: &[MappedVolume]) -> Cut {
 }
 
 /// The runs of all files, as their tables give them. Unwritten extents hold nobody's data and are cut along the disk;
-/// each compression unit is a stream of its own, because its bytes have no logical offsets.
+/// each compression unit and each packed extent is a stream of its own, because its bytes have no logical offsets.
 fn file_runs(volumes: &[MappedVolume]) -> Vec<Run> {
     let mut runs = Vec::new();
     let mut stream = 0;
@@ -113,6 +113,10 @@ fn file_runs(volumes: &[MappedVolume]) -> Vec<Run> {
                 ExtentKind::Unwritten => continue,
                 ExtentKind::Plain | ExtentKind::Encrypted => {
                     runs.push(Run { stream, logical: extent.logical, disk: extent.disk, length: extent.length });
+                }
+                ExtentKind::Packed { .. } => {
+                    runs.push(Run { stream: stream + 1, logical: 0, disk: extent.disk, length: extent.length });
+                    stream += 2;
                 }
                 ExtentKind::Compressed { raw_length } => {
                     let number = extent.logical / u64::from(raw_length.max(1));

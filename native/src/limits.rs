@@ -46,3 +46,5 @@ pub const EXT_GROUPS: u64 = 1 << 23;
 pub const VOLUME_XATTR_BYTES: usize = 1 << 29;
 /// Doubts of one volume that are spelled out; the rest is counted.
 pub const VOLUME_DOUBTS: usize = 100;
+/// Files of one btrfs volume, each snapshot's counted again: 300 bytes each are 10 GB.
+pub const BTRFS_FILES: u64 = 1 << 25;

@@ -48,9 +48,16 @@ pub struct Segment {
 
 #[napi(object)]
 pub struct FileExtent {
-    /// 0 plain, 1 unwritten, 2 compressed, 3 encrypted.
+    /// 0 plain, 1 unwritten, 2 compressed, 3 encrypted, 4 packed.
     pub kind: u8,
+    /// Of a compressed unit or a packed extent: bytes that it unpacks to.
     pub raw_length: u32,
+    /// Packed: 1 zlib, 2 LZO, 3 zstd; else 0.
+    pub codec: u8,
+    /// Packed: where the file's part begins in the unpacked bytes.
+    pub raw_offset: u32,
+    /// Packed: bytes of the file's part.
+    pub used: u32,
     pub logical: f64,
     pub disk: f64,
     pub length: f64,
@@ -246,15 +253,21 @@ fn file_stream(stream: &crate::fs::Stream) -> FileStream {
         Content::Extents(extents) => (Either::B(Null), extents.as_slice()),
     };
     let extent = |extent: &crate::fs::Extent| {
-        let (kind, raw_length) = match extent.kind {
-            ExtentKind::Plain => (0, 0),
-            ExtentKind::Unwritten => (1, 0),
-            ExtentKind::Compressed { raw_length } => (2, raw_length),
-            ExtentKind::Encrypted => (3, 0),
+        let (kind, raw_length, [codec, raw_offset, used]) = match extent.kind {
+            ExtentKind::Plain => (0, 0, [0; 3]),
+            ExtentKind::Unwritten => (1, 0, [0; 3]),
+            ExtentKind::Compressed { raw_length } => (2, raw_length, [0; 3]),
+            ExtentKind::Encrypted => (3, 0, [0; 3]),
+            ExtentKind::Packed { codec, raw_length, raw_offset, used } => {
+                (4, raw_length, [codec as u32, raw_offset, used])
+            }
         };
         FileExtent {
             kind,
             raw_length,
+            codec: codec as u8,
+            raw_offset,
+            used,
             logical: extent.logical as f64,
             disk: extent.disk as f64,
             length: extent.length as f64,
