@@ -83,7 +83,8 @@ impl Gathered {
         let (disk_bytenr, disk_num_bytes, offset, num_bytes) =
             (le64(item, 21), le64(item, 29), le64(item, 37), le64(item, 45));
         let sector_bytes = u64::from(btrfs.superblock.sector_bytes);
-        let aligned = [logical, disk_bytenr, disk_num_bytes, offset, num_bytes].iter().all(|v| v.is_multiple_of(sector_bytes));
+        let aligned =
+            [logical, disk_bytenr, disk_num_bytes, offset, num_bytes].iter().all(|v| v.is_multiple_of(sector_bytes));
         let end = logical.checked_add(num_bytes).filter(|&end| end <= i64::MAX as u64);
         let Some(end) = end.filter(|_| aligned && num_bytes > 0) else {
             return corrupt(format!("{num_bytes} bytes at {logical} from {disk_bytenr}+{offset}"));
