@@ -304,6 +304,31 @@ mod tests {
     }
 
     #[test]
+    fn a_packed_extent_is_cut_from_its_own_start_and_held_once() {
+        let packed = |raw_offset, used| ExtentKind::Packed {
+            codec: crate::fs::Codec::Zstd,
+            raw_length: 2 * BLOCK as u32,
+            raw_offset,
+            used,
+        };
+        let half = BLOCK / 2;
+        let files = vec![
+            file(vec![
+                extent(ExtentKind::Plain, 0, 10 * BLOCK, half),
+                extent(packed(0, BLOCK as u32), half, 20 * BLOCK, half + 4096),
+                extent(ExtentKind::Plain, BLOCK + half, 30 * BLOCK, half),
+            ]),
+            file(vec![extent(packed(4096, 4096), 3 * BLOCK, 20 * BLOCK, half + 4096)]),
+        ];
+        let allocated = vec![ByteRange { start: 10 * BLOCK, length: 30 * BLOCK }];
+        let cut = cut(101 * BLOCK, &disk(files, allocated));
+        assert_eq!(cut.total_bytes, 31 * BLOCK);
+        let blocks = blocks(&cut);
+        assert!(blocks.contains(&vec![(20 * BLOCK, half as u32 + 4096)]), "whole, although it is in the file's middle");
+        assert_eq!(blocks.concat().iter().map(|piece| u64::from(piece.1)).sum::<u64>(), cut.total_bytes);
+    }
+
+    #[test]
     fn shared_extents_are_held_once_and_strangers_are_left_out() {
         let shared = extent(ExtentKind::Plain, 0, 10 * BLOCK, 4 * BLOCK);
         let wild = extent(ExtentKind::Plain, 0, 90 * BLOCK, 4 * BLOCK);

@@ -415,4 +415,25 @@ mod tests {
             _ => panic!("another kind of page"),
         }
     }
+
+    #[test]
+    fn a_packed_extent_comes_back_and_an_impossible_one_is_refused() {
+        let extent = |used| Extent {
+            kind: ExtentKind::Packed { codec: Codec::Lzo, raw_length: 1 << 17, raw_offset: 4096, used },
+            logical: 8192,
+            disk: 1 << 40,
+            length: 65536,
+        };
+        let page = |used| {
+            let mut writer = Writer::default();
+            writer.string(b"").varint(1 << 20).varint(1 << 20).u8(0).varint(1);
+            encode_extent(&extent(used), &mut writer);
+            decode_stream(&mut Cursor::new("test", &writer.bytes)).map(|stream| stream.content)
+        };
+        match page(4096).expect("a stream") {
+            Content::Extents(extents) => assert_eq!(extents, [extent(4096)]),
+            Content::Resident(_) => panic!("resident"),
+        }
+        assert!(page(1 << 17).is_err(), "more than it unpacks to");
+    }
 }

@@ -178,7 +178,7 @@ fn render(map: &VolumeMap, image: &[u8], chunks: &[Chunk]) -> String {
         let nanoseconds = |time: imager_native::fs::Timestamp| {
             i128::from(time.seconds) * 1_000_000_000 + i128::from(time.nanoseconds)
         };
-        let (size, hash, extents) = render_stream(file, image, chunks, map.cluster_bytes);
+        let (size, hash, extents) = render_stream(file, image, chunks);
         let mut attributes: Vec<_> = file.xattrs.iter().collect();
         attributes.sort();
         let attributes: Vec<_> =
@@ -203,12 +203,12 @@ fn render(map: &VolumeMap, image: &[u8], chunks: &[Chunk]) -> String {
     text
 }
 
-fn render_stream(file: &File, image: &[u8], chunks: &[Chunk], sector_bytes: u32) -> (u64, String, String) {
+fn render_stream(file: &File, image: &[u8], chunks: &[Chunk]) -> (u64, String, String) {
     let Some(stream) = file.streams.first() else { return (0, "-".into(), "-".into()) };
     if file.kind == Kind::Directory {
         return (stream.size, "-".into(), "-".into());
     }
-    let hash = if stream.size < HASHED_BYTES { sha256(&content(file, image, sector_bytes)) } else { "large".into() };
+    let hash = if stream.size < HASHED_BYTES { sha256(&content(file, image)) } else { "large".into() };
     let extents = match &stream.content {
         _ if file.kind == Kind::Symlink => "-".into(),
         Content::Resident(_) => "inline".into(),
@@ -234,7 +234,7 @@ fn logical_address(chunks: &[Chunk], disk: u64) -> u64 {
     chunk.logical + disk - chunk.stripes[0]
 }
 
-fn content(file: &File, image: &[u8], sector_bytes: u32) -> Vec<u8> {
+fn content(file: &File, image: &[u8]) -> Vec<u8> {
     let stream = &file.streams[0];
     let extents = match &stream.content {
         Content::Resident(bytes) => return bytes.clone(),
@@ -251,7 +251,7 @@ fn content(file: &File, image: &[u8], sector_bytes: u32) -> Vec<u8> {
                 target[..length].copy_from_slice(&on_disk[..length]);
             }
             ExtentKind::Packed { codec, raw_length, raw_offset, used } => {
-                let raw = packed::unpack(codec, on_disk, raw_length as usize, sector_bytes).unwrap();
+                let raw = packed::unpack(codec, on_disk, raw_length as usize).unwrap();
                 let length = (used as usize).min(left);
                 target[..length].copy_from_slice(&raw[raw_offset as usize..][..length]);
             }

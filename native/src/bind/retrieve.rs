@@ -9,7 +9,7 @@ use super::keys::Vault;
 use super::{Job, job, thrown};
 use crate::error::Error;
 use crate::fetchplan::{self, Fetched};
-use crate::fs::{Content, ExtentKind, File};
+use crate::fs::{Codec, Content, ExtentKind, File};
 use crate::limits::{BLOCK_BYTES, PAGE_BYTES};
 use crate::pages::{self, Page, Ref};
 use crate::references::References;
@@ -345,10 +345,16 @@ impl ReferenceSet {
     }
 }
 
-/// The plain bytes of an NTFS compression unit (LZNT1), `raw_length` of them. Throws CORRUPT.
+/// The plain bytes of a compressed unit, `raw_length` of them. `codec`: 0 LZNT1 (NTFS); 1 zlib, 2 LZO, 3 zstd (btrfs).
+/// Throws CORRUPT, and UNSUPPORTED for another codec.
 #[napi]
-pub fn decompress_unit(compressed: Uint8Array, raw_length: u32) -> Result<Buffer> {
-    crate::fs::ntfs::decompress::unit(&compressed, raw_length as usize).map(Buffer::from).map_err(thrown)
+pub fn decompress_unit(compressed: Uint8Array, raw_length: u32, codec: u8) -> Result<Buffer> {
+    let raw = match (codec, Codec::of_number(codec)) {
+        (0, _) => crate::fs::ntfs::decompress::unit(&compressed, raw_length as usize),
+        (_, Some(codec)) => crate::fs::btrfs::packed::unpack(codec, &compressed, raw_length as usize),
+        (_, None) => Err(crate::error::Error::unsupported(format!("codec {codec}"))),
+    };
+    raw.map(Buffer::from).map_err(thrown)
 }
 
 /// The disk or file that a restore writes.

@@ -55,10 +55,9 @@ impl Gathered {
                 if logical != 0 || raw_length > RESIDENT_BYTES as u64 {
                     return corrupt(format!("{raw_length} inline bytes at {logical}"));
                 }
-                let sector_bytes = btrfs.superblock.sector_bytes;
                 self.inline = Some(match codec {
                     None => data.to_vec(),
-                    Some(codec) => packed::unpack(codec, data, raw_length as usize, sector_bytes)?,
+                    Some(codec) => packed::unpack(codec, data, raw_length as usize)?,
                 });
                 self.end = raw_length.max(1);
                 Ok(())

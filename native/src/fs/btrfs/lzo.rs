@@ -1,17 +1,20 @@
 //! LZO1X as btrfs frames it: u32 length of all, then for each sector u32 length and its bytes; a length never crosses
-//! a sector's boundary of the packed bytes. The instructions are in the kernel's `Documentation/staging/lzo.rst`.
+//! a sector's boundary of the packed bytes. Each segment but the last unpacks to a whole sector, so that the first one
+//! tells how long a sector is. The instructions are in the kernel's `Documentation/staging/lzo.rst`.
 
 use super::inflate::repeat;
 use super::packed::corrupt;
 use crate::bytes::le32;
 use crate::error::Result;
+use crate::limits::KIB;
 
 const LENGTH_BYTES: usize = 4;
+const MOST_SECTOR_BYTES: usize = 64 * KIB;
 /// The state after a long run of literals.
 const LONG_RUN: usize = 4;
 
 /// The first `most` bytes.
-pub fn sectors(packed: &[u8], most: usize, sector_bytes: usize) -> Result<Vec<u8>> {
+pub fn sectors(packed: &[u8], most: usize) -> Result<Vec<u8>> {
     if packed.len() < LENGTH_BYTES {
         return Err(corrupt("no length"));
     }
@@ -19,6 +22,8 @@ pub fn sectors(packed: &[u8], most: usize, sector_bytes: usize) -> Result<Vec<u8
     let packed = packed.get(..end).ok_or_else(|| corrupt(format!("{end} bytes of LZO in {}", packed.len())))?;
     let mut raw = Vec::with_capacity(most);
     let mut at = LENGTH_BYTES;
+    // Known behind the first segment; its own length lies at the start of any sector.
+    let mut sector_bytes = MOST_SECTOR_BYTES;
     while at < end && raw.len() < most {
         let left = sector_bytes - at % sector_bytes;
         if left < LENGTH_BYTES {
@@ -31,6 +36,9 @@ pub fn sectors(packed: &[u8], most: usize, sector_bytes: usize) -> Result<Vec<u8
         let segment = at.checked_add(length).and_then(|to| packed.get(at..to));
         let segment = segment.ok_or_else(|| corrupt(format!("{length} bytes of LZO at {at} of {end}")))?;
         lzo1x(segment, &mut raw, sector_bytes)?;
+        if at == 2 * LENGTH_BYTES {
+            sector_bytes = raw.len().max(1);
+        }
         at += length;
     }
     raw.truncate(most);

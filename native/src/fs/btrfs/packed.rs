@@ -11,13 +11,13 @@ pub const PACKED_RAW_BYTES: u64 = 128 * KIB as u64;
 
 /// At most `raw_length` bytes; fewer where the stream ends before, the rest reads as zeros and is filled here.
 /// `packed` may be followed by padding.
-pub fn unpack(codec: Codec, packed: &[u8], raw_length: usize, sector_bytes: u32) -> Result<Vec<u8>> {
+pub fn unpack(codec: Codec, packed: &[u8], raw_length: usize) -> Result<Vec<u8>> {
     if raw_length as u64 > PACKED_RAW_BYTES {
         return Err(corrupt(format!("{raw_length} bytes in one compressed extent")));
     }
     let mut raw = match codec {
         Codec::Zlib => super::inflate::zlib(packed, raw_length)?,
-        Codec::Lzo => super::lzo::sectors(packed, raw_length, sector_bytes as usize)?,
+        Codec::Lzo => super::lzo::sectors(packed, raw_length)?,
         Codec::Zstd => zstd_frame(packed, raw_length)?,
     };
     raw.resize(raw_length, 0);
