@@ -48,3 +48,5 @@ pub const VOLUME_XATTR_BYTES: usize = 1 << 29;
 pub const VOLUME_DOUBTS: usize = 100;
 /// Files of one btrfs volume, each snapshot's counted again: 300 bytes each are 10 GB.
 pub const BTRFS_FILES: u64 = 1 << 25;
+/// Bytes that one compressed btrfs extent holds and unpacks to: the kernel compresses at most 128 KiB at a time.
+pub const PACKED_RAW_BYTES: u64 = 128 * KIB as u64;

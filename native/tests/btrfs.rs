@@ -128,6 +128,20 @@ fn a_log_is_dirt() {
     assert!(!mapped(&fs::read(bench.image()).unwrap()).dirty);
 }
 
+/// Their sums are not computed here, and the map says so.
+#[test]
+fn other_checksums_are_a_doubt() {
+    if !possible() {
+        return;
+    }
+    for kind in ["xxhash", "blake2"] {
+        let bench = Bench::new(kind);
+        assert!(bench.make(&format!("--csum {kind}"), 128));
+        let map = mapped(&fs::read(bench.image()).unwrap());
+        assert!(map.doubts.len() == 1 && map.doubts[0].contains("not verified"), "{:?}", map.doubts);
+    }
+}
+
 #[test]
 fn several_devices_are_refused() {
     if !possible() {

@@ -4,10 +4,7 @@ use std::io::Read;
 
 use crate::error::{Error, Result};
 use crate::fs::Codec;
-use crate::limits::KIB;
-
-/// btrfs compresses at most 128 KiB at a time.
-pub const PACKED_RAW_BYTES: u64 = 128 * KIB as u64;
+use crate::limits::PACKED_RAW_BYTES;
 
 /// At most `raw_length` bytes; fewer where the stream ends before, the rest reads as zeros and is filled here.
 /// `packed` may be followed by padding.
