@@ -250,8 +250,11 @@ export interface Census {
   owners: Array<Share>
 }
 
-/** The plain bytes of an NTFS compression unit (LZNT1), `raw_length` of them. Throws CORRUPT. */
-export declare function decompressUnit(compressed: Uint8Array, rawLength: number): Buffer
+/**
+ * The plain bytes of a compressed unit, `raw_length` of them. `codec`: 0 LZNT1 (NTFS); 1 zlib, 2 LZO, 3 zstd (btrfs).
+ * Throws CORRUPT, and UNSUPPORTED for another codec.
+ */
+export declare function decompressUnit(compressed: Uint8Array, rawLength: number, codec: number): Buffer
 
 /** Takes a mount away from its name, busy or dead. `abort`: those who use it get errors at once; else they may finish. */
 export declare function detachMount(mountpoint: Uint8Array, abort: boolean): Promise<void>
@@ -273,9 +276,16 @@ export interface DiskFacts {
 }
 
 export interface FileExtent {
-  /** 0 plain, 1 unwritten, 2 compressed, 3 encrypted. */
+  /** 0 plain, 1 unwritten, 2 compressed, 3 encrypted, 4 packed. */
   kind: number
+  /** Of a compressed unit or a packed extent: bytes that it unpacks to. */
   rawLength: number
+  /** Packed: 1 zlib, 2 LZO, 3 zstd; else 0. */
+  codec: number
+  /** Packed: where the file's part begins in the unpacked bytes. */
+  rawOffset: number
+  /** Packed: bytes of the file's part. */
+  used: number
   logical: number
   disk: number
   length: number
@@ -333,11 +343,13 @@ export interface MapLine {
   partition: number
   path: Buffer
   inode: number
+  /** btrfs: the id of the subvolume, in which `inode` is a number; else 0. */
+  subvolume: number
   /** As `fs::Kind`: 1 file, 2 directory, 3 symlink, 4 block, 5 character, 6 fifo, 7 socket. */
   kind: number
   size: number
   resident: boolean
-  /** Rows of four: logical, disk, length, kind (0 plain, 1 unwritten, 2 compressed, 3 encrypted). */
+  /** Rows of four: logical, disk, length, kind (0 plain, 1 unwritten, 2 compressed, 3 encrypted, 4 packed). */
   extents: BigUint64Array
 }
 

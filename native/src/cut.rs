@@ -100,7 +100,7 @@ pub fn cut(size: u64, volumes: &[MappedVolume]) -> Cut {
 }
 
 /// The runs of all files, as their tables give them. Unwritten extents hold nobody's data and are cut along the disk;
-/// each compression unit is a stream of its own, because its bytes have no logical offsets.
+/// each compression unit and each packed extent is a stream of its own, because its bytes have no logical offsets.
 fn file_runs(volumes: &[MappedVolume]) -> Vec<Run> {
     let mut runs = Vec::new();
     let mut stream = 0;
@@ -117,6 +117,10 @@ fn file_runs(volumes: &[MappedVolume]) -> Vec<Run> {
                 ExtentKind::Unwritten => continue,
                 ExtentKind::Plain | ExtentKind::Encrypted => {
                     runs.push(Run { stream: plain, logical: extent.logical, disk: extent.disk, length: extent.length });
+                }
+                ExtentKind::Packed { .. } => {
+                    runs.push(Run { stream: stream + 1, logical: 0, disk: extent.disk, length: extent.length });
+                    stream += 2;
                 }
                 ExtentKind::Compressed { raw_length } => {
                     let number = extent.logical / u64::from(raw_length.max(1));
@@ -301,6 +305,31 @@ mod tests {
         let mut covered: Vec<(u64, u32)> = blocks.concat();
         covered.sort_unstable();
         assert!(covered.windows(2).all(|pair| pair[0].0 + u64::from(pair[0].1) <= pair[1].0), "nothing twice");
+    }
+
+    #[test]
+    fn a_packed_extent_is_cut_from_its_own_start_and_held_once() {
+        let packed = |raw_offset, used| ExtentKind::Packed {
+            codec: crate::fs::Codec::Zstd,
+            raw_length: 2 * BLOCK as u32,
+            raw_offset,
+            used,
+        };
+        let half = BLOCK / 2;
+        let files = vec![
+            file(vec![
+                extent(ExtentKind::Plain, 0, 10 * BLOCK, half),
+                extent(packed(0, BLOCK as u32), half, 20 * BLOCK, half + 4096),
+                extent(ExtentKind::Plain, BLOCK + half, 30 * BLOCK, half),
+            ]),
+            file(vec![extent(packed(4096, 4096), 3 * BLOCK, 20 * BLOCK, half + 4096)]),
+        ];
+        let allocated = vec![ByteRange { start: 10 * BLOCK, length: 30 * BLOCK }];
+        let cut = cut(101 * BLOCK, &disk(files, allocated));
+        assert_eq!(cut.total_bytes, 31 * BLOCK);
+        let blocks = blocks(&cut);
+        assert!(blocks.contains(&vec![(20 * BLOCK, half as u32 + 4096)]), "whole, although it is in the file's middle");
+        assert_eq!(blocks.concat().iter().map(|piece| u64::from(piece.1)).sum::<u64>(), cut.total_bytes);
     }
 
     #[test]

@@ -13,7 +13,7 @@
 
 use crate::bytes::{Cursor, Writer};
 use crate::error::{Error, Result};
-use crate::fs::{Content, Extent, ExtentKind, File, Kind, Stream, Timestamp};
+use crate::fs::{Codec, Content, Extent, ExtentKind, File, Kind, Stream, Timestamp};
 use crate::limits::{BLOCK_BYTES, MAP_PAGE_BYTES, PAGE_BYTES, RESIDENT_BYTES, XATTR_BYTES};
 
 const MAGIC: &[u8; 4] = b"IMPG";
@@ -191,15 +191,20 @@ fn encode_part(file: &File, part: usize) -> Vec<u8> {
 }
 
 fn encode_extent(extent: &Extent, writer: &mut Writer) {
-    let (kind, raw_length) = match extent.kind {
-        ExtentKind::Plain => (0, 0),
-        ExtentKind::Unwritten => (1, 0),
-        ExtentKind::Compressed { raw_length } => (2, raw_length),
-        ExtentKind::Encrypted => (3, 0),
+    let kind = match extent.kind {
+        ExtentKind::Plain => 0,
+        ExtentKind::Unwritten => 1,
+        ExtentKind::Compressed { .. } => 2,
+        ExtentKind::Encrypted => 3,
+        ExtentKind::Packed { .. } => 4,
     };
     writer.u8(kind).varint(extent.logical).varint(extent.disk).varint(extent.length);
-    if kind == 2 {
-        writer.varint(raw_length.into());
+    match extent.kind {
+        ExtentKind::Compressed { raw_length } => _ = writer.varint(raw_length.into()),
+        ExtentKind::Packed { codec, raw_length, raw_offset, used } => {
+            writer.u8(codec as u8).varint(raw_length.into()).varint(raw_offset.into()).varint(used.into());
+        }
+        ExtentKind::Plain | ExtentKind::Unwritten | ExtentKind::Encrypted => {}
     }
 }
 
@@ -372,6 +377,16 @@ fn decode_file(cursor: &mut Cursor) -> Result<(u64, File)> {
     Ok((part, file))
 }
 
+fn decode_packed(cursor: &mut Cursor) -> Result<ExtentKind> {
+    let codec = cursor.u8()?;
+    let codec = Codec::of_number(codec).ok_or_else(|| cursor.corrupt(format!("an extent packed by codec {codec}")))?;
+    let (raw_length, raw_offset, used) = (decode_u32(cursor)?, decode_u32(cursor)?, decode_u32(cursor)?);
+    if raw_offset.checked_add(used).is_none_or(|end| end > raw_length) {
+        return Err(cursor.corrupt(format!("{used} bytes from {raw_offset} of a packed extent of {raw_length}")));
+    }
+    Ok(ExtentKind::Packed { codec, raw_length, raw_offset, used })
+}
+
 fn decode_stream(cursor: &mut Cursor) -> Result<Stream> {
     let name = cursor.string(1024)?.to_vec();
     let (size, valid) = (cursor.varint()?, cursor.varint()?);
@@ -393,6 +408,7 @@ fn decode_stream(cursor: &mut Cursor) -> Result<Stream> {
             1 => ExtentKind::Unwritten,
             2 => ExtentKind::Compressed { raw_length: decode_u32(cursor)? },
             3 => ExtentKind::Encrypted,
+            4 => decode_packed(cursor)?,
             kind => return Err(cursor.corrupt(format!("an extent of kind {kind}"))),
         };
         if [logical, disk, length].iter().any(|&value| value > 1 << 62) {
@@ -431,5 +447,26 @@ mod tests {
             Page::Files(files) => assert_eq!(files.len(), 100),
             _ => panic!("another kind of page"),
         }
+    }
+
+    #[test]
+    fn a_packed_extent_comes_back_and_an_impossible_one_is_refused() {
+        let extent = |used| Extent {
+            kind: ExtentKind::Packed { codec: Codec::Lzo, raw_length: 1 << 17, raw_offset: 4096, used },
+            logical: 8192,
+            disk: 1 << 40,
+            length: 65536,
+        };
+        let page = |used| {
+            let mut writer = Writer::default();
+            writer.string(b"").varint(1 << 20).varint(1 << 20).u8(0).varint(1);
+            encode_extent(&extent(used), &mut writer);
+            decode_stream(&mut Cursor::new("test", &writer.bytes)).map(|stream| stream.content)
+        };
+        match page(4096).expect("a stream") {
+            Content::Extents(extents) => assert_eq!(extents, [extent(4096)]),
+            Content::Resident(_) => panic!("resident"),
+        }
+        assert!(page(1 << 17).is_err(), "more than it unpacks to");
     }
 }

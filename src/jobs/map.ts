@@ -35,6 +35,8 @@ export interface MappedFile {
   readonly path: string | null
   /** Where the path is null. */
   readonly inode?: number
+  /** The id of the subvolume, on btrfs only. */
+  readonly subvolume?: number
   /** Absent for a file. */
   readonly kind?: Kind
   readonly size: number
@@ -154,12 +156,13 @@ async function* chunks(scan: DiskScanHandle, signal: AbortSignal): AsyncGenerato
 }
 
 function mappedFile(line: MapLine): MappedFile {
-  const { partition, inode, size, resident } = line
+  const { partition, inode, subvolume, size, resident } = line
   const path = utf8(line.path)
   const kind = line.kind === 1 ? undefined : KINDS[line.kind]
   return {
     partition,
     ...(path === undefined ? { path: null, inode } : { path }),
+    ...(subvolume !== 0 && { subvolume }),
     ...(kind !== undefined && { kind }),
     ...{ size, resident, extents: extentsOf(line) },
   }

@@ -13,9 +13,13 @@ export interface Timestamp {
 /** A run of a stream on the disk. Sorted by `logical` and not overlapping; what no extent covers is a hole. */
 export interface Extent {
   /** `unwritten` reads as zeros; `encrypted` is kept as it lies on the disk, nobody here has the key. */
-  readonly kind: 'plain' | 'unwritten' | 'compressed' | 'encrypted'
+  readonly kind: 'plain' | 'unwritten' | 'compressed' | 'encrypted' | 'packed'
   /** Of a compressed extent: logical bytes of its whole unit, of which it may hold only a part. */
   readonly rawLength: number
+  /** Of a packed extent (btrfs): how, and which `used` of its unpacked bytes are the file's, from `rawOffset` on. */
+  readonly codec?: number
+  readonly rawOffset?: number
+  readonly used?: number
   /** Offset in the stream. */
   readonly logical: number
   /** Offset on the disk. */

@@ -16,7 +16,7 @@ const PAGES_KEPT = 256
 /** Blocks that lie closer than this in a pack come in one range. */
 const GAP_BYTES = 32 * KiB
 const KINDS: readonly Kind[] = ['file', 'directory', 'symlink', 'block', 'character', 'fifo', 'socket']
-const EXTENT_KINDS = ['plain', 'unwritten', 'compressed', 'encrypted'] as const
+const EXTENT_KINDS = ['plain', 'unwritten', 'compressed', 'encrypted', 'packed'] as const
 
 /** A map page and where its blocks lie. */
 interface MapPage {

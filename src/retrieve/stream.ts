@@ -30,10 +30,14 @@ export interface Unit {
   readonly logical: number
   readonly rawLength: number
   readonly parts: readonly Extent[]
+  /** As `decompressUnit` takes it. */
+  readonly codec: number
+  /** Where the stream's part begins in the unpacked bytes. */
+  readonly rawOffset: number
 }
 
 /** Unpacks one unit. Fewer bytes than `rawLength` means that the rest are zeros. */
-export type Decompress = (bytes: Buffer, rawLength: number) => Buffer | Promise<Buffer>
+export type Decompress = (bytes: Buffer, rawLength: number, codec: number) => Buffer | Promise<Buffer>
 
 /** NTFS units are at most 1 MiB, btrfs's 128 KiB; a longer one is damage. */
 const UNIT_BYTES = 4 * MiB
@@ -86,7 +90,7 @@ function planSegments(pieces: Piece[], segments: readonly Segment[], offset: num
 
 function pieceOf({ source, logical }: Segment, at: number, length: number): Piece {
   const skip = at - logical
-  if ('parts' in source) return { kind: 'unit', unit: source, skip, length }
+  if ('parts' in source) return { kind: 'unit', unit: source, skip: source.rawOffset + skip, length }
   if (source.kind === 'unwritten') return { kind: 'zeros', length }
   return { kind: 'disk', disk: source.disk + skip, length }
 }
@@ -130,6 +134,10 @@ function gatherSegments(extents: readonly Extent[]): Segment[] {
   const segments: Segment[] = []
   for (let index = 0; index < extents.length; index++) {
     const first = extents[index] as Extent
+    if (first.kind === 'packed') {
+      segments.push(packedSegment(first))
+      continue
+    }
     if (first.kind !== 'compressed') {
       segments.push({ logical: first.logical, length: first.length, source: first })
       continue
@@ -140,9 +148,14 @@ function gatherSegments(extents: readonly Extent[]): Segment[] {
       parts.push(next)
       index++
     }
-    segments.push({ logical, length: rawLength, source: { logical, rawLength, parts } })
+    segments.push({ logical, length: rawLength, source: { logical, rawLength, parts, codec: 0, rawOffset: 0 } })
   }
   return segments
+}
+
+function packedSegment(extent: Extent): Segment {
+  const { logical, rawLength, codec = 0, rawOffset = 0, used = rawLength } = extent
+  return { logical, length: used, source: { logical, rawLength, parts: [extent], codec, rawOffset } }
 }
 
 function belongs(extent: Extent, first: Extent): boolean {
@@ -207,13 +220,14 @@ export class StreamReader {
   }
 
   async #unit(unit: Unit, skip: number, length: number, signal?: AbortSignal): Promise<Buffer> {
-    const { rawLength, parts } = unit
+    const { rawLength, parts, codec } = unit
     const packedBytes = parts.reduce((sum, part) => sum + part.length, 0)
     if (rawLength > UNIT_BYTES || packedBytes > rawLength) {
       throw corrupt(`a compressed unit of ${rawLength} bytes lies in ${packedBytes}`)
     }
     const packed = await Promise.all(parts.map((part) => this.readDisk(part.disk, part.length, signal)))
-    const raw = await this.decompress(packed.length === 1 ? (packed[0] as Buffer) : Buffer.concat(packed), rawLength)
+    const bytes = packed.length === 1 ? (packed[0] as Buffer) : Buffer.concat(packed)
+    const raw = await this.decompress(bytes, rawLength, codec)
     if (raw.length > rawLength) throw corrupt(`a compressed unit unpacked to ${raw.length} bytes, not ${rawLength}`)
     if (raw.length >= skip + length) return raw.subarray(skip, skip + length)
     const padded = Buffer.alloc(length)

@@ -182,3 +182,31 @@ test('a fragmented range has a bounded number of reads under way', async (t) => 
   t.deepEqual(await counting.read(stream, 0, 4096), naive(stream))
   t.true(most <= 16)
 })
+
+test('a packed extent gives its part of what it unpacks to', async (t) => {
+  const codecs: number[] = []
+  const unpacking = new StreamReader(
+    { readDisk: async (offset, length) => disk.subarray(offset, offset + length) },
+    (bytes, rawLength, codec) => {
+      codecs.push(codec)
+      return Buffer.concat([bytes, Buffer.alloc(rawLength - bytes.length, 7)])
+    },
+  )
+  const packed = { kind: 'packed', rawLength: 128, codec: 3, rawOffset: 16, used: 64 } as const
+  const extents: Extent[] = [
+    { kind: 'plain', rawLength: 0, logical: 0, length: 16, disk: 900 },
+    { ...packed, logical: 16, length: 32, disk: 100 },
+    { kind: 'plain', rawLength: 0, logical: 96, length: 16, disk: 950 },
+  ]
+  const stream = { name: '', size: 112, valid: 112, resident: null, extents }
+  const wanted = Buffer.concat([
+    disk.subarray(900, 916),
+    disk.subarray(116, 132),
+    Buffer.alloc(48, 7),
+    Buffer.alloc(16),
+    disk.subarray(950, 966),
+  ])
+  t.deepEqual(await unpacking.read(stream, 0, 112), wanted)
+  t.deepEqual(await unpacking.read(stream, 20, 60), wanted.subarray(20, 80))
+  t.deepEqual(codecs, [3, 3])
+})

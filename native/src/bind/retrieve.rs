@@ -9,7 +9,7 @@ use super::keys::Vault;
 use super::{Job, job, thrown};
 use crate::error::Error;
 use crate::fetchplan::{self, Fetched};
-use crate::fs::{Content, ExtentKind, File};
+use crate::fs::{Codec, Content, ExtentKind, File};
 use crate::limits::{BLOCK_BYTES, PAGE_BYTES};
 use crate::pages::{self, Page, Ref};
 use crate::references::References;
@@ -48,9 +48,16 @@ pub struct Segment {
 
 #[napi(object)]
 pub struct FileExtent {
-    /// 0 plain, 1 unwritten, 2 compressed, 3 encrypted.
+    /// 0 plain, 1 unwritten, 2 compressed, 3 encrypted, 4 packed.
     pub kind: u8,
+    /// Of a compressed unit or a packed extent: bytes that it unpacks to.
     pub raw_length: u32,
+    /// Packed: 1 zlib, 2 LZO, 3 zstd; else 0.
+    pub codec: u8,
+    /// Packed: where the file's part begins in the unpacked bytes.
+    pub raw_offset: u32,
+    /// Packed: bytes of the file's part.
+    pub used: u32,
     pub logical: f64,
     pub disk: f64,
     pub length: f64,
@@ -246,15 +253,21 @@ fn file_stream(stream: &crate::fs::Stream) -> FileStream {
         Content::Extents(extents) => (Either::B(Null), extents.as_slice()),
     };
     let extent = |extent: &crate::fs::Extent| {
-        let (kind, raw_length) = match extent.kind {
-            ExtentKind::Plain => (0, 0),
-            ExtentKind::Unwritten => (1, 0),
-            ExtentKind::Compressed { raw_length } => (2, raw_length),
-            ExtentKind::Encrypted => (3, 0),
+        let (kind, raw_length, [codec, raw_offset, used]) = match extent.kind {
+            ExtentKind::Plain => (0, 0, [0; 3]),
+            ExtentKind::Unwritten => (1, 0, [0; 3]),
+            ExtentKind::Compressed { raw_length } => (2, raw_length, [0; 3]),
+            ExtentKind::Encrypted => (3, 0, [0; 3]),
+            ExtentKind::Packed { codec, raw_length, raw_offset, used } => {
+                (4, raw_length, [codec as u32, raw_offset, used])
+            }
         };
         FileExtent {
             kind,
             raw_length,
+            codec: codec as u8,
+            raw_offset,
+            used,
             logical: extent.logical as f64,
             disk: extent.disk as f64,
             length: extent.length as f64,
@@ -332,10 +345,16 @@ impl ReferenceSet {
     }
 }
 
-/// The plain bytes of an NTFS compression unit (LZNT1), `raw_length` of them. Throws CORRUPT.
+/// The plain bytes of a compressed unit, `raw_length` of them. `codec`: 0 LZNT1 (NTFS); 1 zlib, 2 LZO, 3 zstd (btrfs).
+/// Throws CORRUPT, and UNSUPPORTED for another codec.
 #[napi]
-pub fn decompress_unit(compressed: Uint8Array, raw_length: u32) -> Result<Buffer> {
-    crate::fs::ntfs::decompress::unit(&compressed, raw_length as usize).map(Buffer::from).map_err(thrown)
+pub fn decompress_unit(compressed: Uint8Array, raw_length: u32, codec: u8) -> Result<Buffer> {
+    let raw = match (codec, Codec::of_number(codec)) {
+        (0, _) => crate::fs::ntfs::decompress::unit(&compressed, raw_length as usize),
+        (_, Some(codec)) => crate::fs::btrfs::packed::unpack(codec, &compressed, raw_length as usize),
+        (_, None) => Err(crate::error::Error::unsupported(format!("codec {codec}"))),
+    };
+    raw.map(Buffer::from).map_err(thrown)
 }
 
 /// The disk or file that a restore writes.

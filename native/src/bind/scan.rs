@@ -4,7 +4,7 @@ use napi::bindgen_prelude::{BigUint64Array, Buffer, Either, Null};
 use napi_derive::napi;
 
 use super::snapshot::{DiskScan, lock};
-use crate::fs::{Content, Extent, ExtentKind, Kind, Outcome};
+use crate::fs::{Content, Extent, ExtentKind, Kind, Outcome, btrfs};
 use crate::scan::{Named, Scan};
 
 /// A partition and what is on it. Offsets and sizes in bytes.
@@ -55,11 +55,13 @@ pub struct MapLine {
     pub partition: u32,
     pub path: Buffer,
     pub inode: f64,
+    /// btrfs: the id of the subvolume, in which `inode` is a number; else 0.
+    pub subvolume: f64,
     /// As `fs::Kind`: 1 file, 2 directory, 3 symlink, 4 block, 5 character, 6 fifo, 7 socket.
     pub kind: u8,
     pub size: f64,
     pub resident: bool,
-    /// Rows of four: logical, disk, length, kind (0 plain, 1 unwritten, 2 compressed, 3 encrypted).
+    /// Rows of four: logical, disk, length, kind (0 plain, 1 unwritten, 2 compressed, 3 encrypted, 4 packed).
     pub extents: BigUint64Array,
 }
 
@@ -148,6 +150,7 @@ fn row(extent: &Extent, size: u64) -> Option<[u64; 4]> {
         ExtentKind::Unwritten => 1,
         ExtentKind::Compressed { .. } => 2,
         ExtentKind::Encrypted => 3,
+        ExtentKind::Packed { .. } => 4,
     };
     (extent.logical < size).then_some([extent.logical, extent.disk, extent.length, kind])
 }
@@ -155,6 +158,10 @@ fn row(extent: &Extent, size: u64) -> Option<[u64; 4]> {
 fn line(scan: &Scan, named: &Named) -> MapLine {
     let map = scan.map(named.volume).expect("a named file is on a mapped volume");
     let file = &map.files[named.file];
+    let (inode, subvolume) = match map.subvolumes.get(btrfs::subvolume_index(file.number)) {
+        Some(subvolume) => (btrfs::inode_number(file.number), *subvolume),
+        None => (file.number, 0),
+    };
     let stream = named.stream.map(|stream| &file.streams[stream]);
     let cluster = u64::from(map.cluster_bytes.max(1));
     let (size, content) = stream.map_or((0, None), |stream| (stream.size, Some(&stream.content)));
@@ -164,13 +171,14 @@ fn line(scan: &Scan, named: &Named) -> MapLine {
         _ => &[],
     };
     let clipped = extents.iter().filter_map(|extent| row(extent, end)).flat_map(|[logical, disk, length, kind]| {
-        // A compressed unit's runs may reach past the end of the file; they belong to it whole.
-        [logical, disk, if kind == 2 { length } else { length.min(end - logical) }, kind]
+        // Compressed bytes may reach past the end of the file; they belong to it whole.
+        [logical, disk, if kind == 2 || kind == 4 { length } else { length.min(end - logical) }, kind]
     });
     MapLine {
         partition: scan.volumes[named.volume].partition.index,
         path: named.path.clone().into(),
-        inode: file.number as f64,
+        inode: inode as f64,
+        subvolume: subvolume as f64,
         kind: file.kind as u8,
         size: size as f64,
         resident: matches!(content, Some(Content::Resident(_))),

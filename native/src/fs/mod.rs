@@ -3,6 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod btrfs;
 pub mod ext;
 pub mod fat;
 pub mod ntfs;
@@ -44,6 +45,8 @@ pub struct VolumeMap {
     pub files: Vec<File>,
     /// Sorted by (parent, name). No "." or "..".
     pub entries: Vec<DirectoryEntry>,
+    /// btrfs: the ids of subvolumes and snapshots; `btrfs::subvolume_index` leads here. Else empty.
+    pub subvolumes: Vec<u64>,
     /// Sentences about parts that could not be read as files and are kept raw, for the snapshot and for people.
     pub doubts: Vec<String>,
 }
@@ -77,7 +80,8 @@ pub struct Timestamp {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct File {
-    /// Inode number; on NTFS the MFT record number without its sequence; on FAT the place of its directory entry.
+    /// Inode number; on NTFS the MFT record number without its sequence; on FAT the place of its directory entry; on
+    /// btrfs with the subvolume's place in the list in the bits from 32 on.
     pub number: u64,
     /// ext: i_generation; NTFS: the record's sequence number.
     pub generation: u32,
@@ -117,6 +121,21 @@ pub enum Content {
     Extents(Vec<Extent>),
 }
 
+/// How btrfs packs an extent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Codec {
+    Zlib = 1,
+    Lzo = 2,
+    Zstd = 3,
+}
+
+impl Codec {
+    pub fn of_number(number: u8) -> Option<Self> {
+        [Self::Zlib, Self::Lzo, Self::Zstd].into_iter().find(|codec| *codec as u8 == number)
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExtentKind {
     Plain,
@@ -125,6 +144,14 @@ pub enum ExtentKind {
     /// A compression unit: `raw_length` logical bytes kept in `length` disk bytes. LZNT1 on NTFS.
     Compressed {
         raw_length: u32,
+    },
+    /// btrfs: `length` disk bytes unpack to `raw_length` bytes, of which the file has `used` from `raw_offset` on. Each
+    /// is a stream of its own, and several files may use parts of it.
+    Packed {
+        codec: Codec,
+        raw_length: u32,
+        raw_offset: u32,
+        used: u32,
     },
     /// Ciphertext whose key we do not hold; the bytes are kept as they are.
     Encrypted,
@@ -157,10 +184,11 @@ type Parser = (&'static str, fn(Volume) -> Result<bool>, fn(Volume) -> Result<Vo
 
 /// Tries each parser by its magic; whatever a parser refuses is read raw.
 pub fn map_volume(volume: Volume) -> Outcome {
-    let parsers: [Parser; 5] = [
+    let parsers: [Parser; 6] = [
         ("ext", ext::detect, ext::map),
         ("ntfs", ntfs::detect, ntfs::map),
         ("xfs", xfs::detect, xfs::map),
+        ("btrfs", btrfs::detect, btrfs::map),
         ("exfat", fat::exfat::detect, fat::exfat::map),
         ("fat", fat::detect, fat::map),
     ];

@@ -66,6 +66,7 @@ pub fn map(volume: Volume) -> Result<VolumeMap> {
         allocated,
         files,
         entries,
+        subvolumes: Vec::new(),
         doubts: doubts.into_sentences(),
     })
 }

@@ -82,6 +82,7 @@ pub fn map(volume: Volume) -> Result<VolumeMap> {
     }
     let allocated = heap.allocated(&heap.table.in_use);
     Ok(VolumeMap {
+        subvolumes: vec![],
         file_system: "exfat",
         label: String::from_utf8_lossy(&facts.label.unwrap_or_default()).into_owned(),
         uuid: format!("{:04X}-{:04X}", boot.serial >> 16, boot.serial & 0xFFFF),

@@ -96,6 +96,7 @@ pub fn map(volume: Volume) -> Result<VolumeMap> {
     let allocated = heap.allocated(&heap.table.in_use);
     let (high, low) = (boot.serial >> 16, boot.serial & 0xFFFF);
     Ok(VolumeMap {
+        subvolumes: vec![],
         file_system: match boot.width {
             Width::Fat12 => "fat12",
             Width::Fat16 => "fat16",

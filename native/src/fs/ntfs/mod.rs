@@ -70,6 +70,7 @@ pub fn map(volume: Volume) -> Result<VolumeMap> {
         allocated,
         files: tree.files,
         entries: tree.entries,
+        subvolumes: Vec::new(),
         doubts: doubts.into_sentences(),
     })
 }

@@ -69,6 +69,7 @@ pub fn map(volume: Volume) -> Result<VolumeMap> {
     let dirty = xfs.superblock.in_progress || !log::is_clean(volume, &xfs.superblock);
     let allocated = xfs.in_use.into_ranges(volume, &xfs.superblock, &mut doubts);
     Ok(VolumeMap {
+        subvolumes: vec![],
         file_system: "xfs",
         uuid: xfs.superblock.uuid_text(),
         cluster_bytes: xfs.superblock.block_bytes,
