@@ -6,6 +6,7 @@
 pub mod btrfs;
 pub mod ext;
 pub mod fat;
+mod finish;
 pub mod ntfs;
 pub mod recognise;
 pub mod xfs;

@@ -30,7 +30,8 @@ use self::node::Pointer;
 use self::roots::{FIRST_FREE, Roots, TOP_LEVEL};
 use self::superblock::{SUPERBLOCK_AT, Superblock};
 use self::tree::Found;
-use super::{DirectoryEntry, File, Kind, VolumeMap};
+use super::finish::{Doubts, tidy};
+use super::{File, Kind, VolumeMap};
 use crate::error::{Error, Result};
 use crate::limits;
 use crate::volume::Volume;
@@ -69,7 +70,7 @@ pub fn map(volume: Volume) -> Result<VolumeMap> {
     if root.is_none() || subvolumes.first() != Some(&TOP_LEVEL) {
         return Err(Error::corrupt("btrfs root directory", SUPERBLOCK_AT, "it cannot be read"));
     }
-    tidy(&files, &mut entries, &mut doubts);
+    tidy(files[0].number, &files, &mut entries, &mut doubts);
     files.shrink_to_fit();
     let allocated = allocation::read(&btrfs, &roots, &mut doubts);
     Ok(VolumeMap {
@@ -154,62 +155,5 @@ impl<'a> Btrfs<'a> {
 
     fn saw(&self, logical: u64, length: u64) {
         self.seen.borrow_mut().push(logical, length);
-    }
-}
-
-/// Sorts the entries, and leaves out those that would make the tree something else than one: names given twice, ways
-/// to what is not a file here, and second ways to a directory.
-fn tidy(files: &[File], entries: &mut Vec<DirectoryEntry>, doubts: &mut Doubts) {
-    let find = |number: u64| files.binary_search_by_key(&number, |file| file.number).ok();
-    let mut closed = vec![false; files.len()];
-    // The root is the first file.
-    closed[0] = true;
-    entries.sort_unstable_by(|a, b| (a.parent, &a.name, a.child).cmp(&(b.parent, &b.name, b.child)));
-    let (mut nowhere, mut twice) = (0u64, 0u64);
-    entries.dedup_by(|later, earlier| {
-        let same = later.parent == earlier.parent && later.name == earlier.name;
-        twice += u64::from(same);
-        same
-    });
-    entries.retain(|entry| {
-        let Some(child) = find(entry.child) else {
-            nowhere += 1;
-            return false;
-        };
-        let again = files[child].kind == Kind::Directory && closed[child];
-        closed[child] = true;
-        twice += u64::from(again);
-        !again
-    });
-    entries.shrink_to_fit();
-    if nowhere > 0 {
-        doubts.push(format!("{nowhere} names lead to inodes that are not files here, they were left out"));
-    }
-    if twice > 0 {
-        doubts.push(format!("{twice} names are given twice or lead to a directory a second time, they were left out"));
-    }
-}
-
-/// Sentences for people, the first of them spelled out.
-#[derive(Default)]
-struct Doubts {
-    sentences: Vec<String>,
-    more: u64,
-}
-
-impl Doubts {
-    fn push(&mut self, sentence: String) {
-        if self.sentences.len() < limits::VOLUME_DOUBTS {
-            self.sentences.push(sentence);
-        } else {
-            self.more += 1;
-        }
-    }
-
-    fn into_sentences(mut self) -> Vec<String> {
-        if self.more > 0 {
-            self.sentences.push(format!("and {} more", self.more));
-        }
-        self.sentences
     }
 }

@@ -9,10 +9,8 @@ use super::superblock::Superblock;
 use super::{Doubts, blocks_bytes};
 use crate::error::{Error, Result};
 use crate::fs::ByteRange;
+use crate::fs::finish::{Span, coalesce, push};
 use crate::volume::Volume;
-
-/// Blocks from `start` to before `end`.
-type Span = (u64, u64);
 
 /// Blocks in use: those of the bitmaps, and those that files claim all the same.
 pub struct InUse {
@@ -142,23 +140,6 @@ fn next(bitmap: &[u8], mut bit: u64, end: u64, set: bool) -> u64 {
     end
 }
 
-fn push(spans: &mut Vec<Span>, (start, end): Span) {
-    match spans.last_mut() {
-        _ if start >= end => {}
-        Some(last) if last.0 <= start && start <= last.1 => last.1 = last.1.max(end),
-        _ => spans.push((start, end)),
-    }
-}
-
-fn coalesce(mut spans: Vec<Span>) -> Vec<Span> {
-    spans.sort_unstable();
-    let mut merged: Vec<Span> = Vec::with_capacity(spans.len());
-    for span in spans {
-        push(&mut merged, span);
-    }
-    merged
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -178,10 +159,5 @@ mod tests {
         }
         assert_eq!(runs, [(3, 5), (60, 130), (255, 256)]);
         assert_eq!(next(&bitmap, 131, 200, true), 200);
-    }
-
-    #[test]
-    fn spans_are_merged() {
-        assert_eq!(coalesce(vec![(5, 9), (1, 3), (3, 4), (6, 7), (9, 12), (20, 21)]), [(1, 4), (5, 12), (20, 21)]);
     }
 }

@@ -22,6 +22,7 @@ use self::bitmap::InUse;
 use self::group::Group;
 use self::inode::{FLAG_EA_INODE, Inode};
 use self::superblock::{SUPERBLOCK_AT, Superblock};
+use super::finish::{Doubts, tidy};
 use super::{DirectoryEntry, File, Kind, VolumeMap};
 use crate::error::{Error, Result};
 use crate::limits::{self, MIB};
@@ -53,7 +54,7 @@ pub fn map(volume: Volume) -> Result<VolumeMap> {
     if root.is_none_or(|root| root.kind != Kind::Directory) {
         return Err(Error::corrupt("ext root directory", SUPERBLOCK_AT, "it cannot be read"));
     }
-    tidy(&ext, &files, &mut entries, &mut doubts);
+    tidy(u64::from(ROOT_INODE), &files, &mut entries, &mut doubts);
     files.shrink_to_fit();
     let allocated = ext.in_use.into_ranges(volume, &ext.superblock, &mut doubts);
     Ok(VolumeMap {
@@ -158,86 +159,6 @@ fn read_file(
         return Ok(None);
     }
     file::build(ext, &inode, entries, doubts).map(Some)
-}
-
-/// Sorts the entries, and leaves out those that would make the tree something else than one: names given twice,
-/// ways to what is not a file here, and second ways to a directory.
-fn tidy(ext: &Ext, files: &[File], entries: &mut Vec<DirectoryEntry>, doubts: &mut Doubts) {
-    let mut known = Bits::new(ext.superblock.inodes_count);
-    let mut closed = Bits::new(ext.superblock.inodes_count);
-    for file in files {
-        known.set(file.number);
-    }
-    let mut directories = Bits::new(ext.superblock.inodes_count);
-    for file in files.iter().filter(|file| file.kind == Kind::Directory) {
-        directories.set(file.number);
-    }
-    closed.set(u64::from(ROOT_INODE));
-    entries.sort_unstable_by(|a, b| (a.parent, &a.name, a.child).cmp(&(b.parent, &b.name, b.child)));
-    let (mut nowhere, mut twice) = (0u64, 0u64);
-    entries.dedup_by(|later, earlier| {
-        let same = later.parent == earlier.parent && later.name == earlier.name;
-        twice += u64::from(same);
-        same
-    });
-    entries.retain(|entry| {
-        if !known.has(entry.child) {
-            nowhere += 1;
-            return false;
-        }
-        let again = directories.has(entry.child) && closed.has(entry.child);
-        closed.set(entry.child);
-        twice += u64::from(again);
-        !again
-    });
-    entries.shrink_to_fit();
-    if nowhere > 0 {
-        doubts.push(format!("{nowhere} names lead to inodes that are not files here, they were left out"));
-    }
-    if twice > 0 {
-        doubts.push(format!("{twice} names are given twice or lead to a directory a second time, they were left out"));
-    }
-}
-
-/// A set of inode numbers, from 0 to `most`.
-struct Bits(Vec<u64>);
-
-impl Bits {
-    fn new(most: u32) -> Self {
-        Self(vec![0; most as usize / 64 + 1])
-    }
-
-    fn set(&mut self, number: u64) {
-        self.0[number as usize / 64] |= 1 << (number % 64);
-    }
-
-    fn has(&self, number: u64) -> bool {
-        self.0[number as usize / 64] >> (number % 64) & 1 == 1
-    }
-}
-
-/// Sentences for people, the first of them spelled out.
-#[derive(Default)]
-struct Doubts {
-    sentences: Vec<String>,
-    more: u64,
-}
-
-impl Doubts {
-    fn push(&mut self, sentence: String) {
-        if self.sentences.len() < limits::VOLUME_DOUBTS {
-            self.sentences.push(sentence);
-        } else {
-            self.more += 1;
-        }
-    }
-
-    fn into_sentences(mut self) -> Vec<String> {
-        if self.more > 0 {
-            self.sentences.push(format!("and {} more", self.more));
-        }
-        self.sentences
-    }
 }
 
 /// Work that is left for the whole volume, so that many inodes cannot each claim the same blocks.

@@ -2,11 +2,11 @@
 //! whose free space cannot be believed is in use as a whole; one whose inodes cannot be found loses its files.
 
 use super::group_tree::{Format, GroupTree};
-use super::space::Span;
 use super::superblock::Superblock;
 use super::{Budget, Doubts, Xfs, checksum};
 use crate::bytes::{be16, be32, be64};
 use crate::error::{Error, Result};
+use crate::fs::finish::Span;
 use crate::volume::Volume;
 
 const AGF: Header = Header { what: "xfs AGF", magic: b"XAGF", sector: 1, uuid: 64, crc: 216 };

@@ -6,10 +6,8 @@ use std::cell::RefCell;
 use super::Doubts;
 use super::superblock::Superblock;
 use crate::fs::ByteRange;
+use crate::fs::finish::{Span, coalesce, push};
 use crate::volume::Volume;
-
-/// Linear blocks from `start` to before `end`.
-pub type Span = (u64, u64);
 
 pub struct InUse {
     /// Sorted, disjoint, coalesced.
@@ -64,23 +62,6 @@ impl InUse {
         }
         ranges
     }
-}
-
-fn push(spans: &mut Vec<Span>, (start, end): Span) {
-    match spans.last_mut() {
-        _ if start >= end => {}
-        Some(last) if last.0 <= start && start <= last.1 => last.1 = last.1.max(end),
-        _ => spans.push((start, end)),
-    }
-}
-
-fn coalesce(mut spans: Vec<Span>) -> Vec<Span> {
-    spans.sort_unstable();
-    let mut merged: Vec<Span> = Vec::with_capacity(spans.len());
-    for span in spans {
-        push(&mut merged, span);
-    }
-    merged
 }
 
 #[cfg(test)]
