@@ -19,12 +19,18 @@ test.serial('a mounted disk needs a quiet window; one that never is quiet is ref
   }
   const mountpoint = lab.path('mounted')
   mkdirSync(mountpoint)
-  execFileSync('mount', [device, mountpoint])
+  execFileSync('mount', ['-o', 'noatime,noinit_itable', device, mountpoint])
   try {
     for (const source of [device, disk]) {
-      const quiet = await imager('snapshot', source, '--quiet', '1', '--json', ...state)
+      // The kernel may write its own notes after the window; then the run is refused, and the next one is for that.
+      let quiet = await imager('snapshot', source, '--quiet', '1', '--json', ...state)
+      for (let tries = 0; quiet.code !== 0 && tries < 5; tries++) {
+        t.is(quiet.code, 7, quiet.stdout)
+        t.regex(quiet.stdout, /SOURCE_CHANGED/)
+        quiet = await imager('snapshot', source, '--quiet', '2', '--json', ...state)
+      }
       t.is(quiet.code, 0, quiet.stdout)
-      t.regex(lastLine<SnapshotReport>(quiet).view, /quiet for 1 s while in use/)
+      t.regex(lastLine<SnapshotReport>(quiet).view, /quiet for [12] s while in use/)
     }
     const refused = await imager('restore', 'latest', '--to', disk, '--force', '--json', ...state)
     t.regex(refused.stdout, /TARGET_MOUNTED/)
