@@ -51,6 +51,14 @@ export declare class FetchPlan {
   add(page: ManifestPage): void
   /** Fills what the source did not give with a marked pattern; returns its bytes. */
   writeUnreadable(target: Target): Promise<number>
+  /** Drops the places of the target that hold the right bytes already; returns how many bytes. Before `ids`. */
+  keepDiffering(vault: Vault, target: Target): Promise<number>
+  /** Makes zeros of `from .. to` where the snapshot holds nothing; returns the bytes that had to be written. */
+  clear(target: Target, from: number, to: number): Promise<number>
+  /** Reads back from the medium what was written; returns the bytes. Throws CORRUPT where they are not as they should. */
+  verify(vault: Vault, target: Target): Promise<number>
+  /** The end of the last byte that the added pages say anything of. */
+  get end(): number
   get blockCount(): number
   /** Signatures of the distinct blocks, 32 bytes each. */
   ids(): Buffer
@@ -232,6 +240,8 @@ export declare class Target {
   static open(path: string, length: number): Target
   /** Makes every byte read as zero. */
   blank(): Promise<void>
+  /** Makes the size of a file right, and keeps what it holds. */
+  resize(): void
   sync(): Promise<void>
 }
 

@@ -387,6 +387,12 @@ impl Target {
         job(move || target.blank())
     }
 
+    /// Makes the size of a file right, and keeps what it holds.
+    #[napi]
+    pub fn resize(&self) -> Result<()> {
+        self.0.resize().map_err(thrown)
+    }
+
     #[napi(ts_return_type = "Promise<void>")]
     pub fn sync(&self) -> AsyncTask<Job<()>> {
         let target = self.0.clone();
@@ -428,6 +434,33 @@ impl FetchPlan {
     pub fn write_unreadable(&self, target: &Target) -> AsyncTask<Job<f64>> {
         let (plan, target) = (self.0.clone(), target.0.clone());
         job(move || Ok(plan.read().expect(UNPOISONED).write_unreadable(&target)? as f64))
+    }
+
+    /// Drops the places of the target that hold the right bytes already; returns how many bytes. Before `ids`.
+    #[napi(ts_return_type = "Promise<number>")]
+    pub fn keep_differing(&self, vault: &Vault, target: &Target) -> AsyncTask<Job<f64>> {
+        let (plan, vault, target) = (self.0.clone(), vault.0.clone(), target.0.clone());
+        job(move || Ok(plan.write().expect(UNPOISONED).keep_differing(&target, &vault.blocks)? as f64))
+    }
+
+    /// Makes zeros of `from .. to` where the snapshot holds nothing; returns the bytes that had to be written.
+    #[napi(ts_return_type = "Promise<number>")]
+    pub fn clear(&self, target: &Target, from: f64, to: f64) -> AsyncTask<Job<f64>> {
+        let (plan, target) = (self.0.clone(), target.0.clone());
+        job(move || Ok(plan.read().expect(UNPOISONED).clear(&target, from as u64, to as u64)? as f64))
+    }
+
+    /// Reads back from the medium what was written; returns the bytes. Throws CORRUPT where they are not as they should.
+    #[napi(ts_return_type = "Promise<number>")]
+    pub fn verify(&self, vault: &Vault, target: &Target) -> AsyncTask<Job<f64>> {
+        let (plan, vault, target) = (self.0.clone(), vault.0.clone(), target.0.clone());
+        job(move || Ok(plan.read().expect(UNPOISONED).verify(&target, &vault.blocks)? as f64))
+    }
+
+    /// The end of the last byte that the added pages say anything of.
+    #[napi(getter)]
+    pub fn end(&self) -> f64 {
+        self.0.read().expect(UNPOISONED).end() as f64
     }
 
     #[napi(getter)]
