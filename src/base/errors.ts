@@ -71,7 +71,7 @@ export const ERRORS = {
   INTERRUPTED: meaning(
     Exit.interrupted,
     'Interrupted',
-    'Nothing is lost: run the same command again. A disk half restored is not empty and needs --force then.',
+    'Nothing is lost: run the same command again.',
   ),
   // Source and target.
   SOURCE_MISSING: meaning(Exit.failed, 'The source {path} does not exist', 'Check the name with `lsblk`.'),
