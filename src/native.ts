@@ -91,7 +91,7 @@ export type {
   FuseSession as FuseSessionHandle,
   Manifest,
   ManifestPage,
-  MapLine,
+  MapLines,
   Pack,
   PageRef,
   Secret as SecretHandle,

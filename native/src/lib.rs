@@ -18,6 +18,7 @@ pub mod packer;
 pub mod pages;
 pub mod recycle;
 pub mod references;
+pub mod sandbox;
 pub mod scan;
 pub mod seal;
 pub mod secret;

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{Seek, SeekFrom};
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -21,6 +22,11 @@ impl Source {
         let mut file = File::open(Path::new(path)).map_err(failed)?;
         let length = file.seek(SeekFrom::End(0)).map_err(failed)?;
         Ok(Self { file, path: path.into(), length })
+    }
+
+    /// For `sandbox::run`, which lets nothing else be read.
+    pub fn descriptor(&self) -> RawFd {
+        self.file.as_raw_fd()
     }
 }
 
