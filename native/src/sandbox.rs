@@ -20,11 +20,32 @@ use seccompiler::{
 };
 
 use crate::error::{Error, Result};
+use crate::source::BLKGETSIZE64;
 
 /// What libuv gives its threads; parsers recurse to depths that `limits` bounds.
 const STACK_BYTES: usize = 8 << 20;
 /// The newest that the crate knows; what the kernel lacks is left out.
 const LANDLOCK: ABI = ABI::V9;
+
+/// Memory; locks, time and the seeds of hash maps; what a panic asks and what ends a thread; signals that meet it.
+const ALWAYS: [libc::c_long; 16] = [
+    libc::SYS_munmap,
+    libc::SYS_mremap,
+    libc::SYS_mprotect,
+    libc::SYS_madvise,
+    libc::SYS_brk,
+    libc::SYS_futex,
+    libc::SYS_sched_yield,
+    libc::SYS_clock_gettime,
+    libc::SYS_getrandom,
+    libc::SYS_gettid,
+    libc::SYS_sigaltstack,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_restart_syscall,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+];
 
 /// Which of the two the kernel took on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -75,41 +96,29 @@ fn restrict() -> std::result::Result<bool, RulesetError> {
 }
 
 fn filter(readable: &[RawFd]) -> std::result::Result<BpfProgram, seccompiler::BackendError> {
-    // Descriptors are 32 bits of the register.
-    let only = |argument, value: RawFd| {
-        let value = u64::from(value as u32);
-        SeccompRule::new(vec![SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value)?])
+    // Descriptors are 32 bits of the register, and so is what an ioctl asks for.
+    let is = |argument, value: u32| {
+        SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, u64::from(value))
     };
-    let reads = readable.iter().map(|&descriptor| only(0, descriptor)).collect::<std::result::Result<Vec<_>, _>>()?;
-    let any = Vec::new;
-    let allowed = [
+    let only = |argument, value| SeccompRule::new(vec![is(argument, value)?]);
+    let (mut reads, mut sizes) = (Vec::new(), Vec::new());
+    for &descriptor in readable {
+        reads.push(only(0, descriptor as u32)?);
+        sizes.push(SeccompRule::new(vec![is(0, descriptor as u32)?, is(1, BLKGETSIZE64 as u32)?])?);
+    }
+    let conditional = [
         (libc::SYS_pread64, reads),
-        // What a panic says, and of which thread.
-        (libc::SYS_gettid, any()),
-        (libc::SYS_write, vec![only(0, libc::STDERR_FILENO)?]),
+        // Whether the disk is still there.
+        (libc::SYS_ioctl, sizes),
+        // What a panic says.
+        (libc::SYS_write, vec![only(0, libc::STDERR_FILENO as u32)?]),
         // Memory that is no file's.
-        (libc::SYS_mmap, vec![only(4, -1)?]),
-        (libc::SYS_munmap, any()),
-        (libc::SYS_mremap, any()),
-        (libc::SYS_mprotect, any()),
-        (libc::SYS_madvise, any()),
-        (libc::SYS_brk, any()),
-        (libc::SYS_futex, any()),
-        (libc::SYS_sched_yield, any()),
-        (libc::SYS_clock_gettime, any()),
-        // The seeds of hash maps.
-        (libc::SYS_getrandom, any()),
-        // What ends a thread, and signals that meet it.
-        (libc::SYS_sigaltstack, any()),
-        (libc::SYS_rt_sigprocmask, any()),
-        (libc::SYS_rt_sigreturn, any()),
-        (libc::SYS_restart_syscall, any()),
-        (libc::SYS_exit, any()),
-        (libc::SYS_exit_group, any()),
+        (libc::SYS_mmap, vec![only(4, u32::MAX)?]),
     ];
+    // For the filter, a call without conditions is one that is always let through.
+    let conditional = conditional.into_iter().filter(|(_, conditions)| !conditions.is_empty());
+    let rules = ALWAYS.into_iter().map(|call| (call, Vec::new())).chain(conditional).collect();
     let refused = SeccompAction::Errno(libc::EPERM as u32);
-    // An empty list of conditions means always; nothing to read means never.
-    let rules = allowed.into_iter().filter(|(call, _)| *call != libc::SYS_pread64 || !readable.is_empty()).collect();
     SeccompFilter::new(rules, refused, SeccompAction::Allow, std::env::consts::ARCH.try_into()?)?.try_into()
 }
 
@@ -165,6 +174,8 @@ mod tests {
         } else {
             println!("sandbox: this kernel has no seccomp filters");
         }
+        let (read, confinement) = run(&[], || Ok(reads(&source))).unwrap();
+        assert_eq!(read, !confinement.seccomp, "no descriptor is none, not all");
         // The caller is as free as before.
         assert!(reads(&other) && File::open(SELF).is_ok());
         assert!(TcpStream::connect(address).is_ok());

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use crate::cut::{self, Cut, MappedVolume};
 use crate::disk::{self, Table};
 use crate::error::{Error, Result};
+use crate::exclude::{self, Exclusion};
 use crate::fs::{ByteRange, File, Kind, Outcome, Stream, VolumeMap};
 use crate::limits::RECORD_BYTES;
 use crate::pages;
@@ -15,6 +16,8 @@ pub struct Scan {
     pub size: u64,
     pub table: Table,
     pub volumes: Vec<MappedVolume>,
+    /// In use, but not to be held.
+    pub exclusions: Vec<Exclusion>,
 }
 
 /// One name of one stream of a file.
@@ -41,7 +44,8 @@ pub struct Listing {
 }
 
 impl Scan {
-    pub fn new(source: &dyn ReadAt) -> Result<Self> {
+    /// `everything`: nothing that is in use is left out.
+    pub fn new(source: &dyn ReadAt, everything: bool) -> Result<Self> {
         let table = match caught(|| disk::read_table(source)) {
             Err(Error::Unsupported { feature }) => disk::without_table(source, vec![format!("a table with {feature}")]),
             table => table?,
@@ -52,7 +56,12 @@ impl Scan {
                 leave_out_giants(map);
             }
         }
-        Ok(Self { size: source.length(), table, volumes })
+        let exclusions = match everything {
+            true => vec![],
+            // What is not found is stored.
+            false => caught(|| Ok(exclude::find(source, &volumes))).unwrap_or_default(),
+        };
+        Ok(Self { size: source.length(), table, volumes, exclusions })
     }
 
     pub fn map(&self, volume: usize) -> Option<&VolumeMap> {
@@ -62,12 +71,13 @@ impl Scan {
         }
     }
 
+    /// What a snapshot reads.
     pub fn allocated(&self) -> Vec<ByteRange> {
-        cut::allocated(self.size, &self.volumes)
+        exclude::subtract(cut::allocated(self.size, &self.volumes), &self.exclusions)
     }
 
     pub fn cut(&self) -> Cut {
-        cut::cut(self.size, &self.volumes)
+        cut::cut(&self.allocated(), &self.volumes)
     }
 
     /// The maps of all mapped volumes, by partition index; the scan keeps empty ones.
@@ -252,10 +262,10 @@ mod tests {
 
     #[test]
     fn a_panic_in_one_volume_costs_that_volume() {
-        let whole = Scan::new(&two_volumes(0..0)).unwrap();
+        let whole = Scan::new(&two_volumes(0..0), false).unwrap();
         assert!(whole.map(0).is_some() && whole.map(1).is_some());
         // From the second volume's MFT on.
-        let scan = Scan::new(&two_volumes(SECOND_AT as u64 + 4096..3 << 20)).unwrap();
+        let scan = Scan::new(&two_volumes(SECOND_AT as u64 + 4096..3 << 20), false).unwrap();
         assert!(scan.map(0).is_some_and(|map| map.files.len() == whole.map(0).unwrap().files.len()));
         match &scan.volumes[1].outcome {
             Outcome::Raw { found: "ntfs", reason } => assert!(reason.contains("a parser's bug"), "{reason}"),
@@ -266,7 +276,7 @@ mod tests {
 
     #[test]
     fn a_panic_at_the_table_leaves_one_raw_volume() {
-        let scan = Scan::new(&two_volumes(0..512)).unwrap();
+        let scan = Scan::new(&two_volumes(0..512), false).unwrap();
         assert_eq!((scan.volumes.len(), scan.table.doubts.len()), (1, 1));
         assert!(scan.map(0).is_none());
         assert_eq!(scan.allocated(), [ByteRange { start: 0, length: 3 << 20 }]);
@@ -274,7 +284,7 @@ mod tests {
 
     #[test]
     fn a_listing_is_the_same_in_pieces_of_any_size() {
-        let scan = Scan::new(&two_volumes(0..0)).unwrap();
+        let scan = Scan::new(&two_volumes(0..0), false).unwrap();
         let whole = paths(&scan, usize::MAX);
         assert_eq!(whole, ["/1/d", "/1/data", "/1/hello", "/1/d/inner", "/2/d", "/2/data", "/2/hello", "/2/d/inner"]);
         assert_eq!(paths(&scan, 1), whole);

@@ -110,7 +110,7 @@ for (const [title, options] of [
       ],
     })
     t.like(await at(1024), { holds: 'metadata', files: [] })
-    const allocated = await json<Range>('map', disk, '--allocated')
+    const allocated = await json<Range>('map', disk, '--allocated', '--everything')
     const inUse = allocated.reduce((sum, range) => sum + range.length, 0)
     const gap = allocated.findIndex((range, index) => range.start + range.length < (allocated[index + 1]?.start ?? 0))
     const before = allocated[gap] as Range
@@ -171,7 +171,7 @@ function mbr(rows: readonly (readonly [number, number, number, number])[]): Buff
 test('the parsers are confined as far as the kernel can, the process is not', async (t) => {
   const disk = join(folder(t), 'small.img')
   writeFileSync(disk, Buffer.alloc(70_000))
-  const { confined } = (await scanSource(disk)).facts()
+  const { confined } = (await scanSource(disk, false)).facts()
   const status = readFileSync('/proc/thread-self/status', 'utf8')
   t.is(confined.includes('seccomp'), status.includes('Seccomp_filters:'))
   t.log(`confined by ${confined.join(' and ') || 'nothing: this kernel offers neither'}`)
