@@ -21,6 +21,7 @@ pub mod pages;
 pub mod ranges;
 pub mod recycle;
 pub mod references;
+pub mod sandbox;
 pub mod scan;
 pub mod seal;
 pub mod secret;

@@ -12,6 +12,7 @@ pub mod recognise;
 pub mod xfs;
 
 use crate::error::Result;
+use crate::sandbox::caught;
 use crate::volume::Volume;
 
 /// Bytes of the source, absolute.
@@ -185,7 +186,7 @@ pub enum Outcome {
 /// Its name, whether the magic is there, and the map.
 type Parser = (&'static str, fn(Volume) -> Result<bool>, fn(Volume) -> Result<VolumeMap>);
 
-/// Tries each parser by its magic; whatever a parser refuses is read raw.
+/// Tries each parser by its magic; what one refuses, or panics on, is read raw.
 pub fn map_volume(volume: Volume) -> Outcome {
     let parsers: [Parser; 6] = [
         ("ext", ext::detect, ext::map),
@@ -196,9 +197,9 @@ pub fn map_volume(volume: Volume) -> Outcome {
         ("fat", fat::detect, fat::map),
     ];
     for (name, detect, map) in parsers {
-        match detect(volume) {
+        match caught(|| detect(volume)) {
             Ok(true) => {
-                return match map(volume) {
+                return match caught(|| map(volume)) {
                     Ok(map) => Outcome::Mapped(map),
                     Err(error) => Outcome::Raw { found: name, reason: error.to_string() },
                 };
@@ -207,7 +208,7 @@ pub fn map_volume(volume: Volume) -> Outcome {
             Err(error) => return Outcome::Raw { found: "unknown", reason: error.to_string() },
         }
     }
-    match recognise::recognise(volume) {
+    match caught(|| Ok(recognise::recognise(volume))).ok().flatten() {
         Some(recognise::Found { name, reason }) => Outcome::Raw { found: name, reason: reason.into() },
         None => Outcome::Raw { found: "unknown", reason: "no file system that imager knows".into() },
     }

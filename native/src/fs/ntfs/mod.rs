@@ -15,7 +15,7 @@ mod mft;
 mod record;
 mod runs;
 #[cfg(test)]
-mod sample;
+pub(crate) mod sample;
 mod special;
 mod streams;
 mod survey;
