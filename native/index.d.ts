@@ -30,6 +30,10 @@ export declare class BlockSource {
 export declare class DiskScan {
   /** Bytes of files by type and owner, the `most` largest of each. */
   census(most: number): Census
+  /** Of each stretch its cells: bytes outside of partitions, of metadata, files, free, raw, unsettled (`strip::Kind`). */
+  strips(stretches: Array<Stretch>): Array<Float64Array>
+  /** Bytes of files that lie in their own records. */
+  residentBytes(): number
   facts(): DiskFacts
   listing(): MapListing
   /** The next `count` lines of a listing; empty at its end. */
@@ -424,6 +428,12 @@ export interface ShardPlace {
 export interface Share {
   name: string
   bytes: number
+}
+
+/** A volume by its place among `facts().volumes`, or the whole disk, and the number of cells to show it in. */
+export interface Stretch {
+  volume: number | null
+  cells: number
 }
 
 /** Where the trailer of a pack begins, from its first 16 bytes. */

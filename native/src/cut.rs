@@ -61,7 +61,7 @@ pub fn allocated(size: u64, volumes: &[MappedVolume]) -> Vec<ByteRange> {
 }
 
 /// Sorted, disjoint, and within the disk, whatever the tables said.
-fn coalesce(mut ranges: Vec<ByteRange>, size: u64) -> Vec<ByteRange> {
+pub(crate) fn coalesce(mut ranges: Vec<ByteRange>, size: u64) -> Vec<ByteRange> {
     for range in &mut ranges {
         range.length = range.length.min(size.saturating_sub(range.start));
     }

@@ -24,6 +24,7 @@ pub mod secret;
 pub mod shard;
 pub mod source;
 pub mod spill;
+pub mod strip;
 pub mod stripe;
 pub mod target;
 pub mod volume;

@@ -1,11 +1,14 @@
 //! What a scan says, for TypeScript.
 
-use napi::bindgen_prelude::{BigUint64Array, Buffer, Either, Null};
+use napi::bindgen_prelude::{BigUint64Array, Buffer, Either, Float64Array, Null, Result};
 use napi_derive::napi;
 
 use super::snapshot::{DiskScan, lock};
+use super::thrown;
+use crate::error::Error;
 use crate::fs::{Content, Extent, ExtentKind, Kind, Outcome, btrfs};
 use crate::scan::{Named, Scan};
+use crate::strip;
 
 /// A partition and what is on it. Offsets and sizes in bytes.
 #[napi(object)]
@@ -193,6 +196,13 @@ pub struct MapListing {
     next: usize,
 }
 
+/// A volume by its place among `facts().volumes`, or the whole disk, and the number of cells to show it in.
+#[napi(object)]
+pub struct Stretch {
+    pub volume: Either<u32, Null>,
+    pub cells: u32,
+}
+
 /// Bytes under a name.
 #[napi(object)]
 pub struct Share {
@@ -218,6 +228,26 @@ impl DiskScan {
             rows.into_iter().map(|(name, bytes)| Share { name, bytes: bytes as f64 }).collect()
         };
         Census { types: shares(types), owners: shares(owners) }
+    }
+
+    /// Of each stretch its cells: bytes outside of partitions, of metadata, files, free, raw, unsettled (`strip::Kind`).
+    #[napi]
+    pub fn strips(&self, stretches: Vec<Stretch>) -> Result<Vec<Float64Array>> {
+        let scan = lock(&self.scan);
+        let asked = stretches.iter().map(|one| match one.volume {
+            Either::A(volume) if volume as usize >= scan.volumes.len() => Err(Error::invalid("volume", "no such one")),
+            Either::A(volume) => Ok((Some(volume as usize), one.cells as usize)),
+            Either::B(Null) => Ok((None, one.cells as usize)),
+        });
+        let asked: Vec<_> = asked.collect::<crate::error::Result<_>>().map_err(thrown)?;
+        let rows = strip::strips(&scan, &asked).into_iter().map(|cells| cells.into_iter().flatten());
+        Ok(rows.map(|row| row.map(|bytes| bytes as f64).collect::<Vec<_>>().into()).collect())
+    }
+
+    /// Bytes of files that lie in their own records.
+    #[napi]
+    pub fn resident_bytes(&self) -> f64 {
+        strip::resident_bytes(&lock(&self.scan)) as f64
     }
 
     #[napi]

@@ -3,6 +3,7 @@ import type { MappedFile, Whereabouts } from '../../jobs/map.js'
 import type { DiskScanHandle, VolumeFacts } from '../../native.js'
 import { parseBytes, usage } from '../arguments.js'
 import { defineCommand } from '../command.js'
+import type { Drawn } from '../draw.js'
 import { oneLine, table } from '../output.js'
 
 export const command = defineCommand({
@@ -20,10 +21,16 @@ export const command = defineCommand({
         requiresArg: true,
         coerce: parseBytes('at', 'map'),
         describe: 'What lies at this byte of the source',
-      }),
-  async run({ source, table: partitions, allocated, path, at }, { output, signal }) {
-    const asked = Object.entries({ table: partitions, allocated, path, at }).filter(([, value]) => value !== undefined)
+      })
+      .option('svg', { type: 'string', requiresArg: true, describe: 'Draw the disk into this file' })
+      .option('force', { type: 'boolean', default: false, describe: 'With --svg: replace a file of that name' }),
+  async run({ source, table: partitions, allocated, path, at, svg, force }, { output, signal }) {
+    const asked = Object.entries({ table: partitions, allocated, path, at, svg }).filter(
+      ([, value]) => value !== undefined,
+    )
     if (asked.length > 1) throw usage(`Only one of ${asked.map(([name]) => `--${name}`).join(', ')} at a time`, 'map')
+    if (svg !== undefined)
+      return output.report(await (await import('../draw.js')).drawMap(source, svg, force), renderDrawn)
     const map = await import('../../jobs/map.js')
     const scan = await map.scanSource(source)
     if (partitions) return output.lines(tableOf(scan), renderPartition)
@@ -38,6 +45,10 @@ export const command = defineCommand({
     for await (const files of map.mappedFiles(scan, signal)) output.lines(files, () => '')
   },
 })
+
+function renderDrawn({ svg }: Drawn): string {
+  return `Drawn to ${svg}`
+}
 
 function tableOf(scan: DiskScanHandle) {
   return scan.facts().volumes.map(({ index, start, length, kind }) => ({ index, start, size: length, type: kind }))
