@@ -140,7 +140,7 @@ function percent(part: number, whole: number): string {
 }
 
 function text(x: number, y: number, content: string, style = ''): string {
-  const letters = [...content]
+  const letters = Array.from(content)
   const short = letters.length > HEADING_LETTERS ? `${letters.slice(0, HEADING_LETTERS - 3).join('')}...` : content
   return `<text x="${x}" y="${y}"${style && ` class="${style}"`}>${escaped(short)}</text>`
 }
