@@ -453,7 +453,11 @@ export interface VolumeFacts {
   index: number
   start: number
   length: number
-  /** Type GUID or MBR type byte. */
+  /** Of a logical volume, the partition that it lies in. */
+  within: number | null
+  /** Where its bytes lie, in its own order: start and length alternate. */
+  pieces: BigUint64Array
+  /** Type GUID or MBR type byte; "lvm2" for a logical volume. */
   kind: string
   name: string
   /** What the tables or magic bytes say; "unknown" where nothing does. */

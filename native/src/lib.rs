@@ -28,6 +28,7 @@ pub mod strip;
 pub mod stripe;
 pub mod target;
 pub mod volume;
+pub mod volumes;
 
 #[cfg(feature = "node")]
 mod bind;

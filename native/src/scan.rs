@@ -9,6 +9,7 @@ use crate::fs::{ByteRange, File, Outcome, VolumeMap};
 use crate::limits::RECORD_BYTES;
 use crate::pages;
 use crate::volume::ReadAt;
+use crate::volumes;
 
 pub struct Scan {
     pub size: u64,
@@ -29,7 +30,7 @@ pub struct Named {
 impl Scan {
     pub fn new(source: &dyn ReadAt) -> Result<Self> {
         let table = disk::read_table(source)?;
-        let mut volumes = cut::map_volumes(source, &table);
+        let mut volumes = volumes::map_volumes(source, &table);
         for volume in &mut volumes {
             if let Outcome::Mapped(map) = &mut volume.outcome {
                 leave_out_giants(map);

@@ -33,14 +33,16 @@ struct Region {
     kind: Kind,
 }
 
-/// For each volume asked for, by its place in the scan (`None`: the whole disk), a number of cells of the same length.
+/// For each volume asked for, by its place in the scan (`None`: the whole disk), a number of cells of the same length. A
+/// partition is shown whole, a logical volume in its own order.
 pub fn strips(scan: &Scan, asked: &[(Option<usize>, usize)]) -> Vec<Vec<Cell>> {
     let regions = regions(scan.size, &scan.volumes);
-    let stretch = |volume: Option<usize>| match volume.map(|at| &scan.volumes[at].partition) {
-        Some(partition) => ByteRange { start: partition.start, length: partition.length },
-        None => ByteRange { start: 0, length: scan.size },
+    let pieces = |volume: Option<usize>| match volume.map(|at| &scan.volumes[at]) {
+        Some(volume) if volume.within.is_some() => volume.pieces.clone(),
+        Some(MappedVolume { partition, .. }) => vec![ByteRange { start: partition.start, length: partition.length }],
+        None => vec![ByteRange { start: 0, length: scan.size }],
     };
-    asked.iter().map(|&(volume, cells)| cells_of(&regions, stretch(volume), cells)).collect()
+    asked.iter().map(|&(volume, cells)| cells_of(&regions, &pieces(volume), cells)).collect()
 }
 
 /// Bytes of files that lie in their own records, which are metadata here.
@@ -57,13 +59,17 @@ pub fn resident_bytes(scan: &Scan) -> u64 {
 /// Layers, each over what the ones before said. Volumes do not overlap, so one layer does for all of them.
 fn regions(size: u64, volumes: &[MappedVolume]) -> Vec<Region> {
     let mut layers: [(Kind, Vec<ByteRange>); 5] =
-        [Kind::Raw, Kind::Free, Kind::Unsettled, Kind::Metadata, Kind::Files].map(|kind| (kind, vec![]));
+        [Kind::Free, Kind::Raw, Kind::Unsettled, Kind::Metadata, Kind::Files].map(|kind| (kind, vec![]));
     for volume in volumes {
-        let whole = ByteRange { start: volume.partition.start, length: volume.partition.length };
+        if volume.within.is_none() {
+            layers[0].1.push(ByteRange { start: volume.partition.start, length: volume.partition.length });
+        }
         match &volume.outcome {
-            Outcome::Raw { .. } => layers[0].1.push(whole),
+            Outcome::Raw { .. } => layers[1].1.extend_from_slice(&volume.pieces),
             Outcome::Mapped(map) => {
-                layers[if map.dirty { 2 } else { 1 }].1.push(whole);
+                if map.dirty {
+                    layers[2].1.extend_from_slice(&volume.pieces);
+                }
                 layers[3].1.extend_from_slice(&map.allocated);
                 layers[4].1.extend(within(cut::coalesce(file_ranges(map), size), &map.allocated));
             }
@@ -118,17 +124,23 @@ fn over(regions: &[Region], ranges: &[ByteRange], kind: Kind) -> Vec<Region> {
     merged
 }
 
-fn cells_of(regions: &[Region], stretch: ByteRange, count: usize) -> Vec<Cell> {
-    let edge = |cell: usize| stretch.start + (u128::from(stretch.length) * cell as u128 / count as u128) as u64;
-    let mut at = regions.partition_point(|region| region.end <= stretch.start);
+fn cells_of(regions: &[Region], pieces: &[ByteRange], count: usize) -> Vec<Cell> {
+    let total: u64 = pieces.iter().map(|piece| piece.length).sum();
+    let edge = |cell: usize| (u128::from(total) * cell as u128 / count as u128) as u64;
     let mut cells = vec![[0; KINDS]; count];
-    for (number, cell) in cells.iter_mut().enumerate() {
-        let (mut from, end) = (edge(number), edge(number + 1));
-        while let Some(region) = regions.get(at).filter(|_| from < end) {
-            let to = region.end.min(end);
-            cell[region.kind as usize] += to - from;
-            from = to;
-            at += usize::from(to == region.end);
+    let (mut number, mut logical) = (0, 0);
+    for piece in pieces {
+        let mut from = piece.start;
+        let mut at = regions.partition_point(|region| region.end <= from);
+        while let Some(region) = regions.get(at).filter(|_| from < piece.end()) {
+            while edge(number + 1) <= logical {
+                number += 1;
+            }
+            let length = region.end.min(piece.end()).min(from + edge(number + 1) - logical) - from;
+            cells[number][region.kind as usize] += length;
+            from += length;
+            logical += length;
+            at += usize::from(from == region.end);
         }
     }
     cells
@@ -168,7 +180,7 @@ mod tests {
     fn scan(volumes: Vec<(u64, u64, Outcome)>) -> Scan {
         let volume = |(index, (start, length, outcome)): (usize, _)| {
             let (kind, name) = (String::new(), String::new());
-            MappedVolume { partition: Partition { index: index as u32 + 1, start, length, kind, name }, outcome }
+            MappedVolume::of_partition(Partition { index: index as u32 + 1, start, length, kind, name }, outcome)
         };
         let table =
             Table { kind: TableKind::Mbr, id: String::new(), sector_bytes: 512, partitions: vec![], doubts: vec![] };

@@ -95,8 +95,8 @@ function legendOf({ bytes, sizeBytes }: Picture): { region: Region; text: string
 function headingOf({ volume, lengthBytes, cells }: Strip): string {
   const size = formatBytes(lengthBytes)
   if (!volume) return `The whole disk, ${size}`
-  const { index, fileSystem, label, raw, files } = volume
-  const named = [`/${index}`, fileSystem, label && `"${label}"`].filter(Boolean).join(' ')
+  const { index, fileSystem, label, raw, files, within, name } = volume
+  const named = [`/${index}`, within !== null && name, fileSystem, label && `"${label}"`].filter(Boolean).join(' ')
   if (raw !== null) return `${named}, ${size}, read raw: ${raw}`
   return `${named}, ${size}, ${files} files, ${formatBytes(sum(cells).free)} free`
 }

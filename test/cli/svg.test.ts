@@ -80,7 +80,7 @@ test('a file that is there stays, whatever it is', async (t) => {
 test('many volumes, and names that are hostile to XML, give a small well-formed picture', (t) => {
   const none: Bytes = { outside: 0, metadata: 0, files: 0, free: 0, raw: 0, unsettled: 0 }
   const label = '</text><script>"&\u0000\ud800\ufffe\u202e'
-  const facts = { fileSystem: 'ext4', label, raw: null, files: 7 } as VolumeFacts
+  const facts = { fileSystem: 'ext4', label, raw: null, files: 7, within: null } as VolumeFacts
   // Every second cell of another kind: the most shapes there can be.
   const cells = (rows: number) =>
     Array.from({ length: rows * 100 }, (_, at) => ({ ...none, [REGIONS[at % 6] ?? 'free']: 1000, free: 7 }))

@@ -16,7 +16,11 @@ pub struct VolumeFacts {
     pub index: u32,
     pub start: f64,
     pub length: f64,
-    /// Type GUID or MBR type byte.
+    /// Of a logical volume, the partition that it lies in.
+    pub within: Either<u32, Null>,
+    /// Where its bytes lie, in its own order: start and length alternate.
+    pub pieces: BigUint64Array,
+    /// Type GUID or MBR type byte; "lvm2" for a logical volume.
     pub kind: String,
     pub name: String,
     /// What the tables or magic bytes say; "unknown" where nothing does.
@@ -85,6 +89,8 @@ fn volume_facts(volume: &crate::cut::MappedVolume) -> VolumeFacts {
         index: partition.index,
         start: partition.start as f64,
         length: partition.length as f64,
+        within: volume.within.map_or(Either::B(Null), Either::A),
+        pieces: volume.pieces.iter().flat_map(|piece| [piece.start, piece.length]).collect::<Vec<_>>().into(),
         kind: partition.kind.clone(),
         name: partition.name.clone(),
         file_system: String::new(),
@@ -100,7 +106,7 @@ fn volume_facts(volume: &crate::cut::MappedVolume) -> VolumeFacts {
         extents: 0.0,
         fragmented_files: 0,
         content_bytes: 0.0,
-        allocated: partition.length as f64,
+        allocated: volume.pieces.iter().map(|piece| piece.length).sum::<u64>() as f64,
         doubts: vec![],
     };
     match &volume.outcome {

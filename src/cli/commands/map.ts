@@ -51,7 +51,8 @@ function renderDrawn({ svg }: Drawn): string {
 }
 
 function tableOf(scan: DiskScanHandle) {
-  return scan.facts().volumes.map(({ index, start, length, kind }) => ({ index, start, size: length, type: kind }))
+  const partitions = scan.facts().volumes.filter(({ within }) => within === null)
+  return partitions.map(({ index, start, length, kind }) => ({ index, start, size: length, type: kind }))
 }
 
 function renderPartition({ index, start, size, type }: ReturnType<typeof tableOf>[number]): string {
@@ -66,8 +67,9 @@ function renderSummary(source: string, scan: DiskScanHandle): string {
   if (mapped.length > 0) lines.push('', table(COLUMNS, mapped.map(columns)))
   const raw = volumes.filter((volume) => volume.raw !== null)
   if (raw.length > 0) lines.push('')
-  for (const { index, fileSystem, length, raw: why } of raw) {
-    lines.push(oneLine(`/${index}  ${fileSystem}, ${formatBytes(length)}, is read raw: ${why}`))
+  for (const volume of raw) {
+    const { fileSystem, length, raw: why } = volume
+    lines.push(oneLine(`${titleOf(volume)}  ${fileSystem}, ${formatBytes(length)}, is read raw: ${why}`))
   }
   const notes = [...doubts, ...volumes.flatMap((volume) => volume.doubts.map((doubt) => `/${volume.index}: ${doubt}`))]
   for (const { index, dirty } of volumes) {
@@ -92,10 +94,15 @@ const COLUMNS = [
   'FREE',
 ]
 
+/** A logical volume has a name to be known by. */
+function titleOf({ index, within, name }: VolumeFacts): string {
+  return within === null ? `/${index}` : `/${index} ${name}`
+}
+
 function columns(volume: VolumeFacts): string[] {
-  const { index, fileSystem, label, length, clusterBytes, allocated, contentBytes } = volume
+  const { fileSystem, label, length, clusterBytes, allocated, contentBytes } = volume
   return [
-    `/${index}`,
+    titleOf(volume),
     fileSystem,
     label || '-',
     formatBytes(length),
