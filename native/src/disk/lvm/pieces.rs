@@ -89,3 +89,85 @@ impl ReadAt for Pieces<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs::{Codec, Kind, Stream, Timestamp};
+
+    const PIECES: [ByteRange; 3] = [
+        ByteRange { start: 5000, length: 100 },
+        ByteRange { start: 900, length: 50 },
+        ByteRange { start: 7000, length: 200 },
+    ];
+
+    fn file(number: u64, kind: ExtentKind, disk: u64, length: u64) -> File {
+        let time = Timestamp::default();
+        let content = Content::Extents(vec![Extent { kind, logical: 1000, disk, length }]);
+        File {
+            number,
+            generation: 0,
+            kind: Kind::File,
+            mode: 0,
+            uid: 0,
+            gid: 0,
+            links: 1,
+            device: 0,
+            modified: time,
+            changed: time,
+            created: time,
+            xattrs: vec![],
+            streams: vec![Stream { name: vec![], size: 1, valid: 1, content }],
+        }
+    }
+
+    #[test]
+    fn reads_go_through_the_pieces_and_not_past_them() {
+        let disk: Vec<u8> = (0..8000).map(|at| (at / 50) as u8).collect();
+        let stretch = Pieces::new(&disk, &PIECES);
+        let expected = [&disk[5000..5100], &disk[900..950], &disk[7000..7200]].concat();
+        for (from, to) in [(0, 350), (90, 160), (100, 150), (149, 151), (350, 350), (7, 8)] {
+            let mut bytes = vec![0; to - from];
+            stretch.read_at(from as u64, &mut bytes).unwrap();
+            assert_eq!(bytes, expected[from..to]);
+        }
+        assert!(stretch.read_at(349, &mut [0; 2]).is_err());
+        assert!(stretch.read_at(u64::MAX, &mut [0; 2]).is_err());
+    }
+
+    #[test]
+    fn a_map_is_brought_back_to_the_disk() {
+        let disk = vec![0; 8000];
+        let packed = ExtentKind::Packed { codec: Codec::Zstd, raw_length: 70, raw_offset: 0, used: 70 };
+        let files = vec![
+            file(1, ExtentKind::Plain, 80, 100),
+            file(2, packed, 10, 20),
+            file(3, packed, 90, 20),
+            file(4, ExtentKind::Compressed { raw_length: 64 }, 140, 20),
+        ];
+        let allocated = vec![ByteRange { start: 0, length: 10 }, ByteRange { start: 90, length: 200 }];
+        let map = VolumeMap { files, allocated, ..VolumeMap::default() };
+        let map = Pieces::new(&disk, &PIECES).translate(map);
+        let places: Vec<_> = map
+            .files
+            .iter()
+            .map(|file| match &file.streams[0].content {
+                Content::Extents(all) => {
+                    (file.number, all.iter().map(|one| (one.logical, one.disk, one.length)).collect::<Vec<_>>())
+                }
+                Content::Resident(_) => panic!("it has extents"),
+            })
+            .collect();
+        assert_eq!(
+            places,
+            [
+                (1, vec![(1000, 5080, 20), (1020, 900, 50), (1070, 7000, 30)]),
+                (2, vec![(1000, 5010, 20)]),
+                (4, vec![(1000, 940, 10), (1010, 7000, 10)]),
+            ]
+        );
+        let range = |start, length| ByteRange { start, length };
+        assert_eq!(map.allocated, [range(900, 50), range(5000, 10), range(5090, 10), range(7000, 140)]);
+        assert_eq!(map.doubts.len(), 1);
+    }
+}
