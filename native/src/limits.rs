@@ -35,6 +35,8 @@ pub const LVM_TEXT_DEPTH: usize = 10;
 pub const LVM_VOLUMES: u32 = 999;
 /// The last partition whose logical volumes are shown, so that their numbers stay below 65,534, which a mount can show.
 pub const LVM_PARTITIONS: u32 = 64;
+/// Folders above a file whose path is asked for: a path of 4096 bytes has at most 2048.
+pub const PATH_DEPTH: usize = 2048;
 /// Depth of an ext4 extent tree (the kernel's own limit is 5).
 pub const EXTENT_TREE_DEPTH: u16 = 5;
 /// An NTFS attribute list (Windows' own limit).

@@ -2,8 +2,9 @@
 //!
 //! Invariant: every byte of the disk is of exactly one kind, so the cells of the whole disk add up to its size.
 
-use crate::cut::{self, MappedVolume};
+use crate::cut::MappedVolume;
 use crate::fs::{ByteRange, Content, Outcome};
+use crate::ranges::coalesce;
 use crate::scan::Scan;
 
 /// In this order wherever kinds are counted.
@@ -20,9 +21,11 @@ pub enum Kind {
     Raw,
     /// Free as the tables say, and read all the same: the journal may know better.
     Unsettled,
+    /// In use, and left out on purpose.
+    LeftOut,
 }
 
-pub const KINDS: usize = 6;
+pub const KINDS: usize = 7;
 
 /// Bytes of each kind.
 pub type Cell = [u64; KINDS];
@@ -36,7 +39,7 @@ struct Region {
 /// For each volume asked for, by its place in the scan (`None`: the whole disk), a number of cells of the same length. A
 /// partition is shown whole, a logical volume in its own order.
 pub fn strips(scan: &Scan, asked: &[(Option<usize>, usize)]) -> Vec<Vec<Cell>> {
-    let regions = regions(scan.size, &scan.volumes);
+    let regions = regions(scan);
     let pieces = |volume: Option<usize>| match volume.map(|at| &scan.volumes[at]) {
         Some(volume) if volume.within.is_some() => volume.pieces.clone(),
         Some(MappedVolume { partition, .. }) => vec![ByteRange { start: partition.start, length: partition.length }],
@@ -57,10 +60,12 @@ pub fn resident_bytes(scan: &Scan) -> u64 {
 }
 
 /// Layers, each over what the ones before said. Volumes do not overlap, so one layer does for all of them.
-fn regions(size: u64, volumes: &[MappedVolume]) -> Vec<Region> {
-    let mut layers: [(Kind, Vec<ByteRange>); 5] =
-        [Kind::Free, Kind::Raw, Kind::Unsettled, Kind::Metadata, Kind::Files].map(|kind| (kind, vec![]));
-    for volume in volumes {
+fn regions(scan: &Scan) -> Vec<Region> {
+    let size = scan.size;
+    let kinds = [Kind::Free, Kind::Raw, Kind::Unsettled, Kind::Metadata, Kind::Files, Kind::LeftOut];
+    let mut layers = kinds.map(|kind| (kind, Vec::new()));
+    layers[5].1 = scan.exclusions.iter().flat_map(|exclusion| exclusion.ranges.iter().copied()).collect();
+    for volume in &scan.volumes {
         if volume.within.is_none() {
             layers[0].1.push(ByteRange { start: volume.partition.start, length: volume.partition.length });
         }
@@ -71,12 +76,18 @@ fn regions(size: u64, volumes: &[MappedVolume]) -> Vec<Region> {
                     layers[2].1.extend_from_slice(&volume.pieces);
                 }
                 layers[3].1.extend_from_slice(&map.allocated);
-                layers[4].1.extend(within(cut::coalesce(file_ranges(map), size), &map.allocated));
+                layers[4].1.extend(within(coalesce(file_ranges(map)), &map.allocated));
             }
         }
     }
     let disk = vec![Region { end: size, kind: Kind::Outside }];
-    layers.into_iter().fold(disk, |regions, (kind, ranges)| over(&regions, &cut::coalesce(ranges, size), kind))
+    layers.into_iter().fold(disk, |regions, (kind, ranges)| over(&regions, &inside(ranges, size), kind))
+}
+
+/// A set within the disk, whatever the tables said.
+fn inside(mut ranges: Vec<ByteRange>, size: u64) -> Vec<ByteRange> {
+    ranges.iter_mut().for_each(|range| range.length = range.length.min(size.saturating_sub(range.start)));
+    coalesce(ranges)
 }
 
 fn file_ranges(map: &crate::fs::VolumeMap) -> Vec<ByteRange> {
@@ -150,6 +161,7 @@ fn cells_of(regions: &[Region], pieces: &[ByteRange], count: usize) -> Vec<Cell>
 mod tests {
     use super::*;
     use crate::disk::{Partition, Table, TableKind};
+    use crate::exclude::Exclusion;
     use crate::fs::{self, Extent, ExtentKind, File, Stream, Timestamp, VolumeMap};
 
     fn range(start: u64, length: u64) -> ByteRange {
@@ -184,7 +196,8 @@ mod tests {
         };
         let table =
             Table { kind: TableKind::Mbr, id: String::new(), sector_bytes: 512, partitions: vec![], doubts: vec![] };
-        Scan { size: 1000, table, volumes: volumes.into_iter().enumerate().map(volume).collect() }
+        let volumes = volumes.into_iter().enumerate().map(volume).collect();
+        Scan { size: 1000, table, volumes, exclusions: vec![] }
     }
 
     fn mapped(dirty: bool, allocated: &[(u64, u64)], extents: &[(u64, u64)]) -> Outcome {
@@ -200,12 +213,15 @@ mod tests {
     fn each_byte_is_counted_once_under_what_it_holds() {
         // Extents overlap each other, pass what is in use, and pass the disk.
         let map = mapped(false, &[(100, 100), (300, 50)], &[(150, 20), (160, 20), (190, 130), (5000, 7)]);
-        let scan = scan(vec![(100, 400, map), (600, 100, raw()), (700, 100, mapped(true, &[(700, 30)], &[(710, 10)]))]);
+        let mut scan =
+            scan(vec![(100, 400, map), (600, 100, raw()), (700, 100, mapped(true, &[(700, 30)], &[(710, 10)]))]);
+        let ranges = vec![range(610, 90)];
+        scan.exclusions = vec![Exclusion { partition: 2, what: "swap partition", path: vec![], ranges }];
         let found = strips(&scan, &[(None, 10), (None, 1), (Some(0), 1)]);
-        assert_eq!(found[1], [[400, 110, 70, 250, 100, 70]]);
-        assert_eq!(found[2], [[0, 90, 60, 250, 0, 0]]);
-        assert_eq!(found[0][1], [0, 60, 40, 0, 0, 0]);
-        assert_eq!(found[0][7], [0, 20, 10, 0, 0, 70]);
+        assert_eq!(found[1], [[400, 110, 70, 250, 10, 70, 90]]);
+        assert_eq!(found[2], [[0, 90, 60, 250, 0, 0, 0]]);
+        assert_eq!(found[0][1], [0, 60, 40, 0, 0, 0, 0]);
+        assert_eq!(found[0][7], [0, 20, 10, 0, 0, 70, 0]);
         assert_eq!(found[0].iter().flatten().sum::<u64>(), 1000);
     }
 
@@ -238,7 +254,7 @@ mod tests {
         for _ in 0..500 {
             let mut ranges = |count: u64| (0..count).map(|_| (100 + next(300), next(60))).collect::<Vec<_>>();
             let (used, extents) = (ranges(6), ranges(8));
-            let used = cut::coalesce(used.iter().map(|&(start, length)| range(start, length)).collect(), 450);
+            let used = inside(used.iter().map(|&(start, length)| range(start, length)).collect(), 450);
             let pairs: Vec<_> = used.iter().map(|range| (range.start, range.length)).collect();
             let scan = scan(vec![(100, 350, mapped(false, &pairs, &extents))]);
             let covers = |all: &[(u64, u64)], byte: u64| all.iter().any(|&(at, many)| byte >= at && byte < at + many);

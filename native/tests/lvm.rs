@@ -137,7 +137,7 @@ fn metadata_that_cannot_be_believed_leaves_all_of_it_raw() {
         assert_ne!(text, good, "{from}");
         let bytes = disk(&text);
         assert!(read(&bytes).is_err(), "{from} became {}", &to[..to.len().min(50)]);
-        let scan = Scan::new(&bytes).unwrap();
+        let scan = Scan::new(&bytes, true).unwrap();
         assert_eq!(scan.volumes.len(), 1);
         let Outcome::Raw { found: "lvm2", reason } = &scan.volumes[0].outcome else { panic!("mapped") };
         assert!(reason.contains("kept as it is: "), "{reason}");
@@ -191,9 +191,9 @@ fn of_two_metadata_areas_the_newer_counts_and_neither_may_be_damaged() {
 #[test]
 fn a_label_beside_another_file_system_is_not_believed() {
     let mut bytes = disk(&group(1, &volume("root", true, &[&linear(0, 10, 3)])));
-    assert_eq!(Scan::new(&bytes).unwrap().volumes.len(), 2);
+    assert_eq!(Scan::new(&bytes, true).unwrap().volumes.len(), 2);
     bytes[1024 + 56..1024 + 58].copy_from_slice(&[0x53, 0xef]);
-    let scan = Scan::new(&bytes).unwrap();
+    let scan = Scan::new(&bytes, true).unwrap();
     assert_eq!((scan.volumes.len(), scan.allocated().len()), (1, 1));
     let Outcome::Raw { reason, .. } = &scan.volumes[0].outcome else { panic!("mapped") };
     assert!(reason.contains("both"), "{reason}");
@@ -209,7 +209,7 @@ fn logical_volumes_are_numbered_after_their_partition() {
     entry[8..12].copy_from_slice(&4096u32.to_le_bytes());
     entry[12..16].copy_from_slice(&((LENGTH / 512) as u32).to_le_bytes());
     bytes.extend(disk(&text));
-    let scan = Scan::new(&bytes).unwrap();
+    let scan = Scan::new(&bytes, true).unwrap();
     let numbers: Vec<_> = scan.volumes.iter().map(|volume| (volume.partition.index, volume.within)).collect();
     assert_eq!(numbers, [(2, None), (2001, Some(2)), (2002, Some(2))]);
     assert_eq!(scan.volumes[1].partition.name, "vg/a");

@@ -121,7 +121,7 @@ fn damaged_metadata_never_panics_and_covers_the_disk_once() {
             whole += u64::from(physical.volumes.len() == 2);
         }
         if cases % 16 == 0 {
-            let scan = Scan::new(&bytes).unwrap();
+            let scan = Scan::new(&bytes, true).unwrap();
             let runs = scan.cut().runs;
             let held = runs.iter().map(|run: &cut::Run| ByteRange { start: run.disk, length: run.length }).collect();
             let held = assert_disjoint(held, LENGTH, &case);

@@ -16,7 +16,7 @@ export async function drawMap(source: string, svg: string, force: boolean): Prom
   const options = { force, source }
   // Refused before the work.
   inspectOutput(svg, options)
-  const picture = pictureOf(await scanSource(source), source)
+  const picture = pictureOf(await scanSource(source, false), source)
   writeOutput(svg, renderSvg(picture), options)
   const { sizeBytes: size, bytes, residentBytes } = picture
   return { status: 'done', svg, size, bytes, residentBytes }

@@ -23,24 +23,26 @@ const NAMES: Record<Region, string> = {
   unsettled: 'free, but read: not cleanly unmounted',
   raw: 'read raw',
   outside: 'outside of volumes: partition tables, gaps',
+  leftOut: 'in use, left out: swap, page files, empty journals',
 }
 const SHORT: Record<Region, string> = {
   ...{ files: 'files', metadata: 'metadata', free: 'free', unsettled: 'free but read', raw: 'raw' },
-  outside: 'outside of volumes',
+  ...{ outside: 'outside of volumes', leftOut: 'left out' },
 }
 
 const STYLE = `
     svg { font-family: Helvetica, Arial, sans-serif; font-size: 14px }
     text { fill: #111827 } .paper { fill: #ffffff } .small { fill: #4b5563 } .bold { font-weight: bold }
     .files { fill: #0072b2 } .metadata { fill: #e69f00 } .free { fill: #e2e6ec } .outside { fill: #6b7280 }
-    .raw { fill: url(#raw) } .unsettled { fill: url(#unsettled) } .frame { fill: none; stroke: #9ca3af }
+    .raw { fill: url(#raw) } .unsettled { fill: url(#unsettled) } .leftOut { fill: url(#left-out) } .frame { fill: none; stroke: #9ca3af }
     @media (prefers-color-scheme: dark) {
       text { fill: #f3f4f6 } .paper { fill: #111827 } .small { fill: #c4c9d2 }
       .files { fill: #3d9fe0 } .free { fill: #2f3846 } .outside { fill: #a8afba } .frame { stroke: #6b7280 }
     }
   `
 const PATTERNS = `<pattern id="raw" width="8" height="8" patternUnits="userSpaceOnUse"><rect width="8" height="8" fill="#cc79a7"/><path d="M0 8 8 0" stroke="#ffffff" stroke-width="1.5"/></pattern>
-    <pattern id="unsettled" width="8" height="8" patternUnits="userSpaceOnUse"><rect width="8" height="8" fill="#009e73"/><circle cx="4" cy="4" r="1.6" fill="#ffffff"/></pattern>`
+    <pattern id="unsettled" width="8" height="8" patternUnits="userSpaceOnUse"><rect width="8" height="8" fill="#009e73"/><circle cx="4" cy="4" r="1.6" fill="#ffffff"/></pattern>
+    <pattern id="left-out" width="6" height="6" patternUnits="userSpaceOnUse"><rect width="6" height="6" fill="#e2e6ec"/><path d="M0 3h6" stroke="#d55e00" stroke-width="2"/></pattern>`
 
 export function renderSvg(picture: Picture): string {
   const { source, sizeBytes, table, sectorBytes, strips, hidden } = picture

@@ -5,7 +5,7 @@
 import type { DiskScanHandle, VolumeFacts } from '../native.js'
 
 /** In the order of `strip::Kind` in the addon. */
-export const REGIONS = ['outside', 'metadata', 'files', 'free', 'raw', 'unsettled'] as const
+export const REGIONS = ['outside', 'metadata', 'files', 'free', 'raw', 'unsettled', 'leftOut'] as const
 export type Region = (typeof REGIONS)[number]
 export type Bytes = Readonly<Record<Region, number>>
 

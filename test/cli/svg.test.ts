@@ -38,14 +38,19 @@ function parsed(svg: string): { titles: string[]; shapes: number } | undefined {
 diskTest('every byte of a disk is in its picture, under the kind that the map gives it', async (t) => {
   const disk = join(folder(t), 'disk.img')
   await withDisk(disk, 96, ['-b', '4096'], fill)
-  const scan = await scanDisk(disk)
+  const scan = await scanDisk(disk, false)
   const { strips, bytes, sizeBytes } = pictureOf(scan, disk)
   const total = (of: Bytes) => REGIONS.reduce((all, region) => all + of[region], 0)
   t.is(total(bytes), sizeBytes)
   const allocated = scan.allocated().reduce((all, number, at) => all + (at % 2 === 1 ? Number(number) : 0), 0)
-  t.is(sizeBytes - bytes.free, allocated)
+  t.is(sizeBytes - bytes.free - bytes.leftOut, allocated)
   const [volume] = scan.facts().volumes as [VolumeFacts]
   t.is(bytes.files, volume.contentBytes)
+  t.is(
+    bytes.leftOut,
+    scan.leftOut().reduce((all, one) => all + one.bytes, 0),
+  )
+  t.true(bytes.leftOut > 0)
   t.is(strips.length, 2)
   t.deepEqual(sum(strips[1]?.cells ?? []), bytes)
   t.true(strips.every(({ cells }) => cells.length % 100 === 0))
@@ -78,12 +83,12 @@ test('a file that is there stays, whatever it is', async (t) => {
 })
 
 test('many volumes, and names that are hostile to XML, give a small well-formed picture', (t) => {
-  const none: Bytes = { outside: 0, metadata: 0, files: 0, free: 0, raw: 0, unsettled: 0 }
+  const none: Bytes = { outside: 0, metadata: 0, files: 0, free: 0, raw: 0, unsettled: 0, leftOut: 0 }
   const label = '</text><script>"&\u0000\ud800\ufffe\u202e'
   const facts = { fileSystem: 'ext4', label, raw: null, files: 7, within: null } as VolumeFacts
   // Every second cell of another kind: the most shapes there can be.
   const cells = (rows: number) =>
-    Array.from({ length: rows * 100 }, (_, at) => ({ ...none, [REGIONS[at % 6] ?? 'free']: 1000, free: 7 }))
+    Array.from({ length: rows * 100 }, (_, at) => ({ ...none, [REGIONS[at % 7] ?? 'free']: 1000, free: 7 }))
   const volumes = Array.from({ length: 10 }, (_, index) => ({ ...facts, index }))
   const picture: Picture = {
     ...{ source: label, sizeBytes: 1.5e6, table: 'gpt', sectorBytes: 512, residentBytes: 5, hidden: 30 },

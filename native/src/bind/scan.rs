@@ -195,6 +195,17 @@ fn line(scan: &Scan, named: &Named) -> MapLine {
     }
 }
 
+/// What a snapshot leaves out on purpose.
+#[napi(object)]
+pub struct LeftOut {
+    pub partition: u32,
+    /// "swap partition", "swap file", "page file", "hibernation file" or "journal".
+    pub what: String,
+    /// From the volume's root; empty where it is no file.
+    pub path: String,
+    pub bytes: f64,
+}
+
 /// The names of a scan, held while they are listed.
 #[napi]
 pub struct MapListing {
@@ -236,7 +247,8 @@ impl DiskScan {
         Census { types: shares(types), owners: shares(owners) }
     }
 
-    /// Of each stretch its cells: bytes outside of partitions, of metadata, files, free, raw, unsettled (`strip::Kind`).
+    /// Of each stretch its cells: bytes outside of partitions, of metadata, files, free, raw, unsettled, left out
+    /// (`strip::Kind`).
     #[napi]
     pub fn strips(&self, stretches: Vec<Stretch>) -> Result<Vec<Float64Array>> {
         let scan = lock(&self.scan);
@@ -254,6 +266,17 @@ impl DiskScan {
     #[napi]
     pub fn resident_bytes(&self) -> f64 {
         strip::resident_bytes(&lock(&self.scan)) as f64
+    }
+
+    #[napi]
+    pub fn left_out(&self) -> Vec<LeftOut> {
+        let left_out = |exclusion: &crate::exclude::Exclusion| LeftOut {
+            partition: exclusion.partition,
+            what: exclusion.what.into(),
+            path: String::from_utf8_lossy(&exclusion.path).into_owned(),
+            bytes: exclusion.ranges.iter().map(|range| range.length).sum::<u64>() as f64,
+        };
+        lock(&self.scan).exclusions.iter().map(left_out).collect()
     }
 
     #[napi]

@@ -15,6 +15,11 @@ export const command = defineCommand({
       .positional('source', { type: 'string', demandOption: true, describe: 'Block device or image file' })
       .option('table', { type: 'boolean', describe: 'Only the partitions' })
       .option('allocated', { type: 'boolean', describe: 'Only the byte ranges that a snapshot reads' })
+      .option('everything', {
+        type: 'boolean',
+        default: false,
+        describe: 'With --allocated: also what a snapshot leaves out',
+      })
       .option('path', { type: 'string', requiresArg: true, describe: 'One file, as /1/etc/fstab' })
       .option('at', {
         type: 'string',
@@ -24,7 +29,7 @@ export const command = defineCommand({
       })
       .option('svg', { type: 'string', requiresArg: true, describe: 'Draw the disk into this file' })
       .option('force', { type: 'boolean', default: false, describe: 'With --svg: replace a file of that name' }),
-  async run({ source, table: partitions, allocated, path, at, svg, force }, { output, signal }) {
+  async run({ source, table: partitions, allocated, everything, path, at, svg, force }, { output, signal }) {
     const asked = Object.entries({ table: partitions, allocated, path, at, svg }).filter(
       ([, value]) => value !== undefined,
     )
@@ -32,7 +37,7 @@ export const command = defineCommand({
     if (svg !== undefined)
       return output.report(await (await import('../draw.js')).drawMap(source, svg, force), renderDrawn)
     const map = await import('../../jobs/map.js')
-    const scan = await map.scanSource(source)
+    const scan = await map.scanSource(source, everything || !allocated)
     if (partitions) return output.lines(tableOf(scan), renderPartition)
     if (allocated) return output.lines(map.allocatedRanges(scan), ({ start, length }) => `${start}  ${length}`)
     if (path !== undefined) return output.lines(await map.mappedPath(scan, source, path, signal), renderFile)

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::fs::{ByteRange, Content, Extent, ExtentKind, File, VolumeMap};
+use crate::ranges::coalesce;
 use crate::volume::ReadAt;
 
 /// Ranges of a source, one behind the other.
@@ -22,7 +23,7 @@ impl<'a> Pieces<'a> {
     }
 
     /// Where bytes of the stretch lie in the source: as many ranges as pieces are touched.
-    fn split(&self, start: u64, length: u64) -> impl Iterator<Item = ByteRange> + '_ {
+    pub fn split(&self, start: u64, length: u64) -> impl Iterator<Item = ByteRange> + '_ {
         let end = start.saturating_add(length).min(self.length());
         let mut at = start;
         std::iter::from_fn(move || {
@@ -38,17 +39,36 @@ impl<'a> Pieces<'a> {
 
     /// The same map with the addresses of the source. Packed extents cannot be split: files with one across a border
     /// are kept as clusters only.
-    pub fn translate(&self, mut map: VolumeMap) -> VolumeMap {
-        let allocated = map.allocated.iter().flat_map(|range| self.split(range.start, range.length)).collect();
-        map.allocated = crate::cut::coalesce(allocated, u64::MAX);
-        let before = map.files.len();
-        map.files.retain_mut(|file| self.translate_file(file));
-        let lost = before - map.files.len();
+    pub fn translate(&self, map: VolumeMap) -> VolumeMap {
+        // Field by field, so that none with addresses can be forgotten.
+        let VolumeMap { file_system, label, uuid, cluster_bytes, dirty, root, entries, subvolumes, .. } = map;
+        let VolumeMap { allocated, mut files, idle_journal, mut doubts, .. } = map;
+        let before = files.len();
+        files.retain_mut(|file| self.translate_file(file));
+        let lost = before - files.len();
         if lost > 0 {
             let why = "whose compressed extents lie on two segments are in the image, but not shown";
-            map.doubts.push(format!("{lost} files {why}"));
+            doubts.push(format!("{lost} files {why}"));
         }
-        map
+        let (allocated, idle_journal) = (self.translate_set(&allocated), self.translate_set(&idle_journal));
+        VolumeMap {
+            file_system,
+            label,
+            uuid,
+            cluster_bytes,
+            dirty,
+            root,
+            allocated,
+            files,
+            entries,
+            subvolumes,
+            idle_journal,
+            doubts,
+        }
+    }
+
+    fn translate_set(&self, set: &[ByteRange]) -> Vec<ByteRange> {
+        coalesce(set.iter().flat_map(|range| self.split(range.start, range.length)).collect())
     }
 
     fn translate_file(&self, file: &mut File) -> bool {
@@ -74,6 +94,10 @@ impl<'a> Pieces<'a> {
 impl ReadAt for Pieces<'_> {
     fn length(&self) -> u64 {
         self.starts[self.pieces.len()]
+    }
+
+    fn sector_bytes(&self) -> usize {
+        self.source.sector_bytes()
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
@@ -146,7 +170,8 @@ mod tests {
             file(4, ExtentKind::Compressed { raw_length: 64 }, 140, 20),
         ];
         let allocated = vec![ByteRange { start: 0, length: 10 }, ByteRange { start: 90, length: 200 }];
-        let map = VolumeMap { files, allocated, ..VolumeMap::default() };
+        let idle_journal = vec![ByteRange { start: 145, length: 10 }];
+        let map = VolumeMap { files, allocated, idle_journal, ..VolumeMap::default() };
         let map = Pieces::new(&disk, &PIECES).translate(map);
         let places: Vec<_> = map
             .files
@@ -168,6 +193,7 @@ mod tests {
         );
         let range = |start, length| ByteRange { start, length };
         assert_eq!(map.allocated, [range(900, 50), range(5000, 10), range(5090, 10), range(7000, 140)]);
+        assert_eq!(map.idle_journal, [range(945, 5), range(7000, 5)]);
         assert_eq!(map.doubts.len(), 1);
     }
 }
