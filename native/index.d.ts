@@ -30,6 +30,13 @@ export declare class BlockSource {
 export declare class DiskScan {
   /** Bytes of files by type and owner, the `most` largest of each. */
   census(most: number): Census
+  /**
+   * Of each stretch its cells: bytes outside of partitions, of metadata, files, free, raw, unsettled, left out
+   * (`strip::Kind`).
+   */
+  strips(stretches: Array<Stretch>): Array<Float64Array>
+  /** Bytes of files that lie in their own records. */
+  residentBytes(): number
   leftOut(): Array<LeftOut>
   facts(): DiskFacts
   listing(): MapListing
@@ -467,6 +474,12 @@ export interface Share {
   bytes: number
 }
 
+/** A volume by its place among `facts().volumes`, or the whole disk, and the number of cells to show it in. */
+export interface Stretch {
+  volume: number | null
+  cells: number
+}
+
 /** Where the trailer of a pack begins, from its first 16 bytes. */
 export declare function trailerOffset(packHeader: Uint8Array): number
 
@@ -487,7 +500,11 @@ export interface VolumeFacts {
   index: number
   start: number
   length: number
-  /** Type GUID or MBR type byte. */
+  /** Of a logical volume, the partition that it lies in. */
+  within: number | null
+  /** Where its bytes lie, in its own order: start and length alternate. */
+  pieces: BigUint64Array
+  /** Type GUID or MBR type byte; "lvm2" for a logical volume. */
   kind: string
   name: string
   /** What the tables or magic bytes say; "unknown" where nothing does. */

@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 
 use crate::cut::MappedVolume;
+use crate::disk::lvm::pieces::Pieces;
 use crate::fs::{ByteRange, Content, ExtentKind, File, Kind, Outcome, VolumeMap};
 use crate::ranges::{coalesce, meets, without};
 use crate::volume::{ReadAt, Volume};
@@ -47,10 +48,9 @@ fn of_volume(source: &dyn ReadAt, volume: &MappedVolume) -> Vec<Exclusion> {
     let partition = &volume.partition;
     match &volume.outcome {
         Outcome::Raw { found: "swap", .. } => {
-            let whole = Volume { source, start: partition.start, length: partition.length };
-            let rest = swap_page(whole)
-                .map(|page| ByteRange { start: partition.start + page, length: partition.length.saturating_sub(page) });
-            let ranges = rest.into_iter().collect();
+            let stretch = Pieces::new(source, &volume.pieces);
+            let behind = |page| stretch.split(page, stretch.length()).collect();
+            let ranges = swap_page(Volume::whole(&stretch)).map_or(vec![], behind);
             vec![Exclusion { partition: partition.index, what: "swap partition", path: vec![], ranges }]
         }
         Outcome::Mapped(map) if !map.dirty && map.doubts.is_empty() => of_map(source, partition.index, map),
@@ -192,7 +192,7 @@ mod tests {
         let mut disk = vec![0; SIZE as usize];
         let magic = 2 * PAGE as usize - 10;
         disk[magic..magic + 10].copy_from_slice(b"SWAPSPACE2");
-        find(&disk, &[MappedVolume { partition, outcome: Outcome::Mapped(map) }])
+        find(&disk, &[MappedVolume::of_partition(partition, Outcome::Mapped(map))])
     }
 
     /// What, path, first page and pages.

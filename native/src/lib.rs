@@ -28,10 +28,12 @@ pub mod secret;
 pub mod shard;
 pub mod source;
 pub mod spill;
+pub mod strip;
 pub mod stripe;
 pub mod target;
 pub mod unreadable;
 pub mod volume;
+pub mod volumes;
 pub mod whose;
 
 #[cfg(feature = "node")]

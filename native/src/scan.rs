@@ -11,6 +11,7 @@ use crate::limits::RECORD_BYTES;
 use crate::pages;
 use crate::sandbox::caught;
 use crate::volume::ReadAt;
+use crate::volumes;
 
 pub struct Scan {
     pub size: u64,
@@ -50,7 +51,7 @@ impl Scan {
             Err(Error::Unsupported { feature }) => disk::without_table(source, vec![format!("a table with {feature}")]),
             table => table?,
         };
-        let mut volumes = cut::map_volumes(source, &table);
+        let mut volumes = volumes::map_volumes(source, &table);
         for volume in &mut volumes {
             if let Outcome::Mapped(map) = &mut volume.outcome {
                 leave_out_giants(map);

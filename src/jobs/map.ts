@@ -136,12 +136,16 @@ export function allocatedRanges(scan: DiskScanHandle): Range[] {
 }
 
 export async function whatLiesAt(scan: DiskScanHandle, offset: number, signal: AbortSignal): Promise<Whereabouts> {
-  const volume = scan.facts().volumes.find(({ start, length }) => offset >= start && offset < start + length)
+  const { volumes } = scan.facts()
+  const partitionThere = volumes.find(({ within, start, length }) => {
+    return within === null && offset >= start && offset < start + length
+  })
+  const volume = volumes.find(({ within, pieces }) => within !== null && isIn(pieces, offset)) ?? partitionThere
   if (!volume) return { offset, partition: null, holds: 'table', files: [] }
   const partition = volume.index
-  if (volume.raw !== null) return { offset, partition, holds: 'raw', files: [] }
-  const inUse = allocatedRanges(scan).some(({ start, length }) => offset >= start && offset < start + length)
+  const inUse = isIn(scan.allocated(), offset)
   if (!inUse) return { offset, partition, holds: 'free', files: [] }
+  if (volume.raw !== null) return { offset, partition, holds: 'raw', files: [] }
   const files: Whereabouts['files'][number][] = []
   for await (const lines of chunks(scan, signal)) {
     for (const line of lines) {
@@ -151,6 +155,11 @@ export async function whatLiesAt(scan: DiskScanHandle, offset: number, signal: A
     }
   }
   return { offset, partition, holds: files.length > 0 ? 'file' : 'metadata', files }
+}
+
+/** `ranges`: start and length alternate. */
+function isIn(ranges: BigUint64Array, offset: number): boolean {
+  return ranges.some((start, at) => at % 2 === 0 && offset >= start && offset < start + (ranges[at + 1] ?? 0n))
 }
 
 function covers({ disk, length }: MappedExtent, offset: number): boolean {

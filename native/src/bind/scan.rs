@@ -1,12 +1,15 @@
 //! What a scan says, for TypeScript.
 
-use napi::bindgen_prelude::{Buffer, Either, Float64Array, Null};
+use napi::bindgen_prelude::{BigUint64Array, Buffer, Either, Float64Array, Null, Result};
 use napi_derive::napi;
 
 use super::snapshot::{DiskScan, lock};
+use super::thrown;
+use crate::error::Error;
 use crate::fs::{Content, Extent, ExtentKind, Kind, Outcome, btrfs};
 use crate::sandbox::Confinement;
 use crate::scan::{Listing, Named, Scan};
+use crate::strip;
 
 /// A partition and what is on it. Offsets and sizes in bytes.
 #[napi(object)]
@@ -15,7 +18,11 @@ pub struct VolumeFacts {
     pub index: u32,
     pub start: f64,
     pub length: f64,
-    /// Type GUID or MBR type byte.
+    /// Of a logical volume, the partition that it lies in.
+    pub within: Either<u32, Null>,
+    /// Where its bytes lie, in its own order: start and length alternate.
+    pub pieces: BigUint64Array,
+    /// Type GUID or MBR type byte; "lvm2" for a logical volume.
     pub kind: String,
     pub name: String,
     /// What the tables or magic bytes say; "unknown" where nothing does.
@@ -89,6 +96,8 @@ fn volume_facts(volume: &crate::cut::MappedVolume) -> VolumeFacts {
         index: partition.index,
         start: partition.start as f64,
         length: partition.length as f64,
+        within: volume.within.map_or(Either::B(Null), Either::A),
+        pieces: volume.pieces.iter().flat_map(|piece| [piece.start, piece.length]).collect::<Vec<_>>().into(),
         kind: partition.kind.clone(),
         name: partition.name.clone(),
         file_system: String::new(),
@@ -104,7 +113,7 @@ fn volume_facts(volume: &crate::cut::MappedVolume) -> VolumeFacts {
         extents: 0.0,
         fragmented_files: 0,
         content_bytes: 0.0,
-        allocated: partition.length as f64,
+        allocated: volume.pieces.iter().map(|piece| piece.length).sum::<u64>() as f64,
         doubts: vec![],
     };
     match &volume.outcome {
@@ -216,6 +225,13 @@ pub struct LeftOut {
 #[napi]
 pub struct MapListing(Listing);
 
+/// A volume by its place among `facts().volumes`, or the whole disk, and the number of cells to show it in.
+#[napi(object)]
+pub struct Stretch {
+    pub volume: Either<u32, Null>,
+    pub cells: u32,
+}
+
 /// Bytes under a name.
 #[napi(object)]
 pub struct Share {
@@ -241,6 +257,27 @@ impl DiskScan {
             rows.into_iter().map(|(name, bytes)| Share { name, bytes: bytes as f64 }).collect()
         };
         Census { types: shares(types), owners: shares(owners) }
+    }
+
+    /// Of each stretch its cells: bytes outside of partitions, of metadata, files, free, raw, unsettled, left out
+    /// (`strip::Kind`).
+    #[napi]
+    pub fn strips(&self, stretches: Vec<Stretch>) -> Result<Vec<Float64Array>> {
+        let scan = lock(&self.scan);
+        let asked = stretches.iter().map(|one| match one.volume {
+            Either::A(volume) if volume as usize >= scan.volumes.len() => Err(Error::invalid("volume", "no such one")),
+            Either::A(volume) => Ok((Some(volume as usize), one.cells as usize)),
+            Either::B(Null) => Ok((None, one.cells as usize)),
+        });
+        let asked: Vec<_> = asked.collect::<crate::error::Result<_>>().map_err(thrown)?;
+        let rows = strip::strips(&scan, &asked).into_iter().map(|cells| cells.into_iter().flatten());
+        Ok(rows.map(|row| row.map(|bytes| bytes as f64).collect::<Vec<_>>().into()).collect())
+    }
+
+    /// Bytes of files that lie in their own records.
+    #[napi]
+    pub fn resident_bytes(&self) -> f64 {
+        strip::resident_bytes(&lock(&self.scan)) as f64
     }
 
     #[napi]

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod gpt;
+pub mod lvm;
 pub mod mbr;
 
 use std::sync::atomic::{AtomicBool, Ordering};
