@@ -3,7 +3,7 @@
 
 use super::image::Damaged;
 use super::image::Sparse;
-use super::layout::{Layout, Region};
+use super::layout::{Governs, Layout, Region};
 
 pub const EDIT_BYTES: usize = 14;
 /// More would only make an execution slow.
@@ -37,19 +37,22 @@ impl<'a> Edit<'a> {
     }
 }
 
-/// The image with the edits, checksums put right, and whether one of them may have made more of it free.
-pub fn apply<'a>(image: &'a Sparse, layout: &Layout, edits: &[u8]) -> (Damaged<'a>, bool) {
+/// The image with the edits, checksums put right, and what they may rightly have changed.
+pub fn apply<'a>(image: &'a Sparse, layout: &Layout, edits: &[u8]) -> (Damaged<'a>, Governs) {
     let mut damaged = Damaged::new(image);
-    let mut governs = false;
+    let mut governs = Governs::Nothing;
     let mut to_seal: Vec<&Region> = Vec::new();
     for bytes in edits.chunks_exact(EDIT_BYTES).take(EDITS) {
         let Some(edit) = Edit::decode(bytes) else { break };
         let region = layout.region(edit.group, edit.index);
         change(&mut damaged, layout, region, &edit);
-        governs |= region.governs || damaged.length != image.length;
+        governs = governs.max(region.governs);
         if edit.operation & UNSEALED == 0 {
             to_seal.push(region);
         }
+    }
+    if damaged.length != image.length {
+        governs = Governs::All;
     }
     // When all are done: one seal may cover what a later edit changes.
     for region in to_seal {

@@ -20,7 +20,8 @@ use imager_native::fs::{ByteRange, Outcome, map_volume};
 use imager_native::volume::Volume;
 
 use self::image::{Damaged, Sparse};
-use self::layout::Layout;
+use self::layout::{Governs, Layout};
+use self::sane::Freed;
 
 /// What is attacked. The table's two are read by `read_table`, all others by `map_volume`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,7 +104,10 @@ pub struct Limits {
 pub fn execute(parser: Parser, seeds: &[Seed], input: &[u8], limits: &Limits) -> bool {
     let Some((seed, edits)) = chosen(seeds, input) else { return false };
     let (damaged, governs) = edit::apply(&seed.image, &seed.layout, edits);
-    let free = (!governs).then_some(&seed.free[..]);
+    let freed = match governs {
+        Governs::All => Freed::Unknown,
+        Governs::Nothing | Governs::Bits => Freed::ByBits(&seed.layout.bitmap, &seed.free),
+    };
     let mut fastest = Duration::MAX;
     // A busy machine is no fault of the parser: only what is slow three times is slow.
     for _ in 0..3 {
@@ -112,7 +116,7 @@ pub fn execute(parser: Parser, seeds: &[Seed], input: &[u8], limits: &Limits) ->
         fastest = fastest.min(started.elapsed());
         assert!(most <= limits.memory, "{}: {most} bytes of memory at once", seed.name);
         if fastest <= limits.time {
-            sane::assert_sane(&damaged, &volumes, free);
+            sane::assert_sane(&damaged, &volumes, &freed);
             return volumes.iter().any(|volume| matches!(volume.outcome, Outcome::Mapped(_)));
         }
     }

@@ -7,13 +7,21 @@ use imager_native::limits::{BLOCK_BYTES, VOLUME_DOUBTS};
 use imager_native::volume::ReadAt;
 
 use super::image::Damaged;
+use super::layout::Bits;
 
 /// Compressed extents of one outcome that are unpacked.
 const UNPACKED: usize = 8;
 const UNPACKED_BYTES: u64 = 1 << 20;
 
-/// `free`: what was free before edits that cannot have made more of it free.
-pub fn assert_sane(image: &Damaged, volumes: &[MappedVolume], free: Option<&[ByteRange]>) {
+/// What may be free after an edit.
+pub enum Freed<'a> {
+    /// The edit reached what says so.
+    Unknown,
+    /// Whatever the bitmap, as it is now, has no bit for; and what was free before.
+    ByBits(&'a [Bits], &'a [ByteRange]),
+}
+
+pub fn assert_sane(image: &Damaged, volumes: &[MappedVolume], freed: &Freed) {
     for volume in volumes {
         let (start, end) = (volume.partition.start, volume.partition.start + volume.partition.length);
         if let Outcome::Mapped(map) = &volume.outcome {
@@ -22,10 +30,12 @@ pub fn assert_sane(image: &Damaged, volumes: &[MappedVolume], free: Option<&[Byt
         }
     }
     assert_cut(image.length, volumes);
-    if let Some(before) = free {
-        for range in self::free(volumes, image.length) {
-            assert!(within(before, range.start, range.end()), "{range:?} was in use and is left out");
-        }
+    for range in free(volumes, image.length) {
+        let kept = match freed {
+            Freed::Unknown => break,
+            Freed::ByBits(bitmap, before) => is_free(image, bitmap, before, range),
+        };
+        assert!(kept, "{range:?} is in use and is left out");
     }
 }
 
@@ -148,6 +158,25 @@ pub fn free(volumes: &[MappedVolume], size: u64) -> Vec<ByteRange> {
         at = range.end();
     }
     free
+}
+
+/// Whether the bitmap calls all of the range free; of what it does not cover, whether it was free before.
+fn is_free(image: &Damaged, bitmap: &[Bits], before: &[ByteRange], range: ByteRange) -> bool {
+    let mut at = range.start;
+    for bits in bitmap {
+        let (from, to) = (at.max(bits.first), range.end().min(bits.first + bits.count * bits.unit));
+        if from >= to {
+            continue;
+        }
+        let (first, last) = ((from - bits.first) / bits.unit, (to - 1 - bits.first) / bits.unit);
+        let bytes = image.get(bits.at + first / 8, (last / 8 - first / 8 + 1) as usize);
+        let in_use = (first..=last).any(|bit| bytes[(bit / 8 - first / 8) as usize] >> (bit % 8) & 1 != 0);
+        if in_use || (at < from && !within(before, at, from)) {
+            return false;
+        }
+        at = to;
+    }
+    at == range.end() || within(before, at, range.end())
 }
 
 /// `ranges` are sorted and none touches the next.

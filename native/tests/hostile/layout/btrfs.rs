@@ -1,6 +1,6 @@
 //! btrfs: the superblocks, and the nodes that are read.
 
-use super::{Found, Reads, Region, Seal};
+use super::{Found, Governs, Reads, Region, Seal};
 use crate::hostile::image::{Damaged, PAGE, Sparse};
 
 const SUPERBLOCKS: [u64; 2] = [64 << 10, 64 << 20];
@@ -13,7 +13,7 @@ pub fn find(image: &Sparse, reads: &Reads, found: &mut Found) -> u64 {
     let good = Damaged::new(image);
     let length = 4096;
     for at in SUPERBLOCKS.into_iter().filter(|&at| reads.meet(at, length)) {
-        found.add("superblock", Region { at, length, number: at, governs: true, seal: Some(seal) });
+        found.add("superblock", Region { at, length, number: at, governs: Governs::All, seal: Some(seal) });
     }
     let fsid = good.get(SUPERBLOCKS[0] + 0x20, 16);
     let node_bytes = good.le32(SUPERBLOCKS[0] + 0x94);
@@ -23,7 +23,7 @@ pub fn find(image: &Sparse, reads: &Reads, found: &mut Found) -> u64 {
         let logical = u64::from_le_bytes(page[0x30..0x38].try_into().unwrap());
         let kind = TREES.iter().find(|(number, _)| *number == tree).map_or("other tree", |(_, name)| name);
         if reads.meet(at, PAGE as u64) {
-            let governs = GOVERNING.contains(&tree);
+            let governs = Governs::all(GOVERNING.contains(&tree));
             found.add(kind, Region { at, length: node_bytes, number: logical, governs, seal: Some(seal as Seal) });
         }
     }

@@ -1,7 +1,7 @@
 //! ext: superblock, descriptors, bitmaps, inodes, and what inodes in use lead to through extents. The checksums are those
 //! of `metadata_csum`; where that is off, nothing is sealed, and older volumes' CRC-16 of descriptors is left alone.
 
-use super::{Found, Reads, Region, Seal};
+use super::{Bits, Found, Governs, Reads, Region, Seal};
 use crate::hostile::image::Damaged;
 
 const SUPERBLOCK: u64 = 1024;
@@ -66,7 +66,7 @@ fn sum(seed: u32, bytes: &[u8]) -> u32 {
 }
 
 pub fn find(image: &Damaged, reads: &Reads, found: &mut Found) -> u64 {
-    let governs = true;
+    let governs = Governs::All;
     let superblock = Region { at: SUPERBLOCK, length: 1024, number: 0, governs, seal: Some(seal_superblock) };
     found.add("superblock", superblock);
     let Some(geometry) = Geometry::read(image) else { return 1024 << image.le32(SUPERBLOCK + 0x18) };
@@ -75,8 +75,12 @@ pub fn find(image: &Damaged, reads: &Reads, found: &mut Found) -> u64 {
         found.add("descriptor", Region { at, length, number: group, governs, seal: Some(seal_descriptor) });
         let bitmap = image.le32(at) * geometry.block;
         if reads.meet(bitmap, geometry.block) {
-            let length = geometry.block;
+            let (length, governs) = (geometry.block, Governs::Bits);
             found.add("bitmap", Region { at: bitmap, length, number: group, governs, seal: Some(seal_bitmap) });
+            let first = (image.le32(SUPERBLOCK + 0x14) + group * geometry.per_group) * geometry.block;
+            let unit = 1024 << image.le32(SUPERBLOCK + 0x1C);
+            let count = geometry.per_group * geometry.block / unit;
+            found.bitmap.push(Bits { at: bitmap, count, first, unit });
         }
         for index in 0..geometry.inodes_per_group {
             find_inode(image, &geometry, group, index, found);
@@ -94,7 +98,7 @@ fn find_inode(image: &Damaged, geometry: &Geometry, group: u64, index: u64, foun
         return;
     }
     let kind = if mode == DIRECTORY { "inode of a directory" } else { "inode" };
-    let whose = |at, length, seal: Seal| Region { at, length, number, governs: false, seal: Some(seal) };
+    let whose = |at, length, seal: Seal| Region { at, length, number, governs: Governs::Nothing, seal: Some(seal) };
     found.add(kind, whose(at, length, seal_inode));
     let attributes = image.le32(at + 0x68) * geometry.block;
     if attributes != 0 {

@@ -1,6 +1,6 @@
 //! FAT has no checksums. exFAT: the boot region has one, and each set of directory entries.
 
-use super::{Found, Reads, Region};
+use super::{Bits, Found, Governs, Reads, Region};
 use crate::hostile::image::{Damaged, PAGE, Sparse};
 
 const ENTRY: usize = 32;
@@ -20,9 +20,14 @@ pub fn find_exfat(image: &Sparse, reads: &Reads, found: &mut Found) -> u64 {
     let sector = 1 << good.get(108, 1)[0];
     let cluster = sector << good.get(109, 1)[0];
     for at in [0, REGION_SECTORS * sector] {
-        found.add("boot", Region { at, length: 128, number: 0, governs: true, seal: Some(seal_boot) });
+        found.add("boot", Region { at, length: 128, number: 0, governs: Governs::All, seal: Some(seal_boot) });
     }
     let heap = good.le32(88) * sector;
+    // The bitmap is the first thing in the heap; its entry comes first in the root directory, or behind the label.
+    let root = heap + (good.le32(96) - 2) * cluster;
+    let entry = (root..root + 96).step_by(ENTRY).find(|at| good.get(*at, 1) == [0x81]).expect("the bitmap's entry");
+    let at = heap + (good.le32(entry + 20) - 2) * cluster;
+    found.bitmap.push(Bits { at, count: good.le32(92), first: heap, unit: cluster });
     for (at, page) in image.stored().filter(|(at, _)| *at >= heap && reads.meet(*at, PAGE as u64)) {
         for from in (0..page.len()).step_by(ENTRY) {
             let length = (usize::from(page[from + 1]) + 1) * ENTRY;
@@ -34,7 +39,8 @@ pub fn find_exfat(image: &Sparse, reads: &Reads, found: &mut Found) -> u64 {
             if set_sum(&set).to_le_bytes() == set[2..4] {
                 let number = u64::from(u32::from_le_bytes(set[52..56].try_into().unwrap()));
                 let length = length as u64;
-                found.add("file", Region { at: place, length, number, governs: false, seal: Some(seal_set) });
+                found
+                    .add("file", Region { at: place, length, number, governs: Governs::Nothing, seal: Some(seal_set) });
             }
         }
     }

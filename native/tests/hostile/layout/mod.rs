@@ -31,9 +31,33 @@ pub struct Region {
     pub length: u64,
     /// By which number others lead here, or whose it is.
     pub number: u64,
-    /// It says what is free, or leads to what does: an edit of it may rightly change that.
-    pub governs: bool,
+    pub governs: Governs,
     pub seal: Option<Seal>,
+}
+
+/// What an edit of a region may rightly change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Governs {
+    /// Not what is free.
+    Nothing,
+    /// What is free, by the bits there.
+    Bits,
+    /// What is free, by leading to what says so.
+    All,
+}
+
+impl Governs {
+    fn all(yes: bool) -> Self {
+        if yes { Self::All } else { Self::Nothing }
+    }
+}
+
+/// Bits of a bitmap that lie together: each says whether `unit` bytes are in use, from byte `first` of the volume on.
+pub struct Bits {
+    pub at: u64,
+    pub count: u64,
+    pub first: u64,
+    pub unit: u64,
 }
 
 pub struct Layout {
@@ -41,6 +65,8 @@ pub struct Layout {
     groups: Vec<Vec<Region>>,
     /// The bytes that addresses count in.
     pub unit: u64,
+    /// All of the file system's own bitmap, where it has one.
+    pub bitmap: Vec<Bits>,
 }
 
 impl Layout {
@@ -60,15 +86,18 @@ impl Layout {
 
 /// Regions by a name of their kind.
 #[derive(Default)]
-struct Found(BTreeMap<&'static str, Vec<Region>>);
+struct Found {
+    kinds: BTreeMap<&'static str, Vec<Region>>,
+    bitmap: Vec<Bits>,
+}
 
 impl Found {
     fn add(&mut self, kind: &'static str, region: Region) {
-        self.0.entry(kind).or_default().push(region);
+        self.kinds.entry(kind).or_default().push(region);
     }
 
     fn holds(&self, at: u64) -> bool {
-        self.0.values().flatten().any(|region| region.at <= at && at < region.at + region.length)
+        self.kinds.values().flatten().any(|region| region.at <= at && at < region.at + region.length)
     }
 }
 
@@ -83,7 +112,10 @@ pub fn find(parser: Parser, image: &Sparse) -> Layout {
             let Content::Extents(extents) = &stream.content else { continue };
             for extent in extents.iter().filter(|e| !matches!(e.kind, ExtentKind::Plain | ExtentKind::Unwritten)) {
                 let length = extent.length.min(PACKED_BYTES);
-                found.add("packed", Region { at: extent.disk, length, number: 0, governs: false, seal: None });
+                found.add(
+                    "packed",
+                    Region { at: extent.disk, length, number: 0, governs: Governs::Nothing, seal: None },
+                );
             }
         }
     }
@@ -105,7 +137,7 @@ pub fn find(parser: Parser, image: &Sparse) -> Layout {
         _ => true,
     };
     rest(image, &reads, &mut found, governs);
-    Layout { groups: found.0.into_values().collect(), unit }
+    Layout { groups: found.kinds.into_values().collect(), unit, bitmap: found.bitmap }
 }
 
 /// What is read and is no structure found before.
@@ -121,7 +153,9 @@ fn rest(image: &Sparse, reads: &Reads, found: &mut Found, governs: impl Fn(u64) 
     for at in pieces {
         if !found.holds(at) && (all_zero || !image.is_zero(at, PIECE as usize)) {
             let kind = if governs(at) { "rest that governs" } else { "rest" };
-            found.add(kind, Region { at, length: PIECE, number: 0, governs: governs(at), seal: None });
+            let bits = found.bitmap.iter().any(|bits| bits.at <= at && at + PIECE <= bits.at + bits.count.div_ceil(8));
+            let governs = if bits { Governs::Bits } else { Governs::all(governs(at)) };
+            found.add(kind, Region { at, length: PIECE, number: 0, governs, seal: None });
         }
     }
 }

@@ -1,10 +1,12 @@
 //! NTFS: the records of the $MFT, with their fixups. What says what is free: the records of $MFT, its mirror and $Bitmap,
 //! their extensions, and all that is read besides records.
 
-use super::{Found, Reads, Region, Seal};
+use super::{Bits, Found, Governs, Reads, Region, Seal};
 use crate::hostile::image::{Damaged, Sparse};
 
 const GOVERNING: [u64; 3] = [0, 1, 6];
+const BITMAP: u64 = 6;
+const DATA: u64 = 0x80;
 const STRIDE: u64 = 512;
 
 pub fn find(image: &Sparse, reads: &Reads, found: &mut Found) -> u64 {
@@ -20,7 +22,10 @@ pub fn find(image: &Sparse, reads: &Reads, found: &mut Found) -> u64 {
             }
             let (number, base) = (good.le32(at + 0x2C), good.le64(at + 0x20) << 16 >> 16);
             let extends = good.le64(at + 0x20) != 0;
-            let governs = GOVERNING.contains(if extends { &base } else { &number });
+            let governs = Governs::all(GOVERNING.contains(if extends { &base } else { &number }));
+            if number == BITMAP && found.bitmap.is_empty() {
+                found.bitmap.extend(bitmap(&good, at, cluster));
+            }
             let in_use = good.get(at + 0x16, 1)[0] & 1 != 0;
             let kind = match (in_use, extends, number < 24) {
                 (false, ..) => "free record",
@@ -34,6 +39,20 @@ pub fn find(image: &Sparse, reads: &Reads, found: &mut Found) -> u64 {
         }
     }
     cluster
+}
+
+/// Where $Bitmap lies by its record, in one run.
+fn bitmap(good: &Damaged, record: u64, cluster: u64) -> Option<Bits> {
+    let mut at = record + good.le16(record + 0x14);
+    while good.le32(at) != DATA {
+        at += good.le32(at + 4);
+    }
+    let runs = good.get(at + good.le16(at + 0x20), 16);
+    let (lengths, starts) = (usize::from(runs[0] & 15), usize::from(runs[0] >> 4));
+    let start = runs[1 + lengths..][..starts].iter().rev().fold(0, |sum, &byte| sum << 8 | u64::from(byte));
+    let sectors = good.le64(0x28) * good.le16(0x0B);
+    let whole = runs[1 + lengths + starts] == 0;
+    whole.then_some(Bits { at: start * cluster, count: sectors / cluster, first: 0, unit: cluster })
 }
 
 /// What an edit put where a fixup stands goes to where the fixups keep it.

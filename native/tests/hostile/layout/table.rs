@@ -1,6 +1,6 @@
 //! GPT: two headers and two arrays, under each other's checksums. MBR: its sector, and those of its chain.
 
-use super::{Found, Region};
+use super::{Found, Governs, Region};
 use crate::hostile::image::Damaged;
 
 const SECTOR: u64 = 512;
@@ -11,7 +11,7 @@ pub fn find(image: &Damaged, found: &mut Found) -> u64 {
     let sizes = [512, 4096].into_iter().find(|&sector| image.get(sector, 8) == b"EFI PART");
     let Some(sector) = sizes else { return SECTOR };
     let seal = if sector == 512 { seal::<512> } else { seal::<4096> };
-    let region = |at, length| Region { at, length, number: at / sector, governs: true, seal: Some(seal) };
+    let region = |at, length| Region { at, length, number: at / sector, governs: Governs::All, seal: Some(seal) };
     for header in headers(image, sector) {
         found.add("header", region(header, 92));
         let array = image.le64(header + 72) * sector;
@@ -21,7 +21,7 @@ pub fn find(image: &Damaged, found: &mut Found) -> u64 {
             found.add(kind, region(at, length));
         }
     }
-    found.add("protective", Region { at: 446, length: 66, number: 0, governs: true, seal: None });
+    found.add("protective", Region { at: 446, length: 66, number: 0, governs: Governs::All, seal: None });
     sector
 }
 

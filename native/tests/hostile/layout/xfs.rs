@@ -1,6 +1,6 @@
 //! XFS: structures by their magic numbers, among what is read. Version 4 has no checksums.
 
-use super::{Found, Reads, Region, Seal, seal_crc32c};
+use super::{Found, Governs, Reads, Region, Seal, seal_crc32c};
 use crate::hostile::image::{Damaged, Sparse};
 
 enum Length {
@@ -68,7 +68,7 @@ pub fn find(image: &Sparse, reads: &Reads, found: &mut Found) -> u64 {
                 _ => group << ag_block_log | within,
             };
             let seal = seal.filter(|_| v5);
-            found.add(kind, Region { at, length, number, governs: *governs, seal });
+            found.add(kind, Region { at, length, number, governs: Governs::all(*governs), seal });
         }
     }
     block
