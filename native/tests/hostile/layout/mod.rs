@@ -152,9 +152,13 @@ fn rest(image: &Sparse, reads: &Reads, found: &mut Found, governs: impl Fn(u64) 
     let all_zero = pieces.iter().all(|&at| image.is_zero(at, PIECE as usize));
     for at in pieces {
         if !found.holds(at) && (all_zero || !image.is_zero(at, PIECE as usize)) {
-            let kind = if governs(at) { "rest that governs" } else { "rest" };
-            let bits = found.bitmap.iter().any(|bits| bits.at <= at && at + PIECE <= bits.at + bits.count.div_ceil(8));
-            let governs = if bits { Governs::Bits } else { Governs::all(governs(at)) };
+            // The last piece of a bitmap ends in its own cluster.
+            let holds = |bits: &Bits| bits.at <= at && at < bits.at + bits.count.div_ceil(8);
+            let (kind, governs) = match governs(at) {
+                _ if found.bitmap.iter().any(holds) => ("bitmap", Governs::Bits),
+                true => ("rest that governs", Governs::All),
+                false => ("rest", Governs::Nothing),
+            };
             found.add(kind, Region { at, length: PIECE, number: 0, governs, seal: None });
         }
     }
