@@ -71,7 +71,7 @@ export const ERRORS = {
   INTERRUPTED: meaning(
     Exit.interrupted,
     'Interrupted',
-    'Nothing is lost: run the same command again. A disk half restored is not empty and needs --force then.',
+    'Nothing is lost: run the same command again.',
   ),
   // Source and target.
   SOURCE_MISSING: meaning(Exit.failed, 'The source {path} does not exist', 'Check the name with `lsblk`.'),
@@ -114,6 +114,11 @@ export const ERRORS = {
     Exit.failed,
     '{path} is not among the files of {source}',
     'List them with `imager map {source} --json`.',
+  ),
+  NOT_READ: meaning(
+    Exit.sourceDamaged,
+    '{length} bytes at {offset} of the source could not be read when the snapshot was taken',
+    'No snapshot of that run holds them; an older one may. A restore fills them with a marked pattern.',
   ),
   // Peers and stripes.
   HOST_UNREACHABLE: meaning(
