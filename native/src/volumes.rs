@@ -34,7 +34,8 @@ fn map_partition(source: &dyn ReadAt, partition: &Partition, highest: u32) -> Ve
         return vec![whole];
     }
     let numbered = partition.index <= LVM_PARTITIONS && highest < NUMBERS;
-    let read = if numbered { caught(|| lvm::read(volume)) } else { Err(Error::unsupported("LVM on so many partitions")) };
+    let read =
+        if numbered { caught(|| lvm::read(volume)) } else { Err(Error::unsupported("LVM on so many partitions")) };
     match read {
         Err(error) => {
             whole.outcome = raw(format!("it is a physical volume of LVM, kept as it is: {error}"));
