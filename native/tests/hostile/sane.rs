@@ -2,6 +2,7 @@
 
 use imager_native::cut::{self, Blocks, MappedVolume};
 use imager_native::disk::{Table, TableKind};
+use imager_native::exclude;
 use imager_native::fs::{ByteRange, Content, ExtentKind, Kind, Outcome, Stream, VolumeMap, btrfs, ntfs};
 use imager_native::limits::{BLOCK_BYTES, VOLUME_DOUBTS};
 use imager_native::volume::ReadAt;
@@ -29,7 +30,8 @@ pub fn assert_sane(image: &Damaged, volumes: &[MappedVolume], freed: &Freed) {
             unpack(image, map);
         }
     }
-    assert_cut(image.length, volumes);
+    let exclusions = exclude::find(image, volumes);
+    assert_cut(&exclude::subtract(cut::allocated(image.length, volumes), &exclusions), volumes);
     for range in free(volumes, image.length) {
         let kept = match freed {
             Freed::Unknown => break,
@@ -125,8 +127,8 @@ fn unpack(image: &Damaged, map: &VolumeMap) {
 }
 
 /// The blocks of the cut cover each byte that is to be held once, and no other.
-fn assert_cut(size: u64, volumes: &[MappedVolume]) {
-    let cut = cut::cut(size, volumes);
+fn assert_cut(held: &[ByteRange], volumes: &[MappedVolume]) {
+    let cut = cut::cut(held, volumes);
     let (mut walk, mut pieces, mut block) = (Blocks::default(), Vec::new(), Vec::new());
     while walk.next(&cut, &mut block) {
         let bytes: u64 = block.iter().map(|piece| u64::from(piece.length)).sum();
@@ -144,7 +146,7 @@ fn assert_cut(size: u64, volumes: &[MappedVolume]) {
             _ => covered.push(ByteRange { start, length: end - start }),
         }
     }
-    assert_eq!(covered, cut::allocated(size, volumes));
+    assert_eq!(covered, held);
 }
 
 /// What a snapshot does not read.
