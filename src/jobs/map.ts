@@ -143,7 +143,7 @@ export async function whatLiesAt(scan: DiskScanHandle, offset: number, signal: A
   const volume = volumes.find(({ within, pieces }) => within !== null && isIn(pieces, offset)) ?? partitionThere
   if (!volume) return { offset, partition: null, holds: 'table', files: [] }
   const partition = volume.index
-  const inUse = isIn(scan.allocated(), offset)
+  const inUse = allocatedRanges(scan).some(({ start, length }) => offset >= start && offset < start + length)
   if (!inUse) return { offset, partition, holds: 'free', files: [] }
   if (volume.raw !== null) return { offset, partition, holds: 'raw', files: [] }
   const files: Whereabouts['files'][number][] = []
@@ -158,8 +158,8 @@ export async function whatLiesAt(scan: DiskScanHandle, offset: number, signal: A
 }
 
 /** `ranges`: start and length alternate. */
-function isIn(ranges: BigUint64Array, offset: number): boolean {
-  return ranges.some((start, at) => at % 2 === 0 && offset >= start && offset < start + (ranges[at + 1] ?? 0n))
+function isIn(ranges: readonly number[], offset: number): boolean {
+  return ranges.some((start, at) => at % 2 === 0 && offset >= start && offset < start + (ranges[at + 1] ?? 0))
 }
 
 function covers({ disk, length }: MappedExtent, offset: number): boolean {
