@@ -503,7 +503,7 @@ export interface VolumeFacts {
   /** Of a logical volume, the partition that it lies in. */
   within: number | null
   /** Where its bytes lie, in its own order: start and length alternate. */
-  pieces: BigUint64Array
+  pieces: Array<number>
   /** Type GUID or MBR type byte; "lvm2" for a logical volume. */
   kind: string
   name: string

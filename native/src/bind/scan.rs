@@ -1,6 +1,6 @@
 //! What a scan says, for TypeScript.
 
-use napi::bindgen_prelude::{BigUint64Array, Buffer, Either, Float64Array, Null, Result};
+use napi::bindgen_prelude::{Buffer, Either, Float64Array, Null, Result};
 use napi_derive::napi;
 
 use super::snapshot::{DiskScan, lock};
@@ -21,7 +21,7 @@ pub struct VolumeFacts {
     /// Of a logical volume, the partition that it lies in.
     pub within: Either<u32, Null>,
     /// Where its bytes lie, in its own order: start and length alternate.
-    pub pieces: BigUint64Array,
+    pub pieces: Vec<f64>,
     /// Type GUID or MBR type byte; "lvm2" for a logical volume.
     pub kind: String,
     pub name: String,
@@ -97,7 +97,7 @@ fn volume_facts(volume: &crate::cut::MappedVolume) -> VolumeFacts {
         start: partition.start as f64,
         length: partition.length as f64,
         within: volume.within.map_or(Either::B(Null), Either::A),
-        pieces: volume.pieces.iter().flat_map(|piece| [piece.start, piece.length]).collect::<Vec<_>>().into(),
+        pieces: volume.pieces.iter().flat_map(|piece| [piece.start as f64, piece.length as f64]).collect(),
         kind: partition.kind.clone(),
         name: partition.name.clone(),
         file_system: String::new(),
