@@ -129,11 +129,7 @@ export async function mappedPath(
 const COLON = Buffer.from(':')
 
 export function allocatedRanges(scan: DiskScanHandle): Range[] {
-  return rangesOf(scan.allocated())
-}
-
-/** Start and length alternate. */
-function rangesOf(flat: ArrayLike<number | bigint>): Range[] {
+  const flat = scan.allocated()
   return Array.from({ length: flat.length / 2 }, (_, at) => {
     return { start: Number(flat[2 * at]), length: Number(flat[2 * at + 1]) }
   })
@@ -144,11 +140,10 @@ export async function whatLiesAt(scan: DiskScanHandle, offset: number, signal: A
   const partitionThere = volumes.find(({ within, start, length }) => {
     return within === null && offset >= start && offset < start + length
   })
-  const volume =
-    volumes.find(({ within, pieces }) => within !== null && isIn(rangesOf(pieces), offset)) ?? partitionThere
+  const volume = volumes.find(({ within, pieces }) => within !== null && isIn(pieces, offset)) ?? partitionThere
   if (!volume) return { offset, partition: null, holds: 'table', files: [] }
   const partition = volume.index
-  const inUse = isIn(allocatedRanges(scan), offset)
+  const inUse = allocatedRanges(scan).some(({ start, length }) => offset >= start && offset < start + length)
   if (!inUse) return { offset, partition, holds: 'free', files: [] }
   if (volume.raw !== null) return { offset, partition, holds: 'raw', files: [] }
   const files: Whereabouts['files'][number][] = []
@@ -162,8 +157,9 @@ export async function whatLiesAt(scan: DiskScanHandle, offset: number, signal: A
   return { offset, partition, holds: files.length > 0 ? 'file' : 'metadata', files }
 }
 
-function isIn(ranges: readonly Range[], offset: number): boolean {
-  return ranges.some(({ start, length }) => offset >= start && offset < start + length)
+/** `ranges`: start and length alternate. */
+function isIn(ranges: readonly number[], offset: number): boolean {
+  return ranges.some((start, at) => at % 2 === 0 && offset >= start && offset < start + (ranges[at + 1] ?? 0))
 }
 
 function covers({ disk, length }: MappedExtent, offset: number): boolean {

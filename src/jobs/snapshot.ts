@@ -159,7 +159,7 @@ function describe(
 }
 
 function pairs(flat: readonly number[]): [start: number, length: number][] {
-  return Array.from({ length: flat.length / 2 }, (_, at) => [flat[2 * at] ?? 0, flat[2 * at + 1] ?? 0])
+  return Array.from({ length: flat.length / 2 }, (_, at) => [flat[2 * at] as number, flat[2 * at + 1] as number])
 }
 
 /** What could not be understood, volume by volume. */

@@ -14,10 +14,11 @@ pub mod seeds;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use imager_native::cut::{self, MappedVolume};
+use imager_native::cut::MappedVolume;
 use imager_native::disk::{Partition, read_table};
 use imager_native::fs::{ByteRange, Outcome, map_volume};
 use imager_native::volume::Volume;
+use imager_native::volumes::map_volumes;
 
 use self::image::{Damaged, Sparse};
 use self::layout::{Governs, Layout};
@@ -128,8 +129,8 @@ fn read(parser: Parser, image: &Damaged) -> Vec<MappedVolume> {
     if parser.is_table() {
         let table = read_table(image).unwrap();
         sane::assert_table(&table, image.length);
-        return cut::map_volumes(image, &table);
+        return map_volumes(image, &table);
     }
     let partition = Partition { index: 0, start: 0, length: image.length, kind: String::new(), name: String::new() };
-    vec![MappedVolume { partition, outcome: map_volume(Volume::whole(image)) }]
+    vec![MappedVolume::of_partition(partition, map_volume(Volume::whole(image)))]
 }
