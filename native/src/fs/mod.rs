@@ -216,6 +216,10 @@ pub fn map_volume(volume: Volume) -> Outcome {
     }
     match recognise::recognise(volume) {
         Some(recognise::Found { name, reason }) => Outcome::Raw { found: name, reason: reason.into() },
+        None if ext::detect_backup(volume).unwrap_or(false) => match ext::map(volume) {
+            Ok(map) => Outcome::Mapped(map),
+            Err(error) => Outcome::Raw { found: "ext", reason: error.to_string() },
+        },
         None => Outcome::Raw { found: "unknown", reason: "no file system that imager knows".into() },
     }
 }
