@@ -8,10 +8,11 @@
  *   BENCH_DIR=DIR   where repositories, labs and restored disks go (default: a folder under the system's temporary one)
  */
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
-import { cpus, release, tmpdir, totalmem } from 'node:os'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Neighbour, versionOf } from './contenders.js'
 import { Lab } from './lab.js'
+import { machine } from './measure.js'
 import { FLOOR_CONTENDER, NEIGHBOURS } from './neighbours.js'
 import { report, writePage } from './report.js'
 import { keep, type Outcome, type Results } from './results.js'
@@ -90,17 +91,6 @@ function toolsIn(work: string): Tool[] {
     return version === undefined ? [] : [new Neighbour(contender, version, work)]
   })
   return [new Lab(work), ...neighbours]
-}
-
-function machine(): Results['machine'] {
-  const processors = cpus()
-  return {
-    processor: processors[0]?.model ?? 'unknown',
-    cores: processors.length,
-    memoryGiB: Math.round(totalmem() / 1024 ** 3),
-    kernel: release(),
-    node: process.version,
-  }
 }
 
 await main(process.argv.slice(2))

@@ -2,6 +2,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { open } from 'node:fs/promises'
+import { cpus, release, totalmem } from 'node:os'
 
 export interface Run {
   readonly seconds: number
@@ -134,5 +135,17 @@ export async function warm(path: string): Promise<void> {
     while ((await file.read(buffer, 0, buffer.length, null)).bytesRead > 0);
   } finally {
     await file.close()
+  }
+}
+
+/** What the figures were taken on. */
+export function machine(): Record<string, string | number> {
+  const processors = cpus()
+  return {
+    processor: processors[0]?.model ?? 'unknown',
+    cores: processors.length,
+    memoryGiB: Math.round(totalmem() / 1024 ** 3),
+    kernel: release(),
+    node: process.version,
   }
 }

@@ -31,10 +31,10 @@ function split(text: string, marker: string): string[] {
 export function report(results: Results, scenarios: readonly Scenario[]): string {
   const { processor, cores, memoryGiB, kernel, node } = results.machine
   const parts = [`${processor}, ${cores} cores, ${memoryGiB} GiB, Linux ${kernel}, Node ${node}.`]
-  for (const { name, tables } of scenarios) {
+  for (const { name, how, tables } of scenarios) {
     const outcome = results.scenarios[name]
     if (!outcome) continue
-    parts.push(`### ${name}`, `${outcome.date.slice(0, 10)}, ${count(outcome.runs)}, alternating.`)
+    parts.push(`### ${name}`, `${outcome.date.slice(0, 10)}, ${how ?? `${count(outcome.runs)}, alternating`}.`)
     for (const one of tables) parts.push(`${one.title}:`, show(one, outcome))
   }
   const wanted = goals(results)

@@ -15,6 +15,8 @@ export interface Context {
 
 export interface Scenario {
   readonly name: string
+  /** Where it is not so many runs that alternate. */
+  readonly how?: string
   readonly tables: readonly Table[]
   run(context: Context): Promise<void>
 }

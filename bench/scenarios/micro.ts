@@ -11,6 +11,7 @@ interface Line {
 
 export const micro: Scenario = {
   name: 'micro',
+  how: 'five samples of 0.2 s each',
   tables: [
     {
       title: 'Hot functions, one thread',
