@@ -65,11 +65,11 @@ export class Lab implements Tool {
     return folderBytes(join(this.#folder, 'peers'))
   }
 
-  readonly restore = async (_: Source, label: string): Promise<{ run: Run } & Restored> => {
+  readonly restore = async ({ sizeBytes }: Source, label: string): Promise<{ run: Run } & Restored> => {
     const path = `${this.#folder}.restored`
     rmSync(path, { force: true })
     const run = await measure(this.#command('restore', this.#snapshots.get(label)!, '--to', path, '--json'))
-    return { run, path, startBytes: 0 }
+    return { run, path, startBytes: 0, endBytes: sizeBytes }
   }
 
   readonly mount = ({ path, image }: Source, label: string, mountpoint: string): Mounting => {

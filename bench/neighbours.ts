@@ -4,6 +4,9 @@ import type { Contender } from './contenders.js'
 import type { Command } from './measure.js'
 import type { Source } from './sources.js'
 
+/** The whole image. */
+const whole = ({ sizeBytes }: Source, path: string) => ({ path, startBytes: 0, endBytes: sizeBytes })
+
 /** A file name under a folder, as tools show it that keep whole paths. */
 const under = (folder: string, source: Source) => join(folder, source.path)
 
@@ -22,7 +25,7 @@ const RESTIC: Contender = {
     restic(repository, 'backup', '--tag', label, ...(unread ? [] : ['--force']), path),
   restore: (repository, label, folder) =>
     restic(repository, 'restore', 'latest', '--tag', label, '--sparse', '--target', folder),
-  restored: (source, folder) => ({ path: under(folder, source), startBytes: 0 }),
+  restored: (source, folder) => whole(source, under(folder, source)),
   mount: (repository, label, mountpoint) => restic(repository, 'mount', '--tag', label, mountpoint),
   mounted: (source, label, mountpoint) => under(join(mountpoint, 'tags', label, 'latest'), source),
 }
@@ -44,7 +47,7 @@ const BORG: Contender = {
     ...borg(repository, 'extract', '--sparse', `::${label}`),
     cwd: folder,
   }),
-  restored: (source, folder) => ({ path: under(folder, source), startBytes: 0 }),
+  restored: (source, folder) => whole(source, under(folder, source)),
   mount: (repository, label, mountpoint) => borg(repository, 'mount', '--foreground', `::${label}`, mountpoint),
   mounted: (source, _, mountpoint) => under(mountpoint, source),
 }
@@ -73,7 +76,7 @@ const KOPIA: Contender = {
   handle: (stdout) => (JSON.parse(stdout.slice(stdout.indexOf('{'))) as { rootEntry: { obj: string } }).rootEntry.obj,
   restore: (repository, object, folder) =>
     kopia(repository, 'restore', '--write-sparse-files', '--no-progress', object, folder),
-  restored: (source, folder) => ({ path: join(folder, inside(source)), startBytes: 0 }),
+  restored: (source, folder) => whole(source, join(folder, inside(source))),
   mount: (repository, object, mountpoint) => kopia(repository, 'mount', object, mountpoint),
   mounted: (source, _, mountpoint) => join(mountpoint, inside(source)),
   caches: (repository) => [`${repository}.cache/content`],
@@ -104,7 +107,7 @@ const DESYNC: Contender = {
   backup: (repository, { image }, label) => desync('make', repository, label, '--concurrency', '2', image),
   restore: (repository, label, folder) =>
     desync('extract', repository, label, '--concurrency', '2', join(folder, 'image')),
-  restored: (_, folder) => ({ path: join(folder, 'image'), startBytes: 0 }),
+  restored: (source, folder) => whole(source, join(folder, 'image')),
   mount: (repository, label, mountpoint) => desync('mount-index', repository, label, mountpoint),
   mounted: (_, label, mountpoint) => join(mountpoint, label),
 }
@@ -123,7 +126,7 @@ const DD: Contender = {
     shell('dd if="$1" bs=1M status=none | zstd -q -1 -T2 -o "$2"', image, packed(repository, label)),
   restore: (repository, label, folder) =>
     shell('zstd -q -d --sparse "$1" -o "$2"', packed(repository, label), join(folder, 'image')),
-  restored: (_, folder) => ({ path: join(folder, 'image'), startBytes: 0 }),
+  restored: (source, folder) => whole(source, join(folder, 'image')),
 }
 
 /** The used blocks of the one partition. */
@@ -145,7 +148,7 @@ const PARTCLONE: Contender = {
       packed(repository, label),
       join(folder, 'image'),
     ),
-  restored: ({ startBytes }, folder) => ({ path: join(folder, 'image'), startBytes }),
+  restored: ({ startBytes, endBytes }, folder) => ({ path: join(folder, 'image'), startBytes, endBytes }),
 }
 
 export const NEIGHBOURS: readonly Contender[] = [RESTIC, BORG, KOPIA, DESYNC, DD, PARTCLONE]

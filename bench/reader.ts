@@ -1,6 +1,7 @@
 /** native/examples/reader.rs: reads an image as told and compares it with the original. */
 import { type Command, measure } from './measure.js'
 import type { Source } from './sources.js'
+import type { Restored } from './tool.js'
 
 const READER = 'native/target/release/examples/reader'
 const SEQUENTIAL_BYTES = 1e9
@@ -20,7 +21,8 @@ export const readRandom = (source: Source, path: string, jobs: number, seed: num
   report(source, 'random', path, jobs, READS * Math.min(jobs, 4), RANDOM_MS, seed)
 
 /** Throws unless everything that a snapshot holds is there, byte for byte. */
-export const verify = (source: Source, path: string, startBytes: number) => report(source, 'verify', path, startBytes)
+export const verify = (source: Source, { path, startBytes, endBytes }: Restored) =>
+  report(source, 'verify', path, startBytes, endBytes)
 
 async function report({ image }: Source, verb: string, path: string, ...args: number[]): Promise<ReadReport> {
   const command: Command = { argv: [READER, verb, image, path, ...args.map(String)] }

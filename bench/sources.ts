@@ -1,6 +1,6 @@
 /** The disks that are measured on, where every tool finds them: alone in a folder, as a loop device, and as files. */
 import { spawnSync } from 'node:child_process'
-import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { warm } from './measure.js'
 
@@ -13,7 +13,10 @@ export interface Source {
   readonly folder: string
   /** The first partition as a block device. */
   readonly partition: string
+  /** Where that lies in the image. */
   readonly startBytes: number
+  readonly endBytes: number
+  readonly sizeBytes: number
 }
 
 const NAMES = ['A1', 'A2', 'A1b'] as const
@@ -60,7 +63,8 @@ export class Sources {
     const partition = run('losetup', '--find', '--show', '--read-only', ...span, path)
     this.#undo.push(() => run('losetup', '--detach', partition))
     await warm(path)
-    this.#images.set(name, { path, image: path, folder, partition, startBytes: start * 512 })
+    const [startBytes, endBytes, sizeBytes] = [start * 512, (start + size) * 512, statSync(path).size]
+    this.#images.set(name, { path, image: path, folder, partition, startBytes, endBytes, sizeBytes })
   }
 
   /** The files of its first partition, always in the same folder, which `withFiles` fills. */

@@ -31,8 +31,9 @@ export type Figures = Readonly<Record<string, number>>
 
 export interface Restored {
   readonly path: string
-  /** Where it begins in the source: a tool of partitions brings one back. */
+  /** What of the source it is: a tool of partitions brings one back. */
   readonly startBytes: number
+  readonly endBytes: number
 }
 
 export interface Mounting {

@@ -4,7 +4,7 @@ import { Lab, MISSING, PEERS } from '../lab.js'
 import type { Run } from '../measure.js'
 import { verify } from '../reader.js'
 import { type Column, type Context, hold, type Scenario } from '../scenario.js'
-import { figuresOf, type Tool } from '../tool.js'
+import { figuresOf, type Restored, type Tool } from '../tool.js'
 
 const MiB = 1024 * 1024
 const DEAD = `${MISSING} of ${PEERS} dead`
@@ -56,12 +56,12 @@ export const restore: Scenario = {
 
 async function once({ sources, measured }: Context, tool: Tool, step: string): Promise<void> {
   const source = sources.get(LABEL)
-  let restored: { run: Run; path: string; startBytes: number } | undefined
+  let restored: ({ run: Run } & Restored) | undefined
   const figures = await figuresOf(tool, async () => {
     restored = await tool.restore!(source, LABEL)
     return restored.run
   })
-  await verify(source, restored!.path, restored!.startBytes)
+  await verify(source, restored!)
   rmSync(restored!.path)
   measured.add(tool.name, step, figures)
 }

@@ -4,7 +4,7 @@
 //! ```text
 //! reader sequential ORIGINAL IMAGE BYTES              ascending, 1 MiB a read, until BYTES are read
 //! reader random ORIGINAL IMAGE JOBS READS MS SEED     4 KiB at random places, READS in all or until MS have passed
-//! reader verify ORIGINAL IMAGE START                  everything; IMAGE begins at START of ORIGINAL
+//! reader verify ORIGINAL IMAGE START END              everything; IMAGE is START..END of ORIGINAL
 //! ```
 
 use std::fs::File;
@@ -45,8 +45,10 @@ fn main() -> Result<()> {
             let limit = Duration::from_millis(number(ms)?);
             report(images.random(number(jobs)?, number(reads)?, limit, number(seed)?)?);
         }
-        ["verify", original, image, start] => {
-            report(Images::open(original, image, number(start)?)?.sequential(u64::MAX, 1)?);
+        ["verify", original, image, start, end] => {
+            let mut images = Images::open(original, image, number(start)?)?;
+            images.clip(number(end)?);
+            report(images.sequential(u64::MAX, 1)?);
         }
         _ => return Err(Error::invalid("arguments", "see the head of native/examples/reader.rs")),
     }
@@ -65,9 +67,17 @@ impl Images {
     fn open(original: &str, image: &str, start: u64) -> Result<Self> {
         let original = Source::open(original)?;
         let scan = Scan::new(&original, false)?;
-        let held: Vec<ByteRange> = scan.allocated().into_iter().filter(|range| range.start >= start).collect();
         let image = File::open(image).map_err(|error| Error::io(image, error))?;
-        Ok(Self { original, image, start, held })
+        let mut images = Self { original, image, start, held: scan.allocated() };
+        images.clip(u64::MAX);
+        Ok(images)
+    }
+
+    /// Leaves what the image can hold, which ends at `end`.
+    fn clip(&mut self, end: u64) {
+        let clipped = self.held.iter().map(|range| (range.start.max(self.start), range.end().min(end)));
+        let within = clipped.filter(|(start, end)| start < end);
+        self.held = within.map(|(start, end)| ByteRange { start, length: end - start }).collect();
     }
 
     fn read(&self, at: u64, buffer: &mut [u8]) -> Result<()> {
