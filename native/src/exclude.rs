@@ -72,8 +72,9 @@ fn of_map(source: &dyn ReadAt, partition: u32, map: &VolumeMap) -> Vec<Exclusion
         ranges: without(&coalesce(ranges), &others),
     };
     let mut exclusions: Vec<Exclusion> = found.into_iter().map(file).collect();
-    let journal =
-        without(&map.idle_journal, &claimed_by_others(map, &BTreeSet::new(), &[(0, "", map.idle_journal.clone())]));
+    // In the order of the disk: its extents come in that of the journal.
+    let journal = coalesce(map.idle_journal.clone());
+    let journal = without(&journal, &claimed_by_others(map, &BTreeSet::new(), &[(0, "", journal.clone())]));
     exclusions.push(Exclusion { partition, what: "journal", path: vec![], ranges: journal });
     exclusions
 }
@@ -217,6 +218,15 @@ mod tests {
             assert_eq!(pages(&found("ext4", vec![other], entries(), false)), std::slice::from_ref(&journal));
         }
         assert_eq!(found("ext4", vec![swap()], entries(), true), []);
+    }
+
+    /// Pieces that follow each other in the journal need not do so on the disk.
+    #[test]
+    fn a_journal_out_of_order_keeps_what_a_file_claims() {
+        let idle_journal = [31, 30].map(|page| ByteRange { start: page * PAGE, length: PAGE }).to_vec();
+        let map = VolumeMap { idle_journal, files: vec![file(14, 0, 30, 1)], ..VolumeMap::default() };
+        let found = of_map(&vec![0; SIZE as usize], 1, &map);
+        assert_eq!(pages(&found), [("journal", b"".as_slice(), vec![(31, 1)])]);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 pub mod batch;
 pub mod bytes;
+pub mod compare;
 pub mod cut;
 pub mod disk;
 pub mod erasure;
@@ -20,6 +21,7 @@ pub mod pages;
 pub mod ranges;
 pub mod recycle;
 pub mod references;
+pub mod sandbox;
 pub mod scan;
 pub mod seal;
 pub mod secret;

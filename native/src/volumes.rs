@@ -9,6 +9,7 @@ use crate::disk::{Partition, Table};
 use crate::error::Error;
 use crate::fs::{self, Outcome};
 use crate::limits::LVM_PARTITIONS;
+use crate::sandbox::caught;
 use crate::volume::{ReadAt, Volume};
 
 const NUMBERS: u32 = 1000;
@@ -24,7 +25,7 @@ fn map_partition(source: &dyn ReadAt, partition: &Partition, highest: u32) -> Ve
     let volume = Volume { source, start: partition.start, length: partition.length };
     let outcome = fs::map_volume(volume);
     let mut whole = MappedVolume::of_partition(partition.clone(), outcome);
-    if !lvm::detect(volume).unwrap_or(false) {
+    if !caught(|| lvm::detect(volume)).unwrap_or(false) {
         return vec![whole];
     }
     let raw = |reason: String| Outcome::Raw { found: "lvm2", reason };
@@ -33,7 +34,8 @@ fn map_partition(source: &dyn ReadAt, partition: &Partition, highest: u32) -> Ve
         return vec![whole];
     }
     let numbered = partition.index <= LVM_PARTITIONS && highest < NUMBERS;
-    let read = if numbered { lvm::read(volume) } else { Err(Error::unsupported("LVM on so many partitions")) };
+    let read =
+        if numbered { caught(|| lvm::read(volume)) } else { Err(Error::unsupported("LVM on so many partitions")) };
     match read {
         Err(error) => {
             whole.outcome = raw(format!("it is a physical volume of LVM, kept as it is: {error}"));

@@ -158,8 +158,8 @@ function describe(
   })
 }
 
-function pairs(flat: BigUint64Array): [start: number, length: number][] {
-  return Array.from({ length: flat.length / 2 }, (_, at) => [Number(flat[2 * at]), Number(flat[2 * at + 1])])
+function pairs(flat: readonly number[]): [start: number, length: number][] {
+  return Array.from({ length: flat.length / 2 }, (_, at) => [flat[2 * at] as number, flat[2 * at + 1] as number])
 }
 
 /** What could not be understood, volume by volume. */

@@ -1,17 +1,19 @@
 //! What a scan says, for TypeScript.
 
-use napi::bindgen_prelude::{BigUint64Array, Buffer, Either, Float64Array, Null, Result};
+use napi::bindgen_prelude::{Buffer, Either, Float64Array, Null, Result};
 use napi_derive::napi;
 
 use super::snapshot::{DiskScan, lock};
 use super::thrown;
 use crate::error::Error;
 use crate::fs::{Content, Extent, ExtentKind, Kind, Outcome, btrfs};
-use crate::scan::{Named, Scan};
+use crate::sandbox::Confinement;
+use crate::scan::{Listing, Named, Scan};
 use crate::strip;
 
 /// A partition and what is on it. Offsets and sizes in bytes.
 #[napi(object)]
+#[derive(Clone)]
 pub struct VolumeFacts {
     pub index: u32,
     pub start: f64,
@@ -19,7 +21,7 @@ pub struct VolumeFacts {
     /// Of a logical volume, the partition that it lies in.
     pub within: Either<u32, Null>,
     /// Where its bytes lie, in its own order: start and length alternate.
-    pub pieces: BigUint64Array,
+    pub pieces: Vec<f64>,
     /// Type GUID or MBR type byte; "lvm2" for a logical volume.
     pub kind: String,
     pub name: String,
@@ -46,6 +48,7 @@ pub struct VolumeFacts {
 }
 
 #[napi(object)]
+#[derive(Clone)]
 pub struct DiskFacts {
     pub size: f64,
     /// "gpt", "mbr" or "none".
@@ -54,32 +57,36 @@ pub struct DiskFacts {
     pub sector_bytes: u32,
     pub doubts: Vec<String>,
     pub volumes: Vec<VolumeFacts>,
+    /// What the kernel held the parsers with: "landlock", "seccomp".
+    pub confined: Vec<String>,
 }
 
-/// One stream of a file under one of its names.
+/// Some lines of a listing, each one stream of a file under one of its names. Columns, not objects: a million buffers
+/// and arrays of their own take ten times as long to hand over as to make.
 #[napi(object)]
-pub struct MapLine {
-    pub partition: u32,
-    pub path: Buffer,
-    pub inode: f64,
-    /// btrfs: the id of the subvolume, in which `inode` is a number; else 0.
-    pub subvolume: f64,
-    /// As `fs::Kind`: 1 file, 2 directory, 3 symlink, 4 block, 5 character, 6 fifo, 7 socket.
-    pub kind: u8,
-    pub size: f64,
-    pub resident: bool,
+pub struct MapLines {
+    /// All paths, one behind the other.
+    pub paths: Buffer,
+    /// Rows of eight: partition, end of its path in `paths`, inode, subvolume (btrfs: the id of the one in which `inode`
+    /// is a number; else 0), kind (`fs::Kind`: 1 file, 2 directory, 3 symlink, 4 block, 5 character, 6 fifo, 7 socket),
+    /// size, resident (0 or 1), end of its extents in `extents`.
+    pub lines: Float64Array,
     /// Rows of four: logical, disk, length, kind (0 plain, 1 unwritten, 2 compressed, 3 encrypted, 4 packed).
-    pub extents: BigUint64Array,
+    pub extents: Float64Array,
 }
 
-pub fn facts(scan: &Scan) -> DiskFacts {
-    DiskFacts {
-        size: scan.size as f64,
-        table: format!("{:?}", scan.table.kind).to_lowercase(),
-        id: scan.table.id.clone(),
-        sector_bytes: scan.table.sector_bytes,
-        doubts: scan.table.doubts.clone(),
-        volumes: scan.volumes.iter().map(volume_facts).collect(),
+impl DiskFacts {
+    pub fn of(scan: &Scan, confinement: Confinement) -> Self {
+        let confined = [(confinement.landlock, "landlock"), (confinement.seccomp, "seccomp")];
+        Self {
+            size: scan.size as f64,
+            table: format!("{:?}", scan.table.kind).to_lowercase(),
+            id: scan.table.id.clone(),
+            sector_bytes: scan.table.sector_bytes,
+            doubts: scan.table.doubts.clone(),
+            volumes: scan.volumes.iter().map(volume_facts).collect(),
+            confined: confined.into_iter().filter(|(on, _)| *on).map(|(_, by)| by.into()).collect(),
+        }
     }
 }
 
@@ -90,7 +97,7 @@ fn volume_facts(volume: &crate::cut::MappedVolume) -> VolumeFacts {
         start: partition.start as f64,
         length: partition.length as f64,
         within: volume.within.map_or(Either::B(Null), Either::A),
-        pieces: volume.pieces.iter().flat_map(|piece| [piece.start, piece.length]).collect::<Vec<_>>().into(),
+        pieces: volume.pieces.iter().flat_map(|piece| [piece.start as f64, piece.length as f64]).collect(),
         kind: partition.kind.clone(),
         name: partition.name.clone(),
         file_system: String::new(),
@@ -164,34 +171,42 @@ fn row(extent: &Extent, size: u64) -> Option<[u64; 4]> {
     (extent.logical < size).then_some([extent.logical, extent.disk, extent.length, kind])
 }
 
-fn line(scan: &Scan, named: &Named) -> MapLine {
-    let map = scan.map(named.volume).expect("a named file is on a mapped volume");
-    let file = &map.files[named.file];
-    let (inode, subvolume) = match map.subvolumes.get(btrfs::subvolume_index(file.number)) {
-        Some(subvolume) => (btrfs::inode_number(file.number), *subvolume),
-        None => (file.number, 0),
-    };
-    let stream = named.stream.map(|stream| &file.streams[stream]);
-    let cluster = u64::from(map.cluster_bytes.max(1));
-    let (size, content) = stream.map_or((0, None), |stream| (stream.size, Some(&stream.content)));
-    let end = size.div_ceil(cluster) * cluster;
-    let extents = match content {
-        Some(Content::Extents(extents)) => extents.as_slice(),
-        _ => &[],
-    };
-    let clipped = extents.iter().filter_map(|extent| row(extent, end)).flat_map(|[logical, disk, length, kind]| {
-        // Compressed bytes may reach past the end of the file; they belong to it whole.
-        [logical, disk, if kind == 2 || kind == 4 { length } else { length.min(end - logical) }, kind]
-    });
-    MapLine {
-        partition: scan.volumes[named.volume].partition.index,
-        path: named.path.clone().into(),
-        inode: inode as f64,
-        subvolume: subvolume as f64,
-        kind: file.kind as u8,
-        size: size as f64,
-        resident: matches!(content, Some(Content::Resident(_))),
-        extents: clipped.collect::<Vec<_>>().into(),
+#[derive(Default)]
+struct Columns {
+    paths: Vec<u8>,
+    lines: Vec<f64>,
+    extents: Vec<f64>,
+}
+
+impl Columns {
+    fn push(&mut self, named: Named) {
+        let Named { volume, map, file, stream, path } = named;
+        let (inode, subvolume) = match map.subvolumes.get(btrfs::subvolume_index(file.number)) {
+            Some(subvolume) => (btrfs::inode_number(file.number), *subvolume),
+            None => (file.number, 0),
+        };
+        let size = stream.map_or(0, |stream| stream.size);
+        let cluster = u64::from(map.cluster_bytes.max(1));
+        let end = size.div_ceil(cluster) * cluster;
+        let content = stream.map(|stream| &stream.content);
+        if let Some(Content::Extents(extents)) = content {
+            for [logical, disk, length, kind] in extents.iter().filter_map(|extent| row(extent, end)) {
+                // Compressed bytes may reach past the end of the file; they belong to it whole.
+                let length = if kind == 2 || kind == 4 { length } else { length.min(end - logical) };
+                self.extents.extend([logical, disk, length, kind].map(|number| number as f64));
+            }
+        }
+        self.paths.extend(path);
+        self.lines.extend([
+            f64::from(volume.partition.index),
+            self.paths.len() as f64,
+            inode as f64,
+            subvolume as f64,
+            f64::from(file.kind as u8),
+            size as f64,
+            f64::from(u8::from(matches!(content, Some(Content::Resident(_))))),
+            self.extents.len() as f64,
+        ]);
     }
 }
 
@@ -206,12 +221,9 @@ pub struct LeftOut {
     pub bytes: f64,
 }
 
-/// The names of a scan, held while they are listed.
+/// Where a listing is.
 #[napi]
-pub struct MapListing {
-    names: Vec<Named>,
-    next: usize,
-}
+pub struct MapListing(Listing);
 
 /// A volume by its place among `facts().volumes`, or the whole disk, and the number of cells to show it in.
 #[napi(object)]
@@ -281,21 +293,20 @@ impl DiskScan {
 
     #[napi]
     pub fn facts(&self) -> DiskFacts {
-        facts(&lock(&self.scan))
+        self.facts.clone()
     }
 
     #[napi]
     pub fn listing(&self) -> MapListing {
-        MapListing { names: lock(&self.scan).names(), next: 0 }
+        MapListing(Listing::new(&lock(&self.scan)))
     }
 
-    /// The next `count` lines of a listing; empty at its end.
+    /// The next lines of a listing, about `count`; none at its end.
     #[napi]
-    pub fn lines(&self, listing: &mut MapListing, count: u32) -> Vec<MapLine> {
-        let scan = lock(&self.scan);
-        let end = listing.names.len().min(listing.next + count as usize);
-        let lines = listing.names[listing.next..end].iter().map(|named| line(&scan, named)).collect();
-        listing.next = end;
-        lines
+    pub fn lines(&self, listing: &mut MapListing, count: u32) -> MapLines {
+        let mut columns = Columns::default();
+        listing.0.next(&lock(&self.scan), count as usize, |named| columns.push(named));
+        let Columns { paths, lines, extents } = columns;
+        MapLines { paths: paths.into(), lines: lines.into(), extents: extents.into() }
     }
 }
