@@ -18,6 +18,7 @@ pub mod names;
 pub mod pack;
 pub mod packer;
 pub mod pages;
+pub mod parent;
 pub mod ranges;
 pub mod recycle;
 pub mod references;
