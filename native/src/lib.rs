@@ -22,6 +22,7 @@ pub mod parent;
 pub mod ranges;
 pub mod recycle;
 pub mod references;
+pub mod reuse;
 pub mod sandbox;
 pub mod scan;
 pub mod seal;
