@@ -83,6 +83,9 @@ impl Manifest {
 
     /// Takes the places of an appended batch of blocks into the map.
     pub fn add_blocks(&mut self, batch: &Batch) -> Result<()> {
+        for entry in &batch.reused {
+            self.map.push(*entry)?;
+        }
         let mut from = 0;
         for item in &batch.items {
             let mut in_block = 0;

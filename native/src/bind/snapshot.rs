@@ -102,9 +102,9 @@ impl BlockSource {
 
     /// The next batch, not read yet; null at the end.
     #[napi]
-    pub fn next(&mut self) -> Option<Batch> {
-        let batch = batch::Batch::of_blocks(&mut self.walk, &self.cut)?;
-        Some(Batch { inner: Arc::new(Mutex::new(batch)), source: Some(self.source.clone()) })
+    pub fn next(&mut self) -> Result<Option<Batch>> {
+        let batch = batch::Batch::of_blocks(&mut self.walk, &self.cut, None).map_err(thrown)?;
+        Ok(batch.map(|batch| Batch { inner: Arc::new(Mutex::new(batch)), source: Some(self.source.clone()) }))
     }
 }
 

@@ -39,10 +39,21 @@ pub fn detect(volume: Volume) -> Result<bool> {
     superblock::detect(volume)
 }
 
+/// Whether a backup of the superblock is where it should be. Only for volumes that nothing else is known of: it may be
+/// left over from before.
+pub fn detect_backup(volume: Volume) -> Result<bool> {
+    Ok(superblock::detect_backup(volume))
+}
+
 pub fn map(volume: Volume) -> Result<VolumeMap> {
-    let superblock = Superblock::read(volume)?;
+    let mut superblock = Superblock::read(volume)?;
     let mut doubts = Doubts::default();
+    if let Some(why) = &superblock.stands_in {
+        doubts.push(format!("{why}; its backup was read, and all of the volume is kept"));
+    }
     let groups = group::read_all(volume, &superblock, &mut doubts)?;
+    // Descriptors of a backup are as old as the file system: what they call free may not be.
+    superblock.dirty |= groups.iter().any(|group| group.stands_in);
     let in_use = bitmap::read_all(volume, &superblock, &groups, &mut doubts);
     let ext = Ext { volume, budget: Budget::new(&superblock), superblock, groups, in_use };
 
