@@ -28,6 +28,10 @@ export declare class BlockSource {
 
 /** A disk whose tables were read. */
 export declare class DiskScan {
+  /** `taken`: when the tables were read, in seconds since 1970 by this host's clock. */
+  records(taken: number): Promise<FileRecords>
+  /** What of this scan may differ from what was read after `before`. `folder` takes the copy of it. */
+  reread(before: FileRecords, folder: string): Promise<Reread>
   /** Bytes of files by type and owner, the `most` largest of each. */
   census(most: number): Census
   /**
@@ -47,8 +51,10 @@ export declare class DiskScan {
   allocated(): BigUint64Array
   /** The blocks of the disk in reading order. */
   reader(): BlockSource
-  /** The manifest that the blocks of this scan go into. Takes the scan's file maps; `folder` holds what spills. */
-  manifest(folder: string): Manifest
+  /** Lets go of the disk: nothing more is read from it. */
+  close(): void
+  /** Lets go of the file maps; only `sizeBytes` is right after that. */
+  release(): void
 }
 
 /** What a restore fetches and where it goes. */
@@ -80,6 +86,9 @@ export declare class FetchPlan {
    */
   write(stripe: number, offsets: Array<number>, fetched: Array<Uint8Array>, only: Array<number> | undefined | null, vault: Vault, target: Target): Promise<WriteFacts>
 }
+
+/** What each file's record said. */
+export declare class FileRecords {}
 
 /** One question of the kernel, to be answered exactly once; one that is dropped answers EIO. */
 export declare class FuseRequest {
@@ -117,6 +126,12 @@ export declare class FuseSession {
 }
 
 export declare class Manifest {
+  /** `folder` holds what spills. */
+  constructor(folder: string)
+  /** What is appended from now on, of this set, counts instead of what was appended before. */
+  beginPass(again: Reread): void
+  /** All blocks were appended; `scan` says what is held. Takes its file maps. */
+  complete(scan: DiskScan): void
   /** The next pages to prepare, seal and append; null when only the root is missing. */
   nextPages(): Batch | null
   /** What the source refused to give: start and length alternate; sorted, disjoint. */
@@ -201,6 +216,25 @@ export declare class ReferenceSet {
   addPage(page: ManifestPage): void
   addBirth(birth: bigint): void
   encode(): Buffer
+}
+
+/** What is to be read again, and a copy of some of it. */
+export declare class Reread {
+  /** Copies some MiB more, tables first; false when nothing is left. */
+  step(): Promise<boolean>
+  get copiedBytes(): number
+  /** Undoes the last step. */
+  dropLast(): void
+  /** Ends the copy: its blocks. */
+  copied(): BlockSource
+  /** Gives the space of the copy back. */
+  release(): void
+  /** After `copied`: the blocks of what was not, from the disk. */
+  rest(): BlockSource
+  /** After `copied`: bytes that were not, but belong to no file. */
+  get tablesLeft(): number
+  /** After `copied`: what was not. Start and length alternate. */
+  rangesLeft(): BigUint64Array
 }
 
 /** 32 bytes that stay in the addon. */
@@ -421,8 +455,11 @@ export declare function readTrailer(bytes: Uint8Array, offset: number, stripe: n
  */
 export declare function recoverShards(k: number, m: number, shards: Array<Uint8Array | undefined | null>, wanted: Array<number>): Promise<Buffer[]>
 
-/** Opens a block device or image file read-only and reads its tables. `everything`: nothing in use is left out. */
-export declare function scanDisk(path: string, everything: boolean): Promise<DiskScan>
+/**
+ * Opens a block device or image file read-only and reads its tables. `everything`: nothing in use is left out.
+ * `flushed`: where volumes begin whose tables are whole now, whatever their journals say.
+ */
+export declare function scanDisk(path: string, everything: boolean, flushed?: Array<number> | undefined | null): Promise<DiskScan>
 
 export interface SealedRoot {
   birth: bigint
