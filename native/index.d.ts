@@ -30,6 +30,11 @@ export declare class BlockSource {
 export declare class DiskScan {
   /** `taken`: when the tables were read, in seconds since 1970 by this host's clock. */
   records(taken: number): Promise<FileRecords>
+  /**
+   * What of this scan `snapshot` (16 bytes) holds, as it was kept in `path`; null where that is of another snapshot, or
+   * nothing was kept. `run`: the number of this snapshot of the disk. Throws CORRUPT.
+   */
+  reuse(path: string, snapshot: Uint8Array, run: number): Promise<Reuse | null>
   /** What of this scan may differ from what was read after `before`. `folder` takes the copy of it. */
   reread(before: FileRecords, folder: string): Promise<Reread>
   /** Bytes of files by type and owner, the `most` largest of each. */
@@ -49,8 +54,8 @@ export declare class DiskScan {
   get sizeBytes(): number
   /** Sorted, disjoint: start and length alternate. */
   allocated(): BigUint64Array
-  /** The blocks of the disk in reading order. */
-  reader(): BlockSource
+  /** The blocks of the disk in reading order; those that `reuse` knows are not read. */
+  reader(reuse?: Reuse | undefined | null): BlockSource
   /** Lets go of the disk: nothing more is read from it. */
   close(): void
   /** Lets go of the file maps; only `sizeBytes` is right after that. */
@@ -130,6 +135,12 @@ export declare class Manifest {
   constructor(folder: string)
   /** What is appended from now on, of this set, counts instead of what was appended before. */
   beginPass(again: Reread): void
+  /** All that is appended from now on counts instead of what was appended before. */
+  beginFullPass(scan: DiskScan): void
+  /** Keeps in `path` what the next snapshot need not read. `taken`: when the tables were read, seconds since 1970. */
+  keep(path: string, snapshot: Uint8Array, taken: number, records: FileRecords): void
+  /** Once the snapshot is visible. */
+  finishKept(): boolean
   /** All blocks were appended; `scan` says what is held. Takes its file maps. */
   complete(scan: DiskScan): void
   /** The next pages to prepare, seal and append; null when only the root is missing. */
@@ -237,6 +248,9 @@ export declare class Reread {
   rangesLeft(): BigUint64Array
 }
 
+/** What the last snapshot of a disk holds of it. */
+export declare class Reuse {}
+
 /** 32 bytes that stay in the addon. */
 export declare class Secret {
   static random(): Secret
@@ -305,6 +319,10 @@ export interface BatchFacts {
   zeroBytes: number
   fresh: number
   freshBytes: number
+  /** Taken over from the last snapshot, not read. */
+  reusedBytes: number
+  /** Blocks that were read to be sure, and are not what the last snapshot holds. */
+  surprises: number
 }
 
 export interface Census {

@@ -99,6 +99,7 @@ export type {
   Pack,
   PageRef,
   Reread,
+  Reuse,
   Secret as SecretHandle,
   Vault as VaultHandle,
   VolumeFacts,
