@@ -153,7 +153,7 @@ impl Batch {
 }
 
 /// 32 bytes at a time, which the compiler turns into vector compares.
-fn is_zero(bytes: &[u8]) -> bool {
+pub fn is_zero(bytes: &[u8]) -> bool {
     let (words, tail) = bytes.as_chunks::<32>();
     words.iter().all(|word| *word == [0; 32]) && tail.iter().all(|byte| *byte == 0)
 }
