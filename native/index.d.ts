@@ -30,6 +30,7 @@ export declare class BlockSource {
 export declare class DiskScan {
   /** Bytes of files by type and owner, the `most` largest of each. */
   census(most: number): Census
+  leftOut(): Array<LeftOut>
   facts(): DiskFacts
   listing(): MapListing
   /** The next `count` lines of a listing; empty at its end. */
@@ -48,6 +49,8 @@ export declare class FetchPlan {
   constructor()
   /** Adds the entries of a map page. */
   add(page: ManifestPage): void
+  /** Fills what the source did not give with a marked pattern; returns its bytes. */
+  writeUnreadable(target: Target): Promise<number>
   get blockCount(): number
   /** Signatures of the distinct blocks, 32 bytes each. */
   ids(): Buffer
@@ -101,6 +104,13 @@ export declare class FuseSession {
 export declare class Manifest {
   /** The next pages to prepare, seal and append; null when only the root is missing. */
   nextPages(): Batch | null
+  /** What the source refused to give: start and length alternate; sorted, disjoint. */
+  unreadable(): BigUint64Array
+  /**
+   * At most `most` files of which bytes lie in these ranges (as `unreadable` gives them), `/<partition>/<path>`.
+   * Before the first of `next_pages`.
+   */
+  filesAt(ranges: BigUint64Array, most: number): Array<string>
   /** The root page, with what `src/jobs` says about the snapshot. */
   root(description: string): Batch
   /** After the root was appended: its birth number, and its key sealed under the manifest key. */
@@ -118,7 +128,10 @@ export declare class ManifestPage {
   children(first: number, last: number): Array<PageRef>
   /** Of a map page: what covers `offset .. offset + length`, ascending; gaps were free and read as zeros. */
   segments(offset: number, length: number): Array<Segment>
-  /** Of a map page: the signatures of all entries, 32 bytes each (of zeros: zeros), and their birth numbers. */
+  /**
+   * Of a map page: the signatures of all entries, 32 bytes each (zeros where nothing is stored), and their birth
+   * numbers.
+   */
   entryIds(): Buffer
   entryBirths(): BigUint64Array
   /** Of a file page: the record of a number. One with very many extents goes on in the next page. */
@@ -335,6 +348,16 @@ export declare function inspectShard(bytes: Uint8Array): Promise<ShardFacts>
 /** Checks the clear header in the first 4096 bytes of a shard file. Throws CORRUPT. */
 export declare function inspectShardHeader(prefix: Uint8Array): ShardFacts
 
+/** What a snapshot leaves out on purpose. */
+export interface LeftOut {
+  partition: number
+  /** "swap partition", "swap file", "page file", "hibernation file" or "journal". */
+  what: string
+  /** From the volume's root; empty where it is no file. */
+  path: string
+  bytes: number
+}
+
 /** Makes a FIFO or device node; `mode` holds the bits of its type. The name must be free. */
 export declare function makeNode(path: Uint8Array, mode: number, device: bigint): void
 
@@ -377,20 +400,24 @@ export declare function readTrailer(bytes: Uint8Array, offset: number, stripe: n
  */
 export declare function recoverShards(k: number, m: number, shards: Array<Uint8Array | undefined | null>, wanted: Array<number>): Promise<Buffer[]>
 
-/** Opens a block device or image file read-only and reads its tables. */
-export declare function scanDisk(path: string): Promise<DiskScan>
+/** Opens a block device or image file read-only and reads its tables. `everything`: nothing in use is left out. */
+export declare function scanDisk(path: string, everything: boolean): Promise<DiskScan>
 
 export interface SealedRoot {
   birth: bigint
   key: Buffer
 }
 
-/** Part of a map page: disk bytes, and the block that holds them (`entry` for `Vault.openBlock`; null: zeros). */
+/**
+ * Part of a map page: disk bytes, and the block that holds them (`entry` for `Vault.openBlock`; null: zeros, or
+ * `unreadable` when the snapshot was taken).
+ */
 export interface Segment {
   disk: number
   length: number
   inBlock: number
   entry: number | null
+  unreadable: boolean
 }
 
 /** Sets the modification time of the name itself. */
@@ -435,6 +462,9 @@ export interface TreeTop {
   volume: number
   level: number
 }
+
+/** What stands at a restore for bytes that the source did not give. */
+export declare function unreadablePattern(offset: number, length: number): Buffer
 
 export declare function verifySignature(publicKey: Uint8Array, message: Uint8Array, signature: Uint8Array): boolean
 

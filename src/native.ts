@@ -81,6 +81,7 @@ export const {
   setXattr,
   shardFileBytes,
   trailerOffset,
+  unreadablePattern,
   verifySignature,
 } = native
 export type {
@@ -89,6 +90,7 @@ export type {
   FileRecord,
   FuseRequest as FuseRequestHandle,
   FuseSession as FuseSessionHandle,
+  LeftOut,
   Manifest,
   ManifestPage,
   MapLine,

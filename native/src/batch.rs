@@ -2,9 +2,12 @@
 
 use crate::cut::{Blocks, Cut, Piece};
 use crate::error::Result;
+use crate::fs::ByteRange;
 use crate::limits::{BLOCK_BYTES, MIB, PACK_RECORDS};
+use crate::ranges::coalesce;
 use crate::recycle;
 use crate::seal::{Domain, RECORD_OVERHEAD, signature};
+use crate::unreadable;
 use crate::volume::ReadAt;
 
 /// Plain bytes of one batch: enough to fill both cores, few enough to have several in flight.
@@ -67,22 +70,39 @@ impl Batch {
         batch
     }
 
-    /// Reads every piece; neighbours on the disk and in the batch in one go.
+    /// Reads every piece; neighbours on the disk and in the batch in one go. What the source refuses is zeros here, and
+    /// its pieces are marked.
     pub fn read(&mut self, source: &dyn ReadAt) -> Result<()> {
         let total = self.items.iter().map(|item| item.length).sum();
         self.bytes = recycle::take(total);
         self.bytes.resize(total, 0);
-        let mut at = 0;
+        let (mut at, mut refused) = (0, Vec::new());
         let mut pieces = self.pieces.iter().peekable();
         while let Some(first) = pieces.next() {
             let mut length = first.length as usize;
             while let Some(next) = pieces.next_if(|next| next.disk == first.disk + length as u64) {
                 length += next.length as usize;
             }
-            source.read_at(first.disk, &mut self.bytes[at..at + length])?;
+            refused.extend(unreadable::read(source, first.disk, &mut self.bytes[at..at + length])?);
             at += length;
         }
+        if !refused.is_empty() {
+            self.mark(&coalesce(refused));
+        }
         Ok(())
+    }
+
+    /// Splits the pieces where what was refused begins and ends.
+    fn mark(&mut self, refused: &[ByteRange]) {
+        let mut from = 0;
+        let pieces = std::mem::take(&mut self.pieces);
+        for item in &mut self.items {
+            for piece in &pieces[from..item.pieces_end] {
+                self.pieces.extend(unreadable::split(*piece, refused));
+            }
+            from = item.pieces_end;
+            item.pieces_end = self.pieces.len();
+        }
     }
 
     pub fn hash(&mut self, domain: &Domain) {

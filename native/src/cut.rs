@@ -6,6 +6,7 @@
 use crate::disk::{Partition, Table};
 use crate::fs::{ByteRange, Content, ExtentKind, Outcome};
 use crate::limits::BLOCK_BYTES;
+use crate::ranges::{coalesce, without};
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
 
@@ -57,32 +58,18 @@ pub fn allocated(size: u64, volumes: &[MappedVolume]) -> Vec<ByteRange> {
             }
         }
     }
-    coalesce(ranges, size)
-}
-
-/// Sorted, disjoint, and within the disk, whatever the tables said.
-fn coalesce(mut ranges: Vec<ByteRange>, size: u64) -> Vec<ByteRange> {
+    // Within the disk, whatever the tables said.
     for range in &mut ranges {
         range.length = range.length.min(size.saturating_sub(range.start));
     }
-    ranges.retain(|range| range.length > 0);
-    ranges.sort_unstable();
-    let mut merged: Vec<ByteRange> = Vec::with_capacity(ranges.len());
-    for range in ranges {
-        match merged.last_mut() {
-            Some(last) if range.start <= last.end() => last.length = last.length.max(range.end() - last.start),
-            _ => merged.push(range),
-        }
-    }
-    merged
+    coalesce(ranges)
 }
 
-/// Cuts a disk of `size` bytes.
-pub fn cut(size: u64, volumes: &[MappedVolume]) -> Cut {
-    let allocated = allocated(size, volumes);
-    let claimed = claim(file_runs(volumes), &allocated);
-    let mut runs = claimed;
-    let rest = subtract(&allocated, &runs);
+/// Cuts what is to be held of a disk, which is `allocated` or a part of it.
+pub fn cut(allocated: &[ByteRange], volumes: &[MappedVolume]) -> Cut {
+    let mut runs = claim(file_runs(volumes), allocated);
+    let claimed: Vec<ByteRange> = runs.iter().map(|run| ByteRange { start: run.disk, length: run.length }).collect();
+    let rest = without(allocated, &claimed);
     let streams = runs.iter().map(|run| run.stream + 1).max().unwrap_or(0);
     runs.extend((streams..).zip(rest).map(|(stream, range)| Run {
         stream,
@@ -167,31 +154,13 @@ fn claim(mut runs: Vec<Run>, allocated: &[ByteRange]) -> Vec<Run> {
     kept
 }
 
-/// `ranges` without `runs`; both sorted by disk and disjoint.
-fn subtract(ranges: &[ByteRange], runs: &[Run]) -> Vec<ByteRange> {
-    let mut rest = Vec::new();
-    let mut runs = runs.iter().peekable();
-    for range in ranges {
-        let mut at = range.start;
-        while let Some(run) = runs.peek().filter(|run| run.disk < range.end()) {
-            if run.disk > at {
-                rest.push(ByteRange { start: at, length: run.disk - at });
-            }
-            at = run.disk + run.length;
-            runs.next();
-        }
-        if at < range.end() {
-            rest.push(ByteRange { start: at, length: range.end() - at });
-        }
-    }
-    rest
-}
-
 /// A part of a block on the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Piece {
     pub disk: u64,
     pub length: u32,
+    /// The source refused to give these bytes.
+    pub unreadable: bool,
 }
 
 /// Goes through a cut block by block.
@@ -214,7 +183,7 @@ impl Blocks {
                 break;
             }
             let length = (boundary - at).min(here.length - self.done);
-            pieces.push(Piece { disk: here.disk + self.done, length: length as u32 });
+            pieces.push(Piece { disk: here.disk + self.done, length: length as u32, unreadable: false });
             at += length;
             self.done += length;
             if self.done == here.length {
@@ -239,6 +208,10 @@ pub fn map_volumes(source: &dyn crate::volume::ReadAt, table: &Table) -> Vec<Map
 mod tests {
     use super::*;
     use crate::fs::{Extent, File, Kind, Stream, Timestamp, VolumeMap};
+
+    fn whole(size: u64, volumes: &[MappedVolume]) -> Cut {
+        cut(&allocated(size, volumes), volumes)
+    }
 
     fn file(extents: Vec<Extent>) -> File {
         let size = 1 << 30;
@@ -296,7 +269,7 @@ mod tests {
         ];
         let allocated = vec![ByteRange { start: 10 * BLOCK, length: 40 * BLOCK }];
         let volumes = disk(vec![file(extents)], allocated);
-        let cut = cut(101 * BLOCK, &volumes);
+        let cut = whole(101 * BLOCK, &volumes);
         assert_eq!(cut.total_bytes, 41 * BLOCK, "the table's block and what is allocated");
         let blocks = blocks(&cut);
         assert!(blocks.contains(&vec![(10 * BLOCK, half as u32), (20 * BLOCK, half as u32)]));
@@ -325,7 +298,7 @@ mod tests {
             file(vec![extent(packed(4096, 4096), 3 * BLOCK, 20 * BLOCK, half + 4096)]),
         ];
         let allocated = vec![ByteRange { start: 10 * BLOCK, length: 30 * BLOCK }];
-        let cut = cut(101 * BLOCK, &disk(files, allocated));
+        let cut = whole(101 * BLOCK, &disk(files, allocated));
         assert_eq!(cut.total_bytes, 31 * BLOCK);
         let blocks = blocks(&cut);
         assert!(blocks.contains(&vec![(20 * BLOCK, half as u32 + 4096)]), "whole, although it is in the file's middle");
@@ -337,7 +310,7 @@ mod tests {
         let shared = extent(ExtentKind::Plain, 0, 10 * BLOCK, 4 * BLOCK);
         let wild = extent(ExtentKind::Plain, 0, 90 * BLOCK, 4 * BLOCK);
         let files = vec![file(vec![shared]), file(vec![shared]), file(vec![wild])];
-        let cut = cut(101 * BLOCK, &disk(files, vec![ByteRange { start: 8 * BLOCK, length: 8 * BLOCK }]));
+        let cut = whole(101 * BLOCK, &disk(files, vec![ByteRange { start: 8 * BLOCK, length: 8 * BLOCK }]));
         assert_eq!(cut.total_bytes, 9 * BLOCK);
         assert_eq!(blocks(&cut).concat().iter().map(|piece| u64::from(piece.1)).sum::<u64>(), cut.total_bytes);
     }
@@ -390,14 +363,14 @@ mod tests {
     fn model(cells: u64, volumes: &[MappedVolume]) -> Vec<u32> {
         let within = |range: ByteRange, cell: u64| range.start <= cell * CELL && cell * CELL < range.end();
         let held = |cell: u64| {
-            let whole = |volume: &MappedVolume| {
+            let inside = |volume: &MappedVolume| {
                 within(ByteRange { start: volume.partition.start, length: volume.partition.length }, cell)
             };
             let used = |volume: &MappedVolume| match &volume.outcome {
                 Outcome::Mapped(map) if !map.dirty => map.allocated.iter().any(|range| within(*range, cell)),
-                _ => whole(volume),
+                _ => inside(volume),
             };
-            !volumes.iter().any(whole) || volumes.iter().any(used)
+            !volumes.iter().any(inside) || volumes.iter().any(used)
         };
         (0..cells).map(|cell| held(cell).into()).collect()
     }
@@ -410,7 +383,7 @@ mod tests {
             let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
             let cells = 6 + random.below(600);
             let volumes: Vec<MappedVolume> = (0..random.below(4)).map(|_| random.volume(cells)).collect();
-            let cut = cut(cells * CELL, &volumes);
+            let cut = whole(cells * CELL, &volumes);
             let mut held = vec![0; cells as usize];
             for block in blocks(&cut) {
                 assert!(!block.is_empty() && block.iter().map(|piece| u64::from(piece.1)).sum::<u64>() <= BLOCK);
@@ -430,7 +403,7 @@ mod tests {
         let extents =
             vec![extent(unit, 0, 10 * BLOCK, BLOCK / 2), extent(ExtentKind::Plain, BLOCK / 2, 20 * BLOCK, BLOCK / 2)];
         let cut =
-            cut(101 * BLOCK, &disk(vec![file(extents)], vec![ByteRange { start: 10 * BLOCK, length: 11 * BLOCK }]));
+            whole(101 * BLOCK, &disk(vec![file(extents)], vec![ByteRange { start: 10 * BLOCK, length: 11 * BLOCK }]));
         assert!(blocks(&cut).contains(&vec![(10 * BLOCK, BLOCK as u32 / 2)]));
     }
 }

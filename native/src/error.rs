@@ -37,6 +37,12 @@ impl Error {
         Self::Invalid { what, why: why.into() }
     }
 
+    /// The medium refused these bytes, others may do: EIO, and what Linux makes of reports of media, integrity and targets.
+    pub fn is_bad_medium(&self) -> bool {
+        const ERRNOS: [i32; 5] = [libc::EIO, libc::ENODATA, libc::EREMOTEIO, libc::EILSEQ, libc::EBADMSG];
+        matches!(self, Self::Io { source, .. } if source.raw_os_error().is_some_and(|errno| ERRNOS.contains(&errno)))
+    }
+
     /// The code under which `docs/errors.md` explains this failure.
     pub fn code(&self) -> &'static str {
         match self {

@@ -8,6 +8,7 @@ use crate::limits::{BLOCK_BYTES, SHARD_BYTES, STRIPE_SHARDS};
 use crate::pages::{MapEntry, Ref};
 use crate::seal::{Domain, RECORD_OVERHEAD, signature};
 use crate::target::Target;
+use crate::unreadable;
 
 /// A place on the target that one block fills.
 #[derive(Clone, Copy)]
@@ -33,6 +34,8 @@ pub struct FetchPlan {
     located: Vec<Located>,
     /// Block numbers by (stripe, offset).
     order: Vec<u32>,
+    /// Disk offset and length of what the source did not give.
+    unreadable: Vec<(u64, u32)>,
 }
 
 /// Bytes of a pack: a range of it and what was fetched for that range.
@@ -51,7 +54,9 @@ pub struct Written {
 
 impl FetchPlan {
     pub fn add(&mut self, entries: &[MapEntry]) {
-        for entry in entries.iter().filter(|entry| entry.block.birth != 0) {
+        let unreadable = entries.iter().filter(|entry| entry.block == Ref::UNREADABLE);
+        self.unreadable.extend(unreadable.map(|entry| (entry.disk, entry.length)));
+        for entry in entries.iter().filter(|entry| entry.block.is_stored()) {
             let next = self.blocks.len() as u32;
             let mut block = *self.index.entry(entry.block.birth).or_insert(next);
             // Two keys with one birth number: whoever gave it out was wrong. Each is looked up by its own signature.
@@ -63,6 +68,14 @@ impl FetchPlan {
             }
             self.uses.push(Use { block, disk: entry.disk, length: entry.length, in_block: entry.in_block });
         }
+    }
+
+    /// Fills what the source did not give with a pattern that nobody takes for data; returns its bytes.
+    pub fn write_unreadable(&self, target: &Target) -> Result<u64> {
+        for &(disk, length) in &self.unreadable {
+            target.write(disk, &unreadable::pattern(disk, length as usize))?;
+        }
+        Ok(self.unreadable.iter().map(|&(_, length)| u64::from(length)).sum())
     }
 
     pub fn block_count(&self) -> usize {

@@ -6,6 +6,7 @@ pub mod cut;
 pub mod disk;
 pub mod erasure;
 pub mod error;
+pub mod exclude;
 pub mod fetchplan;
 pub mod fs;
 #[cfg(feature = "node")]
@@ -16,6 +17,7 @@ pub mod names;
 pub mod pack;
 pub mod packer;
 pub mod pages;
+pub mod ranges;
 pub mod recycle;
 pub mod references;
 pub mod scan;
@@ -26,7 +28,9 @@ pub mod source;
 pub mod spill;
 pub mod stripe;
 pub mod target;
+pub mod unreadable;
 pub mod volume;
+pub mod whose;
 
 #[cfg(feature = "node")]
 mod bind;

@@ -23,6 +23,8 @@ pub const MAP_PAGE_BYTES: u64 = 8 << 20;
 
 /// Partitions of one table. GPT allows 2^32; every tool writes 128.
 pub const PARTITIONS: usize = 1024;
+/// Folders above a file whose path is asked for: a path of 4096 bytes has at most 2048.
+pub const PATH_DEPTH: usize = 2048;
 /// Depth of an ext4 extent tree (the kernel's own limit is 5).
 pub const EXTENT_TREE_DEPTH: u16 = 5;
 /// An NTFS attribute list (Windows' own limit).

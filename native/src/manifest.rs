@@ -7,10 +7,12 @@ use std::collections::VecDeque;
 
 use crate::batch::{BATCH_BYTES, Batch};
 use crate::error::{Error, Result};
-use crate::fs::{File, VolumeMap};
+use crate::fs::{ByteRange, File, VolumeMap};
 use crate::limits::{MAP_PAGE_BYTES, PAGE_BYTES};
 use crate::pages::{self, DirectoryRow, IndexEntry, MapEntry, Ref, Top, Tree};
+use crate::ranges::coalesce;
 use crate::spill::Spill;
+use crate::whose;
 
 /// Numbers (inodes, MFT records, parents) that one leaf covers.
 const LEAF_NUMBERS: u64 = 256;
@@ -44,6 +46,8 @@ pub struct Manifest {
     /// Keys of the pages of the batch that is out, in its order.
     out: Vec<(usize, u8, u64, u64)>,
     leaves_done: bool,
+    /// What the source refused, a set.
+    unreadable: Vec<ByteRange>,
 }
 
 impl Manifest {
@@ -58,6 +62,7 @@ impl Manifest {
             root: None,
             out: vec![],
             leaves_done: false,
+            unreadable: vec![],
         }
     }
 
@@ -67,14 +72,36 @@ impl Manifest {
         for item in &batch.items {
             let mut in_block = 0;
             for piece in &batch.pieces[from..item.pieces_end] {
-                let block =
-                    if item.zero { Ref { key: [0; 32], birth: 0 } } else { Ref { key: item.key, birth: item.birth } };
+                let block = match (piece.unreadable, item.zero) {
+                    (true, _) => Ref::UNREADABLE,
+                    (false, true) => Ref::ZEROS,
+                    (false, false) => Ref { key: item.key, birth: item.birth },
+                };
+                if piece.unreadable {
+                    self.unreadable.push(ByteRange { start: piece.disk, length: piece.length.into() });
+                }
                 self.map.push(MapEntry { disk: piece.disk, length: piece.length, in_block, block })?;
                 in_block += piece.length;
             }
             from = item.pieces_end;
         }
         Ok(())
+    }
+
+    /// What the source refused, in order.
+    pub fn unreadable(&mut self) -> &[ByteRange] {
+        self.unreadable = coalesce(std::mem::take(&mut self.unreadable));
+        &self.unreadable
+    }
+
+    /// At most `most` files that lie in a set of ranges, as `/<partition>/<path>`. Before any page was asked for.
+    pub fn files_at(&self, ranges: &[ByteRange], most: usize) -> Vec<Vec<u8>> {
+        let named = |(partition, map): &(u32, VolumeMap)| {
+            let paths = whose::files_at(map, ranges, most).into_iter();
+            let partition = *partition;
+            paths.map(move |path| [format!("/{partition}").as_bytes(), &path].concat()).collect::<Vec<_>>()
+        };
+        self.volumes.iter().flat_map(named).take(most).collect()
     }
 
     /// The next pages to store; `None` when all trees have one top.

@@ -3,7 +3,7 @@
 //! ```text
 //! every page   magic "IMPG" | version u16 = 1 | features u16 = 0 | kind u8
 //! 1 map        base u64, then entries: offset from base u32 | length u32 | offset in block u32 | birth u64 | bk 32
-//!              sorted by offset, disjoint; birth 0 = zeros on the disk; what no entry covers was free
+//!              sorted by offset, disjoint; birth 0 = zeros on the disk, 1 = unreadable; what no entry covers was free
 //! 2 files      count, then file records by number (below)
 //! 3 directory  count, then: parent | child | kind u8 | name string; sorted by (parent, name)
 //! 4 index      level u8, count, then: first u64 | last u64 | birth u64 | bk 32; sorted, keys inclusive
@@ -29,13 +29,24 @@ pub struct Ref {
     pub birth: u64,
 }
 
+impl Ref {
+    /// Bytes of a disk that are zeros: nothing is stored for them.
+    pub const ZEROS: Self = Self { key: [0; 32], birth: 0 };
+    /// Bytes that the source refused to give.
+    pub const UNREADABLE: Self = Self { key: [0; 32], birth: 1 };
+
+    /// Births begin at 2^16, with the first record of stripe 1.
+    pub fn is_stored(&self) -> bool {
+        self.birth > Self::UNREADABLE.birth
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MapEntry {
     /// Absolute in the source.
     pub disk: u64,
     pub length: u32,
     pub in_block: u32,
-    /// birth 0: zeros.
     pub block: Ref,
 }
 
@@ -250,8 +261,8 @@ fn decode_map(cursor: &mut Cursor) -> Result<Page> {
         if u64::from(offset) < end || length == 0 || u64::from(offset) + u64::from(length) > MAP_PAGE_BYTES {
             return Err(cursor.corrupt(format!("a map entry of {length} bytes at {offset} after {end}")));
         }
-        // Neighbouring zeros are joined, so that only they are longer than a block.
-        let held = if block.birth == 0 { 0 } else { u64::from(length) };
+        // Neighbours that are not stored are joined, so that only they are longer than a block.
+        let held = if block.is_stored() { u64::from(length) } else { 0 };
         if u64::from(in_block) + held > BLOCK_BYTES as u64 {
             return Err(cursor.corrupt(format!("{length} bytes at {in_block} of a block")));
         }

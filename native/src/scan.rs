@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use crate::cut::{self, Cut, MappedVolume};
 use crate::disk::{self, Table};
 use crate::error::Result;
+use crate::exclude::{self, Exclusion};
 use crate::fs::{ByteRange, File, Outcome, VolumeMap};
 use crate::limits::RECORD_BYTES;
 use crate::pages;
@@ -14,6 +15,8 @@ pub struct Scan {
     pub size: u64,
     pub table: Table,
     pub volumes: Vec<MappedVolume>,
+    /// In use, but not to be held.
+    pub exclusions: Vec<Exclusion>,
 }
 
 /// One name of one stream of a file.
@@ -27,7 +30,8 @@ pub struct Named {
 }
 
 impl Scan {
-    pub fn new(source: &dyn ReadAt) -> Result<Self> {
+    /// `everything`: nothing that is in use is left out.
+    pub fn new(source: &dyn ReadAt, everything: bool) -> Result<Self> {
         let table = disk::read_table(source)?;
         let mut volumes = cut::map_volumes(source, &table);
         for volume in &mut volumes {
@@ -35,7 +39,8 @@ impl Scan {
                 leave_out_giants(map);
             }
         }
-        Ok(Self { size: source.length(), table, volumes })
+        let exclusions = if everything { vec![] } else { exclude::find(source, &volumes) };
+        Ok(Self { size: source.length(), table, volumes, exclusions })
     }
 
     pub fn map(&self, volume: usize) -> Option<&VolumeMap> {
@@ -45,12 +50,13 @@ impl Scan {
         }
     }
 
+    /// What a snapshot reads.
     pub fn allocated(&self) -> Vec<ByteRange> {
-        cut::allocated(self.size, &self.volumes)
+        exclude::subtract(cut::allocated(self.size, &self.volumes), &self.exclusions)
     }
 
     pub fn cut(&self) -> Cut {
-        cut::cut(self.size, &self.volumes)
+        cut::cut(&self.allocated(), &self.volumes)
     }
 
     /// The maps of all mapped volumes, by partition index; the scan keeps empty ones.

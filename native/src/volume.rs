@@ -6,6 +6,11 @@ use crate::error::{Error, Result};
 pub trait ReadAt: Send + Sync {
     fn length(&self) -> u64;
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()>;
+
+    /// The least that fails by itself: a physical sector, a page of a file.
+    fn sector_bytes(&self) -> usize {
+        4096
+    }
 }
 
 impl ReadAt for Vec<u8> {

@@ -115,6 +115,11 @@ export const ERRORS = {
     '{path} is not among the files of {source}',
     'List them with `imager map {source} --json`.',
   ),
+  NOT_READ: meaning(
+    Exit.sourceDamaged,
+    '{length} bytes at {offset} of the source could not be read when the snapshot was taken',
+    'No snapshot of that run holds them; an older one may. A restore fills them with a marked pattern.',
+  ),
   // Peers and stripes.
   HOST_UNREACHABLE: meaning(
     Exit.failed,

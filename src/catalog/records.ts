@@ -39,6 +39,9 @@ export interface NewSnapshot extends Omit<SnapshotRow, 'applianceName' | 'surviv
   stripes: readonly number[]
 }
 
+/** What summaries of earlier versions do not say. */
+const ABSENT = { leftOut: [], unreadable: { bytes: 0, ranges: [], files: [] } }
+
 interface StoredSnapshot extends Omit<SnapshotRow, 'survives' | 'state' | 'summary'> {
   n: number
   head: Buffer
@@ -235,7 +238,7 @@ export class Records {
     if (!known) {
       this.#db.prepare('UPDATE snapshot SET survives = ?, state = ? WHERE n = ?').run(figure.survives, figure.state, n)
     }
-    return { ...row, ...figure, summary: JSON.parse(summary) as SnapshotSummary }
+    return { ...row, ...figure, summary: { ...ABSENT, ...(JSON.parse(summary) as SnapshotSummary) } }
   }
 }
 

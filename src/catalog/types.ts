@@ -87,6 +87,14 @@ export interface CommitRequest {
   shards: ShardRow[]
 }
 
+/** Bytes of the source that are not as they should be; the first ranges of them, and the first files that they belong to. */
+export interface Flaws {
+  bytes: number
+  ranges: { start: number; length: number }[]
+  /** `/<partition>/<path>` */
+  files: string[]
+}
+
 export interface SnapshotSummary {
   sourceBytes: number
   allocatedBytes: number
@@ -103,6 +111,10 @@ export interface SnapshotSummary {
   fileTypes: Record<string, number>
   owners: Record<string, number>
   notes: string[]
+  /** In use, but left out on purpose; `path` is empty where it is no file. */
+  leftOut: { partition: number; what: string; path: string; bytes: number }[]
+  /** What the source refused to give. */
+  unreadable: Flaws
   tolerate: number
   k: number
   m: number

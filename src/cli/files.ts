@@ -39,7 +39,11 @@ function render(report: Omit<FilesReport, 'exit'>): string {
   const { files, bytes, seconds, corrected, notes, target } = report
   const lines = [`Restored ${files} files to ${target}: ${formatBytes(bytes)} in ${formatSeconds(seconds)}.`]
   if (corrected > 0) lines.push(`Corrected ${corrected} damaged ${corrected === 1 ? 'shard' : 'shards'} on the way.`)
-  return [...lines, ...notes.map((note) => oneLine(`Note: ${note}`)), ...lacks(report)].join('\n')
+  const damaged = report.unreadable.map(({ path, bytes: lost }) => {
+    return oneLine(`Damaged: ${path}: a marked pattern stands for ${lost} bytes that its disk did not give any more`)
+  })
+  const shown = [...damaged.slice(0, SHOWN), ...(damaged.length > SHOWN ? [`and ${damaged.length - SHOWN} more`] : [])]
+  return [...lines, ...notes.map((note) => oneLine(`Note: ${note}`)), ...shown, ...lacks(report)].join('\n')
 }
 
 function lacks({ missing, failed }: Pick<FilesReport, 'missing' | 'failed'>): string[] {

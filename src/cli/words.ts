@@ -1,5 +1,7 @@
 /** How points in time and lists of amounts read in a terminal. */
 import { formatBytes } from '../base/units.js'
+import type { Flaws, SnapshotSummary } from '../catalog/types.js'
+import { oneLine } from './output.js'
 
 /** `2026-11-21 07:05`, UTC. */
 export function formatTime(timeMs: number): string {
@@ -13,4 +15,18 @@ export function formatShares(shares: Readonly<Record<string, number>>, most: num
   const shown = rows.slice(0, most).map(([name, bytes]) => `${name} ${formatBytes(bytes)}`)
   const rest = rows.length - shown.length
   return [...shown, ...(rest > 0 ? [`and ${rest} more`] : [])].join(', ') || '-'
+}
+
+/** `swap file /1/swapfile, 2.0 GB` */
+export function describeLeftOut({ partition, what, path, bytes }: SnapshotSummary['leftOut'][number]): string {
+  return oneLine(`${what} ${path === '' ? 'of ' : ''}/${partition}${path}, ${formatBytes(bytes)}`)
+}
+
+/** What could not be read, in a sentence and with the first files that it belongs to. */
+export function describeUnreadable({ bytes, ranges, files }: Flaws, most: number): string {
+  const where = ranges.slice(0, most).map(({ start, length }) => `${length} bytes at ${start}`)
+  const more = ranges.length > most ? ', and more' : ''
+  const named = files.slice(0, most).join(', ')
+  const theirs = files.length > 0 ? `; in ${named}${files.length > most ? ' and other files' : ''}` : '; in no file'
+  return oneLine(`${formatBytes(bytes)} could not be read: ${where.join(', ')}${more}${theirs}`)
 }

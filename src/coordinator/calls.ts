@@ -51,6 +51,11 @@ const ShardRow = v.strictObject({ ...ShardPlace.entries, root: Key })
 const shards = <S extends v.GenericSchema>(one: S) => v.pipe(v.array(one), v.minLength(1), v.maxLength(STRIPE_WIDTH))
 const Scheme = { k: Width, m: Width, packBytes: Count }
 
+const Flaws = v.strictObject({
+  bytes: Count,
+  ranges: v.pipe(v.array(v.strictObject({ start: Count, length: Count })), v.maxLength(NAMES)),
+  files: v.pipe(v.array(Text(1024)), v.maxLength(NAMES)),
+})
 const Summary = v.pipe(
   v.strictObject({
     sourceBytes: Count,
@@ -71,6 +76,11 @@ const Summary = v.pipe(
     fileTypes: Amounts,
     owners: Amounts,
     notes: v.pipe(v.array(Text(1024)), v.maxLength(NAMES)),
+    leftOut: v.pipe(
+      v.array(v.strictObject({ partition: Count, what: Text(64), path: Text(1024), bytes: Count })),
+      v.maxLength(NAMES),
+    ),
+    unreadable: Flaws,
     tolerate: Tolerate,
     k: Width,
     m: Width,

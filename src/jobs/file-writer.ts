@@ -5,16 +5,17 @@
  */
 import { chmodSync, closeSync, constants, fchmodSync, lchownSync, linkSync, openSync, symlinkSync } from 'node:fs'
 import { type FileHandle, open } from 'node:fs/promises'
-import { ImagerError } from '../base/errors.js'
+import { hasCode, ImagerError } from '../base/errors.js'
 import { MiB } from '../base/units.js'
 import type { Folder } from '../disk/folder.js'
-import { makeNode, setModified, setXattr } from '../native.js'
+import { makeNode, setModified, setXattr, unreadablePattern } from '../native.js'
 import type { FileRow, Kind, Stream } from '../retrieve/reader.js'
 import type { StreamReader } from '../retrieve/stream.js'
 import { dataRuns, type PlannedFile, unnamed } from './files-plan.js'
 import type { Meter } from './progress.js'
 
 const CHUNK_BYTES = 4 * MiB
+const SECTOR_BYTES = 512
 /** The kernel's PATH_MAX, and its largest attribute value. */
 const LINK_BYTES = 4096
 const XATTR_BYTES = 65_536
@@ -24,6 +25,8 @@ const NODES = { fifo: S_IFIFO, block: S_IFBLK, character: S_IFCHR } as const
 
 export class FileWriter {
   bytes = 0
+  /** Bytes of files for which a marked pattern stands, because the source did not give them. */
+  readonly unreadable = new Map<FileRow, number>()
   readonly #streams: StreamReader
   readonly #meter: Meter
   readonly #force: boolean
@@ -85,18 +88,18 @@ export class FileWriter {
     const file = await open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600)
     try {
       const stream = unnamed(row)
-      if (stream) await this.#copy(stream, file)
+      if (stream) await this.#copy(stream, file, row)
     } finally {
       await file.close()
     }
   }
 
-  async #copy(stream: Stream, file: FileHandle): Promise<void> {
+  async #copy(stream: Stream, file: FileHandle, row: FileRow): Promise<void> {
     for (const { offset, length } of dataRuns(stream)) {
       for (let at = offset; at < offset + length; at += CHUNK_BYTES) {
         this.#signal.throwIfAborted()
         const wanted = Math.min(CHUNK_BYTES, offset + length - at)
-        const bytes = await this.#streams.read(stream, at, wanted, this.#signal)
+        const bytes = await this.#read(stream, at, wanted, row)
         for (let done = 0; done < bytes.length; ) {
           done += (await file.write(bytes, done, bytes.length - done, at + done)).bytesWritten
         }
@@ -105,6 +108,25 @@ export class FileWriter {
       }
     }
     await file.truncate(stream.size)
+  }
+
+  /** Where the source did not give all, a sector at a time, with a marked pattern for those that are lost. */
+  async #read(stream: Stream, offset: number, length: number, row: FileRow): Promise<Buffer> {
+    try {
+      return await this.#streams.read(stream, offset, length, this.#signal)
+    } catch (error) {
+      if (!hasCode(error, 'NOT_READ')) throw error
+      if (length <= SECTOR_BYTES) {
+        this.unreadable.set(row, (this.unreadable.get(row) ?? 0) + length)
+        return unreadablePattern(Number(error.details.offset), length)
+      }
+      const starts = Array.from({ length: Math.ceil(length / SECTOR_BYTES) }, (_, at) => at * SECTOR_BYTES)
+      const parts: Buffer[] = []
+      for (const at of starts) {
+        parts.push(await this.#read(stream, offset + at, Math.min(SECTOR_BYTES, length - at), row))
+      }
+      return Buffer.concat(parts)
+    }
   }
 
   async #target(row: FileRow): Promise<Buffer> {

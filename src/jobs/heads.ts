@@ -15,6 +15,7 @@ import type { Peers } from '../peers/pool.js'
 import { type Description, decodeDescription } from '../retrieve/description.js'
 import { ManifestReader, TREE } from '../retrieve/manifest.js'
 import { PackReader } from '../retrieve/packs.js'
+import { LISTED, listed } from './flaws.js'
 import type { Meter } from './progress.js'
 import { ifSound, type Reached } from './reach.js'
 
@@ -173,6 +174,8 @@ function summaryOf(description: Description, { root }: Head, walk: Walk): Snapsh
     ...{ readBytes: 0, newBytes: 0, storedBytes: 0, newBlocks: 0, files: 0, seconds: 0 },
     view: description.view,
     volumes: description.volumes.map(({ index, fileSystem, label }) => ({ index, fileSystem, files: 0, label })),
+    leftOut: description.leftOut.slice(0, LISTED),
+    unreadable: listed(description.unreadable),
     ...{ perHost: {}, fileTypes: {}, owners: {} },
     notes: ['rebuilt by recover: what was read, new and stored then is not known any more'],
     ...{ tolerate: root.m, k: root.k, m: root.m },

@@ -67,10 +67,10 @@ export interface Whereabouts {
 }
 
 /** Throws SOURCE_MISSING or SOURCE_UNREADABLE. */
-export async function scanSource(path: string): Promise<DiskScanHandle> {
+export async function scanSource(path: string, everything: boolean): Promise<DiskScanHandle> {
   inspectSource(path)
   try {
-    return await scanDisk(path)
+    return await scanDisk(path, everything)
   } catch (cause) {
     if (cause instanceof ImagerError && cause.code !== 'IO') throw cause
     throw new ImagerError('SOURCE_UNREADABLE', { path, why: reason(cause) }, { cause })

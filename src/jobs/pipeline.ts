@@ -9,7 +9,7 @@ import type { Clock } from '../base/clock.js'
 import { ImagerError, reason } from '../base/errors.js'
 import { type Hex, toHex } from '../base/ids.js'
 import { Slots } from '../base/queue.js'
-import type { Begun, Catalog } from '../catalog/types.js'
+import type { Begun, Catalog, Flaws } from '../catalog/types.js'
 import type { Home } from '../keys/home.js'
 import { type Batch, type DiskScanHandle, hash, type Manifest, type Pack, Packer, type VaultHandle } from '../native.js'
 import type { Peers } from '../peers/pool.js'
@@ -26,6 +26,8 @@ const STRIPES_AHEAD = 4
 const STRIPES_RESERVED = 16
 /** zstd -1: 64 % of the floor's time at a ratio within 2 % of -3's. */
 const ZSTD_LEVEL = 1
+/** Ranges, and files, that the description of a snapshot names. */
+const FLAWS_DESCRIBED = 1000
 
 export interface PipelineParts {
   readonly home: Home
@@ -95,6 +97,16 @@ export class Pipeline {
       if (inFlight.length >= BATCHES_IN_FLIGHT) await inFlight.shift()
     }
     await Promise.all(inFlight)
+  }
+
+  /** What the source refused to give. Before the manifest is stored. */
+  unreadable(): Flaws {
+    const flat = this.manifest.unreadable()
+    const ranges = Array.from({ length: flat.length / 2 }, (_, at) => {
+      return { start: Number(flat[2 * at]), length: Number(flat[2 * at + 1]) }
+    })
+    const bytes = ranges.reduce((sum, range) => sum + range.length, 0)
+    return { bytes, ranges: ranges.slice(0, FLAWS_DESCRIBED), files: this.manifest.filesAt(flat, FLAWS_DESCRIBED) }
   }
 
   async storeManifest(description: string): Promise<void> {

@@ -58,6 +58,8 @@ export interface FilesReport {
   readonly notes: readonly string[]
   readonly missing: readonly string[]
   readonly failed: readonly Failure[]
+  /** Files that were written, with a marked pattern for so many bytes that the source did not give. */
+  readonly unreadable: readonly { readonly path: string; readonly bytes: number }[]
   /** 0 where every path of the list was restored. */
   readonly exit: number
 }
@@ -112,7 +114,14 @@ export async function runRestoreFiles(
     notes: writer.notes(),
     missing: plan.missing,
     failed,
-    exit: complete ? Exit.done : run.notRestorable ? Exit.notRestorable : Exit.failed,
+    unreadable: run.unreadable,
+    exit: complete
+      ? run.unreadable.length > 0
+        ? Exit.sourceDamaged
+        : Exit.done
+      : run.notRestorable
+        ? Exit.notRestorable
+        : Exit.failed,
   }
 }
 
@@ -147,6 +156,7 @@ function refuseExisting({ folders }: FilesPlan, to: string): void {
 
 class Run {
   readonly failed: Failure[] = []
+  readonly unreadable: { path: string; bytes: number }[] = []
   files = 0
   /** A file failed because too many hosts are missing. */
   notRestorable = false
@@ -227,7 +237,10 @@ class Run {
   async #write(folder: PlannedFolder, at: Folder, file: PlannedFile): Promise<void> {
     const { link } = file
     if (!link) {
-      if (await this.#writer.write(at, file, await this.#row(folder, file.number))) this.#count(file)
+      const row = await this.#row(folder, file.number)
+      if (await this.#writer.write(at, file, row)) this.#count(file)
+      const bytes = this.#writer.unreadable.get(row)
+      if (bytes) this.unreadable.push({ path: this.#shown(folder, file), bytes })
     } else if (this.#done.has(link.file)) {
       await this.#within(link.folder, async (first) => this.#writer.link(first, link.file.name, at, file.name))
       this.#count(file)

@@ -8,6 +8,7 @@ import { ImagerError } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
 import { Slots } from '../base/queue.js'
 import { KiB } from '../base/units.js'
+import type { Flaws } from '../catalog/types.js'
 import { inspectTarget, type TargetFacts } from '../disk/target.js'
 import { FetchPlan, type ManifestPage, Target, type VaultHandle } from '../native.js'
 import { locateAll, TREE } from '../retrieve/manifest.js'
@@ -48,6 +49,8 @@ export interface RestoreReport {
   readonly target: string
   readonly sizeBytes: number
   readonly writtenBytes: number
+  /** What the source did not give when the snapshot was taken: a marked pattern stands there. */
+  readonly unreadable: Flaws
   readonly seconds: number
   readonly missing: readonly string[]
   /** Damaged shards that were met and rebuilt from others. */
@@ -102,7 +105,9 @@ export async function runRestore(plan: RestorePlan, parts: RestoreParts): Promis
   await target.blank()
   const meter = new Meter('restoring', snapshot.row.summary.allocatedBytes, clock, report)
   let writtenBytes = 0
+  let unreadableBytes = 0
   for await (const window of windowsOf(snapshot, signal)) {
+    unreadableBytes += await window.writeUnreadable(target)
     writtenBytes += await new Writer(snapshot, window, target, parts, meter).run()
   }
   await target.sync()
@@ -116,6 +121,7 @@ export async function runRestore(plan: RestorePlan, parts: RestoreParts): Promis
     target: facts.path,
     sizeBytes,
     writtenBytes,
+    unreadable: { ...snapshot.description.unreadable, bytes: unreadableBytes },
     seconds,
     missing,
     corrected: damaged.length,
@@ -137,7 +143,7 @@ async function* windowsOf(snapshot: OpenSnapshot, signal: AbortSignal): AsyncGen
     yield plan
     plan = new FetchPlan()
   }
-  if (plan.blockCount > 0) yield plan
+  yield plan
 }
 
 /** Fetches and writes what one plan names. */

@@ -5,14 +5,15 @@
 import { ImagerError } from '../base/errors.js'
 import { type Hex, toHex } from '../base/ids.js'
 import { MiB } from '../base/units.js'
-import type { SnapshotState, SnapshotSummary } from '../catalog/types.js'
+import type { Flaws, SnapshotState, SnapshotSummary } from '../catalog/types.js'
 import { inspectSource, type SourceFacts } from '../disk/source.js'
 import { openView, type StaticView, type ViewOptions } from '../disk/view.js'
 import { signHead } from '../keys/head.js'
-import { type DiskScanHandle, hash, scanDisk } from '../native.js'
+import { type DiskScanHandle, hash, type LeftOut, scanDisk } from '../native.js'
 import { encodeDescription } from '../retrieve/description.js'
 import { formGroup } from '../stripes/place.js'
 import type { Wish } from '../stripes/scheme.js'
+import { LISTED, listed } from './flaws.js'
 import { Pipeline, type PipelineParts, type PipelinePlan } from './pipeline.js'
 import { presentHosts } from './present.js'
 import { openVault } from './vault.js'
@@ -25,6 +26,8 @@ export interface SnapshotOptions extends Wish {
   readonly source: string
   readonly label: string
   readonly view: ViewOptions
+  /** Store also what is left out otherwise: swap, page files, empty journals. */
+  readonly everything: boolean
 }
 
 export interface SnapshotReport {
@@ -44,6 +47,8 @@ export interface SnapshotReport {
   readonly scheme: string
   readonly view: string
   readonly notes: readonly string[]
+  readonly leftOut: readonly LeftOut[]
+  readonly unreadable: Flaws
 }
 
 export interface SnapshotPlan extends PipelinePlan {
@@ -59,7 +64,7 @@ export async function planSnapshot(options: SnapshotOptions, parts: PipelinePart
   const source = inspectSource(options.source)
   const group = formGroup(await presentHosts(parts), home.host, NEED_BYTES, options)
   const view = await openView(source, options.view, clock, signal)
-  const scan = await scanDisk(source.path)
+  const scan = await scanDisk(source.path, options.everything)
   if (scan.sizeBytes === 0) throw new ImagerError('SOURCE_UNREADABLE', { path: source.path, why: 'it is empty' })
   const identity = scan.facts().id || `${home.host} ${source.path}`
   return { source, view, scan, group, volume: toHex(hash(Buffer.from(identity))).slice(0, 32) }
@@ -81,7 +86,8 @@ export async function runSnapshot(
   await pipeline.storeBlocks()
   view.confirm()
   const time = clock.now()
-  await pipeline.storeManifest(describe(begun.snapshot, time, plan, options, facts))
+  const unreadable = pipeline.unreadable()
+  await pipeline.storeManifest(describe(begun.snapshot, time, plan, options, facts, unreadable))
   const references = pipeline.packer.references()
   const head = signHead({ ...pipeline.headFacts(references), time }, home.secret)
   await pipeline.storeHead(head)
@@ -96,6 +102,8 @@ export async function runSnapshot(
     fileTypes: Object.fromEntries(census.types.map(({ name, bytes }) => [name, bytes])),
     owners: Object.fromEntries(census.owners.map(({ name, bytes }) => [name, bytes])),
     notes: notesOf(facts),
+    leftOut: scan.leftOut().slice(0, LISTED),
+    unreadable: listed(unreadable),
     tolerate: group.target,
     k: group.k,
     m: group.m,
@@ -112,11 +120,20 @@ export async function runSnapshot(
     scheme: `${group.k}+${group.m}`,
     view: view.how,
     notes: [...summary.notes, ...pipeline.failures()],
+    leftOut: summary.leftOut,
+    unreadable,
   }
 }
 
 /** What the root page says, so that a snapshot can be browsed and restored without any catalog. */
-function describe(snapshot: Hex, timeMs: number, plan: SnapshotPlan, options: SnapshotOptions, facts: Facts): string {
+function describe(
+  snapshot: Hex,
+  timeMs: number,
+  plan: SnapshotPlan,
+  options: SnapshotOptions,
+  facts: Facts,
+  unreadable: Flaws,
+): string {
   return encodeDescription({
     snapshot,
     timeMs,
@@ -125,6 +142,7 @@ function describe(snapshot: Hex, timeMs: number, plan: SnapshotPlan, options: Sn
     view: plan.view.how,
     sizeBytes: facts.size,
     table: { kind: facts.table, id: facts.id, sectorBytes: facts.sectorBytes },
+    ...{ leftOut: plan.scan.leftOut(), unreadable },
     volumes: facts.volumes.map(({ index, start, length, fileSystem, raw, label, uuid, clusterBytes, root }) => {
       return { index, start, length, fileSystem, label, uuid, clusterBytes, root: raw === null ? root : null }
     }),

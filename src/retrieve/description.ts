@@ -3,6 +3,12 @@ import * as v from 'valibot'
 import { ImagerError } from '../base/errors.js'
 
 const Count = v.pipe(v.number(), v.safeInteger(), v.minValue(0))
+const Flaws = v.object({
+  bytes: Count,
+  ranges: v.array(v.object({ start: Count, length: Count })),
+  files: v.array(v.string()),
+})
+const NONE = { bytes: 0, ranges: [], files: [] }
 const Schema = v.object({
   version: v.literal(1),
   snapshot: v.string(),
@@ -27,6 +33,10 @@ const Schema = v.object({
       root: v.nullable(Count),
     }),
   ),
+  /** In use, but left out on purpose; restores as zeros. */
+  leftOut: v.optional(v.array(v.object({ partition: Count, what: v.string(), path: v.string(), bytes: Count })), []),
+  /** What the source refused to give, and the first files that it belongs to. */
+  unreadable: v.optional(Flaws, NONE),
 })
 export type Description = Omit<v.InferOutput<typeof Schema>, 'version'>
 

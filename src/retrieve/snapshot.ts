@@ -15,6 +15,8 @@ const BLOCK_CACHE_BYTES = 96 * MiB
 const PAGES_KEPT = 256
 /** Blocks that lie closer than this in a pack come in one range. */
 const GAP_BYTES = 32 * KiB
+/** The last birth number that is none: 0 stands for zeros, 1 for what the source did not give. */
+const UNREADABLE = 1n
 const KINDS: readonly Kind[] = ['file', 'directory', 'symlink', 'block', 'character', 'fifo', 'socket']
 const EXTENT_KINDS = ['plain', 'unwritten', 'compressed', 'encrypted', 'packed'] as const
 
@@ -92,7 +94,10 @@ export class StoredSnapshot implements SnapshotReader {
     const map = await this.#mapPage(window)
     // Nothing of this window was in use: it reads as zeros, as it does on the disk that was restored.
     if (!map) return
-    const held = map.page.segments(start, end - start).filter((segment) => segment.entry !== null)
+    const segments = map.page.segments(start, end - start)
+    const bad = segments.find((segment) => segment.unreadable)
+    if (bad) throw new ImagerError('NOT_READ', { offset: bad.disk, length: bad.length })
+    const held = segments.filter((segment) => segment.entry !== null)
     const blocks = this.#fetchBlocks(map, [...new Set(held.map((segment) => segment.entry as number))], signal)
     await Promise.all(
       held.map(async ({ disk, length, inBlock, entry }) => {
@@ -160,7 +165,7 @@ export class StoredSnapshot implements SnapshotReader {
       if (!page) return undefined
       const births = page.entryBirths()
       const ids = page.entryIds()
-      const held = [...births.keys()].filter((entry) => births[entry] !== 0n)
+      const held = [...births.keys()].filter((entry) => (births[entry] as bigint) > UNREADABLE)
       const wanted = Buffer.concat(held.map((entry) => ids.subarray(entry * 32, entry * 32 + 32)))
       const found = await locateAll(this.#snapshot.manifest.locator, wanted)
       const places = new Array<Place>(births.length)

@@ -108,6 +108,8 @@ export function summary(over: Partial<SnapshotSummary> = {}): SnapshotSummary {
     sourceBytes: 1,
     allocatedBytes: 1,
     readBytes: 1,
+    leftOut: [],
+    unreadable: { bytes: 0, ranges: [], files: [] },
     newBytes: 1,
     storedBytes: 2,
     blocks: 1,

@@ -109,7 +109,7 @@ for (const [title, options] of [
       ],
     })
     t.like(await at(1024), { holds: 'metadata', files: [] })
-    const allocated = await json<Range>('map', disk, '--allocated')
+    const allocated = await json<Range>('map', disk, '--allocated', '--everything')
     const inUse = allocated.reduce((sum, range) => sum + range.length, 0)
     const gap = allocated.findIndex((range, index) => range.start + range.length < (allocated[index + 1]?.start ?? 0))
     const before = allocated[gap] as Range

@@ -37,13 +37,15 @@ pub struct TreeTop {
     pub level: u8,
 }
 
-/// Part of a map page: disk bytes, and the block that holds them (`entry` for `Vault.openBlock`; null: zeros).
+/// Part of a map page: disk bytes, and the block that holds them (`entry` for `Vault.openBlock`; null: zeros, or
+/// `unreadable` when the snapshot was taken).
 #[napi(object)]
 pub struct Segment {
     pub disk: f64,
     pub length: u32,
     pub in_block: u32,
     pub entry: Either<u32, Null>,
+    pub unreadable: bool,
 }
 
 #[napi(object)]
@@ -163,22 +165,26 @@ impl ManifestPage {
         let segment = |(index, entry): (usize, &pages::MapEntry)| {
             let cut = start.saturating_sub(entry.disk) as u32;
             let length = (end.min(entry.disk + u64::from(entry.length)) - entry.disk) as u32 - cut;
-            let held = entry.block.birth != 0;
+            let held = entry.block.is_stored();
             Segment {
                 disk: (entry.disk + u64::from(cut)) as f64,
                 length,
                 in_block: entry.in_block + cut,
                 entry: if held { Either::A((from + index) as u32) } else { Either::B(Null) },
+                unreadable: entry.block == Ref::UNREADABLE,
             }
         };
         Ok(entries[from..to.max(from)].iter().enumerate().map(segment).collect())
     }
 
-    /// Of a map page: the signatures of all entries, 32 bytes each (of zeros: zeros), and their birth numbers.
+    /// Of a map page: the signatures of all entries, 32 bytes each (zeros where nothing is stored), and their birth
+    /// numbers.
     #[napi]
     pub fn entry_ids(&self) -> Result<Buffer> {
         let Page::Map(entries) = &*self.0 else { return Err(wrong_kind()) };
-        let id = |entry: &pages::MapEntry| if entry.block.birth == 0 { [0; 32] } else { signature(&entry.block.key) };
+        let id = |entry: &pages::MapEntry| {
+            if entry.block.is_stored() { signature(&entry.block.key) } else { [0; 32] }
+        };
         Ok(entries.iter().flat_map(id).collect::<Vec<_>>().into())
     }
 
@@ -325,13 +331,13 @@ impl ReferenceSet {
     /// All that a page of the manifest names.
     #[napi]
     pub fn add_page(&mut self, page: &ManifestPage) {
-        let births: Vec<u64> = match &*page.0 {
-            Page::Map(entries) => entries.iter().map(|entry| entry.block.birth).collect(),
-            Page::Index { entries, .. } => entries.iter().map(|entry| entry.child.birth).collect(),
-            Page::Root { tops, .. } => tops.iter().map(|top| top.page.birth).collect(),
+        let refs: Vec<Ref> = match &*page.0 {
+            Page::Map(entries) => entries.iter().map(|entry| entry.block).collect(),
+            Page::Index { entries, .. } => entries.iter().map(|entry| entry.child).collect(),
+            Page::Root { tops, .. } => tops.iter().map(|top| top.page).collect(),
             Page::Files(_) | Page::Directory(_) => vec![],
         };
-        births.into_iter().filter(|&birth| birth != 0).for_each(|birth| self.0.add(birth));
+        refs.iter().filter(|one| one.is_stored()).for_each(|one| self.0.add(one.birth));
     }
 
     #[napi]
@@ -355,6 +361,12 @@ pub fn decompress_unit(compressed: Uint8Array, raw_length: u32, codec: u8) -> Re
         (_, None) => Err(crate::error::Error::unsupported(format!("codec {codec}"))),
     };
     raw.map(Buffer::from).map_err(thrown)
+}
+
+/// What stands at a restore for bytes that the source did not give.
+#[napi]
+pub fn unreadable_pattern(offset: f64, length: u32) -> Buffer {
+    crate::unreadable::pattern(offset as u64, length as usize).into()
 }
 
 /// The disk or file that a restore writes.
@@ -409,6 +421,13 @@ impl FetchPlan {
         let Page::Map(entries) = &*page.0 else { return Err(wrong_kind()) };
         self.0.write().expect(UNPOISONED).add(entries);
         Ok(())
+    }
+
+    /// Fills what the source did not give with a marked pattern; returns its bytes.
+    #[napi(ts_return_type = "Promise<number>")]
+    pub fn write_unreadable(&self, target: &Target) -> AsyncTask<Job<f64>> {
+        let (plan, target) = (self.0.clone(), target.0.clone());
+        job(move || Ok(plan.read().expect(UNPOISONED).write_unreadable(&target)? as f64))
     }
 
     #[napi(getter)]

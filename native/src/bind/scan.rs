@@ -186,6 +186,17 @@ fn line(scan: &Scan, named: &Named) -> MapLine {
     }
 }
 
+/// What a snapshot leaves out on purpose.
+#[napi(object)]
+pub struct LeftOut {
+    pub partition: u32,
+    /// "swap partition", "swap file", "page file", "hibernation file" or "journal".
+    pub what: String,
+    /// From the volume's root; empty where it is no file.
+    pub path: String,
+    pub bytes: f64,
+}
+
 /// The names of a scan, held while they are listed.
 #[napi]
 pub struct MapListing {
@@ -218,6 +229,17 @@ impl DiskScan {
             rows.into_iter().map(|(name, bytes)| Share { name, bytes: bytes as f64 }).collect()
         };
         Census { types: shares(types), owners: shares(owners) }
+    }
+
+    #[napi]
+    pub fn left_out(&self) -> Vec<LeftOut> {
+        let left_out = |exclusion: &crate::exclude::Exclusion| LeftOut {
+            partition: exclusion.partition,
+            what: exclusion.what.into(),
+            path: String::from_utf8_lossy(&exclusion.path).into_owned(),
+            bytes: exclusion.ranges.iter().map(|range| range.length).sum::<u64>() as f64,
+        };
+        lock(&self.scan).exclusions.iter().map(left_out).collect()
     }
 
     #[napi]

@@ -9,6 +9,7 @@ use super::keys::Vault;
 use super::{Job, fixed, job, thrown};
 use crate::cut::{Blocks, Cut};
 use crate::error::Error;
+use crate::fs::ByteRange;
 use crate::pack::Row;
 use crate::scan::Scan;
 use crate::seal::Type;
@@ -29,12 +30,12 @@ pub struct DiskScan {
     pub(super) scan: Arc<Mutex<Scan>>,
 }
 
-/// Opens a block device or image file read-only and reads its tables.
+/// Opens a block device or image file read-only and reads its tables. `everything`: nothing in use is left out.
 #[napi(ts_return_type = "Promise<DiskScan>")]
-pub fn scan_disk(path: String) -> AsyncTask<Job<DiskScan>> {
+pub fn scan_disk(path: String, everything: bool) -> AsyncTask<Job<DiskScan>> {
     job(move || {
         let source = Arc::new(Source::open(&path)?);
-        let scan = Scan::new(source.as_ref())?;
+        let scan = Scan::new(source.as_ref(), everything)?;
         Ok(DiskScan { source, scan: Arc::new(Mutex::new(scan)) })
     })
 }
@@ -232,6 +233,22 @@ impl Manifest {
     pub fn next_pages(&mut self) -> Result<Option<Batch>> {
         let batch = self.0.next_pages().map_err(thrown)?;
         Ok(batch.map(|batch| Batch { inner: Arc::new(Mutex::new(batch)), source: None }))
+    }
+
+    /// What the source refused to give: start and length alternate; sorted, disjoint.
+    #[napi]
+    pub fn unreadable(&mut self) -> BigUint64Array {
+        self.0.unreadable().iter().flat_map(|range| [range.start, range.length]).collect::<Vec<_>>().into()
+    }
+
+    /// At most `most` files of which bytes lie in these ranges (as `unreadable` gives them), `/<partition>/<path>`.
+    /// Before the first of `next_pages`.
+    #[napi]
+    pub fn files_at(&self, ranges: BigUint64Array, most: u32) -> Vec<String> {
+        let ranges: Vec<ByteRange> =
+            ranges.as_chunks().0.iter().map(|&[start, length]| ByteRange { start, length }).collect();
+        let files = self.0.files_at(&ranges, most as usize);
+        files.iter().map(|path| String::from_utf8_lossy(path).into_owned()).collect()
     }
 
     /// The root page, with what `src/jobs` says about the snapshot.

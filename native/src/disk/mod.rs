@@ -5,7 +5,10 @@
 pub mod gpt;
 pub mod mbr;
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use crate::error::Result;
+use crate::unreadable;
 use crate::volume::ReadAt;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,8 +45,34 @@ pub struct Table {
 
 /// Reads the table of a disk: GPT (primary, else backup; 512- and 4096-byte sectors), else MBR with logical
 /// partitions, else none. Broken tables degrade to fewer partitions with a doubt, never to an error: what is not
-/// in a partition is read raw. Only I/O fails.
+/// in a partition is read raw. Bad sectors count as zeros. Only other I/O fails.
 pub fn read_table(source: &dyn ReadAt) -> Result<Table> {
+    let salvaged = Salvaged { source, refused: AtomicBool::new(false) };
+    let mut table = read_any(&salvaged)?;
+    if salvaged.refused.into_inner() {
+        table.doubts.push("sectors where partition tables lie cannot be read".into());
+    }
+    Ok(table)
+}
+
+struct Salvaged<'a> {
+    source: &'a dyn ReadAt,
+    refused: AtomicBool,
+}
+
+impl ReadAt for Salvaged<'_> {
+    fn length(&self) -> u64 {
+        self.source.length()
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        let refused = unreadable::read(self.source, offset, buffer)?;
+        self.refused.fetch_or(!refused.is_empty(), Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+fn read_any(source: &dyn ReadAt) -> Result<Table> {
     if let Some(table) = gpt::read(source)? {
         return Ok(table);
     }

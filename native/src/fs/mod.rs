@@ -48,6 +48,8 @@ pub struct VolumeMap {
     pub entries: Vec<DirectoryEntry>,
     /// btrfs: the ids of subvolumes and snapshots; `btrfs::subvolume_index` leads here. Else empty.
     pub subvolumes: Vec<u64>,
+    /// Blocks of a journal that is empty, and that nobody will read: all but its superblock. Else empty.
+    pub idle_journal: Vec<ByteRange>,
     /// Sentences about parts that could not be read as files and are kept raw, for the snapshot and for people.
     pub doubts: Vec<String>,
 }

@@ -14,6 +14,11 @@ export const command = defineCommand({
       .positional('source', { type: 'string', demandOption: true, describe: 'Block device or image file' })
       .option('table', { type: 'boolean', describe: 'Only the partitions' })
       .option('allocated', { type: 'boolean', describe: 'Only the byte ranges that a snapshot reads' })
+      .option('everything', {
+        type: 'boolean',
+        default: false,
+        describe: 'With --allocated: also what a snapshot leaves out',
+      })
       .option('path', { type: 'string', requiresArg: true, describe: 'One file, as /1/etc/fstab' })
       .option('at', {
         type: 'string',
@@ -21,11 +26,11 @@ export const command = defineCommand({
         coerce: parseBytes('at', 'map'),
         describe: 'What lies at this byte of the source',
       }),
-  async run({ source, table: partitions, allocated, path, at }, { output, signal }) {
+  async run({ source, table: partitions, allocated, everything, path, at }, { output, signal }) {
     const asked = Object.entries({ table: partitions, allocated, path, at }).filter(([, value]) => value !== undefined)
     if (asked.length > 1) throw usage(`Only one of ${asked.map(([name]) => `--${name}`).join(', ')} at a time`, 'map')
     const map = await import('../../jobs/map.js')
-    const scan = await map.scanSource(source)
+    const scan = await map.scanSource(source, everything || !allocated)
     if (partitions) return output.lines(tableOf(scan), renderPartition)
     if (allocated) return output.lines(map.allocatedRanges(scan), ({ start, length }) => `${start}  ${length}`)
     if (path !== undefined) return output.lines(await map.mappedPath(scan, source, path, signal), renderFile)

@@ -1,7 +1,11 @@
+import { Exit } from '../../base/errors.js'
 import { formatBytes, formatSeconds } from '../../base/units.js'
 import type { RestorePlan, RestoreReport } from '../../jobs/restore.js'
 import { defineCommand } from '../command.js'
 import { progressOf } from '../progress.js'
+import { describeUnreadable } from '../words.js'
+
+const FLAWS_SHOWN = 10
 
 export const command = defineCommand({
   usage: 'restore <snapshot>',
@@ -36,9 +40,14 @@ export const command = defineCommand({
     const parts = { home, catalog, peers, clock, vault, report: progressOf(output), signal }
     const options = { snapshot: id, to: args.to, force: args.force }
     const plan = await planRestore(options, parts)
-    if (args['dry-run']) return output.report({ status: 'planned', ...planned(plan) }, () => renderPlan(plan))
+    if (args['dry-run']) {
+      output.report({ status: 'planned', ...planned(plan) }, () => renderPlan(plan))
+      return Exit.done
+    }
     output.note(renderPlan(plan))
-    output.report({ status: 'done', ...(await runRestore(plan, parts)) }, renderReport)
+    const report = await runRestore(plan, parts)
+    output.report({ status: 'done', ...report }, renderReport)
+    return report.unreadable.bytes > 0 ? Exit.sourceDamaged : Exit.done
   },
 })
 
@@ -59,7 +68,15 @@ function renderPlan({ snapshot, target, missing }: RestorePlan): string {
   return lines.join('\n')
 }
 
-function renderReport({ target, writtenBytes, sizeBytes, seconds, corrected, damaged }: RestoreReport): string {
+function renderReport({
+  target,
+  writtenBytes,
+  sizeBytes,
+  seconds,
+  corrected,
+  damaged,
+  unreadable,
+}: RestoreReport): string {
   const rate = formatBytes(writtenBytes / Math.max(seconds, 0.001))
   const lines = [
     `Restored ${formatBytes(sizeBytes)} to ${target}: ${formatBytes(writtenBytes)} written and verified in ${formatSeconds(seconds)} (${rate}/s), the rest is zeros.`,
@@ -67,6 +84,10 @@ function renderReport({ target, writtenBytes, sizeBytes, seconds, corrected, dam
   if (corrected > 0) {
     const where = damaged.map(({ host, shard }) => `${host} (shard ${shard.slice(0, 8)})`).join(', ')
     lines.push(`Corrected ${corrected} damaged ${corrected === 1 ? 'shard' : 'shards'} on the way: ${where}.`)
+  }
+  if (unreadable.bytes > 0) {
+    lines.push(`The source was damaged when the snapshot was taken, ${describeUnreadable(unreadable, FLAWS_SHOWN)}.`)
+    lines.push('A marked pattern ("imager: byte N of the source could not be read") stands there now.')
   }
   return lines.join('\n')
 }

@@ -1,9 +1,10 @@
 import { formatBytes, formatSeconds } from '../../base/units.js'
 import type { SnapshotRow } from '../../catalog/types.js'
 import { defineCommand } from '../command.js'
-import { formatShares, formatTime } from '../words.js'
+import { describeLeftOut, describeUnreadable, formatShares, formatTime } from '../words.js'
 
 const TYPES_SHOWN = 8
+const FLAWS_SHOWN = 20
 
 interface Shown extends SnapshotRow {
   /** The bytes that this run put on each host. */
@@ -40,8 +41,10 @@ function render({ id, time, source, label, applianceName, summary, survives, sta
     }),
     `New        ${formatBytes(newBytes)}; ${formatBytes(storedBytes)} on the peers, parity included (${k}+${m})`,
     `Per host   ${formatShares(perHost, hosts.length)}`,
+    ...summary.leftOut.map((one, at) => `${at === 0 ? 'Left out' : '        '}   ${describeLeftOut(one)}`),
     `Types      ${formatShares(summary.fileTypes, TYPES_SHOWN)}`,
     `Owners     ${formatShares(summary.owners, TYPES_SHOWN)}`,
+    ...(summary.unreadable.bytes > 0 ? [`Damaged    ${describeUnreadable(summary.unreadable, FLAWS_SHOWN)}`] : []),
     survives < 0
       ? `Survives   nothing: it is ${state}, see \`imager check\``
       : `Survives   the loss of any ${survives} ${survives === 1 ? 'host' : 'hosts'} (${state})`,

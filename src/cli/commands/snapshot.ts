@@ -4,6 +4,9 @@ import type { SnapshotReport } from '../../jobs/snapshot.js'
 import { usage } from '../arguments.js'
 import { defineCommand } from '../command.js'
 import { progressOf } from '../progress.js'
+import { describeLeftOut, describeUnreadable } from '../words.js'
+
+const FLAWS_SHOWN = 10
 
 export const command = defineCommand({
   usage: 'snapshot <source>',
@@ -16,6 +19,11 @@ export const command = defineCommand({
       .option('scheme', { type: 'string', describe: 'Data and parity shards of each stripe, as 4+2' })
       .conflicts('tolerate', 'scheme')
       .option('full-read', { type: 'boolean', describe: 'Read everything that is allocated (as every run does today)' })
+      .option('everything', {
+        type: 'boolean',
+        default: false,
+        describe: 'Store also swap, page and hibernation files, and empty journals',
+      })
       .option('label', { type: 'string', default: '', describe: 'A text to find it by' })
       .option('quiet', { type: 'number', default: 3, describe: 'Seconds without writes that a disk in use must show' })
       .option('give-up', { type: 'number', default: 80, describe: 'Seconds to wait for that' }),
@@ -31,6 +39,7 @@ export const command = defineCommand({
     const options = {
       source: args.source,
       label: args.label,
+      everything: args.everything,
       view: { quietMs: args.quiet * 1000, giveUpMs: args['give-up'] * 1000 },
       ...(args.tolerate === undefined ? {} : { tolerate: args.tolerate }),
       ...(args.scheme === undefined ? {} : { scheme: parseScheme(args.scheme) }),
@@ -38,12 +47,25 @@ export const command = defineCommand({
     const parts = { home, catalog, peers, clock, report: progressOf(context.output), signal: context.signal }
     const report = await runSnapshot(await planSnapshot(options, parts), options, parts)
     context.output.report({ status: 'done', ...report }, render)
+    if (report.unreadable.bytes > 0) return Exit.sourceDamaged
     return report.survives < report.target ? Exit.belowTarget : Exit.done
   },
 })
 
 function render(report: SnapshotReport): string {
-  const { snapshot, sourceBytes, allocatedBytes, newBytes, storedBytes, seconds, survives, target, notes } = report
+  const {
+    snapshot,
+    sourceBytes,
+    allocatedBytes,
+    newBytes,
+    storedBytes,
+    seconds,
+    survives,
+    target,
+    notes,
+    leftOut,
+    unreadable,
+  } = report
   const rate = formatBytes(allocatedBytes / Math.max(seconds, 0.001))
   const lines = [
     `Snapshot ${snapshot.slice(0, 8)} is stored: ${formatBytes(allocatedBytes)} in use of ${formatBytes(sourceBytes)}, read in ${formatSeconds(seconds)} (${rate}/s).`,
@@ -54,5 +76,11 @@ function render(report: SnapshotReport): string {
     lines.push(
       `Asked were ${target}: part of it lies on too few hosts. Bring missing ones back or add some, then run it again.`,
     )
+  if (leftOut.length > 0)
+    lines.push(`Left out: ${leftOut.map(describeLeftOut).join('; ')}. --everything stores that too.`)
+  if (unreadable.bytes > 0) {
+    lines.push(`The source is damaged: ${describeUnreadable(unreadable, FLAWS_SHOWN)}.`)
+    lines.push('All the rest is stored; a restore fills these bytes with a marked pattern. Replace that disk.')
+  }
   return [...lines, ...notes.map((note) => `Note: ${note}`)].join('\n')
 }

@@ -17,6 +17,7 @@ use super::{Btrfs, Doubts};
 use crate::bytes::le64;
 use crate::fs::ByteRange;
 use crate::limits::MIB;
+use crate::ranges::coalesce;
 
 const EXTENT_ITEM: u8 = 168;
 const METADATA_ITEM: u8 = 169;
@@ -115,20 +116,6 @@ fn on_disk(btrfs: &Btrfs, logical: &[ByteRange]) -> Vec<ByteRange> {
 
 fn total(ranges: &[ByteRange]) -> u64 {
     ranges.iter().map(|range| range.length).sum()
-}
-
-/// Sorted and disjoint.
-fn coalesce(mut ranges: Vec<ByteRange>) -> Vec<ByteRange> {
-    ranges.retain(|range| range.length > 0);
-    ranges.sort_unstable();
-    ranges.dedup_by(|later, earlier| {
-        let joins = later.start <= earlier.end();
-        if joins {
-            earlier.length = earlier.length.max(later.end() - earlier.start);
-        }
-        joins
-    });
-    ranges
 }
 
 /// What the extent tree and the block groups say, unjudged.

@@ -11,6 +11,7 @@ mod extents;
 mod file;
 mod group;
 mod inode;
+mod journal;
 mod superblock;
 #[cfg(test)]
 mod tests;
@@ -56,6 +57,7 @@ pub fn map(volume: Volume) -> Result<VolumeMap> {
     }
     tidy(u64::from(ROOT_INODE), &files, &mut entries, &mut doubts);
     files.shrink_to_fit();
+    let idle_journal = journal::idle(&ext);
     let allocated = ext.in_use.into_ranges(volume, &ext.superblock, &mut doubts);
     Ok(VolumeMap {
         file_system: ext.superblock.file_system,
@@ -68,6 +70,7 @@ pub fn map(volume: Volume) -> Result<VolumeMap> {
         files,
         entries,
         subvolumes: Vec::new(),
+        idle_journal,
         doubts: doubts.into_sentences(),
     })
 }

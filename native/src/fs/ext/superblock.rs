@@ -91,6 +91,8 @@ pub struct Superblock {
     pub first_inode: u32,
     /// Journal, quota and orphan inodes that may have an ordinary number.
     pub hidden_inodes: Vec<u32>,
+    /// Where the journal lies inside the file system.
+    pub journal_inode: Option<u32>,
     pub descriptor_bytes: u16,
     pub group_checksum: GroupChecksum,
     pub checksum_seed: u32,
@@ -156,6 +158,9 @@ impl Superblock {
             inode_bytes: shape.inode_bytes,
             first_inode: shape.first_inode,
             hidden_inodes: features.hidden_inodes(raw),
+            journal_inode: (features.compat & COMPAT_HAS_JOURNAL != 0)
+                .then(|| le32(raw, 0xe0))
+                .filter(|&number| number != 0),
             descriptor_bytes: features.descriptor_bytes(raw)?,
             group_checksum: features.group_checksum(),
             checksum_seed: if seeded { s_checksum_seed } else { crc32c(!0, &uuid) },

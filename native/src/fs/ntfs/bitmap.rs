@@ -6,6 +6,7 @@ use super::streams::Whole;
 use crate::error::{Error, Result};
 use crate::fs::ByteRange;
 use crate::limits;
+use crate::ranges::coalesce;
 use crate::volume::Volume;
 
 /// $Boot, whose 8 KiB hold the boot sector and the loader.
@@ -95,18 +96,6 @@ pub fn allocated(
     let total: u64 = ranges.iter().map(|range| range.length).sum();
     ranges.iter_mut().for_each(|range| range.start = volume.absolute(range.start));
     (ranges, total - known)
-}
-
-fn coalesce(mut ranges: Vec<ByteRange>) -> Vec<ByteRange> {
-    ranges.sort_unstable();
-    let mut merged: Vec<ByteRange> = Vec::new();
-    for range in ranges.into_iter().filter(|range| range.length > 0) {
-        match merged.last_mut() {
-            Some(last) if range.start <= last.end() => last.length = last.length.max(range.end() - last.start),
-            _ => merged.push(range),
-        }
-    }
-    merged
 }
 
 #[cfg(test)]

@@ -1,0 +1,39 @@
+//! The journal of a volume that was cleanly unmounted ("Journal (jbd2)"): behind its superblock it holds only what is
+//! in its place already, and nobody reads it again.
+
+use super::inode::Inode;
+use super::{Ext, extents};
+use crate::bytes::be32;
+use crate::error::Result;
+use crate::fs::{ByteRange, ExtentKind};
+
+const MAGIC: u32 = 0xC03B_3998;
+/// A superblock of version 1 or 2.
+const SUPERBLOCKS: [u32; 2] = [3, 4];
+
+/// The blocks behind its superblock; empty where there is none, or where it is not certain to be empty.
+pub fn idle(ext: &Ext) -> Vec<ByteRange> {
+    match ext.superblock.journal_inode {
+        Some(number) if !ext.superblock.dirty => read(ext, number).unwrap_or_default(),
+        _ => Vec::new(),
+    }
+}
+
+fn read(ext: &Ext, number: u32) -> Result<Vec<ByteRange>> {
+    let (raw, at) = ext.read_inode(number)?;
+    let extents = extents::read(ext, &Inode::decode(&ext.superblock, number, &raw, at)?)?;
+    let block_bytes = u64::from(ext.superblock.block_bytes);
+    let Some(first) = extents.first() else { return Ok(Vec::new()) };
+    let raw = ext.volume.read_vec(first.disk - ext.volume.start, 1024)?;
+    let (h_magic, h_blocktype) = (be32(&raw, 0x0), be32(&raw, 0x4));
+    let (s_blocksize, s_start) = (be32(&raw, 0xc), be32(&raw, 0x1c));
+    let whole = extents.iter().all(|extent| extent.kind == ExtentKind::Plain) && first.logical == 0;
+    let empty = h_magic == MAGIC && SUPERBLOCKS.contains(&h_blocktype) && s_start == 0;
+    if !whole || !empty || u64::from(s_blocksize) != block_bytes {
+        return Ok(Vec::new());
+    }
+    let mut ranges: Vec<ByteRange> =
+        extents.iter().map(|extent| ByteRange { start: extent.disk, length: extent.length }).collect();
+    ranges[0] = ByteRange { start: first.disk + block_bytes, length: first.length - block_bytes };
+    Ok(ranges)
+}

@@ -1,0 +1,70 @@
+//! Sets of bytes of the source as ranges: sorted, disjoint, none empty.
+
+use crate::fs::ByteRange;
+
+/// Any ranges, each of which ends below 2^64, into a set.
+pub fn coalesce(mut ranges: Vec<ByteRange>) -> Vec<ByteRange> {
+    ranges.retain(|range| range.length > 0);
+    ranges.sort_unstable();
+    let mut merged: Vec<ByteRange> = Vec::with_capacity(ranges.len());
+    for range in ranges {
+        match merged.last_mut() {
+            Some(last) if range.start <= last.end() => last.length = last.length.max(range.end() - last.start),
+            _ => merged.push(range),
+        }
+    }
+    merged
+}
+
+/// The set `ranges` without the set `taken`.
+pub fn without(ranges: &[ByteRange], taken: &[ByteRange]) -> Vec<ByteRange> {
+    let mut rest = Vec::new();
+    let mut next = 0;
+    for range in ranges {
+        let mut at = range.start;
+        while taken.get(next).is_some_and(|taken| taken.end() <= at) {
+            next += 1;
+        }
+        for taken in taken[next..].iter().take_while(|taken| taken.start < range.end()) {
+            if taken.start > at {
+                rest.push(ByteRange { start: at, length: taken.start - at });
+            }
+            at = at.max(taken.end());
+        }
+        if at < range.end() {
+            rest.push(ByteRange { start: at, length: range.end() - at });
+        }
+    }
+    rest
+}
+
+/// Whether a range shares a byte with a set.
+pub fn meets(set: &[ByteRange], range: ByteRange) -> bool {
+    let next = set.partition_point(|one| one.end() <= range.start);
+    range.length > 0 && set.get(next).is_some_and(|one| one.start < range.end())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(ranges: &[(u64, u64)]) -> Vec<ByteRange> {
+        ranges.iter().map(|&(start, end)| ByteRange { start, length: end - start }).collect()
+    }
+
+    #[test]
+    fn a_set_without_another_is_what_only_it_holds() {
+        let whole = set(&[(0, 10), (20, 30), (40, 50)]);
+        assert_eq!(without(&whole, &[]), whole);
+        assert_eq!(without(&whole, &set(&[(0, 50)])), []);
+        assert_eq!(without(&whole, &set(&[(5, 22), (24, 25), (49, 60)])), set(&[(0, 5), (22, 24), (25, 30), (40, 49)]));
+    }
+
+    #[test]
+    fn ranges_become_a_set() {
+        let ranges = set(&[(20, 30), (0, 10), (10, 12), (25, 40), (90, 100), (7, 7)]);
+        assert_eq!(coalesce(ranges), set(&[(0, 12), (20, 40), (90, 100)]));
+        assert!(meets(&set(&[(0, 12), (20, 40)]), ByteRange { start: 12, length: 9 }));
+        assert!(!meets(&set(&[(0, 12), (20, 40)]), ByteRange { start: 12, length: 8 }));
+    }
+}
