@@ -48,6 +48,7 @@ fn every_image_is_what_others_say() {
             scope.spawn(|| {
                 while let Some(row) = rows.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let one = compare_image(row, all);
+                    one.mismatches.iter().for_each(|why| println!("{why}"));
                     let mut tallies = tallies.lock().unwrap();
                     tallies.entry(row.name.split('-').next().unwrap().into()).or_default().add(one);
                 }
@@ -196,7 +197,8 @@ fn compare_volume(
             continue;
         }
         let numbers: Vec<u64> = line.split(' ').skip(1).map(|word| word.parse().unwrap()).collect();
-        let (start, end) = (volume.start + numbers[0], (volume.start + numbers[0] + numbers[1]).min(volume.start + volume.length));
+        let (start, end) =
+            (volume.start + numbers[0], (volume.start + numbers[0] + numbers[1]).min(volume.start + volume.length));
         let after = map.allocated.partition_point(|range| range.start <= start);
         if after == 0 || map.allocated[after - 1].end() < end {
             differs(format!("partclone keeps {start}..{end}, which the map leaves out"));

@@ -11,11 +11,14 @@ use std::collections::HashSet;
 use super::{Claims, Partition, Table, TableKind};
 use crate::bytes::le32;
 use crate::error::Result;
+use crate::fs::is_known;
 use crate::limits;
 use crate::volume::ReadAt;
 
-/// An MBR counts in sectors of 512 bytes; 4Kn disks with one are not told apart from here.
+/// What a table takes of its sector, and what most disks count in.
 const SECTOR_BYTES: usize = 512;
+/// 4Kn disks. An MBR does not say which, so that what lies in the partitions decides.
+const LARGE_SECTOR_BYTES: u64 = 4096;
 const SIGNATURE_AT: usize = 440;
 const ENTRIES_AT: usize = 446;
 const ENTRY_BYTES: usize = 16;
@@ -81,9 +84,22 @@ pub(super) fn protective(sector: &Sector) -> Protective {
 
 /// `None` when the first sector is no partition table.
 pub fn read(source: &dyn ReadAt) -> Result<Option<Table>> {
+    let known = |table: &Table| table.partitions.iter().any(|partition| is_known(partition.volume(source)));
+    let table = read_in(source, SECTOR_BYTES as u64)?;
+    if table.as_ref().is_none_or(|table| !known(table)) {
+        let large = read_in(source, LARGE_SECTOR_BYTES)?;
+        if large.as_ref().is_some_and(known) {
+            return Ok(large);
+        }
+    }
+    Ok(table)
+}
+
+/// The table, if it counts in sectors of so many bytes.
+fn read_in(source: &dyn ReadAt, unit: u64) -> Result<Option<Table>> {
     let Some(sector) = first_sector(source)? else { return Ok(None) };
     let Some(entries) = entries(&sector) else { return Ok(None) };
-    let sectors = source.length() / SECTOR_BYTES as u64;
+    let sectors = source.length() / unit;
     let makes_sense = |entry: &Entry| !entry.empty() && entry.first != 0 && u64::from(entry.first) < sectors;
     if !entries.iter().any(makes_sense) {
         return Ok(None);
@@ -93,28 +109,34 @@ pub fn read(source: &dyn ReadAt) -> Result<Option<Table>> {
         return Ok(None);
     }
     let mut claims = Claims::new(source.length(), Vec::new());
-    claims.reserve(0, SECTOR_BYTES as u64);
+    claims.reserve(0, unit);
     for (index, entry) in (1..).zip(&entries) {
         if entry.kind == TYPE_PROTECTIVE {
             claims.doubts.push(format!("partition {index} announces a GPT that is not usable, it was left out"));
         } else if !entry.empty() && !entry.extended() {
-            claims.claim(partition(index, entry, u64::from(entry.first)));
+            claims.claim(partition(index, entry, u64::from(entry.first), unit));
         }
     }
     let mut index = FIRST_LOGICAL;
     for entry in entries.iter().filter(|entry| entry.extended() && makes_sense(entry)) {
-        index = walk_extended(source, entry, index, &mut claims)?;
+        index = walk_extended(source, unit, entry, index, &mut claims)?;
     }
     let id = format!("{:08X}", le32(&sector, SIGNATURE_AT));
     let (partitions, doubts) = (claims.partitions, claims.doubts);
-    Ok(Some(Table { kind: TableKind::Mbr, id, sector_bytes: SECTOR_BYTES as u32, partitions, doubts }))
+    Ok(Some(Table { kind: TableKind::Mbr, id, sector_bytes: unit as u32, partitions, doubts }))
 }
 
 /// Follows the chain of one container: the first entry of each record is a partition relative to that record, the
 /// second leads to the next record relative to the container. Returns the next free index.
-fn walk_extended(source: &dyn ReadAt, container: &Entry, first_index: u32, claims: &mut Claims) -> Result<u32> {
+fn walk_extended(
+    source: &dyn ReadAt,
+    unit: u64,
+    container: &Entry,
+    first_index: u32,
+    claims: &mut Claims,
+) -> Result<u32> {
     let start = u64::from(container.first);
-    let end = (start + u64::from(container.sectors)).min(source.length() / SECTOR_BYTES as u64);
+    let end = (start + u64::from(container.sectors)).min(source.length() / unit);
     let mut visited = HashSet::new();
     let mut index = first_index;
     let mut at = start;
@@ -128,14 +150,14 @@ fn walk_extended(source: &dyn ReadAt, container: &Entry, first_index: u32, claim
             return Ok(index);
         }
         let mut sector = [0; SECTOR_BYTES];
-        source.read_at(at * SECTOR_BYTES as u64, &mut sector)?;
+        source.read_at(at * unit, &mut sector)?;
         let Some([logical, next, ..]) = entries(&sector) else {
             claims.doubts.push(format!("sector {at} holds no record of a logical partition"));
             return Ok(index);
         };
-        claims.reserve(at * SECTOR_BYTES as u64, SECTOR_BYTES as u64);
+        claims.reserve(at * unit, unit);
         if !logical.empty() && !logical.extended() {
-            claims.claim(partition(index, &logical, at + u64::from(logical.first)));
+            claims.claim(partition(index, &logical, at + u64::from(logical.first), unit));
             index += 1;
         }
         if next.empty() || !next.extended() {
@@ -145,10 +167,10 @@ fn walk_extended(source: &dyn ReadAt, container: &Entry, first_index: u32, claim
     }
 }
 
-fn partition(index: u32, entry: &Entry, first: u64) -> Partition {
-    let length = u64::from(entry.sectors) * SECTOR_BYTES as u64;
+fn partition(index: u32, entry: &Entry, first: u64, unit: u64) -> Partition {
+    let length = u64::from(entry.sectors) * unit;
     let kind = format!("0x{:02X}", entry.kind);
-    Partition { index, start: first * SECTOR_BYTES as u64, length, kind, name: String::new() }
+    Partition { index, start: first * unit, length, kind, name: String::new() }
 }
 
 /// The four entries, unless the sector is something else. A boot loader may have kept the BIOS parameter block of
@@ -189,6 +211,17 @@ mod tests {
         let table = read_table(bytes).unwrap();
         let spans = table.partitions.iter().map(|p| (p.index, p.start / 512, p.length / 512)).collect();
         (table.kind, spans, table.doubts.len())
+    }
+
+    #[test]
+    fn what_the_partitions_hold_says_how_large_a_sector_is() {
+        let mut bytes = vec![0; 4096 * 100];
+        put(&mut bytes, 0, 0, 0x83, 16, 32);
+        assert_eq!(shape(&bytes), (TableKind::Mbr, vec![(1, 16, 32)], 0), "nothing is known: the usual ones");
+        bytes[16 * 4096..][..4].copy_from_slice(b"hsqs");
+        assert_eq!(shape(&bytes), (TableKind::Mbr, vec![(1, 16 * 8, 32 * 8)], 0));
+        bytes[16 * 512..][..4].copy_from_slice(b"hsqs");
+        assert_eq!(shape(&bytes), (TableKind::Mbr, vec![(1, 16, 32)], 0));
     }
 
     #[test]

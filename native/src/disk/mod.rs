@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::Result;
 use crate::unreadable;
-use crate::volume::ReadAt;
+use crate::volume::{ReadAt, Volume};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TableKind {
@@ -29,6 +29,12 @@ pub struct Partition {
     /// GPT: the type GUID in its usual text form, upper case; MBR: "0x83".
     pub kind: String,
     pub name: String,
+}
+
+impl Partition {
+    pub fn volume<'a>(&self, source: &'a dyn ReadAt) -> Volume<'a> {
+        Volume { source, start: self.start, length: self.length }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

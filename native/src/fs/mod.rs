@@ -185,17 +185,23 @@ pub enum Outcome {
 /// Its name, whether the magic is there, and the map.
 type Parser = (&'static str, fn(Volume) -> Result<bool>, fn(Volume) -> Result<VolumeMap>);
 
+const PARSERS: [Parser; 6] = [
+    ("ext", ext::detect, ext::map),
+    ("ntfs", ntfs::detect, ntfs::map),
+    ("xfs", xfs::detect, xfs::map),
+    ("btrfs", btrfs::detect, btrfs::map),
+    ("exfat", fat::exfat::detect, fat::exfat::map),
+    ("fat", fat::detect, fat::map),
+];
+
+/// Whether its magic bytes are those of anything that has a name here. A place that cannot be read has none.
+pub fn is_known(volume: Volume) -> bool {
+    PARSERS.iter().any(|(_, detect, _)| detect(volume).unwrap_or(false)) || recognise::recognise(volume).is_some()
+}
+
 /// Tries each parser by its magic; whatever a parser refuses is read raw.
 pub fn map_volume(volume: Volume) -> Outcome {
-    let parsers: [Parser; 6] = [
-        ("ext", ext::detect, ext::map),
-        ("ntfs", ntfs::detect, ntfs::map),
-        ("xfs", xfs::detect, xfs::map),
-        ("btrfs", btrfs::detect, btrfs::map),
-        ("exfat", fat::exfat::detect, fat::exfat::map),
-        ("fat", fat::detect, fat::map),
-    ];
-    for (name, detect, map) in parsers {
+    for (name, detect, map) in PARSERS {
         match detect(volume) {
             Ok(true) => {
                 return match map(volume) {

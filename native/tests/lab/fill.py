@@ -102,13 +102,13 @@ class Fill:
     def churn(self):
         """Creates, appends, overwrites, truncates, renames, links and deletes, in any order."""
         self.folder("churn")
-        alive, made = [], 0
-        for _ in range(700):
+        alive = []
+        for number in range(700):
             kind = self.rng.choices("cawtrld", (5, 4, 3, 2, 2, 1, 3))[0]
+            new = f"made{number}"
             if kind == "c" or not alive:
-                made += 1
-                alive.append(f"made{made}")
-                self.write(self.at("churn", alive[-1]), self.noise(int(2 ** self.rng.uniform(0, 16))))
+                alive.append(new)
+                self.write(self.at("churn", new), self.noise(int(2 ** self.rng.uniform(0, 16))))
                 continue
             name = self.rng.choice(alive)
             path = self.at("churn", name)
@@ -121,12 +121,12 @@ class Fill:
             elif kind == "t":
                 os.truncate(path, self.rng.randrange(1 + os.path.getsize(path)))
             elif kind == "r":
-                alive[alive.index(name)] = name + "r"
-                os.rename(path, path + b"r")
+                alive[alive.index(name)] = new
+                os.rename(path, self.at("churn", new))
             elif kind == "l":
                 with refused:
-                    os.link(path, path + b"l")
-                    alive.append(name + "l")
+                    os.link(path, self.at("churn", new))
+                    alive.append(new)
             else:
                 alive.remove(name)
                 os.unlink(path)

@@ -24,7 +24,7 @@ pub fn lines(volume: Volume, map: &VolumeMap, about: &str) -> BTreeSet<String> {
     match fields {
         "posix" => view.posix(&mut lines),
         "windows" => view.windows(&mut lines),
-        _ => view.paths(extents == "extents", &mut lines),
+        _ => view.paths(fields != "untimed", extents == "extents", &mut lines),
     }
     lines.extend(map.allocated.iter().map(|range| format!("U {} {}", range.start - volume.start, range.length)));
     lines
@@ -126,7 +126,7 @@ impl View<'_> {
         }
     }
 
-    fn paths(&self, with_runs: bool, lines: &mut BTreeSet<String>) {
+    fn paths(&self, timed: bool, with_runs: bool, lines: &mut BTreeSet<String>) {
         for (path, file) in paths(self.map).into_iter().filter(|(path, _)| path != b"lost+found") {
             let key = hex(&path);
             if file.kind == Kind::Directory {
@@ -134,7 +134,8 @@ impl View<'_> {
                 continue;
             }
             let stream = &file.streams[0];
-            lines.insert(format!("F {key} - {} {} {}", stream.size, file.modified.seconds, self.hash(stream)));
+            let time = if timed { file.modified.seconds.to_string() } else { "-".into() };
+            lines.insert(format!("F {key} - {} {time} {}", stream.size, self.hash(stream)));
             if with_runs && stream.size > 0 {
                 lines.insert(format!("X {key} - {}", self.plain_runs(stream)));
             }
@@ -178,9 +179,7 @@ fn joined(runs: impl Iterator<Item = (u64, u64, u64, char)>) -> String {
     let mut out: Vec<(u64, u64, u64, char)> = Vec::new();
     for run in runs {
         match out.last_mut() {
-            Some(last)
-                if run.3 != 'c' && last.3 == run.3 && last.0 + last.2 == run.0 && last.1 + last.2 == run.1 =>
-            {
+            Some(last) if run.3 != 'c' && last.3 == run.3 && last.0 + last.2 == run.0 && last.1 + last.2 == run.1 => {
                 last.2 += run.2;
             }
             _ => out.push(run),

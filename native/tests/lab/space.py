@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from volume import MIB, run, scratch
+from volume import MIB, Impossible, run, scratch
 
 PARTCLONE = {"ext": "extfs"}
 
@@ -73,11 +73,16 @@ def list_of(text):
     return out
 
 
-def of_ntfs(image):
+def ntfs_cluster(image):
+    """The bytes of a cluster, and how many there are."""
     boot = Path(image).open("rb").read(512)
     sector, per_cluster = int.from_bytes(boot[11:13], "little"), boot[13]
     cluster = sector * (per_cluster if per_cluster <= 128 else 1 << (256 - per_cluster))
-    clusters = int.from_bytes(boot[40:48], "little") * sector // cluster
+    return cluster, int.from_bytes(boot[40:48], "little") * sector // cluster
+
+
+def of_ntfs(image):
+    cluster, clusters = ntfs_cluster(image)
     bitmap = run("ntfscat", "-f", "-i", "6", image)
     for index in range(clusters):
         # The first 8 KiB are the boot file's, whatever the bitmap says.
@@ -86,10 +91,19 @@ def of_ntfs(image):
 
 
 def of_sleuthkit(image):
+    """What is left over behind the last whole cluster is free to it, and in use to us."""
     boot = Path(image).open("rb").read(512)
-    sector = 1 << boot[108] if boot[3:8] == b"EXFAT" else int.from_bytes(boot[11:13], "little")
+    field = lambda at, length: int.from_bytes(boot[at : at + length], "little")
+    if boot[3:8] == b"EXFAT":
+        sector = 1 << boot[108]
+        end = field(88, 4) + (field(92, 4) << boot[109])
+    else:
+        sector = field(11, 2)
+        first = field(14, 2) + boot[16] * (field(22, 2) or field(36, 4)) + -(-field(17, 2) * 32 // sector)
+        end = first + ((field(19, 2) or field(32, 4)) - first) // boot[13] * boot[13]
     for number in re.findall(r"^(\d+)\|f$", run("blkls", "-l", image).decode(), re.M):
-        yield int(number) * sector, (int(number) + 1) * sector
+        if int(number) < end:
+            yield int(number) * sector, (int(number) + 1) * sector
 
 
 def dump(tree, image):
@@ -129,11 +143,13 @@ def of_btrfs(image, its_chunks, size):
 
 
 def partclone(fs, image):
+    if fs == "btrfs" or Path(image).open("rb").read(64)[54:59] == b"FAT12":
+        return []  # it keeps what the extent tree does not name, and reads FAT12 as FAT16
     with scratch() as aside:
         log = aside / "domain"
         try:
             run(f"partclone.{PARTCLONE.get(fs, fs)}", "-D", "-s", image, "-o", log, "-L", "/dev/null")
-        except RuntimeError as error:  # it knows fewer layouts than we do
+        except (RuntimeError, Impossible) as error:  # it knows fewer layouts than we do, or is not there
             return [f"W failed: {str(error).splitlines()[-2:]}"]
         ranges = re.findall(r"^(0x\w+)\s+(0x\w+)\s+\+$", log.read_text(), re.M)
         return [f"W {int(start, 16)} {int(length, 16)}" for start, length in ranges]

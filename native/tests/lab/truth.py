@@ -43,20 +43,22 @@ def lines(name, image, second_opinion=""):
 
 
 def about(image):
-    pairs = (line.partition("=") for line in run("blkid", "-p", "-o", "export", image).decode().splitlines())
-    known = {name: re.sub(r"\\(.)", r"\1", value) for name, _, value in pairs}
+    words = run("blkid", "-p", "-o", "udev", image).decode().split("\n")
+    known = dict(word.removeprefix("ID_FS_").split("=", 1) for word in words if word)
+    label = re.sub(rb"\\x(..)", lambda digits: bytes.fromhex(digits[1].decode()), known.get("LABEL_ENC", "").encode())
     kind = known["VERSION"].lower() if known["TYPE"] == "vfat" else known["TYPE"]
     fields = "posix" if kind in ("ext2", "ext3", "ext4", "xfs", "btrfs") else "windows" if kind == "ntfs" else "paths"
     extents = "extents"
     if Path(f"{image}.tree").exists():
-        fields, extents = "paths", "extents" if kind.startswith("ext") else "-"
-    yield f"V {kind} {known.get('UUID', '-')} {known.get('LABEL', '').encode().hex() or '-'} {fields} {extents}"
+        # What xfs_db and btrfs-progs say of extents goes by numbers; a prototype of XFS has no times.
+        fields, extents = "untimed" if kind == "xfs" else "paths", "extents" if kind.startswith("ext") else "-"
+    yield f"V {kind} {known.get('UUID', '-')} {label.hex() or '-'} {fields} {extents}"
 
 
 def of_volume(fs, image, chunks):
     tree = Path(f"{image}.tree")
     if tree.exists():
-        yield from paths(tree)
+        yield from paths(tree, timed=fs != "xfs")
         if fs == "ext":
             yield from debugfs(image, tree)
     elif fs in ("ext", "xfs", "btrfs"):
@@ -65,16 +67,16 @@ def of_volume(fs, image, chunks):
     elif fs == "ntfs":
         with mounted(image, fs, "ro") as top:
             files = list(windows(top))
-        yield from with_runs(image, files, True)
+        yield from [*files, *runs_by_number(image, files)]
     elif fs == "exfat":
         with mounted(image, fs) as top:
             files = list(paths(top))
-        yield from with_runs(image, files, False)
+        yield from [*files, *runs_by_path(image, files)]
     else:
         with scratch() as top:
             run("mcopy", "-i", image, "-s", "-m", "-Q", "::*", top)
             files = list(paths(top))
-        yield from with_runs(image, files, False)
+        yield from [*files, *runs_by_path(image, files)]
 
 
 def sha256(data):
@@ -248,27 +250,26 @@ def windows(top):
         yield f"F {status.st_ino} {kind} {links} {status.st_rdev} {times} {target} {','.join(sorted(streams))}"
 
 
-def paths(top):
-    """Where numbers mean nothing to others: folders, sizes, contents and files' times in seconds."""
+def paths(top, timed=True):
+    """Where numbers mean nothing to others: folders, sizes, files' times in seconds, contents."""
     for _, _, path, below, status in walk(top):
         if stat.S_ISDIR(status.st_mode):
             if below != b"lost+found":
                 yield f"F {below.hex()} d"
         else:
             data = Path(os.fsdecode(path)).read_bytes()
-            yield f"F {below.hex()} - {len(data)} {int(status.st_mtime_ns // 10**9)} {sha256(data)}"
+            time = status.st_mtime_ns // 10**9 if timed else "-"
+            yield f"F {below.hex()} - {len(data)} {time} {sha256(data)}"
 
 
-def fiwalk(image, keys, by_number):
-    """The runs of each stream of the files that are named; of what was compressed, the runs of the packed bytes."""
+def fiwalk(image):
+    """Path, inode, size and runs of each regular file; of what was compressed, the runs of the packed bytes."""
     text = run("fiwalk", "-x", "-z", "-O", image).decode(errors="surrogateescape")
     for entry in re.findall(r"<fileobject>.*?</fileobject>", text, re.S):
         path = html.unescape(re.search(r"<filename>(.*?)</filename>", entry, re.S)[1])
         number = re.search(r"<inode>(\d+)</inode>\s*<meta_type>1<", entry)
-        stream = path.rpartition("/")[2].partition(":")[2] if by_number else ""
-        key = (number[1] if number else "") if by_number else os.fsencode(path).hex()
         size = int(re.search(r"<filesize>(\d+)</filesize>", entry)[1])
-        if key not in keys or not size:
+        if not number or not size:
             continue
         runs = []
         for fields in re.findall(r"<byte_run ([^>]*)/>", entry):
@@ -278,14 +279,40 @@ def fiwalk(image, keys, by_number):
                 runs = "inline"
             elif "fs_offset" in known and at < size:
                 runs.append((at, int(known["fs_offset"]), min(length, size - at), "p"))
-        yield f"X {key} {os.fsencode(stream).hex() or '-'} {runs if runs == 'inline' else shown(joined(runs))}"
+        yield os.fsencode(path).hex(), number[1], size, runs if runs == "inline" else shown(joined(runs))
 
 
-def with_runs(image, files, by_number):
-    yield from files
-    words = (line.split(" ", 3) for line in files)
-    keys = {key for letter, key, kind, *_ in words if (letter, kind) == ("F", "-")}
-    yield from fiwalk(image, keys, by_number)
+def runs_by_path(image, files):
+    """sleuthkit shows other letters than ASCII in short names as ^ and cuts long names: then the size decides."""
+    sizes = {words[1]: int(words[3]) for words in (line.split(" ") for line in files) if words[2] == "-"}
+    folder = lambda key: key[: key.rfind("2f") + 1]
+    unknown = []
+    for key, _, size, runs in fiwalk(image):
+        if key in sizes:
+            del sizes[key]
+            yield f"X {key} - {runs}"
+        else:
+            unknown.append((key, size, runs))
+    for key, size, runs in unknown:
+        for wanted in [name for name in sizes if sizes[name] == size and folder(name) == folder(key)]:
+            yield f"X {wanted} - {runs}"
+
+
+def runs_by_number(image, files):
+    regular = {words[1]: words[8] for words in (line.split(" ") for line in files) if words[0] == "F" and words[2] == "-"}
+    yield from {f"X {number} - {runs}" for _, number, _, runs in fiwalk(image) if number in regular}
+    for number in [number for number, streams in regular.items() if "," in streams]:
+        yield from named_streams(number, run("istat", image, number).decode(), space.ntfs_cluster(image)[0])
+
+
+def named_streams(number, text, cluster):
+    """ "Type: $DATA (128-5)   Name: small   Resident   size: 5", and the clusters below it."""
+    form = r"^Type: \$DATA \(\S+\) +Name: (.*?) +(Resident|Non-Resident).* size: (\d+)(?:  init_size: \d+)?\n((?:[\d ]+\n)*)"
+    for name, resident, size, clusters in re.findall(form, text, re.M):
+        size, numbers = int(size), clusters.split()
+        runs = [(at * cluster, int(one) * cluster, min(cluster, size - at * cluster), "p") for at, one in enumerate(numbers)]
+        if name != "N/A" and size:
+            yield f"X {number} {name.encode().hex()} {'inline' if resident == 'Resident' else shown(joined(runs))}"
 
 
 def debugfs(image, tree):
