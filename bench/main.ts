@@ -7,12 +7,12 @@
  *   BENCH_DIR=DIR   where repositories, labs and restored disks go (default: a folder under the system's temporary one)
  */
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { cpus, release, tmpdir, totalmem } from 'node:os'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { median, showSpread, spread, table } from './arithmetic.js'
 import { type Contender, installedContenders } from './contenders.js'
 import { Lab, type Snapshot } from './lab.js'
-import { measure, type Run, warm } from './measure.js'
+import { machine, measure, type Run, warm } from './measure.js'
 
 const PEERS = 6
 const SCHEME = '4+2'
@@ -31,7 +31,7 @@ interface Series {
 
 interface Results {
   readonly date: string
-  readonly machine: Record<string, string | number>
+  readonly machine: ReturnType<typeof machine>
   readonly runs: number
   readonly full: Snapshot
   readonly second: Snapshot
@@ -141,17 +141,6 @@ async function restore(contender: Contender, work: string, run: number): Promise
   await rm(folder, { recursive: true, force: true })
   await mkdir(folder)
   return measure(contender.restore(repositoryOf(contender, work, run), folder))
-}
-
-function machine(): Results['machine'] {
-  const processors = cpus()
-  return {
-    processor: processors[0]?.model ?? 'unknown',
-    cores: processors.length,
-    memoryGiB: Math.round(totalmem() / 1024 ** 3),
-    kernel: release(),
-    node: process.version,
-  }
 }
 
 function report({ series, full, second, later, runs, machine: host }: Results): string {

@@ -1,6 +1,7 @@
 /** Runs one command and says what it took. The operating system counts; nothing is sampled. */
 import { spawn } from 'node:child_process'
 import { open } from 'node:fs/promises'
+import { cpus, release, totalmem } from 'node:os'
 
 export interface Run {
   readonly seconds: number
@@ -67,5 +68,17 @@ export async function warm(path: string): Promise<void> {
     while ((await file.read(buffer, 0, buffer.length, null)).bytesRead > 0);
   } finally {
     await file.close()
+  }
+}
+
+/** What the figures were taken on. */
+export function machine(): Record<string, string | number> {
+  const processors = cpus()
+  return {
+    processor: processors[0]?.model ?? 'unknown',
+    cores: processors.length,
+    memoryGiB: Math.round(totalmem() / 1024 ** 3),
+    kernel: release(),
+    node: process.version,
   }
 }

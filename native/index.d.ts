@@ -30,11 +30,18 @@ export declare class BlockSource {
 export declare class DiskScan {
   /** Bytes of files by type and owner, the `most` largest of each. */
   census(most: number): Census
+  /**
+   * Of each stretch its cells: bytes outside of partitions, of metadata, files, free, raw, unsettled, left out
+   * (`strip::Kind`).
+   */
+  strips(stretches: Array<Stretch>): Array<Float64Array>
+  /** Bytes of files that lie in their own records. */
+  residentBytes(): number
   leftOut(): Array<LeftOut>
   facts(): DiskFacts
   listing(): MapListing
-  /** The next `count` lines of a listing; empty at its end. */
-  lines(listing: MapListing, count: number): Array<MapLine>
+  /** The next lines of a listing, about `count`; none at its end. */
+  lines(listing: MapListing, count: number): MapLines
   get sizeBytes(): number
   /** Sorted, disjoint: start and length alternate. */
   allocated(): BigUint64Array
@@ -51,6 +58,14 @@ export declare class FetchPlan {
   add(page: ManifestPage): void
   /** Fills what the source did not give with a marked pattern; returns its bytes. */
   writeUnreadable(target: Target): Promise<number>
+  /** Drops the places of the target that hold the right bytes already; returns how many bytes. Before `ids`. */
+  keepDiffering(vault: Vault, target: Target): Promise<number>
+  /** Makes zeros of `from .. to` where the snapshot holds nothing; returns the bytes that had to be written. */
+  clear(target: Target, from: number, to: number): Promise<number>
+  /** Reads back from the medium what was written; returns the bytes. Throws CORRUPT where they are not as they should. */
+  verify(vault: Vault, target: Target): Promise<number>
+  /** The end of the last byte that the added pages say anything of. */
+  get end(): number
   get blockCount(): number
   /** Signatures of the distinct blocks, 32 bytes each. */
   ids(): Buffer
@@ -142,7 +157,7 @@ export declare class ManifestPage {
   names(parent: number, after: Uint8Array | undefined | null, limit: number): Array<DirectoryName>
 }
 
-/** The names of a scan, held while they are listed. */
+/** Where a listing is. */
 export declare class MapListing {}
 
 /** A full pack, to be encoded into a stripe. */
@@ -232,6 +247,8 @@ export declare class Target {
   static open(path: string, length: number): Target
   /** Makes every byte read as zero. */
   blank(): Promise<void>
+  /** Makes the size of a file right, and keeps what it holds. */
+  resize(): void
   sync(): Promise<void>
 }
 
@@ -286,6 +303,8 @@ export interface DiskFacts {
   sectorBytes: number
   doubts: Array<string>
   volumes: Array<VolumeFacts>
+  /** What the kernel held the parsers with: "landlock", "seccomp". */
+  confined: Array<string>
 }
 
 export interface FileExtent {
@@ -361,19 +380,21 @@ export interface LeftOut {
 /** Makes a FIFO or device node; `mode` holds the bits of its type. The name must be free. */
 export declare function makeNode(path: Uint8Array, mode: number, device: bigint): void
 
-/** One stream of a file under one of its names. */
-export interface MapLine {
-  partition: number
-  path: Buffer
-  inode: number
-  /** btrfs: the id of the subvolume, in which `inode` is a number; else 0. */
-  subvolume: number
-  /** As `fs::Kind`: 1 file, 2 directory, 3 symlink, 4 block, 5 character, 6 fifo, 7 socket. */
-  kind: number
-  size: number
-  resident: boolean
+/**
+ * Some lines of a listing, each one stream of a file under one of its names. Columns, not objects: a million buffers
+ * and arrays of their own take ten times as long to hand over as to make.
+ */
+export interface MapLines {
+  /** All paths, one behind the other. */
+  paths: Buffer
+  /**
+   * Rows of eight: partition, end of its path in `paths`, inode, subvolume (btrfs: the id of the one in which `inode`
+   * is a number; else 0), kind (`fs::Kind`: 1 file, 2 directory, 3 symlink, 4 block, 5 character, 6 fifo, 7 socket),
+   * size, resident (0 or 1), end of its extents in `extents`.
+   */
+  lines: Float64Array
   /** Rows of four: logical, disk, length, kind (0 plain, 1 unwritten, 2 compressed, 3 encrypted, 4 packed). */
-  extents: BigUint64Array
+  extents: Float64Array
 }
 
 /**
@@ -453,6 +474,12 @@ export interface Share {
   bytes: number
 }
 
+/** A volume by its place among `facts().volumes`, or the whole disk, and the number of cells to show it in. */
+export interface Stretch {
+  volume: number | null
+  cells: number
+}
+
 /** Where the trailer of a pack begins, from its first 16 bytes. */
 export declare function trailerOffset(packHeader: Uint8Array): number
 
@@ -473,7 +500,11 @@ export interface VolumeFacts {
   index: number
   start: number
   length: number
-  /** Type GUID or MBR type byte. */
+  /** Of a logical volume, the partition that it lies in. */
+  within: number | null
+  /** Where its bytes lie, in its own order: start and length alternate. */
+  pieces: Array<number>
+  /** Type GUID or MBR type byte; "lvm2" for a logical volume. */
   kind: string
   name: string
   /** What the tables or magic bytes say; "unknown" where nothing does. */

@@ -93,7 +93,7 @@ export type {
   LeftOut,
   Manifest,
   ManifestPage,
-  MapLine,
+  MapLines,
   Pack,
   PageRef,
   Secret as SecretHandle,

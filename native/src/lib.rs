@@ -2,6 +2,7 @@
 
 pub mod batch;
 pub mod bytes;
+pub mod compare;
 pub mod cut;
 pub mod disk;
 pub mod erasure;
@@ -17,19 +18,23 @@ pub mod names;
 pub mod pack;
 pub mod packer;
 pub mod pages;
+pub mod parent;
 pub mod ranges;
 pub mod recycle;
 pub mod references;
+pub mod sandbox;
 pub mod scan;
 pub mod seal;
 pub mod secret;
 pub mod shard;
 pub mod source;
 pub mod spill;
+pub mod strip;
 pub mod stripe;
 pub mod target;
 pub mod unreadable;
 pub mod volume;
+pub mod volumes;
 pub mod whose;
 
 #[cfg(feature = "node")]

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{Seek, SeekFrom};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::volume::ReadAt;
 
 const BLKPBSZGET: libc::Ioctl = 0x127b;
-const BLKGETSIZE64: libc::Ioctl = 0x8008_1272u32 as libc::Ioctl;
+pub const BLKGETSIZE64: libc::Ioctl = 0x8008_1272u32 as libc::Ioctl;
 const PAGE_BYTES: usize = 4096;
 
 pub struct Source {
@@ -30,6 +30,11 @@ impl Source {
         let device = file.metadata().map_err(failed)?.file_type().is_block_device();
         let sector_bytes = device.then(|| physical_sector(&file));
         Ok(Self { file, path: path.into(), length, sector_bytes })
+    }
+
+    /// For `sandbox::run`, which lets nothing else be read.
+    pub fn descriptor(&self) -> RawFd {
+        self.file.as_raw_fd()
     }
 
     /// A disk that was pulled out answers every read with EIO; its size is 0 then.

@@ -68,11 +68,7 @@ export const ERRORS = {
     '{what}',
     'Compare the words with the paper. A token works once, within an hour; `imager invite` makes another.',
   ),
-  INTERRUPTED: meaning(
-    Exit.interrupted,
-    'Interrupted',
-    'Nothing is lost: run the same command again. A disk half restored is not empty and needs --force then.',
-  ),
+  INTERRUPTED: meaning(Exit.interrupted, 'Interrupted', 'Nothing is lost: run the same command again.'),
   // Source and target.
   SOURCE_MISSING: meaning(Exit.failed, 'The source {path} does not exist', 'Check the name with `lsblk`.'),
   SOURCE_UNREADABLE: meaning(

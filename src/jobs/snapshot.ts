@@ -21,6 +21,9 @@ import { openVault } from './vault.js'
 /** A host with less free than this is not worth asking. */
 const NEED_BYTES = 64 * MiB
 const CENSUS_ROWS = 24
+/** The catalog keeps a summary of at most 64 KiB; the snapshot itself names all volumes. */
+const SUMMARY_VOLUMES = 128
+const SUMMARY_LABEL = 64
 
 export interface SnapshotOptions extends Wish {
   readonly source: string
@@ -97,7 +100,10 @@ export async function runSnapshot(
     files: facts.volumes.reduce((sum, one) => sum + one.files, 0),
     seconds: (clock.now() - started) / 1000,
     view: view.how,
-    volumes: facts.volumes.map(({ index, fileSystem, files, label }) => ({ index, fileSystem, files, label })),
+    volumes: facts.volumes.slice(0, SUMMARY_VOLUMES).map(({ index, fileSystem, files, label, within, name }) => {
+      const shown = within === null ? label : [name, label].filter(Boolean).join(' ')
+      return { index, fileSystem, files, label: shown.slice(0, SUMMARY_LABEL) }
+    }),
     perHost: Object.fromEntries(pipeline.bytesByHost),
     fileTypes: Object.fromEntries(census.types.map(({ name, bytes }) => [name, bytes])),
     owners: Object.fromEntries(census.owners.map(({ name, bytes }) => [name, bytes])),
@@ -143,10 +149,17 @@ function describe(
     sizeBytes: facts.size,
     table: { kind: facts.table, id: facts.id, sectorBytes: facts.sectorBytes },
     ...{ leftOut: plan.scan.leftOut(), unreadable },
-    volumes: facts.volumes.map(({ index, start, length, fileSystem, raw, label, uuid, clusterBytes, root }) => {
-      return { index, start, length, fileSystem, label, uuid, clusterBytes, root: raw === null ? root : null }
+    volumes: facts.volumes.map((volume) => {
+      const { index, start, length, fileSystem, raw, label, uuid, clusterBytes, root, within, name, pieces } = volume
+      const facts = { index, start, length, fileSystem, label, uuid, clusterBytes, root: raw === null ? root : null }
+      if (within === null) return facts
+      return { ...facts, name, ...(pieces.length > 2 && { pieces: pairs(pieces) }) }
     }),
   })
+}
+
+function pairs(flat: readonly number[]): [start: number, length: number][] {
+  return Array.from({ length: flat.length / 2 }, (_, at) => [flat[2 * at] as number, flat[2 * at + 1] as number])
 }
 
 /** What could not be understood, volume by volume. */

@@ -23,8 +23,12 @@ const Schema = v.object({
   volumes: v.array(
     v.object({
       index: Count,
+      /** Of a logical volume: group and name. */
+      name: v.optional(v.string()),
       start: Count,
       length: Count,
+      /** Start and length of each, where the volume is no single stretch of the disk. */
+      pieces: v.optional(v.array(v.tuple([Count, Count]))),
       fileSystem: v.string(),
       label: v.string(),
       uuid: v.string(),

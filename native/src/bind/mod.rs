@@ -5,6 +5,7 @@
 mod fuse;
 mod keys;
 mod names;
+mod restore;
 mod retrieve;
 mod scan;
 mod shards;

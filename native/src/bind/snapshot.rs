@@ -6,6 +6,7 @@ use napi::bindgen_prelude::{AsyncTask, BigUint64Array, Buffer, Result, Uint8Arra
 use napi_derive::napi;
 
 use super::keys::Vault;
+use super::scan::DiskFacts;
 use super::{Job, fixed, job, thrown};
 use crate::cut::{Blocks, Cut};
 use crate::error::Error;
@@ -17,7 +18,7 @@ use crate::shard::{self, Place};
 use crate::source::Source;
 use crate::stripe;
 use crate::volume::ReadAt;
-use crate::{batch, erasure, manifest, packer, recycle};
+use crate::{batch, erasure, manifest, packer, recycle, sandbox};
 
 pub(super) fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
     shared.lock().expect("no holder of this lock panics")
@@ -27,6 +28,7 @@ pub(super) fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
 #[napi]
 pub struct DiskScan {
     source: Arc<Source>,
+    pub(super) facts: DiskFacts,
     pub(super) scan: Arc<Mutex<Scan>>,
 }
 
@@ -35,8 +37,9 @@ pub struct DiskScan {
 pub fn scan_disk(path: String, everything: bool) -> AsyncTask<Job<DiskScan>> {
     job(move || {
         let source = Arc::new(Source::open(&path)?);
-        let scan = Scan::new(source.as_ref(), everything)?;
-        Ok(DiskScan { source, scan: Arc::new(Mutex::new(scan)) })
+        let (scan, confinement) = sandbox::run(&[source.descriptor()], || Scan::new(source.as_ref(), everything))?;
+        let facts = DiskFacts::of(&scan, confinement);
+        Ok(DiskScan { source, facts, scan: Arc::new(Mutex::new(scan)) })
     })
 }
 

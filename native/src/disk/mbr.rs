@@ -11,13 +11,12 @@ use std::collections::HashSet;
 use super::{Claims, Partition, Table, TableKind};
 use crate::bytes::le32;
 use crate::error::Result;
-use crate::fs::is_known;
+use crate::fs;
 use crate::limits;
-use crate::volume::ReadAt;
+use crate::volume::{ReadAt, Volume};
 
-/// What a table takes of its sector, and what most disks count in.
+/// Of the record itself. Its numbers count the disk's own sectors.
 const SECTOR_BYTES: usize = 512;
-/// 4Kn disks. An MBR does not say which, so that what lies in the partitions decides.
 const LARGE_SECTOR_BYTES: u64 = 4096;
 const SIGNATURE_AT: usize = 440;
 const ENTRIES_AT: usize = 446;
@@ -82,23 +81,22 @@ pub(super) fn protective(sector: &Sector) -> Protective {
     }
 }
 
-/// `None` when the first sector is no partition table.
-pub fn read(source: &dyn ReadAt) -> Result<Option<Table>> {
-    let known = |table: &Table| table.partitions.iter().any(|partition| is_known(partition.volume(source)));
-    let table = read_in(source, SECTOR_BYTES as u64)?;
-    if table.as_ref().is_none_or(|table| !known(table)) {
-        let large = read_in(source, LARGE_SECTOR_BYTES)?;
-        if large.as_ref().is_some_and(known) {
-            return Ok(large);
-        }
-    }
-    Ok(table)
+/// What a hybrid MBR names that no partition of a GPT is: numbers of its entries.
+pub(super) fn strangers(sector: &Sector, unit: u64, partitions: &[Partition]) -> Vec<u32> {
+    let named = (1..).zip(entries(sector).into_iter().flatten());
+    let own = named.filter(|(_, entry)| !entry.empty() && entry.kind != TYPE_PROTECTIVE);
+    let stranger = |entry: &Entry| {
+        let place = (u64::from(entry.first) * unit, u64::from(entry.sectors) * unit);
+        !partitions.iter().any(|partition| (partition.start, partition.length) == place)
+    };
+    own.filter(|(_, entry)| stranger(entry)).map(|(index, _)| index).collect()
 }
 
-/// The table, if it counts in sectors of so many bytes.
-fn read_in(source: &dyn ReadAt, unit: u64) -> Result<Option<Table>> {
+/// `None` when the first sector is no partition table.
+pub fn read(source: &dyn ReadAt) -> Result<Option<Table>> {
     let Some(sector) = first_sector(source)? else { return Ok(None) };
     let Some(entries) = entries(&sector) else { return Ok(None) };
+    let unit = sector_bytes(source, &entries)?;
     let sectors = source.length() / unit;
     let makes_sense = |entry: &Entry| !entry.empty() && entry.first != 0 && u64::from(entry.first) < sectors;
     if !entries.iter().any(makes_sense) {
@@ -119,20 +117,49 @@ fn read_in(source: &dyn ReadAt, unit: u64) -> Result<Option<Table>> {
     }
     let mut index = FIRST_LOGICAL;
     for entry in entries.iter().filter(|entry| entry.extended() && makes_sense(entry)) {
-        index = walk_extended(source, unit, entry, index, &mut claims)?;
+        index = walk_extended(source, entry, index, unit, &mut claims)?;
     }
     let id = format!("{:08X}", le32(&sector, SIGNATURE_AT));
     let (partitions, doubts) = (claims.partitions, claims.doubts);
     Ok(Some(Table { kind: TableKind::Mbr, id, sector_bytes: unit as u32, partitions, doubts }))
 }
 
+/// Nothing in the table says how large the disk's sectors are, and an image may be that of a disk with large ones. They
+/// are large where the whole table fits the disk so, and more of what it names is there than with small ones.
+fn sector_bytes(source: &dyn ReadAt, entries: &[Entry; 4]) -> Result<u64> {
+    let named = || entries.iter().filter(|entry| !entry.empty() && entry.kind != TYPE_PROTECTIVE);
+    let sectors = source.length() / LARGE_SECTOR_BYTES;
+    let small = SECTOR_BYTES as u64;
+    if named().any(|entry| u64::from(entry.first) + u64::from(entry.sectors) > sectors) {
+        return Ok(small);
+    }
+    let there = |unit: u64| -> Result<usize> {
+        let mut count = 0;
+        for entry in named() {
+            let start = u64::from(entry.first) * unit;
+            let length = (u64::from(entry.sectors) * unit).min(source.length().saturating_sub(start));
+            count += usize::from(if length < small {
+                false
+            } else if entry.extended() {
+                let mut sector = [0; SECTOR_BYTES];
+                source.read_at(start, &mut sector)?;
+                self::entries(&sector).is_some_and(|[logical, ..]| !logical.empty())
+            } else {
+                fs::known(Volume { source, start, length })
+            });
+        }
+        Ok(count)
+    };
+    Ok(if there(LARGE_SECTOR_BYTES)? > there(small)? { LARGE_SECTOR_BYTES } else { small })
+}
+
 /// Follows the chain of one container: the first entry of each record is a partition relative to that record, the
 /// second leads to the next record relative to the container. Returns the next free index.
 fn walk_extended(
     source: &dyn ReadAt,
-    unit: u64,
     container: &Entry,
     first_index: u32,
+    unit: u64,
     claims: &mut Claims,
 ) -> Result<u32> {
     let start = u64::from(container.first);
@@ -214,17 +241,6 @@ mod tests {
     }
 
     #[test]
-    fn what_the_partitions_hold_says_how_large_a_sector_is() {
-        let mut bytes = vec![0; 4096 * 100];
-        put(&mut bytes, 0, 0, 0x83, 16, 32);
-        assert_eq!(shape(&bytes), (TableKind::Mbr, vec![(1, 16, 32)], 0), "nothing is known: the usual ones");
-        bytes[16 * 4096..][..4].copy_from_slice(b"hsqs");
-        assert_eq!(shape(&bytes), (TableKind::Mbr, vec![(1, 16 * 8, 32 * 8)], 0));
-        bytes[16 * 512..][..4].copy_from_slice(b"hsqs");
-        assert_eq!(shape(&bytes), (TableKind::Mbr, vec![(1, 16, 32)], 0));
-    }
-
-    #[test]
     fn primary_and_logical_partitions_are_numbered() {
         let mut bytes = vec![0; 512 * 1000];
         put(&mut bytes, 0, 0, 0x83, 10, 90);
@@ -234,6 +250,28 @@ mod tests {
         put(&mut bytes, 400, 0, 0x07, 20, 80);
         let spans = vec![(1, 10, 90), (5, 210, 90), (6, 420, 80)];
         assert_eq!(shape(&bytes), (TableKind::Mbr, spans, 0));
+    }
+
+    /// Sector numbers count 4096 bytes; the records themselves lie at the start of such sectors.
+    #[test]
+    fn large_sectors_are_known_by_what_lies_there() {
+        let mut bytes = vec![0; 4096 * 1000];
+        put(&mut bytes, 0, 0, 0x82, 10, 90);
+        put(&mut bytes, 0, 1, 0x05, 200, 600);
+        put(&mut bytes, 8 * 200, 0, 0x83, 10, 90);
+        put(&mut bytes, 8 * 200, 1, 0x05, 300, 100);
+        put(&mut bytes, 8 * 500, 0, 0x07, 20, 80);
+        let table = read_table(&bytes).unwrap();
+        let spans: Vec<_> = table.partitions.iter().map(|p| (p.index, p.start / 4096, p.length / 4096)).collect();
+        assert_eq!((table.sector_bytes, spans), (4096, vec![(1, 10, 90), (5, 210, 90), (6, 520, 80)]));
+        // As much is there with small sectors: then they are small.
+        bytes[512 * 10 + 4086..][..10].copy_from_slice(b"SWAPSPACE2");
+        assert_eq!(read_table(&bytes).unwrap().sector_bytes, 512);
+        bytes[4096 * 10 + 4086..][..10].copy_from_slice(b"SWAPSPACE2");
+        assert_eq!(read_table(&bytes).unwrap().sector_bytes, 4096);
+        // A table that does not fit the disk so.
+        put(&mut bytes, 0, 2, 0x83, 900, 101);
+        assert_eq!(read_table(&bytes).unwrap().sector_bytes, 512);
     }
 
     #[test]

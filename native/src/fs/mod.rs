@@ -12,6 +12,7 @@ pub mod recognise;
 pub mod xfs;
 
 use crate::error::Result;
+use crate::sandbox::caught;
 use crate::volume::Volume;
 
 /// Bytes of the source, absolute.
@@ -194,17 +195,18 @@ const PARSERS: [Parser; 6] = [
     ("fat", fat::detect, fat::map),
 ];
 
-/// Whether its magic bytes are those of anything that has a name here. A place that cannot be read has none.
-pub fn is_known(volume: Volume) -> bool {
-    PARSERS.iter().any(|(_, detect, _)| detect(volume).unwrap_or(false)) || recognise::recognise(volume).is_some()
+/// Whether something that has a name here begins at the start of a volume.
+pub fn known(volume: Volume) -> bool {
+    let parsed = PARSERS.iter().any(|(_, detect, _)| detect(volume).unwrap_or(false));
+    parsed || recognise::recognise(volume).is_some()
 }
 
-/// Tries each parser by its magic; whatever a parser refuses is read raw.
+/// Tries each parser by its magic; what one refuses, or panics on, is read raw.
 pub fn map_volume(volume: Volume) -> Outcome {
     for (name, detect, map) in PARSERS {
-        match detect(volume) {
+        match caught(|| detect(volume)) {
             Ok(true) => {
-                return match map(volume) {
+                return match caught(|| map(volume)) {
                     Ok(map) => Outcome::Mapped(map),
                     Err(error) => Outcome::Raw { found: name, reason: error.to_string() },
                 };
@@ -213,8 +215,12 @@ pub fn map_volume(volume: Volume) -> Outcome {
             Err(error) => return Outcome::Raw { found: "unknown", reason: error.to_string() },
         }
     }
-    match recognise::recognise(volume) {
+    match caught(|| Ok(recognise::recognise(volume))).ok().flatten() {
         Some(recognise::Found { name, reason }) => Outcome::Raw { found: name, reason: reason.into() },
+        None if ext::detect_backup(volume).unwrap_or(false) => match ext::map(volume) {
+            Ok(map) => Outcome::Mapped(map),
+            Err(error) => Outcome::Raw { found: "ext", reason: error.to_string() },
+        },
         None => Outcome::Raw { found: "unknown", reason: "no file system that imager knows".into() },
     }
 }

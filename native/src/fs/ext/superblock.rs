@@ -102,6 +102,8 @@ pub struct Superblock {
     pub sparse: Sparse,
     pub large_dir: bool,
     pub file_type: bool,
+    /// Why a backup stands in for the primary one. What it says of the state is as old as the file system.
+    pub stands_in: Option<String>,
 }
 
 /// Which groups hold a copy of the superblock, besides the first.
@@ -121,10 +123,44 @@ pub fn detect(volume: Volume) -> Result<bool> {
     Ok(u16::from_le_bytes(magic) == MAGIC)
 }
 
+/// Where groups 1 and 3 begin, which hold a backup whatever the features, with groups as large as `mke2fs` makes them.
+fn backup_places() -> impl Iterator<Item = (u16, u64)> {
+    (0..=LOG_BLOCK_SIZE_MOST).flat_map(|log| {
+        let block_bytes = 1024u64 << log;
+        let first = u64::from(log == 0);
+        [1u16, 3].map(|group| (group, (first + u64::from(group) * 8 * block_bytes) * block_bytes))
+    })
+}
+
+/// The first backup that makes sense where it lies; with a volume of anything else there is none.
+fn backup(volume: Volume) -> Option<Superblock> {
+    backup_places().find_map(|(group, at)| {
+        let raw = volume.read_vec(at, SUPERBLOCK_BYTES).ok()?;
+        let found = Superblock::decode(&raw, volume.length).ok()?;
+        let own =
+            le16(&raw, 0x5a) == group && found.group_first_block(group.into()) * u64::from(found.block_bytes) == at;
+        own.then_some(found)
+    })
+}
+
+/// Whether a backup is there, where the primary one has not even its magic number.
+pub fn detect_backup(volume: Volume) -> bool {
+    backup(volume).is_some()
+}
+
 impl Superblock {
+    /// The primary one, else a backup.
     pub fn read(volume: Volume) -> Result<Self> {
-        let raw = volume.read_vec(SUPERBLOCK_AT, SUPERBLOCK_BYTES)?;
-        Self::decode(&raw, volume.length)
+        let primary =
+            volume.read_vec(SUPERBLOCK_AT, SUPERBLOCK_BYTES).and_then(|raw| Self::decode(&raw, volume.length));
+        match primary {
+            Err(error @ Error::Corrupt { .. }) => match backup(volume) {
+                // Nothing in it says whether the journal waits to be replayed.
+                Some(found) => Ok(Self { dirty: true, stands_in: Some(error.to_string()), ..found }),
+                None => Err(error),
+            },
+            other => other,
+        }
     }
 
     /// `raw` are `SUPERBLOCK_BYTES`.
@@ -169,6 +205,7 @@ impl Superblock {
             sparse: features.sparse(raw),
             large_dir: features.incompat & INCOMPAT_LARGEDIR != 0,
             file_type: features.incompat & INCOMPAT_FILETYPE != 0,
+            stands_in: None,
         })
     }
 
