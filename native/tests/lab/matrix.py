@@ -106,10 +106,10 @@ XFS = [
     xfs("no-inobtcount", "-m inobtcount=0"),
     xfs("nrext64", "-i nrext64=1,size=2048", more=SHARE),
     xfs("inode-2048", "-i size=2048 -n size=16384"),
-    xfs("inode-2048-1k", "-i size=1024 -n size=4096", block=1024),
+    xfs("inode-512-1k", "-i size=512 -n size=4096", block=1024),
     xfs("one-group", "-d agcount=1 --unsupported", mib=128),
-    xfs("many-groups", "-d agcount=16"),
-    xfs("stripe", "-d su=64k,sw=4 -l size=16m,su=32k", mib=512),
+    xfs("many-groups", "-d agcount=8 -l size=64m", mib=1000),
+    xfs("stripe", "-d su=64k,sw=4 -l size=64m,su=32k", mib=640),
     old_xfs("v4", "-i size=256"),
     old_xfs("v4-1k", "-m finobt=0 -i size=256 -d agcount=2", block=1024),
     old_xfs("v4-512", "-i size=256 -n ftype=0", block=512),
@@ -153,7 +153,7 @@ BTRFS = [
     btrfs("blake2", "--csum blake2", "compress=zstd", doubt="not verified"),
     btrfs_tree("sectors-8k", "-s 8192"),
     btrfs_tree("sectors-64k", "-s 65536 -n 65536", mib=600),
-    btrfs("two-devices", "-m raid1 {second}", mount="none", steps="", raw="2 devices"),
+    btrfs("two-devices", "-m raid1 {second}", mount="none", steps="", more="", raw="2 devices"),
 ]
 
 

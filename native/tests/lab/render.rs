@@ -153,7 +153,10 @@ impl View<'_> {
     }
 
     fn runs(&self, stream: &Stream) -> String {
-        let Content::Extents(extents) = &stream.content else { return "inline".into() };
+        let Content::Extents(extents) = &stream.content else {
+            // Of nothing, FIEMAP says nothing.
+            return if stream.size == 0 { "" } else { "inline" }.into();
+        };
         joined(extents.iter().map(|extent| {
             let (length, kind) = match extent.kind {
                 ExtentKind::Packed { used, .. } => (u64::from(used), 'c'),
@@ -174,12 +177,12 @@ impl View<'_> {
     }
 }
 
-/// What follows on without a gap is one run; a packed one stays what it is.
+/// What follows on without a gap is one run, as FIEMAP has it, which counts what a packed one unpacks to.
 fn joined(runs: impl Iterator<Item = (u64, u64, u64, char)>) -> String {
     let mut out: Vec<(u64, u64, u64, char)> = Vec::new();
     for run in runs {
         match out.last_mut() {
-            Some(last) if run.3 != 'c' && last.3 == run.3 && last.0 + last.2 == run.0 && last.1 + last.2 == run.1 => {
+            Some(last) if last.3 == run.3 && last.0 + last.2 == run.0 && last.1 + last.2 == run.1 => {
                 last.2 += run.2;
             }
             _ => out.push(run),

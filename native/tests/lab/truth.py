@@ -131,7 +131,8 @@ def posix_file(key, path, status, fs, chunks, sealed):
             generation = ioctl_word(fd, GETVERSION)
             if stat.S_ISREG(status.st_mode):
                 runs = fiemap(fd, chunks)
-                size, content, extents = status.st_size, digest(fd, status.st_size, runs), shown(runs)
+                size, content = status.st_size, digest(fd, status.st_size, runs)
+                extents = shown(runs) if size or runs != "inline" else ""
             elif fs == "btrfs":
                 size = status.st_size
             os.close(fd)
@@ -194,10 +195,10 @@ def fiemap(fd, chunks):
 
 
 def joined(runs):
-    """What follows on without a gap is one run; a compressed one stays what it is."""
+    """What follows on without a gap is one run, as the kernel has it within one answer."""
     out = []
     for logical, disk, length, kind in runs:
-        if out and kind != "c" and out[-1][3] == kind:
+        if out and out[-1][3] == kind:
             before = out[-1]
             if before[0] + before[2] == logical and before[1] + before[2] == disk:
                 out[-1] = (before[0], before[1], before[2] + length, kind)
