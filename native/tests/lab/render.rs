@@ -23,7 +23,7 @@ pub fn lines(volume: Volume, map: &VolumeMap, about: &str) -> BTreeSet<String> {
     let view = View { volume, map, sealed: sealed(map) };
     match fields {
         "posix" => view.posix(&mut lines),
-        "windows" => view.windows(&mut lines),
+        "windows" => view.windows(extents == "extents", &mut lines),
         _ => view.paths(fields != "untimed", extents == "extents", &mut lines),
     }
     lines.extend(map.allocated.iter().map(|range| format!("U {} {}", range.start - volume.start, range.length)));
@@ -96,7 +96,7 @@ impl View<'_> {
         }
     }
 
-    fn windows(&self, lines: &mut BTreeSet<String>) {
+    fn windows(&self, with_runs: bool, lines: &mut BTreeSet<String>) {
         for entry in &self.map.entries {
             lines.insert(format!("E {} {} {}", entry.parent, hex(&entry.name), entry.child));
         }
@@ -111,7 +111,7 @@ impl View<'_> {
                     (Kind::Symlink, "-") => target = hex(&reader::read(self.volume.source, stream, WHOLE_BYTES)),
                     _ => streams.push(format!("{name}={}={}", stream.size, self.hash(stream))),
                 }
-                if file.kind == Kind::File && stream.size > 0 {
+                if with_runs && file.kind == Kind::File && stream.size > 0 {
                     lines.insert(format!("X {} {name} {}", file.number, self.plain_runs(stream)));
                 }
             }

@@ -36,22 +36,24 @@ def lines(name, image, second_opinion=""):
     with volumes(name, image) as found:
         for index, fs, path in found:
             chunks = space.chunks(path) if fs == "btrfs" else []
-            truth = set(about(path)) | set(of_volume(fs, path, chunks)) | set(space.in_use(fs, path, chunks))
+            found_in_it = set(of_volume(fs, path, chunks))
+            has_runs = any(line.startswith("X ") for line in found_in_it)
+            truth = set(about(path, has_runs)) | found_in_it | set(space.in_use(fs, path, chunks))
             if second_opinion:
                 truth |= set(space.partclone(fs, path))
             yield from (f"{index} {line}" for line in sorted(truth))
 
 
-def about(image):
+def about(image, has_runs):
     words = run("blkid", "-p", "-o", "udev", image).decode().split("\n")
     known = dict(word.removeprefix("ID_FS_").split("=", 1) for word in words if word)
     label = re.sub(rb"\\x(..)", lambda digits: bytes.fromhex(digits[1].decode()), known.get("LABEL_ENC", "").encode())
     kind = known["VERSION"].lower() if known["TYPE"] == "vfat" else known["TYPE"]
     fields = "posix" if kind in ("ext2", "ext3", "ext4", "xfs", "btrfs") else "windows" if kind == "ntfs" else "paths"
-    extents = "extents"
+    extents = "extents" if has_runs else "-"
     if Path(f"{image}.tree").exists():
-        # What xfs_db and btrfs-progs say of extents goes by numbers; a prototype of XFS has no times.
-        fields, extents = "untimed" if kind == "xfs" else "paths", "extents" if kind.startswith("ext") else "-"
+        # A prototype of XFS has no times.
+        fields = "untimed" if kind == "xfs" else "paths"
     yield f"V {kind} {known.get('UUID', '-')} {label.hex() or '-'} {fields} {extents}"
 
 
@@ -284,26 +286,31 @@ def fiwalk(image):
 
 
 def runs_by_path(image, files):
-    """sleuthkit shows other letters than ASCII in short names as ^ and cuts long names: then the size decides."""
+    """sleuthkit shows other letters than ASCII in short names as ^ and cuts long names: then the size decides. Nothing,
+    where it takes a file for another: on exFAT, entries that pass from one cluster to the next."""
     sizes = {words[1]: int(words[3]) for words in (line.split(" ") for line in files) if words[2] == "-"}
     folder = lambda key: key[: key.rfind("2f") + 1]
-    unknown = []
+    found, unknown = {}, []
     for key, _, size, runs in fiwalk(image):
-        if key in sizes:
-            del sizes[key]
-            yield f"X {key} - {runs}"
+        if sizes.get(key) == size:
+            found[key] = runs
         else:
             unknown.append((key, size, runs))
     for key, size, runs in unknown:
-        for wanted in [name for name in sizes if sizes[name] == size and folder(name) == folder(key)]:
-            yield f"X {wanted} - {runs}"
+        found.update({name: runs for name in sizes if (sizes[name], folder(name)) == (size, folder(key)) and name not in found})
+    complete = all(name in found for name, size in sizes.items() if size)
+    return [f"X {key} - {runs}" for key, runs in found.items()] if complete else []
 
 
 def runs_by_number(image, files):
+    """Nothing for clusters of more than 64 KiB, which sleuthkit does not read."""
+    cluster = space.ntfs_cluster(image)[0]
     regular = {words[1]: words[8] for words in (line.split(" ") for line in files) if words[0] == "F" and words[2] == "-"}
+    if cluster > 65536:
+        return
     yield from {f"X {number} - {runs}" for _, number, _, runs in fiwalk(image) if number in regular}
     for number in [number for number, streams in regular.items() if "," in streams]:
-        yield from named_streams(number, run("istat", image, number).decode(), space.ntfs_cluster(image)[0])
+        yield from named_streams(number, run("istat", image, number).decode(), cluster)
 
 
 def named_streams(number, text, cluster):
