@@ -61,6 +61,7 @@ const native = wrap(addon)
 export const {
   DiskScan,
   FetchPlan,
+  Manifest,
   Packer,
   ReferenceSet,
   Secret,
@@ -86,16 +87,19 @@ export const {
 } = native
 export type {
   Batch,
+  BlockSource,
   DiskScan as DiskScanHandle,
   FileRecord,
+  FileRecords,
   FuseRequest as FuseRequestHandle,
   FuseSession as FuseSessionHandle,
   LeftOut,
-  Manifest,
   ManifestPage,
   MapLines,
   Pack,
   PageRef,
+  Reread,
+  Reuse,
   Secret as SecretHandle,
   Vault as VaultHandle,
   VolumeFacts,
