@@ -18,22 +18,6 @@ use imager_native::volume::{ReadAt, Volume};
 /// The exit code of lab.py where this machine cannot make an image.
 const IMPOSSIBLE: i32 = 77;
 
-/// xorshift64*: the same work for the same seed.
-pub struct Random(pub u64);
-
-impl Random {
-    pub fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
-    }
-
-    pub fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
-    }
-}
-
 /// One image of the matrix.
 #[derive(Clone, Debug)]
 pub struct Row {
