@@ -66,6 +66,15 @@ export declare class FetchPlan {
   write(stripe: number, offsets: Array<number>, fetched: Array<Uint8Array>, only: Array<number> | undefined | null, vault: Vault, target: Target): Promise<WriteFacts>
 }
 
+/** Places of a batch's ids, in no order; `indexes` says which id each belongs to. */
+export declare class FoundPlaces {
+  get indexes(): Uint32Array
+  get births(): Float64Array
+  get stripes(): Float64Array
+  get offsets(): Uint32Array
+  get lengths(): Uint32Array
+}
+
 /** One question of the kernel, to be answered exactly once; one that is dropped answers EIO. */
 export declare class FuseRequest {
   /**
@@ -217,6 +226,20 @@ export declare class Secret {
   tag(message: Uint8Array): Buffer
   /** The signing key as PKCS#8 DER, for TLS. */
   tlsKey(): Buffer
+}
+
+export declare class SignatureIndex {
+  constructor(folder: string, filterBytes: number)
+  add(rows: Uint8Array): number
+  freeze(): void
+  thaw(): void
+  flush(number: number): Promise<number>
+  merge(numbers: Array<number>, into: number): Promise<number>
+  useSegments(numbers: Array<number>): void
+  find(ids: Uint8Array): Promise<FoundPlaces>
+  stop(): void
+  lock(): boolean
+  unlock(): void
 }
 
 /** The encoded shards of one pack. */
@@ -453,6 +476,9 @@ export interface Share {
   bytes: number
 }
 
+/** Rows of the repository from those of a commit. */
+export declare function signatureRows(stripe: number, records: Uint8Array, births?: BigUint64Array | undefined | null): Buffer
+
 /** Where the trailer of a pack begins, from its first 16 bytes. */
 export declare function trailerOffset(packHeader: Uint8Array): number
 
@@ -503,3 +529,6 @@ export interface WriteFacts {
   /** Blocks whose record did not verify; nothing was written for them. */
   bad: Array<number>
 }
+
+/** Writes rows as a segment that no index uses yet. */
+export declare function writeSegment(folder: string, number: number, rows: Uint8Array): number

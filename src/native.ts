@@ -64,6 +64,7 @@ export const {
   Packer,
   ReferenceSet,
   Secret,
+  SignatureIndex,
   Target,
   Vault,
   decompressUnit,
@@ -80,9 +81,11 @@ export const {
   setModified,
   setXattr,
   shardFileBytes,
+  signatureRows,
   trailerOffset,
   unreadablePattern,
   verifySignature,
+  writeSegment,
 } = native
 export type {
   Batch,
@@ -97,6 +100,7 @@ export type {
   Pack,
   PageRef,
   Secret as SecretHandle,
+  SignatureIndex as SignatureIndexHandle,
   Vault as VaultHandle,
   VolumeFacts,
 } from '../native/index.js'

@@ -8,6 +8,7 @@ pub mod erasure;
 pub mod error;
 pub mod exclude;
 pub mod fetchplan;
+pub mod filter;
 pub mod fs;
 #[cfg(feature = "node")]
 pub mod fuse;
@@ -23,7 +24,9 @@ pub mod references;
 pub mod scan;
 pub mod seal;
 pub mod secret;
+pub mod segment;
 pub mod shard;
+pub mod signatures;
 pub mod source;
 pub mod spill;
 pub mod stripe;

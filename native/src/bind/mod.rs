@@ -8,6 +8,7 @@ mod names;
 mod retrieve;
 mod scan;
 mod shards;
+mod signatures;
 mod snapshot;
 
 use napi::bindgen_prelude::{AsyncTask, Result, ToNapiValue, TypeName};
