@@ -61,6 +61,7 @@ const native = wrap(addon)
 export const {
   DiskScan,
   FetchPlan,
+  Manifest,
   Packer,
   ReferenceSet,
   Secret,
@@ -89,16 +90,18 @@ export const {
 } = native
 export type {
   Batch,
+  BlockSource,
   DiskScan as DiskScanHandle,
   FileRecord,
+  FileRecords,
   FuseRequest as FuseRequestHandle,
   FuseSession as FuseSessionHandle,
   LeftOut,
-  Manifest,
   ManifestPage,
-  MapLine,
+  MapLines,
   Pack,
   PageRef,
+  Reread,
   Secret as SecretHandle,
   SignatureIndex as SignatureIndexHandle,
   Vault as VaultHandle,

@@ -5,6 +5,8 @@
 mod fuse;
 mod keys;
 mod names;
+mod reread;
+mod restore;
 mod retrieve;
 mod scan;
 mod shards;
