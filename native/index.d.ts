@@ -282,6 +282,20 @@ export declare class Secret {
   tlsKey(): Buffer
 }
 
+export declare class SignatureIndex {
+  constructor(folder: string, filterBytes: number)
+  add(rows: Uint8Array): number
+  freeze(): void
+  thaw(): void
+  flush(number: number): Promise<number>
+  merge(numbers: Array<number>, into: number): Promise<number>
+  useSegments(numbers: Array<number>): void
+  find(ids: Uint8Array): Promise<FoundPlaces>
+  stop(): void
+  lock(): boolean
+  unlock(): void
+}
+
 /** The encoded shards of one pack. */
 export declare class Stripe {
   /** The file of one shard; it can be taken once. */
@@ -410,6 +424,15 @@ export interface FileXattr {
   value: Buffer
 }
 
+/** Places of a batch's ids, in no order; `indexes` says which id each belongs to. */
+export interface FoundPlaces {
+  indexes: Uint32Array
+  births: Float64Array
+  stripes: Float64Array
+  offsets: Uint32Array
+  lengths: Uint32Array
+}
+
 /** BLAKE3-256. */
 export declare function hash(data: Uint8Array): Buffer
 
@@ -529,6 +552,9 @@ export interface Share {
   bytes: number
 }
 
+/** Rows of the repository from those of a commit. */
+export declare function signatureRows(stripe: number, records: Uint8Array, births?: BigUint64Array | undefined | null): Buffer
+
 /** A volume by its place among `facts().volumes`, or the whole disk, and the number of cells to show it in. */
 export interface Stretch {
   volume: number | null
@@ -589,3 +615,6 @@ export interface WriteFacts {
   /** Blocks whose record did not verify; nothing was written for them. */
   bad: Array<number>
 }
+
+/** Writes rows as a segment that no index uses yet. */
+export declare function writeSegment(folder: string, number: number, rows: Uint8Array): number

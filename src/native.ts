@@ -65,6 +65,7 @@ export const {
   Packer,
   ReferenceSet,
   Secret,
+  SignatureIndex,
   Target,
   Vault,
   decompressUnit,
@@ -81,9 +82,11 @@ export const {
   setModified,
   setXattr,
   shardFileBytes,
+  signatureRows,
   trailerOffset,
   unreadablePattern,
   verifySignature,
+  writeSegment,
 } = native
 export type {
   Batch,
@@ -101,6 +104,7 @@ export type {
   Reread,
   Reuse,
   Secret as SecretHandle,
+  SignatureIndex as SignatureIndexHandle,
   Vault as VaultHandle,
   VolumeFacts,
 } from '../native/index.js'

@@ -10,6 +10,7 @@ pub mod erasure;
 pub mod error;
 pub mod exclude;
 pub mod fetchplan;
+pub mod filter;
 pub mod fs;
 #[cfg(feature = "node")]
 pub mod fuse;
@@ -30,7 +31,9 @@ pub mod sandbox;
 pub mod scan;
 pub mod seal;
 pub mod secret;
+pub mod segment;
 pub mod shard;
+pub mod signatures;
 pub mod source;
 pub mod spill;
 pub mod strip;

@@ -10,6 +10,7 @@ mod restore;
 mod retrieve;
 mod scan;
 mod shards;
+mod signatures;
 mod snapshot;
 
 use napi::bindgen_prelude::{AsyncTask, Result, ToNapiValue, TypeName};
