@@ -139,7 +139,7 @@ fn cutting() {
     let length = 3 * FILES * LENGTH;
     let map = VolumeMap { files, allocated: vec![ByteRange { start: 0, length }], ..VolumeMap::default() };
     let partition = Partition { index: 1, start: 0, length, kind: String::new(), name: String::new() };
-    let volumes = [MappedVolume { partition, outcome: Outcome::Mapped(map) }];
+    let volumes = [MappedVolume::of_partition(partition, Outcome::Mapped(map))];
     let held = allocated(length, &volumes);
     bench("cut", "/s", FILES as usize, || cut(&held, &volumes));
 }
