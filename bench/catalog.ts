@@ -1,100 +1,200 @@
 /**
- * The signature repository: inserts by commits of 300 records (a 16 MiB pack), then lookups that hit and that miss, on the
- * state folder and over TLS on loopback. `node build/bench/catalog.js [COUNT]`, default 1,000,000 signatures.
+ * The catalog at scale: `npm run bench:catalog -- --blocks 1e8 [--dir DIR]` builds one with so many blocks of random
+ * signatures, opens it in a fresh process, and looks up. 10^6 by default; 10^8 need 12 GB of disk while they are built.
+ * `--build DIR` and `--ask DIR` do one half each, in a folder that stays.
+ *
+ * Most are imported by whole batches of stripes, as a recovery does it; the first are placed and committed stripe by
+ * stripe, as a snapshot does it. Both take the same way into the signature repository. `cold` = its files were put out of
+ * the page cache. A figure per second of CPU counts all threads of this process, and is the one that other work on the
+ * machine disturbs least.
  */
-import { randomFillSync } from 'node:crypto'
-import { mkdtempSync, rmSync, statSync } from 'node:fs'
+import { execFileSync, spawnSync } from 'node:child_process'
+import { createCipheriv, randomInt } from 'node:crypto'
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { parseArgs } from 'node:util'
+import type { Hex } from '../src/base/ids.js'
 import { LocalCatalog } from '../src/catalog/local.js'
-import type { Catalog } from '../src/catalog/types.js'
+import type { Catalog, CommitRequest } from '../src/catalog/types.js'
 import { RemoteCatalog } from '../src/coordinator/client.js'
 import { serveCoordinator } from '../src/coordinator/server.js'
 import { tlsIdentity } from '../src/keys/certificate.js'
+import { openHome } from '../src/keys/home.js'
 import { Secret } from '../src/native.js'
 import { Connection } from '../src/wire/client.js'
 import { addPeers, held, hex, placement, recordsOf } from '../test/catalog/harness.js'
 import { foundFleet, keyOf, sealingOf } from '../test/coordinator/harness.js'
 
-const COMMIT = 300
+/** Records of a stripe: a 16 MiB pack of whole blocks. */
+const STRIPE = 300
+const COMMITTED = 150_000
+const IMPORTED_AT_ONCE = 256
 const BATCH = 16_384
 const IN_FLIGHT = 4
+const ID_BYTES = 32
 
-const count = Number(process.argv[2] ?? 1_000_000)
-const random = (): Buffer => {
-  const bytes = Buffer.alloc(count * 32)
-  for (let at = 0; at < bytes.length; at += 1 << 20) randomFillSync(bytes, at, Math.min(1 << 20, bytes.length - at))
-  return bytes
+/** The first `COMMITTED` are the catalog's too; behind the last one lie ids that it does not know. */
+function idsFrom(first: number, count: number): Buffer {
+  const counter = Buffer.alloc(16)
+  counter.writeBigUInt64BE(BigInt(first) * 2n, 8)
+  return createCipheriv('aes-256-ctr', Buffer.alloc(32), counter).update(Buffer.alloc(count * ID_BYTES))
 }
-const known = random()
-const unknown = random()
 
-/** The second figure is of CPU time, which other work on the machine disturbs less. */
-async function timed(what: string, work: () => Promise<void>): Promise<void> {
+async function timed(what: string, count: number, work: () => Promise<void> | void): Promise<void> {
   const start = performance.now()
   const cpu = process.cpuUsage()
   await work()
+  const seconds = (performance.now() - start) / 1000
   const { user, system } = process.cpuUsage(cpu)
-  const figure = (seconds: number) =>
-    Math.round(count / seconds)
-      .toLocaleString('en')
-      .padStart(12)
-  const [wall, busy] = [figure((performance.now() - start) / 1000), figure((user + system) / 1e6)]
-  console.log(`${what.padEnd(28)}${wall} signatures/s ${busy} /CPU s`)
+  const rate = (value: number) => Math.round(count / value).toLocaleString('en')
+  const busy = (user + system) / 1e6
+  const cells = [what.padEnd(34), `${seconds.toFixed(1)} s`.padStart(10), `${rate(seconds)}/s`.padStart(14)]
+  console.log([...cells, `${rate(busy)}/CPU s`.padStart(16)].join(''))
 }
 
-async function lookUp(catalog: Catalog, lease: string, ids: Buffer, expected: number): Promise<void> {
+const show = (what: string, value: string) => console.log(`${what.padEnd(34)}${value.padStart(10)}`)
+const MiB = (bytes: number) => `${Math.round(bytes / 2 ** 20)} MiB`
+/** The kernel's own count, the greatest since it was last told to forget. */
+const forgetPeak = () => writeFileSync('/proc/self/clear_refs', '5')
+const peak = () => Number(/VmHWM:\s+(\d+)/.exec(readFileSync('/proc/self/status', 'utf8'))?.[1]) * 1024
+
+/** Stands still, so that the peers stay seen. */
+const clock = { now: () => 1_800_000_000_000 }
+
+async function build(folder: string, blocks: number): Promise<void> {
+  foundFleet(folder, Secret.random(), Secret.random(), Secret.random())
+  const catalog = LocalCatalog.openFor(folder, clock)
+  const appliance = hex(32)
+  const peers = addPeers(catalog, 6)
+  const { lease } = await catalog.begin({ appliance, volume: hex(16), source: 'bench', label: '' })
+  const committed = Math.min(COMMITTED, blocks)
+  const shape = { k: 4, m: 2, packBytes: 100_000 }
+  const stripes = (first: number, end: number) =>
+    Array.from({ length: Math.ceil((end - first) / STRIPE) }, (_, i) => first + i * STRIPE)
+  const placed: CommitRequest[] = []
+  await timed('place, a stripe each', committed, async () => {
+    for (const first of stripes(0, committed)) {
+      const request = placement(4, 2, peers)
+      const { stripe } = await catalog.place(lease, request)
+      const records = recordsOf(idsFrom(first, Math.min(STRIPE, committed - first)))
+      placed.push({ stripe, ...shape, records, shards: held(request) })
+    }
+  })
+  await timed('commit, a stripe each', committed, async () => {
+    for (const request of placed) await catalog.commit(lease, request)
+  })
+  await timed('import, 256 stripes at a time', blocks - committed, async () => {
+    for (let at = committed; at < blocks; at += IMPORTED_AT_ONCE * STRIPE) {
+      const some = stripes(at, Math.min(at + IMPORTED_AT_ONCE * STRIPE, blocks)).map((first) => ({
+        ...{ stripe: first / STRIPE + 1, writer: appliance, ...shape, shards: held(placement(4, 2, peers)) },
+        records: recordsOf(idsFrom(first, Math.min(STRIPE, blocks - first))),
+        births: BigUint64Array.from({ length: Math.min(STRIPE, blocks - first) }, (_, i) =>
+          BigInt((first / STRIPE + 1) * 65_536 + i),
+        ),
+      }))
+      await catalog.importStripes(some)
+    }
+  })
+  catalog.close()
+  show('memory, peak of building', MiB(peak()))
+  const bytes = filesOf(folder).reduce((sum, path) => sum + statSync(path).size, 0)
+  show('on disk', `${(bytes / blocks).toFixed(1)} bytes a block, ${filesOf(folder).length} files`)
+}
+
+async function lookUp(catalog: Catalog, lease: Hex, ids: Buffer, expected: number): Promise<void> {
   let hits = 0
   let at = 0
   const worker = async () => {
     while (at < ids.length) {
-      const batch = ids.subarray(at, at + BATCH * 32)
+      const batch = ids.subarray(at, at + BATCH * ID_BYTES)
       at += batch.length
-      const births = await catalog.lookup(lease, batch, 1)
-      hits += births.reduce((sum, birth) => sum + (birth > 0n ? 1 : 0), 0)
+      for (const birth of await catalog.lookup(lease, batch, 1)) if (birth > 0n) hits++
     }
   }
   await Promise.all(Array.from({ length: IN_FLIGHT }, worker))
   if (hits !== expected) throw new Error(`${hits} hits, ${expected} were due`)
 }
 
-const folder = mkdtempSync(join(tmpdir(), 'imager-bench-'))
-process.once('exit', () => rmSync(folder, { recursive: true, force: true }))
-const home = foundFleet(folder, Secret.random(), Secret.random(), Secret.random())
-/** Stands still, so that the peers stay seen. */
-const now = Date.now()
-const local = LocalCatalog.openFor(folder, { now: () => now })
-const served = await serveCoordinator({ home, catalog: local, listen: '127.0.0.1:0' })
-const secret = Secret.random()
-const appliance = keyOf(secret)
-local.members.admit({
-  host: appliance,
-  sealing: sealingOf(secret),
-  name: 'srv',
-  role: 'appliance',
-  domain: 'd',
-  addresses: [],
-})
-const peers = addPeers(local, 6)
-const { lease } = await local.begin({ appliance, volume: hex(16), source: 'bench', label: '' })
-await timed('place + commit', async () => {
-  for (let at = 0; at < count; at += COMMIT) {
-    const request = placement(4, 2, peers)
-    const { stripe } = await local.place(lease, request)
-    const records = recordsOf(known.subarray(at * 32, (at + COMMIT) * 32))
-    await local.commit(lease, { stripe, k: 4, m: 2, packBytes: 100_000, records, shards: held(request) })
+function forgetCached(folder: string): void {
+  for (const path of filesOf(folder)) {
+    execFileSync('sync', [path])
+    execFileSync('dd', [`if=${path}`, 'iflag=nocache', 'count=0', 'status=none'])
   }
-})
-const bytes = statSync(join(folder, 'catalog', 'signatures.db')).size
-console.log(`${'signatures.db'.padEnd(28)}${(bytes / count).toFixed(0).padStart(12)} bytes/signature`)
-const connection = new Connection({ tls: tlsIdentity(secret), addresses: [served.address], host: home.host })
-for (const [where, catalog] of [
-  ['here', local],
-  ['over TLS', new RemoteCatalog(connection)],
-] as const) {
-  await timed(`lookup, known, ${where}`, () => lookUp(catalog, lease, known, count))
-  await timed(`lookup, unknown, ${where}`, () => lookUp(catalog, lease, unknown, 0))
 }
-connection.close()
-await served.close()
-local.close()
+
+function filesOf(folder: string): string[] {
+  const entries = readdirSync(join(folder, 'catalog'), { recursive: true, withFileTypes: true })
+  return entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name))
+}
+
+async function ask(folder: string, blocks: number): Promise<void> {
+  let catalog: LocalCatalog | undefined
+  forgetCached(folder)
+  await timed('open, cold', blocks, () => {
+    catalog = LocalCatalog.openFor(folder, clock)
+  })
+  if (!catalog) return
+  show('memory, open', MiB(process.memoryUsage().rss))
+  const secret = Secret.random()
+  const appliance = keyOf(secret)
+  const sealing = sealingOf(secret)
+  const home = openHome(folder)
+  const served = await serveCoordinator({ home, catalog, listen: '127.0.0.1:0' })
+  catalog.members.admit({ host: appliance, sealing, name: 'srv', role: 'appliance', domain: 'd', addresses: [] })
+  const { lease } = await catalog.begin({ appliance, volume: hex(16), source: 'bench', label: '' })
+  const connection = new Connection({ tls: tlsIdentity(secret), addresses: [served.address], host: home.host })
+  const remote = new RemoteCatalog(connection)
+
+  const many = Math.min(blocks, 1_000_000)
+  const few = Math.min(blocks, 100_000)
+  const scattered = Buffer.concat(Array.from({ length: many }, () => idsFrom(randomInt(blocks), 1)))
+  const ordered = idsFrom(randomInt(blocks - many + 1), many)
+  const unknown = idsFrom(2 ** 40, many)
+  forgetPeak()
+  forgetCached(folder)
+  const first = scattered.subarray(0, few * ID_BYTES)
+  await timed('known, scattered, cold', few, () => lookUp(catalog as Catalog, lease, first, few))
+  forgetCached(folder)
+  await timed('unknown, cold', many, () => lookUp(catalog as Catalog, lease, unknown, 0))
+  for (const path of filesOf(folder)) execFileSync('sh', ['-c', 'cat "$1" > /dev/null', 'sh', path])
+  for (const [where, asked] of [
+    ['here', catalog],
+    ['over TLS', remote],
+  ] as const) {
+    await timed(`known, scattered, ${where}`, many, () => lookUp(asked, lease, scattered, many))
+    await timed(`known, as written, ${where}`, many, () => lookUp(asked, lease, ordered, many))
+    await timed(`unknown, ${where}`, many, () => lookUp(asked, lease, unknown, 0))
+  }
+  connection.close()
+  await served.close()
+  catalog.close()
+  show('memory, peak of looking up', MiB(peak()))
+}
+
+const { values } = parseArgs({
+  options: {
+    blocks: { type: 'string', default: '1e6' },
+    dir: { type: 'string', default: tmpdir() },
+    build: { type: 'string' },
+    ask: { type: 'string' },
+  },
+})
+const blocks = Number(values.blocks)
+if (values.ask !== undefined) {
+  await ask(values.ask, blocks)
+} else if (values.build !== undefined) {
+  await build(values.build, blocks)
+} else {
+  const folder = mkdtempSync(join(values.dir, 'imager-bench-'))
+  process.once('exit', () => rmSync(folder, { recursive: true, force: true }))
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1))
+  await build(folder, blocks)
+  const { status } = spawnSync(
+    process.execPath,
+    [fileURLToPath(import.meta.url), '--ask', folder, '--blocks', `${blocks}`],
+    { stdio: 'inherit' },
+  )
+  process.exitCode = status ?? 1
+}

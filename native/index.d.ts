@@ -28,6 +28,15 @@ export declare class BlockSource {
 
 /** A disk whose tables were read. */
 export declare class DiskScan {
+  /** `taken`: when the tables were read, in seconds since 1970 by this host's clock. */
+  records(taken: number): Promise<FileRecords>
+  /**
+   * What of this scan `snapshot` (16 bytes) holds, as it was kept in `path`; null where that is of another snapshot, or
+   * nothing was kept. `run`: the number of this snapshot of the disk. Throws CORRUPT.
+   */
+  reuse(path: string, snapshot: Uint8Array, run: number): Promise<Reuse | null>
+  /** What of this scan may differ from what was read after `before`. `folder` takes the copy of it. */
+  reread(before: FileRecords, folder: string): Promise<Reread>
   /** Bytes of files by type and owner, the `most` largest of each. */
   census(most: number): Census
   /**
@@ -45,10 +54,12 @@ export declare class DiskScan {
   get sizeBytes(): number
   /** Sorted, disjoint: start and length alternate. */
   allocated(): BigUint64Array
-  /** The blocks of the disk in reading order. */
-  reader(): BlockSource
-  /** The manifest that the blocks of this scan go into. Takes the scan's file maps; `folder` holds what spills. */
-  manifest(folder: string): Manifest
+  /** The blocks of the disk in reading order; those that `reuse` knows are not read. */
+  reader(reuse?: Reuse | undefined | null): BlockSource
+  /** Lets go of the disk: nothing more is read from it. */
+  close(): void
+  /** Lets go of the file maps; only `sizeBytes` is right after that. */
+  release(): void
 }
 
 /** What a restore fetches and where it goes. */
@@ -80,6 +91,9 @@ export declare class FetchPlan {
    */
   write(stripe: number, offsets: Array<number>, fetched: Array<Uint8Array>, only: Array<number> | undefined | null, vault: Vault, target: Target): Promise<WriteFacts>
 }
+
+/** What each file's record said. */
+export declare class FileRecords {}
 
 /** One question of the kernel, to be answered exactly once; one that is dropped answers EIO. */
 export declare class FuseRequest {
@@ -117,6 +131,18 @@ export declare class FuseSession {
 }
 
 export declare class Manifest {
+  /** `folder` holds what spills. */
+  constructor(folder: string)
+  /** What is appended from now on, of this set, counts instead of what was appended before. */
+  beginPass(again: Reread): void
+  /** All that is appended from now on counts instead of what was appended before. */
+  beginFullPass(scan: DiskScan): void
+  /** Keeps in `path` what the next snapshot need not read. `taken`: when the tables were read, seconds since 1970. */
+  keep(path: string, snapshot: Uint8Array, taken: number, records: FileRecords): void
+  /** Once the snapshot is visible. */
+  finishKept(): boolean
+  /** All blocks were appended; `scan` says what is held. Takes its file maps. */
+  complete(scan: DiskScan): void
   /** The next pages to prepare, seal and append; null when only the root is missing. */
   nextPages(): Batch | null
   /** What the source refused to give: start and length alternate; sorted, disjoint. */
@@ -203,6 +229,28 @@ export declare class ReferenceSet {
   encode(): Buffer
 }
 
+/** What is to be read again, and a copy of some of it. */
+export declare class Reread {
+  /** Copies some MiB more, tables first; false when nothing is left. */
+  step(): Promise<boolean>
+  get copiedBytes(): number
+  /** Undoes the last step. */
+  dropLast(): void
+  /** Ends the copy: its blocks. */
+  copied(): BlockSource
+  /** Gives the space of the copy back. */
+  release(): void
+  /** After `copied`: the blocks of what was not, from the disk. */
+  rest(): BlockSource
+  /** After `copied`: bytes that were not, but belong to no file. */
+  get tablesLeft(): number
+  /** After `copied`: what was not. Start and length alternate. */
+  rangesLeft(): BigUint64Array
+}
+
+/** What the last snapshot of a disk holds of it. */
+export declare class Reuse {}
+
 /** 32 bytes that stay in the addon. */
 export declare class Secret {
   static random(): Secret
@@ -232,6 +280,20 @@ export declare class Secret {
   tag(message: Uint8Array): Buffer
   /** The signing key as PKCS#8 DER, for TLS. */
   tlsKey(): Buffer
+}
+
+export declare class SignatureIndex {
+  constructor(folder: string, filterBytes: number)
+  add(rows: Uint8Array): number
+  freeze(): void
+  thaw(): void
+  flush(number: number): Promise<number>
+  merge(numbers: Array<number>, into: number): Promise<number>
+  useSegments(numbers: Array<number>): void
+  find(ids: Uint8Array): Promise<FoundPlaces>
+  stop(): void
+  lock(): boolean
+  unlock(): void
 }
 
 /** The encoded shards of one pack. */
@@ -271,6 +333,10 @@ export interface BatchFacts {
   zeroBytes: number
   fresh: number
   freshBytes: number
+  /** Taken over from the last snapshot, not read. */
+  reusedBytes: number
+  /** Blocks that were read to be sure, and are not what the last snapshot holds. */
+  surprises: number
 }
 
 export interface Census {
@@ -358,6 +424,15 @@ export interface FileXattr {
   value: Buffer
 }
 
+/** Places of a batch's ids, in no order; `indexes` says which id each belongs to. */
+export interface FoundPlaces {
+  indexes: Uint32Array
+  births: Float64Array
+  stripes: Float64Array
+  offsets: Uint32Array
+  lengths: Uint32Array
+}
+
 /** BLAKE3-256. */
 export declare function hash(data: Uint8Array): Buffer
 
@@ -421,8 +496,11 @@ export declare function readTrailer(bytes: Uint8Array, offset: number, stripe: n
  */
 export declare function recoverShards(k: number, m: number, shards: Array<Uint8Array | undefined | null>, wanted: Array<number>): Promise<Buffer[]>
 
-/** Opens a block device or image file read-only and reads its tables. `everything`: nothing in use is left out. */
-export declare function scanDisk(path: string, everything: boolean): Promise<DiskScan>
+/**
+ * Opens a block device or image file read-only and reads its tables. `everything`: nothing in use is left out.
+ * `flushed`: where volumes begin whose tables are whole now, whatever their journals say.
+ */
+export declare function scanDisk(path: string, everything: boolean, flushed?: Array<number> | undefined | null): Promise<DiskScan>
 
 export interface SealedRoot {
   birth: bigint
@@ -473,6 +551,9 @@ export interface Share {
   name: string
   bytes: number
 }
+
+/** Rows of the repository from those of a commit. */
+export declare function signatureRows(stripe: number, records: Uint8Array, births?: BigUint64Array | undefined | null): Buffer
 
 /** A volume by its place among `facts().volumes`, or the whole disk, and the number of cells to show it in. */
 export interface Stretch {
@@ -534,3 +615,6 @@ export interface WriteFacts {
   /** Blocks whose record did not verify; nothing was written for them. */
   bad: Array<number>
 }
+
+/** Writes rows as a segment that no index uses yet. */
+export declare function writeSegment(folder: string, number: number, rows: Uint8Array): number

@@ -10,7 +10,8 @@ use crate::error::{Error, Result};
 use crate::fs::{ByteRange, File, VolumeMap};
 use crate::limits::{MAP_PAGE_BYTES, PAGE_BYTES};
 use crate::pages::{self, DirectoryRow, IndexEntry, MapEntry, Ref, Top, Tree};
-use crate::ranges::coalesce;
+use crate::parent::ParentWriter;
+use crate::ranges::{coalesce, without};
 use crate::spill::Spill;
 use crate::whose;
 
@@ -46,28 +47,59 @@ pub struct Manifest {
     /// Keys of the pages of the batch that is out, in its order.
     out: Vec<(usize, u8, u64, u64)>,
     leaves_done: bool,
-    /// What the source refused, a set.
+    /// What the source refused.
     unreadable: Vec<ByteRange>,
+    /// Takes the map for the next snapshot.
+    kept: Option<ParentWriter>,
 }
 
 impl Manifest {
     /// `folder` takes the spilled part of large maps.
-    pub fn new(volumes: Vec<(u32, VolumeMap)>, folder: &str) -> Self {
+    pub fn new(folder: &str) -> Self {
         let map = Growing { tree: Tree::Map, volume: 0, level: 0, entries: vec![] };
         Self {
             map: Spill::new(folder),
-            volumes: volumes.into(),
+            volumes: VecDeque::new(),
             trees: vec![map],
             waiting: VecDeque::new(),
             root: None,
             out: vec![],
             leaves_done: false,
             unreadable: vec![],
+            kept: None,
         }
+    }
+
+    /// This set of bytes is read again: the blocks added from now on count instead of those that were added before.
+    pub fn begin_pass(&mut self, again: &[ByteRange]) {
+        self.map.begin_pass();
+        self.unreadable = without(&coalesce(std::mem::take(&mut self.unreadable)), again);
+    }
+
+    /// All blocks were added. These are the file maps of what is held, and the set of bytes that must be: each of them was
+    /// added, and what else was added is dropped.
+    pub fn complete(&mut self, volumes: Vec<(u32, VolumeMap)>, held: Vec<ByteRange>) {
+        let unreadable = coalesce(std::mem::take(&mut self.unreadable));
+        self.unreadable = without(&unreadable, &without(&unreadable, &held));
+        self.volumes = volumes.into();
+        self.map.hold_only(held);
+    }
+
+    /// What is stored from now on of the map goes into `kept` too.
+    pub fn keep(&mut self, kept: ParentWriter) {
+        self.kept = Some(kept);
+    }
+
+    /// Once the snapshot is visible: the next one may build on it, unless it could not be kept.
+    pub fn finish_kept(&mut self) -> bool {
+        self.kept.take().is_some_and(|kept| kept.finish().is_ok())
     }
 
     /// Takes the places of an appended batch of blocks into the map.
     pub fn add_blocks(&mut self, batch: &Batch) -> Result<()> {
+        for entry in &batch.reused {
+            self.map.push(*entry)?;
+        }
         let mut from = 0;
         for item in &batch.items {
             let mut in_block = 0;
@@ -156,6 +188,10 @@ impl Manifest {
     fn fill(&mut self) -> Result<()> {
         if let Some(window) = self.map.next_window(MAP_PAGE_BYTES)? {
             let (base, entries) = window;
+            // Without it the next snapshot reads everything; this one is none the worse.
+            if self.kept.as_mut().is_some_and(|kept| kept.add(&entries).is_err()) {
+                self.kept = None;
+            }
             let bytes = pages::encode_map(base, &entries);
             self.waiting.push_back(Waiting { tree: 0, level: 0, first: base, last: base + MAP_PAGE_BYTES - 1, bytes });
         } else if let Some((volume, map)) = self.volumes.pop_front() {
@@ -282,7 +318,9 @@ mod tests {
     }
 
     fn manifest(files: Vec<File>) -> Manifest {
-        Manifest::new(vec![(1, VolumeMap { files, ..VolumeMap::default() })], "/nowhere")
+        let mut manifest = Manifest::new("/nowhere");
+        manifest.complete(vec![(1, VolumeMap { files, ..VolumeMap::default() })], vec![]);
+        manifest
     }
 
     #[test]

@@ -47,6 +47,11 @@ pub struct Listing {
 impl Scan {
     /// `everything`: nothing that is in use is left out.
     pub fn new(source: &dyn ReadAt, everything: bool) -> Result<Self> {
+        Self::of_flushed(source, everything, &[])
+    }
+
+    /// `flushed`: where volumes begin whose tables are whole now, whatever their journals say.
+    pub fn of_flushed(source: &dyn ReadAt, everything: bool, flushed: &[u64]) -> Result<Self> {
         let table = match caught(|| disk::read_table(source)) {
             Err(Error::Unsupported { feature }) => disk::without_table(source, vec![format!("a table with {feature}")]),
             table => table?,
@@ -55,6 +60,7 @@ impl Scan {
         for volume in &mut volumes {
             if let Outcome::Mapped(map) = &mut volume.outcome {
                 leave_out_giants(map);
+                map.dirty &= !flushed.contains(&volume.partition.start);
             }
         }
         let exclusions = match everything {

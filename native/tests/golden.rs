@@ -14,6 +14,7 @@ use imager_native::references::References;
 use imager_native::seal::{self, Context, Domain, RECORD_OVERHEAD, Type};
 use imager_native::secret::Secret;
 use imager_native::shard::{self, BODY_OFFSET, Place};
+use imager_native::signatures;
 use imager_native::stripe;
 
 const STRIPE: u64 = 5;
@@ -307,4 +308,20 @@ fn unknown_versions_and_features_are_named() {
             assert!(matches!(outcome, Some(Error::Unsupported { .. })), "{outcome:?}");
         }
     }
+}
+
+#[test]
+fn a_segment_of_signatures() {
+    let record = |n: u8| [&noise(n, 32)[..], &u32::from(n).to_le_bytes(), &254u32.to_le_bytes()].concat();
+    let rows = signatures::rows(STRIPE, &(0..80).flat_map(record).collect::<Vec<u8>>(), None);
+    let folder = std::env::temp_dir().join(format!("imager-golden-segment-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    signatures::write_segment(&folder, 1, &rows).unwrap();
+    same("segment", &std::fs::read(folder.join("1.seg")).unwrap());
+    let index = signatures::Index::new(&folder, 1 << 20);
+    index.use_segments(&[1]).unwrap();
+    let found = index.find(&noise(7, 32)).unwrap();
+    let place = signatures::Place { index: 0, birth: STRIPE << 16 | 7, stripe: STRIPE, offset: 7, length: 254 };
+    assert_eq!(found, [place]);
+    std::fs::remove_dir_all(folder).unwrap();
 }

@@ -88,6 +88,17 @@ export const ERRORS = {
     'Unmount it or stop what writes to it, then run again.',
     true,
   ),
+  VIEW_REFUSED: meaning(
+    Exit.noStaticView,
+    'No {view} view of {path}: {why}',
+    'Leave out --view, and imager takes the best that the source allows.',
+  ),
+  VIEW_LOST: meaning(
+    Exit.noStaticView,
+    'The LVM snapshot of {path} is lost: {why}',
+    'Give the volume group more free space, or run it when less is written.',
+    true,
+  ),
   TARGET_TOO_SMALL: meaning(
     Exit.failed,
     'The target {path} has {targetBytes} bytes, the image needs {neededBytes}',

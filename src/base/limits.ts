@@ -44,3 +44,7 @@ export const BREAKER_MS = 5_000
 /** Rows of one page of an inventory, and bytes of one page of documents. */
 export const INVENTORY_ROWS = 10_000
 export const DOCUMENT_PAGE_BYTES = 8 * MiB
+/** Signatures that the coordinator holds in memory before it writes them to a segment: 50 MB, and four times that while they come faster than it writes. */
+export const YOUNG_ROWS = 1 << 19
+/** Filters in memory that answer for most unknown signatures: 12 bits a block up to 700 million blocks, fewer beyond. */
+export const FILTER_BYTES = 1024 * MiB

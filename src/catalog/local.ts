@@ -1,12 +1,10 @@
 /**
  * The catalog on a state folder: what may be done when, over the records and the signature repository. It needs no
- * daemon; a coordinator serves this same class. A stripe's signatures are written before its commit, so that a crash
- * between the two files leaves rows that nothing asks for, never a committed stripe without its records.
+ * daemon; a coordinator serves this same class. A stripe's signatures are written in the transaction that commits it.
  */
 import { randomBytes } from 'node:crypto'
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
-import { setImmediate } from 'node:timers/promises'
 import type Database from 'better-sqlite3'
 import { type Clock, systemClock } from '../base/clock.js'
 import { ImagerError } from '../base/errors.js'
@@ -20,8 +18,8 @@ import { type Admission, HostCatalogue } from './hosts.js'
 import { type CatalogParts, partsOf } from './parts.js'
 import { type Lease, Records } from './records.js'
 import { Registry } from './registry.js'
-import { type Places, type SignatureRepository, SqliteRepository } from './repository.js'
-import { openDatabase, RECORDS_SCHEMA } from './schema.js'
+import { type Places, type SegmentOptions, SegmentRepository, type SignatureRepository } from './repository.js'
+import { openDatabase } from './schema.js'
 import {
   type BeginRequest,
   type Begun,
@@ -39,7 +37,7 @@ import {
   type StripeRow,
 } from './types.js'
 
-/** About 10 ms of lookups where the database lies in memory. */
+/** Some 20 ms of lookups where the segments lie in memory. */
 const FIND_PART = 8192
 
 /** A stripe read back from its trailer. */
@@ -74,12 +72,12 @@ export class LocalCatalog implements Catalog {
     this.registry = new Registry(db, parts.clock)
   }
 
-  static open(stateDir: string, parts: CatalogParts): LocalCatalog {
+  static open(stateDir: string, parts: CatalogParts, options?: SegmentOptions): LocalCatalog {
     const folder = join(stateDir, 'catalog')
     mkdirSync(folder, { recursive: true, mode: 0o700 })
-    const db = openDatabase(join(folder, 'catalog.db'), RECORDS_SCHEMA)
+    const db = openDatabase(join(folder, 'catalog.db'))
     try {
-      return new LocalCatalog(db, new SqliteRepository(join(folder, 'signatures.db')), parts)
+      return new LocalCatalog(db, new SegmentRepository(db, folder, options), parts)
     } catch (error) {
       db.close()
       throw error
@@ -87,8 +85,8 @@ export class LocalCatalog implements Catalog {
   }
 
   /** The catalog of a host's own state folder, with its identity: what a coordinator serves and `recover` fills. */
-  static openFor(stateDir: string, clock: Clock = systemClock): LocalCatalog {
-    return LocalCatalog.open(stateDir, partsOf(openHome(stateDir), clock))
+  static openFor(stateDir: string, clock: Clock = systemClock, options?: SegmentOptions): LocalCatalog {
+    return LocalCatalog.open(stateDir, partsOf(openHome(stateDir), clock), options)
   }
 
   close(): void {
@@ -153,11 +151,12 @@ export class LocalCatalog implements Catalog {
     if (!request.shards.every((shard) => placed.has(placeName(shard)))) {
       throw new ImagerError('PROTOCOL', { what: `stripe ${request.stripe} holds a shard that was never placed` })
     }
-    this.#signatures.insert([request])
     this.write(() => {
       this.members.seen(this.#openLease(lease).appliance)
+      this.#signatures.insert([request])
       this.#records.commitStripe(request.stripe, request.k, request.m, request.shards)
     })
+    await this.#signatures.settle()
   }
 
   async finish(lease: Hex, request: FinishRequest): Promise<Finished> {
@@ -241,15 +240,16 @@ export class LocalCatalog implements Catalog {
   }
 
   /** Hosts first; all or none. Throws FORGED at a stripe that another appliance wrote. Later ones are numbered after the highest. */
-  importStripes(stripes: readonly ImportedStripe[]): void {
+  async importStripes(stripes: readonly ImportedStripe[]): Promise<void> {
     for (const stripe of stripes) {
       checkRecords(stripe)
       this.#records.requireWriter(stripe.stripe, stripe.writer)
     }
-    this.#signatures.insert(stripes)
     this.write(() => {
+      this.#signatures.insert(stripes)
       for (const { writer, ...row } of stripes) this.#records.importStripe(writer, row)
     })
+    await this.#signatures.settle()
   }
 
   /** Stripes that only absent hosts hold keep their numbers to themselves. */
@@ -264,20 +264,20 @@ export class LocalCatalog implements Catalog {
     this.write(() => this.#records.addSnapshot({ ...facts, id: facts.snapshot, source, label, summary, head, stripes }))
   }
 
-  /** In parts, between which others have their turn: a cold batch may take the disk a while. */
+  /** In parts, between which others have their turn. */
   async *#find(ids: Uint8Array, tolerate: number): AsyncGenerator<{ at: number; places: Places }> {
     const ranks = new Map<number, number>()
     const rank = (stripe: number): number => {
       const known = ranks.get(stripe)
       if (known !== undefined) return known
-      const stored = this.#records.stripe(stripe)
-      const value = stored?.committed && stored.survives >= tolerate ? stored.survives : -1
+      const survives = this.#records.survives(stripe)
+      const value = survives >= tolerate ? survives : -1
       ranks.set(stripe, value)
       return value
     }
     for (let at = 0; at * ID_BYTES < ids.length; at += FIND_PART) {
-      if (at > 0) await setImmediate()
-      yield { at, places: this.#signatures.find(ids.subarray(at * ID_BYTES, (at + FIND_PART) * ID_BYTES), rank) }
+      const places = await this.#signatures.find(ids.subarray(at * ID_BYTES, (at + FIND_PART) * ID_BYTES), rank)
+      yield { at, places }
     }
   }
 

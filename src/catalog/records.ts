@@ -40,7 +40,8 @@ export interface NewSnapshot extends Omit<SnapshotRow, 'applianceName' | 'surviv
 }
 
 /** What summaries of earlier versions do not say. */
-const ABSENT = { leftOut: [], unreadable: { bytes: 0, ranges: [], files: [] } }
+const NO_FLAWS = { bytes: 0, ranges: [], files: [] }
+const ABSENT = { leftOut: [], unreadable: NO_FLAWS, torn: NO_FLAWS }
 
 interface StoredSnapshot extends Omit<SnapshotRow, 'survives' | 'state' | 'summary'> {
   n: number
@@ -61,58 +62,63 @@ interface StoredShard {
 export class Records {
   readonly #db: Database.Database
   readonly #stripe: Database.Statement<[number], StoredStripe>
+  readonly #survives: Database.Statement<[number], number>
   readonly #shards: Database.Statement<[number], StoredShard>
+
+  /** Statements by their text: preparing one costs more than running it. */
+  readonly #prepared = new Map<string, Database.Statement>()
 
   constructor(db: Database.Database) {
     this.#db = db
     this.#stripe = db.prepare('SELECT * FROM stripe WHERE stripe = ?')
+    this.#survives = db.prepare<[number], number>('SELECT survives FROM stripe WHERE stripe = ? AND committed').pluck()
     this.#shards = db.prepare(`SELECT position AS "index", host.host AS host, shard, root
       FROM shard JOIN host ON host.n = shard.host WHERE stripe = ? ORDER BY position`)
   }
 
   lease(lease: Hex): Lease | undefined {
-    return this.#db.prepare<[Hex], Lease>('SELECT * FROM lease WHERE lease = ?').get(lease)
+    return this.#prepare<[Hex], Lease>('SELECT * FROM lease WHERE lease = ?').get(lease)
   }
 
   /** Fences what is open of that volume; sequences never go back, also not over runs that came to nothing. */
   begin(lease: Hex, snapshot: Hex, request: BeginRequest, now: number): Begun {
     const { appliance, volume, source, label } = request
-    const fenced = this.#db
-      .prepare<[Hex, Hex], { lease: Hex }>(
-        `UPDATE lease SET state = 'fenced' WHERE appliance = ? AND volume = ? AND state = 'open' RETURNING lease`,
-      )
-      .all(appliance, volume)
+    const fenced = this.#prepare<[Hex, Hex], { lease: Hex }>(
+      `UPDATE lease SET state = 'fenced' WHERE appliance = ? AND volume = ? AND state = 'open' RETURNING lease`,
+    ).all(appliance, volume)
     for (const old of fenced) this.dropOpenStripes(old.lease)
     const parent =
-      this.#db
-        .prepare<[Hex, Hex], { id: Hex; sequence: number }>(
-          'SELECT id, sequence FROM snapshot WHERE appliance = ? AND volume = ? ORDER BY sequence DESC LIMIT 1',
-        )
-        .get(appliance, volume) ?? null
-    const last = this.#db
-      .prepare<[Hex, Hex], number | null>('SELECT max(sequence) FROM lease WHERE appliance = ? AND volume = ?')
+      this.#prepare<[Hex, Hex], { id: Hex; sequence: number }>(
+        'SELECT id, sequence FROM snapshot WHERE appliance = ? AND volume = ? ORDER BY sequence DESC LIMIT 1',
+      ).get(appliance, volume) ?? null
+    const last = this.#prepare<[Hex, Hex], number | null>(
+      'SELECT max(sequence) FROM lease WHERE appliance = ? AND volume = ?',
+    )
       .pluck()
       .get(appliance, volume)
     const sequence = Math.max(last ?? 0, parent?.sequence ?? 0) + 1
     const begun = { lease, snapshot, sequence, parent: parent?.id ?? null }
-    this.#db
-      .prepare(`INSERT INTO lease VALUES (@lease, @appliance, @volume, @source, @label, @snapshot, @sequence, @parent,
-        @now, 'open')`)
-      .run({ ...begun, appliance, volume, source, label, now })
+    this.#prepare(`INSERT INTO lease VALUES (@lease, @appliance, @volume, @source, @label, @snapshot, @sequence, @parent,
+        @now, 'open')`).run({ ...begun, appliance, volume, source, label, now })
     return begun
   }
 
   endLease(lease: Hex): void {
-    this.#db.prepare(`UPDATE lease SET state = 'finished' WHERE lease = ?`).run(lease)
+    this.#prepare(`UPDATE lease SET state = 'finished' WHERE lease = ?`).run(lease)
     this.dropOpenStripes(lease)
   }
 
   dropOpenStripes(lease: Hex): void {
-    this.#db.prepare('DELETE FROM stripe WHERE lease = ? AND committed = 0').run(lease)
+    this.#prepare('DELETE FROM stripe WHERE lease = ? AND committed = 0').run(lease)
   }
 
   stripe(stripe: number): StoredStripe | undefined {
     return this.#stripe.get(stripe)
+  }
+
+  /** -1 also where it is not committed. */
+  survives(stripe: number): number {
+    return this.#survives.get(stripe) ?? -1
   }
 
   /** Committed ones only. */
@@ -129,21 +135,25 @@ export class Records {
   }
 
   openStripe(writer: Hex, lease: Hex, r: Pick<PlaceRequest, 'k' | 'm' | 'packBytes'>): number {
-    const { lastInsertRowid } = this.#db
-      .prepare('INSERT INTO stripe (k, m, packBytes, writer, lease) VALUES (?, ?, ?, ?, ?)')
-      .run(r.k, r.m, r.packBytes, writer, lease)
+    const { lastInsertRowid } = this.#prepare(
+      'INSERT INTO stripe (k, m, packBytes, writer, lease) VALUES (?, ?, ?, ?, ?)',
+    ).run(r.k, r.m, r.packBytes, writer, lease)
     return Number(lastInsertRowid)
   }
 
   /** Gives a reserved stripe its shape. */
   shapeStripe(stripe: number, lease: Hex, r: PlaceRequest): void {
-    this.#db
-      .prepare('UPDATE stripe SET k = ?, m = ?, packBytes = ? WHERE stripe = ? AND lease = ? AND k = 0')
-      .run(r.k, r.m, r.packBytes, stripe, lease)
+    this.#prepare('UPDATE stripe SET k = ?, m = ?, packBytes = ? WHERE stripe = ? AND lease = ? AND k = 0').run(
+      r.k,
+      r.m,
+      r.packBytes,
+      stripe,
+      lease,
+    )
   }
 
   placeShards(stripe: number, shards: readonly (ShardPlace & { root?: Hex })[]): void {
-    const put = this.#db.prepare('INSERT OR REPLACE INTO shard SELECT ?, ?, host.n, ?, ? FROM host WHERE host.host = ?')
+    const put = this.#prepare('INSERT OR REPLACE INTO shard SELECT ?, ?, host.n, ?, ? FROM host WHERE host.host = ?')
     for (const { index, host, shard, root } of shards) {
       const { changes } = put.run(stripe, index, bytes(shard), root === undefined ? null : bytes(root), host)
       if (changes !== 1) throw new ImagerError('PROTOCOL', { what: `a shard on the unknown host ${host}` })
@@ -152,31 +162,37 @@ export class Records {
 
   /** Exactly `shards` are held from now on. */
   commitStripe(stripe: number, k: number, m: number, shards: readonly ShardRow[]): void {
-    this.#db.prepare('DELETE FROM shard WHERE stripe = ?').run(stripe)
+    this.#prepare('DELETE FROM shard WHERE stripe = ?').run(stripe)
     this.placeShards(stripe, shards)
     const survives = stripeSurvives(
       k,
       shards.map((shard) => shard.host),
     )
-    this.#db
-      .prepare('UPDATE stripe SET committed = 1, survives = ?, complete = ? WHERE stripe = ?')
-      .run(survives, shards.length === k + m ? 1 : 0, stripe)
+    this.#prepare('UPDATE stripe SET committed = 1, survives = ?, complete = ? WHERE stripe = ?').run(
+      survives,
+      shards.length === k + m ? 1 : 0,
+      stripe,
+    )
   }
 
   /** From outside, under its own number; later numbers continue after it. Snapshots' figures are computed anew. */
   importStripe(writer: Hex, row: StripeRow): void {
     this.requireWriter(row.stripe, writer)
-    this.#db
-      .prepare('INSERT OR IGNORE INTO stripe (stripe, k, m, packBytes, writer) VALUES (?, ?, ?, ?, ?)')
-      .run(row.stripe, row.k, row.m, row.packBytes, writer)
+    this.#prepare('INSERT OR IGNORE INTO stripe (stripe, k, m, packBytes, writer) VALUES (?, ?, ?, ?, ?)').run(
+      row.stripe,
+      row.k,
+      row.m,
+      row.packBytes,
+      writer,
+    )
     this.commitStripe(row.stripe, row.k, row.m, row.shards)
-    this.#db.prepare('UPDATE snapshot SET survives = NULL WHERE survives IS NOT NULL').run()
+    this.#prepare('UPDATE snapshot SET survives = NULL WHERE survives IS NOT NULL').run()
   }
 
   /** So many numbers are never given out: they may name stripes that are not known here. */
   skipStripes(count: number): void {
-    const { changes } = this.#db.prepare(`UPDATE sqlite_sequence SET seq = seq + ? WHERE name = 'stripe'`).run(count)
-    if (changes === 0) this.#db.prepare(`INSERT INTO sqlite_sequence VALUES ('stripe', ?)`).run(count)
+    const { changes } = this.#prepare(`UPDATE sqlite_sequence SET seq = seq + ? WHERE name = 'stripe'`).run(count)
+    if (changes === 0) this.#prepare(`INSERT INTO sqlite_sequence VALUES ('stripe', ?)`).run(count)
   }
 
   /** Throws FORGED where the stripe is known, and another's. */
@@ -205,38 +221,40 @@ export class Records {
     if (known && known.appliance !== s.appliance) {
       throw new ImagerError('FORGED', { what: `Snapshot ${s.id} belongs to another appliance` })
     }
-    this.#db
-      .prepare(`INSERT OR REPLACE INTO snapshot (id, appliance, volume, source, label, sequence, parent, time, head,
+    this.#prepare(`INSERT OR REPLACE INTO snapshot (id, appliance, volume, source, label, sequence, parent, time, head,
         stripes, summary) VALUES (@id, @appliance, @volume, @source, @label, @sequence, @parent, @time, @head,
-        @packed, @summary)`)
-      .run({ ...s, summary: JSON.stringify(s.summary), packed: encodeStripes(s.stripes) })
+        @packed, @summary)`).run({ ...s, summary: JSON.stringify(s.summary), packed: encodeStripes(s.stripes) })
   }
 
   /** Newest last; with `name`, those whose id begins with it; with `appliance`, its own only. */
   snapshots(appliance: Hex | undefined, prefix = ''): (SnapshotRow & { head: Buffer })[] {
-    const rows = this.#db
-      .prepare<[{ appliance: Hex | null; prefix: string }], StoredSnapshot>(
-        `SELECT snapshot.*, coalesce(host.name, substr(appliance, 1, 8)) AS applianceName
+    const rows = this.#prepare<[{ appliance: Hex | null; prefix: string }], StoredSnapshot>(
+      `SELECT snapshot.*, coalesce(host.name, substr(appliance, 1, 8)) AS applianceName
         FROM snapshot LEFT JOIN host ON host.host = appliance
         WHERE (@appliance IS NULL OR appliance = @appliance) AND substr(id, 1, length(@prefix)) = @prefix
         ORDER BY time, snapshot.n`,
-      )
-      .all({ appliance: appliance ?? null, prefix })
+    ).all({ appliance: appliance ?? null, prefix })
     return rows.map((row) => this.#toSnapshot(row))
   }
 
   snapshotStripes(id: Hex): { appliance: Hex; stripes: number[] } | undefined {
-    const row = this.#db
-      .prepare<[Hex], { appliance: Hex; stripes: Buffer }>('SELECT appliance, stripes FROM snapshot WHERE id = ?')
-      .get(id)
+    const row = this.#prepare<[Hex], { appliance: Hex; stripes: Buffer }>(
+      'SELECT appliance, stripes FROM snapshot WHERE id = ?',
+    ).get(id)
     return row && { appliance: row.appliance, stripes: decodeStripes(row.stripes) }
+  }
+
+  #prepare<P extends unknown[] = unknown[], R = unknown>(sql: string): Database.Statement<P, R> {
+    const known = this.#prepared.get(sql) ?? this.#db.prepare(sql)
+    this.#prepared.set(sql, known)
+    return known as Database.Statement<P, R>
   }
 
   #toSnapshot({ n, stripes, summary, survives, state, ...row }: StoredSnapshot): SnapshotRow & { head: Buffer } {
     const known = survives !== null && state !== null
     const figure = known ? { survives, state } : this.figure(decodeStripes(stripes))
     if (!known) {
-      this.#db.prepare('UPDATE snapshot SET survives = ?, state = ? WHERE n = ?').run(figure.survives, figure.state, n)
+      this.#prepare('UPDATE snapshot SET survives = ?, state = ? WHERE n = ?').run(figure.survives, figure.state, n)
     }
     return { ...row, ...figure, summary: { ...ABSENT, ...(JSON.parse(summary) as SnapshotSummary) } }
   }

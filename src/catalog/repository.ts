@@ -1,11 +1,19 @@
 /**
- * The signature repository: id -> where its record lies. The part of the catalog that outgrows a machine, so it has its
- * own file and an interface of batch calls only. It knows nothing of what is committed: the caller asks only for
- * stripes that are, so rows of a stripe that never was (a crash between the two files) are never seen.
+ * The signature repository: id -> where its record lies. The part of the catalog that outgrows a machine, so it stands
+ * behind an interface of batch calls only. It knows nothing of what is committed: the caller asks only for stripes that
+ * are.
+ *
+ * Rows go to the table `young` first, in the transaction that commits their stripe, and are held in memory. When there
+ * are enough of them they are written, sorted, into a segment file, and segments of like size are merged into a larger
+ * one. A file counts from the transaction that lists it in `segment`, and no longer from the one that strikes it out:
+ * a crash at any moment leaves files that are not listed, which the next start removes.
  */
+import { mkdirSync, readdirSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
 import type Database from 'better-sqlite3'
-import { openDatabase, REPOSITORY_SCHEMA } from './schema.js'
-import { ID_BYTES, RECORD_BYTES } from './types.js'
+import { FILTER_BYTES, YOUNG_ROWS } from '../base/limits.js'
+import { SignatureIndex, type SignatureIndexHandle, signatureRows } from '../native.js'
+import { ID_BYTES } from './types.js'
 
 /** Rank of a stripe for a reader: below 0 = do not use. Higher is taken first. */
 export type Rank = (stripe: number) => number
@@ -27,77 +35,224 @@ export interface Places {
 }
 
 export interface SignatureRepository {
-  /** All or nothing; durable when it returns. A row that is there already stays. */
+  /** Within the caller's transaction, or before it: nothing asks for these stripes until that is committed. */
   insert(batches: readonly SignatureBatch[]): void
+  /** After the transaction: keeps memory bounded, and makes the caller wait where that lags behind. */
+  settle(): Promise<void>
   /** `ids` of 32 bytes each. Of several places the one of highest rank. */
-  find(ids: Uint8Array, rank: Rank): Places
+  find(ids: Uint8Array, rank: Rank): Promise<Places>
   close(): void
 }
 
-/** birth, stripe, offset, length */
-type Row = [number, number, number, number]
-
-export function birthNumber(stripe: number, ordinal: number): number {
-  return stripe * 65_536 + ordinal
+export interface SegmentOptions {
+  /** Rows in memory before they become a segment. */
+  youngRows?: number
+  /** Memory of all filters together. */
+  filterBytes?: number
 }
 
-export class SqliteRepository implements SignatureRepository {
-  readonly #db: Database.Database
-  readonly #insert: Database.Transaction<(batches: readonly SignatureBatch[]) => void>
-  readonly #find: Database.Transaction<(ids: Uint8Array, rank: Rank) => Places>
+interface Listed {
+  n: number
+  rows: number
+}
 
-  constructor(path: string) {
-    this.#db = openDatabase(path, REPOSITORY_SCHEMA)
-    const insert = this.#db.prepare('INSERT OR IGNORE INTO signature VALUES (?, ?, ?, ?, ?)')
-    const find = this.#db
-      .prepare<[Uint8Array], Row>('SELECT birth, stripe, offset, length FROM signature WHERE id = ?')
-      .raw()
-    this.#insert = this.#db.transaction((batches) => {
-      for (const batch of batches) insertBatch(insert, batch)
-    })
-    this.#find = this.#db.transaction((ids, rank) => findBatch((id) => find.all(id), ids, rank))
+/** Segments of like size that are merged: 10^8 rows lie in some 15 segments, and each was written three or four times. */
+const FAN_IN = 8
+/** Of one merge; each is read through 1 MiB. */
+const MERGED_AT_ONCE = 64
+
+export const segmentFolder = (folder: string): string => join(folder, 'signatures')
+
+export class SegmentRepository implements SignatureRepository {
+  readonly #db: Database.Database
+  readonly #folder: string
+  readonly #index: SignatureIndexHandle
+  readonly #youngRows: number
+  readonly #keep: Database.Statement<[Uint8Array]>
+  readonly #later: Database.Statement<[number], { n: number; rows: Buffer }>
+  readonly #list: Database.Statement<[], Listed>
+  #segments: Listed[] = []
+  /** What the index holds of `young`: all up to this number, so many rows. */
+  #through = 0
+  #held = 0
+  /** The database's version that the index reflects; own commits do not change it. */
+  #version: unknown
+  #isStale = true
+  #compacting: Promise<void> | undefined
+  #isClosed = false
+
+  constructor(db: Database.Database, folder: string, options: SegmentOptions = {}) {
+    const { youngRows = YOUNG_ROWS, filterBytes = FILTER_BYTES } = options
+    this.#db = db
+    this.#folder = segmentFolder(folder)
+    this.#youngRows = youngRows
+    mkdirSync(this.#folder, { recursive: true, mode: 0o700 })
+    this.#index = new SignatureIndex(this.#folder, filterBytes)
+    this.#keep = db.prepare('INSERT INTO young (rows) VALUES (?)')
+    this.#later = db.prepare('SELECT n, rows FROM young WHERE n > ? ORDER BY n')
+    this.#list = db.prepare('SELECT n, rows FROM segment ORDER BY n')
+    this.#removeUnlisted()
+    this.#refresh()
   }
 
   insert(batches: readonly SignatureBatch[]): void {
-    this.#insert.immediate(batches)
+    for (const { stripe, records, births } of batches) this.#keep.run(signatureRows(stripe, records, births))
+    this.#isStale = true
   }
 
-  find(ids: Uint8Array, rank: Rank): Places {
-    return this.#find(ids, rank)
+  async settle(): Promise<void> {
+    this.#refresh()
+    if (this.#held < this.#youngRows) return
+    this.#compacting ??= this.#compact().finally(() => {
+      this.#compacting = undefined
+    })
+    // Its failure matters to nobody until there is too much to hold; the next commit tries again.
+    if (this.#held < 2 * this.#youngRows) this.#compacting.catch(() => {})
+    else await this.#compacting
+  }
+
+  async find(ids: Uint8Array, rank: Rank): Promise<Places> {
+    this.#refresh()
+    const found = await this.#index.find(ids)
+    const { indexes, births, stripes, offsets, lengths } = found
+    const count = ids.length / ID_BYTES
+    const best = new Int8Array(count).fill(-1)
+    const places = {
+      births: new Float64Array(count),
+      stripes: new Float64Array(count),
+      offsets: new Uint32Array(count),
+      lengths: new Uint32Array(count),
+    }
+    for (let i = 0; i < indexes.length; i++) {
+      const at = indexes[i] as number
+      const value = rank(stripes[i] as number)
+      if (value <= (best[at] as number)) continue
+      best[at] = value
+      places.births[at] = births[i] as number
+      places.stripes[at] = stripes[i] as number
+      places.offsets[at] = offsets[i] as number
+      places.lengths[at] = lengths[i] as number
+    }
+    return places
   }
 
   close(): void {
-    this.#db.close()
+    this.#isClosed = true
+    this.#index.stop()
   }
-}
 
-function insertBatch(insert: Database.Statement, { stripe, records, births }: SignatureBatch): void {
-  const rows = Buffer.from(records.buffer, records.byteOffset, records.byteLength)
-  for (let ordinal = 0, at = 0; at < rows.length; ordinal++, at += RECORD_BYTES) {
-    const birth = births ? Number(births[ordinal]) : birthNumber(stripe, ordinal)
-    const id = rows.subarray(at, at + ID_BYTES)
-    insert.run(id, birth, stripe, rows.readUInt32LE(at + 32), rows.readUInt32LE(at + 36))
-  }
-}
-
-function findBatch(find: (id: Uint8Array) => Row[], ids: Uint8Array, rank: Rank): Places {
-  const bytes = Buffer.from(ids.buffer, ids.byteOffset, ids.byteLength)
-  const count = bytes.length / ID_BYTES
-  const births = new Float64Array(count)
-  const stripes = new Float64Array(count)
-  const offsets = new Uint32Array(count)
-  const lengths = new Uint32Array(count)
-  for (let i = 0; i < count; i++) {
-    let best = -1
-    for (const [birth, stripe, offset, length] of find(bytes.subarray(i * ID_BYTES, (i + 1) * ID_BYTES))) {
-      const value = rank(stripe)
-      if (value <= best) continue
-      best = value
-      births[i] = birth
-      stripes[i] = stripe
-      offsets[i] = offset
-      lengths[i] = length
+  /** Takes in what was committed since, here or by another process. */
+  #refresh(): void {
+    for (;;) {
+      const version = this.#db.pragma('data_version', { simple: true })
+      if (!this.#isStale && version === this.#version) return
+      try {
+        this.#db.transaction(() => this.#read())()
+        this.#version = version
+        this.#isStale = false
+        return
+      } catch (error) {
+        // Another process may have merged away what was just listed; then the list has changed as well.
+        if (this.#db.pragma('data_version', { simple: true }) === version) throw error
+      }
     }
   }
-  return { births, stripes, offsets, lengths }
+
+  /** Rows that another process put into a segment meanwhile stay here as well until the next flush: they are the same rows. */
+  #read(): void {
+    const segments = this.#list.all()
+    if (segments.length !== this.#segments.length || segments.some(({ n }, i) => n !== this.#segments[i]?.n)) {
+      this.#use(segments)
+    }
+    for (const { n, rows } of this.#later.iterate(this.#through)) {
+      this.#held = this.#index.add(rows)
+      this.#through = n
+    }
+  }
+
+  #use(segments: Listed[]): void {
+    this.#index.useSegments(segments.map(({ n }) => n))
+    this.#segments = segments
+  }
+
+  async #compact(): Promise<void> {
+    if (!this.#index.lock()) return
+    try {
+      this.#refresh()
+      await this.#flush()
+      for (let due = this.#due(); due.length > 0; due = this.#due()) await this.#merge(due)
+    } finally {
+      this.#index.unlock()
+    }
+  }
+
+  #due(): Listed[] {
+    return this.#isClosed ? [] : dueMerge(this.#segments, this.#youngRows)
+  }
+
+  async #flush(): Promise<void> {
+    const through = this.#through
+    const n = this.#nextSegment()
+    this.#index.freeze()
+    this.#held = 0
+    try {
+      const rows = await this.#index.flush(n)
+      if (this.#isClosed) return
+      this.#replace([], { n, rows }, through)
+    } catch (error) {
+      this.#index.thaw()
+      throw error
+    }
+  }
+
+  async #merge(due: readonly Listed[]): Promise<void> {
+    const n = this.#nextSegment()
+    const numbers = due.map((segment) => segment.n)
+    const rows = await this.#index.merge(numbers, n)
+    if (this.#isClosed) return
+    this.#replace(numbers, { n, rows }, 0)
+    for (const number of numbers) rmSync(this.#path(number), { force: true })
+  }
+
+  /** The switch: from here on `segment` counts, and neither those `numbers` nor the young rows that it holds. */
+  #replace(numbers: readonly number[], segment: Listed, through: number): void {
+    const strike = this.#db.prepare('DELETE FROM segment WHERE n = ?')
+    const change = this.#db.transaction(() => {
+      this.#db.prepare('INSERT INTO segment VALUES (?, ?)').run(segment.n, segment.rows)
+      for (const number of numbers) strike.run(number)
+      this.#db.prepare('DELETE FROM young WHERE n <= ?').run(through)
+    })
+    change.immediate()
+    this.#use([...this.#segments.filter(({ n }) => !numbers.includes(n)), segment])
+  }
+
+  #nextSegment(): number {
+    return (this.#segments.at(-1)?.n ?? 0) + 1
+  }
+
+  #path(number: number): string {
+    return join(this.#folder, `${number}.seg`)
+  }
+
+  /** What a crash left. Another process that is at work there removes its own. */
+  #removeUnlisted(): void {
+    if (!this.#index.lock()) return
+    try {
+      const listed = new Set(this.#list.all().map(({ n }) => `${n}.seg`))
+      for (const name of readdirSync(this.#folder)) if (!listed.has(name)) rmSync(join(this.#folder, name))
+    } finally {
+      this.#index.unlock()
+    }
+  }
+}
+
+/** The segments of the lowest size class that has `FAN_IN` of them: each class is `FAN_IN` times the one below. Pure. */
+export function dueMerge(segments: readonly Listed[], youngRows: number): Listed[] {
+  const classes = new Map<number, Listed[]>()
+  for (const segment of segments) {
+    const sizeClass = Math.max(0, Math.floor(Math.log(segment.rows / youngRows) / Math.log(FAN_IN)))
+    classes.set(sizeClass, [...(classes.get(sizeClass) ?? []), segment])
+  }
+  const full = [...classes].filter(([, members]) => members.length >= FAN_IN).sort(([a], [b]) => a - b)
+  return full[0]?.[1].slice(0, MERGED_AT_ONCE) ?? []
 }

@@ -1,17 +1,18 @@
 /**
- * The two database files of a coordinator's state folder: `catalog.db` (the records, from which everything is answered)
- * and `signatures.db` (the signature repository, which can be rebuilt from stripes). Write-ahead log, every commit
- * synced. `user_version` is the format: a newer one is refused, never touched.
+ * The database of a coordinator's state folder, `catalog.db`: the records, from which everything is answered, and what
+ * of the signature repository is in no segment yet. Write-ahead log, every commit synced. `user_version` is the format: an
+ * older one is brought up to date in one transaction, a newer one is refused, never touched.
  */
 import { chmodSync, existsSync } from 'node:fs'
+import { dirname } from 'node:path'
 import Database from 'better-sqlite3'
 import { ImagerError, reason } from '../base/errors.js'
+import { removeFormat1, upgradeFrom1 } from './upgrade.js'
 
-export const FORMAT = 1
+export const FORMAT = 2
 
-/** Not mapped into memory: that measured no faster, and a bad disk would end the process instead of one request. */
 const CACHE_KIB = 128 * 1024
-/** Inserted keys are random, so every commit dirties as many pages as it has rows; a log of 64 MiB lets them meet before they are written back (measured: 1.7 times the inserts of the default 4 MiB). */
+/** The log of commits goes through the database and out again: 64 MiB lets pages meet before they are written back. */
 const CHECKPOINT_PAGES = 16_384
 /** `recover` and a daemon may meet on one folder. */
 const BUSY_MS = 5_000
@@ -59,16 +60,14 @@ CREATE TABLE document (
 CREATE TABLE event (n INTEGER PRIMARY KEY, time INTEGER NOT NULL, kind TEXT NOT NULL, host TEXT NOT NULL, sentence TEXT NOT NULL) STRICT;
 `
 
-/** Several live places of one id are allowed; readers take any. */
+/** `rows` of `young` are as segments have them (docs/formats/segment.md). What is no `segment` here is no segment. */
 export const REPOSITORY_SCHEMA = `
-CREATE TABLE signature (
-  id BLOB NOT NULL, birth INTEGER NOT NULL, stripe INTEGER NOT NULL, offset INTEGER NOT NULL, length INTEGER NOT NULL,
-  PRIMARY KEY (id, birth, stripe)
-) STRICT, WITHOUT ROWID;
+CREATE TABLE young (n INTEGER PRIMARY KEY AUTOINCREMENT, rows BLOB NOT NULL) STRICT;
+CREATE TABLE segment (n INTEGER PRIMARY KEY, rows INTEGER NOT NULL) STRICT;
 `
 
-/** Opens or creates one of the two files, readable by its owner only. */
-export function openDatabase(path: string, schema: string): Database.Database {
+/** Opens or creates it, readable by its owner only. */
+export function openDatabase(path: string): Database.Database {
   let db: Database.Database | undefined
   try {
     const isNew = !existsSync(path)
@@ -79,7 +78,8 @@ export function openDatabase(path: string, schema: string): Database.Database {
     db.pragma('foreign_keys = ON')
     db.pragma(`cache_size = -${CACHE_KIB}`)
     db.pragma(`wal_autocheckpoint = ${CHECKPOINT_PAGES}`)
-    prepareFormat(db, path, schema)
+    prepareFormat(db, path)
+    removeFormat1(dirname(path))
     return db
   } catch (cause) {
     db?.close()
@@ -90,13 +90,17 @@ export function openDatabase(path: string, schema: string): Database.Database {
   }
 }
 
-function prepareFormat(db: Database.Database, path: string, schema: string): void {
-  const create = db.transaction(() => {
+function prepareFormat(db: Database.Database, path: string): void {
+  const prepare = db.transaction(() => {
     const format = db.pragma('user_version', { simple: true })
     if (format === FORMAT) return
-    if (format !== 0) throw new ImagerError('UNSUPPORTED', { what: `The catalog ${path} has format ${String(format)}` })
-    db.exec(schema)
+    if (format !== 0 && format !== 1) {
+      throw new ImagerError('UNSUPPORTED', { what: `The catalog ${path} has format ${String(format)}` })
+    }
+    if (format === 0) db.exec(RECORDS_SCHEMA)
+    db.exec(REPOSITORY_SCHEMA)
+    if (format === 1) upgradeFrom1(db, dirname(path))
     db.pragma(`user_version = ${FORMAT}`)
   })
-  create.immediate()
+  prepare.immediate()
 }

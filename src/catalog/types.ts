@@ -9,6 +9,8 @@ import type { Role } from '../keys/fields.js'
 export const ID_BYTES = 32
 /** A row of `commit`: id 32 | offset u32 LE | length u32 LE; its ordinal is its row number. */
 export const RECORD_BYTES = 40
+/** A row of the signature repository: docs/formats/segment.md. */
+export const SIGNATURE_BYTES = 56
 /** Birth number = stripe * 65,536 + ordinal: so many records a stripe at most. */
 export const RECORDS_PER_STRIPE = 65_536
 /** Stripe numbers of one `reserve`. */
@@ -115,6 +117,8 @@ export interface SnapshotSummary {
   leftOut: { partition: number; what: string; path: string; bytes: number }[]
   /** What the source refused to give. */
   unreadable: Flaws
+  /** Of files that went on being written: bytes that may be of several moments. */
+  torn: Flaws
   tolerate: number
   k: number
   m: number

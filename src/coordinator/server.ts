@@ -27,6 +27,8 @@ export interface CoordinatorParts {
   offer?: () => Heartbeat
   /** A signed document that belongs on every peer. */
   onDocument?: (kind: 'membership' | 'keybag', name: string, bytes: Buffer) => void
+  /** Sees each call that was answered, with the two bodies. */
+  onAnswer?: (call: CallName, received: Buffer, sent: Buffer) => void
 }
 
 interface Asked<N extends CallName> {
@@ -52,7 +54,7 @@ export async function serveCoordinator(parts: CoordinatorParts): Promise<Served>
   })
   const keepKeybag = (owner: string, bytes: Buffer) => onDocument('keybag', owner, bytes)
   const handlers = { ...catalogHandlers(catalog), ...fleetHandlers(home, catalog, admission, keepKeybag) }
-  const routes = CALL_NAMES.map((name) => toRoute(name, handlers, catalog))
+  const routes = CALL_NAMES.map((name) => toRoute(name, handlers, parts))
   const admit = (host: string) => catalog.members.role(host) !== undefined
   const server = await serve({ tls: home.tls, listen: parts.listen, routes, admit })
   address = parts.publicAddress ?? server.address
@@ -71,7 +73,7 @@ export async function serveCoordinator(parts: CoordinatorParts): Promise<Served>
   }
 }
 
-function toRoute<N extends CallName>(name: N, handlers: Handlers, catalog: LocalCatalog): Route {
+function toRoute<N extends CallName>(name: N, handlers: Handlers, { catalog, onAnswer }: CoordinatorParts): Route {
   const { request: schema, maxBytes, open } = CALLS[name]
   const handler = handlers[name] as (asked: Asked<N>) => Promise<Given<N>>
   return {
@@ -83,10 +85,13 @@ function toRoute<N extends CallName>(name: N, handlers: Handlers, catalog: Local
       const caller = { host: request.host, role: catalog.members.role(request.host) }
       try {
         requireRole(caller, name)
-        const { body, attachment } = decodeMessage(schema, await request.body())
+        const received = await request.body()
+        const { body, attachment } = decodeMessage(schema, received)
         const asked = { caller, body: body as Request<N>, attachment, exporter: () => request.exporter() }
         const given = await handler(asked)
-        return { body: encodeMessage(given.body, given.attachment) }
+        const sent = encodeMessage(given.body, given.attachment)
+        onAnswer?.(name, received, sent)
+        return { body: sent }
       } catch (error) {
         if (hasCode(error, 'NOT_ALLOWED', 'WRONG_KEY', 'FORGED')) {
           const who = caller.role === undefined ? 'a stranger' : catalog.members.name(caller.host)

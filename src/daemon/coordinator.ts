@@ -3,7 +3,9 @@
  * every peer, so that recovery needs nothing but peers and the words.
  */
 import { type Clock, systemClock } from '../base/clock.js'
+import type { SegmentOptions } from '../catalog/repository.js'
 import { serveCoordinator } from '../coordinator/server.js'
+import { Traffic } from '../coordinator/traffic.js'
 import type { Home } from '../keys/home.js'
 import { openKeybag } from '../keys/keybag.js'
 import { advertised } from './address.js'
@@ -11,15 +13,18 @@ import { Courier } from './courier.js'
 import { openLocalCatalog } from './local.js'
 import type { Report, Running } from './running.js'
 
-export interface CoordinatorOptions {
+export interface CoordinatorOptions extends SegmentOptions {
   listen: string
   clock?: Clock
   report?: Report
 }
 
-export async function startCoordinator(home: Home, options: CoordinatorOptions): Promise<Running> {
+export async function startCoordinator(
+  home: Home,
+  options: CoordinatorOptions,
+): Promise<Running & { traffic: Traffic }> {
   const { listen, clock = systemClock, report = () => {} } = options
-  const catalog = openLocalCatalog(home, clock)
+  const catalog = openLocalCatalog(home, clock, options)
   const keybag = home.keybag()
   const { sequence } = openKeybag(keybag, home.fleet)
   catalog.registry.keepDocument('keybag', home.host, sequence, keybag)
@@ -32,9 +37,14 @@ export async function startCoordinator(home: Home, options: CoordinatorOptions):
   })
   try {
     const onDocument = () => courier.wake()
-    const server = await serveCoordinator({ home, catalog, listen, onDocument, ...publicAddress(home, listen) })
+    const traffic = new Traffic()
+    const server = await serveCoordinator({
+      ...{ home, catalog, listen, onDocument, ...publicAddress(home, listen) },
+      onAnswer: (...answer) => traffic.add(...answer),
+    })
     courier.start()
     return {
+      traffic,
       address: server.address,
       async close() {
         await courier.close()

@@ -2,6 +2,7 @@
 import type { Clock } from '../base/clock.js'
 import { ImagerError } from '../base/errors.js'
 import { LocalCatalog } from '../catalog/local.js'
+import type { SegmentOptions } from '../catalog/repository.js'
 import type { Home } from '../keys/home.js'
 
 export function isCoordinator(home: Home): boolean {
@@ -9,8 +10,8 @@ export function isCoordinator(home: Home): boolean {
 }
 
 /** Throws NOT_ALLOWED on a host that is not its fleet's coordinator. */
-export function openLocalCatalog(home: Home, clock: Clock): LocalCatalog {
-  if (isCoordinator(home)) return LocalCatalog.openFor(home.state, clock)
+export function openLocalCatalog(home: Home, clock: Clock, options?: SegmentOptions): LocalCatalog {
+  if (isCoordinator(home)) return LocalCatalog.openFor(home.state, clock, options)
   const what = `${home.name} is not the coordinator of its fleet`
   throw new ImagerError('NOT_ALLOWED', { what, role: 'coordinator' })
 }

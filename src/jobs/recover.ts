@@ -218,7 +218,5 @@ function withoutKeys({ missing }: ReachedFleet): ImagerError {
 /** Of an attempt that was cut short. */
 function removeLeftovers(state: string): void {
   const folder = join(state, 'catalog')
-  for (const name of ['catalog.db', 'signatures.db']) {
-    for (const ending of ['', '-wal', '-shm']) rmSync(join(folder, name + ending), { force: true })
-  }
+  for (const ending of ['', '-wal', '-shm']) rmSync(join(folder, `catalog.db${ending}`), { force: true })
 }

@@ -2,20 +2,22 @@
  * `imager snapshot`: what is to be imaged and where it goes (the plan), then the data's way through the pipeline, and one
  * commit that makes the snapshot visible. Until then nothing of it is listed, and a rerun finds what arrived.
  */
-import { ImagerError } from '../base/errors.js'
+import { join } from 'node:path'
+import { hasCode, reason } from '../base/errors.js'
 import { type Hex, toHex } from '../base/ids.js'
 import { MiB } from '../base/units.js'
-import type { Flaws, SnapshotState, SnapshotSummary } from '../catalog/types.js'
+import type { Begun, Flaws, SnapshotState, SnapshotSummary } from '../catalog/types.js'
 import { inspectSource, type SourceFacts } from '../disk/source.js'
-import { openView, type StaticView, type ViewOptions } from '../disk/view.js'
+import type { ViewOptions } from '../disk/view.js'
 import { signHead } from '../keys/head.js'
-import { type DiskScanHandle, hash, type LeftOut, scanDisk } from '../native.js'
+import { type DiskScanHandle, hash, type LeftOut, type Reuse } from '../native.js'
 import { encodeDescription } from '../retrieve/description.js'
 import { formGroup } from '../stripes/place.js'
 import type { Wish } from '../stripes/scheme.js'
 import { LISTED, listed } from './flaws.js'
 import { Pipeline, type PipelineParts, type PipelinePlan } from './pipeline.js'
 import { presentHosts } from './present.js'
+import { closeStill, openStill, type Still, storeStill } from './still.js'
 import { openVault } from './vault.js'
 
 /** A host with less free than this is not worth asking. */
@@ -29,6 +31,8 @@ export interface SnapshotOptions extends Wish {
   readonly source: string
   readonly label: string
   readonly view: ViewOptions
+  /** Read also files whose records did not change. */
+  readonly fullRead: boolean
   /** Store also what is left out otherwise: swap, page files, empty journals. */
   readonly everything: boolean
 }
@@ -52,11 +56,13 @@ export interface SnapshotReport {
   readonly notes: readonly string[]
   readonly leftOut: readonly LeftOut[]
   readonly unreadable: Flaws
+  /** Files that never held still. */
+  readonly torn: Flaws
 }
 
-export interface SnapshotPlan extends PipelinePlan {
+/** Its view must be closed. */
+export interface SnapshotPlan extends PipelinePlan, Still {
   readonly source: SourceFacts
-  readonly view: StaticView
 }
 
 type Facts = ReturnType<DiskScanHandle['facts']>
@@ -66,31 +72,46 @@ export async function planSnapshot(options: SnapshotOptions, parts: PipelinePart
   const { home, clock, signal } = parts
   const source = inspectSource(options.source)
   const group = formGroup(await presentHosts(parts), home.host, NEED_BYTES, options)
-  const view = await openView(source, options.view, clock, signal)
-  const scan = await scanDisk(source.path, options.everything)
-  if (scan.sizeBytes === 0) throw new ImagerError('SOURCE_UNREADABLE', { path: source.path, why: 'it is empty' })
-  const identity = scan.facts().id || `${home.host} ${source.path}`
-  return { source, view, scan, group, volume: toHex(hash(Buffer.from(identity))).slice(0, 32) }
+  const still = await openStill(source, options.view, options.everything, { clock, signal, needed: [home.state] })
+  const identity = still.scan.facts().id || `${home.host} ${source.path}`
+  return { ...still, source, group, volume: toHex(hash(Buffer.from(identity))).slice(0, 32) }
 }
 
+/** Closes the plan's view. */
 export async function runSnapshot(
   plan: SnapshotPlan,
   options: SnapshotOptions,
   parts: PipelineParts,
 ): Promise<SnapshotReport> {
+  try {
+    return await store(plan, options, parts)
+  } finally {
+    await closeStill(plan)
+  }
+}
+
+async function store(plan: SnapshotPlan, options: SnapshotOptions, parts: PipelineParts): Promise<SnapshotReport> {
   const { home, catalog, clock } = parts
-  const { source, scan, group, volume, view } = plan
+  const { source, group, volume, view } = plan
   const started = clock.now()
   const begun = await catalog.begin({ appliance: home.host, volume, source: source.path, label: options.label })
+  const pipeline = new Pipeline(plan, begun, openVault(home), parts)
+  const held = join(home.state, `held-${volume}.bin`)
+  const { reuse, why } = await findReuse(held, plan, options, begun, parts)
+  const stored = await storeStill(plan, pipeline, options.everything, home.state, reuse)
+  const { scan, torn: tornRanges } = stored
+  await closeStill(plan)
+  const notes = [...why, ...(pipeline.surprises > 0 ? [surprised(pipeline.surprises)] : [])]
+  // What was torn is not what its record says.
+  if (tornRanges.length === 0) await pipeline.keep(held, begun.snapshot, scan, stored.taken)
   // The manifest takes the scan's file maps, so what they say is asked before.
   const facts = scan.facts()
   const census = scan.census(CENSUS_ROWS)
-  const pipeline = new Pipeline(plan, begun, openVault(home), parts)
-  await pipeline.storeBlocks()
-  view.confirm()
+  const leftOut = scan.leftOut()
+  pipeline.complete(scan)
   const time = clock.now()
-  const unreadable = pipeline.unreadable()
-  await pipeline.storeManifest(describe(begun.snapshot, time, plan, options, facts, unreadable))
+  const flaws = { unreadable: pipeline.unreadable(), torn: pipeline.flaws(tornRanges) }
+  await pipeline.storeManifest(describe(begun.snapshot, time, plan, options, facts, { leftOut, ...flaws }))
   const references = pipeline.packer.references()
   const head = signHead({ ...pipeline.headFacts(references), time }, home.secret)
   await pipeline.storeHead(head)
@@ -107,14 +128,17 @@ export async function runSnapshot(
     perHost: Object.fromEntries(pipeline.bytesByHost),
     fileTypes: Object.fromEntries(census.types.map(({ name, bytes }) => [name, bytes])),
     owners: Object.fromEntries(census.owners.map(({ name, bytes }) => [name, bytes])),
-    notes: notesOf(facts),
-    leftOut: scan.leftOut().slice(0, LISTED),
-    unreadable: listed(unreadable),
+    notes: [...notes, ...notesOf(facts)],
+    leftOut: leftOut.slice(0, LISTED),
+    unreadable: listed(flaws.unreadable),
+    torn: listed(flaws.torn),
     tolerate: group.target,
     k: group.k,
     m: group.m,
   }
   const { survives, state } = await catalog.finish(begun.lease, { head, references, summary })
+  const kept = pipeline.manifest.finishKept() || tornRanges.length > 0
+  const late = kept ? [] : [`the next run will read everything: ${held} could not be written`]
   return {
     snapshot: begun.snapshot,
     ...pipeline.counts,
@@ -125,10 +149,37 @@ export async function runSnapshot(
     state,
     scheme: `${group.k}+${group.m}`,
     view: view.how,
-    notes: [...summary.notes, ...pipeline.failures()],
+    notes: [...summary.notes, ...pipeline.failures(), ...late],
     leftOut: summary.leftOut,
-    unreadable,
+    ...flaws,
   }
+}
+
+/** What the last snapshot of this disk holds already, where that can be relied on; else why not. */
+async function findReuse(
+  held: string,
+  { scan, group }: SnapshotPlan,
+  { fullRead }: SnapshotOptions,
+  { parent, sequence }: Begun,
+  { catalog }: PipelineParts,
+): Promise<{ reuse: Reuse | null; why: string[] }> {
+  if (fullRead || parent === null) return { reuse: null, why: [] }
+  const last = await catalog.snapshot(parent)
+  const wanted = Math.max(1, Math.min(group.target, group.reach))
+  if (last.survives < wanted) {
+    return { reuse: null, why: ['everything was read, because the last snapshot survives too little'] }
+  }
+  try {
+    return { reuse: await scan.reuse(held, Buffer.from(parent, 'hex'), sequence), why: [] }
+  } catch (error) {
+    if (!hasCode(error, 'CORRUPT')) throw error
+    return { reuse: null, why: [`everything was read: ${reason(error)}`] }
+  }
+}
+
+function surprised(blocks: number): string {
+  const what = blocks === 1 ? 'one block of a file' : `${blocks} blocks of files`
+  return `everything was read, because ${what} had changed although the file's times and extents had not`
 }
 
 /** What the root page says, so that a snapshot can be browsed and restored without any catalog. */
@@ -138,7 +189,7 @@ function describe(
   plan: SnapshotPlan,
   options: SnapshotOptions,
   facts: Facts,
-  unreadable: Flaws,
+  flaws: { leftOut: LeftOut[]; unreadable: Flaws; torn: Flaws },
 ): string {
   return encodeDescription({
     snapshot,
@@ -148,7 +199,7 @@ function describe(
     view: plan.view.how,
     sizeBytes: facts.size,
     table: { kind: facts.table, id: facts.id, sectorBytes: facts.sectorBytes },
-    ...{ leftOut: plan.scan.leftOut(), unreadable },
+    ...flaws,
     volumes: facts.volumes.map((volume) => {
       const { index, start, length, fileSystem, raw, label, uuid, clusterBytes, root, within, name, pieces } = volume
       const facts = { index, start, length, fileSystem, label, uuid, clusterBytes, root: raw === null ? root : null }

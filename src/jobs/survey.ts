@@ -163,10 +163,11 @@ export interface Rebuilt {
 export async function importFound(parts: SurveyParts, catalog: LocalCatalog, meter: Meter): Promise<Rebuilt> {
   const rebuilt: Rebuilt = { readable: 0, lacking: 0, lacks: 0, unreadable: 0 }
   let batch: ImportedStripe[] = []
-  const flush = () => {
-    catalog.importStripes(batch)
-    rebuilt.readable += batch.length
+  const flush = async () => {
+    const full = batch
     batch = []
+    await catalog.importStripes(full)
+    rebuilt.readable += full.length
   }
   await forEachAtOnce(uncontested(parts.found.stripes()), STRIPES_AT_ONCE, async (stripe) => {
     const lacks = stripe.k - stripe.shards.length
@@ -177,11 +178,11 @@ export async function importFound(parts: SurveyParts, catalog: LocalCatalog, met
       const imported = await readStripe(stripe, parts)
       if (imported) batch.push(imported)
       else rebuilt.unreadable++
-      if (batch.length >= IMPORT_BATCH) flush()
+      if (batch.length >= IMPORT_BATCH) await flush()
     }
     meter.add(stripe.packBytes)
   })
-  flush()
+  if (batch.length > 0) await flush()
   return rebuilt
 }
 

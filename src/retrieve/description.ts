@@ -41,6 +41,8 @@ const Schema = v.object({
   leftOut: v.optional(v.array(v.object({ partition: Count, what: v.string(), path: v.string(), bytes: Count })), []),
   /** What the source refused to give, and the first files that it belongs to. */
   unreadable: v.optional(Flaws, NONE),
+  /** What may be of several moments, and the first files that it belongs to. */
+  torn: v.optional(Flaws, NONE),
 })
 export type Description = Omit<v.InferOutput<typeof Schema>, 'version'>
 

@@ -7,6 +7,7 @@ import type { Hex } from '../../src/base/ids.js'
 import type { Admission, Heartbeat } from '../../src/catalog/hosts.js'
 import { LocalCatalog } from '../../src/catalog/local.js'
 import type { CatalogParts, HeadFacts } from '../../src/catalog/parts.js'
+import type { SegmentOptions } from '../../src/catalog/repository.js'
 import type { PlaceRequest, ShardRow, SnapshotSummary } from '../../src/catalog/types.js'
 import type { Role } from '../../src/keys/fields.js'
 
@@ -35,8 +36,8 @@ export function plainParts(clock: TurnedClock): CatalogParts {
 
 export const plainHead = (facts: HeadFacts): Buffer => Buffer.from(JSON.stringify(facts))
 
-export function openPlain(path: string, clock = new TurnedClock()): LocalCatalog {
-  return LocalCatalog.open(path, plainParts(clock))
+export function openPlain(path: string, clock = new TurnedClock(), options?: SegmentOptions): LocalCatalog {
+  return LocalCatalog.open(path, plainParts(clock), options)
 }
 
 export function member(host: Hex, role: Role, name: string): Admission {
@@ -110,6 +111,7 @@ export function summary(over: Partial<SnapshotSummary> = {}): SnapshotSummary {
     readBytes: 1,
     leftOut: [],
     unreadable: { bytes: 0, ranges: [], files: [] },
+    torn: { bytes: 0, ranges: [], files: [] },
     newBytes: 1,
     storedBytes: 2,
     blocks: 1,

@@ -68,8 +68,8 @@ test('a catalog is rebuilt in bulk, and stripes are numbered after the highest i
     births,
   })
   const stripes = [row(500, () => true), row(501, (index) => index > 0)]
-  s.local.importStripes(stripes)
-  s.local.importStripes(stripes)
+  await s.local.importStripes(stripes)
+  await s.local.importStripes(stripes)
   s.local.importSnapshot(snapshot)
   t.like((await s.local.snapshots())[0], { survives: 1, state: 'sealed', sequence: 9 })
   t.is((await s.local.snapshots()).length, 1)
@@ -80,10 +80,11 @@ test('a catalog is rebuilt in bulk, and stripes are numbered after the highest i
   t.deepEqual([...(await s.local.lookup(begun.lease, content, 2))], [...births], 'birth numbers are kept')
   t.is((await s.local.place(begun.lease, placement(4, 2, s.peers))).stripe, 502)
   const stolen = { ...row(500, () => true), writer: hex(32) }
-  t.throws(() => s.local.importStripes([stolen]), { code: 'FORGED' })
+  await t.throwsAsync(s.local.importStripes([stolen]), { code: 'FORGED' })
   const taken = { ...snapshot, head: plainHead({ ...facts, appliance: hex(32) }) }
   t.throws(() => s.local.importSnapshot(taken), { code: 'FORGED' })
-  t.throws(() => s.local.importStripes([{ ...row(600, () => true), births: births.subarray(1) }]), { code: 'PROTOCOL' })
+  const short = { ...row(600, () => true), births: births.subarray(1) }
+  await t.throwsAsync(s.local.importStripes([short]), { code: 'PROTOCOL' })
 })
 
 test('what was written is there after closing and opening', async (t) => {

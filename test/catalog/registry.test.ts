@@ -62,7 +62,7 @@ test('who is no longer a member keeps the shards that are on record', async (t) 
   const { catalog } = open(t)
   const [gone, stays] = [hex(32), hex(32)]
   for (const host of [gone, stays]) catalog.members.admit(member(host, 'peer', host.slice(0, 4)))
-  catalog.importStripes([
+  await catalog.importStripes([
     {
       writer: hex(32),
       stripe: 4,

@@ -1,8 +1,9 @@
 /** A process of its own that places and commits stripes as fast as it can until it is killed; see crash.test.ts. */
-import { held, ids, openPlain, placement, recordsOf } from './harness.js'
+import { held, ids, openPlain, placement, recordsOf, TurnedClock } from './harness.js'
 
 const [, , folder = '', lease = ''] = process.argv
-const catalog = openPlain(folder)
+/** Every commit makes a segment, so that the kill meets writing, listing and merging of them. */
+const catalog = openPlain(folder, new TurnedClock(), { youngRows: 100 })
 const peers = (await catalog.hosts()).filter((row) => row.storage !== '').map((row) => row.host)
 for (;;) {
   const request = placement(4, 2, peers)

@@ -190,7 +190,7 @@ test('damage is counted, and a recovery that was killed is repeated in the same 
   const { address } = lab.lab.peers[3] as LabReport['peers'][number]
   const given = ['--words-file', lab.lab.wordsFile, '--peer', address, '--state', lab.path('new')]
   const victim = start(['recover', ...given])
-  while (!existsSync(lab.path('new/catalog/signatures.db')) && victim.exitCode === null) await sleep(1)
+  while (!existsSync(lab.path('new/catalog/signatures')) && victim.exitCode === null) await sleep(1)
   victim.kill('SIGKILL')
   const outcome = await recover(lab, 'new', 3)
   t.is(outcome.code, 0, outcome.stdout + outcome.stderr)

@@ -5,10 +5,12 @@
 mod fuse;
 mod keys;
 mod names;
+mod reread;
 mod restore;
 mod retrieve;
 mod scan;
 mod shards;
+mod signatures;
 mod snapshot;
 
 use napi::bindgen_prelude::{AsyncTask, Result, ToNapiValue, TypeName};

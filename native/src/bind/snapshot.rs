@@ -6,19 +6,21 @@ use napi::bindgen_prelude::{AsyncTask, BigUint64Array, Buffer, Result, Uint8Arra
 use napi_derive::napi;
 
 use super::keys::Vault;
+use super::reread::{FileRecords, Reread, Reuse};
 use super::scan::DiskFacts;
 use super::{Job, fixed, job, thrown};
 use crate::cut::{Blocks, Cut};
 use crate::error::Error;
 use crate::fs::ByteRange;
 use crate::pack::Row;
+use crate::parent::ParentWriter;
 use crate::scan::Scan;
 use crate::seal::Type;
 use crate::shard::{self, Place};
 use crate::source::Source;
 use crate::stripe;
 use crate::volume::ReadAt;
-use crate::{batch, erasure, manifest, packer, recycle, sandbox};
+use crate::{batch, erasure, manifest, packer, recycle, reuse, sandbox};
 
 pub(super) fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
     shared.lock().expect("no holder of this lock panics")
@@ -27,17 +29,20 @@ pub(super) fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
 /// A disk whose tables were read.
 #[napi]
 pub struct DiskScan {
-    source: Arc<Source>,
+    pub(super) source: Arc<Source>,
     pub(super) facts: DiskFacts,
     pub(super) scan: Arc<Mutex<Scan>>,
 }
 
 /// Opens a block device or image file read-only and reads its tables. `everything`: nothing in use is left out.
+/// `flushed`: where volumes begin whose tables are whole now, whatever their journals say.
 #[napi(ts_return_type = "Promise<DiskScan>")]
-pub fn scan_disk(path: String, everything: bool) -> AsyncTask<Job<DiskScan>> {
+pub fn scan_disk(path: String, everything: bool, flushed: Option<Vec<f64>>) -> AsyncTask<Job<DiskScan>> {
     job(move || {
         let source = Arc::new(Source::open(&path)?);
-        let (scan, confinement) = sandbox::run(&[source.descriptor()], || Scan::new(source.as_ref(), everything))?;
+        let flushed: Vec<u64> = flushed.unwrap_or_default().into_iter().map(|start| start as u64).collect();
+        let work = || Scan::of_flushed(source.as_ref(), everything, &flushed);
+        let (scan, confinement) = sandbox::run(&[source.descriptor()], work)?;
         let facts = DiskFacts::of(&scan, confinement);
         Ok(DiskScan { source, facts, scan: Arc::new(Mutex::new(scan)) })
     })
@@ -57,25 +62,37 @@ impl DiskScan {
         ranges.iter().flat_map(|range| [range.start, range.length]).collect::<Vec<_>>().into()
     }
 
-    /// The blocks of the disk in reading order.
+    /// The blocks of the disk in reading order; those that `reuse` knows are not read.
     #[napi]
-    pub fn reader(&self) -> BlockSource {
-        let cut = Arc::new(lock(&self.scan).cut());
-        BlockSource { source: self.source.clone(), cut, walk: Blocks::default() }
+    pub fn reader(&self, reuse: Option<&Reuse>) -> BlockSource {
+        BlockSource::new(self.source.clone(), lock(&self.scan).cut(), reuse.map(|reuse| reuse.0.clone()))
     }
 
-    /// The manifest that the blocks of this scan go into. Takes the scan's file maps; `folder` holds what spills.
+    /// Lets go of the disk: nothing more is read from it.
     #[napi]
-    pub fn manifest(&self, folder: String) -> Manifest {
-        Manifest(manifest::Manifest::new(lock(&self.scan).take_maps(), &folder))
+    pub fn close(&self) {
+        self.source.close();
+    }
+
+    /// Lets go of the file maps; only `sizeBytes` is right after that.
+    #[napi]
+    pub fn release(&self) {
+        drop(lock(&self.scan).take_maps());
     }
 }
 
 #[napi]
 pub struct BlockSource {
-    source: Arc<Source>,
+    source: Arc<dyn ReadAt>,
     cut: Arc<Cut>,
     walk: Blocks,
+    reuse: Option<Arc<Mutex<reuse::Reuse>>>,
+}
+
+impl BlockSource {
+    pub(super) fn new(source: Arc<dyn ReadAt>, cut: Cut, reuse: Option<Arc<Mutex<reuse::Reuse>>>) -> Self {
+        Self { source, cut: Arc::new(cut), walk: Blocks::default(), reuse }
+    }
 }
 
 #[napi]
@@ -87,9 +104,10 @@ impl BlockSource {
 
     /// The next batch, not read yet; null at the end.
     #[napi]
-    pub fn next(&mut self) -> Option<Batch> {
-        let batch = batch::Batch::of_blocks(&mut self.walk, &self.cut)?;
-        Some(Batch { inner: Arc::new(Mutex::new(batch)), source: Some(self.source.clone()) })
+    pub fn next(&mut self) -> Result<Option<Batch>> {
+        let mut reuse = self.reuse.as_deref().map(lock);
+        let batch = batch::Batch::of_blocks(&mut self.walk, &self.cut, reuse.as_deref_mut()).map_err(thrown)?;
+        Ok(batch.map(|batch| Batch { inner: Arc::new(Mutex::new(batch)), source: Some(self.source.clone()) }))
     }
 }
 
@@ -97,7 +115,7 @@ impl BlockSource {
 #[napi]
 pub struct Batch {
     inner: Arc<Mutex<batch::Batch>>,
-    source: Option<Arc<Source>>,
+    source: Option<Arc<dyn ReadAt>>,
 }
 
 /// What one batch holds.
@@ -108,6 +126,10 @@ pub struct BatchFacts {
     pub zero_bytes: f64,
     pub fresh: u32,
     pub fresh_bytes: f64,
+    /// Taken over from the last snapshot, not read.
+    pub reused_bytes: f64,
+    /// Blocks that were read to be sure, and are not what the last snapshot holds.
+    pub surprises: u32,
 }
 
 #[napi]
@@ -159,6 +181,8 @@ impl Batch {
             zero_bytes: bytes(|item| item.zero),
             fresh: batch.items.iter().filter(|item| item.fresh).count() as u32,
             fresh_bytes: bytes(|item| item.fresh),
+            reused_bytes: batch.reused.iter().map(|entry| u64::from(entry.length)).sum::<u64>() as f64,
+            surprises: batch.surprises() as u32,
         }
     }
 }
@@ -231,6 +255,47 @@ pub struct Manifest(manifest::Manifest);
 
 #[napi]
 impl Manifest {
+    /// `folder` holds what spills.
+    #[napi(constructor)]
+    pub fn new(folder: String) -> Self {
+        Self(manifest::Manifest::new(&folder))
+    }
+
+    /// What is appended from now on, of this set, counts instead of what was appended before.
+    #[napi]
+    pub fn begin_pass(&mut self, again: &Reread) {
+        self.0.begin_pass(&again.ranges());
+    }
+
+    /// All that is appended from now on counts instead of what was appended before.
+    #[napi]
+    pub fn begin_full_pass(&mut self, scan: &DiskScan) {
+        self.0.begin_pass(&lock(&scan.scan).allocated());
+    }
+
+    /// Keeps in `path` what the next snapshot need not read. `taken`: when the tables were read, seconds since 1970.
+    #[napi]
+    pub fn keep(&mut self, path: String, snapshot: Uint8Array, taken: f64, records: &FileRecords) -> Result<()> {
+        let kept = ParentWriter::new(&path, fixed("snapshot", &snapshot)?, taken as i64, &records.0.0);
+        // Where it fails, `finish_kept` says so.
+        kept.into_iter().for_each(|kept| self.0.keep(kept));
+        Ok(())
+    }
+
+    /// Once the snapshot is visible.
+    #[napi]
+    pub fn finish_kept(&mut self) -> bool {
+        self.0.finish_kept()
+    }
+
+    /// All blocks were appended; `scan` says what is held. Takes its file maps.
+    #[napi]
+    pub fn complete(&mut self, scan: &DiskScan) {
+        let mut scan = lock(&scan.scan);
+        let held = scan.allocated();
+        self.0.complete(scan.take_maps(), held);
+    }
+
     /// The next pages to prepare, seal and append; null when only the root is missing.
     #[napi]
     pub fn next_pages(&mut self) -> Result<Option<Batch>> {

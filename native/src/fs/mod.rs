@@ -217,7 +217,7 @@ pub fn map_volume(volume: Volume) -> Outcome {
     }
     match caught(|| Ok(recognise::recognise(volume))).ok().flatten() {
         Some(recognise::Found { name, reason }) => Outcome::Raw { found: name, reason: reason.into() },
-        None if ext::detect_backup(volume).unwrap_or(false) => match ext::map(volume) {
+        None if caught(|| ext::detect_backup(volume)).unwrap_or(false) => match caught(|| ext::map(volume)) {
             Ok(map) => Outcome::Mapped(map),
             Err(error) => Outcome::Raw { found: "ext", reason: error.to_string() },
         },

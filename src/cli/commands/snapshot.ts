@@ -1,10 +1,11 @@
 import { Exit } from '../../base/errors.js'
 import { formatBytes, formatCount, formatSeconds } from '../../base/units.js'
+import { VIEWS } from '../../disk/view.js'
 import type { SnapshotReport } from '../../jobs/snapshot.js'
 import { usage } from '../arguments.js'
 import { defineCommand } from '../command.js'
 import { progressOf } from '../progress.js'
-import { describeLeftOut, describeUnreadable } from '../words.js'
+import { describeLeftOut, describeTorn, describeUnreadable } from '../words.js'
 
 const FLAWS_SHOWN = 10
 
@@ -18,15 +19,29 @@ export const command = defineCommand({
       .option('tolerate', { type: 'number', describe: 'Hosts that may be missing at a restore' })
       .option('scheme', { type: 'string', describe: 'Data and parity shards of each stripe, as 4+2' })
       .conflicts('tolerate', 'scheme')
-      .option('full-read', { type: 'boolean', describe: 'Read everything that is allocated (as every run does today)' })
+      .option('full-read', {
+        type: 'boolean',
+        default: false,
+        describe: 'Read also the files that did not change since the last snapshot',
+      })
       .option('everything', {
         type: 'boolean',
         default: false,
         describe: 'Store also swap, page and hibernation files, and empty journals',
       })
       .option('label', { type: 'string', default: '', describe: 'A text to find it by' })
-      .option('quiet', { type: 'number', default: 3, describe: 'Seconds without writes that a disk in use must show' })
-      .option('give-up', { type: 'number', default: 80, describe: 'Seconds to wait for that' }),
+      .option('view', {
+        choices: VIEWS,
+        default: 'auto' as const,
+        describe:
+          'How a disk in use is held still: by an LVM snapshot, by freezing its file systems for some seconds, or by waiting until nothing is written; auto takes the first that is possible',
+      })
+      .option('quiet', {
+        type: 'number',
+        default: 3,
+        describe: 'Seconds without writes to wait for, where it comes to that',
+      })
+      .option('give-up', { type: 'number', default: 80, describe: 'Seconds to wait for them, over all' }),
   async run(args, context) {
     const [{ planSnapshot, runSnapshot }, { parseScheme }, { home, catalog, peers, clock }] = await Promise.all([
       import('../../jobs/snapshot.js'),
@@ -40,23 +55,29 @@ export const command = defineCommand({
       source: args.source,
       label: args.label,
       everything: args.everything,
-      view: { quietMs: args.quiet * 1000, giveUpMs: args['give-up'] * 1000 },
+      fullRead: args['full-read'],
+      view: { choice: args.view, quietMs: args.quiet * 1000, giveUpMs: args['give-up'] * 1000 },
       ...(args.tolerate === undefined ? {} : { tolerate: args.tolerate }),
       ...(args.scheme === undefined ? {} : { scheme: parseScheme(args.scheme) }),
     }
     const parts = { home, catalog, peers, clock, report: progressOf(context.output), signal: context.signal }
     const report = await runSnapshot(await planSnapshot(options, parts), options, parts)
     context.output.report({ status: 'done', ...report }, render)
-    if (report.unreadable.bytes > 0) return Exit.sourceDamaged
+    if (report.unreadable.bytes > 0 || report.torn.bytes > 0) return Exit.sourceDamaged
     return report.survives < report.target ? Exit.belowTarget : Exit.done
   },
 })
+
+function unread(bytes: number): string {
+  return `${formatBytes(bytes)} were not read: they belong to files that did not change. Every run reads a twentieth of these to be sure.`
+}
 
 function render(report: SnapshotReport): string {
   const {
     snapshot,
     sourceBytes,
     allocatedBytes,
+    readBytes,
     newBytes,
     storedBytes,
     seconds,
@@ -65,10 +86,12 @@ function render(report: SnapshotReport): string {
     notes,
     leftOut,
     unreadable,
+    torn,
   } = report
   const rate = formatBytes(allocatedBytes / Math.max(seconds, 0.001))
   const lines = [
-    `Snapshot ${snapshot.slice(0, 8)} is stored: ${formatBytes(allocatedBytes)} in use of ${formatBytes(sourceBytes)}, read in ${formatSeconds(seconds)} (${rate}/s).`,
+    `Snapshot ${snapshot.slice(0, 8)} is stored: ${formatBytes(allocatedBytes)} in use of ${formatBytes(sourceBytes)}, in ${formatSeconds(seconds)} (${rate}/s).`,
+    ...(readBytes < allocatedBytes ? [unread(allocatedBytes - readBytes)] : []),
     `New: ${formatBytes(newBytes)}; ${formatBytes(storedBytes)} on the peers, parity included (${report.scheme}).`,
     `It survives the loss of any ${formatCount(survives, 'host')}.`,
   ]
@@ -81,6 +104,10 @@ function render(report: SnapshotReport): string {
   if (unreadable.bytes > 0) {
     lines.push(`The source is damaged: ${describeUnreadable(unreadable, FLAWS_SHOWN)}.`)
     lines.push('All the rest is stored; a restore fills these bytes with a marked pattern. Replace that disk.')
+  }
+  if (torn.bytes > 0) {
+    lines.push(`Not at rest: ${describeTorn(torn, FLAWS_SHOWN)}.`)
+    lines.push('All the rest is as it was at one moment. Stop what writes to these files, and run it again.')
   }
   return [...lines, ...notes.map((note) => `Note: ${note}`)].join('\n')
 }

@@ -3,6 +3,7 @@
 //! block or name and is said in a doubt. Blocks in use are never left out of `allocated`.
 
 mod acl;
+mod backup;
 mod bitmap;
 mod block_map;
 mod checksum;
@@ -42,7 +43,7 @@ pub fn detect(volume: Volume) -> Result<bool> {
 /// Whether a backup of the superblock is where it should be. Only for volumes that nothing else is known of: it may be
 /// left over from before.
 pub fn detect_backup(volume: Volume) -> Result<bool> {
-    Ok(superblock::detect_backup(volume))
+    Ok(backup::find(volume).is_some())
 }
 
 pub fn map(volume: Volume) -> Result<VolumeMap> {

@@ -1,6 +1,7 @@
 //! The superblock: 1024 bytes at byte 1024, whatever the block size (Documentation/filesystems/ext4, "Super Block").
 //! Everything later is computed from these fields, so nonsense here refuses the whole volume.
 
+use super::backup;
 use super::checksum::crc32c;
 use crate::bytes::{le16, le32};
 use crate::error::{Error, Result};
@@ -18,7 +19,7 @@ const STATE_ERROR: u16 = 2;
 const OLD_INODE_BYTES: u16 = 128;
 const OLD_FIRST_INODE: u32 = 11;
 /// 64 KiB.
-const LOG_BLOCK_SIZE_MOST: u32 = 6;
+pub const LOG_BLOCK_SIZE_MOST: u32 = 6;
 /// 2^30 bytes, the kernel's EXT4_MAX_CLUSTER_LOG_SIZE.
 const LOG_CLUSTER_SIZE_MOST: u32 = 20;
 /// What mke2fs accepts at least; bounds the count of groups by the size of the volume.
@@ -123,38 +124,13 @@ pub fn detect(volume: Volume) -> Result<bool> {
     Ok(u16::from_le_bytes(magic) == MAGIC)
 }
 
-/// Where groups 1 and 3 begin, which hold a backup whatever the features, with groups as large as `mke2fs` makes them.
-fn backup_places() -> impl Iterator<Item = (u16, u64)> {
-    (0..=LOG_BLOCK_SIZE_MOST).flat_map(|log| {
-        let block_bytes = 1024u64 << log;
-        let first = u64::from(log == 0);
-        [1u16, 3].map(|group| (group, (first + u64::from(group) * 8 * block_bytes) * block_bytes))
-    })
-}
-
-/// The first backup that makes sense where it lies; with a volume of anything else there is none.
-fn backup(volume: Volume) -> Option<Superblock> {
-    backup_places().find_map(|(group, at)| {
-        let raw = volume.read_vec(at, SUPERBLOCK_BYTES).ok()?;
-        let found = Superblock::decode(&raw, volume.length).ok()?;
-        let own =
-            le16(&raw, 0x5a) == group && found.group_first_block(group.into()) * u64::from(found.block_bytes) == at;
-        own.then_some(found)
-    })
-}
-
-/// Whether a backup is there, where the primary one has not even its magic number.
-pub fn detect_backup(volume: Volume) -> bool {
-    backup(volume).is_some()
-}
-
 impl Superblock {
     /// The primary one, else a backup.
     pub fn read(volume: Volume) -> Result<Self> {
         let primary =
             volume.read_vec(SUPERBLOCK_AT, SUPERBLOCK_BYTES).and_then(|raw| Self::decode(&raw, volume.length));
         match primary {
-            Err(error @ Error::Corrupt { .. }) => match backup(volume) {
+            Err(error @ Error::Corrupt { .. }) => match backup::find(volume) {
                 // Nothing in it says whether the journal waits to be replayed.
                 Some(found) => Ok(Self { dirty: true, stands_in: Some(error.to_string()), ..found }),
                 None => Err(error),
@@ -164,7 +140,7 @@ impl Superblock {
     }
 
     /// `raw` are `SUPERBLOCK_BYTES`.
-    fn decode(raw: &[u8], volume_bytes: u64) -> Result<Self> {
+    pub fn decode(raw: &[u8], volume_bytes: u64) -> Result<Self> {
         if le16(raw, MAGIC_AT) != MAGIC {
             return corrupt(MAGIC_AT, "s_magic is not 0xEF53");
         }

@@ -1,0 +1,108 @@
+//! The signature repository's index.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use napi::bindgen_prelude::{AsyncTask, BigUint64Array, Buffer, Float64Array, Result, Uint8Array, Uint32Array};
+use napi_derive::napi;
+
+use super::{Job, job, thrown};
+use crate::signatures::{self, Index, Place};
+
+/// Rows of the repository from those of a commit.
+#[napi]
+pub fn signature_rows(stripe: f64, records: Uint8Array, births: Option<BigUint64Array>) -> Buffer {
+    signatures::rows(stripe as u64, &records, births.as_deref()).into()
+}
+
+/// Writes rows as a segment that no index uses yet.
+#[napi]
+pub fn write_segment(folder: String, number: u32, rows: Uint8Array) -> Result<f64> {
+    signatures::write_segment(Path::new(&folder), number, &rows).map(|rows| rows as f64).map_err(thrown)
+}
+
+/// Places of a batch's ids, in no order; `indexes` says which id each belongs to.
+#[napi(object)]
+pub struct FoundPlaces {
+    pub indexes: Uint32Array,
+    pub births: Float64Array,
+    pub stripes: Float64Array,
+    pub offsets: Uint32Array,
+    pub lengths: Uint32Array,
+}
+
+impl FoundPlaces {
+    fn of(places: &[Place]) -> Self {
+        Self {
+            indexes: places.iter().map(|place| place.index).collect::<Vec<_>>().into(),
+            births: places.iter().map(|place| place.birth as f64).collect::<Vec<_>>().into(),
+            stripes: places.iter().map(|place| place.stripe as f64).collect::<Vec<_>>().into(),
+            offsets: places.iter().map(|place| place.offset).collect::<Vec<_>>().into(),
+            lengths: places.iter().map(|place| place.length).collect::<Vec<_>>().into(),
+        }
+    }
+}
+
+#[napi]
+pub struct SignatureIndex(Arc<Index>);
+
+#[napi]
+impl SignatureIndex {
+    #[napi(constructor)]
+    pub fn new(folder: String, filter_bytes: f64) -> Self {
+        Self(Arc::new(Index::new(Path::new(&folder), filter_bytes as u64)))
+    }
+
+    #[napi]
+    pub fn add(&self, rows: Uint8Array) -> Result<u32> {
+        self.0.add(&rows).map(|count| count as u32).map_err(thrown)
+    }
+
+    #[napi]
+    pub fn freeze(&self) {
+        self.0.freeze();
+    }
+
+    #[napi]
+    pub fn thaw(&self) {
+        self.0.thaw();
+    }
+
+    #[napi(ts_return_type = "Promise<number>")]
+    pub fn flush(&self, number: u32) -> AsyncTask<Job<f64>> {
+        let index = self.0.clone();
+        job(move || index.flush(number).map(|rows| rows as f64))
+    }
+
+    #[napi(ts_return_type = "Promise<number>")]
+    pub fn merge(&self, numbers: Vec<u32>, into: u32) -> AsyncTask<Job<f64>> {
+        let index = self.0.clone();
+        job(move || index.merge(&numbers, into).map(|rows| rows as f64))
+    }
+
+    #[napi]
+    pub fn use_segments(&self, numbers: Vec<u32>) -> Result<()> {
+        self.0.use_segments(&numbers).map_err(thrown)
+    }
+
+    #[napi(ts_return_type = "Promise<FoundPlaces>")]
+    pub fn find(&self, ids: Uint8Array) -> AsyncTask<Job<FoundPlaces>> {
+        let index = self.0.clone();
+        job(move || index.find(&ids).map(|places| FoundPlaces::of(&places)))
+    }
+
+    #[napi]
+    pub fn stop(&self) {
+        self.0.stop();
+    }
+
+    #[napi]
+    pub fn lock(&self) -> Result<bool> {
+        self.0.lock().map_err(thrown)
+    }
+
+    #[napi]
+    pub fn unlock(&self) {
+        self.0.unlock();
+    }
+}

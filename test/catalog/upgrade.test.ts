@@ -1,0 +1,55 @@
+import { copyFileSync, existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import test, { type ExecutionContext } from 'ava'
+import Database from 'better-sqlite3'
+import { idOf, openPlain, temporaryFolder } from './harness.js'
+
+/**
+ * Written by the code of format 1: stripe 1 holds `block 0` to `block 299`, stripe 2 `block 7` and `block 1000`; stripe 3
+ * is open.
+ */
+const FIXTURE = fileURLToPath(new URL('../../../fixtures/catalog-v1/', import.meta.url))
+const LEASE = 'cfa5a09528a2adb098eda88d3b28747c'
+
+function old(t: ExecutionContext, files = ['catalog.db', 'signatures.db']): string {
+  const folder = temporaryFolder()
+  t.teardown(folder.remove)
+  mkdirSync(join(folder.path, 'catalog', 'signatures'), { recursive: true })
+  for (const name of files) copyFileSync(FIXTURE + name, join(folder.path, 'catalog', name))
+  return folder.path
+}
+
+async function check(t: ExecutionContext, folder: string): Promise<void> {
+  const catalog = openPlain(folder)
+  t.teardown(() => catalog.close())
+  const words = [...Array.from({ length: 300 }, (_, i) => `block ${i}`), 'block 1000', 'block 1001']
+  const { stripes, offsets, lengths } = await catalog.locate(Buffer.concat(words.map(idOf)))
+  t.deepEqual([stripes[0], offsets[299], lengths[299]], [1n, 29_900, 90])
+  t.deepEqual([...stripes.subarray(300)], [2n, 0n])
+  const births = await catalog.lookup(LEASE, idOf('block 299'), 1)
+  t.is(births[0], 65_536n + 299n)
+  t.is((await catalog.stripes([1, 2, 3])).length, 2)
+}
+
+test('a catalog of format 1 opens, finds what it held, and is of the new format then', async (t) => {
+  const folder = old(t)
+  await check(t, folder)
+  t.false(readdirSync(join(folder, 'catalog')).some((name) => name.startsWith('signatures.db')))
+  const db = new Database(join(folder, 'catalog', 'catalog.db'))
+  t.is(db.pragma('user_version', { simple: true }), 2)
+  db.close()
+  await check(t, folder)
+})
+
+test('an upgrade that was cut short before or after its transaction is finished by the next start', async (t) => {
+  const before = old(t)
+  writeFileSync(join(before, 'catalog', 'signatures', '1.seg'), 'half a segment')
+  await check(t, before)
+
+  const after = old(t)
+  await check(t, after)
+  copyFileSync(`${FIXTURE}signatures.db`, join(after, 'catalog', 'signatures.db'))
+  await check(t, after)
+  t.false(existsSync(join(after, 'catalog', 'signatures.db')))
+})
