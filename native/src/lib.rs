@@ -2,6 +2,7 @@
 
 pub mod batch;
 pub mod bytes;
+pub mod carry;
 pub mod cut;
 pub mod disk;
 pub mod erasure;

@@ -8,12 +8,14 @@ import test from 'ava'
 import { hasCode } from '../../src/base/errors.js'
 import { tlsIdentity } from '../../src/keys/certificate.js'
 import { signGrant } from '../../src/keys/grant.js'
+import { DataClient } from '../../src/native.js'
 import { PeerClient } from '../../src/peers/client.js'
 import { Connection } from '../../src/wire/client.js'
+import { DataLink } from '../../src/wire/data-client.js'
 import { fleet, hostOf, makeFleet } from '../keys/fleet.js'
-import { folder, makeShard, openStore, shardId } from './peer.js'
+import { folder, makeShard, openStore, shardId, WAYS } from './peer.js'
 
-test('a peer killed at any moment holds whole shards only, and every one it acknowledged', async (t) => {
+for (const way of WAYS) test(`a peer killed at any moment holds whole shards only, and every one it acknowledged (${way})`, async (t) => {
   const members = makeFleet()
   const root = folder(t)
   const store = join(root, 'store')
@@ -34,8 +36,11 @@ test('a peer killed at any moment holds whole shards only, and every one it ackn
     ])
     const [line] = (await once(child.stdout, 'data')) as [Buffer]
     const address = line.toString().trim()
-    const connection = new Connection({ tls: tlsIdentity(members.appliance), addresses: [address], host })
-    const client = new PeerClient(host, 'pc-1', connection)
+    const tls = tlsIdentity(members.appliance)
+    const connection = new Connection({ tls, addresses: [address], host })
+    const data = new DataClient(tls.key, tls.cert)
+    const link = new DataLink({ client: data, addresses: [address], host, name: 'pc-1' })
+    const client = new PeerClient(host, 'pc-1', connection, way === 'HTTPS' ? undefined : link)
     let alive = true
     const upload = async () => {
       while (alive) {
@@ -69,6 +74,7 @@ test('a peer killed at any moment holds whole shards only, and every one it ackn
     child.kill('SIGKILL')
     await Promise.all(uploads)
     connection.close()
+    data.close()
   }
   const reopened = await openStore(store)
   t.deepEqual(readdirSync(join(store, 'incoming')), [])

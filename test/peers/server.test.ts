@@ -9,7 +9,7 @@ import { signMembership } from '../../src/keys/membership.js'
 import { Secret } from '../../src/native.js'
 import { fleet, hostOf, member, otherFleet, type TestFleet } from '../keys/fleet.js'
 import { bare } from '../wire/loopback.js'
-import { makeShard, shardId, startPeer } from './peer.js'
+import { makeShard, shardId, startPeer, WAYS } from './peer.js'
 
 const snapshot = 'ab'.repeat(16)
 
@@ -24,8 +24,8 @@ function makeHead(members: TestFleet, signer = members.appliance, sequence = 1) 
   )
 }
 
-test('a shard goes there and comes back, whole and in ranges', async (t) => {
-  const peer = await startPeer(t)
+for (const way of WAYS) test(`a shard goes there and comes back, whole and in ranges (${way})`, async (t) => {
+  const peer = await startPeer(t, {}, way)
   const shard = shardId(1)
   const body = Buffer.alloc(4 << 20, 'imager')
   const bytes = makeShard(shard, body)
@@ -48,8 +48,8 @@ test('a shard goes there and comes back, whole and in ranges', async (t) => {
   t.is(state.capacityBytes, state.usedBytes + state.freeBytes)
 })
 
-test('nothing is stored without the grant that fits', async (t) => {
-  const peer = await startPeer(t)
+for (const way of WAYS) test(`nothing is stored without the grant that fits (${way})`, async (t) => {
+  const peer = await startPeer(t, {}, way)
   const shard = shardId(1)
   const bytes = makeShard(shard, Buffer.alloc(100_000, 1))
   const { appliance, coordinator, peer: own } = peer.fleet
@@ -78,8 +78,8 @@ test('nothing is stored without the grant that fits', async (t) => {
   await t.throwsAsync(client.sendShard(shard, other, fits()), { code: 'HOST_REFUSED' })
 })
 
-test('a damaged shard, or one of another name, is not stored', async (t) => {
-  const peer = await startPeer(t)
+for (const way of WAYS) test(`a damaged shard, or one of another name, is not stored (${way})`, async (t) => {
+  const peer = await startPeer(t, {}, way)
   const shard = shardId(1)
   const bytes = makeShard(shard, Buffer.alloc(200_000, 1))
   for (const at of [0, 10, 40, 100, 5000, bytes.length - 1]) {
@@ -91,8 +91,8 @@ test('a damaged shard, or one of another name, is not stored', async (t) => {
   t.deepEqual((await peer.store.inventory('', 9)).shards, [])
 })
 
-test('a full peer says so before the bytes are sent, and goes on serving', async (t) => {
-  const peer = await startPeer(t, { maxBytes: 6000 })
+for (const way of WAYS) test(`a full peer says so before the bytes are sent, and goes on serving (${way})`, async (t) => {
+  const peer = await startPeer(t, { maxBytes: 6000 }, way)
   const first = makeShard(shardId(1), Buffer.alloc(1000, 1))
   await peer.send(shardId(1), first)
   const second = makeShard(shardId(2), Buffer.alloc(1 << 20, 1))
@@ -122,8 +122,8 @@ test('an upload that is cut in the middle leaves nothing', async (t) => {
   await peer.send(shard, bytes)
 })
 
-test('who may read: not peers, not strangers; the root always', async (t) => {
-  const peer = await startPeer(t)
+for (const way of WAYS) test(`who may read: not peers, not strangers; the root always (${way})`, async (t) => {
+  const peer = await startPeer(t, {}, way)
   const shard = shardId(1)
   await peer.send(shard, makeShard(shard, Buffer.alloc(10, 1)))
   for (const who of [peer.fleet.appliance, peer.fleet.coordinator, peer.fleet.root]) {
