@@ -60,7 +60,10 @@ async function measureAll(peer: ChildProcess, address: string, members: ReturnTy
   const connection = new Connection({ tls, addresses: [address], host })
   const data = new DataClient(tls.key, tls.cert)
   const link = new DataLink({ client: data, addresses: [address], host, name: 'peer' })
-  const clients = { HTTPS: new PeerClient(host, 'peer', connection), 'data connections': new PeerClient(host, 'peer', connection, link) }
+  const clients = {
+    HTTPS: new PeerClient(host, 'peer', connection),
+    'data connections': new PeerClient(host, 'peer', connection, link),
+  }
   const body = Buffer.alloc(SHARD_BYTES)
   for (let at = 0; at < body.length; at += 4) body.writeUInt32LE((at * 2_654_435_761) >>> 0, at)
   const expires = systemClock.now() + 3_600_000
@@ -73,7 +76,11 @@ async function measureAll(peer: ChildProcess, address: string, members: ReturnTy
         const shard = (made++).toString(16).padStart(32, '0')
         const bytes = makeShard(shard, body)
         const fields = { fleet, term: 1, operation: 'put' as const, shard, host, bearer, expires }
-        return { shard, bytes, grant: signGrant({ ...fields, lengthBytes: bytes.length }, members.coordinator).toString('base64') }
+        return {
+          shard,
+          bytes,
+          grant: signGrant({ ...fields, lengthBytes: bytes.length }, members.coordinator).toString('base64'),
+        }
       })
       const client = clients[way]
       const work = {

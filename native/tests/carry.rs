@@ -124,6 +124,7 @@ impl Lab {
                     thread::sleep(Duration::from_secs(2));
                     drop(asked);
                 })),
+                ("out", _) => drop(asked.order(Order::Expel(b"out".to_vec()))),
                 _ => drop(asked.order(Order::Refuse(asked.question.clone()))),
             }
         };
@@ -307,6 +308,15 @@ fn one_host_gets_no_more_than_its_places() {
     drop(held);
     lab.wait_for(0);
     assert_eq!(lab.ask(&client(), "x", Body::Get { most: 1 }), Outcome::Refused(b"x".to_vec()));
+}
+
+#[test]
+fn who_is_expelled_hears_why_and_keeps_no_place() {
+    let (lab, client) = (Lab::new(), client());
+    for _ in 0..5 {
+        assert_eq!(lab.ask(&client, "out", Body::Get { most: 1 }), Outcome::Refused(b"out".to_vec()));
+        lab.wait_for(0);
+    }
 }
 
 #[test]

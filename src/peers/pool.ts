@@ -52,7 +52,8 @@ export class Peers {
     const breaker = new Breaker(this.clock)
     const guarded: Requester = { request: (...args) => breaker.run(() => connection.request(...args)) }
     const link = new DataLink({ client: this.#data, addresses: row.addresses, host, name })
-    const say = (error: unknown) => this.report(`${name} takes and gives shards over HTTPS only, which is slower`, error)
+    const say = (error: unknown) =>
+      this.report(`${name} takes and gives shards over HTTPS only, which is slower`, error)
     const client = new PeerClient(host, name, guarded, new PatientCarrier(link, breaker, this.clock, say))
     this.#entries.set(host, { addresses, connection, client })
     return client

@@ -83,7 +83,7 @@ export class DataDoor {
 
   async #answer(question: DataQuestion): Promise<void> {
     try {
-      if (!this.#options.admit(question.host)) throw notMember()
+      if (!this.#options.admit(question.host)) return question.expel(encodeRefusal(notMember()).body)
       await this.#options.handle(question)
     } catch (error) {
       if (!(error instanceof ImagerError)) this.#options.report?.(error, 'data connection')

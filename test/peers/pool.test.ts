@@ -71,7 +71,12 @@ test('where a firewall lets nothing but TLS through, shards go over HTTPS, with 
   const rows = [{ host: peer.host, name: 'pc-1', addresses: [address] }]
   const clock = { time: 0, now: () => clock.time }
   const said: string[] = []
-  const peers = new Peers(tlsIdentity(peer.fleet.appliance), () => rows, clock, (what) => said.push(what))
+  const peers = new Peers(
+    tlsIdentity(peer.fleet.appliance),
+    () => rows,
+    clock,
+    (what) => said.push(what),
+  )
   t.teardown(() => peers.close())
   const bytes = makeShard(shardId(1), Buffer.alloc(200_000, 1))
   const client = peers.get(peer.host)

@@ -1,5 +1,5 @@
 import { once } from 'node:events'
-import { createServer, connect as connectTcp } from 'node:net'
+import { connect as connectTcp, createServer } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import test, { type ExecutionContext } from 'ava'
 import { ImagerError } from '../../src/base/errors.js'

@@ -340,6 +340,12 @@ impl DataQuestion {
         self.order(Order::Refuse(error.to_vec()))
     }
 
+    /// The same, and the connection ends.
+    #[napi]
+    pub fn expel(&self, error: Uint8Array) -> Result<()> {
+        self.order(Order::Expel(error.to_vec()))
+    }
+
     fn order(&self, order: Order) -> Result<()> {
         let gone = || thrown(Error::io("a data connection", std::io::ErrorKind::NotConnected.into()));
         self.0.order(order).then_some(()).ok_or_else(gone)

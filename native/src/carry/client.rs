@@ -12,6 +12,7 @@ use rustls::pki_types::ServerName;
 use super::identity::Identity;
 use super::stream::{Stream, send};
 use super::{Broken, Kind, PREAMBLE, read_frame, write_frame};
+use crate::recycle;
 
 struct Connection {
     stream: Stream<UnbufferedClientConnection>,
@@ -278,7 +279,8 @@ fn transfer(connection: &mut Stream<UnbufferedClientConnection>, length: u64, bo
         Body::Put(_) => Err(Broken::Malformed("it wants a body of another length")),
         Body::Get { most } => {
             let length = usize::try_from(length).ok().filter(|&length| length <= most);
-            let mut bytes = vec![0; length.ok_or(Broken::Malformed("it answers with more than was asked for"))?];
+            let mut bytes =
+                recycle::zeroed(length.ok_or(Broken::Malformed("it answers with more than was asked for"))?);
             connection.read_exact(&mut bytes)?;
             Ok(bytes)
         }

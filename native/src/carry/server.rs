@@ -54,6 +54,8 @@ pub struct Asked {
 pub enum Order {
     /// An error as TypeScript encodes it.
     Refuse(Vec<u8>),
+    /// The same, and the connection ends: a stranger keeps no place.
+    Expel(Vec<u8>),
     /// A body of `length` bytes, checked as a shard and synced to a new file; `received` is called in any case, and then
     /// Done or Refuse must follow.
     Receive {
@@ -206,6 +208,7 @@ impl Server {
         }
         match order {
             Order::Refuse(error) => write_frame(stream, Kind::Refused, &error),
+            Order::Expel(error) => write_frame(stream, Kind::Refused, &error).and(Err(Broken::Closed)),
             Order::Done => write_frame(stream, Kind::Done, &[]),
             Order::Send { file, start, length, failure } => send(stream, &file, start, length, &failure),
             Order::Receive { .. } => Err(Broken::Malformed("two bodies for one question")),
