@@ -1,54 +1,100 @@
 /** imager itself under measurement: a lab of real processes, and the verbs with `--json`. */
+import { rmSync } from 'node:fs'
 import { join } from 'node:path'
-import { measure, type Run } from './measure.js'
+import { type Command, measure, type Run } from './measure.js'
+import type { Source } from './sources.js'
+import { type Figures, folderBytes, type Mounting, type Restored, type Tool } from './tool.js'
 
+export const PEERS = 6
+export const SCHEME = '4+2'
+export const MISSING = 2
 const IMAGER = [process.execPath, 'build/src/cli/main.js']
 
-/** The last line of `snapshot --json`. */
-export interface Snapshot {
+/** What is read of the last line of `snapshot --json`. */
+interface Snapshot {
   readonly snapshot: string
-  readonly sourceBytes: number
-  readonly allocatedBytes: number
   readonly readBytes: number
   readonly newBytes: number
-  readonly storedBytes: number
-  readonly blocks: number
-  readonly newBlocks: number
-  readonly seconds: number
-  readonly survives: number
-  readonly state: string
 }
 
-export class Lab {
-  private constructor(
-    readonly folder: string,
-    readonly peers: readonly { pid: number }[],
-  ) {}
+interface Report {
+  readonly coordinator: { readonly pid: number }
+  readonly peers: readonly { readonly pid: number }[]
+}
 
-  static async up(folder: string, peers: number): Promise<Lab> {
-    const { stdout } = await measure({ argv: [...IMAGER, 'lab', 'up', folder, '--peers', String(peers), '--json'] })
-    return new Lab(folder, (JSON.parse(stdout) as { peers: { pid: number }[] }).peers)
+export class Lab implements Tool {
+  readonly name = 'imager'
+  readonly version = ''
+  readonly files = true
+  #coordinator = 0
+  #peers: readonly number[] = []
+  readonly #snapshots = new Map<string, string>()
+  readonly #folder: string
+
+  constructor(work: string) {
+    this.#folder = join(work, 'lab')
   }
 
-  run(...args: string[]): Promise<Run> {
-    return measure({ argv: [...IMAGER, ...args], env: { IMAGER_STATE: join(this.folder, 'appliance') } })
+  get beside(): readonly number[] {
+    return this.#peers.length > 0 ? [this.#coordinator, ...this.#peers] : []
   }
 
-  async snapshot(image: string, scheme: string): Promise<{ run: Run; report: Snapshot }> {
-    const run = await this.run('snapshot', image, '--scheme', scheme, '--json')
-    return { run, report: JSON.parse(lastLine(run.stdout)) as Snapshot }
+  has(label: string): boolean {
+    return this.#peers.length === PEERS && this.#snapshots.has(label)
   }
 
-  restore(snapshot: string, target: string): Promise<Run> {
-    return this.run('restore', snapshot, '--to', target, '--json')
+  async reset(): Promise<void> {
+    await this.close()
+    const { stdout } = await measure({
+      argv: [...IMAGER, 'lab', 'up', this.#folder, '--peers', String(PEERS), '--json'],
+    })
+    const { coordinator, peers } = JSON.parse(stdout) as Report
+    this.#coordinator = coordinator.pid
+    this.#peers = peers.map((peer) => peer.pid)
   }
 
-  kill(count: number): void {
-    for (const { pid } of this.peers.slice(0, count)) process.kill(pid, 'SIGKILL')
+  async backup({ image }: Source, label: string): Promise<Run & { figures: Figures }> {
+    const run = await measure(this.#command('snapshot', image, '--scheme', SCHEME, '--json'))
+    const { snapshot, readBytes, newBytes } = JSON.parse(lastLine(run.stdout)) as Snapshot
+    this.#snapshots.set(label, snapshot)
+    return { ...run, figures: { readBytes, newBytes } }
   }
 
-  async down(): Promise<void> {
-    await this.run('lab', 'down', this.folder)
+  /** What lies on the peers, parity included. */
+  storedBytes(): number {
+    return folderBytes(join(this.#folder, 'peers'))
+  }
+
+  readonly restore = async ({ sizeBytes }: Source, label: string): Promise<{ run: Run } & Restored> => {
+    const path = `${this.#folder}.restored`
+    rmSync(path, { force: true })
+    const run = await measure(this.#command('restore', this.#snapshots.get(label)!, '--to', path, '--json'))
+    return { run, path, startBytes: 0, endBytes: sizeBytes }
+  }
+
+  readonly mount = ({ path, image }: Source, label: string, mountpoint: string): Mounting => {
+    const command = this.#command('mount', '--foreground', this.#snapshots.get(label)!, mountpoint)
+    return { command, path: join(mountpoint, path === image ? 'disk.img' : 'files/1') }
+  }
+
+  /** What it keeps, it keeps in the memory of the mount. */
+  forget(): void {}
+
+  /** As many hosts as may be missing die, and stay dead until `reset`. */
+  lose(): void {
+    for (const pid of this.#peers.slice(0, MISSING)) process.kill(pid, 'SIGKILL')
+    this.#peers = this.#peers.slice(MISSING)
+  }
+
+  async close(): Promise<void> {
+    if (this.#peers.length > 0) await measure({ argv: [...IMAGER, 'lab', 'down', this.#folder] })
+    this.#peers = []
+    this.#snapshots.clear()
+    rmSync(this.#folder, { recursive: true, force: true })
+  }
+
+  #command(...args: string[]): Command {
+    return { argv: [...IMAGER, ...args], env: { IMAGER_STATE: join(this.#folder, 'appliance') } }
   }
 }
 

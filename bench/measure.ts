@@ -1,14 +1,23 @@
-/** Runs one command and says what it took. The operating system counts; nothing is sampled. */
-import { spawn } from 'node:child_process'
+/** Runs one command and says what it took. The operating system counts; only the memory of several processes together is sampled. */
+import { type ChildProcess, spawn } from 'node:child_process'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { open } from 'node:fs/promises'
+import { cpus, release, totalmem } from 'node:os'
 
 export interface Run {
   readonly seconds: number
   /** User and system time of the process and of its children. */
   readonly cpuSeconds: number
-  /** The most memory that was resident at once in the process, or in one of its children where that is more. */
+  /** The most memory that was resident at once in the process and its children together. */
   readonly peakBytes: number
   readonly stdout: string
+}
+
+/** What processes that were there before took meanwhile. */
+export interface Beside {
+  readonly cpuSeconds: number
+  /** The sum of each one's own peak. */
+  readonly peakBytes: number
 }
 
 export interface Command {
@@ -17,9 +26,12 @@ export interface Command {
   readonly cwd?: string
 }
 
-/** Node cannot ask for a child's resource usage, so a few lines of Python do: wait4(2), answer on descriptor 3. */
+/**
+ * Node cannot ask for a child's resource usage, so a few lines of Python do: wait4(2), answer on descriptor 3. What a
+ * single process held at most the kernel knows exactly; the sum over a pipeline is looked at every 50 ms.
+ */
 const WAITER = `
-import json, os, resource, sys, time
+import json, os, sys, threading, time
 start = time.monotonic()
 pid = os.fork()
 if pid == 0:
@@ -29,19 +41,53 @@ if pid == 0:
     except OSError as error:
         print(error, file=sys.stderr)
         os._exit(127)
+PAGE, most, over = os.sysconf('SC_PAGE_SIZE'), 0, threading.Event()
+def look():
+    family, total = {pid}, 0
+    for one in sorted(int(name) for name in os.listdir('/proc') if name.isdigit() and int(name) >= pid):
+        try:
+            with open(f'/proc/{one}/stat') as file:
+                fields = file.read().rpartition(')')[2].split()
+        except OSError:
+            continue
+        if one in family or int(fields[1]) in family:
+            family.add(one)
+            total += int(fields[21]) * PAGE
+    return total
+def watch():
+    global most
+    while not over.wait(0.05):
+        most = max(most, look())
+watcher = threading.Thread(target=watch)
+watcher.start()
 _, status, used = os.wait4(pid, 0)
-answer = {'seconds': time.monotonic() - start, 'cpuSeconds': used.ru_utime + used.ru_stime, 'peakBytes': used.ru_maxrss * 1024}
+seconds = time.monotonic() - start
+over.set()
+watcher.join()
+answer = {'seconds': seconds, 'cpuSeconds': used.ru_utime + used.ru_stime, 'peakBytes': max(most, used.ru_maxrss * 1024)}
 os.write(3, json.dumps(answer).encode())
 sys.exit(os.waitstatus_to_exitcode(status) & 255)
 `
 
-/** Throws, with the end of stderr, unless the exit code is 0. */
-export async function measure({ argv, env, cwd }: Command): Promise<Run> {
+/** A command that runs; `done` throws, with the end of stderr, unless the exit code is 0. */
+export interface Started {
+  readonly done: Promise<Run>
+}
+
+export function start({ argv, env, cwd }: Command): Started {
   const child = spawn('python3', ['-c', WAITER, ...argv], {
     cwd,
     env: { ...process.env, ...env },
     stdio: ['ignore', 'pipe', 'pipe', 'pipe'],
   })
+  return { done: finish(child, argv) }
+}
+
+export function measure(command: Command): Promise<Run> {
+  return start(command).done
+}
+
+async function finish(child: ChildProcess, argv: readonly string[]): Promise<Run> {
   const [stdout, stderr, usage, code] = await Promise.all([
     textOf(child.stdout),
     textOf(child.stderr),
@@ -59,6 +105,28 @@ async function textOf(stream: NodeJS.ReadableStream | null): Promise<string> {
   return text
 }
 
+/** USER_HZ, which is 100 on every Linux that Node runs on. */
+const TICKS_PER_SECOND = 100
+
+/** Watches processes while `work` goes on. */
+export async function beside<T>(pids: readonly number[], work: () => Promise<T>): Promise<[T, Beside]> {
+  // Forgets the peak so far (proc(5), clear_refs).
+  for (const pid of pids) writeFileSync(`/proc/${pid}/clear_refs`, '5')
+  const before = cpuTicks(pids)
+  const result = await work()
+  const peaks = pids.map((pid) => /^VmHWM:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1])
+  const cpuSeconds = (cpuTicks(pids) - before) / TICKS_PER_SECOND
+  return [result, { cpuSeconds, peakBytes: peaks.reduce((sum, peak) => sum + Number(peak) * 1024, 0) }]
+}
+
+function cpuTicks(pids: readonly number[]): number {
+  return pids.reduce((sum, pid) => {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
+    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
+    return sum + Number(fields[11]) + Number(fields[12])
+  }, 0)
+}
+
 /** Reads a file once, so that every contender finds it in the page cache. */
 export async function warm(path: string): Promise<void> {
   const file = await open(path)
@@ -67,5 +135,17 @@ export async function warm(path: string): Promise<void> {
     while ((await file.read(buffer, 0, buffer.length, null)).bytesRead > 0);
   } finally {
     await file.close()
+  }
+}
+
+/** What the figures were taken on. */
+export function machine(): Record<string, string | number> {
+  const processors = cpus()
+  return {
+    processor: processors[0]?.model ?? 'unknown',
+    cores: processors.length,
+    memoryGiB: Math.round(totalmem() / 1024 ** 3),
+    kernel: release(),
+    node: process.version,
   }
 }

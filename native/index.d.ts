@@ -71,20 +71,33 @@ export declare class DataStop {
 
 /** A disk whose tables were read. */
 export declare class DiskScan {
+  /** `taken`: when the tables were read, in seconds since 1970 by this host's clock. */
+  records(taken: number): Promise<FileRecords>
+  /** What of this scan may differ from what was read after `before`. `folder` takes the copy of it. */
+  reread(before: FileRecords, folder: string): Promise<Reread>
   /** Bytes of files by type and owner, the `most` largest of each. */
   census(most: number): Census
+  /**
+   * Of each stretch its cells: bytes outside of partitions, of metadata, files, free, raw, unsettled, left out
+   * (`strip::Kind`).
+   */
+  strips(stretches: Array<Stretch>): Array<Float64Array>
+  /** Bytes of files that lie in their own records. */
+  residentBytes(): number
   leftOut(): Array<LeftOut>
   facts(): DiskFacts
   listing(): MapListing
-  /** The next `count` lines of a listing; empty at its end. */
-  lines(listing: MapListing, count: number): Array<MapLine>
+  /** The next lines of a listing, about `count`; none at its end. */
+  lines(listing: MapListing, count: number): MapLines
   get sizeBytes(): number
   /** Sorted, disjoint: start and length alternate. */
   allocated(): BigUint64Array
   /** The blocks of the disk in reading order. */
   reader(): BlockSource
-  /** The manifest that the blocks of this scan go into. Takes the scan's file maps; `folder` holds what spills. */
-  manifest(folder: string): Manifest
+  /** Lets go of the disk: nothing more is read from it. */
+  close(): void
+  /** Lets go of the file maps; only `sizeBytes` is right after that. */
+  release(): void
 }
 
 /** What a restore fetches and where it goes. */
@@ -94,6 +107,14 @@ export declare class FetchPlan {
   add(page: ManifestPage): void
   /** Fills what the source did not give with a marked pattern; returns its bytes. */
   writeUnreadable(target: Target): Promise<number>
+  /** Drops the places of the target that hold the right bytes already; returns how many bytes. Before `ids`. */
+  keepDiffering(vault: Vault, target: Target): Promise<number>
+  /** Makes zeros of `from .. to` where the snapshot holds nothing; returns the bytes that had to be written. */
+  clear(target: Target, from: number, to: number): Promise<number>
+  /** Reads back from the medium what was written; returns the bytes. Throws CORRUPT where they are not as they should. */
+  verify(vault: Vault, target: Target): Promise<number>
+  /** The end of the last byte that the added pages say anything of. */
+  get end(): number
   get blockCount(): number
   /** Signatures of the distinct blocks, 32 bytes each. */
   ids(): Buffer
@@ -108,6 +129,9 @@ export declare class FetchPlan {
    */
   write(stripe: number, offsets: Array<number>, fetched: Array<Uint8Array>, only: Array<number> | undefined | null, vault: Vault, target: Target): Promise<WriteFacts>
 }
+
+/** What each file's record said. */
+export declare class FileRecords {}
 
 /** One question of the kernel, to be answered exactly once; one that is dropped answers EIO. */
 export declare class FuseRequest {
@@ -145,6 +169,12 @@ export declare class FuseSession {
 }
 
 export declare class Manifest {
+  /** `folder` holds what spills. */
+  constructor(folder: string)
+  /** What is appended from now on, of this set, counts instead of what was appended before. */
+  beginPass(again: Reread): void
+  /** All blocks were appended; `scan` says what is held. Takes its file maps. */
+  complete(scan: DiskScan): void
   /** The next pages to prepare, seal and append; null when only the root is missing. */
   nextPages(): Batch | null
   /** What the source refused to give: start and length alternate; sorted, disjoint. */
@@ -185,7 +215,7 @@ export declare class ManifestPage {
   names(parent: number, after: Uint8Array | undefined | null, limit: number): Array<DirectoryName>
 }
 
-/** The names of a scan, held while they are listed. */
+/** Where a listing is. */
 export declare class MapListing {}
 
 /** A full pack, to be encoded into a stripe. */
@@ -229,6 +259,25 @@ export declare class ReferenceSet {
   addPage(page: ManifestPage): void
   addBirth(birth: bigint): void
   encode(): Buffer
+}
+
+/** What is to be read again, and a copy of some of it. */
+export declare class Reread {
+  /** Copies some MiB more, tables first; false when nothing is left. */
+  step(): Promise<boolean>
+  get copiedBytes(): number
+  /** Undoes the last step. */
+  dropLast(): void
+  /** Ends the copy: its blocks. */
+  copied(): BlockSource
+  /** Gives the space of the copy back. */
+  release(): void
+  /** After `copied`: the blocks of what was not, from the disk. */
+  rest(): BlockSource
+  /** After `copied`: bytes that were not, but belong to no file. */
+  get tablesLeft(): number
+  /** After `copied`: what was not. Start and length alternate. */
+  rangesLeft(): BigUint64Array
 }
 
 /** 32 bytes that stay in the addon. */
@@ -275,6 +324,8 @@ export declare class Target {
   static open(path: string, length: number): Target
   /** Makes every byte read as zero. */
   blank(): Promise<void>
+  /** Makes the size of a file right, and keeps what it holds. */
+  resize(): void
   sync(): Promise<void>
 }
 
@@ -373,6 +424,8 @@ export interface DiskFacts {
   sectorBytes: number
   doubts: Array<string>
   volumes: Array<VolumeFacts>
+  /** What the kernel held the parsers with: "landlock", "seccomp". */
+  confined: Array<string>
 }
 
 export interface FileExtent {
@@ -448,19 +501,21 @@ export interface LeftOut {
 /** Makes a FIFO or device node; `mode` holds the bits of its type. The name must be free. */
 export declare function makeNode(path: Uint8Array, mode: number, device: bigint): void
 
-/** One stream of a file under one of its names. */
-export interface MapLine {
-  partition: number
-  path: Buffer
-  inode: number
-  /** btrfs: the id of the subvolume, in which `inode` is a number; else 0. */
-  subvolume: number
-  /** As `fs::Kind`: 1 file, 2 directory, 3 symlink, 4 block, 5 character, 6 fifo, 7 socket. */
-  kind: number
-  size: number
-  resident: boolean
+/**
+ * Some lines of a listing, each one stream of a file under one of its names. Columns, not objects: a million buffers
+ * and arrays of their own take ten times as long to hand over as to make.
+ */
+export interface MapLines {
+  /** All paths, one behind the other. */
+  paths: Buffer
+  /**
+   * Rows of eight: partition, end of its path in `paths`, inode, subvolume (btrfs: the id of the one in which `inode`
+   * is a number; else 0), kind (`fs::Kind`: 1 file, 2 directory, 3 symlink, 4 block, 5 character, 6 fifo, 7 socket),
+   * size, resident (0 or 1), end of its extents in `extents`.
+   */
+  lines: Float64Array
   /** Rows of four: logical, disk, length, kind (0 plain, 1 unwritten, 2 compressed, 3 encrypted, 4 packed). */
-  extents: BigUint64Array
+  extents: Float64Array
 }
 
 /**
@@ -487,8 +542,11 @@ export declare function readTrailer(bytes: Uint8Array, offset: number, stripe: n
  */
 export declare function recoverShards(k: number, m: number, shards: Array<Uint8Array | undefined | null>, wanted: Array<number>): Promise<Buffer[]>
 
-/** Opens a block device or image file read-only and reads its tables. `everything`: nothing in use is left out. */
-export declare function scanDisk(path: string, everything: boolean): Promise<DiskScan>
+/**
+ * Opens a block device or image file read-only and reads its tables. `everything`: nothing in use is left out.
+ * `flushed`: where volumes begin whose tables are whole now, whatever their journals say.
+ */
+export declare function scanDisk(path: string, everything: boolean, flushed?: Array<number> | undefined | null): Promise<DiskScan>
 
 export interface SealedRoot {
   birth: bigint
@@ -540,6 +598,12 @@ export interface Share {
   bytes: number
 }
 
+/** A volume by its place among `facts().volumes`, or the whole disk, and the number of cells to show it in. */
+export interface Stretch {
+  volume: number | null
+  cells: number
+}
+
 /** Where the trailer of a pack begins, from its first 16 bytes. */
 export declare function trailerOffset(packHeader: Uint8Array): number
 
@@ -560,7 +624,11 @@ export interface VolumeFacts {
   index: number
   start: number
   length: number
-  /** Type GUID or MBR type byte. */
+  /** Of a logical volume, the partition that it lies in. */
+  within: number | null
+  /** Where its bytes lie, in its own order: start and length alternate. */
+  pieces: Array<number>
+  /** Type GUID or MBR type byte; "lvm2" for a logical volume. */
   kind: string
   name: string
   /** What the tables or magic bytes say; "unknown" where nothing does. */

@@ -5,10 +5,12 @@
 import { existsSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import test from 'ava'
+import { Exit } from '../src/base/errors.js'
+import { manual } from './manual.js'
 import { filesUnder, read } from './sources.js'
 import { errorsTable, evaluate, exitTable, limitsTable } from './tables.js'
 
-const exits = exitTable({
+const EXITS = {
   done: 'done; a restore or mount that corrected everything it met ends so too, and reports how much',
   failed: 'failed',
   usage: 'the command line was wrong',
@@ -21,7 +23,8 @@ const exits = exitTable({
   notFound: 'no such snapshot or fleet',
   notAllowed: 'not allowed, or the wrong key',
   interrupted: 'interrupted (Ctrl-C)',
-})
+}
+const exits = exitTable(EXITS)
 
 const MADE: [file: string, block: string, content: string][] = [
   ['docs/errors.md', 'exit codes', exits],
@@ -43,6 +46,14 @@ for (const [file, block, content] of MADE) {
     else t.is(text, updated)
   })
 }
+
+test.serial('man/imager.1 says what --help says', async (t) => {
+  const rows = Object.entries(Exit).map(([name, code]) => [String(code), EXITS[name as keyof typeof EXITS]] as const)
+  const page = await manual(rows)
+  if (process.env.IMAGER_UPDATE_DOCS) writeFileSync('man/imager.1', page)
+  else t.true(read('man/imager.1') === page, 'IMAGER_UPDATE_DOCS=1 writes it anew')
+  t.true(page.length > 5000)
+})
 
 const documents = ['README.md', 'CHANGELOG.md', ...filesUnder('docs', '.md')]
 

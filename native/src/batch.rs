@@ -4,8 +4,10 @@ use crate::cut::{Blocks, Cut, Piece};
 use crate::error::Result;
 use crate::fs::ByteRange;
 use crate::limits::{BLOCK_BYTES, MIB, PACK_RECORDS};
+use crate::pages::MapEntry;
 use crate::ranges::coalesce;
 use crate::recycle;
+use crate::reuse::{Known, Reuse};
 use crate::seal::{Domain, RECORD_OVERHEAD, signature};
 use crate::unreadable;
 use crate::volume::ReadAt;
@@ -30,6 +32,8 @@ pub struct Item {
     pub record: (usize, usize),
     /// End of its pieces in `pieces`.
     pub pieces_end: usize,
+    /// The key that it must have, where the last snapshot holds it and it was read to be sure. Of zeros: zeros.
+    pub expected: Option<[u8; 32]>,
 }
 
 #[derive(Default)]
@@ -38,25 +42,37 @@ pub struct Batch {
     pub items: Vec<Item>,
     pub pieces: Vec<Piece>,
     pub records: Vec<u8>,
+    /// Blocks that are not read, because the last snapshot holds them.
+    pub reused: Vec<MapEntry>,
 }
 
 impl Batch {
-    /// The next blocks of a cut, not read yet; `None` at its end.
-    pub fn of_blocks(walk: &mut Blocks, cut: &Cut) -> Option<Self> {
+    /// The next blocks of a cut, not read yet; `None` at its end. What `reuse` knows will not be read.
+    pub fn of_blocks(walk: &mut Blocks, cut: &Cut, mut reuse: Option<&mut Reuse>) -> Result<Option<Self>> {
         let mut batch = Self::default();
         let mut total = 0;
         // A lookup has a cap too: one of 2^16 signatures.
-        while total + BLOCK_BYTES <= BATCH_BYTES && batch.items.len() < PACK_RECORDS {
+        while total + BLOCK_BYTES <= BATCH_BYTES && batch.items.len().max(batch.reused.len()) < PACK_RECORDS {
             let from = batch.pieces.len();
             if !walk.next(cut, &mut batch.pieces) {
                 break;
             }
+            let mut expected = None;
+            match reuse.as_mut().map_or(Ok(Known::No), |reuse| reuse.look(&batch.pieces[from..]))? {
+                Known::No => {}
+                Known::Sampled(key) => expected = Some(key),
+                Known::Same(entries) => {
+                    batch.reused.extend(entries);
+                    batch.pieces.truncate(from);
+                    continue;
+                }
+            }
             let length = batch.pieces[from..].iter().map(|piece| piece.length as usize).sum();
             let pieces_end = batch.pieces.len();
-            batch.items.push(Item { start: total, length, pieces_end, ..Item::default() });
+            batch.items.push(Item { start: total, length, pieces_end, expected, ..Item::default() });
             total += length;
         }
-        (!batch.items.is_empty()).then_some(batch)
+        Ok((!batch.items.is_empty() || !batch.reused.is_empty()).then_some(batch))
     }
 
     /// Pages that are already in memory.
@@ -116,6 +132,12 @@ impl Batch {
         }
     }
 
+    /// Blocks that are not what the last snapshot holds, although nothing said that they changed.
+    pub fn surprises(&self) -> usize {
+        let is_other = |item: &&Item| item.expected.is_some_and(|expected| expected != item.key);
+        self.items.iter().filter(is_other).count()
+    }
+
     /// Seals what was claimed as fresh, and lets go of the plain bytes.
     pub fn seal(&mut self, domain: &Domain, level: i32) {
         let fresh = self.items.iter().filter(|item| item.fresh);
@@ -131,7 +153,7 @@ impl Batch {
 }
 
 /// 32 bytes at a time, which the compiler turns into vector compares.
-fn is_zero(bytes: &[u8]) -> bool {
+pub fn is_zero(bytes: &[u8]) -> bool {
     let (words, tail) = bytes.as_chunks::<32>();
     words.iter().all(|word| *word == [0; 32]) && tail.iter().all(|byte| *byte == 0)
 }

@@ -3,7 +3,7 @@
 //!
 //! Invariant: the runs of a `Cut` cover every byte that a snapshot must hold exactly once.
 
-use crate::disk::{Partition, Table};
+use crate::disk::Partition;
 use crate::fs::{ByteRange, Content, ExtentKind, Outcome};
 use crate::limits::BLOCK_BYTES;
 use crate::ranges::{coalesce, without};
@@ -23,8 +23,21 @@ pub struct Run {
 
 /// A volume and what its tables said.
 pub struct MappedVolume {
+    /// A logical volume has one of its own making: `start` is where its first piece lies.
     pub partition: Partition,
+    /// Where its bytes lie, in its own order. Of a physical volume: what belongs to none of its logical ones and is
+    /// not known to be free.
+    pub pieces: Vec<ByteRange>,
+    /// Of a logical volume, the partition that it lies in.
+    pub within: Option<u32>,
     pub outcome: Outcome,
+}
+
+impl MappedVolume {
+    pub fn of_partition(partition: Partition, outcome: Outcome) -> Self {
+        let pieces = vec![ByteRange { start: partition.start, length: partition.length }];
+        Self { partition, pieces, within: None, outcome }
+    }
 }
 
 /// All bytes to be held, in the order in which they are best read: streams by their first disk offset.
@@ -37,7 +50,8 @@ pub struct Cut {
 /// What a snapshot reads: allocated clusters of clean mapped volumes, all of the others, and all outside partitions.
 pub fn allocated(size: u64, volumes: &[MappedVolume]) -> Vec<ByteRange> {
     let mut ranges = Vec::new();
-    let mut spans: Vec<&Partition> = volumes.iter().map(|volume| &volume.partition).collect();
+    let partitions = volumes.iter().filter(|volume| volume.within.is_none());
+    let mut spans: Vec<&Partition> = partitions.map(|volume| &volume.partition).collect();
     spans.sort_by_key(|partition| partition.start);
     let mut outside = 0;
     for partition in spans {
@@ -53,9 +67,7 @@ pub fn allocated(size: u64, volumes: &[MappedVolume]) -> Vec<ByteRange> {
         match &volume.outcome {
             // A journal that was not replayed may know of blocks that the tables call free.
             Outcome::Mapped(map) if !map.dirty => ranges.extend_from_slice(&map.allocated),
-            Outcome::Mapped(_) | Outcome::Raw { .. } => {
-                ranges.push(ByteRange { start: volume.partition.start, length: volume.partition.length });
-            }
+            Outcome::Mapped(_) | Outcome::Raw { .. } => ranges.extend_from_slice(&volume.pieces),
         }
     }
     // Within the disk, whatever the tables said.
@@ -195,15 +207,6 @@ impl Blocks {
     }
 }
 
-/// The volumes of a table, each mapped by its file system or declared raw.
-pub fn map_volumes(source: &dyn crate::volume::ReadAt, table: &Table) -> Vec<MappedVolume> {
-    let map = |partition: &Partition| {
-        let volume = crate::volume::Volume { source, start: partition.start, length: partition.length };
-        MappedVolume { partition: partition.clone(), outcome: crate::fs::map_volume(volume) }
-    };
-    table.partitions.iter().map(map).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -241,10 +244,8 @@ mod tests {
     fn disk(files: Vec<File>, allocated: Vec<ByteRange>) -> Vec<MappedVolume> {
         let partition =
             Partition { index: 1, start: BLOCK, length: 100 * BLOCK, kind: String::new(), name: String::new() };
-        vec![MappedVolume {
-            partition,
-            outcome: Outcome::Mapped(VolumeMap { allocated, files, ..VolumeMap::default() }),
-        }]
+        let map = VolumeMap { allocated, files, ..VolumeMap::default() };
+        vec![MappedVolume::of_partition(partition, Outcome::Mapped(map))]
     }
 
     fn blocks(cut: &Cut) -> Vec<Vec<(u64, u32)>> {
@@ -349,13 +350,14 @@ mod tests {
             let ByteRange { start, length } = self.range(cells);
             let partition = Partition { index: 1, start, length, kind: String::new(), name: String::new() };
             if self.below(5) == 0 {
-                return MappedVolume { partition, outcome: Outcome::Raw { found: "unknown", reason: String::new() } };
+                let raw = Outcome::Raw { found: "unknown", reason: String::new() };
+                return MappedVolume::of_partition(partition, raw);
             }
             let allocated = (0..self.below(8)).map(|_| self.range(cells)).collect();
             let files = (0..self.below(6)).map(|_| file((0..self.below(6)).map(|_| self.extent(cells)).collect()));
             let files = files.collect();
             let map = VolumeMap { allocated, files, dirty: self.below(6) == 0, ..VolumeMap::default() };
-            MappedVolume { partition, outcome: Outcome::Mapped(map) }
+            MappedVolume::of_partition(partition, Outcome::Mapped(map))
         }
     }
 

@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 
 use crate::cut::MappedVolume;
+use crate::disk::lvm::pieces::Pieces;
 use crate::fs::{ByteRange, Content, ExtentKind, File, Kind, Outcome, VolumeMap};
 use crate::ranges::{coalesce, meets, without};
 use crate::volume::{ReadAt, Volume};
@@ -47,10 +48,9 @@ fn of_volume(source: &dyn ReadAt, volume: &MappedVolume) -> Vec<Exclusion> {
     let partition = &volume.partition;
     match &volume.outcome {
         Outcome::Raw { found: "swap", .. } => {
-            let whole = Volume { source, start: partition.start, length: partition.length };
-            let rest = swap_page(whole)
-                .map(|page| ByteRange { start: partition.start + page, length: partition.length.saturating_sub(page) });
-            let ranges = rest.into_iter().collect();
+            let stretch = Pieces::new(source, &volume.pieces);
+            let behind = |page| stretch.split(page, stretch.length()).collect();
+            let ranges = swap_page(Volume::whole(&stretch)).map_or(vec![], behind);
             vec![Exclusion { partition: partition.index, what: "swap partition", path: vec![], ranges }]
         }
         Outcome::Mapped(map) if !map.dirty && map.doubts.is_empty() => of_map(source, partition.index, map),
@@ -72,8 +72,9 @@ fn of_map(source: &dyn ReadAt, partition: u32, map: &VolumeMap) -> Vec<Exclusion
         ranges: without(&coalesce(ranges), &others),
     };
     let mut exclusions: Vec<Exclusion> = found.into_iter().map(file).collect();
-    let journal =
-        without(&map.idle_journal, &claimed_by_others(map, &BTreeSet::new(), &[(0, "", map.idle_journal.clone())]));
+    // In the order of the disk: its extents come in that of the journal.
+    let journal = coalesce(map.idle_journal.clone());
+    let journal = without(&journal, &claimed_by_others(map, &BTreeSet::new(), &[(0, "", journal.clone())]));
     exclusions.push(Exclusion { partition, what: "journal", path: vec![], ranges: journal });
     exclusions
 }
@@ -192,7 +193,7 @@ mod tests {
         let mut disk = vec![0; SIZE as usize];
         let magic = 2 * PAGE as usize - 10;
         disk[magic..magic + 10].copy_from_slice(b"SWAPSPACE2");
-        find(&disk, &[MappedVolume { partition, outcome: Outcome::Mapped(map) }])
+        find(&disk, &[MappedVolume::of_partition(partition, Outcome::Mapped(map))])
     }
 
     /// What, path, first page and pages.
@@ -217,6 +218,15 @@ mod tests {
             assert_eq!(pages(&found("ext4", vec![other], entries(), false)), std::slice::from_ref(&journal));
         }
         assert_eq!(found("ext4", vec![swap()], entries(), true), []);
+    }
+
+    /// Pieces that follow each other in the journal need not do so on the disk.
+    #[test]
+    fn a_journal_out_of_order_keeps_what_a_file_claims() {
+        let idle_journal = [31, 30].map(|page| ByteRange { start: page * PAGE, length: PAGE }).to_vec();
+        let map = VolumeMap { idle_journal, files: vec![file(14, 0, 30, 1)], ..VolumeMap::default() };
+        let found = of_map(&vec![0; SIZE as usize], 1, &map);
+        assert_eq!(pages(&found), [("journal", b"".as_slice(), vec![(31, 1)])]);
     }
 
     #[test]

@@ -2,21 +2,24 @@
 //! packs (docs/formats/pack.md), so that every range is fetched once and written as it comes.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Mutex;
 
 use crate::error::{Error, Result};
+use crate::fs::ByteRange;
 use crate::limits::{BLOCK_BYTES, SHARD_BYTES, STRIPE_SHARDS};
 use crate::pages::{MapEntry, Ref};
+use crate::ranges::{coalesce, without};
 use crate::seal::{Domain, RECORD_OVERHEAD, signature};
 use crate::target::Target;
 use crate::unreadable;
 
 /// A place on the target that one block fills.
 #[derive(Clone, Copy)]
-struct Use {
-    block: u32,
-    disk: u64,
-    length: u32,
-    in_block: u32,
+pub(crate) struct Use {
+    pub block: u32,
+    pub disk: u64,
+    pub length: u32,
+    pub in_block: u32,
 }
 
 #[derive(Clone, Copy)]
@@ -28,14 +31,18 @@ struct Located {
 
 #[derive(Default)]
 pub struct FetchPlan {
-    blocks: Vec<Ref>,
+    pub(crate) blocks: Vec<Ref>,
     index: HashMap<u64, u32>,
-    uses: Vec<Use>,
+    pub(crate) uses: Vec<Use>,
     located: Vec<Located>,
     /// Block numbers by (stripe, offset).
     order: Vec<u32>,
     /// Disk offset and length of what the source did not give.
     unreadable: Vec<(u64, u32)>,
+    /// By disk offset: the hash (a block's key) of what was written of a block that is not whole there.
+    pub(crate) partial: Mutex<HashMap<u64, [u8; 32]>>,
+    /// All that is held here by entries, whatever becomes of them.
+    held: Vec<ByteRange>,
 }
 
 /// Bytes of a pack: a range of it and what was fetched for that range.
@@ -56,6 +63,8 @@ impl FetchPlan {
     pub fn add(&mut self, entries: &[MapEntry]) {
         let unreadable = entries.iter().filter(|entry| entry.block == Ref::UNREADABLE);
         self.unreadable.extend(unreadable.map(|entry| (entry.disk, entry.length)));
+        let held = entries.iter().filter(|entry| entry.block != Ref::ZEROS);
+        self.held.extend(held.map(|entry| ByteRange { start: entry.disk, length: entry.length.into() }));
         for entry in entries.iter().filter(|entry| entry.block.is_stored()) {
             let next = self.blocks.len() as u32;
             let mut block = *self.index.entry(entry.block.birth).or_insert(next);
@@ -76,6 +85,34 @@ impl FetchPlan {
             target.write(disk, &unreadable::pattern(disk, length as usize))?;
         }
         Ok(self.unreadable.iter().map(|&(_, length)| u64::from(length)).sum())
+    }
+
+    /// Blocks that no place is left for.
+    pub(crate) fn forget_unused(&mut self) {
+        let mut number = vec![u32::MAX; self.blocks.len()];
+        let mut blocks = Vec::new();
+        for place in &mut self.uses {
+            let known = &mut number[place.block as usize];
+            if *known == u32::MAX {
+                *known = blocks.len() as u32;
+                blocks.push(self.blocks[place.block as usize]);
+            }
+            place.block = *known;
+        }
+        self.blocks = blocks;
+        self.index.clear();
+    }
+
+    /// Makes zeros of `from .. to` where the snapshot holds nothing; returns the bytes that had to be written.
+    pub fn clear(&self, target: &Target, from: u64, to: u64) -> Result<u64> {
+        let whole = [ByteRange { start: from, length: to.saturating_sub(from) }];
+        let free = without(&whole, &coalesce(self.held.clone()));
+        free.iter().map(|range| target.clear(range.start, range.length)).sum()
+    }
+
+    /// The end of the last byte of all entries.
+    pub fn end(&self) -> u64 {
+        self.held.last().map_or(0, ByteRange::end)
     }
 
     pub fn block_count(&self) -> usize {
@@ -171,6 +208,10 @@ impl FetchPlan {
                     .get(place.in_block as usize..end)
                     .ok_or_else(|| Error::corrupt("manifest", place.disk, "an entry longer than its block"))?;
                 target.write(place.disk, bytes)?;
+                if bytes.len() < plain.len() {
+                    let hash = domain.block_key(bytes);
+                    self.partial.lock().expect("no holder of this lock panics").insert(place.disk, hash);
+                }
                 written.bytes += u64::from(place.length);
             }
         }

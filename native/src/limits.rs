@@ -23,6 +23,18 @@ pub const MAP_PAGE_BYTES: u64 = 8 << 20;
 
 /// Partitions of one table. GPT allows 2^32; every tool writes 128.
 pub const PARTITIONS: usize = 1024;
+/// Metadata areas of one LVM physical volume: `pvcreate` makes at most two.
+pub const LVM_AREAS: usize = 4;
+/// The text that describes a volume group: 250 bytes a segment, so 60,000 of them.
+pub const LVM_METADATA_BYTES: u64 = 16 * MIB as u64;
+/// Names and values in that text, about 100 bytes of memory each.
+pub const LVM_TEXT_NODES: usize = 1 << 20;
+/// Sections in sections of that text; lvm2 itself writes five.
+pub const LVM_TEXT_DEPTH: usize = 10;
+/// Logical volumes of one physical volume that are shown: they are numbered in the thousands of their partition.
+pub const LVM_VOLUMES: u32 = 999;
+/// The last partition whose logical volumes are shown, so that their numbers stay below 65,534, which a mount can show.
+pub const LVM_PARTITIONS: u32 = 64;
 /// Folders above a file whose path is asked for: a path of 4096 bytes has at most 2048.
 pub const PATH_DEPTH: usize = 2048;
 /// Depth of an ext4 extent tree (the kernel's own limit is 5).

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::fs::{ByteRange, File, VolumeMap};
 use crate::limits::{MAP_PAGE_BYTES, PAGE_BYTES};
 use crate::pages::{self, DirectoryRow, IndexEntry, MapEntry, Ref, Top, Tree};
-use crate::ranges::coalesce;
+use crate::ranges::{coalesce, without};
 use crate::spill::Spill;
 use crate::whose;
 
@@ -46,17 +46,17 @@ pub struct Manifest {
     /// Keys of the pages of the batch that is out, in its order.
     out: Vec<(usize, u8, u64, u64)>,
     leaves_done: bool,
-    /// What the source refused, a set.
+    /// What the source refused.
     unreadable: Vec<ByteRange>,
 }
 
 impl Manifest {
     /// `folder` takes the spilled part of large maps.
-    pub fn new(volumes: Vec<(u32, VolumeMap)>, folder: &str) -> Self {
+    pub fn new(folder: &str) -> Self {
         let map = Growing { tree: Tree::Map, volume: 0, level: 0, entries: vec![] };
         Self {
             map: Spill::new(folder),
-            volumes: volumes.into(),
+            volumes: VecDeque::new(),
             trees: vec![map],
             waiting: VecDeque::new(),
             root: None,
@@ -66,8 +66,26 @@ impl Manifest {
         }
     }
 
+    /// This set of bytes is read again: the blocks added from now on count instead of those that were added before.
+    pub fn begin_pass(&mut self, again: &[ByteRange]) {
+        self.map.begin_pass();
+        self.unreadable = without(&coalesce(std::mem::take(&mut self.unreadable)), again);
+    }
+
+    /// All blocks were added. These are the file maps of what is held, and the set of bytes that must be: each of them was
+    /// added, and what else was added is dropped.
+    pub fn complete(&mut self, volumes: Vec<(u32, VolumeMap)>, held: Vec<ByteRange>) {
+        let unreadable = coalesce(std::mem::take(&mut self.unreadable));
+        self.unreadable = without(&unreadable, &without(&unreadable, &held));
+        self.volumes = volumes.into();
+        self.map.hold_only(held);
+    }
+
     /// Takes the places of an appended batch of blocks into the map.
     pub fn add_blocks(&mut self, batch: &Batch) -> Result<()> {
+        for entry in &batch.reused {
+            self.map.push(*entry)?;
+        }
         let mut from = 0;
         for item in &batch.items {
             let mut in_block = 0;
@@ -282,7 +300,9 @@ mod tests {
     }
 
     fn manifest(files: Vec<File>) -> Manifest {
-        Manifest::new(vec![(1, VolumeMap { files, ..VolumeMap::default() })], "/nowhere")
+        let mut manifest = Manifest::new("/nowhere");
+        manifest.complete(vec![(1, VolumeMap { files, ..VolumeMap::default() })], vec![]);
+        manifest
     }
 
     #[test]

@@ -93,6 +93,8 @@ impl Packer {
             }
             self.references.add(item.birth);
         }
+        let reused = batch.reused.iter().filter(|entry| entry.block.is_stored());
+        reused.for_each(|entry| self.references.add(entry.block.birth));
         recycle::give(std::mem::take(&mut batch.records));
         Ok(full)
     }

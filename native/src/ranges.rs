@@ -44,6 +44,12 @@ pub fn meets(set: &[ByteRange], range: ByteRange) -> bool {
     range.length > 0 && set.get(next).is_some_and(|one| one.start < range.end())
 }
 
+/// Whether a set has every byte of a range.
+pub fn holds(set: &[ByteRange], range: ByteRange) -> bool {
+    let next = set.partition_point(|one| one.end() <= range.start);
+    range.length == 0 || set.get(next).is_some_and(|one| one.start <= range.start && one.end() >= range.end())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -65,6 +71,8 @@ mod tests {
         let ranges = set(&[(20, 30), (0, 10), (10, 12), (25, 40), (90, 100), (7, 7)]);
         assert_eq!(coalesce(ranges), set(&[(0, 12), (20, 40), (90, 100)]));
         assert!(meets(&set(&[(0, 12), (20, 40)]), ByteRange { start: 12, length: 9 }));
+        assert!(holds(&set(&[(0, 12), (20, 40)]), ByteRange { start: 22, length: 18 }));
+        assert!(!holds(&set(&[(0, 12), (20, 40)]), ByteRange { start: 10, length: 12 }));
         assert!(!meets(&set(&[(0, 12), (20, 40)]), ByteRange { start: 12, length: 8 }));
     }
 }

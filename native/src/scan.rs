@@ -4,12 +4,14 @@ use std::collections::{HashMap, HashSet};
 
 use crate::cut::{self, Cut, MappedVolume};
 use crate::disk::{self, Table};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::exclude::{self, Exclusion};
-use crate::fs::{ByteRange, File, Outcome, VolumeMap};
+use crate::fs::{ByteRange, File, Kind, Outcome, Stream, VolumeMap};
 use crate::limits::RECORD_BYTES;
 use crate::pages;
+use crate::sandbox::caught;
 use crate::volume::ReadAt;
+use crate::volumes;
 
 pub struct Scan {
     pub size: u64,
@@ -20,26 +22,52 @@ pub struct Scan {
 }
 
 /// One name of one stream of a file.
-pub struct Named {
-    pub volume: usize,
-    /// Index into the volume's files.
-    pub file: usize,
-    pub stream: Option<usize>,
+pub struct Named<'a> {
+    pub volume: &'a MappedVolume,
+    pub map: &'a VolumeMap,
+    pub file: &'a File,
+    pub stream: Option<&'a Stream>,
     /// From the volume's root, beginning with a slash; a stream's name behind a colon.
-    pub path: Vec<u8>,
+    pub path: &'a [u8],
+}
+
+/// Where a listing is: volume by volume, folder by folder from the root. It holds the paths of folders that are still to
+/// be entered, not those of all files. Each folder is entered once, whatever the names say.
+#[derive(Default)]
+pub struct Listing {
+    volume: usize,
+    /// Numbers and paths.
+    folders: Vec<(u64, Vec<u8>)>,
+    entered: HashSet<u64>,
+    /// The one that is being listed, and the next of the volume's entries.
+    folder: Option<(u64, Vec<u8>)>,
+    next: usize,
 }
 
 impl Scan {
     /// `everything`: nothing that is in use is left out.
     pub fn new(source: &dyn ReadAt, everything: bool) -> Result<Self> {
-        let table = disk::read_table(source)?;
-        let mut volumes = cut::map_volumes(source, &table);
+        Self::of_flushed(source, everything, &[])
+    }
+
+    /// `flushed`: where volumes begin whose tables are whole now, whatever their journals say.
+    pub fn of_flushed(source: &dyn ReadAt, everything: bool, flushed: &[u64]) -> Result<Self> {
+        let table = match caught(|| disk::read_table(source)) {
+            Err(Error::Unsupported { feature }) => disk::without_table(source, vec![format!("a table with {feature}")]),
+            table => table?,
+        };
+        let mut volumes = volumes::map_volumes(source, &table);
         for volume in &mut volumes {
             if let Outcome::Mapped(map) = &mut volume.outcome {
                 leave_out_giants(map);
+                map.dirty &= !flushed.contains(&volume.partition.start);
             }
         }
-        let exclusions = if everything { vec![] } else { exclude::find(source, &volumes) };
+        let exclusions = match everything {
+            true => vec![],
+            // What is not found is stored.
+            false => caught(|| Ok(exclude::find(source, &volumes))).unwrap_or_default(),
+        };
         Ok(Self { size: source.length(), table, volumes, exclusions })
     }
 
@@ -80,7 +108,7 @@ impl Scan {
             }
             for entry in &map.entries {
                 let Ok(file) = map.files.binary_search_by_key(&entry.child, |file| file.number) else { continue };
-                if map.files[file].kind == crate::fs::Kind::File {
+                if map.files[file].kind == Kind::File {
                     add(types.entry(ending(&entry.name)).or_default(), sizes(&map.files[file]));
                 }
             }
@@ -93,27 +121,64 @@ impl Scan {
         };
         [largest(types), largest(owners)]
     }
+}
 
-    /// Every name of every file, folder by folder from the root. Each folder is entered once, whatever the names say.
-    pub fn names(&self) -> Vec<Named> {
-        let mut names = Vec::new();
-        for volume in 0..self.volumes.len() {
-            let Some(map) = self.map(volume) else { continue };
-            let mut entered = HashSet::from([map.root]);
-            let mut folders = vec![(map.root, Vec::new())];
-            while let Some((folder, path)) = folders.pop() {
-                let from = map.entries.partition_point(|entry| entry.parent < folder);
-                for entry in map.entries[from..].iter().take_while(|entry| entry.parent == folder) {
-                    let Ok(file) = map.files.binary_search_by_key(&entry.child, |file| file.number) else { continue };
-                    let path = [&path, b"/".as_slice(), &entry.name].concat();
-                    names.extend(streams(&map.files[file], &path, volume, file));
-                    if map.files[file].kind == crate::fs::Kind::Directory && entered.insert(entry.child) {
-                        folders.push((entry.child, path));
-                    }
-                }
+impl Listing {
+    pub fn new(scan: &Scan) -> Self {
+        let mut listing = Self::default();
+        listing.begin(scan, 0);
+        listing
+    }
+
+    /// The next names, at least `most` of them unless the listing ends: those of one file stay together.
+    pub fn next(&mut self, scan: &Scan, most: usize, mut found: impl FnMut(Named)) {
+        let mut count = 0;
+        while count < most {
+            let Some((volume, map)) = scan.volumes.get(self.volume).zip(scan.map(self.volume)) else { return };
+            let Some((folder, path)) = &self.folder else {
+                self.enter(scan, map);
+                continue;
+            };
+            let Some(entry) = map.entries.get(self.next).filter(|entry| entry.parent == *folder) else {
+                self.folder = None;
+                continue;
+            };
+            self.next += 1;
+            let Ok(file) = map.files.binary_search_by_key(&entry.child, |file| file.number) else { continue };
+            let file = &map.files[file];
+            let path = [path, b"/".as_slice(), &entry.name].concat();
+            each_stream(file, &path, |stream, path| {
+                found(Named { volume, map, file, stream, path });
+                count += 1;
+            });
+            if file.kind == Kind::Directory && self.entered.insert(entry.child) {
+                self.folders.push((entry.child, path));
             }
         }
-        names
+    }
+
+    /// The next folder, or the next volume.
+    fn enter(&mut self, scan: &Scan, map: &VolumeMap) {
+        match self.folders.pop() {
+            Some(folder) => {
+                self.next = map.entries.partition_point(|entry| entry.parent < folder.0);
+                self.folder = Some(folder);
+            }
+            None => self.begin(scan, self.volume + 1),
+        }
+    }
+
+    /// The first mapped volume from `volume` on.
+    fn begin(&mut self, scan: &Scan, volume: usize) {
+        self.volume = volume;
+        while let Some(volume) = scan.volumes.get(self.volume) {
+            if let Outcome::Mapped(map) = &volume.outcome {
+                self.entered = HashSet::from([map.root]);
+                self.folders.push((map.root, Vec::new()));
+                return;
+            }
+            self.volume += 1;
+        }
     }
 }
 
@@ -128,20 +193,16 @@ fn leave_out_giants(map: &mut VolumeMap) {
     }
 }
 
-/// The file itself, and each named stream.
-fn streams<'a>(file: &'a File, path: &'a [u8], volume: usize, index: usize) -> impl Iterator<Item = Named> + 'a {
-    let unnamed = file.streams.iter().position(|stream| stream.name.is_empty());
-    let own = Named { volume, file: index, stream: unnamed, path: path.to_vec() };
+/// The file itself, and each named stream, with their paths.
+fn each_stream<'a>(file: &'a File, path: &[u8], mut found: impl FnMut(Option<&'a Stream>, &[u8])) {
+    let unnamed = file.streams.iter().find(|stream| stream.name.is_empty());
     // NTFS: a file without an unnamed stream has no line of its own.
-    let shown = unnamed.is_some() || file.streams.is_empty();
-    let named = file.streams.iter().enumerate().filter(|(_, stream)| !stream.name.is_empty());
-    let named = named.map(move |(stream, content)| Named {
-        volume,
-        file: index,
-        stream: Some(stream),
-        path: [path, b":", &content.name].concat(),
-    });
-    shown.then_some(own).into_iter().chain(named)
+    if unnamed.is_some() || file.streams.is_empty() {
+        found(unnamed, path);
+    }
+    for stream in file.streams.iter().filter(|stream| !stream.name.is_empty()) {
+        found(Some(stream), &[path, b":", &stream.name].concat());
+    }
 }
 
 /// ".so" of "libc.so"; "(none)" for names without a short plain ending.
@@ -157,7 +218,85 @@ fn ending(name: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fs::{Content, Kind, Stream, Timestamp};
+    use crate::fs::ntfs::sample;
+    use crate::fs::{Content, Timestamp};
+
+    /// Bytes on some of which every parser panics.
+    struct Trap {
+        bytes: Vec<u8>,
+        sprung: std::ops::Range<u64>,
+    }
+
+    impl ReadAt for Trap {
+        fn length(&self) -> u64 {
+            self.bytes.len() as u64
+        }
+
+        fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+            assert!(!self.sprung.contains(&offset), "a parser's bug");
+            self.bytes.read_at(offset, buffer)
+        }
+    }
+
+    const SECOND_AT: usize = 2 << 20;
+
+    /// An MBR with the same NTFS volume at 1 MiB and at 2 MiB.
+    fn two_volumes(sprung: std::ops::Range<u64>) -> Trap {
+        let (volume, mut bytes) = (sample::volume(), vec![0; 3 << 20]);
+        for (entry, at) in [1 << 20, SECOND_AT].into_iter().enumerate() {
+            bytes[at..at + volume.len()].copy_from_slice(&volume);
+            let slot = &mut bytes[446 + 16 * entry..462 + 16 * entry];
+            slot[4] = 7;
+            slot[8..12].copy_from_slice(&(at as u32 / 512).to_le_bytes());
+            slot[12..16].copy_from_slice(&(volume.len() as u32 / 512).to_le_bytes());
+        }
+        bytes[510..512].copy_from_slice(&[0x55, 0xaa]);
+        Trap { bytes, sprung }
+    }
+
+    fn paths(scan: &Scan, most: usize) -> Vec<String> {
+        let (mut listing, mut paths) = (Listing::new(scan), Vec::new());
+        loop {
+            let before = paths.len();
+            listing.next(scan, most, |named| {
+                paths.push(format!("/{}{}", named.volume.partition.index, String::from_utf8_lossy(named.path)));
+            });
+            if paths.len() == before {
+                return paths;
+            }
+        }
+    }
+
+    #[test]
+    fn a_panic_in_one_volume_costs_that_volume() {
+        let whole = Scan::new(&two_volumes(0..0), false).unwrap();
+        assert!(whole.map(0).is_some() && whole.map(1).is_some());
+        // From the second volume's MFT on.
+        let scan = Scan::new(&two_volumes(SECOND_AT as u64 + 4096..3 << 20), false).unwrap();
+        assert!(scan.map(0).is_some_and(|map| map.files.len() == whole.map(0).unwrap().files.len()));
+        match &scan.volumes[1].outcome {
+            Outcome::Raw { found: "ntfs", reason } => assert!(reason.contains("a parser's bug"), "{reason}"),
+            other => panic!("{other:?}"),
+        }
+        assert!(scan.allocated().iter().any(|range| range.end() == 3 << 20), "it is in the image, whole");
+    }
+
+    #[test]
+    fn a_panic_at_the_table_leaves_one_raw_volume() {
+        let scan = Scan::new(&two_volumes(0..512), false).unwrap();
+        assert_eq!((scan.volumes.len(), scan.table.doubts.len()), (1, 1));
+        assert!(scan.map(0).is_none());
+        assert_eq!(scan.allocated(), [ByteRange { start: 0, length: 3 << 20 }]);
+    }
+
+    #[test]
+    fn a_listing_is_the_same_in_pieces_of_any_size() {
+        let scan = Scan::new(&two_volumes(0..0), false).unwrap();
+        let whole = paths(&scan, usize::MAX);
+        assert_eq!(whole, ["/1/d", "/1/data", "/1/hello", "/1/d/inner", "/2/d", "/2/data", "/2/hello", "/2/d/inner"]);
+        assert_eq!(paths(&scan, 1), whole);
+        assert_eq!(paths(&scan, 3), whole);
+    }
 
     #[test]
     fn a_file_that_fits_no_page_is_left_out_and_said() {

@@ -2,19 +2,21 @@
 
 use std::fs::File;
 use std::io::{Seek, SeekFrom};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::Path;
+use std::sync::{PoisonError, RwLock};
 
 use crate::error::{Error, Result};
 use crate::volume::ReadAt;
 
 const BLKPBSZGET: libc::Ioctl = 0x127b;
-const BLKGETSIZE64: libc::Ioctl = 0x8008_1272u32 as libc::Ioctl;
+pub const BLKGETSIZE64: libc::Ioctl = 0x8008_1272u32 as libc::Ioctl;
 const PAGE_BYTES: usize = 4096;
 
 pub struct Source {
-    file: File,
+    /// Until it is closed: a device that is held open cannot be removed.
+    file: RwLock<Option<File>>,
     path: String,
     length: u64,
     /// Of a device: its physical sector.
@@ -29,14 +31,24 @@ impl Source {
         let length = file.seek(SeekFrom::End(0)).map_err(failed)?;
         let device = file.metadata().map_err(failed)?.file_type().is_block_device();
         let sector_bytes = device.then(|| physical_sector(&file));
-        Ok(Self { file, path: path.into(), length, sector_bytes })
+        Ok(Self { file: RwLock::new(Some(file)), path: path.into(), length, sector_bytes })
+    }
+
+    /// Lets go of the device, whoever still holds this. Waits for reads that are under way; later ones fail.
+    pub fn close(&self) {
+        drop(self.file.write().unwrap_or_else(PoisonError::into_inner).take());
+    }
+
+    /// For `sandbox::run`, which lets nothing else be read.
+    pub fn descriptor(&self) -> RawFd {
+        self.file.read().unwrap_or_else(PoisonError::into_inner).as_ref().map_or(-1, AsRawFd::as_raw_fd)
     }
 
     /// A disk that was pulled out answers every read with EIO; its size is 0 then.
-    fn is_gone(&self) -> bool {
+    fn is_gone(&self, file: &File) -> bool {
         let mut bytes = 0u64;
         // SAFETY: BLKGETSIZE64 writes one u64, which outlives the call.
-        let done = unsafe { libc::ioctl(self.file.as_raw_fd(), BLKGETSIZE64, &raw mut bytes) };
+        let done = unsafe { libc::ioctl(file.as_raw_fd(), BLKGETSIZE64, &raw mut bytes) };
         self.sector_bytes.is_some() && done == 0 && bytes != self.length
     }
 }
@@ -59,8 +71,10 @@ impl ReadAt for Source {
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
-        let Err(error) = self.file.read_exact_at(buffer, offset) else { return Ok(()) };
-        if self.is_gone() {
+        let file = self.file.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(file) = file.as_ref() else { return Err(Error::invalid("source", "it was closed")) };
+        let Err(error) = file.read_exact_at(buffer, offset) else { return Ok(()) };
+        if self.is_gone(file) {
             return Err(Error::io(format!("{} is gone", self.path), std::io::Error::from_raw_os_error(libc::ENODEV)));
         }
         Err(Error::io(format!("reading {} bytes of {} at {offset}", buffer.len(), self.path), error))

@@ -1,5 +1,5 @@
 //! Sorts the entries of a map by disk offset in bounded memory: sorted runs go to an unlinked temporary file, and are
-//! merged as they are read back.
+//! merged as they are read back, the newest of each byte (`newest`).
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -10,22 +10,27 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::bytes::{Cursor, Writer};
 use crate::error::{Error, Result};
+use crate::fs::ByteRange;
+use crate::newest::{Newest, Row, Rows};
 use crate::pages::{MapEntry, Ref};
 
 /// 2^19 entries are 34 MB here, and 32 GiB of disk at 64 KiB a block.
 const IN_MEMORY: usize = 1 << 19;
-const ROW_BYTES: usize = 56;
+const ROW_BYTES: usize = 58;
 const READ_ROWS: usize = 4096;
 
 pub struct Spill {
     folder: String,
     /// Entries held before they are written out.
     in_memory: usize,
-    entries: Vec<MapEntry>,
+    entries: Vec<Row>,
+    /// The pass over the disk that is under way.
+    pass: u16,
     file: Option<File>,
     written: u64,
     runs: Vec<Run>,
     merge: Option<Merge>,
+    newest: Newest,
     /// The rest of an entry that crosses the end of a window.
     carried: Option<MapEntry>,
 }
@@ -35,7 +40,7 @@ pub struct Spill {
 struct Run {
     at: u64,
     end: u64,
-    buffer: std::collections::VecDeque<MapEntry>,
+    buffer: std::collections::VecDeque<Row>,
 }
 
 struct Merge(BinaryHeap<Reverse<(u64, usize)>>);
@@ -50,30 +55,48 @@ impl Spill {
             folder: folder.into(),
             in_memory,
             entries: vec![],
+            pass: 0,
             file: None,
             written: 0,
             runs: vec![],
             merge: None,
+            newest: Newest::default(),
             carried: None,
         }
     }
 
+    /// What is pushed from now on counts instead of what was pushed before of the same bytes.
+    pub fn begin_pass(&mut self) {
+        self.pass += 1;
+    }
+
+    /// Drops all but this set when it is read back, and requires all of it.
+    pub fn hold_only(&mut self, ranges: Vec<ByteRange>) {
+        self.newest.hold_only(ranges);
+    }
+
     pub fn push(&mut self, entry: MapEntry) -> Result<()> {
         assert!(self.merge.is_none(), "entries are pushed before they are read back");
-        self.entries.push(entry);
+        self.entries.push(Row { pass: self.pass, entry });
         if self.entries.len() == self.in_memory { self.write_run() } else { Ok(()) }
     }
 
     fn write_run(&mut self) -> Result<()> {
-        self.entries.sort_unstable_by_key(|entry| entry.disk);
+        self.entries.sort_unstable_by_key(|row| row.entry.disk);
         let failed = |error| Error::io("writing the temporary map", error);
         if self.file.is_none() {
             self.file = Some(unlinked(&self.folder).map_err(failed)?);
         }
         let mut file = self.file.as_ref().expect("opened above");
         let mut writer = Writer::default();
-        for entry in &self.entries {
-            writer.u64(entry.disk).u32(entry.length).u32(entry.in_block).u64(entry.block.birth).raw(&entry.block.key);
+        for Row { pass, entry } in &self.entries {
+            writer
+                .u16(*pass)
+                .u64(entry.disk)
+                .u32(entry.length)
+                .u32(entry.in_block)
+                .u64(entry.block.birth)
+                .raw(&entry.block.key);
         }
         file.write_all(&writer.bytes).map_err(failed)?;
         let end = self.written + writer.bytes.len() as u64;
@@ -84,7 +107,7 @@ impl Spill {
     }
 
     fn start_merge(&mut self) -> Result<()> {
-        self.entries.sort_unstable_by_key(|entry| entry.disk);
+        self.entries.sort_unstable_by_key(|row| row.entry.disk);
         self.runs.push(Run { buffer: std::mem::take(&mut self.entries).into(), ..Run::default() });
         let mut heap = BinaryHeap::new();
         for index in 0..self.runs.len() {
@@ -106,28 +129,24 @@ impl Spill {
             run.at += bytes.len() as u64;
             let mut cursor = Cursor::new("temporary map", &bytes);
             while cursor.remaining() > 0 {
+                let pass = cursor.u16()?;
                 let (disk, length, in_block) = (cursor.u64()?, cursor.u32()?, cursor.u32()?);
                 let birth = cursor.u64()?;
                 let block = Ref { key: cursor.array()?, birth };
-                run.buffer.push_back(MapEntry { disk, length, in_block, block });
+                run.buffer.push_back(Row { pass, entry: MapEntry { disk, length, in_block, block } });
             }
         }
-        Ok(run.buffer.front().map(|entry| entry.disk))
+        Ok(run.buffer.front().map(|row| row.entry.disk))
     }
 
     fn next(&mut self) -> Result<Option<MapEntry>> {
         if let Some(entry) = self.carried.take() {
             return Ok(Some(entry));
         }
-        if self.merge.is_none() {
-            self.start_merge()?;
-        }
-        let Some(Reverse((_, index))) = self.merge.as_mut().and_then(|merge| merge.0.pop()) else { return Ok(None) };
-        let entry = self.runs[index].buffer.pop_front();
-        if let Some(disk) = self.refill(index)? {
-            self.merge.as_mut().expect("started above").0.push(Reverse((disk, index)));
-        }
-        Ok(entry)
+        let mut newest = std::mem::take(&mut self.newest);
+        let entry = newest.next(self);
+        self.newest = newest;
+        entry
     }
 
     /// The entries of the next window of `window` bytes that has any, cut at its end; neighbouring zeros joined.
@@ -141,11 +160,6 @@ impl Spill {
             if entry.disk >= end {
                 self.carried = Some(entry);
                 break;
-            }
-            let after = entries.last().map_or(base, |last| last.disk + u64::from(last.length));
-            if entry.disk < after {
-                // A page of these would not decode: better no snapshot than one that cannot be restored.
-                return Err(Error::corrupt("map", entry.disk, "these bytes are held twice"));
             }
             let inside = (end - entry.disk).min(entry.length.into()) as u32;
             if inside < entry.length {
@@ -169,7 +183,26 @@ impl Spill {
     }
 }
 
-fn unlinked(folder: &str) -> std::io::Result<File> {
+impl Rows for Spill {
+    fn peek(&mut self) -> Result<Option<u64>> {
+        if self.merge.is_none() {
+            self.start_merge()?;
+        }
+        Ok(self.merge.as_ref().and_then(|merge| merge.0.peek()).map(|Reverse((disk, _))| *disk))
+    }
+
+    fn take(&mut self) -> Result<Option<Row>> {
+        self.peek()?;
+        let Some(Reverse((_, index))) = self.merge.as_mut().and_then(|merge| merge.0.pop()) else { return Ok(None) };
+        let row = self.runs[index].buffer.pop_front();
+        if let Some(disk) = self.refill(index)? {
+            self.merge.as_mut().expect("started above").0.push(Reverse((disk, index)));
+        }
+        Ok(row)
+    }
+}
+
+pub fn unlinked(folder: &str) -> std::io::Result<File> {
     // It holds block keys. One of its own for each spill, also where a killed process left its name behind.
     static NEXT: AtomicU64 = AtomicU64::new(0);
     loop {

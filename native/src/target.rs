@@ -8,6 +8,7 @@ use std::os::unix::fs::{FileExt, FileTypeExt};
 use crate::error::{Error, Result};
 
 const BLANK_BYTES: u64 = 1 << 30;
+const ZEROS_BYTES: usize = 1 << 20;
 
 pub struct Target {
     file: File,
@@ -22,7 +23,7 @@ impl Target {
         let failed = |error| Error::io(format!("opening {path} for writing"), error);
         let device = std::fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_block_device());
         let mut options = File::options();
-        options.write(true).create(!device);
+        options.read(true).write(true).create(!device);
         if device {
             use std::os::unix::fs::OpenOptionsExt;
             // A mounted or otherwise claimed device refuses this.
@@ -38,17 +39,52 @@ impl Target {
         if !self.device {
             return self.file.set_len(0).and_then(|()| self.file.set_len(self.length)).map_err(failed);
         }
-        let mut at = 0;
-        while at < self.length {
-            let length = BLANK_BYTES.min(self.length - at);
-            if !self.fallocate(libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE, at, length)
-                && !self.fallocate(libc::FALLOC_FL_ZERO_RANGE | libc::FALLOC_FL_KEEP_SIZE, at, length)
-            {
-                self.write_zeros(at, length)?;
-            }
-            at += length;
-        }
+        self.each_part(
+            0,
+            self.length,
+            |at, length| {
+                if self.punch(at, length) { Ok(0) } else { self.write_zeros(at, length) }
+            },
+        )?;
         Ok(())
+    }
+
+    /// Makes the size of a file right, and keeps what it holds.
+    pub fn resize(&self) -> Result<()> {
+        if self.device {
+            return Ok(());
+        }
+        self.file.set_len(self.length).map_err(|error| Error::io(format!("resizing {}", self.path), error))
+    }
+
+    /// Makes these bytes read as zero; where that takes writing, only what is not zero yet. Returns what was written.
+    pub fn clear(&self, at: u64, length: u64) -> Result<u64> {
+        self.each_part(at, length, |at, length| if self.punch(at, length) { Ok(0) } else { self.zero_rest(at, length) })
+    }
+
+    fn each_part(&self, at: u64, length: u64, part: impl Fn(u64, u64) -> Result<u64>) -> Result<u64> {
+        let parts = (0..length.div_ceil(BLANK_BYTES)).map(|number| number * BLANK_BYTES);
+        parts.map(|done| part(at + done, BLANK_BYTES.min(length - done))).sum()
+    }
+
+    /// A hole, or a range that the device forgets and then gives zeros for.
+    fn punch(&self, at: u64, length: u64) -> bool {
+        self.fallocate(libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE, at, length)
+            || self.fallocate(libc::FALLOC_FL_ZERO_RANGE | libc::FALLOC_FL_KEEP_SIZE, at, length)
+    }
+
+    fn zero_rest(&self, at: u64, length: u64) -> Result<u64> {
+        let mut buffer = vec![0; ZEROS_BYTES];
+        let (mut done, mut written) = (0, 0);
+        while done < length {
+            let part = &mut buffer[..ZEROS_BYTES.min((length - done) as usize)];
+            self.read(at + done, part)?;
+            if part.iter().any(|&byte| byte != 0) {
+                written += self.write_zeros(at + done, part.len() as u64)?;
+            }
+            done += part.len() as u64;
+        }
+        Ok(written)
     }
 
     fn fallocate(&self, mode: i32, at: u64, length: u64) -> bool {
@@ -56,8 +92,8 @@ impl Target {
         unsafe { libc::fallocate(self.file.as_raw_fd(), mode, at as i64, length as i64) == 0 }
     }
 
-    fn write_zeros(&self, at: u64, length: u64) -> Result<()> {
-        let zeros = vec![0; 1 << 20];
+    fn write_zeros(&self, at: u64, length: u64) -> Result<u64> {
+        let zeros = vec![0; ZEROS_BYTES];
         let end = at + length;
         let mut at = at;
         while at < end {
@@ -65,7 +101,20 @@ impl Target {
             self.write(at, &zeros[..part as usize])?;
             at += part;
         }
-        Ok(())
+        Ok(length)
+    }
+
+    pub fn read(&self, at: u64, buffer: &mut [u8]) -> Result<()> {
+        let failed = |error| Error::io(format!("reading {} back at {at}", self.path), error);
+        self.file.read_exact_at(buffer, at).map_err(failed)
+    }
+
+    /// What is read from now on comes from the medium.
+    pub fn forget_cached(&self) -> Result<()> {
+        self.sync()?;
+        // SAFETY: a plain system call on a descriptor that lives as long as `self`.
+        let error = unsafe { libc::posix_fadvise(self.file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
+        if error == 0 { Ok(()) } else { Err(Error::io(self.path.clone(), std::io::Error::from_raw_os_error(error))) }
     }
 
     pub fn write(&self, at: u64, bytes: &[u8]) -> Result<()> {

@@ -1,86 +1,20 @@
-//! Damaged ext images: whatever the bytes say, the map ends soon, does not panic, and stays inside the volume.
-//! The images carry no checksums, or damage is kept off the checksummed parts, so that it reaches the parsers.
-//! `IMAGER_MUTATIONS` sets the count, `IMAGER_SEED` repeats a run.
+//! Everything in an ext image that has a checksum, and what a wrong one costs. Seeded damage of all kinds is in
+//! `hostile.rs`.
 
 use std::fs;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::Command;
-use std::sync::OnceLock;
-use std::time::{Duration, Instant};
 
-use imager_native::fs::{Content, VolumeMap, ext};
+use imager_native::fs::ext;
 use imager_native::volume::Volume;
 
-const MUTATIONS: u64 = 12_000;
-const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
-const MOST: Duration = Duration::from_secs(1);
 const KIB: usize = 1024;
+const OPTIONS: &str = "-t ext4 -b 1024 -N 256 -O metadata_csum,^has_journal";
+const IMAGE_KIB: u64 = 768;
 
-/// mkfs options and KiB. Blocks of 1 KiB, so that trees are deep and groups many.
-const IMAGES: [(&str, u64); 6] = [
-    ("-t ext2 -b 1024 -I 128 -N 128", 512),
-    ("-t ext3 -b 1024 -g 256 -N 256 -J size=1 -O ^sparse_super,^resize_inode", 3072),
-    ("-t ext4 -b 1024 -N 256 -O ^metadata_csum,^has_journal,inline_data -I 256", 768),
-    ("-t ext4 -b 1024 -g 256 -N 256 -O ^metadata_csum,^has_journal,meta_bg,^resize_inode,^64bit", 1024),
-    ("-t ext4 -b 4096 -N 256 -O ^metadata_csum,^uninit_bg,^has_journal,bigalloc -C 16384", 1024),
-    ("-t ext4 -b 1024 -N 256 -O metadata_csum,^has_journal", 768),
-];
-
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        (self.next() % end as u64) as usize
-    }
-}
-
-#[test]
-fn damage_never_panics_hangs_or_leaves_the_volume() {
-    let variable = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
-    let mutations = variable("IMAGER_MUTATIONS").unwrap_or(MUTATIONS);
-    let seed = variable("IMAGER_SEED").unwrap_or(SEED).max(1);
-    let images = images();
-    if images.is_empty() {
-        println!("ext: skipped, mkfs.ext4 -d is not there");
-        return;
-    }
-    // Pieces of 64 bytes that are not all zeros.
-    let pieces = |image: &Vec<u8>| {
-        (0..image.len() / 64).filter(|at| image[at * 64..][..64].iter().any(|&byte| byte != 0)).collect::<Vec<_>>()
-    };
-    let used: Vec<Vec<usize>> = images.iter().map(pieces).collect();
-    let mut random = Random(seed);
-    let (mut mapped, mut slowest) = (0, Duration::ZERO);
-    for number in 0..mutations {
-        let at = number as usize % images.len();
-        let damaged = damage(&images[at], &used[at], &mut random);
-        let started = Instant::now();
-        let outcome = catch_unwind(AssertUnwindSafe(|| ext::map(Volume::whole(&damaged))));
-        let elapsed = started.elapsed();
-        let outcome = outcome.unwrap_or_else(|_| panic!("mutation {number} of seed {seed} panicked"));
-        assert!(elapsed < MOST, "mutation {number} of seed {seed} took {elapsed:?}");
-        slowest = slowest.max(elapsed);
-        if let Ok(map) = outcome {
-            mapped += 1;
-            check(&map, damaged.len() as u64, &format!("mutation {number} of seed {seed}"));
-        }
-    }
-    println!("ext: {mutations} mutations, {mapped} mapped, slowest {slowest:?}");
-    assert!(mapped * 10 > mutations, "most damage should reach the files");
-}
-
-/// Everything with a checksum, one flipped bit each, in an image whose checksums are all right.
 #[test]
 fn a_wrong_checksum_costs_what_it_covers() {
-    let Some(image) = images().pop() else {
+    let Some(image) = make() else {
         println!("ext: skipped, mkfs.ext4 -d is not there");
         return;
     };
@@ -115,92 +49,17 @@ fn a_wrong_checksum_costs_what_it_covers() {
     assert!(map.doubts[0].contains("checksum of a block"), "{:?}", map.doubts);
     assert!(map.entries.len() < good.entries.len() && map.files.len() == good.files.len());
 }
-
-/// What holds of every map, however bad the volume is.
-fn check(map: &VolumeMap, length: u64, what: &str) {
-    let mut end = 0;
-    for range in &map.allocated {
-        assert!(range.length > 0 && range.start >= end && range.end() <= length, "{what}: {range:?}");
-        end = range.end();
-    }
-    assert!(map.files.windows(2).all(|pair| pair[0].number < pair[1].number), "{what}: files");
-    let key = |at: usize| (map.entries[at].parent, &map.entries[at].name);
-    assert!((1..map.entries.len()).all(|at| key(at - 1) < key(at)), "{what}: entries");
-    for stream in map.files.iter().flat_map(|file| &file.streams) {
-        match &stream.content {
-            Content::Resident(bytes) => assert_eq!(bytes.len() as u64, stream.size, "{what}"),
-            Content::Extents(extents) => {
-                let mut end = 0;
-                for extent in extents {
-                    let inside = extent.length > 0 && extent.disk + extent.length <= length;
-                    assert!(inside && extent.logical >= end, "{what}: {extent:?}");
-                    let range = &map.allocated[map.allocated.partition_point(|range| range.start <= extent.disk) - 1];
-                    assert!(extent.disk + extent.length <= range.end(), "{what}: {extent:?} is not kept");
-                    end = extent.logical + extent.length;
-                }
-            }
-        }
-    }
-}
-
-/// One to twelve edits: half of them of 32-bit fields, most of them where the tables are.
-fn damage(image: &[u8], used: &[usize], random: &mut Random) -> Vec<u8> {
-    let mut bytes = image.to_vec();
-    // A mutated superblock with checksums is refused at once.
-    let sealed = bytes[1024 + 0x65] & 4 != 0;
-    for _ in 0..1 + random.below(12) {
-        let from = match random.below(8) {
-            0 if !sealed => KIB + random.below(KIB),
-            0..6 => used[random.below(used.len())] * 64 + random.below(64),
-            _ => random.below(bytes.len() - 4),
-        };
-        if sealed && (KIB..3 * KIB).contains(&from) {
-            continue;
-        }
-        let at = from.min(bytes.len() - 4) & !3;
-        let value = match random.below(6) {
-            0 => 0,
-            1 => u32::MAX,
-            2 => random.next() as u32 % 1024,
-            3 => 1 << random.below(32),
-            _ => random.next() as u32,
-        };
-        match random.below(3) {
-            0 => bytes[at + random.below(4)] = value as u8,
-            1 => bytes[at..at + 2].copy_from_slice(&(value as u16).to_le_bytes()),
-            _ => bytes[at..at + 4].copy_from_slice(&value.to_le_bytes()),
-        }
-    }
-    bytes
-}
-
-fn images() -> Vec<Vec<u8>> {
-    static MADE: OnceLock<Vec<Vec<u8>>> = OnceLock::new();
-    MADE.get_or_init(make_images).clone()
-}
-
-fn make_images() -> Vec<Vec<u8>> {
+fn make() -> Option<Vec<u8>> {
     let directory = std::env::temp_dir().join(format!("imager-ext-damage-{}", std::process::id()));
-    let source = directory.join("source");
+    let (source, image) = (directory.join("source"), directory.join("image"));
     fill(&source);
-    let image = directory.join("image");
-    let made = IMAGES.iter().filter_map(|(options, kib)| {
-        fs::File::create(&image).ok()?.set_len(kib * KIB as u64).ok()?;
-        let mut mkfs = Command::new("mke2fs");
-        mkfs.args(["-q", "-F"]).args(options.split(' ')).arg("-d").arg(&source).arg(&image);
-        let output = mkfs.output().ok()?;
-        if !output.status.success() {
-            println!("ext: {options} left out: {}", String::from_utf8_lossy(&output.stderr).trim());
-            return None;
-        }
-        fs::read(&image).ok()
-    });
-    let images: Vec<_> = made.collect();
+    fs::File::create(&image).unwrap().set_len(IMAGE_KIB * KIB as u64).unwrap();
+    let mut mkfs = Command::new("mke2fs");
+    mkfs.args(["-q", "-F"]).args(OPTIONS.split(' ')).arg("-d").arg(&source).arg(&image);
+    let made = mkfs.output().is_ok_and(|output| output.status.success());
+    let bytes = made.then(|| fs::read(&image).unwrap());
     let _ = fs::remove_dir_all(&directory);
-    for image in &images {
-        check(&ext::map(Volume::whole(image)).unwrap(), image.len() as u64, "undamaged");
-    }
-    images
+    bytes
 }
 
 /// A file with a tree of extents or indirect blocks, small ones, short and long targets, a directory of two blocks.

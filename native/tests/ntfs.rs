@@ -2,8 +2,6 @@
 
 #[path = "ntfs/lab.rs"]
 mod lab;
-#[path = "ntfs/mutate.rs"]
-mod mutate;
 #[path = "ntfs/reader.rs"]
 mod reader;
 #[path = "ntfs/work.rs"]
@@ -285,12 +283,4 @@ fn about_the_volume() {
     assert_eq!(map.uuid.as_bytes(), uuid.trim_ascii());
     assert_eq!((map.label.as_str(), map.root, map.cluster_bytes), ("Größe 😀", 5, 1024));
     assert_eq!((map.files.len(), map.entries.len()), (1, 0));
-}
-
-/// IMAGER_MUTATIONS raises the count, IMAGER_SEED changes the run.
-#[test]
-fn mutations_never_panic() {
-    needs_tools!();
-    let number = |name: &str, default| std::env::var(name).map_or(default, |text| text.parse::<u64>().unwrap());
-    mutate::run(number("IMAGER_MUTATIONS", 3000), number("IMAGER_SEED", 9));
 }

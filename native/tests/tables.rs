@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -69,6 +70,14 @@ impl Image {
         partitions.filter(|(_, _, _, kind, _)| !["5", "f", "85"].contains(&kind.as_str())).collect()
     }
 
+    /// The mark of swap space on each partition: something that is known by its place.
+    fn mark(&self, sector_bytes: u32) {
+        let file = fs::OpenOptions::new().write(true).open(&self.path).unwrap();
+        for (_, start, ..) in self.dumped(sector_bytes) {
+            file.write_all_at(b"SWAPSPACE2", start + 4086).unwrap();
+        }
+    }
+
     fn read(&self) -> Table {
         read_table(&fs::read(&self.path).unwrap()).unwrap()
     }
@@ -122,7 +131,6 @@ fn sfdisk_agrees() {
         assert_eq!((repaired.partitions, repaired.id), (good.partitions, good.id), "from the backup");
         assert_eq!(repaired.doubts.len(), 1);
     }
-    let image = Image::new("mbr", 64);
     let mbr = "label: dos\n\
                1: size=4MiB, type=7\n\
                2: size=40MiB, type=f\n\
@@ -130,10 +138,15 @@ fn sfdisk_agrees() {
                5: size=5MiB, type=82\n\
                6: size=2MiB, type=83\n\
                7: size=9MiB, type=8e\n";
-    if image.sfdisk(mbr) {
-        compare(&image, TableKind::Mbr, 512);
-    } else {
-        println!("tables: MBR skipped, sfdisk does not write it");
+    for sector_bytes in [512, 4096] {
+        let mut image = Image::new(&format!("mbr-{sector_bytes}"), 64);
+        let attached = sector_bytes == 512 || image.attach(sector_bytes);
+        if !attached || !image.sfdisk(mbr) {
+            println!("tables: MBR of {sector_bytes} skipped, no sfdisk or no loop device of such sectors");
+            continue;
+        }
+        image.mark(sector_bytes);
+        compare(&image, TableKind::Mbr, sector_bytes);
     }
 }
 
@@ -155,59 +168,4 @@ fn file_systems_on_whole_disks_have_no_table() {
         assert_eq!((table.kind, table.partitions.len()), (TableKind::None, 1), "{program}");
         assert_eq!((table.partitions[0].start, table.partitions[0].length), (0, mib * MIB));
     }
-}
-
-/// Damage within the sectors of the tables, undone before the next one.
-#[test]
-fn damaged_tables_never_panic_or_leave_the_disk() {
-    let gpt = "label: gpt\nsize=4MiB\nsize=5MiB\nsize=6MiB\n";
-    let mbr = "label: dos\n1: size=4MiB\n2: size=20MiB, type=f\n5: size=3MiB\n6: size=2MiB\n7: size=2MiB\n";
-    let mut random = 0x9e37_79b9_7f4a_7c15u64;
-    let mut next = move |end: usize| {
-        random ^= random << 13;
-        random ^= random >> 7;
-        random ^= random << 17;
-        (random % end as u64) as usize
-    };
-    for (name, script) in [("damaged-gpt", gpt), ("damaged-mbr", mbr)] {
-        let image = Image::new(name, 32);
-        if !image.sfdisk(script) {
-            println!("tables: {name} skipped, sfdisk does not write it");
-            continue;
-        }
-        let good = fs::read(&image.path).unwrap();
-        let used: Vec<usize> = (0..good.len() / 16).filter(|at| good[at * 16..][..16] != [0; 16]).collect();
-        let mut bytes = good.clone();
-        for number in 0..5000 {
-            let places: Vec<usize> = (0..1 + next(6)).map(|_| used[next(used.len())] * 16 + next(16)).collect();
-            places.iter().for_each(|&at| bytes[at] = [0, 0xff, 1, 5, 0xee, next(256) as u8][next(6)]);
-            seal(&mut bytes, 512);
-            seal(&mut bytes, good.len() - 512);
-            let table = read_table(&bytes).unwrap();
-            let mut spans: Vec<_> = table.partitions.iter().map(|p| (p.start, p.start + p.length)).collect();
-            spans.sort_unstable();
-            let apart = spans.windows(2).all(|pair| pair[0].1 <= pair[1].0);
-            assert!(apart && spans.iter().all(|span| span.1 <= good.len() as u64), "{name} {number}: {table:?}");
-            assert!(table.partitions.windows(2).all(|pair| pair[0].index < pair[1].index), "{name} {number}");
-            places.iter().for_each(|&at| bytes[at] = good[at]);
-            for at in [512, good.len() - 512] {
-                bytes[at..at + 512].copy_from_slice(&good[at..at + 512]);
-            }
-        }
-    }
-}
-
-/// Puts both checksums of a GPT header right, so that damage gets past them.
-fn seal(bytes: &mut [u8], at: usize) {
-    let le32 = |bytes: &[u8], at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
-    let array_at = le32(bytes, at + 72) as usize * 512;
-    let array_bytes = (le32(bytes, at + 80) as usize).saturating_mul(le32(bytes, at + 84) as usize);
-    if let Some(array) = bytes.get(array_at..array_at.saturating_add(array_bytes)) {
-        let sum = crc32fast::hash(array);
-        bytes[at + 88..at + 92].copy_from_slice(&sum.to_le_bytes());
-    }
-    bytes[at + 16..at + 20].fill(0);
-    let length = (le32(bytes, at + 12) as usize).min(512);
-    let sum = crc32fast::hash(&bytes[at..at + length]);
-    bytes[at + 16..at + 20].copy_from_slice(&sum.to_le_bytes());
 }

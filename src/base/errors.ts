@@ -68,11 +68,7 @@ export const ERRORS = {
     '{what}',
     'Compare the words with the paper. A token works once, within an hour; `imager invite` makes another.',
   ),
-  INTERRUPTED: meaning(
-    Exit.interrupted,
-    'Interrupted',
-    'Nothing is lost: run the same command again. A disk half restored is not empty and needs --force then.',
-  ),
+  INTERRUPTED: meaning(Exit.interrupted, 'Interrupted', 'Nothing is lost: run the same command again.'),
   // Source and target.
   SOURCE_MISSING: meaning(Exit.failed, 'The source {path} does not exist', 'Check the name with `lsblk`.'),
   SOURCE_UNREADABLE: meaning(
@@ -90,6 +86,17 @@ export const ERRORS = {
     Exit.noStaticView,
     'No quiet moment on {path}: it was written to for {seconds} s',
     'Unmount it or stop what writes to it, then run again.',
+    true,
+  ),
+  VIEW_REFUSED: meaning(
+    Exit.noStaticView,
+    'No {view} view of {path}: {why}',
+    'Leave out --view, and imager takes the best that the source allows.',
+  ),
+  VIEW_LOST: meaning(
+    Exit.noStaticView,
+    'The LVM snapshot of {path} is lost: {why}',
+    'Give the volume group more free space, or run it when less is written.',
     true,
   ),
   TARGET_TOO_SMALL: meaning(

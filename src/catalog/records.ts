@@ -40,7 +40,8 @@ export interface NewSnapshot extends Omit<SnapshotRow, 'applianceName' | 'surviv
 }
 
 /** What summaries of earlier versions do not say. */
-const ABSENT = { leftOut: [], unreadable: { bytes: 0, ranges: [], files: [] } }
+const NO_FLAWS = { bytes: 0, ranges: [], files: [] }
+const ABSENT = { leftOut: [], unreadable: NO_FLAWS, torn: NO_FLAWS }
 
 interface StoredSnapshot extends Omit<SnapshotRow, 'survives' | 'state' | 'summary'> {
   n: number

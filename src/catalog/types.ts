@@ -115,6 +115,8 @@ export interface SnapshotSummary {
   leftOut: { partition: number; what: string; path: string; bytes: number }[]
   /** What the source refused to give. */
   unreadable: Flaws
+  /** Of files that went on being written: bytes that may be of several moments. */
+  torn: Flaws
   tolerate: number
   k: number
   m: number

@@ -23,10 +23,19 @@ export function describeLeftOut({ partition, what, path, bytes }: SnapshotSummar
 }
 
 /** What could not be read, in a sentence and with the first files that it belongs to. */
-export function describeUnreadable({ bytes, ranges, files }: Flaws, most: number): string {
+export function describeUnreadable(flaws: Flaws, most: number): string {
+  return describeFlaws('could not be read', flaws, most)
+}
+
+/** What never held still. */
+export function describeTorn(flaws: Flaws, most: number): string {
+  return describeFlaws('went on being written and may be of several moments', flaws, most)
+}
+
+function describeFlaws(what: string, { bytes, ranges, files }: Flaws, most: number): string {
   const where = ranges.slice(0, most).map(({ start, length }) => `${length} bytes at ${start}`)
   const more = ranges.length > most ? ', and more' : ''
   const named = files.slice(0, most).join(', ')
   const theirs = files.length > 0 ? `; in ${named}${files.length > most ? ' and other files' : ''}` : '; in no file'
-  return oneLine(`${formatBytes(bytes)} could not be read: ${where.join(', ')}${more}${theirs}`)
+  return oneLine(`${formatBytes(bytes)} ${what}: ${where.join(', ')}${more}${theirs}`)
 }

@@ -81,6 +81,7 @@ const Summary = v.pipe(
       v.maxLength(NAMES),
     ),
     unreadable: Flaws,
+    torn: Flaws,
     tolerate: Tolerate,
     k: Width,
     m: Width,

@@ -10,6 +10,7 @@ import { join, resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import * as v from 'valibot'
 import { ImagerError } from '../base/errors.js'
+import { isAlive, type ProcessMark } from '../base/process-mark.js'
 import { MiB } from '../base/units.js'
 import { makeFolder, writeDurable } from '../keys/durable.js'
 import { hasHome, openHome } from '../keys/home.js'
@@ -17,7 +18,7 @@ import { freePort } from './address.js'
 import { type Fleet, openFleet } from './fleet.js'
 import { initFleet } from './init.js'
 import { joinFleet } from './join.js'
-import { endProcesses, isAlive, type ProcessMark, startDetached } from './process.js'
+import { endProcesses, startDetached } from './process.js'
 
 export interface LabReport {
   coordinator: { pid: number; address: string; state: string }

@@ -1,18 +1,9 @@
-/**
- * Processes that outlive the command which started them, and ending exactly those. A process id alone may since belong to
- * somebody else, so it is kept with the kernel's start time and boot id, and all three must match before anything is ended.
- */
+/** Processes that outlive the command which started them, and ending exactly those: their marks must match before. */
 import { spawn } from 'node:child_process'
-import { closeSync, openSync, readFileSync } from 'node:fs'
+import { closeSync, openSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { ImagerError } from '../base/errors.js'
-
-export interface ProcessMark {
-  readonly pid: number
-  /** Clock ticks since boot, field 22 of /proc/PID/stat. */
-  readonly started: string
-  readonly boot: string
-}
+import { isAlive, markProcess, type ProcessMark } from '../base/process-mark.js'
 
 const POLL_MS = 20
 
@@ -23,18 +14,12 @@ export function startDetached(args: readonly string[], log: string): ProcessMark
     const child = spawn(process.execPath, args, { detached: true, stdio: ['ignore', file, file], cwd: '/' })
     child.on('error', () => undefined)
     child.unref()
-    const started = child.pid === undefined ? undefined : startTime(child.pid)
-    if (child.pid === undefined || started === undefined) {
-      throw new ImagerError('IO', { what: `node ${args.join(' ')} could not be started` })
-    }
-    return { pid: child.pid, started, boot: bootId() }
+    const mark = child.pid === undefined ? undefined : markProcess(child.pid)
+    if (mark === undefined) throw new ImagerError('IO', { what: `node ${args.join(' ')} could not be started` })
+    return mark
   } finally {
     closeSync(file)
   }
-}
-
-export function isAlive(mark: ProcessMark): boolean {
-  return mark.boot === bootId() && startTime(mark.pid) === mark.started
 }
 
 /** Asks them to end, then makes them; those that are gone or are somebody else's are left alone. Gives how many ended. */
@@ -55,21 +40,4 @@ function signal(mark: ProcessMark, name: NodeJS.Signals): void {
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error
   }
-}
-
-/** undefined where no such process runs; one that ended and was not yet collected does not run. */
-function startTime(pid: number): string | undefined {
-  let stat: string
-  try {
-    stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
-  } catch {
-    return undefined
-  }
-  // The second field is the program's name in brackets and may hold anything.
-  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
-  return fields[0] === 'Z' || fields[0] === 'X' ? undefined : fields[19]
-}
-
-function bootId(): string {
-  return readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim()
 }

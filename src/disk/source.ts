@@ -5,6 +5,10 @@
 import { readdirSync, readFileSync, realpathSync, type Stats, statSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { ImagerError, reason } from '../base/errors.js'
+import { type Mount, readMounts } from './mounts.js'
+
+/** Of everything in /sys, whatever the device's own sectors. */
+const SECTOR_BYTES = 512
 
 export interface SourceFacts {
   readonly path: string
@@ -13,17 +17,22 @@ export interface SourceFacts {
   readonly title: string
   /** Where the device or a part of it is mounted, or "swap". */
   readonly uses: readonly string[]
+  /** The same mounts, with the byte of the source at which each begins; undefined where it is not a partition of it. */
+  readonly mounts: readonly (Mount & { readonly start: number | undefined })[]
+  readonly logicalVolume: boolean
 }
 
 /** Throws SOURCE_MISSING or SOURCE_UNREADABLE. */
 export function inspectSource(path: string): SourceFacts {
   const stats = statOf(path)
-  if (stats.isFile()) return { path, kind: 'file', title: path, uses: usesOfFile(path) }
+  if (stats.isFile())
+    return { path, kind: 'file', title: path, ...usesOn(loopsOf(path), loopOffset), logicalVolume: false }
   if (!stats.isBlockDevice()) {
     throw new ImagerError('SOURCE_UNREADABLE', { path, why: 'it is neither a block device nor a regular file' })
   }
   const name = deviceName(stats)
-  return { path, kind: 'device', title: deviceTitle(path, name), uses: usesOf(name) }
+  const logicalVolume = sysfs(name, 'dm/uuid')?.startsWith('LVM-') ?? false
+  return { path, kind: 'device', title: deviceTitle(path, name), ...usesOn([name]), logicalVolume }
 }
 
 /** `/dev/sdb ATA Samsung_SSD S3Z9NB0K`, as far as the kernel knows. */
@@ -77,31 +86,52 @@ function sysfs(name: string, file: string): string | undefined {
   }
 }
 
-/** Mount points and swap on a device, its partitions, and what stands on them (md, dm). */
-export function usesOf(name: string): string[] {
-  const numbers = new Set([sysfs(name, 'dev')])
-  const partitions = readFileSync('/proc/partitions', 'utf8')
-  const names = partitions.split('\n').flatMap((line) => line.trim().split(/\s+/)[3] ?? [])
-  const above = names.filter((other) => isPart(name, other))
-  for (const part of above) numbers.add(sysfs(part, 'dev'))
-  const mounts = readFileSync('/proc/self/mountinfo', 'utf8').split('\n')
-  const points = mounts.flatMap((line) => {
-    const fields = line.split(' ')
-    // A FUSE file system (ntfs-3g) names its device behind the dash.
-    const device = fields[fields.indexOf('-') + 2] ?? ''
-    const ours = numbers.has(fields[2]) || [name, ...above].includes(basename(device))
-    return ours && fields[4] !== undefined ? [fields[4]] : []
-  })
+/** Mounts and swap on devices, their partitions, and what stands on them (md, dm). */
+function usesOn(
+  devices: readonly string[],
+  offsetOf: (device: string) => number = () => 0,
+): Pick<SourceFacts, 'uses' | 'mounts'> {
+  const partitions = readFileSync('/proc/partitions', 'utf8').split('\n')
+  const all = partitions.flatMap((line) => line.trim().split(/\s+/)[3] ?? [])
   const swaps = readFileSync('/proc/swaps', 'utf8').split('\n').slice(1)
-  const swapped = swaps.some((line) => [name, ...above].includes(basename(line.split(/\s+/)[0] ?? '')))
-  return swapped ? [...points, 'swap'] : points
+  const swapping = swaps.map((line) => basename(line.split(/\s+/)[0] ?? ''))
+  const mounts = devices.flatMap((device) => {
+    const above = [device, ...all.filter((other) => isPart(device, other))]
+    return readMounts().flatMap((mount) => {
+      // btrfs has device numbers of its own, a FUSE file system (ntfs-3g) too: they name the device as their source.
+      const name = above.find((one) => sysfs(one, 'dev') === mount.device || one === basename(mount.source))
+      return name === undefined ? [] : [{ ...mount, start: startOf(device, name, offsetOf(device)) }]
+    })
+  })
+  const swapped = devices.some((device) => swapping.some((name) => name === device || isPart(device, name)))
+  const points = mounts.map(({ point }) => point)
+  return { mounts, uses: swapped ? [...points, 'swap'] : points }
+}
+
+/** The first byte of a partition (or the device itself) in the source, where the device begins at `offset`. */
+function startOf(device: string, name: string, offset: number): number | undefined {
+  if (name === device) return offset
+  const partition =
+    sysfs(name, 'partition') && realpathSync(join('/sys/class/block', name)).split('/').at(-2) === device
+  return partition ? offset + Number(sysfs(name, 'start')) * SECTOR_BYTES : undefined
+}
+
+export function usesOf(name: string): readonly string[] {
+  return usesOn([name]).uses
 }
 
 /** The same for the loop devices that an image file is attached to. */
-export function usesOfFile(path: string): string[] {
+export function usesOfFile(path: string): readonly string[] {
+  return usesOn(loopsOf(path)).uses
+}
+
+function loopsOf(path: string): string[] {
   const real = realpathSync(path)
-  const loops = readdirSync('/sys/class/block').filter((name) => sysfs(name, 'loop/backing_file') === real)
-  return loops.flatMap(usesOf)
+  return readdirSync('/sys/class/block').filter((name) => sysfs(name, 'loop/backing_file') === real)
+}
+
+function loopOffset(name: string): number {
+  return Number(sysfs(name, 'loop/offset') ?? 0)
 }
 
 function isPart(disk: string, other: string): boolean {

@@ -176,6 +176,7 @@ function summaryOf(description: Description, { root }: Head, walk: Walk): Snapsh
     volumes: description.volumes.map(({ index, fileSystem, label }) => ({ index, fileSystem, files: 0, label })),
     leftOut: description.leftOut.slice(0, LISTED),
     unreadable: listed(description.unreadable),
+    torn: listed(description.torn),
     ...{ perHost: {}, fileTypes: {}, owners: {} },
     notes: ['rebuilt by recover: what was read, new and stored then is not known any more'],
     ...{ tolerate: root.m, k: root.k, m: root.m },

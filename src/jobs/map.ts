@@ -5,12 +5,15 @@
 import { setImmediate as turn } from 'node:timers/promises'
 import { ImagerError, reason } from '../base/errors.js'
 import { inspectSource } from '../disk/source.js'
-import { type DiskScanHandle, type MapLine, scanDisk } from '../native.js'
+import { type DiskScanHandle, type MapLines, scanDisk } from '../native.js'
 import { utf8 } from '../retrieve/paths.js'
 import type { Kind } from '../retrieve/reader.js'
 
 const CHUNK = 2048
-const UNWRITTEN = 1n
+/** Numbers of a line, and of an extent, as the addon gives them. */
+const LINE = 8
+const EXTENT = 4
+const UNWRITTEN = 1
 const KINDS: readonly (Kind | undefined)[] = [
   undefined,
   'file',
@@ -39,6 +42,17 @@ export interface MappedFile {
   readonly subvolume?: number
   /** Absent for a file. */
   readonly kind?: Kind
+  readonly size: number
+  readonly resident: boolean
+  readonly extents: readonly MappedExtent[]
+}
+
+interface Line {
+  readonly partition: number
+  readonly path: Buffer
+  readonly inode: number
+  readonly subvolume: number
+  readonly kind: number
   readonly size: number
   readonly resident: boolean
   readonly extents: readonly MappedExtent[]
@@ -122,16 +136,20 @@ export function allocatedRanges(scan: DiskScanHandle): Range[] {
 }
 
 export async function whatLiesAt(scan: DiskScanHandle, offset: number, signal: AbortSignal): Promise<Whereabouts> {
-  const volume = scan.facts().volumes.find(({ start, length }) => offset >= start && offset < start + length)
+  const { volumes } = scan.facts()
+  const partitionThere = volumes.find(({ within, start, length }) => {
+    return within === null && offset >= start && offset < start + length
+  })
+  const volume = volumes.find(({ within, pieces }) => within !== null && isIn(pieces, offset)) ?? partitionThere
   if (!volume) return { offset, partition: null, holds: 'table', files: [] }
   const partition = volume.index
-  if (volume.raw !== null) return { offset, partition, holds: 'raw', files: [] }
   const inUse = allocatedRanges(scan).some(({ start, length }) => offset >= start && offset < start + length)
   if (!inUse) return { offset, partition, holds: 'free', files: [] }
+  if (volume.raw !== null) return { offset, partition, holds: 'raw', files: [] }
   const files: Whereabouts['files'][number][] = []
   for await (const lines of chunks(scan, signal)) {
     for (const line of lines) {
-      const extent = line.partition === partition ? extentsOf(line).find((one) => covers(one, offset)) : undefined
+      const extent = line.partition === partition ? line.extents.find((one) => covers(one, offset)) : undefined
       if (!extent) continue
       files.push({ path: utf8(line.path) ?? null, inode: line.inode, logical: extent.logical + offset - extent.disk })
     }
@@ -139,14 +157,19 @@ export async function whatLiesAt(scan: DiskScanHandle, offset: number, signal: A
   return { offset, partition, holds: files.length > 0 ? 'file' : 'metadata', files }
 }
 
+/** `ranges`: start and length alternate. */
+function isIn(ranges: readonly number[], offset: number): boolean {
+  return ranges.some((start, at) => at % 2 === 0 && offset >= start && offset < start + (ranges[at + 1] ?? 0))
+}
+
 function covers({ disk, length }: MappedExtent, offset: number): boolean {
   return offset >= disk && offset < disk + length
 }
 
-async function* chunks(scan: DiskScanHandle, signal: AbortSignal): AsyncGenerator<MapLine[]> {
+async function* chunks(scan: DiskScanHandle, signal: AbortSignal): AsyncGenerator<Line[]> {
   const listing = scan.listing()
   for (;;) {
-    const lines = scan.lines(listing, CHUNK)
+    const lines = linesOf(scan.lines(listing, CHUNK))
     if (lines.length === 0) return
     yield lines
     // A reader that went away, or Ctrl-C, is heard only between turns of the event loop.
@@ -155,24 +178,47 @@ async function* chunks(scan: DiskScanHandle, signal: AbortSignal): AsyncGenerato
   }
 }
 
-function mappedFile(line: MapLine): MappedFile {
-  const { partition, inode, subvolume, size, resident } = line
-  const path = utf8(line.path)
-  const kind = line.kind === 1 ? undefined : KINDS[line.kind]
-  return {
-    partition,
-    ...(path === undefined ? { path: null, inode } : { path }),
-    ...(subvolume !== 0 && { subvolume }),
-    ...(kind !== undefined && { kind }),
-    ...{ size, resident, extents: extentsOf(line) },
-  }
+/** Paths and extents of a line end where the columns say, and begin where those of the line before end. */
+function linesOf({ paths, lines, extents }: MapLines): Line[] {
+  let [path, extent] = [0, 0]
+  return Array.from({ length: lines.length / LINE }, (_, index) => {
+    const column = (at: number) => lines[index * LINE + at] ?? 0
+    const line = {
+      partition: column(0),
+      path: paths.subarray(path, column(1)),
+      inode: column(2),
+      subvolume: column(3),
+      kind: column(4),
+      size: column(5),
+      resident: column(6) === 1,
+      extents: extentsOf(extents, extent, column(7)),
+    }
+    path = column(1)
+    extent = column(7)
+    return line
+  })
 }
 
-function extentsOf({ extents }: MapLine): MappedExtent[] {
-  const rows: MappedExtent[] = []
-  for (let at = 0; at < extents.length; at += 4) {
-    const row = { logical: Number(extents[at]), disk: Number(extents[at + 1]), length: Number(extents[at + 2]) }
-    rows.push(extents[at + 3] === UNWRITTEN ? { ...row, unwritten: true } : row)
+function extentsOf(columns: Float64Array, from: number, end: number): MappedExtent[] {
+  const extents: MappedExtent[] = []
+  for (let row = from; row < end; row += EXTENT) {
+    const column = (at: number) => columns[row + at] ?? 0
+    const place = { logical: column(0), disk: column(1), length: column(2) }
+    extents.push(column(3) === UNWRITTEN ? { ...place, unwritten: true } : place)
   }
-  return rows
+  return extents
+}
+
+/** Fields are set one by one, in the order of the contract: that is twice as fast as spreading, for a million files. */
+function mappedFile(line: Line): MappedFile {
+  const path = utf8(line.path) ?? null
+  const file: { -readonly [field in keyof MappedFile]?: MappedFile[field] } = { partition: line.partition, path }
+  if (path === null) file.inode = line.inode
+  if (line.subvolume !== 0) file.subvolume = line.subvolume
+  const kind = KINDS[line.kind]
+  if (kind !== undefined && kind !== 'file') file.kind = kind
+  file.size = line.size
+  file.resident = line.resident
+  file.extents = line.extents
+  return file as MappedFile
 }

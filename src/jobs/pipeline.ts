@@ -11,7 +11,17 @@ import { type Hex, toHex } from '../base/ids.js'
 import { Slots } from '../base/queue.js'
 import type { Begun, Catalog, Flaws } from '../catalog/types.js'
 import type { Home } from '../keys/home.js'
-import { type Batch, type DiskScanHandle, hash, type Manifest, type Pack, Packer, type VaultHandle } from '../native.js'
+import {
+  type Batch,
+  type BlockSource,
+  type DiskScanHandle,
+  hash,
+  Manifest,
+  type Pack,
+  Packer,
+  type Reread,
+  type VaultHandle,
+} from '../native.js'
 import type { Peers } from '../peers/pool.js'
 import type { Group } from '../stripes/place.js'
 import { type SentStripe, StripeSender } from '../stripes/send.js'
@@ -48,7 +58,7 @@ export interface PipelinePlan {
 /** One run, from the first block to the head. */
 export class Pipeline {
   readonly packer: InstanceType<typeof Packer>
-  readonly manifest: Manifest
+  readonly manifest: InstanceType<typeof Manifest>
   readonly bytesByHost = new Map<Hex, number>()
   readonly counts = { allocatedBytes: 0, readBytes: 0, newBytes: 0, storedBytes: 0, blocks: 0, newBlocks: 0 }
   readonly #plan: PipelinePlan
@@ -71,20 +81,17 @@ export class Pipeline {
     this.#sender = new StripeSender(catalog, begun.lease, plan.group, vault, (host, shard, bytes, grant, signal) =>
       peers.get(host).sendShard(shard, bytes, grant, { signal }),
     )
-    this.#reader = plan.scan.reader()
-    this.manifest = plan.scan.manifest(home.state)
+    this.manifest = new Manifest(home.state)
   }
-  readonly #reader: ReturnType<DiskScanHandle['reader']>
 
   /** Batches overlap up to their sealing; claims and appends keep their order, which the packer needs. */
-  async storeBlocks(): Promise<void> {
+  async storeBlocks(reader: BlockSource, what = 'reading and storing'): Promise<void> {
     const { clock, report } = this.#parts
-    const meter = new Meter('reading and storing', this.#reader.totalBytes, clock, report)
-    this.counts.allocatedBytes = this.#reader.totalBytes
+    const meter = new Meter(what, reader.totalBytes, clock, report)
     const inFlight: Promise<void>[] = []
     let claimed = Promise.resolve()
     let appended = Promise.resolve()
-    for (let batch = this.#reader.next(); batch; batch = this.#reader.next()) {
+    for (let batch = reader.next(); batch; batch = reader.next()) {
       this.#check()
       const ready = batch.prepare(this.#vault).then(() => this.#lookUp(batch))
       const claiming = Promise.all([ready, claimed]).then(([births]) => this.packer.claim(batch, births))
@@ -99,14 +106,30 @@ export class Pipeline {
     await Promise.all(inFlight)
   }
 
-  /** What the source refused to give. Before the manifest is stored. */
+  /** What the source refused to give. Once it is complete, before the manifest is stored. */
   unreadable(): Flaws {
-    const flat = this.manifest.unreadable()
+    return this.flaws(this.manifest.unreadable())
+  }
+
+  /** Ranges (start and length alternate) with the files that lie in them. */
+  flaws(flat: BigUint64Array): Flaws {
     const ranges = Array.from({ length: flat.length / 2 }, (_, at) => {
       return { start: Number(flat[2 * at]), length: Number(flat[2 * at + 1]) }
     })
     const bytes = ranges.reduce((sum, range) => sum + range.length, 0)
     return { bytes, ranges: ranges.slice(0, FLAWS_DESCRIBED), files: this.manifest.filesAt(flat, FLAWS_DESCRIBED) }
+  }
+
+  /** The blocks stored from now on, of what is read again, count instead of those before. */
+  beginPass(again: Reread): void {
+    this.manifest.beginPass(again)
+  }
+
+  /** All blocks are stored: `scan` says what of them the snapshot holds. Takes its file maps. */
+  complete(scan: DiskScanHandle): void {
+    const allocated = scan.allocated()
+    this.counts.allocatedBytes = allocated.reduce((sum, length, at) => (at % 2 === 1 ? sum + Number(length) : sum), 0)
+    this.manifest.complete(scan)
   }
 
   async storeManifest(description: string): Promise<void> {

@@ -10,11 +10,12 @@ import { Slots } from '../base/queue.js'
 import { KiB } from '../base/units.js'
 import type { Flaws } from '../catalog/types.js'
 import { inspectTarget, type TargetFacts } from '../disk/target.js'
-import { FetchPlan, type ManifestPage, Target, type VaultHandle } from '../native.js'
+import { FetchPlan, Target, type VaultHandle } from '../native.js'
 import { locateAll, TREE } from '../retrieve/manifest.js'
 import { type OpenSnapshot, openSnapshot, type RetrieveParts } from '../retrieve/open.js'
 import { findOutlook } from '../stripes/suffice.js'
 import { Meter, type Report } from './progress.js'
+import { RestoreJournal } from './restore-journal.js'
 
 /** Blocks of one window: what is planned at once, about 100 bytes each. */
 const WINDOW_BLOCKS = 500_000
@@ -28,6 +29,10 @@ export interface RestoreOptions {
   readonly snapshot: string
   readonly to: string
   readonly force: boolean
+  /** Only what differs on the target is fetched and written. */
+  readonly delta: boolean
+  /** Read back from the medium what was written. */
+  readonly verify: boolean
 }
 
 export interface RestoreParts extends RetrieveParts {
@@ -42,6 +47,11 @@ export interface RestorePlan {
   /** Names of hosts that do not answer. */
   readonly missing: readonly string[]
   readonly stripes: number
+  /** A run that was cut short goes on. */
+  readonly resumed: boolean
+  readonly journal: RestoreJournal
+  readonly delta: boolean
+  readonly verify: boolean
 }
 
 export interface RestoreReport {
@@ -49,6 +59,11 @@ export interface RestoreReport {
   readonly target: string
   readonly sizeBytes: number
   readonly writtenBytes: number
+  /** What the target held already. */
+  readonly sameBytes: number
+  /** What was read back from the medium, and was right. */
+  readonly verifiedBytes: number
+  readonly resumed: boolean
   /** What the source did not give when the snapshot was taken: a marked pattern stands there. */
   readonly unreadable: Flaws
   readonly seconds: number
@@ -65,9 +80,15 @@ export async function planRestore(options: RestoreOptions, parts: RestoreParts):
   const stripes = await catalog.snapshotStripes(row.id)
   const absent = await requireHosts(stripes, parts)
   const snapshot = await openSnapshot(row.id, { ...parts, avoid: [...absent.keys()] }, signal)
-  const target = inspectTarget(options.to, snapshot.description.sizeBytes, options.force)
+  const { sizeBytes } = snapshot.description
+  const target = inspectTarget(options.to, sizeBytes, true)
+  const journal = new RestoreJournal(parts.home.state, row.id, target)
+  const resumed = journal.resume()
+  if (!resumed && !options.force) inspectTarget(options.to, sizeBytes, false)
   await snapshot.packs.prepare(stripes)
-  return { snapshot, target, missing: [...absent.values()].sort(), stripes: stripes.length }
+  const { delta, verify } = options
+  const missing = [...absent.values()].sort()
+  return { snapshot, target, missing, stripes: stripes.length, resumed, journal, delta, verify }
 }
 
 /** Asks every host that holds a shard. Throws NOT_RESTORABLE; returns those that do not answer, with their names. */
@@ -97,20 +118,32 @@ async function requireHosts(stripes: readonly number[], parts: RestoreParts): Pr
 }
 
 export async function runRestore(plan: RestorePlan, parts: RestoreParts): Promise<RestoreReport> {
-  const { clock, report, signal } = parts
+  const { clock, report, signal, vault } = parts
   const { snapshot, target: facts } = plan
   const { sizeBytes } = snapshot.description
   const started = clock.now()
   const target = Target.open(facts.path, sizeBytes)
-  await target.blank()
+  const compare = plan.delta || plan.resumed
+  if (compare) target.resize()
+  else await target.blank()
+  if (!plan.resumed) plan.journal.begin()
   const meter = new Meter('restoring', snapshot.row.summary.allocatedBytes, clock, report)
-  let writtenBytes = 0
-  let unreadableBytes = 0
-  for await (const window of windowsOf(snapshot, signal)) {
-    unreadableBytes += await window.writeUnreadable(target)
-    writtenBytes += await new Writer(snapshot, window, target, parts, meter).run()
+  const bytes = { written: 0, same: 0, unreadable: 0, verified: 0 }
+  for await (const { number, from, to, blocks } of windowsOf(snapshot, signal)) {
+    if (plan.resumed && plan.journal.has(number)) continue
+    if (compare) {
+      const same = await blocks.keepDiffering(vault, target)
+      bytes.same += same
+      meter.add(same)
+      bytes.written += await blocks.clear(target, from, to)
+    }
+    bytes.unreadable += await blocks.writeUnreadable(target)
+    bytes.written += await new Writer(snapshot, blocks, target, parts, meter).run()
+    if (plan.verify) bytes.verified += await blocks.verify(vault, target)
+    else await target.sync()
+    plan.journal.add(number)
   }
-  await target.sync()
+  plan.journal.end()
   const name = (host: Hex) => parts.home.membership().find(host)?.name ?? host.slice(0, 8)
   const damaged = [...snapshot.packs.damaged].map(([shard, { host, stripe }]) => ({ host: name(host), shard, stripe }))
   const seconds = (clock.now() - started) / 1000
@@ -120,8 +153,8 @@ export async function runRestore(plan: RestorePlan, parts: RestoreParts): Promis
     snapshot: id,
     target: facts.path,
     sizeBytes,
-    writtenBytes,
-    unreadable: { ...snapshot.description.unreadable, bytes: unreadableBytes },
+    ...{ writtenBytes: bytes.written, sameBytes: bytes.same, verifiedBytes: bytes.verified, resumed: plan.resumed },
+    unreadable: { ...snapshot.description.unreadable, bytes: bytes.unreadable },
     seconds,
     missing,
     corrected: damaged.length,
@@ -131,19 +164,28 @@ export async function runRestore(plan: RestorePlan, parts: RestoreParts): Promis
 
 type PlanHandle = InstanceType<typeof FetchPlan>
 
-/** The map's leaves, gathered into plans of bounded size. */
-async function* windowsOf(snapshot: OpenSnapshot, signal: AbortSignal): AsyncGenerator<PlanHandle> {
+/** A part of the disk, `from` inclusive to `to` exclusive, and the blocks that it holds. */
+interface Window {
+  readonly number: number
+  readonly from: number
+  readonly to: number
+  readonly blocks: PlanHandle
+}
+
+/** The whole disk, in windows whose plans are of bounded size: the same for every run of one snapshot. */
+async function* windowsOf(snapshot: OpenSnapshot, signal: AbortSignal): AsyncGenerator<Window> {
+  const { sizeBytes } = snapshot.description
   const tree = snapshot.tree(TREE.map, 0)
-  if (!tree) return
-  let plan = new FetchPlan()
-  const whole = snapshot.manifest.leaves(tree.top, tree.level, 0, Number.MAX_SAFE_INTEGER, signal)
+  let [number, from, blocks] = [0, 0, new FetchPlan()]
+  const whole = tree ? snapshot.manifest.leaves(tree.top, tree.level, 0, Number.MAX_SAFE_INTEGER, signal) : []
   for await (const leaves of whole) {
-    for (const leaf of leaves as ManifestPage[]) plan.add(leaf)
-    if (plan.blockCount < WINDOW_BLOCKS) continue
-    yield plan
-    plan = new FetchPlan()
+    for (const leaf of leaves) blocks.add(leaf)
+    if (blocks.blockCount < WINDOW_BLOCKS) continue
+    const to = Math.min(sizeBytes, blocks.end)
+    yield { number, from, to, blocks }
+    ;[number, from, blocks] = [number + 1, to, new FetchPlan()]
   }
-  yield plan
+  yield { number, from, to: sizeBytes, blocks }
 }
 
 /** Fetches and writes what one plan names. */
@@ -172,6 +214,7 @@ class Writer {
   }
 
   async run(): Promise<number> {
+    if (this.#plan.blockCount === 0) return 0
     const places = await locateAll(this.#parts.catalog, this.#plan.ids())
     this.#plan.locate(
       BigUint64Array.from(places, (place) => BigInt(place.stripe)),

@@ -2,25 +2,28 @@
  * `imager snapshot`: what is to be imaged and where it goes (the plan), then the data's way through the pipeline, and one
  * commit that makes the snapshot visible. Until then nothing of it is listed, and a rerun finds what arrived.
  */
-import { ImagerError } from '../base/errors.js'
 import { type Hex, toHex } from '../base/ids.js'
 import { MiB } from '../base/units.js'
 import type { Flaws, SnapshotState, SnapshotSummary } from '../catalog/types.js'
 import { inspectSource, type SourceFacts } from '../disk/source.js'
-import { openView, type StaticView, type ViewOptions } from '../disk/view.js'
+import type { ViewOptions } from '../disk/view.js'
 import { signHead } from '../keys/head.js'
-import { type DiskScanHandle, hash, type LeftOut, scanDisk } from '../native.js'
+import { type DiskScanHandle, hash, type LeftOut } from '../native.js'
 import { encodeDescription } from '../retrieve/description.js'
 import { formGroup } from '../stripes/place.js'
 import type { Wish } from '../stripes/scheme.js'
 import { LISTED, listed } from './flaws.js'
 import { Pipeline, type PipelineParts, type PipelinePlan } from './pipeline.js'
 import { presentHosts } from './present.js'
+import { closeStill, openStill, type Still, storeStill } from './still.js'
 import { openVault } from './vault.js'
 
 /** A host with less free than this is not worth asking. */
 const NEED_BYTES = 64 * MiB
 const CENSUS_ROWS = 24
+/** The catalog keeps a summary of at most 64 KiB; the snapshot itself names all volumes. */
+const SUMMARY_VOLUMES = 128
+const SUMMARY_LABEL = 64
 
 export interface SnapshotOptions extends Wish {
   readonly source: string
@@ -49,11 +52,13 @@ export interface SnapshotReport {
   readonly notes: readonly string[]
   readonly leftOut: readonly LeftOut[]
   readonly unreadable: Flaws
+  /** Files that never held still. */
+  readonly torn: Flaws
 }
 
-export interface SnapshotPlan extends PipelinePlan {
+/** Its view must be closed. */
+export interface SnapshotPlan extends PipelinePlan, Still {
   readonly source: SourceFacts
-  readonly view: StaticView
 }
 
 type Facts = ReturnType<DiskScanHandle['facts']>
@@ -63,31 +68,40 @@ export async function planSnapshot(options: SnapshotOptions, parts: PipelinePart
   const { home, clock, signal } = parts
   const source = inspectSource(options.source)
   const group = formGroup(await presentHosts(parts), home.host, NEED_BYTES, options)
-  const view = await openView(source, options.view, clock, signal)
-  const scan = await scanDisk(source.path, options.everything)
-  if (scan.sizeBytes === 0) throw new ImagerError('SOURCE_UNREADABLE', { path: source.path, why: 'it is empty' })
-  const identity = scan.facts().id || `${home.host} ${source.path}`
-  return { source, view, scan, group, volume: toHex(hash(Buffer.from(identity))).slice(0, 32) }
+  const still = await openStill(source, options.view, options.everything, { clock, signal, needed: [home.state] })
+  const identity = still.scan.facts().id || `${home.host} ${source.path}`
+  return { ...still, source, group, volume: toHex(hash(Buffer.from(identity))).slice(0, 32) }
 }
 
+/** Closes the plan's view. */
 export async function runSnapshot(
   plan: SnapshotPlan,
   options: SnapshotOptions,
   parts: PipelineParts,
 ): Promise<SnapshotReport> {
+  try {
+    return await store(plan, options, parts)
+  } finally {
+    await closeStill(plan)
+  }
+}
+
+async function store(plan: SnapshotPlan, options: SnapshotOptions, parts: PipelineParts): Promise<SnapshotReport> {
   const { home, catalog, clock } = parts
-  const { source, scan, group, volume, view } = plan
+  const { source, group, volume, view } = plan
   const started = clock.now()
   const begun = await catalog.begin({ appliance: home.host, volume, source: source.path, label: options.label })
+  const pipeline = new Pipeline(plan, begun, openVault(home), parts)
+  const { scan, torn: tornRanges } = await storeStill(plan, pipeline, options.everything, home.state)
+  await closeStill(plan)
   // The manifest takes the scan's file maps, so what they say is asked before.
   const facts = scan.facts()
   const census = scan.census(CENSUS_ROWS)
-  const pipeline = new Pipeline(plan, begun, openVault(home), parts)
-  await pipeline.storeBlocks()
-  view.confirm()
+  const leftOut = scan.leftOut()
+  pipeline.complete(scan)
   const time = clock.now()
-  const unreadable = pipeline.unreadable()
-  await pipeline.storeManifest(describe(begun.snapshot, time, plan, options, facts, unreadable))
+  const flaws = { unreadable: pipeline.unreadable(), torn: pipeline.flaws(tornRanges) }
+  await pipeline.storeManifest(describe(begun.snapshot, time, plan, options, facts, { leftOut, ...flaws }))
   const references = pipeline.packer.references()
   const head = signHead({ ...pipeline.headFacts(references), time }, home.secret)
   await pipeline.storeHead(head)
@@ -97,13 +111,17 @@ export async function runSnapshot(
     files: facts.volumes.reduce((sum, one) => sum + one.files, 0),
     seconds: (clock.now() - started) / 1000,
     view: view.how,
-    volumes: facts.volumes.map(({ index, fileSystem, files, label }) => ({ index, fileSystem, files, label })),
+    volumes: facts.volumes.slice(0, SUMMARY_VOLUMES).map(({ index, fileSystem, files, label, within, name }) => {
+      const shown = within === null ? label : [name, label].filter(Boolean).join(' ')
+      return { index, fileSystem, files, label: shown.slice(0, SUMMARY_LABEL) }
+    }),
     perHost: Object.fromEntries(pipeline.bytesByHost),
     fileTypes: Object.fromEntries(census.types.map(({ name, bytes }) => [name, bytes])),
     owners: Object.fromEntries(census.owners.map(({ name, bytes }) => [name, bytes])),
     notes: notesOf(facts),
-    leftOut: scan.leftOut().slice(0, LISTED),
-    unreadable: listed(unreadable),
+    leftOut: leftOut.slice(0, LISTED),
+    unreadable: listed(flaws.unreadable),
+    torn: listed(flaws.torn),
     tolerate: group.target,
     k: group.k,
     m: group.m,
@@ -121,7 +139,7 @@ export async function runSnapshot(
     view: view.how,
     notes: [...summary.notes, ...pipeline.failures()],
     leftOut: summary.leftOut,
-    unreadable,
+    ...flaws,
   }
 }
 
@@ -132,7 +150,7 @@ function describe(
   plan: SnapshotPlan,
   options: SnapshotOptions,
   facts: Facts,
-  unreadable: Flaws,
+  flaws: { leftOut: LeftOut[]; unreadable: Flaws; torn: Flaws },
 ): string {
   return encodeDescription({
     snapshot,
@@ -142,11 +160,18 @@ function describe(
     view: plan.view.how,
     sizeBytes: facts.size,
     table: { kind: facts.table, id: facts.id, sectorBytes: facts.sectorBytes },
-    ...{ leftOut: plan.scan.leftOut(), unreadable },
-    volumes: facts.volumes.map(({ index, start, length, fileSystem, raw, label, uuid, clusterBytes, root }) => {
-      return { index, start, length, fileSystem, label, uuid, clusterBytes, root: raw === null ? root : null }
+    ...flaws,
+    volumes: facts.volumes.map((volume) => {
+      const { index, start, length, fileSystem, raw, label, uuid, clusterBytes, root, within, name, pieces } = volume
+      const facts = { index, start, length, fileSystem, label, uuid, clusterBytes, root: raw === null ? root : null }
+      if (within === null) return facts
+      return { ...facts, name, ...(pieces.length > 2 && { pieces: pairs(pieces) }) }
     }),
   })
+}
+
+function pairs(flat: readonly number[]): [start: number, length: number][] {
+  return Array.from({ length: flat.length / 2 }, (_, at) => [flat[2 * at] as number, flat[2 * at + 1] as number])
 }
 
 /** What could not be understood, volume by volume. */

@@ -4,7 +4,7 @@
  *
  * The images hold every file of the disk, whoever owns it: only the mounting user may read them.
  */
-import type { Child, Kind, SnapshotReader, SnapshotVolume } from '../retrieve/reader.js'
+import type { Child, DiskRange, Kind, SnapshotReader, SnapshotVolume } from '../retrieve/reader.js'
 import type { Attributes } from './attributes.js'
 
 export const TOP = 0
@@ -25,9 +25,9 @@ export interface Owner {
   readonly gid: number
 }
 
-/** A stretch of the disk shown as a file. */
+/** Stretches of the disk, one behind the other, shown as a file. */
 export interface Image {
-  readonly start: number
+  readonly pieces: readonly DiskRange[]
   readonly length: number
 }
 
@@ -42,9 +42,9 @@ export class Top {
   constructor(reader: Pick<SnapshotReader, 'sizeBytes' | 'timeMs' | 'volumes'>, owner: Owner) {
     this.#reader = reader
     this.#owner = owner
-    this.#images.set(DISK, { start: 0, length: reader.sizeBytes })
-    for (const { index, startBytes, lengthBytes } of reader.volumes) {
-      this.#images.set(IMAGES + index, { start: startBytes, length: lengthBytes })
+    this.#images.set(DISK, imageOf([{ start: 0, length: reader.sizeBytes }]))
+    for (const { index, startBytes, lengthBytes, pieces } of reader.volumes) {
+      this.#images.set(IMAGES + index, imageOf(pieces ?? [{ start: startBytes, length: lengthBytes }]))
     }
     const top = (name: string, number: number, kind: Kind) => entry(name, { volume: TOP, number }, kind)
     this.#folders.set(ROOT, [
@@ -90,6 +90,23 @@ export class Top {
       changed: taken,
     }
   }
+}
+
+function imageOf(pieces: readonly DiskRange[]): Image {
+  return { pieces, length: pieces.reduce((sum, piece) => sum + piece.length, 0) }
+}
+
+/** Where a stretch of an image lies on the disk; what passes its end is left out. */
+export function imageRanges({ pieces }: Image, offset: number, length: number): DiskRange[] {
+  const ranges: DiskRange[] = []
+  let begin = 0
+  for (const piece of pieces) {
+    const from = Math.max(offset, begin)
+    const to = Math.min(offset + length, begin + piece.length)
+    if (from < to) ranges.push({ start: piece.start + from - begin, length: to - from })
+    begin += piece.length
+  }
+  return ranges
 }
 
 function entry(name: string, place: Place, kind: Kind): TopChild {

@@ -8,7 +8,7 @@ import type { Attributes, Listed } from './attributes.js'
 import { EINVAL, EISDIR, ENAMETOOLONG, ENODATA, ENOENT, ENOTDIR, Refusal } from './errno.js'
 import { Folders } from './folders.js'
 import { Rows } from './rows.js'
-import { type Owner, type Place, TOP, Top, type TopChild } from './top.js'
+import { imageRanges, type Owner, type Place, TOP, Top, type TopChild } from './top.js'
 
 /** The kernel's PATH_MAX: a longer target cannot be followed. */
 const LINK_BYTES = 4096
@@ -119,8 +119,9 @@ export class Tree {
     if (!this.#reader.prefetch) return
     if (place.volume === TOP) {
       const image = this.#top.image(place.number)
-      const rest = image ? Math.min(length, image.length - offset) : 0
-      if (image && rest > 0) this.#reader.prefetch?.(image.start + offset, rest)
+      for (const range of image ? imageRanges(image, offset, length) : []) {
+        this.#reader.prefetch?.(range.start, range.length)
+      }
       return
     }
     const content = unnamed(await this.#row(place))
@@ -133,8 +134,10 @@ export class Tree {
   async #readImage(number: number, offset: number, length: number, signal?: AbortSignal): Promise<Buffer> {
     const image = this.#top.image(number)
     if (!image) throw new Refusal(this.#top.children(number) ? EISDIR : ENOENT)
-    const rest = Math.min(length, image.length - offset)
-    return rest <= 0 ? Buffer.alloc(0) : await this.#streams.readDisk(image.start + offset, rest, signal)
+    const ranges = imageRanges(image, offset, length)
+    const parts = ranges.map((range) => this.#streams.readDisk(range.start, range.length, signal))
+    const [first = Buffer.alloc(0), ...more] = await Promise.all(parts)
+    return more.length === 0 ? first : Buffer.concat([first, ...more])
   }
 
   async #row({ volume, number }: Place): Promise<FileRow> {

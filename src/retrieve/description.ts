@@ -23,8 +23,12 @@ const Schema = v.object({
   volumes: v.array(
     v.object({
       index: Count,
+      /** Of a logical volume: group and name. */
+      name: v.optional(v.string()),
       start: Count,
       length: Count,
+      /** Start and length of each, where the volume is no single stretch of the disk. */
+      pieces: v.optional(v.array(v.tuple([Count, Count]))),
       fileSystem: v.string(),
       label: v.string(),
       uuid: v.string(),
@@ -37,6 +41,8 @@ const Schema = v.object({
   leftOut: v.optional(v.array(v.object({ partition: Count, what: v.string(), path: v.string(), bytes: Count })), []),
   /** What the source refused to give, and the first files that it belongs to. */
   unreadable: v.optional(Flaws, NONE),
+  /** What may be of several moments, and the first files that it belongs to. */
+  torn: v.optional(Flaws, NONE),
 })
 export type Description = Omit<v.InferOutput<typeof Schema>, 'version'>
 

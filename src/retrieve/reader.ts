@@ -58,11 +58,20 @@ export interface FileRow {
   readonly streams: readonly Stream[]
 }
 
+export interface DiskRange {
+  readonly start: number
+  readonly length: number
+}
+
 export interface SnapshotVolume {
   /** The partition's number as `imager map` prints it. */
   readonly index: number
   readonly startBytes: number
   readonly lengthBytes: number
+  /** Where its bytes lie, in its own order; absent where that is one stretch from `startBytes` on. */
+  readonly pieces?: readonly DiskRange[]
+  /** Of a logical volume: group and name. */
+  readonly name?: string
   readonly fileSystem: string
   /** The root folder's number; null where the volume was read raw and cannot be browsed. */
   readonly rootNumber: number | null

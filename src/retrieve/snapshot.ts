@@ -43,8 +43,10 @@ export class StoredSnapshot implements SnapshotReader {
     const { sizeBytes, timeMs, volumes } = snapshot.description
     this.sizeBytes = sizeBytes
     this.timeMs = timeMs
-    this.volumes = volumes.map(({ index, start, length, fileSystem, root }) => {
-      return { index, startBytes: start, lengthBytes: length, fileSystem, rootNumber: root }
+    this.volumes = volumes.map(({ index, name, start, length, pieces, fileSystem, root }) => {
+      const ranges = pieces?.map(([from, bytes]) => ({ start: from, length: bytes }))
+      const volume = { index, startBytes: start, lengthBytes: length, fileSystem, rootNumber: root }
+      return { ...volume, ...(ranges && { pieces: ranges }), ...(name !== undefined && { name }) }
     })
   }
 

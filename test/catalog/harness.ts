@@ -110,6 +110,7 @@ export function summary(over: Partial<SnapshotSummary> = {}): SnapshotSummary {
     readBytes: 1,
     leftOut: [],
     unreadable: { bytes: 0, ranges: [], files: [] },
+    torn: { bytes: 0, ranges: [], files: [] },
     newBytes: 1,
     storedBytes: 2,
     blocks: 1,

@@ -1,10 +1,11 @@
 /** `imager map` against what the kernel says of the same disk. */
-import { mkdtempSync, readdirSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs'
+import { readFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { main } from '../../src/cli/main.js'
-import type { MappedFile, Range, Whereabouts } from '../../src/jobs/map.js'
+import { type MappedFile, type Range, scanSource, type Whereabouts } from '../../src/jobs/map.js'
 import { diskTest, fill, run, withDisk, withMounted } from '../e2e/tree.js'
 
 function folder(t: ExecutionContext): string {
@@ -166,6 +167,19 @@ function mbr(rows: readonly (readonly [number, number, number, number])[]): Buff
   }
   return sector
 }
+
+test('the parsers are confined as far as the kernel can, the process is not', async (t) => {
+  const disk = join(folder(t), 'small.img')
+  writeFileSync(disk, Buffer.alloc(70_000))
+  const { confined } = (await scanSource(disk, false)).facts()
+  const status = readFileSync('/proc/thread-self/status', 'utf8')
+  t.is(confined.includes('seccomp'), status.includes('Seccomp_filters:'))
+  t.log(`confined by ${confined.join(' and ') || 'nothing: this kernel offers neither'}`)
+  // Opened by the threads of the pool, one of which ran the scan.
+  const copies = await Promise.all(Array.from({ length: 16 }, () => readFile(disk)))
+  t.true(copies.every((copy) => copy.length === 70_000))
+  t.is(run('echo', 'free').trim(), 'free')
+})
 
 test('what cannot be mapped is an error of its own', async (t) => {
   const dir = folder(t)

@@ -6,6 +6,8 @@ mod carry;
 mod fuse;
 mod keys;
 mod names;
+mod reread;
+mod restore;
 mod retrieve;
 mod scan;
 mod shards;

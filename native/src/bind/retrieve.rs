@@ -1,20 +1,18 @@
 //! From records back to pages, blocks and disks.
 
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 
-use napi::bindgen_prelude::{AsyncTask, BigInt, BigUint64Array, Buffer, Either, Null, Result, Uint8Array, Uint32Array};
+use napi::bindgen_prelude::{AsyncTask, BigInt, BigUint64Array, Buffer, Either, Null, Result, Uint8Array};
 use napi_derive::napi;
 
 use super::keys::Vault;
 use super::{Job, job, thrown};
 use crate::error::Error;
-use crate::fetchplan::{self, Fetched};
 use crate::fs::{Codec, Content, ExtentKind, File};
 use crate::limits::{BLOCK_BYTES, PAGE_BYTES};
 use crate::pages::{self, Page, Ref};
 use crate::references::References;
 use crate::seal::signature;
-use crate::target;
 
 /// What opens one page; its key stays inside.
 #[napi]
@@ -113,9 +111,9 @@ pub struct DirectoryName {
 
 /// A verified, decoded page of a manifest.
 #[napi(js_name = "ManifestPage")]
-pub struct ManifestPage(Arc<Page>);
+pub struct ManifestPage(pub(super) Arc<Page>);
 
-fn wrong_kind() -> napi::Error {
+pub(super) fn wrong_kind() -> napi::Error {
     thrown(Error::corrupt("manifest", 0, "a page of another kind than its tree's"))
 }
 
@@ -361,128 +359,4 @@ pub fn decompress_unit(compressed: Uint8Array, raw_length: u32, codec: u8) -> Re
         (_, None) => Err(crate::error::Error::unsupported(format!("codec {codec}"))),
     };
     raw.map(Buffer::from).map_err(thrown)
-}
-
-/// What stands at a restore for bytes that the source did not give.
-#[napi]
-pub fn unreadable_pattern(offset: f64, length: u32) -> Buffer {
-    crate::unreadable::pattern(offset as u64, length as usize).into()
-}
-
-/// The disk or file that a restore writes.
-#[napi]
-pub struct Target(Arc<target::Target>);
-
-#[napi]
-impl Target {
-    #[napi(factory)]
-    pub fn open(path: String, length: f64) -> Result<Self> {
-        target::Target::open(&path, length as u64).map(|target| Self(Arc::new(target))).map_err(thrown)
-    }
-
-    /// Makes every byte read as zero.
-    #[napi(ts_return_type = "Promise<void>")]
-    pub fn blank(&self) -> AsyncTask<Job<()>> {
-        let target = self.0.clone();
-        job(move || target.blank())
-    }
-
-    #[napi(ts_return_type = "Promise<void>")]
-    pub fn sync(&self) -> AsyncTask<Job<()>> {
-        let target = self.0.clone();
-        job(move || target.sync())
-    }
-}
-
-#[napi(object)]
-pub struct WriteFacts {
-    pub bytes: f64,
-    /// Blocks whose record did not verify; nothing was written for them.
-    pub bad: Vec<u32>,
-}
-
-/// What a restore fetches and where it goes.
-#[napi]
-pub struct FetchPlan(Arc<RwLock<fetchplan::FetchPlan>>);
-
-const UNPOISONED: &str = "no holder of this lock panics";
-
-#[napi]
-impl FetchPlan {
-    #[napi(constructor)]
-    #[allow(clippy::new_without_default)]
-    pub fn new() -> Self {
-        Self(Arc::new(RwLock::new(fetchplan::FetchPlan::default())))
-    }
-
-    /// Adds the entries of a map page.
-    #[napi]
-    pub fn add(&self, page: &ManifestPage) -> Result<()> {
-        let Page::Map(entries) = &*page.0 else { return Err(wrong_kind()) };
-        self.0.write().expect(UNPOISONED).add(entries);
-        Ok(())
-    }
-
-    /// Fills what the source did not give with a marked pattern; returns its bytes.
-    #[napi(ts_return_type = "Promise<number>")]
-    pub fn write_unreadable(&self, target: &Target) -> AsyncTask<Job<f64>> {
-        let (plan, target) = (self.0.clone(), target.0.clone());
-        job(move || Ok(plan.read().expect(UNPOISONED).write_unreadable(&target)? as f64))
-    }
-
-    #[napi(getter)]
-    pub fn block_count(&self) -> u32 {
-        self.0.read().expect(UNPOISONED).block_count() as u32
-    }
-
-    /// Signatures of the distinct blocks, 32 bytes each.
-    #[napi]
-    pub fn ids(&self) -> Buffer {
-        self.0.read().expect(UNPOISONED).ids().into()
-    }
-
-    /// Where each of `ids` lies.
-    #[napi]
-    pub fn locate(&self, stripes: BigUint64Array, offsets: Uint32Array, lengths: Uint32Array) -> Result<()> {
-        self.0.write().expect(UNPOISONED).locate(&stripes, &offsets, &lengths).map_err(thrown)
-    }
-
-    #[napi]
-    pub fn stripes(&self) -> Vec<f64> {
-        self.0.read().expect(UNPOISONED).stripes().into_iter().map(|stripe| stripe as f64).collect()
-    }
-
-    /// Ranges of a stripe's pack to fetch: start and end alternate. Records closer than `gap` share one.
-    #[napi]
-    pub fn ranges(&self, stripe: f64, gap: u32) -> Vec<u32> {
-        self.0
-            .read()
-            .expect(UNPOISONED)
-            .ranges(stripe as u64, gap)
-            .into_iter()
-            .flat_map(|(start, end)| [start, end])
-            .collect()
-    }
-
-    /// Opens the records of a stripe from what was fetched (`offsets[i]` is where `fetched[i]` begins in the pack),
-    /// verifies and writes their blocks; `only`: the blocks of a second try.
-    #[napi(ts_return_type = "Promise<WriteFacts>")]
-    pub fn write(
-        &self,
-        stripe: f64,
-        offsets: Vec<u32>,
-        fetched: Vec<Uint8Array>,
-        only: Option<Vec<u32>>,
-        vault: &Vault,
-        target: &Target,
-    ) -> AsyncTask<Job<WriteFacts>> {
-        let (plan, vault, target) = (self.0.clone(), vault.0.clone(), target.0.clone());
-        job(move || {
-            let fetched: Vec<Fetched> =
-                offsets.iter().zip(&fetched).map(|(&offset, bytes)| Fetched { offset, bytes }).collect();
-            let plan = plan.read().expect(UNPOISONED);
-            let written = plan.write(stripe as u64, &fetched, only.as_deref(), &vault.blocks, &target)?;
-            Ok(WriteFacts { bytes: written.bytes as f64, bad: written.bad })
-        })
-    }
 }

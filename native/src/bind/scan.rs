@@ -1,19 +1,28 @@
 //! What a scan says, for TypeScript.
 
-use napi::bindgen_prelude::{BigUint64Array, Buffer, Either, Null};
+use napi::bindgen_prelude::{Buffer, Either, Float64Array, Null, Result};
 use napi_derive::napi;
 
 use super::snapshot::{DiskScan, lock};
+use super::thrown;
+use crate::error::Error;
 use crate::fs::{Content, Extent, ExtentKind, Kind, Outcome, btrfs};
-use crate::scan::{Named, Scan};
+use crate::sandbox::Confinement;
+use crate::scan::{Listing, Named, Scan};
+use crate::strip;
 
 /// A partition and what is on it. Offsets and sizes in bytes.
 #[napi(object)]
+#[derive(Clone)]
 pub struct VolumeFacts {
     pub index: u32,
     pub start: f64,
     pub length: f64,
-    /// Type GUID or MBR type byte.
+    /// Of a logical volume, the partition that it lies in.
+    pub within: Either<u32, Null>,
+    /// Where its bytes lie, in its own order: start and length alternate.
+    pub pieces: Vec<f64>,
+    /// Type GUID or MBR type byte; "lvm2" for a logical volume.
     pub kind: String,
     pub name: String,
     /// What the tables or magic bytes say; "unknown" where nothing does.
@@ -39,6 +48,7 @@ pub struct VolumeFacts {
 }
 
 #[napi(object)]
+#[derive(Clone)]
 pub struct DiskFacts {
     pub size: f64,
     /// "gpt", "mbr" or "none".
@@ -47,32 +57,36 @@ pub struct DiskFacts {
     pub sector_bytes: u32,
     pub doubts: Vec<String>,
     pub volumes: Vec<VolumeFacts>,
+    /// What the kernel held the parsers with: "landlock", "seccomp".
+    pub confined: Vec<String>,
 }
 
-/// One stream of a file under one of its names.
+/// Some lines of a listing, each one stream of a file under one of its names. Columns, not objects: a million buffers
+/// and arrays of their own take ten times as long to hand over as to make.
 #[napi(object)]
-pub struct MapLine {
-    pub partition: u32,
-    pub path: Buffer,
-    pub inode: f64,
-    /// btrfs: the id of the subvolume, in which `inode` is a number; else 0.
-    pub subvolume: f64,
-    /// As `fs::Kind`: 1 file, 2 directory, 3 symlink, 4 block, 5 character, 6 fifo, 7 socket.
-    pub kind: u8,
-    pub size: f64,
-    pub resident: bool,
+pub struct MapLines {
+    /// All paths, one behind the other.
+    pub paths: Buffer,
+    /// Rows of eight: partition, end of its path in `paths`, inode, subvolume (btrfs: the id of the one in which `inode`
+    /// is a number; else 0), kind (`fs::Kind`: 1 file, 2 directory, 3 symlink, 4 block, 5 character, 6 fifo, 7 socket),
+    /// size, resident (0 or 1), end of its extents in `extents`.
+    pub lines: Float64Array,
     /// Rows of four: logical, disk, length, kind (0 plain, 1 unwritten, 2 compressed, 3 encrypted, 4 packed).
-    pub extents: BigUint64Array,
+    pub extents: Float64Array,
 }
 
-pub fn facts(scan: &Scan) -> DiskFacts {
-    DiskFacts {
-        size: scan.size as f64,
-        table: format!("{:?}", scan.table.kind).to_lowercase(),
-        id: scan.table.id.clone(),
-        sector_bytes: scan.table.sector_bytes,
-        doubts: scan.table.doubts.clone(),
-        volumes: scan.volumes.iter().map(volume_facts).collect(),
+impl DiskFacts {
+    pub fn of(scan: &Scan, confinement: Confinement) -> Self {
+        let confined = [(confinement.landlock, "landlock"), (confinement.seccomp, "seccomp")];
+        Self {
+            size: scan.size as f64,
+            table: format!("{:?}", scan.table.kind).to_lowercase(),
+            id: scan.table.id.clone(),
+            sector_bytes: scan.table.sector_bytes,
+            doubts: scan.table.doubts.clone(),
+            volumes: scan.volumes.iter().map(volume_facts).collect(),
+            confined: confined.into_iter().filter(|(on, _)| *on).map(|(_, by)| by.into()).collect(),
+        }
     }
 }
 
@@ -82,6 +96,8 @@ fn volume_facts(volume: &crate::cut::MappedVolume) -> VolumeFacts {
         index: partition.index,
         start: partition.start as f64,
         length: partition.length as f64,
+        within: volume.within.map_or(Either::B(Null), Either::A),
+        pieces: volume.pieces.iter().flat_map(|piece| [piece.start as f64, piece.length as f64]).collect(),
         kind: partition.kind.clone(),
         name: partition.name.clone(),
         file_system: String::new(),
@@ -97,7 +113,7 @@ fn volume_facts(volume: &crate::cut::MappedVolume) -> VolumeFacts {
         extents: 0.0,
         fragmented_files: 0,
         content_bytes: 0.0,
-        allocated: partition.length as f64,
+        allocated: volume.pieces.iter().map(|piece| piece.length).sum::<u64>() as f64,
         doubts: vec![],
     };
     match &volume.outcome {
@@ -155,34 +171,42 @@ fn row(extent: &Extent, size: u64) -> Option<[u64; 4]> {
     (extent.logical < size).then_some([extent.logical, extent.disk, extent.length, kind])
 }
 
-fn line(scan: &Scan, named: &Named) -> MapLine {
-    let map = scan.map(named.volume).expect("a named file is on a mapped volume");
-    let file = &map.files[named.file];
-    let (inode, subvolume) = match map.subvolumes.get(btrfs::subvolume_index(file.number)) {
-        Some(subvolume) => (btrfs::inode_number(file.number), *subvolume),
-        None => (file.number, 0),
-    };
-    let stream = named.stream.map(|stream| &file.streams[stream]);
-    let cluster = u64::from(map.cluster_bytes.max(1));
-    let (size, content) = stream.map_or((0, None), |stream| (stream.size, Some(&stream.content)));
-    let end = size.div_ceil(cluster) * cluster;
-    let extents = match content {
-        Some(Content::Extents(extents)) => extents.as_slice(),
-        _ => &[],
-    };
-    let clipped = extents.iter().filter_map(|extent| row(extent, end)).flat_map(|[logical, disk, length, kind]| {
-        // Compressed bytes may reach past the end of the file; they belong to it whole.
-        [logical, disk, if kind == 2 || kind == 4 { length } else { length.min(end - logical) }, kind]
-    });
-    MapLine {
-        partition: scan.volumes[named.volume].partition.index,
-        path: named.path.clone().into(),
-        inode: inode as f64,
-        subvolume: subvolume as f64,
-        kind: file.kind as u8,
-        size: size as f64,
-        resident: matches!(content, Some(Content::Resident(_))),
-        extents: clipped.collect::<Vec<_>>().into(),
+#[derive(Default)]
+struct Columns {
+    paths: Vec<u8>,
+    lines: Vec<f64>,
+    extents: Vec<f64>,
+}
+
+impl Columns {
+    fn push(&mut self, named: Named) {
+        let Named { volume, map, file, stream, path } = named;
+        let (inode, subvolume) = match map.subvolumes.get(btrfs::subvolume_index(file.number)) {
+            Some(subvolume) => (btrfs::inode_number(file.number), *subvolume),
+            None => (file.number, 0),
+        };
+        let size = stream.map_or(0, |stream| stream.size);
+        let cluster = u64::from(map.cluster_bytes.max(1));
+        let end = size.div_ceil(cluster) * cluster;
+        let content = stream.map(|stream| &stream.content);
+        if let Some(Content::Extents(extents)) = content {
+            for [logical, disk, length, kind] in extents.iter().filter_map(|extent| row(extent, end)) {
+                // Compressed bytes may reach past the end of the file; they belong to it whole.
+                let length = if kind == 2 || kind == 4 { length } else { length.min(end - logical) };
+                self.extents.extend([logical, disk, length, kind].map(|number| number as f64));
+            }
+        }
+        self.paths.extend(path);
+        self.lines.extend([
+            f64::from(volume.partition.index),
+            self.paths.len() as f64,
+            inode as f64,
+            subvolume as f64,
+            f64::from(file.kind as u8),
+            size as f64,
+            f64::from(u8::from(matches!(content, Some(Content::Resident(_))))),
+            self.extents.len() as f64,
+        ]);
     }
 }
 
@@ -197,11 +221,15 @@ pub struct LeftOut {
     pub bytes: f64,
 }
 
-/// The names of a scan, held while they are listed.
+/// Where a listing is.
 #[napi]
-pub struct MapListing {
-    names: Vec<Named>,
-    next: usize,
+pub struct MapListing(Listing);
+
+/// A volume by its place among `facts().volumes`, or the whole disk, and the number of cells to show it in.
+#[napi(object)]
+pub struct Stretch {
+    pub volume: Either<u32, Null>,
+    pub cells: u32,
 }
 
 /// Bytes under a name.
@@ -231,6 +259,27 @@ impl DiskScan {
         Census { types: shares(types), owners: shares(owners) }
     }
 
+    /// Of each stretch its cells: bytes outside of partitions, of metadata, files, free, raw, unsettled, left out
+    /// (`strip::Kind`).
+    #[napi]
+    pub fn strips(&self, stretches: Vec<Stretch>) -> Result<Vec<Float64Array>> {
+        let scan = lock(&self.scan);
+        let asked = stretches.iter().map(|one| match one.volume {
+            Either::A(volume) if volume as usize >= scan.volumes.len() => Err(Error::invalid("volume", "no such one")),
+            Either::A(volume) => Ok((Some(volume as usize), one.cells as usize)),
+            Either::B(Null) => Ok((None, one.cells as usize)),
+        });
+        let asked: Vec<_> = asked.collect::<crate::error::Result<_>>().map_err(thrown)?;
+        let rows = strip::strips(&scan, &asked).into_iter().map(|cells| cells.into_iter().flatten());
+        Ok(rows.map(|row| row.map(|bytes| bytes as f64).collect::<Vec<_>>().into()).collect())
+    }
+
+    /// Bytes of files that lie in their own records.
+    #[napi]
+    pub fn resident_bytes(&self) -> f64 {
+        strip::resident_bytes(&lock(&self.scan)) as f64
+    }
+
     #[napi]
     pub fn left_out(&self) -> Vec<LeftOut> {
         let left_out = |exclusion: &crate::exclude::Exclusion| LeftOut {
@@ -244,21 +293,20 @@ impl DiskScan {
 
     #[napi]
     pub fn facts(&self) -> DiskFacts {
-        facts(&lock(&self.scan))
+        self.facts.clone()
     }
 
     #[napi]
     pub fn listing(&self) -> MapListing {
-        MapListing { names: lock(&self.scan).names(), next: 0 }
+        MapListing(Listing::new(&lock(&self.scan)))
     }
 
-    /// The next `count` lines of a listing; empty at its end.
+    /// The next lines of a listing, about `count`; none at its end.
     #[napi]
-    pub fn lines(&self, listing: &mut MapListing, count: u32) -> Vec<MapLine> {
-        let scan = lock(&self.scan);
-        let end = listing.names.len().min(listing.next + count as usize);
-        let lines = listing.names[listing.next..end].iter().map(|named| line(&scan, named)).collect();
-        listing.next = end;
-        lines
+    pub fn lines(&self, listing: &mut MapListing, count: u32) -> MapLines {
+        let mut columns = Columns::default();
+        listing.0.next(&lock(&self.scan), count as usize, |named| columns.push(named));
+        let Columns { paths, lines, extents } = columns;
+        MapLines { paths: paths.into(), lines: lines.into(), extents: extents.into() }
     }
 }

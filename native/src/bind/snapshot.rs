@@ -6,6 +6,8 @@ use napi::bindgen_prelude::{AsyncTask, BigUint64Array, Buffer, Result, Uint8Arra
 use napi_derive::napi;
 
 use super::keys::Vault;
+use super::reread::Reread;
+use super::scan::DiskFacts;
 use super::{Job, fixed, job, thrown};
 use crate::cut::{Blocks, Cut};
 use crate::error::Error;
@@ -17,7 +19,7 @@ use crate::shard::{self, Place};
 use crate::source::Source;
 use crate::stripe;
 use crate::volume::ReadAt;
-use crate::{batch, erasure, manifest, packer, recycle};
+use crate::{batch, erasure, manifest, packer, recycle, sandbox};
 
 pub(super) fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
     shared.lock().expect("no holder of this lock panics")
@@ -26,17 +28,22 @@ pub(super) fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
 /// A disk whose tables were read.
 #[napi]
 pub struct DiskScan {
-    source: Arc<Source>,
+    pub(super) source: Arc<Source>,
+    pub(super) facts: DiskFacts,
     pub(super) scan: Arc<Mutex<Scan>>,
 }
 
 /// Opens a block device or image file read-only and reads its tables. `everything`: nothing in use is left out.
+/// `flushed`: where volumes begin whose tables are whole now, whatever their journals say.
 #[napi(ts_return_type = "Promise<DiskScan>")]
-pub fn scan_disk(path: String, everything: bool) -> AsyncTask<Job<DiskScan>> {
+pub fn scan_disk(path: String, everything: bool, flushed: Option<Vec<f64>>) -> AsyncTask<Job<DiskScan>> {
     job(move || {
         let source = Arc::new(Source::open(&path)?);
-        let scan = Scan::new(source.as_ref(), everything)?;
-        Ok(DiskScan { source, scan: Arc::new(Mutex::new(scan)) })
+        let flushed: Vec<u64> = flushed.unwrap_or_default().into_iter().map(|start| start as u64).collect();
+        let work = || Scan::of_flushed(source.as_ref(), everything, &flushed);
+        let (scan, confinement) = sandbox::run(&[source.descriptor()], work)?;
+        let facts = DiskFacts::of(&scan, confinement);
+        Ok(DiskScan { source, facts, scan: Arc::new(Mutex::new(scan)) })
     })
 }
 
@@ -57,22 +64,33 @@ impl DiskScan {
     /// The blocks of the disk in reading order.
     #[napi]
     pub fn reader(&self) -> BlockSource {
-        let cut = Arc::new(lock(&self.scan).cut());
-        BlockSource { source: self.source.clone(), cut, walk: Blocks::default() }
+        BlockSource::new(self.source.clone(), lock(&self.scan).cut())
     }
 
-    /// The manifest that the blocks of this scan go into. Takes the scan's file maps; `folder` holds what spills.
+    /// Lets go of the disk: nothing more is read from it.
     #[napi]
-    pub fn manifest(&self, folder: String) -> Manifest {
-        Manifest(manifest::Manifest::new(lock(&self.scan).take_maps(), &folder))
+    pub fn close(&self) {
+        self.source.close();
+    }
+
+    /// Lets go of the file maps; only `sizeBytes` is right after that.
+    #[napi]
+    pub fn release(&self) {
+        drop(lock(&self.scan).take_maps());
     }
 }
 
 #[napi]
 pub struct BlockSource {
-    source: Arc<Source>,
+    source: Arc<dyn ReadAt>,
     cut: Arc<Cut>,
     walk: Blocks,
+}
+
+impl BlockSource {
+    pub(super) fn new(source: Arc<dyn ReadAt>, cut: Cut) -> Self {
+        Self { source, cut: Arc::new(cut), walk: Blocks::default() }
+    }
 }
 
 #[napi]
@@ -84,9 +102,9 @@ impl BlockSource {
 
     /// The next batch, not read yet; null at the end.
     #[napi]
-    pub fn next(&mut self) -> Option<Batch> {
-        let batch = batch::Batch::of_blocks(&mut self.walk, &self.cut)?;
-        Some(Batch { inner: Arc::new(Mutex::new(batch)), source: Some(self.source.clone()) })
+    pub fn next(&mut self) -> Result<Option<Batch>> {
+        let batch = batch::Batch::of_blocks(&mut self.walk, &self.cut, None).map_err(thrown)?;
+        Ok(batch.map(|batch| Batch { inner: Arc::new(Mutex::new(batch)), source: Some(self.source.clone()) }))
     }
 }
 
@@ -94,7 +112,7 @@ impl BlockSource {
 #[napi]
 pub struct Batch {
     inner: Arc<Mutex<batch::Batch>>,
-    source: Option<Arc<Source>>,
+    source: Option<Arc<dyn ReadAt>>,
 }
 
 /// What one batch holds.
@@ -228,6 +246,26 @@ pub struct Manifest(manifest::Manifest);
 
 #[napi]
 impl Manifest {
+    /// `folder` holds what spills.
+    #[napi(constructor)]
+    pub fn new(folder: String) -> Self {
+        Self(manifest::Manifest::new(&folder))
+    }
+
+    /// What is appended from now on, of this set, counts instead of what was appended before.
+    #[napi]
+    pub fn begin_pass(&mut self, again: &Reread) {
+        self.0.begin_pass(&again.ranges());
+    }
+
+    /// All blocks were appended; `scan` says what is held. Takes its file maps.
+    #[napi]
+    pub fn complete(&mut self, scan: &DiskScan) {
+        let mut scan = lock(&scan.scan);
+        let held = scan.allocated();
+        self.0.complete(scan.take_maps(), held);
+    }
+
     /// The next pages to prepare, seal and append; null when only the root is missing.
     #[napi]
     pub fn next_pages(&mut self) -> Result<Option<Batch>> {

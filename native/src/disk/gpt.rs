@@ -58,7 +58,14 @@ pub fn read(source: &dyn ReadAt) -> Result<Option<Table>> {
         doubts.push("the GPT has no protective MBR".into());
     }
     match header {
-        Some(header) => Ok(Some(table(source, &header, doubts))),
+        Some(header) => {
+            doubts.extend(other_copy(source, &header)?);
+            let mut table = table(source, &header, doubts);
+            for index in mbr::strangers(&first, header.sector_bytes, &table.partitions) {
+                table.doubts.push(format!("entry {index} of the hybrid MBR is no partition of the GPT, which counts"));
+            }
+            Ok(Some(table))
+        }
         None if claim == mbr::Protective::Hybrid => Ok(None),
         None => {
             doubts.push("the protective MBR announces a GPT, and neither of its headers is usable".into());
@@ -90,6 +97,24 @@ fn find(source: &dyn ReadAt, place: Place, doubts: &mut Vec<String>) -> Result<O
         }
     }
     Ok(None)
+}
+
+/// Why the backup does not confirm a good primary header. A bad primary was doubted before.
+fn other_copy(source: &dyn ReadAt, primary: &Header) -> Result<Option<String>> {
+    if primary.lba != 1 {
+        return Ok(None);
+    }
+    let sectors = source.length() / primary.sector_bytes;
+    if primary.alternate >= sectors {
+        return Ok(Some("the backup of the GPT lies past the end of the disk".into()));
+    }
+    match header(source, primary.alternate, primary.sector_bytes as u32) {
+        Ok(Some(backup)) if backup.entries == primary.entries && backup.id == primary.id => Ok(None),
+        Ok(Some(_)) => Ok(Some("the backup of the GPT says something else than the primary one, which counts".into())),
+        Ok(None) => Ok(Some("there is no backup of the GPT".into())),
+        Err(error @ Error::Io { .. }) => Err(error),
+        Err(error) => Ok(Some(format!("the backup of the GPT is not usable: {error}"))),
+    }
 }
 
 /// `Ok(None)` without the signature, `Corrupt` with one that cannot be believed.
@@ -274,6 +299,41 @@ mod tests {
     }
 
     #[test]
+    fn a_backup_that_does_not_confirm_is_doubted() {
+        let good = || disk(512, 400, &[(100, 199)]);
+        let mut gone = good();
+        gone[399 * 512..].fill(0);
+        let mut damaged = good();
+        damaged[399 * 512 + 60] ^= 1;
+        let mut other = disk(512, 400, &[(100, 198)]);
+        other[..34 * 512].copy_from_slice(&good()[..34 * 512]);
+        let mut grown = good();
+        grown.resize(500 * 512, 0);
+        for (bytes, doubts) in [(good(), 0), (gone, 1), (damaged, 1), (other, 1), (grown, 0)] {
+            let table = read_table(&bytes).unwrap();
+            assert_eq!((table.partitions[0].length, table.doubts.len()), (100 * 512, doubts), "{:?}", table.doubts);
+        }
+    }
+
+    #[test]
+    fn of_a_hybrid_mbr_the_gpt_counts() {
+        let mut bytes = disk(512, 400, &[(100, 199), (200, 299)]);
+        let put = |bytes: &mut Vec<u8>, slot: usize, first: u32, sectors: u32| {
+            let entry = &mut bytes[446 + 16 * slot..][..16];
+            entry[4] = 0x83;
+            entry[8..12].copy_from_slice(&first.to_le_bytes());
+            entry[12..16].copy_from_slice(&sectors.to_le_bytes());
+        };
+        put(&mut bytes, 1, 100, 100);
+        let same = bytes.clone();
+        put(&mut bytes, 2, 210, 90);
+        for (bytes, doubts) in [(same, 0), (bytes, 1)] {
+            let table = read_table(&bytes).unwrap();
+            assert_eq!((table.kind, table.partitions.len(), table.doubts.len()), (TableKind::Gpt, 2, doubts));
+        }
+    }
+
+    #[test]
     fn two_bad_headers_leave_the_disk_raw() {
         let mut bytes = disk(512, 400, &[(100, 199)]);
         for lba in [1, 399] {
@@ -293,7 +353,7 @@ mod tests {
         assert_eq!(table.doubts.len(), 5);
 
         let clipped = read_table(&disk(4096, 400, &[(100, 199)])[..4096 * 150].to_vec()).unwrap();
-        assert_eq!((clipped.partitions[0].length, clipped.doubts.len()), (50 * 4096, 1));
+        assert_eq!((clipped.partitions[0].length, clipped.doubts.len()), (50 * 4096, 2));
     }
 
     #[test]

@@ -11,11 +11,13 @@ use std::collections::HashSet;
 use super::{Claims, Partition, Table, TableKind};
 use crate::bytes::le32;
 use crate::error::Result;
+use crate::fs;
 use crate::limits;
-use crate::volume::ReadAt;
+use crate::volume::{ReadAt, Volume};
 
-/// An MBR counts in sectors of 512 bytes; 4Kn disks with one are not told apart from here.
+/// Of the record itself. Its numbers count the disk's own sectors.
 const SECTOR_BYTES: usize = 512;
+const LARGE_SECTOR_BYTES: u64 = 4096;
 const SIGNATURE_AT: usize = 440;
 const ENTRIES_AT: usize = 446;
 const ENTRY_BYTES: usize = 16;
@@ -79,11 +81,23 @@ pub(super) fn protective(sector: &Sector) -> Protective {
     }
 }
 
+/// What a hybrid MBR names that no partition of a GPT is: numbers of its entries.
+pub(super) fn strangers(sector: &Sector, unit: u64, partitions: &[Partition]) -> Vec<u32> {
+    let named = (1..).zip(entries(sector).into_iter().flatten());
+    let own = named.filter(|(_, entry)| !entry.empty() && entry.kind != TYPE_PROTECTIVE);
+    let stranger = |entry: &Entry| {
+        let place = (u64::from(entry.first) * unit, u64::from(entry.sectors) * unit);
+        !partitions.iter().any(|partition| (partition.start, partition.length) == place)
+    };
+    own.filter(|(_, entry)| stranger(entry)).map(|(index, _)| index).collect()
+}
+
 /// `None` when the first sector is no partition table.
 pub fn read(source: &dyn ReadAt) -> Result<Option<Table>> {
     let Some(sector) = first_sector(source)? else { return Ok(None) };
     let Some(entries) = entries(&sector) else { return Ok(None) };
-    let sectors = source.length() / SECTOR_BYTES as u64;
+    let unit = sector_bytes(source, &entries)?;
+    let sectors = source.length() / unit;
     let makes_sense = |entry: &Entry| !entry.empty() && entry.first != 0 && u64::from(entry.first) < sectors;
     if !entries.iter().any(makes_sense) {
         return Ok(None);
@@ -93,28 +107,63 @@ pub fn read(source: &dyn ReadAt) -> Result<Option<Table>> {
         return Ok(None);
     }
     let mut claims = Claims::new(source.length(), Vec::new());
-    claims.reserve(0, SECTOR_BYTES as u64);
+    claims.reserve(0, unit);
     for (index, entry) in (1..).zip(&entries) {
         if entry.kind == TYPE_PROTECTIVE {
             claims.doubts.push(format!("partition {index} announces a GPT that is not usable, it was left out"));
         } else if !entry.empty() && !entry.extended() {
-            claims.claim(partition(index, entry, u64::from(entry.first)));
+            claims.claim(partition(index, entry, u64::from(entry.first), unit));
         }
     }
     let mut index = FIRST_LOGICAL;
     for entry in entries.iter().filter(|entry| entry.extended() && makes_sense(entry)) {
-        index = walk_extended(source, entry, index, &mut claims)?;
+        index = walk_extended(source, entry, index, unit, &mut claims)?;
     }
     let id = format!("{:08X}", le32(&sector, SIGNATURE_AT));
     let (partitions, doubts) = (claims.partitions, claims.doubts);
-    Ok(Some(Table { kind: TableKind::Mbr, id, sector_bytes: SECTOR_BYTES as u32, partitions, doubts }))
+    Ok(Some(Table { kind: TableKind::Mbr, id, sector_bytes: unit as u32, partitions, doubts }))
+}
+
+/// Nothing in the table says how large the disk's sectors are, and an image may be that of a disk with large ones. They
+/// are large where the whole table fits the disk so, and more of what it names is there than with small ones.
+fn sector_bytes(source: &dyn ReadAt, entries: &[Entry; 4]) -> Result<u64> {
+    let named = || entries.iter().filter(|entry| !entry.empty() && entry.kind != TYPE_PROTECTIVE);
+    let sectors = source.length() / LARGE_SECTOR_BYTES;
+    let small = SECTOR_BYTES as u64;
+    if named().any(|entry| u64::from(entry.first) + u64::from(entry.sectors) > sectors) {
+        return Ok(small);
+    }
+    let there = |unit: u64| -> Result<usize> {
+        let mut count = 0;
+        for entry in named() {
+            let start = u64::from(entry.first) * unit;
+            let length = (u64::from(entry.sectors) * unit).min(source.length().saturating_sub(start));
+            count += usize::from(if length < small {
+                false
+            } else if entry.extended() {
+                let mut sector = [0; SECTOR_BYTES];
+                source.read_at(start, &mut sector)?;
+                self::entries(&sector).is_some_and(|[logical, ..]| !logical.empty())
+            } else {
+                fs::known(Volume { source, start, length })
+            });
+        }
+        Ok(count)
+    };
+    Ok(if there(LARGE_SECTOR_BYTES)? > there(small)? { LARGE_SECTOR_BYTES } else { small })
 }
 
 /// Follows the chain of one container: the first entry of each record is a partition relative to that record, the
 /// second leads to the next record relative to the container. Returns the next free index.
-fn walk_extended(source: &dyn ReadAt, container: &Entry, first_index: u32, claims: &mut Claims) -> Result<u32> {
+fn walk_extended(
+    source: &dyn ReadAt,
+    container: &Entry,
+    first_index: u32,
+    unit: u64,
+    claims: &mut Claims,
+) -> Result<u32> {
     let start = u64::from(container.first);
-    let end = (start + u64::from(container.sectors)).min(source.length() / SECTOR_BYTES as u64);
+    let end = (start + u64::from(container.sectors)).min(source.length() / unit);
     let mut visited = HashSet::new();
     let mut index = first_index;
     let mut at = start;
@@ -128,14 +177,14 @@ fn walk_extended(source: &dyn ReadAt, container: &Entry, first_index: u32, claim
             return Ok(index);
         }
         let mut sector = [0; SECTOR_BYTES];
-        source.read_at(at * SECTOR_BYTES as u64, &mut sector)?;
+        source.read_at(at * unit, &mut sector)?;
         let Some([logical, next, ..]) = entries(&sector) else {
             claims.doubts.push(format!("sector {at} holds no record of a logical partition"));
             return Ok(index);
         };
-        claims.reserve(at * SECTOR_BYTES as u64, SECTOR_BYTES as u64);
+        claims.reserve(at * unit, unit);
         if !logical.empty() && !logical.extended() {
-            claims.claim(partition(index, &logical, at + u64::from(logical.first)));
+            claims.claim(partition(index, &logical, at + u64::from(logical.first), unit));
             index += 1;
         }
         if next.empty() || !next.extended() {
@@ -145,10 +194,10 @@ fn walk_extended(source: &dyn ReadAt, container: &Entry, first_index: u32, claim
     }
 }
 
-fn partition(index: u32, entry: &Entry, first: u64) -> Partition {
-    let length = u64::from(entry.sectors) * SECTOR_BYTES as u64;
+fn partition(index: u32, entry: &Entry, first: u64, unit: u64) -> Partition {
+    let length = u64::from(entry.sectors) * unit;
     let kind = format!("0x{:02X}", entry.kind);
-    Partition { index, start: first * SECTOR_BYTES as u64, length, kind, name: String::new() }
+    Partition { index, start: first * unit, length, kind, name: String::new() }
 }
 
 /// The four entries, unless the sector is something else. A boot loader may have kept the BIOS parameter block of
@@ -201,6 +250,28 @@ mod tests {
         put(&mut bytes, 400, 0, 0x07, 20, 80);
         let spans = vec![(1, 10, 90), (5, 210, 90), (6, 420, 80)];
         assert_eq!(shape(&bytes), (TableKind::Mbr, spans, 0));
+    }
+
+    /// Sector numbers count 4096 bytes; the records themselves lie at the start of such sectors.
+    #[test]
+    fn large_sectors_are_known_by_what_lies_there() {
+        let mut bytes = vec![0; 4096 * 1000];
+        put(&mut bytes, 0, 0, 0x82, 10, 90);
+        put(&mut bytes, 0, 1, 0x05, 200, 600);
+        put(&mut bytes, 8 * 200, 0, 0x83, 10, 90);
+        put(&mut bytes, 8 * 200, 1, 0x05, 300, 100);
+        put(&mut bytes, 8 * 500, 0, 0x07, 20, 80);
+        let table = read_table(&bytes).unwrap();
+        let spans: Vec<_> = table.partitions.iter().map(|p| (p.index, p.start / 4096, p.length / 4096)).collect();
+        assert_eq!((table.sector_bytes, spans), (4096, vec![(1, 10, 90), (5, 210, 90), (6, 520, 80)]));
+        // As much is there with small sectors: then they are small.
+        bytes[512 * 10 + 4086..][..10].copy_from_slice(b"SWAPSPACE2");
+        assert_eq!(read_table(&bytes).unwrap().sector_bytes, 512);
+        bytes[4096 * 10 + 4086..][..10].copy_from_slice(b"SWAPSPACE2");
+        assert_eq!(read_table(&bytes).unwrap().sector_bytes, 4096);
+        // A table that does not fit the disk so.
+        put(&mut bytes, 0, 2, 0x83, 900, 101);
+        assert_eq!(read_table(&bytes).unwrap().sector_bytes, 512);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod gpt;
+pub mod lvm;
 pub mod mbr;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -79,8 +80,13 @@ fn read_any(source: &dyn ReadAt) -> Result<Table> {
     if let Some(table) = mbr::read(source)? {
         return Ok(table);
     }
+    Ok(without_table(source, vec![]))
+}
+
+/// The whole source as one volume.
+pub fn without_table(source: &dyn ReadAt, doubts: Vec<String>) -> Table {
     let whole = Partition { index: 0, start: 0, length: source.length(), kind: String::new(), name: String::new() };
-    Ok(Table { kind: TableKind::None, id: String::new(), sector_bytes: 512, partitions: vec![whole], doubts: vec![] })
+    Table { kind: TableKind::None, id: String::new(), sector_bytes: 512, partitions: vec![whole], doubts }
 }
 
 /// Collects partitions that lie inside the disk and do not overlap each other or the tables themselves.

@@ -12,6 +12,7 @@ pub mod recognise;
 pub mod xfs;
 
 use crate::error::Result;
+use crate::sandbox::caught;
 use crate::volume::Volume;
 
 /// Bytes of the source, absolute.
@@ -185,20 +186,27 @@ pub enum Outcome {
 /// Its name, whether the magic is there, and the map.
 type Parser = (&'static str, fn(Volume) -> Result<bool>, fn(Volume) -> Result<VolumeMap>);
 
-/// Tries each parser by its magic; whatever a parser refuses is read raw.
+const PARSERS: [Parser; 6] = [
+    ("ext", ext::detect, ext::map),
+    ("ntfs", ntfs::detect, ntfs::map),
+    ("xfs", xfs::detect, xfs::map),
+    ("btrfs", btrfs::detect, btrfs::map),
+    ("exfat", fat::exfat::detect, fat::exfat::map),
+    ("fat", fat::detect, fat::map),
+];
+
+/// Whether something that has a name here begins at the start of a volume.
+pub fn known(volume: Volume) -> bool {
+    let parsed = PARSERS.iter().any(|(_, detect, _)| detect(volume).unwrap_or(false));
+    parsed || recognise::recognise(volume).is_some()
+}
+
+/// Tries each parser by its magic; what one refuses, or panics on, is read raw.
 pub fn map_volume(volume: Volume) -> Outcome {
-    let parsers: [Parser; 6] = [
-        ("ext", ext::detect, ext::map),
-        ("ntfs", ntfs::detect, ntfs::map),
-        ("xfs", xfs::detect, xfs::map),
-        ("btrfs", btrfs::detect, btrfs::map),
-        ("exfat", fat::exfat::detect, fat::exfat::map),
-        ("fat", fat::detect, fat::map),
-    ];
-    for (name, detect, map) in parsers {
-        match detect(volume) {
+    for (name, detect, map) in PARSERS {
+        match caught(|| detect(volume)) {
             Ok(true) => {
-                return match map(volume) {
+                return match caught(|| map(volume)) {
                     Ok(map) => Outcome::Mapped(map),
                     Err(error) => Outcome::Raw { found: name, reason: error.to_string() },
                 };
@@ -207,8 +215,12 @@ pub fn map_volume(volume: Volume) -> Outcome {
             Err(error) => return Outcome::Raw { found: "unknown", reason: error.to_string() },
         }
     }
-    match recognise::recognise(volume) {
+    match caught(|| Ok(recognise::recognise(volume))).ok().flatten() {
         Some(recognise::Found { name, reason }) => Outcome::Raw { found: name, reason: reason.into() },
+        None if caught(|| ext::detect_backup(volume)).unwrap_or(false) => match caught(|| ext::map(volume)) {
+            Ok(map) => Outcome::Mapped(map),
+            Err(error) => Outcome::Raw { found: "ext", reason: error.to_string() },
+        },
         None => Outcome::Raw { found: "unknown", reason: "no file system that imager knows".into() },
     }
 }

@@ -27,6 +27,7 @@ const SWAP: &str = "it is swap space, it has no files";
 const ASLEEP: &str = "it is swap space with a system that sleeps, kept as it is";
 const LVM: &str = "it is a physical volume of LVM, kept as it is";
 const MD: &str = "it is a member of a Linux RAID, kept as it is";
+const APPLE: &str = "it has an Apple partition map, whose partitions are not read apart";
 const ZFS: &str = "it is a member of a ZFS pool, kept as it is";
 const MD_MAGIC: &[u8] = b"\xfc\x4e\x2b\xa9\x01\0\0\0";
 const MD_090_MAGIC: &[u8] = b"\xfc\x4e\x2b\xa9\0\0\0\0";
@@ -85,6 +86,9 @@ const MAGICS: &[Magic] = &[
     magic(8192 + 1372, b"\x19\x01\x54\x19", "ufs", "it is UFS, kept as it is"),
     magic(65536 + 1372, b"\x19\x01\x54\x19", "ufs", "it is UFS, kept as it is"),
     magic(262_144 + 1372, b"\x19\x01\x54\x19", "ufs", "it is UFS, kept as it is"),
+    magic(512, b"\x57\x45\x56\x82", "bsdlabel", "it has a BSD disk label, whose partitions are not read apart"),
+    magic(0, b"ER\x02\0", "applemap", APPLE),
+    magic(0, b"ER\x10\0", "applemap", APPLE),
 ];
 
 const SWAP_PAGES: [u64; 5] = [4096, 8192, 16384, 32768, 65536];

@@ -201,8 +201,3 @@ pub fn output(command: &mut Command) -> Vec<u8> {
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
     output.stdout
 }
-
-/// Slots of 32 bytes that are not all zeros.
-pub fn used(image: &[u8]) -> Vec<usize> {
-    (0..image.len() / 32).filter(|at| image[at * 32..][..32].iter().any(|&byte| byte != 0)).collect()
-}

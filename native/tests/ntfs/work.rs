@@ -190,19 +190,3 @@ pub fn compressed(mount: &Mount, random: &mut Random, length: usize) {
     holes.write_all_at(&text[..length / 5], 0).unwrap();
     holes.write_all_at(&text[..length / 5], 3 * length as u64).unwrap();
 }
-
-/// A bit of everything in 2 MiB of 512-byte clusters.
-pub fn small(mount: &Mount, random: &mut Random) {
-    streams_and_links(mount, random);
-    compressed(mount, random, 20_000);
-    let grown = File::create(mount.path("grown")).unwrap();
-    grown.write_all_at(&random.bytes(5000), 0).unwrap();
-    grown.set_len(20_000).unwrap();
-    fragmented(mount, random, 512, 300_000);
-}
-
-fn streams_and_links(mount: &Mount, random: &mut Random) {
-    fs::create_dir(mount.path("tiny")).unwrap();
-    links_and_nodes(mount);
-    streams(mount, random);
-}

@@ -58,9 +58,10 @@ export const command = defineCommand({
   },
 })
 
-function volumeLine({ index, fileSystem, lengthBytes, rootNumber }: SnapshotVolume) {
+function volumeLine({ index, name, fileSystem, lengthBytes, rootNumber }: SnapshotVolume) {
   return {
     partition: index,
+    ...(name !== undefined && { name }),
     path: `/${index}`,
     kind: 'volume',
     fileSystem,
@@ -69,10 +70,9 @@ function volumeLine({ index, fileSystem, lengthBytes, rootNumber }: SnapshotVolu
   }
 }
 
-function renderVolume({ path, fileSystem, size, raw }: ReturnType<typeof volumeLine>): string {
-  return [path.padEnd(5), fileSystem.padEnd(8), formatBytes(size), ...(raw ? ['(raw, cannot be browsed)'] : [])].join(
-    '  ',
-  )
+function renderVolume({ path, name, fileSystem, size, raw }: ReturnType<typeof volumeLine>): string {
+  const about = [...(name === undefined ? [] : [name]), ...(raw ? ['(raw, cannot be browsed)'] : [])]
+  return [path.padEnd(5), fileSystem.padEnd(8), formatBytes(size), ...about].join('  ')
 }
 
 interface Entry {

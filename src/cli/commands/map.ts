@@ -3,6 +3,7 @@ import type { MappedFile, Whereabouts } from '../../jobs/map.js'
 import type { DiskScanHandle, VolumeFacts } from '../../native.js'
 import { parseBytes, usage } from '../arguments.js'
 import { defineCommand } from '../command.js'
+import type { Drawn } from '../draw.js'
 import { oneLine, table } from '../output.js'
 
 export const command = defineCommand({
@@ -25,10 +26,16 @@ export const command = defineCommand({
         requiresArg: true,
         coerce: parseBytes('at', 'map'),
         describe: 'What lies at this byte of the source',
-      }),
-  async run({ source, table: partitions, allocated, everything, path, at }, { output, signal }) {
-    const asked = Object.entries({ table: partitions, allocated, path, at }).filter(([, value]) => value !== undefined)
+      })
+      .option('svg', { type: 'string', requiresArg: true, describe: 'Draw the disk into this file' })
+      .option('force', { type: 'boolean', default: false, describe: 'With --svg: replace a file of that name' }),
+  async run({ source, table: partitions, allocated, everything, path, at, svg, force }, { output, signal }) {
+    const asked = Object.entries({ table: partitions, allocated, path, at, svg }).filter(
+      ([, value]) => value !== undefined,
+    )
     if (asked.length > 1) throw usage(`Only one of ${asked.map(([name]) => `--${name}`).join(', ')} at a time`, 'map')
+    if (svg !== undefined)
+      return output.report(await (await import('../draw.js')).drawMap(source, svg, force), renderDrawn)
     const map = await import('../../jobs/map.js')
     const scan = await map.scanSource(source, everything || !allocated)
     if (partitions) return output.lines(tableOf(scan), renderPartition)
@@ -44,8 +51,13 @@ export const command = defineCommand({
   },
 })
 
+function renderDrawn({ svg }: Drawn): string {
+  return `Drawn to ${svg}`
+}
+
 function tableOf(scan: DiskScanHandle) {
-  return scan.facts().volumes.map(({ index, start, length, kind }) => ({ index, start, size: length, type: kind }))
+  const partitions = scan.facts().volumes.filter(({ within }) => within === null)
+  return partitions.map(({ index, start, length, kind }) => ({ index, start, size: length, type: kind }))
 }
 
 function renderPartition({ index, start, size, type }: ReturnType<typeof tableOf>[number]): string {
@@ -60,8 +72,9 @@ function renderSummary(source: string, scan: DiskScanHandle): string {
   if (mapped.length > 0) lines.push('', table(COLUMNS, mapped.map(columns)))
   const raw = volumes.filter((volume) => volume.raw !== null)
   if (raw.length > 0) lines.push('')
-  for (const { index, fileSystem, length, raw: why } of raw) {
-    lines.push(oneLine(`/${index}  ${fileSystem}, ${formatBytes(length)}, is read raw: ${why}`))
+  for (const volume of raw) {
+    const { fileSystem, length, raw: why } = volume
+    lines.push(oneLine(`${titleOf(volume)}  ${fileSystem}, ${formatBytes(length)}, is read raw: ${why}`))
   }
   const notes = [...doubts, ...volumes.flatMap((volume) => volume.doubts.map((doubt) => `/${volume.index}: ${doubt}`))]
   for (const { index, dirty } of volumes) {
@@ -86,10 +99,15 @@ const COLUMNS = [
   'FREE',
 ]
 
+/** A logical volume has a name to be known by. */
+function titleOf({ index, within, name }: VolumeFacts): string {
+  return within === null ? `/${index}` : `/${index} ${name}`
+}
+
 function columns(volume: VolumeFacts): string[] {
-  const { index, fileSystem, label, length, clusterBytes, allocated, contentBytes } = volume
+  const { fileSystem, label, length, clusterBytes, allocated, contentBytes } = volume
   return [
-    `/${index}`,
+    titleOf(volume),
     fileSystem,
     label || '-',
     formatBytes(length),

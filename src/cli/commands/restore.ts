@@ -1,3 +1,4 @@
+import { statSync } from 'node:fs'
 import { Exit } from '../../base/errors.js'
 import { formatBytes, formatSeconds } from '../../base/units.js'
 import type { RestorePlan, RestoreReport } from '../../jobs/restore.js'
@@ -22,6 +23,15 @@ export const command = defineCommand({
       })
       .option('nul', { type: 'boolean', alias: '0', default: false, describe: 'The list is separated by zero bytes' })
       .option('force', { type: 'boolean', default: false, describe: 'Overwrite a target that is not empty' })
+      .option('delta', {
+        type: 'boolean',
+        default: false,
+        describe: 'The target holds an older state: fetch and write only what differs',
+      })
+      .option('verify', {
+        type: 'boolean',
+        describe: 'Read back from the disk what was written; a device is read back unless --no-verify is said',
+      })
       .option('dry-run', { type: 'boolean', default: false, describe: 'Say what would be done, write nothing' }),
   async run(args, context) {
     const { files } = args
@@ -38,7 +48,9 @@ export const command = defineCommand({
     const { id, appliance } = await catalog.snapshot(args.snapshot)
     const vault = openVault(home, appliance)
     const parts = { home, catalog, peers, clock, vault, report: progressOf(output), signal }
-    const options = { snapshot: id, to: args.to, force: args.force }
+    const { force, delta } = args
+    const verify = args.verify ?? isDevice(args.to)
+    const options = { snapshot: id, to: args.to, force, delta, verify }
     const plan = await planRestore(options, parts)
     if (args['dry-run']) {
       output.report({ status: 'planned', ...planned(plan) }, () => renderPlan(plan))
@@ -51,12 +63,16 @@ export const command = defineCommand({
   },
 })
 
+function isDevice(path: string): boolean {
+  return statSync(path, { throwIfNoEntry: false })?.isBlockDevice() ?? false
+}
+
 function planned({ snapshot, target, missing, stripes }: RestorePlan) {
   const { sizeBytes, source } = snapshot.description
   return { snapshot: snapshot.row.id, source, target, sizeBytes, missing, stripes }
 }
 
-function renderPlan({ snapshot, target, missing }: RestorePlan): string {
+function renderPlan({ snapshot, target, missing, resumed }: RestorePlan): string {
   const { row, description } = snapshot
   const when = new Date(row.time).toISOString().slice(0, 16).replace('T', ' ')
   const size = target.kind === 'device' ? ` (${formatBytes(target.sizeBytes)})` : ` (${target.kind})`
@@ -64,23 +80,19 @@ function renderPlan({ snapshot, target, missing }: RestorePlan): string {
     `Snapshot ${row.id.slice(0, 8)} of ${description.source}, ${when} UTC, ${formatBytes(description.sizeBytes)}`,
     `goes to ${target.title}${size}.`,
   ]
+  if (resumed) lines.push('A restore of it onto that target was cut short; it goes on.')
   if (missing.length > 0) lines.push(`Missing and not needed: ${missing.join(', ')}.`)
   return lines.join('\n')
 }
 
-function renderReport({
-  target,
-  writtenBytes,
-  sizeBytes,
-  seconds,
-  corrected,
-  damaged,
-  unreadable,
-}: RestoreReport): string {
-  const rate = formatBytes(writtenBytes / Math.max(seconds, 0.001))
+function renderReport(report: RestoreReport): string {
+  const { target, writtenBytes, sameBytes, verifiedBytes, sizeBytes, seconds, corrected, damaged, unreadable } = report
+  const rate = formatBytes((writtenBytes + sameBytes) / Math.max(seconds, 0.001))
   const lines = [
     `Restored ${formatBytes(sizeBytes)} to ${target}: ${formatBytes(writtenBytes)} written and verified in ${formatSeconds(seconds)} (${rate}/s), the rest is zeros.`,
   ]
+  if (sameBytes > 0) lines.push(`${formatBytes(sameBytes)} were there already, compared and left as they are.`)
+  if (verifiedBytes > 0) lines.push(`${formatBytes(verifiedBytes)} were read back from the target, and are right.`)
   if (corrected > 0) {
     const where = damaged.map(({ host, shard }) => `${host} (shard ${shard.slice(0, 8)})`).join(', ')
     lines.push(`Corrected ${corrected} damaged ${corrected === 1 ? 'shard' : 'shards'} on the way: ${where}.`)

@@ -1,7 +1,7 @@
 import { formatBytes, formatSeconds } from '../../base/units.js'
 import type { SnapshotRow } from '../../catalog/types.js'
 import { defineCommand } from '../command.js'
-import { describeLeftOut, describeUnreadable, formatShares, formatTime } from '../words.js'
+import { describeLeftOut, describeTorn, describeUnreadable, formatShares, formatTime } from '../words.js'
 
 const TYPES_SHOWN = 8
 const FLAWS_SHOWN = 20
@@ -44,6 +44,7 @@ function render({ id, time, source, label, applianceName, summary, survives, sta
     ...summary.leftOut.map((one, at) => `${at === 0 ? 'Left out' : '        '}   ${describeLeftOut(one)}`),
     `Types      ${formatShares(summary.fileTypes, TYPES_SHOWN)}`,
     `Owners     ${formatShares(summary.owners, TYPES_SHOWN)}`,
+    ...(summary.torn.bytes > 0 ? [`Torn       ${describeTorn(summary.torn, FLAWS_SHOWN)}`] : []),
     ...(summary.unreadable.bytes > 0 ? [`Damaged    ${describeUnreadable(summary.unreadable, FLAWS_SHOWN)}`] : []),
     survives < 0
       ? `Survives   nothing: it is ${state}, see \`imager check\``

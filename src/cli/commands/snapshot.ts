@@ -1,10 +1,11 @@
 import { Exit } from '../../base/errors.js'
 import { formatBytes, formatCount, formatSeconds } from '../../base/units.js'
+import { VIEWS } from '../../disk/view.js'
 import type { SnapshotReport } from '../../jobs/snapshot.js'
 import { usage } from '../arguments.js'
 import { defineCommand } from '../command.js'
 import { progressOf } from '../progress.js'
-import { describeLeftOut, describeUnreadable } from '../words.js'
+import { describeLeftOut, describeTorn, describeUnreadable } from '../words.js'
 
 const FLAWS_SHOWN = 10
 
@@ -25,8 +26,18 @@ export const command = defineCommand({
         describe: 'Store also swap, page and hibernation files, and empty journals',
       })
       .option('label', { type: 'string', default: '', describe: 'A text to find it by' })
-      .option('quiet', { type: 'number', default: 3, describe: 'Seconds without writes that a disk in use must show' })
-      .option('give-up', { type: 'number', default: 80, describe: 'Seconds to wait for that' }),
+      .option('view', {
+        choices: VIEWS,
+        default: 'auto' as const,
+        describe:
+          'How a disk in use is held still: by an LVM snapshot, by freezing its file systems for some seconds, or by waiting until nothing is written; auto takes the first that is possible',
+      })
+      .option('quiet', {
+        type: 'number',
+        default: 3,
+        describe: 'Seconds without writes to wait for, where it comes to that',
+      })
+      .option('give-up', { type: 'number', default: 80, describe: 'Seconds to wait for them, over all' }),
   async run(args, context) {
     const [{ planSnapshot, runSnapshot }, { parseScheme }, { home, catalog, peers, clock }] = await Promise.all([
       import('../../jobs/snapshot.js'),
@@ -40,14 +51,14 @@ export const command = defineCommand({
       source: args.source,
       label: args.label,
       everything: args.everything,
-      view: { quietMs: args.quiet * 1000, giveUpMs: args['give-up'] * 1000 },
+      view: { choice: args.view, quietMs: args.quiet * 1000, giveUpMs: args['give-up'] * 1000 },
       ...(args.tolerate === undefined ? {} : { tolerate: args.tolerate }),
       ...(args.scheme === undefined ? {} : { scheme: parseScheme(args.scheme) }),
     }
     const parts = { home, catalog, peers, clock, report: progressOf(context.output), signal: context.signal }
     const report = await runSnapshot(await planSnapshot(options, parts), options, parts)
     context.output.report({ status: 'done', ...report }, render)
-    if (report.unreadable.bytes > 0) return Exit.sourceDamaged
+    if (report.unreadable.bytes > 0 || report.torn.bytes > 0) return Exit.sourceDamaged
     return report.survives < report.target ? Exit.belowTarget : Exit.done
   },
 })
@@ -65,6 +76,7 @@ function render(report: SnapshotReport): string {
     notes,
     leftOut,
     unreadable,
+    torn,
   } = report
   const rate = formatBytes(allocatedBytes / Math.max(seconds, 0.001))
   const lines = [
@@ -81,6 +93,10 @@ function render(report: SnapshotReport): string {
   if (unreadable.bytes > 0) {
     lines.push(`The source is damaged: ${describeUnreadable(unreadable, FLAWS_SHOWN)}.`)
     lines.push('All the rest is stored; a restore fills these bytes with a marked pattern. Replace that disk.')
+  }
+  if (torn.bytes > 0) {
+    lines.push(`Not at rest: ${describeTorn(torn, FLAWS_SHOWN)}.`)
+    lines.push('All the rest is as it was at one moment. Stop what writes to these files, and run it again.')
   }
   return [...lines, ...notes.map((note) => `Note: ${note}`)].join('\n')
 }

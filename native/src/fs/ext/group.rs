@@ -18,6 +18,8 @@ const FLAG_BLOCK_UNINIT: u16 = 2;
 pub struct Group {
     /// The first three are meaningless without this: its checksum is wrong or it points outside the file system.
     pub trusted: bool,
+    /// Read from the backup table of group 1.
+    pub stands_in: bool,
     pub block_bitmap: u64,
     pub inode_bitmap: u64,
     pub inode_table: u64,
@@ -52,6 +54,10 @@ pub fn read_all(volume: Volume, superblock: &Superblock, doubts: &mut Doubts) ->
                 break;
             }
             groups.push(decode(superblock, group, raw).unwrap_or_else(|why| {
+                if let Some(backup) = backup(volume, superblock, group) {
+                    doubts.push(format!("block group {group}: {why}; its backup was read"));
+                    return backup;
+                }
                 doubts.push(format!("block group {group}: {why}; it is kept whole, its files are left out"));
                 Group::untrusted()
             }));
@@ -60,10 +66,24 @@ pub fn read_all(volume: Volume, superblock: &Superblock, doubts: &mut Doubts) ->
     Ok(groups)
 }
 
+/// From the copy of the table in group 1, for tables that lie in one piece. Where tables are holds for ever; which of
+/// them are in use was true when the copy was made, so all of each inode table is read.
+fn backup(volume: Volume, superblock: &Superblock, group: u32) -> Option<Group> {
+    if superblock.first_meta_bg != u32::MAX || superblock.group_count < 2 {
+        return None;
+    }
+    let bytes = usize::from(superblock.descriptor_bytes);
+    let table = blocks_bytes(superblock, superblock.group_first_block(1) + 1);
+    let raw = volume.read_vec(table + u64::from(group) * bytes as u64, bytes).ok()?;
+    let found = decode(superblock, group, &raw).ok()?;
+    Some(Group { stands_in: true, block_uninit: false, inodes: superblock.inodes_per_group, ..found })
+}
+
 impl Group {
     fn untrusted() -> Self {
         Self {
             trusted: false,
+            stands_in: false,
             block_bitmap: 0,
             inode_bitmap: 0,
             inode_table: 0,
@@ -109,6 +129,7 @@ fn decode(superblock: &Superblock, group: u32, raw: &[u8]) -> std::result::Resul
     let high = if high_sum { u32::from(le16(raw, 0x38)) << 16 } else { 0 };
     Ok(Group {
         trusted: true,
+        stands_in: false,
         block_bitmap: bg_block_bitmap,
         inode_bitmap: bg_inode_bitmap,
         inode_table: bg_inode_table,

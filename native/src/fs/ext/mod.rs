@@ -3,6 +3,7 @@
 //! block or name and is said in a doubt. Blocks in use are never left out of `allocated`.
 
 mod acl;
+mod backup;
 mod bitmap;
 mod block_map;
 mod checksum;
@@ -39,18 +40,31 @@ pub fn detect(volume: Volume) -> Result<bool> {
     superblock::detect(volume)
 }
 
+/// Whether a backup of the superblock is where it should be. Only for volumes that nothing else is known of: it may be
+/// left over from before.
+pub fn detect_backup(volume: Volume) -> Result<bool> {
+    Ok(backup::find(volume).is_some())
+}
+
 pub fn map(volume: Volume) -> Result<VolumeMap> {
-    let superblock = Superblock::read(volume)?;
+    let mut superblock = Superblock::read(volume)?;
     let mut doubts = Doubts::default();
+    if let Some(why) = &superblock.stands_in {
+        doubts.push(format!("{why}; its backup was read, and all of the volume is kept"));
+    }
     let groups = group::read_all(volume, &superblock, &mut doubts)?;
+    // Descriptors of a backup are as old as the file system: what they call free may not be.
+    superblock.dirty |= groups.iter().any(|group| group.stands_in);
     let in_use = bitmap::read_all(volume, &superblock, &groups, &mut doubts);
     let ext = Ext { volume, budget: Budget::new(&superblock), superblock, groups, in_use };
 
     let mut files = Vec::new();
     let mut entries = Vec::new();
+    let mut table = Vec::new();
     for number in 0..ext.superblock.group_count {
-        read_group(&ext, number, &mut files, &mut entries, &mut doubts);
+        read_group(&ext, number, &mut table, &mut files, &mut entries, &mut doubts);
     }
+    drop(table);
     let root = files.iter().find(|file: &&File| file.number == u64::from(ROOT_INODE));
     if root.is_none_or(|root| root.kind != Kind::Directory) {
         return Err(Error::corrupt("ext root directory", SUPERBLOCK_AT, "it cannot be read"));
@@ -104,8 +118,16 @@ fn blocks_bytes(superblock: &Superblock, blocks: u64) -> u64 {
     blocks * u64::from(superblock.block_bytes)
 }
 
-/// All inodes in use of one group, by whole chunks of its table.
-fn read_group(ext: &Ext, number: u32, files: &mut Vec<File>, entries: &mut Vec<DirectoryEntry>, doubts: &mut Doubts) {
+/// All inodes in use of one group, by whole chunks of its table. `table` is room that all groups share: a MiB of fresh
+/// pages for each of them takes the kernel longer than reading it does.
+fn read_group(
+    ext: &Ext,
+    number: u32,
+    table: &mut Vec<u8>,
+    files: &mut Vec<File>,
+    entries: &mut Vec<DirectoryEntry>,
+    doubts: &mut Doubts,
+) {
     let group = &ext.groups[number as usize];
     let inode_bytes = usize::from(ext.superblock.inode_bytes);
     let table_at = blocks_bytes(&ext.superblock, group.inode_table);
@@ -113,8 +135,9 @@ fn read_group(ext: &Ext, number: u32, files: &mut Vec<File>, entries: &mut Vec<D
     let end = inode_number + if group.trusted { group.inodes } else { 0 };
     let mut at = table_at;
     while inode_number < end {
-        let length = ((end - inode_number) as usize * inode_bytes).min(MIB);
-        for raw in read_table(ext, at, length, doubts).chunks_exact(inode_bytes) {
+        table.resize(((end - inode_number) as usize * inode_bytes).min(MIB), 0);
+        read_table(ext, at, table, doubts);
+        for raw in table.chunks_exact(inode_bytes) {
             if inode::links(raw) != 0 && is_visible(&ext.superblock, inode_number) {
                 match read_file(ext, inode_number, raw, at, entries, doubts) {
                     Ok(file) => files.extend(file),
@@ -128,11 +151,10 @@ fn read_group(ext: &Ext, number: u32, files: &mut Vec<File>, entries: &mut Vec<D
 }
 
 /// A part of an inode table. What cannot be read counts as unused inodes and is a doubt.
-fn read_table(ext: &Ext, at: u64, length: usize, doubts: &mut Doubts) -> Vec<u8> {
-    if let Ok(bytes) = ext.volume.read_vec(at, length) {
-        return bytes;
+fn read_table(ext: &Ext, at: u64, bytes: &mut [u8], doubts: &mut Doubts) {
+    if ext.volume.read(at, bytes).is_ok() {
+        return;
     }
-    let mut bytes = vec![0; length];
     let block_bytes = ext.superblock.block_bytes as usize;
     for (number, block) in bytes.chunks_mut(block_bytes).enumerate() {
         if let Err(error) = ext.volume.read(at + (number * block_bytes) as u64, block) {
@@ -140,7 +162,6 @@ fn read_table(ext: &Ext, at: u64, length: usize, doubts: &mut Doubts) -> Vec<u8>
             doubts.push(format!("{error}; the inodes there are left out"));
         }
     }
-    bytes
 }
 
 /// Inodes below s_first_ino except the root, the journal and quotas belong to the file system itself.

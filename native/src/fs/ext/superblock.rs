@@ -1,6 +1,7 @@
 //! The superblock: 1024 bytes at byte 1024, whatever the block size (Documentation/filesystems/ext4, "Super Block").
 //! Everything later is computed from these fields, so nonsense here refuses the whole volume.
 
+use super::backup;
 use super::checksum::crc32c;
 use crate::bytes::{le16, le32};
 use crate::error::{Error, Result};
@@ -18,7 +19,7 @@ const STATE_ERROR: u16 = 2;
 const OLD_INODE_BYTES: u16 = 128;
 const OLD_FIRST_INODE: u32 = 11;
 /// 64 KiB.
-const LOG_BLOCK_SIZE_MOST: u32 = 6;
+pub const LOG_BLOCK_SIZE_MOST: u32 = 6;
 /// 2^30 bytes, the kernel's EXT4_MAX_CLUSTER_LOG_SIZE.
 const LOG_CLUSTER_SIZE_MOST: u32 = 20;
 /// What mke2fs accepts at least; bounds the count of groups by the size of the volume.
@@ -102,6 +103,8 @@ pub struct Superblock {
     pub sparse: Sparse,
     pub large_dir: bool,
     pub file_type: bool,
+    /// Why a backup stands in for the primary one. What it says of the state is as old as the file system.
+    pub stands_in: Option<String>,
 }
 
 /// Which groups hold a copy of the superblock, besides the first.
@@ -122,13 +125,22 @@ pub fn detect(volume: Volume) -> Result<bool> {
 }
 
 impl Superblock {
+    /// The primary one, else a backup.
     pub fn read(volume: Volume) -> Result<Self> {
-        let raw = volume.read_vec(SUPERBLOCK_AT, SUPERBLOCK_BYTES)?;
-        Self::decode(&raw, volume.length)
+        let primary =
+            volume.read_vec(SUPERBLOCK_AT, SUPERBLOCK_BYTES).and_then(|raw| Self::decode(&raw, volume.length));
+        match primary {
+            Err(error @ Error::Corrupt { .. }) => match backup::find(volume) {
+                // Nothing in it says whether the journal waits to be replayed.
+                Some(found) => Ok(Self { dirty: true, stands_in: Some(error.to_string()), ..found }),
+                None => Err(error),
+            },
+            other => other,
+        }
     }
 
     /// `raw` are `SUPERBLOCK_BYTES`.
-    fn decode(raw: &[u8], volume_bytes: u64) -> Result<Self> {
+    pub fn decode(raw: &[u8], volume_bytes: u64) -> Result<Self> {
         if le16(raw, MAGIC_AT) != MAGIC {
             return corrupt(MAGIC_AT, "s_magic is not 0xEF53");
         }
@@ -169,6 +181,7 @@ impl Superblock {
             sparse: features.sparse(raw),
             large_dir: features.incompat & INCOMPAT_LARGEDIR != 0,
             file_type: features.incompat & INCOMPAT_FILETYPE != 0,
+            stands_in: None,
         })
     }
 

@@ -15,7 +15,7 @@ mod mft;
 mod record;
 mod runs;
 #[cfg(test)]
-mod sample;
+pub(crate) mod sample;
 mod special;
 mod streams;
 mod survey;
@@ -50,8 +50,10 @@ pub fn map(volume: Volume) -> Result<VolumeMap> {
     let Survey { mut files, names, about, bitmap, occupied, .. } = Survey::run(volume, &boot, &mft, &mut doubts)?;
 
     let allocated = allocated(volume, &boot, bitmap, occupied, &mut doubts);
-    if files.binary_search_by_key(&ROOT_RECORD, |file| file.number).is_err() {
+    let found = files.binary_search_by_key(&ROOT_RECORD, |file| file.number);
+    if found.is_err() || found.is_ok_and(|at| files[at].kind != Kind::Directory) {
         doubts.volume("The root folder's record is bad; a bare one stands for it");
+        files.retain(|file| file.number != ROOT_RECORD);
         let index = files.partition_point(|file| file.number < ROOT_RECORD);
         files.insert(index, bare_root());
     }
@@ -211,6 +213,16 @@ mod tests {
         let map = mapped(&disk);
         assert_eq!(numbers(&map), [5, 30, 31, 32, 33]);
         assert_eq!(map.entries.len(), 4);
+    }
+
+    #[test]
+    fn a_root_that_is_no_folder_is_replaced() {
+        let mut disk = sample::volume();
+        edit(&mut disk, 5, 0x16, &[1, 0]);
+        let map = mapped(&disk);
+        assert_eq!((numbers(&map), map.entries.len()), (vec![5, 30, 31, 32, 33], 4));
+        assert_eq!(map.files[0].kind, Kind::Directory);
+        assert!(map.doubts[0].contains("a bare one stands for it"), "{:?}", map.doubts);
     }
 
     #[test]

@@ -1,0 +1,81 @@
+/** A mount under measurement: from the start of its process until it is taken away again. */
+import { closeSync, mkdirSync, openSync, readSync, statSync } from 'node:fs'
+import { dirname } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { start } from './measure.js'
+import { run } from './sources.js'
+import type { Mounting } from './tool.js'
+
+export interface Ready {
+  readonly path: string
+  /** From the start of the process until the mount is there and the source can be seen in it. */
+  readonly readySeconds: number
+  /** From the start of the process until the first bytes came; of an image only. */
+  readonly firstByteSeconds: number
+}
+
+/** Behind the partition table, where every file system begins with something. */
+const FIRST_BYTES_AT = 1024 * 1024
+const POLL_MS = 1
+const READY_TIMEOUT_MS = 120_000
+
+export async function withMount<T>(
+  mountpoint: string,
+  { command, path }: Mounting,
+  work: (ready: Ready) => Promise<T>,
+): Promise<T> {
+  mkdirSync(mountpoint, { recursive: true })
+  const began = performance.now()
+  const started = start(command)
+  let ended = false
+  // Not awaited before the mount is gone; what it fails with is told by whoever waits for it.
+  const done = started.done
+    .then(
+      () => undefined,
+      (error: unknown) => error,
+    )
+    .finally(() => {
+      ended = true
+    })
+  try {
+    while (!isVisible(mountpoint, path)) {
+      if (ended) throw new Error(`${command.argv.join(' ')} ended without a mount`, { cause: await done })
+      if (performance.now() - began > READY_TIMEOUT_MS) throw new Error(`${command.argv.join(' ')} does not get ready`)
+      await sleep(POLL_MS)
+    }
+    const readySeconds = (performance.now() - began) / 1000
+    if (statSync(path).isFile()) readFirst(path)
+    return await work({ path, readySeconds, firstByteSeconds: (performance.now() - began) / 1000 })
+  } finally {
+    await takeAway(mountpoint)
+    await done
+  }
+}
+
+/** `path` leads into the mount, and not past it. */
+function isVisible(mountpoint: string, path: string): boolean {
+  try {
+    return statSync(mountpoint).dev !== statSync(dirname(mountpoint)).dev && statSync(path) !== undefined
+  } catch {
+    return false
+  }
+}
+
+function readFirst(path: string): void {
+  const file = openSync(path, 'r')
+  readSync(file, Buffer.alloc(4096), 0, 4096, FIRST_BYTES_AT)
+  closeSync(file)
+}
+
+/** Whoever read last may not have let go yet. */
+async function takeAway(mountpoint: string): Promise<void> {
+  for (let left = 50; ; left--) {
+    try {
+      if (statSync(mountpoint).dev !== statSync(dirname(mountpoint)).dev) run('umount', mountpoint)
+      return
+    } catch (error) {
+      if (left === 0) throw error
+      await sleep(100)
+    }
+  }
+}

@@ -1,0 +1,30 @@
+/** native/examples/reader.rs: reads an image as told and compares it with the original. */
+import { type Command, measure } from './measure.js'
+import type { Source } from './sources.js'
+import type { Restored } from './tool.js'
+
+const READER = 'native/target/release/examples/reader'
+const SEQUENTIAL_BYTES = 1e9
+/** Few enough that hardly two lie in one block; as many as come within the time. */
+const READS = 2000
+const RANDOM_MS = 5000
+
+export interface ReadReport {
+  readonly reads: number
+  readonly bytes: number
+  readonly seconds: number
+}
+
+export const readSequential = (source: Source, path: string) => report(source, 'sequential', path, SEQUENTIAL_BYTES)
+
+export const readRandom = (source: Source, path: string, jobs: number, seed: number) =>
+  report(source, 'random', path, jobs, READS * Math.min(jobs, 4), RANDOM_MS, seed)
+
+/** Throws unless everything that a snapshot holds is there, byte for byte. */
+export const verify = (source: Source, { path, startBytes, endBytes }: Restored) =>
+  report(source, 'verify', path, startBytes, endBytes)
+
+async function report({ image }: Source, verb: string, path: string, ...args: number[]): Promise<ReadReport> {
+  const command: Command = { argv: [READER, verb, image, path, ...args.map(String)] }
+  return JSON.parse((await measure(command)).stdout) as ReadReport
+}

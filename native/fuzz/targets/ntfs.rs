@@ -1,0 +1,11 @@
+#![no_main]
+
+mod common;
+#[path = "../../tests/hostile/mod.rs"]
+mod hostile;
+
+use hostile::Parser::Ntfs;
+use libfuzzer_sys::{fuzz_mutator, fuzz_target};
+
+fuzz_target!(init: common::begin(Ntfs), |input: &[u8]| common::run(Ntfs, input));
+fuzz_mutator!(|data: &mut [u8], size: usize, most: usize, seed: u32| { common::mutate(data, size, most, seed) });

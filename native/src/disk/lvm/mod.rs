@@ -1,0 +1,58 @@
+//! LVM2: a partition, or a whole disk, that is a physical volume. Its linear logical volumes become volumes of their own;
+//! whatever is not wholly understood stays with the physical volume and is read raw. Sources: lvm2's
+//! `lib/format_text/layout.h`, `lib/label/label.h`, `lvm.conf(5)`, and what `lvm` 2.03 writes.
+//!
+//! Invariant: the pieces of the logical volumes, `rest` and what is free cover the physical volume exactly once.
+
+mod group;
+mod label;
+pub mod pieces;
+mod text;
+
+use crate::error::{Error, Result};
+use crate::fs::ByteRange;
+use crate::volume::Volume;
+
+/// What a physical volume holds. All ranges are absolute in the source.
+#[derive(Debug)]
+pub struct Physical {
+    /// The volume group's name.
+    pub group: String,
+    pub volumes: Vec<Logical>,
+    /// In use or not understood. What is neither here nor in a logical volume belongs to none, and is free.
+    pub rest: Vec<ByteRange>,
+    /// Names of visible logical volumes that are in `rest`, and their kind.
+    pub others: Vec<(String, String)>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub struct Logical {
+    /// From 1, in the order of the metadata, among visible ones.
+    pub number: u32,
+    /// "group/volume"
+    pub name: String,
+    /// In the order of the logical volume; neighbours joined.
+    pub pieces: Vec<ByteRange>,
+}
+
+/// Is there a label with a good checksum?
+pub fn detect(volume: Volume) -> Result<bool> {
+    Ok(label::read(volume)?.is_some())
+}
+
+/// Every copy of the metadata has to be readable, or nothing is believed: a damaged one may have been the newest.
+pub fn read(volume: Volume) -> Result<Physical> {
+    let label = label::read(volume)?.ok_or_else(|| Error::corrupt("LVM label", 0, "its checksum does not match"))?;
+    let mut newest: Option<(i64, text::Section)> = None;
+    for text in label::metadata(volume, &label)? {
+        let section = text::parse(&text)?;
+        let seqno = group::seqno(&section)?;
+        if newest.as_ref().is_none_or(|(known, _)| seqno > *known) {
+            newest = Some((seqno, section));
+        }
+    }
+    let Some((_, section)) = newest else {
+        return Err(Error::unsupported("an LVM physical volume without metadata of its own"));
+    };
+    group::layout(volume, &label, &section)
+}

@@ -1,0 +1,136 @@
+//! Hostile bytes, for `cargo test` and for the fuzzer alike (docs/fuzzing.md): good images made by each file system's own
+//! mkfs, edits of the structures that the parsers read, checksums put right again, and what must hold of every outcome.
+
+#![allow(dead_code)] // The fuzzer's targets and the tests each use a part.
+
+pub mod edit;
+pub mod image;
+pub mod layout;
+pub mod memory;
+pub mod random;
+pub mod sane;
+pub mod seeds;
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use imager_native::cut::MappedVolume;
+use imager_native::disk::{Partition, read_table};
+use imager_native::fs::{ByteRange, Outcome, map_volume};
+use imager_native::volume::Volume;
+use imager_native::volumes::map_volumes;
+
+use self::image::{Damaged, Sparse};
+use self::layout::{Governs, Layout};
+use self::sane::Freed;
+
+/// What is attacked. The table's two are read by `read_table`, all others by `map_volume`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parser {
+    Gpt,
+    Mbr,
+    Ext,
+    Ntfs,
+    Xfs,
+    Btrfs,
+    Fat,
+    Exfat,
+    Recognise,
+}
+
+pub const PARSERS: [(Parser, &str); 9] = [
+    (Parser::Gpt, "gpt"),
+    (Parser::Mbr, "mbr"),
+    (Parser::Ext, "ext"),
+    (Parser::Ntfs, "ntfs"),
+    (Parser::Xfs, "xfs"),
+    (Parser::Btrfs, "btrfs"),
+    (Parser::Fat, "fat"),
+    (Parser::Exfat, "exfat"),
+    (Parser::Recognise, "recognise"),
+];
+
+impl Parser {
+    pub fn name(self) -> &'static str {
+        PARSERS.iter().find(|(parser, _)| *parser == self).map(|(_, name)| *name).unwrap()
+    }
+
+    pub fn is_table(self) -> bool {
+        matches!(self, Self::Gpt | Self::Mbr)
+    }
+}
+
+/// A good image, what of it the parser reads, and what is free in it.
+pub struct Seed {
+    pub name: String,
+    pub image: Sparse,
+    pub layout: Layout,
+    free: Vec<ByteRange>,
+}
+
+impl Seed {
+    pub fn new(parser: Parser, name: String, image: Sparse) -> Self {
+        let layout = layout::find(parser, &image);
+        let volumes = read(parser, &Damaged::new(&image));
+        if let (false, [MappedVolume { outcome: Outcome::Raw { found, reason }, .. }]) =
+            (parser.is_table() || parser == Parser::Recognise, &volumes[..])
+        {
+            panic!("{name} is not mapped: {found}: {reason}");
+        }
+        let free = sane::free(&volumes, image.length);
+        Self { name, image, layout, free }
+    }
+}
+
+/// The image that an input means, for other tools to look at.
+pub fn save(seeds: &[Seed], input: &[u8], path: &Path) {
+    if let Some((seed, edits)) = chosen(seeds, input) {
+        edit::apply(&seed.image, &seed.layout, edits).0.save(path);
+    }
+}
+
+/// The first byte chooses the image, the others are edits of it.
+fn chosen<'a, 'b>(seeds: &'a [Seed], input: &'b [u8]) -> Option<(&'a Seed, &'b [u8])> {
+    let (&choice, edits) = input.split_first()?;
+    Some((&seeds[usize::from(choice) % seeds.len()], edits))
+}
+
+/// How long one execution may take, and how much memory it may use at once.
+pub struct Limits {
+    pub time: Duration,
+    pub memory: u64,
+}
+
+/// One execution. Panics where something does not hold; returns whether something was mapped.
+pub fn execute(parser: Parser, seeds: &[Seed], input: &[u8], limits: &Limits) -> bool {
+    let Some((seed, edits)) = chosen(seeds, input) else { return false };
+    let (damaged, governs) = edit::apply(&seed.image, &seed.layout, edits);
+    let freed = match governs {
+        Governs::All => Freed::Unknown,
+        Governs::Nothing | Governs::Bits => Freed::ByBits(&seed.layout.bitmap, &seed.free),
+    };
+    let mut fastest = Duration::MAX;
+    // A busy machine is no fault of the parser: only what is slow three times is slow.
+    for _ in 0..3 {
+        let started = Instant::now();
+        let (volumes, most) = memory::peak(|| read(parser, &damaged));
+        fastest = fastest.min(started.elapsed());
+        assert!(most <= limits.memory, "{}: {most} bytes of memory at once", seed.name);
+        if fastest <= limits.time {
+            sane::assert_sane(&damaged, &volumes, &freed);
+            return volumes.iter().any(|volume| matches!(volume.outcome, Outcome::Mapped(_)));
+        }
+    }
+    panic!("{}: it takes {fastest:?}", seed.name);
+}
+
+/// As a snapshot reads a disk.
+fn read(parser: Parser, image: &Damaged) -> Vec<MappedVolume> {
+    if parser.is_table() {
+        let table = read_table(image).unwrap();
+        sane::assert_table(&table, image.length);
+        return map_volumes(image, &table);
+    }
+    let partition = Partition { index: 0, start: 0, length: image.length, kind: String::new(), name: String::new() };
+    vec![MappedVolume::of_partition(partition, map_volume(Volume::whole(image)))]
+}

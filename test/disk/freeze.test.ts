@@ -1,0 +1,155 @@
+/** File systems that are frozen, thawed whatever happens, and never those that are needed. */
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { closeSync, mkdirSync, mkdtempSync, openSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
+import { open } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import test, { type ExecutionContext } from 'ava'
+import { MiB } from '../../src/base/units.js'
+import { FROZEN_MS, Freeze, whyNotFrozen, writableMounts } from '../../src/disk/freeze.js'
+import { fileSystemsUnder, mountOf, readMounts } from '../../src/disk/mounts.js'
+import { inspectSource, type SourceFacts } from '../../src/disk/source.js'
+
+/** A mounted file system, or undefined with the reason logged. */
+function mounted(t: ExecutionContext): { point: string; facts: SourceFacts } | undefined {
+  const folder = mkdtempSync(join(tmpdir(), 'imager freeze '))
+  t.teardown(() => rmSync(folder, { recursive: true, force: true }))
+  try {
+    return mountIn(t, folder)
+  } catch (error) {
+    t.log(`skipped: ${String(error)}`)
+    t.pass()
+    return undefined
+  }
+}
+
+function mountIn(t: ExecutionContext, folder: string): { point: string; facts: SourceFacts } {
+  const [image, point] = [join(folder, 'image'), join(folder, 'point')]
+  closeSync(openSync(image, 'w'))
+  truncateSync(image, 32 * MiB)
+  execFileSync('mkfs.ext4', ['-q', image], { stdio: 'pipe' })
+  mkdirSync(point)
+  execFileSync('mount', ['-o', 'loop', image, point], { stdio: 'pipe' })
+  t.teardown(() => execFileSync('umount', [point]))
+  return { point, facts: inspectSource(image) }
+}
+
+/** Milliseconds until a write comes through. The thread that waits is none of ours, so nothing else waits with it. */
+async function writeTime(point: string): Promise<number> {
+  const started = performance.now()
+  const file = await open(join(point, 'written'), 'w')
+  await file.write('while it was frozen?')
+  await file.sync()
+  await file.close()
+  return performance.now() - started
+}
+
+const FREEZER = fileURLToPath(new URL('../../src/disk/freeze.js', import.meta.url))
+
+/** Another process that freezes what is mounted from an image, and does nothing more. */
+async function freezeElsewhere(t: ExecutionContext, facts: SourceFacts): Promise<ChildProcess> {
+  const program = `
+    const { Freeze } = await import(${JSON.stringify(FREEZER)})
+    await Freeze.begin(${JSON.stringify(writableMounts(facts))})
+    console.log('frozen')
+    setInterval(() => {}, 1000)`
+  const child = spawn(process.execPath, ['--input-type=module', '-e', program], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+  t.teardown(() => child.kill('SIGKILL'))
+  await once(child.stdout, 'data')
+  return child
+}
+
+test.serial('who writes to a frozen file system waits until it is thawed', async (t) => {
+  const disk = mounted(t)
+  if (!disk) return
+  t.is(whyNotFrozen(disk.facts, []), undefined)
+  t.deepEqual(
+    disk.facts.mounts.map(({ point, start }) => ({ point, start })),
+    [{ point: disk.point, start: 0 }],
+  )
+  const freeze = await Freeze.begin(writableMounts(disk.facts))
+  const writing = writeTime(disk.point)
+  const first = await Promise.race([writing, new Promise((resolve) => setTimeout(resolve, 500, 'waits'))])
+  t.is(first, 'waits')
+  t.true(await freeze.end())
+  t.true((await writing) >= 500)
+  await t.throwsAsync(Freeze.begin([...writableMounts(disk.facts), { ...disk.facts.mounts[0]!, point: '/proc' }]), {
+    message: /\/proc cannot be frozen/,
+  })
+  t.true((await writeTime(disk.point)) < FROZEN_MS / 2, 'what was frozen before a refusal is thawed')
+})
+
+test.serial('the file system of an imager that was killed is thawed', async (t) => {
+  const disk = mounted(t)
+  if (!disk) return
+  const child = await freezeElsewhere(t, disk.facts)
+  const writing = writeTime(disk.point)
+  child.kill('SIGKILL')
+  t.true((await writing) < FROZEN_MS)
+})
+
+test.serial(
+  'the file system of an imager that hangs is thawed after the time limit, and the view is not claimed',
+  async (t) => {
+    const disk = mounted(t)
+    if (!disk) return
+    const child = await freezeElsewhere(t, disk.facts)
+    child.kill('SIGSTOP')
+    const waited = await writeTime(disk.point)
+    t.true(waited > FROZEN_MS / 2 && waited < FROZEN_MS + 2000, `${waited} ms`)
+    const late = await Freeze.begin(writableMounts(disk.facts))
+    await writeTime(disk.point)
+    t.false(await late.end())
+  },
+)
+
+test.serial('what imager or the system needs is never frozen', async (t) => {
+  const root = mountOf('/', readMounts())
+  const facts = { path: '/dev/x', kind: 'device', title: '', uses: ['/'], logicalVolume: false } as const
+  // Whatever it is here, as if it were of a kind that may be frozen.
+  t.is(
+    whyNotFrozen({ ...facts, mounts: [{ ...root!, type: 'ext4', readOnly: false, start: 0 }] }, []),
+    '/ is needed for /',
+  )
+
+  const disk = mounted(t)
+  if (!disk) return
+  mkdirSync(join(disk.point, 'state'))
+  t.regex(whyNotFrozen(disk.facts, [join(disk.point, 'state', 'not yet there')]) ?? '', /needed for imager's .*state/)
+
+  const daemon = spawn(process.execPath, ['-e', 'setInterval(() => {}, 1000)', 'main.js', 'peer', '--store', 'state'], {
+    cwd: disk.point,
+  })
+  await once(daemon, 'spawn')
+  t.regex(whyNotFrozen(disk.facts, []) ?? '', /needed for an imager daemon of this host/)
+  daemon.kill('SIGKILL')
+  await once(daemon, 'exit')
+
+  const output = openSync(join(disk.point, 'output'), 'w')
+  const ask = `const { whyNotFrozen } = await import(${JSON.stringify(FREEZER)})
+    console.error(whyNotFrozen(${JSON.stringify(disk.facts)}, []))`
+  const asked = spawn(process.execPath, ['--input-type=module', '-e', ask], { stdio: ['ignore', output, 'pipe'] })
+  const [answer] = (await once(asked.stderr!, 'data')) as [Buffer]
+  closeSync(output)
+  t.regex(answer.toString(), /needed for the output of this command/)
+
+  // A file system on an image that lies on another one needs both.
+  const inner = mountIn(t, disk.point)
+  t.true(fileSystemsUnder(inner.point, readMounts()).has(disk.facts.mounts[0]!.device))
+  t.regex(whyNotFrozen(disk.facts, [inner.point]) ?? '', /needed for imager's/)
+  writeFileSync(join(inner.point, 'swap'), Buffer.alloc(MiB))
+  execFileSync('mkswap', [join(inner.point, 'swap')], { stdio: 'pipe' })
+  try {
+    execFileSync('swapon', [join(inner.point, 'swap')], { stdio: 'pipe' })
+  } catch (error) {
+    t.log(`swap files are not tried: ${String(error)}`)
+    return
+  }
+  const why = whyNotFrozen(inner.facts, [])
+  execFileSync('swapoff', [join(inner.point, 'swap')])
+  t.regex(why ?? '', /needed for a swap file/)
+})
