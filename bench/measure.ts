@@ -31,7 +31,7 @@ export interface Command {
  * single process held at most the kernel knows exactly; the sum over a pipeline is looked at every 50 ms.
  */
 const WAITER = `
-import json, os, sys, threading, time
+import json, os, signal, sys, threading, time
 start = time.monotonic()
 pid = os.fork()
 if pid == 0:
@@ -41,6 +41,7 @@ if pid == 0:
     except OSError as error:
         print(error, file=sys.stderr)
         os._exit(127)
+signal.signal(signal.SIGTERM, lambda *_: os.kill(pid, signal.SIGTERM))
 PAGE, most, over = os.sysconf('SC_PAGE_SIZE'), 0, threading.Event()
 def look():
     family, total = {pid}, 0
@@ -72,6 +73,8 @@ sys.exit(os.waitstatus_to_exitcode(status) & 255)
 /** A command that runs; `done` throws, with the end of stderr, unless the exit code is 0. */
 export interface Started {
   readonly done: Promise<Run>
+  /** Asks it to end. */
+  stop(): void
 }
 
 export function start({ argv, env, cwd }: Command): Started {
@@ -80,7 +83,7 @@ export function start({ argv, env, cwd }: Command): Started {
     env: { ...process.env, ...env },
     stdio: ['ignore', 'pipe', 'pipe', 'pipe'],
   })
-  return { done: finish(child, argv) }
+  return { done: finish(child, argv), stop: () => void child.kill('SIGTERM') }
 }
 
 export function measure(command: Command): Promise<Run> {

@@ -2,7 +2,7 @@
 import { closeSync, mkdirSync, openSync, readSync, statSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { start } from './measure.js'
+import { type Run, start } from './measure.js'
 import { run } from './sources.js'
 import type { Mounting } from './tool.js'
 
@@ -19,37 +19,39 @@ const FIRST_BYTES_AT = 1024 * 1024
 const POLL_MS = 1
 const READY_TIMEOUT_MS = 120_000
 
+/** Gives what `work` gives, and what the process of the mount took until it ended. */
 export async function withMount<T>(
   mountpoint: string,
   { command, path }: Mounting,
   work: (ready: Ready) => Promise<T>,
-): Promise<T> {
+): Promise<{ result: T; run: Run }> {
   mkdirSync(mountpoint, { recursive: true })
   const began = performance.now()
-  const started = start(command)
+  const { done, stop } = start(command)
   let ended = false
-  // Not awaited before the mount is gone; what it fails with is told by whoever waits for it.
-  const done = started.done
-    .then(
-      () => undefined,
-      (error: unknown) => error,
-    )
+  // Looked at from time to time, and awaited in the end: a failure meanwhile is nobody's yet.
+  done
+    .catch(() => undefined)
     .finally(() => {
       ended = true
     })
+  let result: T
   try {
     while (!isVisible(mountpoint, path)) {
-      if (ended) throw new Error(`${command.argv.join(' ')} ended without a mount`, { cause: await done })
+      if (ended) throw new Error(`${command.argv.join(' ')} ended without a mount: ${JSON.stringify(await done)}`)
       if (performance.now() - began > READY_TIMEOUT_MS) throw new Error(`${command.argv.join(' ')} does not get ready`)
       await sleep(POLL_MS)
     }
     const readySeconds = (performance.now() - began) / 1000
     if (statSync(path).isFile()) readFirst(path)
-    return await work({ path, readySeconds, firstByteSeconds: (performance.now() - began) / 1000 })
-  } finally {
+    result = await work({ path, readySeconds, firstByteSeconds: (performance.now() - began) / 1000 })
+  } catch (error) {
+    stop()
     await takeAway(mountpoint)
-    await done
+    throw error
   }
+  await takeAway(mountpoint)
+  return { result, run: await done }
 }
 
 /** `path` leads into the mount, and not past it. */

@@ -118,7 +118,7 @@ const packed = (repository: string, label: string) => join(repository, `${label}
 
 /** The whole image, holes included, without memory of the last one. */
 const DD: Contender = {
-  name: 'dd | zstd',
+  name: 'dd + zstd',
   version: ['zstd', '--version'],
   oldest: '1.4',
   files: false,
@@ -131,7 +131,7 @@ const DD: Contender = {
 
 /** The used blocks of the one partition. */
 const PARTCLONE: Contender = {
-  name: 'partclone | zstd',
+  name: 'partclone + zstd',
   version: ['partclone.ext4', '-v'],
   oldest: '0.3',
   files: false,

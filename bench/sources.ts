@@ -53,7 +53,7 @@ export class Sources {
     const path = join(folder, `${name}.img`)
     mkdirSync(folder, { recursive: true })
     writeFileSync(path, '')
-    run('mount', '--bind', original, path)
+    run('mount', '-o', 'bind,ro', original, path)
     this.#undo.push(() => run('umount', path))
     const table = JSON.parse(run('sfdisk', '--json', path)) as {
       partitiontable: { partitions: { start: number; size: number }[] }

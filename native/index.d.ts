@@ -26,10 +26,58 @@ export declare class BlockSource {
   next(): Batch | null
 }
 
+/** This host's data connections to others. Each exchange has a thread while it lasts. */
+export declare class DataClient {
+  /** Key and certificate in PEM, as TLS has them everywhere. */
+  constructor(key: string, certificate: string)
+  /** Sends `body` where the question is granted. It must not change meanwhile. A `stop` is used once. */
+  put(target: DataTarget, question: Uint8Array, body: Uint8Array, stop: DataStop): Promise<DataOutcome>
+  /** Fetches what the question names, at most so many bytes. */
+  get(target: DataTarget, question: Uint8Array, mostBytes: number, stop: DataStop): Promise<DataOutcome>
+  /** Closes what is kept and unused. */
+  close(): void
+}
+
+/** A question that waits for an order; one that is dropped ends its connection. */
+export declare class DataQuestion {
+  /** Who asks: the key that TLS has proved, in hexadecimal. */
+  get host(): string
+  get question(): Buffer
+  /** Receives a shard of so many bytes into a new file, checks and syncs it; then `done` or `refuse` must follow. */
+  receive(path: string, length: number): Promise<DataReceived>
+  /** Sends a part of an open file, which may be closed at once, and says `done`; `failure` where the disk fails. */
+  send(descriptor: number, start: number, length: number, failure: Uint8Array): void
+  done(): void
+  /** An error, encoded; also after a body. */
+  refuse(error: Uint8Array): void
+}
+
+/** Serves data connections that are handed over; listens nowhere itself. */
+export declare class DataServer {
+  /** `ask` gets every question of every connection, whoever it is from. */
+  constructor(key: string, certificate: string, limits: DataLimits, ask: (arg: DataQuestion) => void)
+  /** Takes over the connection behind a descriptor, which its owner closes right after. `head` was read from it. */
+  adopt(descriptor: number, head: Uint8Array): void
+  get connections(): number
+  /** Ends idle connections now, the others after their exchange or after `graceMs`. */
+  close(graceMs: number): Promise<void>
+}
+
+/** Ends one exchange, which then is `stopped` at once, whatever it waits for. */
+export declare class DataStop {
+  constructor()
+  stop(): void
+}
+
 /** A disk whose tables were read. */
 export declare class DiskScan {
   /** `taken`: when the tables were read, in seconds since 1970 by this host's clock. */
   records(taken: number): Promise<FileRecords>
+  /**
+   * What of this scan `snapshot` (16 bytes) holds, as it was kept in `path`; null where that is of another snapshot, or
+   * nothing was kept. `run`: the number of this snapshot of the disk. Throws CORRUPT.
+   */
+  reuse(path: string, snapshot: Uint8Array, run: number): Promise<Reuse | null>
   /** What of this scan may differ from what was read after `before`. `folder` takes the copy of it. */
   reread(before: FileRecords, folder: string): Promise<Reread>
   /** Bytes of files by type and owner, the `most` largest of each. */
@@ -49,8 +97,8 @@ export declare class DiskScan {
   get sizeBytes(): number
   /** Sorted, disjoint: start and length alternate. */
   allocated(): BigUint64Array
-  /** The blocks of the disk in reading order. */
-  reader(): BlockSource
+  /** The blocks of the disk in reading order; those that `reuse` knows are not read. */
+  reader(reuse?: Reuse | undefined | null): BlockSource
   /** Lets go of the disk: nothing more is read from it. */
   close(): void
   /** Lets go of the file maps; only `sizeBytes` is right after that. */
@@ -130,6 +178,12 @@ export declare class Manifest {
   constructor(folder: string)
   /** What is appended from now on, of this set, counts instead of what was appended before. */
   beginPass(again: Reread): void
+  /** All that is appended from now on counts instead of what was appended before. */
+  beginFullPass(scan: DiskScan): void
+  /** Keeps in `path` what the next snapshot need not read. `taken`: when the tables were read, seconds since 1970. */
+  keep(path: string, snapshot: Uint8Array, taken: number, records: FileRecords): void
+  /** Once the snapshot is visible. */
+  finishKept(): boolean
   /** All blocks were appended; `scan` says what is held. Takes its file maps. */
   complete(scan: DiskScan): void
   /** The next pages to prepare, seal and append; null when only the root is missing. */
@@ -237,6 +291,9 @@ export declare class Reread {
   rangesLeft(): BigUint64Array
 }
 
+/** What the last snapshot of a disk holds of it. */
+export declare class Reuse {}
+
 /** 32 bytes that stay in the addon. */
 export declare class Secret {
   static random(): Secret
@@ -319,6 +376,10 @@ export interface BatchFacts {
   zeroBytes: number
   fresh: number
   freshBytes: number
+  /** Taken over from the last snapshot, not read. */
+  reusedBytes: number
+  /** Blocks that were read to be sure, and are not what the last snapshot holds. */
+  surprises: number
 }
 
 export interface Census {
@@ -326,6 +387,50 @@ export interface Census {
   types: Array<Share>
   /** By user id. */
   owners: Array<Share>
+}
+
+/** The first byte of a data connection; TLS begins with another. */
+export declare const DATA_PREAMBLE: number
+
+/** Caps and deadlines of a server (`src/base/limits.ts`). */
+export interface DataLimits {
+  connections: number
+  connectionsPerHost: number
+  greetingMs: number
+  idleMs: number
+  keepMs: number
+  transferMs: number
+}
+
+/**
+ * How an exchange ended. `bytes`: of `done` the body that was fetched, of `refused` the error as it was encoded, of
+ * `lied` the key that answered. `why` for people.
+ */
+export interface DataOutcome {
+  kind: 'done' | 'refused' | 'unreachable' | 'lied' | 'notCarried' | 'malformed' | 'stopped'
+  bytes: Buffer
+  address: string
+  why: string
+}
+
+/** What became of a body: `sound` with its facts, or why not. `cut`: the connection is gone. */
+export interface DataReceived {
+  kind: 'sound' | 'cut' | 'damaged' | 'full' | 'disk'
+  /** Hexadecimal. */
+  shard: string
+  why: string
+}
+
+/** Whom to ask, and how long to wait. */
+export interface DataTarget {
+  /** 32 bytes, the key that must answer. */
+  host: Buffer
+  names: Array<string>
+  ports: Array<number>
+  connectMs: number
+  idleMs: number
+  timeoutMs: number
+  keepMs: number
 }
 
 /**

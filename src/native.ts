@@ -49,7 +49,10 @@ function translatingClass(inner: Callable & { prototype: object }): unknown {
 function wrap(module: Addon): Addon {
   const wrapped: Record<string, unknown> = {}
   for (const [name, value] of Object.entries(module) as [string, unknown][]) {
-    if (typeof value !== 'function') continue
+    if (typeof value !== 'function') {
+      wrapped[name] = value
+      continue
+    }
     wrapped[name] = /^[A-Z]/.test(name)
       ? translatingClass(value as Callable & { prototype: object })
       : translating(value as Callable)
@@ -59,6 +62,10 @@ function wrap(module: Addon): Addon {
 
 const native = wrap(addon)
 export const {
+  DATA_PREAMBLE,
+  DataClient,
+  DataServer,
+  DataStop,
   DiskScan,
   FetchPlan,
   Manifest,
@@ -91,6 +98,12 @@ export const {
 export type {
   Batch,
   BlockSource,
+  DataClient as DataClientHandle,
+  DataOutcome,
+  DataQuestion,
+  DataReceived,
+  DataStop as DataStopHandle,
+  DataTarget,
   DiskScan as DiskScanHandle,
   FileRecord,
   FileRecords,
@@ -102,6 +115,7 @@ export type {
   Pack,
   PageRef,
   Reread,
+  Reuse,
   Secret as SecretHandle,
   SignatureIndex as SignatureIndexHandle,
   Vault as VaultHandle,

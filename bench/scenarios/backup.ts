@@ -28,9 +28,9 @@ const stored = (step: string, chart?: string): Column => ({
   step,
   figure: 'storedBytes',
   unit: MB,
-  digits: 0,
-  better: 'less',
-  ...(chart ? { chart } : {}),
+  digits: 1,
+  // Where nothing is new, what is added is bookkeeping.
+  ...(chart ? { better: 'less', chart } : {}),
 })
 const plain = (heading: string, step: string, figure: string, unit = 1, digits = 1): Column => ({
   heading,

@@ -28,6 +28,8 @@ const columns = (prefix: string, chart: boolean): Column[] => {
     column('random 4 KiB, 1 job, /s', 'random 1', 'perSecond', 1, 'random 4 KiB, 1 job'),
     column('8 jobs, /s', 'random 8', 'perSecond', 1, 'random 4 KiB, 8 jobs'),
     column('sequential, MB/s', 'sequential', 'perSecond', 1e6, 'sequential'),
+    { ...column('its CPU, s', 'sequential', 'cpuSeconds', 1), digits: 1 },
+    column('its peak, MiB', 'sequential', 'peakBytes', 1024 * 1024),
   ]
 }
 
@@ -61,11 +63,13 @@ async function once({ sources, work, measured }: Context, tool: Tool, run: numbe
   const read = async (step: string, how: (path: string) => Promise<ReadReport>, per: 'reads' | 'bytes') => {
     tool.forget()
     const mounting = tool.mount!(source, LABEL, join(work, 'mounted'))
-    await withMount(join(work, 'mounted'), mounting, async ({ path, readySeconds, firstByteSeconds }) => {
+    const { result, run: took } = await withMount(join(work, 'mounted'), mounting, async (ready) => {
+      const { path, readySeconds, firstByteSeconds } = ready
       const report = await how(path)
-      const perSecond = report[per] / report.seconds
-      measured.add(tool.name, `${prefix}${step}`, { readySeconds, firstByteSeconds, perSecond })
+      return { readySeconds, firstByteSeconds, perSecond: report[per] / report.seconds }
     })
+    const { cpuSeconds, peakBytes } = took
+    measured.add(tool.name, `${prefix}${step}`, { ...result, cpuSeconds, peakBytes })
   }
   await read('random 1', (path) => readRandom(source, path, 1, run), 'reads')
   await read('random 8', (path) => readRandom(source, path, 8, run), 'reads')

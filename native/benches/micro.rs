@@ -89,8 +89,7 @@ fn parity() {
     let present = [None, None, Some(slices[2]), Some(slices[3]), Some(&parity[0][..]), Some(&parity[1][..])];
     bench("recover (2 of 4+2)", "MB/s", 16 * MIB, || recover(scheme, &present, &[0, 1]).expect("four are there"));
     let (pack, ids, key) = (data.concat(), [[0; 16]; 6], Secret::new([2; 32]));
-    let place =
-        Place { fleet: [0; 16], stripe: 1, index: 0, k: 4, m: 2, pack_bytes: pack.len() as u32, root: [0; 32] };
+    let place = Place { fleet: [0; 16], stripe: 1, index: 0, k: 4, m: 2, pack_bytes: pack.len() as u32, root: [0; 32] };
     let shards = stripe::encode(&pack, scheme, &ids, &place, &key).expect("six ids for six shards");
     bench("stripe::encode (4+2)", "MB/s", pack.len(), || stripe::encode(&pack, scheme, &ids, &place, &key));
     bench("shard::inspect", "MB/s", shards[0].file.len(), || shard::inspect(&shards[0].file).expect("it is whole"));
@@ -140,7 +139,7 @@ fn cutting() {
     let length = 3 * FILES * LENGTH;
     let map = VolumeMap { files, allocated: vec![ByteRange { start: 0, length }], ..VolumeMap::default() };
     let partition = Partition { index: 1, start: 0, length, kind: String::new(), name: String::new() };
-    let volumes = [MappedVolume { partition, outcome: Outcome::Mapped(map) }];
+    let volumes = [MappedVolume::of_partition(partition, Outcome::Mapped(map))];
     let held = allocated(length, &volumes);
     bench("cut", "/s", FILES as usize, || cut(&held, &volumes));
 }

@@ -2,6 +2,7 @@
 
 pub mod batch;
 pub mod bytes;
+pub mod carry;
 pub mod compare;
 pub mod copy;
 pub mod cut;

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::fs::{ByteRange, File, VolumeMap};
 use crate::limits::{MAP_PAGE_BYTES, PAGE_BYTES};
 use crate::pages::{self, DirectoryRow, IndexEntry, MapEntry, Ref, Top, Tree};
+use crate::parent::ParentWriter;
 use crate::ranges::{coalesce, without};
 use crate::spill::Spill;
 use crate::whose;
@@ -48,6 +49,8 @@ pub struct Manifest {
     leaves_done: bool,
     /// What the source refused.
     unreadable: Vec<ByteRange>,
+    /// Takes the map for the next snapshot.
+    kept: Option<ParentWriter>,
 }
 
 impl Manifest {
@@ -63,6 +66,7 @@ impl Manifest {
             out: vec![],
             leaves_done: false,
             unreadable: vec![],
+            kept: None,
         }
     }
 
@@ -79,6 +83,16 @@ impl Manifest {
         self.unreadable = without(&unreadable, &without(&unreadable, &held));
         self.volumes = volumes.into();
         self.map.hold_only(held);
+    }
+
+    /// What is stored from now on of the map goes into `kept` too.
+    pub fn keep(&mut self, kept: ParentWriter) {
+        self.kept = Some(kept);
+    }
+
+    /// Once the snapshot is visible: the next one may build on it, unless it could not be kept.
+    pub fn finish_kept(&mut self) -> bool {
+        self.kept.take().is_some_and(|kept| kept.finish().is_ok())
     }
 
     /// Takes the places of an appended batch of blocks into the map.
@@ -174,6 +188,10 @@ impl Manifest {
     fn fill(&mut self) -> Result<()> {
         if let Some(window) = self.map.next_window(MAP_PAGE_BYTES)? {
             let (base, entries) = window;
+            // Without it the next snapshot reads everything; this one is none the worse.
+            if self.kept.as_mut().is_some_and(|kept| kept.add(&entries).is_err()) {
+                self.kept = None;
+            }
             let bytes = pages::encode_map(base, &entries);
             self.waiting.push_back(Waiting { tree: 0, level: 0, first: base, last: base + MAP_PAGE_BYTES - 1, bytes });
         } else if let Some((volume, map)) = self.volumes.pop_front() {

@@ -258,7 +258,7 @@ mod tests {
 
     #[test]
     fn a_block_is_found_where_all_of_its_pieces_were_one() {
-        let many = (0..10_000u64).map(|at| entry(1 << 30 | at * 100, 100, 0, 100_000 + at));
+        let many = (0..10_000u64).map(|at| entry((1 << 30) + at * 100, 100, 0, 100_000 + at));
         let first = [
             entry(0, 10, 0, 70_000),
             entry(20, 10, 10, 70_000),

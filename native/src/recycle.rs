@@ -26,6 +26,18 @@ pub fn take(capacity: usize) -> Vec<u8> {
     }
 }
 
+/// Zeros in large pages where the kernel has them, for buffers that leave for JavaScript and do not come back.
+pub fn zeroed(length: usize) -> Vec<u8> {
+    const LARGE_PAGE: usize = 2 * MIB;
+    let bytes = vec![0; length];
+    if length >= LARGE_PAGE {
+        let skipped = bytes.as_ptr().align_offset(LARGE_PAGE).min(length);
+        // SAFETY: advice about memory that is ours, from a page's beginning to its end; refused, it changes nothing.
+        unsafe { libc::madvise(bytes[skipped..].as_ptr().cast_mut().cast(), length - skipped, libc::MADV_HUGEPAGE) };
+    }
+    bytes
+}
+
 /// Gives a buffer back. Its bytes are not kept.
 pub fn give(mut buffer: Vec<u8>) {
     let mut pool = pool();

@@ -3,10 +3,9 @@
 
 #![forbid(unsafe_code)]
 
-use std::collections::HashMap;
-
-use crate::fs::{ByteRange, Content, File, Outcome, Timestamp};
+use crate::fs::{ByteRange, Content, File, Outcome};
 use crate::pages;
+use crate::parent::Digests;
 use crate::ranges::{coalesce, without};
 use crate::scan::Scan;
 
@@ -15,13 +14,13 @@ use crate::scan::Scan;
 const TOO_FRESH_SECONDS: i64 = 2;
 
 /// What the record of each file said, as a digest of the record in a manifest (docs/formats/page.md).
-pub struct Records(HashMap<(u64, u64), [u8; 16]>);
+pub struct Records(pub Digests);
 
 impl Records {
     /// `taken`: when the tables were read, in seconds since 1970 by the clock of whoever writes to the disk. Files of
     /// dirty volumes are left out, because a journal may know better.
     pub fn of(scan: &Scan, taken: i64) -> Self {
-        let settled = |file: &&File| last_change(file).seconds < taken - TOO_FRESH_SECONDS;
+        let settled = |file: &&File| file.changed.seconds < taken - TOO_FRESH_SECONDS;
         let files = clean_files(scan).filter(|(_, file)| settled(file));
         Self(files.map(|(start, file)| ((start, file.number), digest(file))).collect())
     }
@@ -54,18 +53,18 @@ pub fn reread(before: &Records, scan: &Scan) -> Reread {
     Reread { tables, files }
 }
 
+/// FAT counts times in two seconds, and anybody may set them back.
+const WITHOUT_TRUSTWORTHY_TIMES: [&str; 4] = ["fat12", "fat16", "fat32", "exfat"];
+
 /// The files of clean volumes, each with where its volume begins.
 fn clean_files(scan: &Scan) -> impl Iterator<Item = (u64, &File)> {
     let clean = scan.volumes.iter().filter_map(|volume| match &volume.outcome {
-        Outcome::Mapped(map) if !map.dirty => Some((volume.partition.start, map)),
+        Outcome::Mapped(map) if !map.dirty && !WITHOUT_TRUSTWORTHY_TIMES.contains(&map.file_system) => {
+            Some((volume.partition.start, map))
+        }
         Outcome::Mapped(_) | Outcome::Raw { .. } => None,
     });
     clean.flat_map(|(start, map)| map.files.iter().map(move |file| (start, file)))
-}
-
-/// FAT knows no time of change apart from that of the content.
-fn last_change(file: &File) -> Timestamp {
-    if file.changed == Timestamp::default() { file.modified } else { file.changed }
 }
 
 fn digest(file: &File) -> [u8; 16] {
@@ -91,7 +90,7 @@ mod tests {
     use super::*;
     use crate::cut::MappedVolume;
     use crate::disk::{Partition, Table, TableKind};
-    use crate::fs::{Extent, ExtentKind, Kind, Stream, VolumeMap};
+    use crate::fs::{Extent, ExtentKind, Kind, Stream, Timestamp, VolumeMap};
 
     const CLUSTER: u64 = 4096;
 

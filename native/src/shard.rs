@@ -121,27 +121,34 @@ pub fn read_header(bytes: &[u8]) -> Result<ClearHeader> {
     Ok(ClearHeader { shard, root: stated, body_bytes, slices, sealed })
 }
 
+/// The header of a file of `file_bytes`, from its beginning.
+pub fn read_header_of(bytes: &[u8], file_bytes: usize) -> Result<ClearHeader> {
+    let header = read_header(bytes)?;
+    if file_bytes.checked_sub(BODY_OFFSET) == Some(header.body_bytes) {
+        return Ok(header);
+    }
+    Err(Error::corrupt("shard", file_bytes as u64, format!("{} bytes of body expected", header.body_bytes)))
+}
+
 /// Checks a whole shard file: header, root and every slice.
 pub fn inspect(file: &[u8]) -> Result<ClearHeader> {
-    let header = read_header(file)?;
-    let body = file.get(BODY_OFFSET..).unwrap_or_default();
-    if body.len() != header.body_bytes {
-        return Err(Error::corrupt(
-            "shard",
-            file.len() as u64,
-            format!("{} bytes of body expected", header.body_bytes),
-        ));
-    }
-    for (index, (slice, hash)) in body.chunks(SLICE_BYTES).zip(&header.slices).enumerate() {
-        if blake3::hash(slice).as_bytes() != hash {
-            let at = BODY_OFFSET + index * SLICE_BYTES;
-            return Err(Error::corrupt("shard", at as u64, format!("slice {index} is damaged")));
-        }
+    let header = read_header_of(file, file.len())?;
+    for (index, slice) in file[BODY_OFFSET..].chunks(SLICE_BYTES).enumerate() {
+        header.check_slice(index, slice)?;
     }
     Ok(header)
 }
 
 impl ClearHeader {
+    /// Whether a slice of the body is the one that the table names.
+    pub fn check_slice(&self, index: usize, slice: &[u8]) -> Result<()> {
+        if self.slices.get(index) == Some(blake3::hash(slice).as_bytes()) {
+            return Ok(());
+        }
+        let at = BODY_OFFSET + index * SLICE_BYTES;
+        Err(Error::corrupt("shard", at as u64, format!("slice {index} is damaged")))
+    }
+
     /// The id of the trailer key that sealed the place.
     pub fn key_id(&self) -> Option<[u8; 16]> {
         self.sealed.get(..16)?.try_into().ok()

@@ -26,6 +26,12 @@ export const GRANT_LIFETIME_MS = 3_600_000
 export const SOCKETS_PER_HOST = 4
 /** Connections a daemon holds at once, each about 100 KiB: a coordinator's fleet of thousands sends heartbeats. */
 export const CONNECTIONS = 4096
+/** Data connections of a peer, each a thread and 0.5 MB at most: sixteen appliances at full speed, two runs each. */
+export const DATA_CONNECTIONS = 128
+/** Of one host: four runs at once, a mount among them. */
+export const DATA_CONNECTIONS_PER_HOST = 16
+/** A host that answered but carried no data is asked over HTTPS for this long. */
+export const DATA_RETRY_MS = 60_000
 /** An idle connection is kept this long; the client lets go first, so that it never writes into one just closed. */
 export const KEEP_ALIVE_MS = 30_000
 export const FREE_SOCKET_MS = 15_000

@@ -37,7 +37,7 @@ export class Context {
   async fleet(): Promise<Fleet> {
     if (!this.#fleet) {
       const [{ openFleet }, home] = await Promise.all([import('../daemon/fleet.js'), this.home()])
-      this.#fleet = await openFleet(home)
+      this.#fleet = await openFleet(home, undefined, this.output.warn)
     }
     return this.#fleet
   }

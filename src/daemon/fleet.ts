@@ -10,6 +10,7 @@ import { type Callable, Peers } from '../peers/pool.js'
 import { deliverKeybag, isKeybagDelivered } from './keybag.js'
 import { CoordinatorLink } from './link.js'
 import { isCoordinator, openLocalCatalog } from './local.js'
+import type { Report } from './running.js'
 import { seekMembership } from './seek.js'
 
 export interface Fleet {
@@ -26,16 +27,16 @@ export interface Fleet {
  * On the coordinator's own host the catalog is opened where it lies, so that it can be read without a daemon. Elsewhere a
  * coordinator that does not answer may have been replaced by a recovery: the peers know.
  */
-export async function openFleet(home: Home, clock: Clock = systemClock): Promise<Fleet> {
-  const { fleet, answered } = await openAsKnown(home, clock)
+export async function openFleet(home: Home, clock: Clock = systemClock, report: Report = () => {}): Promise<Fleet> {
+  const { fleet, answered } = await openAsKnown(home, clock, report)
   const { key } = home.coordinator
   if (answered || !(await seekMembership(home)) || home.coordinator.key === key) return fleet
   await fleet.close()
-  return (await openAsKnown(home, clock)).fleet
+  return (await openAsKnown(home, clock, report)).fleet
 }
 
 /** With the coordinator that the membership held here names; did it answer? */
-async function openAsKnown(home: Home, clock: Clock): Promise<{ fleet: Fleet; answered: boolean }> {
+async function openAsKnown(home: Home, clock: Clock, report: Report): Promise<{ fleet: Fleet; answered: boolean }> {
   const { addresses, key } = home.coordinator
   const link = new CoordinatorLink(home.tls, addresses, key)
   const remote = new RemoteCatalog(link)
@@ -48,7 +49,7 @@ async function openAsKnown(home: Home, clock: Clock): Promise<{ fleet: Fleet; an
   try {
     const { hosts, answered } = await freshHosts(home, catalog, remote)
     if (!isKeybagDelivered(home)) await deliverKeybag(home, link)
-    const peers = new Peers(home.tls, () => hosts, clock)
+    const peers = new Peers(home.tls, () => hosts, clock, report)
     const fleet = {
       home,
       clock,

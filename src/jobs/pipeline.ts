@@ -60,6 +60,8 @@ export class Pipeline {
   readonly packer: InstanceType<typeof Packer>
   readonly manifest: InstanceType<typeof Manifest>
   readonly bytesByHost = new Map<Hex, number>()
+  /** Blocks that changed although nothing said so. */
+  surprises = 0
   readonly counts = { allocatedBytes: 0, readBytes: 0, newBytes: 0, storedBytes: 0, blocks: 0, newBlocks: 0 }
   readonly #plan: PipelinePlan
   readonly #begun: Begun
@@ -123,6 +125,16 @@ export class Pipeline {
   /** The blocks stored from now on, of what is read again, count instead of those before. */
   beginPass(again: Reread): void {
     this.manifest.beginPass(again)
+  }
+
+  /** For the next snapshot: what this one holds, and what the records of its files say. Before `complete`. */
+  async keep(path: string, snapshot: Hex, scan: DiskScanHandle, taken: number): Promise<void> {
+    this.manifest.keep(path, Buffer.from(snapshot, 'hex'), taken, await scan.records(taken))
+  }
+
+  /** All blocks are stored once more, and those count. */
+  beginFullPass(scan: DiskScanHandle): void {
+    this.manifest.beginFullPass(scan)
   }
 
   /** All blocks are stored: `scan` says what of them the snapshot holds. Takes its file maps. */
@@ -217,13 +229,14 @@ export class Pipeline {
   }
 
   async #append(batch: Batch, meter: Meter): Promise<void> {
-    const { plainBytes, items, fresh, freshBytes } = batch.facts
+    const { plainBytes, items, fresh, freshBytes, reusedBytes, surprises } = batch.facts
+    this.surprises += surprises
     await this.#pack(batch)
     this.counts.readBytes += plainBytes
     this.counts.blocks += items
     this.counts.newBlocks += fresh
     this.counts.newBytes += freshBytes
-    meter.add(plainBytes)
+    meter.add(plainBytes + reusedBytes)
   }
 
   async #pack(batch: Batch): Promise<void> {

@@ -2,13 +2,15 @@
  * `imager snapshot`: what is to be imaged and where it goes (the plan), then the data's way through the pipeline, and one
  * commit that makes the snapshot visible. Until then nothing of it is listed, and a rerun finds what arrived.
  */
+import { join } from 'node:path'
+import { hasCode, reason } from '../base/errors.js'
 import { type Hex, toHex } from '../base/ids.js'
 import { MiB } from '../base/units.js'
-import type { Flaws, SnapshotState, SnapshotSummary } from '../catalog/types.js'
+import type { Begun, Flaws, SnapshotState, SnapshotSummary } from '../catalog/types.js'
 import { inspectSource, type SourceFacts } from '../disk/source.js'
 import type { ViewOptions } from '../disk/view.js'
 import { signHead } from '../keys/head.js'
-import { type DiskScanHandle, hash, type LeftOut } from '../native.js'
+import { type DiskScanHandle, hash, type LeftOut, type Reuse } from '../native.js'
 import { encodeDescription } from '../retrieve/description.js'
 import { formGroup } from '../stripes/place.js'
 import type { Wish } from '../stripes/scheme.js'
@@ -29,6 +31,8 @@ export interface SnapshotOptions extends Wish {
   readonly source: string
   readonly label: string
   readonly view: ViewOptions
+  /** Read also files whose records did not change. */
+  readonly fullRead: boolean
   /** Store also what is left out otherwise: swap, page files, empty journals. */
   readonly everything: boolean
 }
@@ -92,8 +96,14 @@ async function store(plan: SnapshotPlan, options: SnapshotOptions, parts: Pipeli
   const started = clock.now()
   const begun = await catalog.begin({ appliance: home.host, volume, source: source.path, label: options.label })
   const pipeline = new Pipeline(plan, begun, openVault(home), parts)
-  const { scan, torn: tornRanges } = await storeStill(plan, pipeline, options.everything, home.state)
+  const held = join(home.state, `held-${volume}.bin`)
+  const { reuse, why } = await findReuse(held, plan, options, begun, parts)
+  const stored = await storeStill(plan, pipeline, options.everything, home.state, reuse)
+  const { scan, torn: tornRanges } = stored
   await closeStill(plan)
+  const notes = [...why, ...(pipeline.surprises > 0 ? [surprised(pipeline.surprises)] : [])]
+  // What was torn is not what its record says.
+  if (tornRanges.length === 0) await pipeline.keep(held, begun.snapshot, scan, stored.taken)
   // The manifest takes the scan's file maps, so what they say is asked before.
   const facts = scan.facts()
   const census = scan.census(CENSUS_ROWS)
@@ -118,7 +128,7 @@ async function store(plan: SnapshotPlan, options: SnapshotOptions, parts: Pipeli
     perHost: Object.fromEntries(pipeline.bytesByHost),
     fileTypes: Object.fromEntries(census.types.map(({ name, bytes }) => [name, bytes])),
     owners: Object.fromEntries(census.owners.map(({ name, bytes }) => [name, bytes])),
-    notes: notesOf(facts),
+    notes: [...notes, ...notesOf(facts)],
     leftOut: leftOut.slice(0, LISTED),
     unreadable: listed(flaws.unreadable),
     torn: listed(flaws.torn),
@@ -127,6 +137,8 @@ async function store(plan: SnapshotPlan, options: SnapshotOptions, parts: Pipeli
     m: group.m,
   }
   const { survives, state } = await catalog.finish(begun.lease, { head, references, summary })
+  const kept = pipeline.manifest.finishKept() || tornRanges.length > 0
+  const late = kept ? [] : [`the next run will read everything: ${held} could not be written`]
   return {
     snapshot: begun.snapshot,
     ...pipeline.counts,
@@ -137,10 +149,37 @@ async function store(plan: SnapshotPlan, options: SnapshotOptions, parts: Pipeli
     state,
     scheme: `${group.k}+${group.m}`,
     view: view.how,
-    notes: [...summary.notes, ...pipeline.failures()],
+    notes: [...summary.notes, ...pipeline.failures(), ...late],
     leftOut: summary.leftOut,
     ...flaws,
   }
+}
+
+/** What the last snapshot of this disk holds already, where that can be relied on; else why not. */
+async function findReuse(
+  held: string,
+  { scan, group }: SnapshotPlan,
+  { fullRead }: SnapshotOptions,
+  { parent, sequence }: Begun,
+  { catalog }: PipelineParts,
+): Promise<{ reuse: Reuse | null; why: string[] }> {
+  if (fullRead || parent === null) return { reuse: null, why: [] }
+  const last = await catalog.snapshot(parent)
+  const wanted = Math.max(1, Math.min(group.target, group.reach))
+  if (last.survives < wanted) {
+    return { reuse: null, why: ['everything was read, because the last snapshot survives too little'] }
+  }
+  try {
+    return { reuse: await scan.reuse(held, Buffer.from(parent, 'hex'), sequence), why: [] }
+  } catch (error) {
+    if (!hasCode(error, 'CORRUPT')) throw error
+    return { reuse: null, why: [`everything was read: ${reason(error)}`] }
+  }
+}
+
+function surprised(blocks: number): string {
+  const what = blocks === 1 ? 'one block of a file' : `${blocks} blocks of files`
+  return `everything was read, because ${what} had changed although the file's times and extents had not`
 }
 
 /** What the root page says, so that a snapshot can be browsed and restored without any catalog. */

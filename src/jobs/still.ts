@@ -9,7 +9,7 @@ import { hasCode, ImagerError } from '../base/errors.js'
 import { GiB } from '../base/units.js'
 import type { SourceFacts } from '../disk/source.js'
 import { type Moment, openView, type StaticView, type ViewOptions, type ViewParts } from '../disk/view.js'
-import { type DiskScanHandle, type FileRecords, type Reread, scanDisk } from '../native.js'
+import { type DiskScanHandle, type FileRecords, type Reread, type Reuse, scanDisk } from '../native.js'
 import type { Pipeline } from './pipeline.js'
 
 /** Moments that may be tried; each leaves less to be read in the next. */
@@ -78,9 +78,15 @@ export async function storeStill(
   pipeline: Pipeline,
   everything: boolean,
   folder: string,
-): Promise<{ scan: DiskScanHandle; torn: BigUint64Array }> {
-  await pipeline.storeBlocks(first.reader())
+  reuse: Reuse | null,
+): Promise<{ scan: DiskScanHandle; taken: number; torn: BigUint64Array }> {
+  await pipeline.storeBlocks(first.reader(reuse))
+  if (pipeline.surprises > 0) {
+    pipeline.beginFullPass(first)
+    await pipeline.storeBlocks(first.reader(), 'reading everything')
+  }
   let scan = first
+  let lastTaken = taken
   let torn: BigUint64Array = new BigUint64Array()
   let before: FileRecords | undefined
   for (let moment = 1; view.live && view.moved(); moment++) {
@@ -92,6 +98,7 @@ export async function storeStill(
     if (!found) continue
     const { again } = found
     scan = found.scan
+    lastTaken = found.taken
     pipeline.beginPass(again)
     const copied = again.copied()
     const left = again.rest()
@@ -109,7 +116,7 @@ export async function storeStill(
     before = await scan.records(found.taken)
   }
   await view.confirm()
-  return { scan, torn }
+  return { scan, taken: lastTaken, torn }
 }
 
 /** The tables once more, and a copy of what changed, as much as one moment allows. */

@@ -5,7 +5,6 @@ import { ImagerError, reason } from '../base/errors.js'
 
 /** Durable when it returns; where it throws, neither file is there. `temporary` is on the same file system. */
 export async function writeWhole(temporary: string, path: string, bytes: Uint8Array): Promise<void> {
-  let made = temporary
   try {
     const file = await open(temporary, 'wx', 0o600)
     try {
@@ -14,11 +13,22 @@ export async function writeWhole(temporary: string, path: string, bytes: Uint8Ar
     } finally {
       await file.close()
     }
+  } catch (error) {
+    // After a failed fsync nobody knows what the disk holds, so it does not stay.
+    await rm(temporary, { force: true }).catch(() => {})
+    throw error
+  }
+  await moveWhole(temporary, path)
+}
+
+/** The same for a file that was written and synced under its temporary name. */
+export async function moveWhole(temporary: string, path: string): Promise<void> {
+  let made = temporary
+  try {
     await rename(temporary, path)
     made = path
     await syncFolder(dirname(path))
   } catch (error) {
-    // After a failed fsync nobody knows what the disk holds, so it does not stay.
     await rm(made, { force: true }).catch(() => {})
     throw error
   }

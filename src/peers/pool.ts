@@ -5,10 +5,11 @@
 import type { Clock } from '../base/clock.js'
 import { hasCode, ImagerError } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
-import { BREAKER_MS } from '../base/limits.js'
+import { BREAKER_MS, DATA_RETRY_MS } from '../base/limits.js'
 import type { TlsIdentity } from '../keys/certificate.js'
-import { Connection, type Reply, type Requester, type RequestOptions } from '../wire/client.js'
-import type { Pattern } from '../wire/router.js'
+import { DataClient, type DataClientHandle } from '../native.js'
+import { Connection, type Requester } from '../wire/client.js'
+import { type Carrier, DataLink, NotCarried } from '../wire/data-client.js'
 import { PeerClient } from './client.js'
 
 /** What of a row of the master file, or of the membership, is needed to call a host. */
@@ -26,12 +27,17 @@ interface Entry {
 
 export class Peers {
   readonly #entries = new Map<Hex, Entry>()
+  readonly #data: DataClientHandle
 
   constructor(
     readonly tls: TlsIdentity,
     readonly hosts: () => readonly Callable[],
     readonly clock: Clock,
-  ) {}
+    /** Hears, once for each host, that the quick way to it is closed. */
+    readonly report: (what: string, error: unknown) => void = () => {},
+  ) {
+    this.#data = new DataClient(tls.key, tls.cert)
+  }
 
   /** Throws HOST_UNREACHABLE for a host that is not in the list. */
   get(host: Hex): PeerClient {
@@ -43,7 +49,12 @@ export class Peers {
     held?.connection.close()
     const { name } = row
     const connection = new Connection({ tls: this.tls, addresses: row.addresses, host, name })
-    const client = new PeerClient(host, name, new Breaker(connection, name, this.clock))
+    const breaker = new Breaker(this.clock)
+    const guarded: Requester = { request: (...args) => breaker.run(() => connection.request(...args)) }
+    const link = new DataLink({ client: this.#data, addresses: row.addresses, host, name })
+    const say = (error: unknown) =>
+      this.report(`${name} takes and gives shards over HTTPS only, which is slower`, error)
+    const client = new PeerClient(host, name, guarded, new PatientCarrier(link, breaker, this.clock, say))
     this.#entries.set(host, { addresses, connection, client })
     return client
   }
@@ -51,29 +62,62 @@ export class Peers {
   close(): void {
     for (const { connection } of this.#entries.values()) connection.close()
     this.#entries.clear()
+    this.#data.close()
   }
 }
 
-class Breaker implements Requester {
+/** What a host fails with, it fails with at once for some seconds, whichever way it is called. */
+class Breaker {
   #failure: ImagerError | undefined
   #closedUntil = 0
 
-  constructor(
-    readonly inner: Requester,
-    readonly name: string,
-    readonly clock: Clock,
-  ) {}
+  constructor(readonly clock: Clock) {}
 
-  async request(method: Pattern['method'], path: string, options: RequestOptions): Promise<Reply> {
+  async run<T>(work: () => Promise<T>): Promise<T> {
     if (this.#failure && this.clock.now() < this.#closedUntil) throw this.#failure
     try {
-      const reply = await this.inner.request(method, path, options)
+      const result = await work()
       this.#failure = undefined
-      return reply
+      return result
     } catch (error) {
       if (hasCode(error, 'HOST_UNREACHABLE')) {
         this.#failure = error
         this.#closedUntil = this.clock.now() + BREAKER_MS
+      }
+      throw error
+    }
+  }
+}
+
+/** Leaves a host that answers but carries nothing to HTTPS for a while, and says so once. */
+class PatientCarrier implements Carrier {
+  #asideUntil = 0
+  #said = false
+
+  constructor(
+    readonly link: Carrier,
+    readonly breaker: Breaker,
+    readonly clock: Clock,
+    readonly say: (error: unknown) => void,
+  ) {}
+
+  put(...args: Parameters<Carrier['put']>): Promise<void> {
+    return this.#run(() => this.link.put(...args))
+  }
+
+  get(...args: Parameters<Carrier['get']>): Promise<Buffer> {
+    return this.#run(() => this.link.get(...args))
+  }
+
+  async #run<T>(work: () => Promise<T>): Promise<T> {
+    if (this.clock.now() < this.#asideUntil) throw new NotCarried()
+    try {
+      return await this.breaker.run(work)
+    } catch (error) {
+      if (error instanceof NotCarried) {
+        this.#asideUntil = this.clock.now() + DATA_RETRY_MS
+        if (!this.#said) this.say(error)
+        this.#said = true
       }
       throw error
     }

@@ -4,39 +4,25 @@
  * and room are checked before any of its bytes are taken.
  */
 import * as v from 'valibot'
-import type { Clock } from '../base/clock.js'
 import { ImagerError, reason } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
 import { DOCUMENT_PAGE_BYTES, INVENTORY_ROWS, SHARD_FILE_BYTES, SHARDS_AT_ONCE } from '../base/limits.js'
 import { Slots } from '../base/queue.js'
 import type { TlsIdentity } from '../keys/certificate.js'
-import type { Role } from '../keys/fields.js'
-import { verifyGrant } from '../keys/grant.js'
 import { STATEMENT_BYTES } from '../keys/statement.js'
-import { inspectShard } from '../native.js'
+import { type DataQuestion, inspectShard } from '../native.js'
 import { encodeMessage } from '../wire/message.js'
 import { type Answer, type Request, type Route, type Served, serve } from '../wire/server.js'
-import { checkDocument, type Trust } from './documents.js'
+import { answerData } from './data.js'
+import { checkDocument } from './documents.js'
+import { type PeerParts, requireGrant, requireReader } from './rights.js'
 import { DOCUMENT_KINDS, type DocumentKind, type ShardStore } from './store.js'
-
-export interface PeerParts {
-  /** This peer's own key, which grants name. */
-  readonly host: Hex
-  readonly trust: Trust
-  readonly store: ShardStore
-  readonly clock: Clock
-  /** A membership was brought and verified; the newer one is kept by whom it concerns. */
-  readonly adopt: (membership: Buffer) => void
-}
 
 export interface PeerOptions extends PeerParts {
   readonly tls: TlsIdentity
   readonly listen: string
   report?(error: unknown, path: string): void
 }
-
-/** Peers hold what they cannot read, and need nothing of each other's. */
-const READERS: readonly Role[] = ['appliance', 'admin', 'coordinator']
 
 const Kind = v.picklist(DOCUMENT_KINDS)
 const Limit = v.pipe(v.string(), v.regex(/^\d{1,9}$/), v.transform(Number), v.minValue(1))
@@ -45,18 +31,13 @@ const After = v.pipe(v.string(), v.regex(/^(?:[0-9a-f]{2})*$/), v.maxLength(64))
 export function servePeer(options: PeerOptions): Promise<Served> {
   const { trust } = options
   const admit = (host: Hex) => host === trust.rootKey || trust.membership().find(host) !== undefined
-  return serve({ ...options, routes: peerRoutes(options), admit })
+  const receiving = new Slots(SHARDS_AT_ONCE)
+  const handleData = (question: DataQuestion) => answerData(options, receiving, question)
+  return serve({ ...options, routes: peerRoutes(options, receiving), handleData, admit })
 }
 
-export function peerRoutes(parts: PeerParts): Route[] {
+function peerRoutes(parts: PeerParts, receiving: Slots): Route[] {
   const { store, trust } = parts
-  const receiving = new Slots(SHARDS_AT_ONCE)
-  /** The root reads too: a recovery has nobody else to speak for it. */
-  const requireReader = ({ host }: Request) => {
-    const role = trust.membership().role(host)
-    if (host === trust.rootKey || (role && READERS.includes(role))) return
-    throw new ImagerError('NOT_ALLOWED', { what: 'This host may not read what peers hold', role: 'appliance' })
-  }
   const route = (method: Route['method'], path: string, maxBytes: number, handle: Route['handle']): Route => ({
     method,
     path,
@@ -66,23 +47,23 @@ export function peerRoutes(parts: PeerParts): Route[] {
   return [
     route('PUT', '/v1/shards/:shard', SHARD_FILE_BYTES, (request) => putShard(parts, receiving, request)),
     route('GET', '/v1/shards/:shard', 0, async (request) => {
-      requireReader(request)
+      requireReader(trust, request.host)
       const body = await store.read(request.params.shard ?? '', request.range)
       return { status: request.range ? 206 : 200, body }
     }),
     route('GET', '/v1/shards', 0, async (request) => {
-      requireReader(request)
+      requireReader(trust, request.host)
       const limit = Math.min(ask(Limit, request, 'limit', String(INVENTORY_ROWS)), INVENTORY_ROWS)
       return { body: encodeMessage(await store.inventory(ask(After, request, 'after', ''), limit)) }
     }),
     route('GET', '/v1/documents/:kind', 0, async (request) => {
       const kind = kindOf(request)
-      if (kind !== 'membership') requireReader(request)
+      if (kind !== 'membership') requireReader(trust, request.host)
       return listDocuments(store, kind, ask(After, request, 'after', ''))
     }),
     route('GET', '/v1/documents/:kind/:name', 0, async (request) => {
       const kind = kindOf(request)
-      if (kind !== 'membership') requireReader(request)
+      if (kind !== 'membership') requireReader(trust, request.host)
       const body = await store.document(kind, request.params.name ?? '')
       return body ? { body } : { status: 204 }
     }),
@@ -91,20 +72,12 @@ export function peerRoutes(parts: PeerParts): Route[] {
   ]
 }
 
-async function putShard({ host, trust, store, clock }: PeerParts, receiving: Slots, request: Request): Promise<Answer> {
+async function putShard(parts: PeerParts, receiving: Slots, request: Request): Promise<Answer> {
+  const { store } = parts
   const shard = request.params.shard ?? ''
   const { lengthBytes } = request
   const grant = Buffer.from(String(request.headers['imager-grant'] ?? ''), 'base64')
-  const membership = trust.membership()
-  verifyGrant(grant, {
-    membership,
-    fleet: trust.fleet,
-    host,
-    bearer: request.host,
-    shard,
-    lengthBytes,
-    now: clock.now(),
-  })
+  requireGrant(parts, { bearer: request.host, shard, lengthBytes, grant })
   if (!(await store.holds(shard))) await store.requireRoom(lengthBytes)
   return receiving.run(async () => {
     const bytes = await request.body()

@@ -6,14 +6,14 @@
  *   documents/<kind>/<name>                     signed statements
  *   incoming/                                   what is being written; emptied at the start
  */
-import { type FileHandle, mkdir, open, readdir, rm, stat, statfs } from 'node:fs/promises'
+import { type FileHandle, mkdir, open, readdir, readFile, rm, stat, statfs } from 'node:fs/promises'
 import { join } from 'node:path'
 import { ImagerError, reason } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
 import { SHARD_FILE_BYTES } from '../base/limits.js'
 import { GiB } from '../base/units.js'
 import { inspectShard } from '../native.js'
-import { isMissing, isNoSpace, readIfThere, syncFolder, writeWhole } from './files.js'
+import { isMissing, isNoSpace, moveWhole, readIfThere, syncFolder, writeWhole } from './files.js'
 import { fileSystemIdentity } from './identity.js'
 
 export const DOCUMENT_KINDS = ['head', 'keybag', 'membership'] as const
@@ -76,6 +76,10 @@ export class ShardStore {
     }
   }
 
+  get name(): string {
+    return this.#options.name
+  }
+
   /**
    * Durable when it returns. The same bytes again are `present`; other bytes under a shard that is held and sound are
    * refused (HOST_REFUSED); a damaged one is replaced. HOST_FULL leaves nothing behind.
@@ -94,6 +98,36 @@ export class ShardStore {
     })
   }
 
+  /**
+   * The same for bytes that come straight into a file: `take` writes them to the path it is given, as many as were said,
+   * checks and syncs them. Their room is claimed before.
+   */
+  async receive(shard: Hex, lengthBytes: number, take: (path: string) => Promise<void>): Promise<'stored' | 'present'> {
+    const path = this.#shardPath(shard)
+    const temporary = this.#temporaryPath()
+    const isHeld = (await this.holds(shard)) && (await sizeOf(path)) > 0
+    const aboveFloor = await this.#aboveFloor()
+    if (!isHeld) this.#checkRoom(lengthBytes, aboveFloor)
+    this.#pendingBytes += lengthBytes
+    try {
+      await take(temporary)
+      return await this.#inTurn(path, async () => {
+        const held = await readIfThere(path)
+        if (held?.equals(await readFile(temporary))) {
+          await syncFolder(join(path, '..'))
+          return 'present'
+        }
+        if (held && (await isSound(shard, held))) throw this.#refused(`shard ${shard} is there with other bytes`)
+        await this.#writing(moveWhole(temporary, path))
+        this.#usedBytes += lengthBytes - (held?.length ?? 0)
+        return 'stored'
+      })
+    } finally {
+      this.#pendingBytes -= lengthBytes
+      await rm(temporary, { force: true }).catch(() => {})
+    }
+  }
+
   async holds(shard: Hex): Promise<boolean> {
     return stat(this.#shardPath(shard)).then(
       () => true,
@@ -103,10 +137,8 @@ export class ShardStore {
 
   /** Exactly these bytes. SHARD_MISSING where it is not held, SHARD_CORRUPT where the file ends before `end`. */
   async read(shard: Hex, range?: readonly [start: number, end: number]): Promise<Buffer> {
-    const file = await this.#openShard(shard)
+    const { file, start, end } = await this.openRange(shard, range)
     try {
-      const [start, end] = range ?? [0, (await file.stat()).size]
-      if (end - start > SHARD_FILE_BYTES) throw new ImagerError('PROTOCOL', { what: `a range of ${end - start} bytes` })
       const buffer = Buffer.allocUnsafe(end - start)
       const { bytesRead } = await file.read(buffer, 0, buffer.length, start)
       if (bytesRead === buffer.length) return buffer
@@ -116,6 +148,24 @@ export class ShardStore {
       throw new ImagerError('IO', { what: `Shard ${shard} on ${this.#options.name}: ${reason(cause)}` }, { cause })
     } finally {
       await file.close()
+    }
+  }
+
+  /** Where `read` would read; the file is the caller's to close. Throws the same. */
+  async openRange(
+    shard: Hex,
+    range?: readonly [start: number, end: number],
+  ): Promise<{ file: FileHandle; start: number; end: number }> {
+    const file = await this.#openShard(shard)
+    try {
+      const { size } = await file.stat()
+      const [start, end] = range ?? [0, size]
+      if (end - start > SHARD_FILE_BYTES) throw new ImagerError('PROTOCOL', { what: `a range of ${end - start} bytes` })
+      if (end > size) throw new ImagerError('SHARD_CORRUPT', { shard, host: this.name })
+      return { file, start, end }
+    } catch (error) {
+      await file.close()
+      throw error
     }
   }
 
@@ -203,8 +253,16 @@ export class ShardStore {
   }
 
   async #writeWhole(path: string, bytes: Uint8Array): Promise<void> {
+    await this.#writing(writeWhole(this.#temporaryPath(), path, bytes))
+  }
+
+  #temporaryPath(): string {
+    return join(this.#options.folder, 'incoming', String(this.#temporary++))
+  }
+
+  async #writing(work: Promise<void>): Promise<void> {
     try {
-      await writeWhole(join(this.#options.folder, 'incoming', String(this.#temporary++)), path, bytes)
+      await work
     } catch (cause) {
       if (isNoSpace(cause)) throw this.#full(reason(cause), cause)
       throw new ImagerError('IO', { what: `${this.#options.name} cannot write: ${reason(cause)}` }, { cause })

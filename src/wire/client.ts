@@ -27,6 +27,7 @@ import {
 import { Slots } from '../base/queue.js'
 import { certificateHost, type TlsIdentity } from '../keys/certificate.js'
 import { formatRange, parseAddress } from './address.js'
+import { bounded } from './bounded.js'
 import { decodeRefusal } from './refusal.js'
 import type { Pattern } from './router.js'
 import { CIPHERS, exportSecret, SOCKET_BUFFER_BYTES } from './tls.js'
@@ -87,24 +88,12 @@ export class Connection implements Requester {
    */
   async request(method: Pattern['method'], path: string, options: RequestOptions): Promise<Reply> {
     const { timeoutMs = REQUEST_TIMEOUT_MS, signal } = options
-    const stop = new AbortController()
-    const ended = new Promise<never>((_, reject) => {
-      stop.signal.addEventListener('abort', () => reject(stop.signal.reason), { once: true })
-    })
-    const interrupt = () => stop.abort(new ImagerError('INTERRUPTED', {}, { cause: signal?.reason }))
-    const late = () => stop.abort(this.#unreachable(`no answer within ${timeoutMs / 1000} s`))
-    const timer = setTimeout(late, timeoutMs)
-    signal?.addEventListener('abort', interrupt, { once: true })
-    if (signal?.aborted) interrupt()
-    try {
-      const work = this.#slots.run(() => this.#attempt(method, path, options, stop.signal))
-      const reply = await Promise.race([work, ended])
-      if (reply.status < 400) return reply
-      throw decodeRefusal(this.#name, reply.status, reply.body)
-    } finally {
-      clearTimeout(timer)
-      signal?.removeEventListener('abort', interrupt)
-    }
+    const late = () => this.#unreachable(`no answer within ${timeoutMs / 1000} s`)
+    const reply = await bounded({ timeoutMs, signal, late }, (stop) =>
+      this.#slots.run(() => this.#attempt(method, path, options, stop)),
+    )
+    if (reply.status < 400) return reply
+    throw decodeRefusal(this.#name, reply.status, reply.body)
   }
 
   close(): void {

@@ -52,6 +52,10 @@ function parse(body: Uint8Array): unknown {
   }
 }
 
+export function notMember(): ImagerError {
+  return new ImagerError('NOT_ALLOWED', { what: 'This host is not a member of the fleet there', role: 'peer' })
+}
+
 /** Control and direction characters could rewrite a terminal's line. */
 function clean(text: string): string {
   return text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, '?')

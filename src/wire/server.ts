@@ -6,7 +6,7 @@
 import { constants } from 'node:crypto'
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http'
 import { createServer, type Server } from 'node:https'
-import type { AddressInfo } from 'node:net'
+import type { AddressInfo, Socket } from 'node:net'
 import type { TLSSocket } from 'node:tls'
 import { ImagerError } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
@@ -20,8 +20,10 @@ import {
   TRANSFER_TIMEOUT_MS,
 } from '../base/limits.js'
 import { certificateHost, type TlsIdentity } from '../keys/certificate.js'
+import type { DataQuestion } from '../native.js'
 import { parseAddress, parseRange } from './address.js'
-import { encodeRefusal } from './refusal.js'
+import { DataDoor } from './data-server.js'
+import { encodeRefusal, notMember } from './refusal.js'
 import { type Match, type Pattern, Router } from './router.js'
 import { CIPHERS, exportSecret, SOCKET_BUFFER_BYTES } from './tls.js'
 
@@ -60,6 +62,8 @@ export interface ServeOptions {
   readonly listen: string
   readonly routes: readonly Route[]
   admit(host: Hex): boolean
+  /** Data connections are served too, and bring questions for this. */
+  handleData?(question: DataQuestion): Promise<void>
   /** Hears of errors that are our own bugs. */
   report?(error: unknown, path: string): void
   readonly idleTimeoutMs?: number
@@ -95,6 +99,7 @@ export async function serve(options: ServeOptions): Promise<Served> {
   })
   server.maxConnections = CONNECTIONS
   guard(server, callers, options)
+  const door = openDoor(server, options)
   const router = new Router(options.routes)
   const answer = (request: IncomingMessage, response: ServerResponse, expects: boolean) =>
     void new Exchange(options, router, callers.get(request.socket), request, response, expects).run()
@@ -103,7 +108,21 @@ export async function serve(options: ServeOptions): Promise<Served> {
   await listen(server, host, port)
   const bound = server.address() as AddressInfo
   const shown = bound.family === 'IPv6' ? `[${bound.address}]` : bound.address
-  return { address: `${shown}:${bound.port}`, close: () => close(server) }
+  return { address: `${shown}:${bound.port}`, close: () => close(server, door) }
+}
+
+/** Data connections leave before TLS is begun here. */
+function openDoor(server: Server, { handleData: handle, ...options }: ServeOptions): DataDoor | undefined {
+  if (!handle) return undefined
+  const door = new DataDoor({ ...options, handle })
+  const greeters = server.listeners('connection')
+  server.removeAllListeners('connection')
+  server.on('connection', (socket: Socket) => {
+    door.sort(socket, () => {
+      for (const greet of greeters) greet.call(server, socket)
+    })
+  })
+  return door
 }
 
 /** Takes the place of Node's own listener, which hands the socket to the HTTP parser, and calls it for the admitted only. */
@@ -136,10 +155,6 @@ function refuse(socket: TLSSocket): void {
   const lines = ['HTTP/1.1 403 Forbidden', `content-length: ${body.length}`, 'connection: close', '', '']
   socket.end(Buffer.concat([Buffer.from(lines.join('\r\n')), body]))
   setTimeout(() => socket.destroy(), LINGER_MS).unref()
-}
-
-function notMember(): ImagerError {
-  return new ImagerError('NOT_ALLOWED', { what: 'This host is not a member of the fleet there', role: 'peer' })
 }
 
 /** One request and its answer. */
@@ -244,10 +259,10 @@ async function listen(server: Server, host: string, port: number): Promise<void>
 }
 
 /** Lets what is under way end for a moment, then cuts it. */
-async function close(server: Server): Promise<void> {
+async function close(server: Server, door: DataDoor | undefined): Promise<void> {
   const closed = new Promise<void>((resolve) => server.close(() => resolve()))
   server.closeIdleConnections()
   const timer = setTimeout(() => server.closeAllConnections(), LINGER_MS)
-  await closed
+  await Promise.all([closed, door?.close()])
   clearTimeout(timer)
 }

@@ -44,7 +44,7 @@ export class TestLab {
     readonly lab: LabReport,
   ) {}
 
-  static async up(t: ExecutionContext, peers: number): Promise<TestLab> {
+  static async up(t: Pick<ExecutionContext, 'is' | 'teardown'>, peers: number): Promise<TestLab> {
     const folder = mkdtempSync(join(tmpdir(), 'imager-e2e-'))
     t.teardown(async () => {
       await imager('lab', 'down', join(folder, 'lab'))

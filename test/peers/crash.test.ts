@@ -8,74 +8,81 @@ import test from 'ava'
 import { hasCode } from '../../src/base/errors.js'
 import { tlsIdentity } from '../../src/keys/certificate.js'
 import { signGrant } from '../../src/keys/grant.js'
+import { DataClient } from '../../src/native.js'
 import { PeerClient } from '../../src/peers/client.js'
 import { Connection } from '../../src/wire/client.js'
+import { DataLink } from '../../src/wire/data-client.js'
 import { fleet, hostOf, makeFleet } from '../keys/fleet.js'
-import { folder, makeShard, openStore, shardId } from './peer.js'
+import { folder, makeShard, openStore, shardId, WAYS } from './peer.js'
 
-test('a peer killed at any moment holds whole shards only, and every one it acknowledged', async (t) => {
-  const members = makeFleet()
-  const root = folder(t)
-  const store = join(root, 'store')
-  writeFileSync(join(root, 'membership'), members.membership.bytes)
-  members.peer.save(join(root, 'key'))
-  const script = fileURLToPath(new URL('process.js', import.meta.url))
-  const host = hostOf(members.peer)
-  const acknowledged: string[] = []
-  let index = 0
-  for (let round = 0; round < 4; round++) {
-    const child = spawn(process.execPath, [
-      script,
-      store,
-      join(root, 'membership'),
-      join(root, 'key'),
-      fleet,
-      members.rootKey,
-    ])
-    const [line] = (await once(child.stdout, 'data')) as [Buffer]
-    const address = line.toString().trim()
-    const connection = new Connection({ tls: tlsIdentity(members.appliance), addresses: [address], host })
-    const client = new PeerClient(host, 'pc-1', connection)
-    let alive = true
-    const upload = async () => {
-      while (alive) {
-        const shard = shardId(index++)
-        const bytes = makeShard(shard, Buffer.alloc(1 << 20, index))
-        const expires = Date.now() + 60_000
-        const bearer = hostOf(members.appliance)
-        const body = {
-          fleet,
-          term: 1,
-          operation: 'put' as const,
-          shard,
-          lengthBytes: bytes.length,
-          host,
-          bearer,
-          expires,
-        }
-        try {
-          await client.sendShard(shard, bytes, signGrant(body, members.coordinator).toString('base64'))
-          acknowledged.push(shard)
-        } catch (error) {
-          t.true(hasCode(error, 'HOST_UNREACHABLE'))
-          alive = false
+for (const way of WAYS)
+  test(`a peer killed at any moment holds whole shards only, and every one it acknowledged (${way})`, async (t) => {
+    const members = makeFleet()
+    const root = folder(t)
+    const store = join(root, 'store')
+    writeFileSync(join(root, 'membership'), members.membership.bytes)
+    members.peer.save(join(root, 'key'))
+    const script = fileURLToPath(new URL('process.js', import.meta.url))
+    const host = hostOf(members.peer)
+    const acknowledged: string[] = []
+    let index = 0
+    for (let round = 0; round < 4; round++) {
+      const child = spawn(process.execPath, [
+        script,
+        store,
+        join(root, 'membership'),
+        join(root, 'key'),
+        fleet,
+        members.rootKey,
+      ])
+      const [line] = (await once(child.stdout, 'data')) as [Buffer]
+      const address = line.toString().trim()
+      const tls = tlsIdentity(members.appliance)
+      const connection = new Connection({ tls, addresses: [address], host })
+      const data = new DataClient(tls.key, tls.cert)
+      const link = new DataLink({ client: data, addresses: [address], host, name: 'pc-1' })
+      const client = new PeerClient(host, 'pc-1', connection, way === 'HTTPS' ? undefined : link)
+      let alive = true
+      const upload = async () => {
+        while (alive) {
+          const shard = shardId(index++)
+          const bytes = makeShard(shard, Buffer.alloc(1 << 20, index))
+          const expires = Date.now() + 60_000
+          const bearer = hostOf(members.appliance)
+          const body = {
+            fleet,
+            term: 1,
+            operation: 'put' as const,
+            shard,
+            lengthBytes: bytes.length,
+            host,
+            bearer,
+            expires,
+          }
+          try {
+            await client.sendShard(shard, bytes, signGrant(body, members.coordinator).toString('base64'))
+            acknowledged.push(shard)
+          } catch (error) {
+            t.true(hasCode(error, 'HOST_UNREACHABLE'))
+            alive = false
+          }
         }
       }
+      const uploads = [upload(), upload(), upload(), upload()]
+      const enough = acknowledged.length + 3
+      while (alive && acknowledged.length < enough) await sleep(5)
+      await sleep(13 * round)
+      child.kill('SIGKILL')
+      await Promise.all(uploads)
+      connection.close()
+      data.close()
     }
-    const uploads = [upload(), upload(), upload(), upload()]
-    const enough = acknowledged.length + 3
-    while (alive && acknowledged.length < enough) await sleep(5)
-    await sleep(13 * round)
-    child.kill('SIGKILL')
-    await Promise.all(uploads)
-    connection.close()
-  }
-  const reopened = await openStore(store)
-  t.deepEqual(readdirSync(join(store, 'incoming')), [])
-  t.true(acknowledged.length >= 12, `${acknowledged.length}`)
-  const held = (await reopened.inventory('', 10_000)).shards
-  t.true(held.every((row) => row.bytes === (1 << 20) + 4096))
-  const ids = new Set(held.map((row) => row.shard))
-  t.true(acknowledged.every((shard) => ids.has(shard)))
-  t.log(`${acknowledged.length} acknowledged, ${held.length} held, ${index} begun`)
-})
+    const reopened = await openStore(store)
+    t.deepEqual(readdirSync(join(store, 'incoming')), [])
+    t.true(acknowledged.length >= 12, `${acknowledged.length}`)
+    const held = (await reopened.inventory('', 10_000)).shards
+    t.true(held.every((row) => row.bytes === (1 << 20) + 4096))
+    const ids = new Set(held.map((row) => row.shard))
+    t.true(acknowledged.every((shard) => ids.has(shard)))
+    t.log(`${acknowledged.length} acknowledged, ${held.length} held, ${index} begun`)
+  })

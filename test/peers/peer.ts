@@ -6,11 +6,12 @@ import type { ExecutionContext } from 'ava'
 import { tlsIdentity } from '../../src/keys/certificate.js'
 import { type Grant, signGrant } from '../../src/keys/grant.js'
 import { openMembership } from '../../src/keys/membership.js'
-import { hash, type SecretHandle } from '../../src/native.js'
+import { DataClient, hash, type SecretHandle } from '../../src/native.js'
 import { PeerClient } from '../../src/peers/client.js'
 import { servePeer } from '../../src/peers/server.js'
 import { ShardStore, type StoreOptions } from '../../src/peers/store.js'
 import { Connection } from '../../src/wire/client.js'
+import { DataLink } from '../../src/wire/data-client.js'
 import { fleet, hostOf, makeFleet, type TestFleet } from '../keys/fleet.js'
 
 const BODY_OFFSET = 4096
@@ -57,7 +58,15 @@ export interface TestPeer {
   send(shard: string, bytes: Buffer): Promise<void>
 }
 
-export async function startPeer(t: ExecutionContext, options: Partial<StoreOptions> = {}): Promise<TestPeer> {
+/** How the bodies of shards travel. */
+export const WAYS = ['data connections', 'HTTPS'] as const
+export type Way = (typeof WAYS)[number]
+
+export async function startPeer(
+  t: ExecutionContext,
+  options: Partial<StoreOptions> = {},
+  way: Way = 'data connections',
+): Promise<TestPeer> {
   const members = makeFleet()
   const path = options.folder ?? folder(t)
   const store = await openStore(path, options)
@@ -80,14 +89,15 @@ export async function startPeer(t: ExecutionContext, options: Partial<StoreOptio
   })
   t.teardown(() => served.close())
   const client = (who: SecretHandle) => {
-    const connection = new Connection({
-      tls: tlsIdentity(who),
-      addresses: [served.address],
-      host: tls.host,
-      name: 'pc-1',
+    const [mine, at] = [tlsIdentity(who), { addresses: [served.address], host: tls.host, name: 'pc-1' }]
+    const connection = new Connection({ tls: mine, ...at })
+    const data = new DataClient(mine.key, mine.cert)
+    t.teardown(() => {
+      connection.close()
+      data.close()
     })
-    t.teardown(() => connection.close())
-    return new PeerClient(tls.host, 'pc-1', connection)
+    if (way === 'HTTPS') return new PeerClient(tls.host, 'pc-1', connection)
+    return new PeerClient(tls.host, 'pc-1', connection, new DataLink({ client: data, ...at }))
   }
   const grant: TestPeer['grant'] = (shard, lengthBytes, change = {}, signer = members.coordinator) => {
     const expires = now.value + 1000

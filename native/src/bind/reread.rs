@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use napi::bindgen_prelude::{AsyncTask, BigUint64Array, Result};
+use napi::bindgen_prelude::{AsyncTask, BigUint64Array, Result, Uint8Array};
 use napi_derive::napi;
 
 use super::snapshot::{BlockSource, DiskScan, lock};
@@ -11,14 +11,19 @@ use crate::copy::Copy;
 use crate::cut;
 use crate::error::Error;
 use crate::fs::ByteRange;
+use crate::parent::Parent;
 use crate::ranges::{coalesce, without};
-use crate::reread;
 use crate::scan::Scan;
 use crate::source::Source;
+use crate::{reread, reuse};
 
 /// What each file's record said.
 #[napi]
-pub struct FileRecords(Arc<reread::Records>);
+pub struct FileRecords(pub(super) Arc<reread::Records>);
+
+/// What the last snapshot of a disk holds of it.
+#[napi]
+pub struct Reuse(pub(super) Arc<Mutex<reuse::Reuse>>);
 
 /// What is to be read again, and a copy of some of it.
 #[napi]
@@ -38,6 +43,22 @@ impl DiskScan {
     pub fn records(&self, taken: f64) -> AsyncTask<Job<FileRecords>> {
         let scan = self.scan.clone();
         job(move || Ok(FileRecords(Arc::new(reread::Records::of(&lock(&scan), taken as i64)))))
+    }
+
+    /// What of this scan `snapshot` (16 bytes) holds, as it was kept in `path`; null where that is of another snapshot, or
+    /// nothing was kept. `run`: the number of this snapshot of the disk. Throws CORRUPT.
+    #[napi(ts_return_type = "Promise<Reuse | null>")]
+    pub fn reuse(&self, path: String, snapshot: Uint8Array, run: f64) -> AsyncTask<Job<Option<Reuse>>> {
+        let (scan, snapshot) = (self.scan.clone(), snapshot.to_vec());
+        job(move || {
+            let Some(mut parent) = Parent::open(&path)?.filter(|parent| *snapshot == parent.snapshot) else {
+                return Ok(None);
+            };
+            let (scan, before) = (lock(&scan), reread::Records(std::mem::take(&mut parent.files)));
+            let again = reread::reread(&before, &scan);
+            let unchanged = without(&without(&scan.allocated(), &again.tables), &again.files);
+            Ok(Some(Reuse(Arc::new(Mutex::new(reuse::Reuse::new(parent, unchanged, run as u64))))))
+        })
     }
 
     /// What of this scan may differ from what was read after `before`. `folder` takes the copy of it.
@@ -90,7 +111,7 @@ impl Reread {
         self.copied = copy.copied();
         self.ended = Some(copy.clone());
         let cut = cut::cut(&self.copied, &lock(&self.scan).volumes);
-        Ok(BlockSource::new(copy, cut))
+        Ok(BlockSource::new(copy, cut, None))
     }
 
     /// Gives the space of the copy back.
@@ -104,7 +125,7 @@ impl Reread {
     #[napi]
     pub fn rest(&self) -> BlockSource {
         let cut = cut::cut(&self.left(), &lock(&self.scan).volumes);
-        BlockSource::new(self.source.clone(), cut)
+        BlockSource::new(self.source.clone(), cut, None)
     }
 
     /// After `copied`: bytes that were not, but belong to no file.

@@ -6,20 +6,21 @@ use napi::bindgen_prelude::{AsyncTask, BigUint64Array, Buffer, Result, Uint8Arra
 use napi_derive::napi;
 
 use super::keys::Vault;
-use super::reread::Reread;
+use super::reread::{FileRecords, Reread, Reuse};
 use super::scan::DiskFacts;
 use super::{Job, fixed, job, thrown};
 use crate::cut::{Blocks, Cut};
 use crate::error::Error;
 use crate::fs::ByteRange;
 use crate::pack::Row;
+use crate::parent::ParentWriter;
 use crate::scan::Scan;
 use crate::seal::Type;
 use crate::shard::{self, Place};
 use crate::source::Source;
 use crate::stripe;
 use crate::volume::ReadAt;
-use crate::{batch, erasure, manifest, packer, recycle, sandbox};
+use crate::{batch, erasure, manifest, packer, recycle, reuse, sandbox};
 
 pub(super) fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
     shared.lock().expect("no holder of this lock panics")
@@ -61,10 +62,10 @@ impl DiskScan {
         ranges.iter().flat_map(|range| [range.start, range.length]).collect::<Vec<_>>().into()
     }
 
-    /// The blocks of the disk in reading order.
+    /// The blocks of the disk in reading order; those that `reuse` knows are not read.
     #[napi]
-    pub fn reader(&self) -> BlockSource {
-        BlockSource::new(self.source.clone(), lock(&self.scan).cut())
+    pub fn reader(&self, reuse: Option<&Reuse>) -> BlockSource {
+        BlockSource::new(self.source.clone(), lock(&self.scan).cut(), reuse.map(|reuse| reuse.0.clone()))
     }
 
     /// Lets go of the disk: nothing more is read from it.
@@ -85,11 +86,12 @@ pub struct BlockSource {
     source: Arc<dyn ReadAt>,
     cut: Arc<Cut>,
     walk: Blocks,
+    reuse: Option<Arc<Mutex<reuse::Reuse>>>,
 }
 
 impl BlockSource {
-    pub(super) fn new(source: Arc<dyn ReadAt>, cut: Cut) -> Self {
-        Self { source, cut: Arc::new(cut), walk: Blocks::default() }
+    pub(super) fn new(source: Arc<dyn ReadAt>, cut: Cut, reuse: Option<Arc<Mutex<reuse::Reuse>>>) -> Self {
+        Self { source, cut: Arc::new(cut), walk: Blocks::default(), reuse }
     }
 }
 
@@ -103,7 +105,8 @@ impl BlockSource {
     /// The next batch, not read yet; null at the end.
     #[napi]
     pub fn next(&mut self) -> Result<Option<Batch>> {
-        let batch = batch::Batch::of_blocks(&mut self.walk, &self.cut, None).map_err(thrown)?;
+        let mut reuse = self.reuse.as_deref().map(lock);
+        let batch = batch::Batch::of_blocks(&mut self.walk, &self.cut, reuse.as_deref_mut()).map_err(thrown)?;
         Ok(batch.map(|batch| Batch { inner: Arc::new(Mutex::new(batch)), source: Some(self.source.clone()) }))
     }
 }
@@ -123,6 +126,10 @@ pub struct BatchFacts {
     pub zero_bytes: f64,
     pub fresh: u32,
     pub fresh_bytes: f64,
+    /// Taken over from the last snapshot, not read.
+    pub reused_bytes: f64,
+    /// Blocks that were read to be sure, and are not what the last snapshot holds.
+    pub surprises: u32,
 }
 
 #[napi]
@@ -174,6 +181,8 @@ impl Batch {
             zero_bytes: bytes(|item| item.zero),
             fresh: batch.items.iter().filter(|item| item.fresh).count() as u32,
             fresh_bytes: bytes(|item| item.fresh),
+            reused_bytes: batch.reused.iter().map(|entry| u64::from(entry.length)).sum::<u64>() as f64,
+            surprises: batch.surprises() as u32,
         }
     }
 }
@@ -256,6 +265,27 @@ impl Manifest {
     #[napi]
     pub fn begin_pass(&mut self, again: &Reread) {
         self.0.begin_pass(&again.ranges());
+    }
+
+    /// All that is appended from now on counts instead of what was appended before.
+    #[napi]
+    pub fn begin_full_pass(&mut self, scan: &DiskScan) {
+        self.0.begin_pass(&lock(&scan.scan).allocated());
+    }
+
+    /// Keeps in `path` what the next snapshot need not read. `taken`: when the tables were read, seconds since 1970.
+    #[napi]
+    pub fn keep(&mut self, path: String, snapshot: Uint8Array, taken: f64, records: &FileRecords) -> Result<()> {
+        let kept = ParentWriter::new(&path, fixed("snapshot", &snapshot)?, taken as i64, &records.0.0);
+        // Where it fails, `finish_kept` says so.
+        kept.into_iter().for_each(|kept| self.0.keep(kept));
+        Ok(())
+    }
+
+    /// Once the snapshot is visible.
+    #[napi]
+    pub fn finish_kept(&mut self) -> bool {
+        self.0.finish_kept()
     }
 
     /// All blocks were appended; `scan` says what is held. Takes its file maps.

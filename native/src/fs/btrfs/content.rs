@@ -135,14 +135,15 @@ impl Gathered {
         Ok(())
     }
 
-    /// Of a stream of `size` bytes. Inline data that ends before it is followed by zeros.
+    /// Of a stream of `size` bytes. Inline data that ends before it is followed by zeros; beside it there may be what was
+    /// preallocated past the end.
     pub fn finish(self, inode: u64, size: u64) -> Result<Content> {
         let mut extents = self.extents;
         let Some(mut bytes) = self.inline else {
             extents.shrink_to_fit();
             return Ok(Content::Extents(extents));
         };
-        if !extents.is_empty() || size > RESIDENT_BYTES as u64 {
+        if extents.iter().any(|extent| extent.logical < size) || size > RESIDENT_BYTES as u64 {
             let why = format!("inline data beside {} extents, of {size} bytes", extents.len());
             return Err(Error::corrupt("btrfs inode", inode, why));
         }

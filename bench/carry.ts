@@ -1,0 +1,133 @@
+/**
+ * `node build/bench/carry.js`: what it costs to bring shards to a peer and to fetch them, over data connections and over
+ * HTTPS in turn. Two processes on loopback; the processor time of each is what the kernel counts for the whole process, so
+ * the peer's holds the hashing, writing and syncing of what it stores.
+ *
+ *   BENCH_RUNS=N   rounds (default 3)
+ *   BENCH_DIR=DIR  where the peer's store goes (default: the system's temporary folder)
+ */
+import { type ChildProcess, fork } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { systemClock } from '../src/base/clock.js'
+import { tlsIdentity } from '../src/keys/certificate.js'
+import { signGrant } from '../src/keys/grant.js'
+import { DataClient } from '../src/native.js'
+import { PeerClient } from '../src/peers/client.js'
+import { Connection } from '../src/wire/client.js'
+import { DataLink } from '../src/wire/data-client.js'
+import { fleet, hostOf, makeFleet } from '../test/keys/fleet.js'
+import { makeShard } from '../test/peers/peer.js'
+import { showSpread, spread, table } from './arithmetic.js'
+
+const SHARDS = 64
+const SHARD_BYTES = 4 << 20
+const AT_ONCE = 4
+const MB = 1e6
+const WAYS = ['data connections', 'HTTPS'] as const
+const VERBS = ['PUT', 'GET'] as const
+
+interface Figure {
+  readonly client: number
+  readonly peer: number
+  readonly speed: number
+}
+
+async function main(): Promise<void> {
+  const root = await mkdtemp(join(process.env.BENCH_DIR ?? tmpdir(), 'imager-carry-'))
+  const members = makeFleet()
+  await writeFile(join(root, 'membership'), members.membership.bytes)
+  members.peer.save(join(root, 'key'))
+  const script = fileURLToPath(new URL('../test/peers/process.js', import.meta.url))
+  const files = [join(root, 'store'), join(root, 'membership'), join(root, 'key')]
+  const peer = fork(script, [...files, fleet, members.rootKey], { stdio: ['ignore', 'pipe', 'inherit', 'ipc'] })
+  try {
+    const [line] = (await once(peer.stdout as NodeJS.ReadableStream, 'data')) as [Buffer]
+    const figures = await measureAll(peer, line.toString().trim(), members)
+    process.stdout.write(`${report(figures)}\n`)
+  } finally {
+    peer.kill()
+    await rm(root, { recursive: true, force: true })
+  }
+}
+
+async function measureAll(peer: ChildProcess, address: string, members: ReturnType<typeof makeFleet>) {
+  const tls = tlsIdentity(members.appliance)
+  const host = hostOf(members.peer)
+  const connection = new Connection({ tls, addresses: [address], host })
+  const data = new DataClient(tls.key, tls.cert)
+  const link = new DataLink({ client: data, addresses: [address], host, name: 'peer' })
+  const clients = {
+    HTTPS: new PeerClient(host, 'peer', connection),
+    'data connections': new PeerClient(host, 'peer', connection, link),
+  }
+  const body = Buffer.alloc(SHARD_BYTES)
+  for (let at = 0; at < body.length; at += 4) body.writeUInt32LE((at * 2_654_435_761) >>> 0, at)
+  const expires = systemClock.now() + 3_600_000
+  const bearer = tls.host
+  const figures: { way: string; verb: string; figure: Figure }[] = []
+  let made = 0
+  for (let run = 0; run < Number(process.env.BENCH_RUNS ?? 3); run++) {
+    for (const way of WAYS) {
+      const shards = Array.from({ length: SHARDS }, () => {
+        const shard = (made++).toString(16).padStart(32, '0')
+        const bytes = makeShard(shard, body)
+        const fields = { fleet, term: 1, operation: 'put' as const, shard, host, bearer, expires }
+        return {
+          shard,
+          bytes,
+          grant: signGrant({ ...fields, lengthBytes: bytes.length }, members.coordinator).toString('base64'),
+        }
+      })
+      const client = clients[way]
+      const work = {
+        PUT: (index: number) => client.sendShard(shards[index]!.shard, shards[index]!.bytes, shards[index]!.grant),
+        GET: async (index: number) => void (await client.fetchShard(shards[index]!.shard)),
+      }
+      for (const verb of VERBS) figures.push({ way, verb, figure: await measureOne(peer, work[verb]) })
+    }
+  }
+  connection.close()
+  data.close()
+  return figures
+}
+
+async function measureOne(peer: ChildProcess, work: (index: number) => Promise<void>): Promise<Figure> {
+  const [mine, theirs, started] = [process.cpuUsage(), await cpuOf(peer), performance.now()]
+  let next = 0
+  const worker = async () => {
+    for (let index = next++; index < SHARDS; index = next++) await work(index)
+  }
+  await Promise.all(Array.from({ length: AT_ONCE }, worker))
+  const seconds = (performance.now() - started) / 1000
+  const used = process.cpuUsage(mine)
+  const megabytes = (SHARDS * SHARD_BYTES) / MB
+  return {
+    client: (used.user + used.system) / 1000 / megabytes,
+    peer: ((await cpuOf(peer)) - theirs) / 1000 / megabytes,
+    speed: megabytes / seconds,
+  }
+}
+
+/** Microseconds of processor time of the peer's process so far. */
+async function cpuOf(peer: ChildProcess): Promise<number> {
+  peer.send('cpu')
+  const [used] = (await once(peer, 'message')) as [number]
+  return used
+}
+
+function report(figures: readonly { way: string; verb: string; figure: Figure }[]): string {
+  const rows = VERBS.flatMap((verb) =>
+    WAYS.map((way) => {
+      const mine = figures.filter((one) => one.way === way && one.verb === verb).map((one) => one.figure)
+      const column = (field: keyof Figure, digits: number) => showSpread(spread(mine.map((one) => one[field])), digits)
+      return [`${verb}, ${way}`, column('client', 2), column('peer', 2), column('speed', 0)]
+    }),
+  )
+  return table([['', 'client, ms of CPU a MB', 'peer, ms of CPU a MB', 'MB/s'], ...rows])
+}
+
+await main()

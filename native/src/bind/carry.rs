@@ -1,0 +1,353 @@
+//! Data connections: TypeScript decides, threads of the addon carry.
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use napi::bindgen_prelude::{AsyncTask, Buffer, Function, Object, Result, ToNapiValue, Uint8Array};
+use napi::threadsafe_function::ThreadsafeFunctionCallMode;
+use napi::{Env, JsDeferred};
+use napi_derive::napi;
+
+use super::shards::hex;
+use super::{Job, fixed, job, thrown};
+use crate::carry::Broken;
+use crate::carry::client::{self, Body, Outcome, Target};
+use crate::carry::identity::Identity;
+use crate::carry::server::{self, Asked, Order, Unreceived};
+use crate::error::Error;
+
+type Settled<T> = JsDeferred<T, Box<dyn FnOnce(Env) -> Result<T>>>;
+
+fn settle<T: ToNapiValue + Send + 'static>(promise: Settled<T>, value: T) {
+    promise.resolve(Box::new(move |_| Ok(value)));
+}
+
+fn milliseconds(count: u32) -> Duration {
+    Duration::from_millis(count.into())
+}
+
+/// The first byte of a data connection; TLS begins with another.
+#[napi]
+pub const DATA_PREAMBLE: u8 = crate::carry::PREAMBLE[0];
+
+/// Whom to ask, and how long to wait.
+#[napi(object)]
+pub struct DataTarget {
+    /// 32 bytes, the key that must answer.
+    pub host: Buffer,
+    pub names: Vec<String>,
+    pub ports: Vec<u16>,
+    pub connect_ms: u32,
+    pub idle_ms: u32,
+    pub timeout_ms: u32,
+    pub keep_ms: u32,
+}
+
+/// How an exchange ended. `bytes`: of `done` the body that was fetched, of `refused` the error as it was encoded, of
+/// `lied` the key that answered. `why` for people.
+#[napi(object)]
+pub struct DataOutcome {
+    #[napi(ts_type = "'done' | 'refused' | 'unreachable' | 'lied' | 'notCarried' | 'malformed' | 'stopped'")]
+    pub kind: String,
+    pub bytes: Buffer,
+    pub address: String,
+    pub why: String,
+}
+
+impl DataOutcome {
+    fn new(kind: &str, bytes: Vec<u8>, address: String, why: String) -> Self {
+        Self { kind: kind.into(), bytes: bytes.into(), address, why }
+    }
+}
+
+impl From<Outcome> for DataOutcome {
+    fn from(outcome: Outcome) -> Self {
+        let none = String::new;
+        match outcome {
+            Outcome::Done(body) => Self::new("done", body, none(), none()),
+            Outcome::Refused(error) => Self::new("refused", error, none(), none()),
+            Outcome::Unreachable { address, why } => Self::new("unreachable", vec![], address, why),
+            Outcome::Lied { address, actual } => {
+                Self::new("lied", actual.map(Vec::from).unwrap_or_default(), address, none())
+            }
+            Outcome::NotCarried { why } => Self::new("notCarried", vec![], none(), why),
+            Outcome::Malformed { what } => Self::new("malformed", vec![], none(), what),
+        }
+    }
+}
+
+/// Ends one exchange, which then is `stopped` at once, whatever it waits for.
+#[napi]
+pub struct DataStop {
+    stop: Arc<client::Stop>,
+    promise: Arc<Mutex<Option<Settled<DataOutcome>>>>,
+}
+
+#[napi]
+impl DataStop {
+    #[napi(constructor)]
+    #[expect(clippy::new_without_default, reason = "napi wants a constructor")]
+    pub fn new() -> Self {
+        Self { stop: Arc::default(), promise: Arc::default() }
+    }
+
+    #[napi]
+    pub fn stop(&self) {
+        self.stop.stop();
+        finish(&self.promise, || DataOutcome::new("stopped", vec![], String::new(), String::new()));
+    }
+}
+
+fn finish(promise: &Mutex<Option<Settled<DataOutcome>>>, outcome: impl FnOnce() -> DataOutcome) {
+    let promise = promise.lock().expect("no holder of this lock panics").take();
+    if let Some(promise) = promise {
+        settle(promise, outcome());
+    }
+}
+
+/// This host's data connections to others. Each exchange has a thread while it lasts.
+#[napi]
+pub struct DataClient(Arc<client::Client>);
+
+#[napi]
+impl DataClient {
+    /// Key and certificate in PEM, as TLS has them everywhere.
+    #[napi(constructor)]
+    pub fn new(key: String, certificate: String) -> Result<Self> {
+        let identity = Identity::from_pem(&key, &certificate).map_err(thrown)?;
+        Ok(Self(Arc::new(client::Client::new(identity))))
+    }
+
+    /// Sends `body` where the question is granted. It must not change meanwhile. A `stop` is used once.
+    #[napi(ts_return_type = "Promise<DataOutcome>")]
+    pub fn put<'env>(
+        &self,
+        env: &'env Env,
+        target: DataTarget,
+        question: Uint8Array,
+        body: Uint8Array,
+        stop: &DataStop,
+    ) -> Result<Object<'env>> {
+        self.start(env, target, stop, move |client, target, stop| {
+            client.exchange(target, &question, &Body::Put(&body), stop)
+        })
+    }
+
+    /// Fetches what the question names, at most so many bytes.
+    #[napi(ts_return_type = "Promise<DataOutcome>")]
+    pub fn get<'env>(
+        &self,
+        env: &'env Env,
+        target: DataTarget,
+        question: Uint8Array,
+        most_bytes: u32,
+        stop: &DataStop,
+    ) -> Result<Object<'env>> {
+        let body = Body::Get { most: most_bytes as usize };
+        self.start(env, target, stop, move |client, target, stop| client.exchange(target, &question, &body, stop))
+    }
+
+    /// Closes what is kept and unused.
+    #[napi]
+    pub fn close(&self) {
+        self.0.close();
+    }
+
+    fn start<'env>(
+        &self,
+        env: &'env Env,
+        target: DataTarget,
+        stop: &DataStop,
+        exchange: impl FnOnce(&client::Client, &Target, &client::Stop) -> Outcome + Send + 'static,
+    ) -> Result<Object<'env>> {
+        let target = Target {
+            host: fixed("host", &target.host)?,
+            addresses: target.names.into_iter().zip(target.ports).collect(),
+            connect: milliseconds(target.connect_ms),
+            idle: milliseconds(target.idle_ms),
+            deadline: Instant::now() + milliseconds(target.timeout_ms),
+            keep: milliseconds(target.keep_ms),
+        };
+        let (settled, promise) = env.create_deferred()?;
+        *stop.promise.lock().expect("no holder of this lock panics") = Some(settled);
+        let (client, stop, settled) = (self.0.clone(), stop.stop.clone(), stop.promise.clone());
+        let work = move || {
+            let outcome = exchange(&client, &target, &stop);
+            finish(&settled, || outcome.into());
+        };
+        thread::Builder::new()
+            .name("carry".into())
+            .spawn(work)
+            .map_err(|e| thrown(Error::io("starting a thread", e)))?;
+        Ok(promise)
+    }
+}
+
+/// Caps and deadlines of a server (`src/base/limits.ts`).
+#[napi(object)]
+pub struct DataLimits {
+    pub connections: u32,
+    pub connections_per_host: u32,
+    pub greeting_ms: u32,
+    pub idle_ms: u32,
+    pub keep_ms: u32,
+    pub transfer_ms: u32,
+}
+
+/// Serves data connections that are handed over; listens nowhere itself.
+#[napi]
+pub struct DataServer(Arc<server::Server>);
+
+#[napi]
+impl DataServer {
+    /// `ask` gets every question of every connection, whoever it is from.
+    #[napi(constructor)]
+    pub fn new(key: String, certificate: String, limits: DataLimits, ask: Function<DataQuestion, ()>) -> Result<Self> {
+        let identity = Identity::from_pem(&key, &certificate).map_err(thrown)?;
+        let limits = server::Limits {
+            connections: limits.connections as usize,
+            connections_per_host: limits.connections_per_host as usize,
+            greeting: milliseconds(limits.greeting_ms),
+            idle: milliseconds(limits.idle_ms),
+            keep: milliseconds(limits.keep_ms),
+            transfer: milliseconds(limits.transfer_ms),
+        };
+        // Weak: questions that may come are no reason for a process to go on.
+        let ask = ask.build_threadsafe_function().weak::<true>().build()?;
+        let ask = move |asked| {
+            ask.call(DataQuestion(asked), ThreadsafeFunctionCallMode::NonBlocking);
+        };
+        server::Server::new(&identity, limits, Box::new(ask)).map(Self).map_err(thrown)
+    }
+
+    /// Takes over the connection behind a descriptor, which its owner closes right after. `head` was read from it.
+    #[napi]
+    pub fn adopt(&self, descriptor: i32, head: Uint8Array) -> Result<()> {
+        let socket = duplicate(descriptor)?;
+        self.0.adopt(socket.into(), head.to_vec()).map_err(thrown)
+    }
+
+    #[napi(getter)]
+    pub fn connections(&self) -> u32 {
+        self.0.connections() as u32
+    }
+
+    /// Ends idle connections now, the others after their exchange or after `graceMs`.
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn close(&self, grace_ms: u32) -> AsyncTask<Job<()>> {
+        let server = self.0.clone();
+        job(move || {
+            server.close(milliseconds(grace_ms));
+            Ok(())
+        })
+    }
+}
+
+fn duplicate(descriptor: i32) -> Result<OwnedFd> {
+    if descriptor < 0 {
+        return Err(thrown(Error::invalid("descriptor", "it is closed")));
+    }
+    // SAFETY: it is only borrowed for the call that duplicates it; the caller owns it and has it open.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(descriptor) };
+    borrowed.try_clone_to_owned().map_err(|error| thrown(Error::io("taking over a descriptor", error)))
+}
+
+/// What became of a body: `sound` with its facts, or why not. `cut`: the connection is gone.
+#[napi(object)]
+pub struct DataReceived {
+    #[napi(ts_type = "'sound' | 'cut' | 'damaged' | 'full' | 'disk'")]
+    pub kind: String,
+    /// Hexadecimal.
+    pub shard: String,
+    pub why: String,
+}
+
+/// Tells of a body in any case, also where its connection ended before it was begun.
+struct Receipt(Option<Settled<DataReceived>>);
+
+impl Receipt {
+    fn settle(&mut self, outcome: DataReceived) {
+        if let Some(promise) = self.0.take() {
+            settle(promise, outcome);
+        }
+    }
+}
+
+impl Drop for Receipt {
+    fn drop(&mut self) {
+        self.settle(received(Err(Unreceived::Cut(Broken::Closed))));
+    }
+}
+
+fn received(result: std::result::Result<crate::shard::ClearHeader, Unreceived>) -> DataReceived {
+    let failed = |kind: &str, why: String| DataReceived { kind: kind.into(), shard: String::new(), why };
+    match result {
+        Ok(header) => DataReceived { kind: "sound".into(), shard: hex(&header.shard), why: String::new() },
+        Err(Unreceived::Cut(broken)) => failed("cut", broken.to_string()),
+        Err(Unreceived::Damaged(error)) => failed("damaged", error.to_string()),
+        Err(Unreceived::Disk(error)) => {
+            let full = [libc::ENOSPC, libc::EDQUOT, libc::EFBIG].map(Some).contains(&error.raw_os_error());
+            failed(if full { "full" } else { "disk" }, error.to_string())
+        }
+    }
+}
+
+/// A question that waits for an order; one that is dropped ends its connection.
+#[napi]
+pub struct DataQuestion(Asked);
+
+#[napi]
+impl DataQuestion {
+    /// Who asks: the key that TLS has proved, in hexadecimal.
+    #[napi(getter)]
+    pub fn host(&self) -> String {
+        hex(&self.0.host)
+    }
+
+    #[napi(getter)]
+    pub fn question(&self) -> Buffer {
+        self.0.question.clone().into()
+    }
+
+    /// Receives a shard of so many bytes into a new file, checks and syncs it; then `done` or `refuse` must follow.
+    #[napi(ts_return_type = "Promise<DataReceived>")]
+    pub fn receive<'env>(&self, env: &'env Env, path: String, length: u32) -> Result<Object<'env>> {
+        let (settled, promise): (Settled<DataReceived>, _) = env.create_deferred()?;
+        let mut receipt = Receipt(Some(settled));
+        let received = Box::new(move |result| receipt.settle(received(result)));
+        self.order(Order::Receive { path: PathBuf::from(path), length: length as usize, received })?;
+        Ok(promise)
+    }
+
+    /// Sends a part of an open file, which may be closed at once, and says `done`; `failure` where the disk fails.
+    #[napi]
+    pub fn send(&self, descriptor: i32, start: f64, length: u32, failure: Uint8Array) -> Result<()> {
+        let file = duplicate(descriptor)?.into();
+        self.order(Order::Send { file, start: start as u64, length: length as usize, failure: failure.to_vec() })
+    }
+
+    #[napi]
+    pub fn done(&self) -> Result<()> {
+        self.order(Order::Done)
+    }
+
+    /// An error, encoded; also after a body.
+    #[napi]
+    pub fn refuse(&self, error: Uint8Array) -> Result<()> {
+        self.order(Order::Refuse(error.to_vec()))
+    }
+
+    /// The same, and the connection ends.
+    #[napi]
+    pub fn expel(&self, error: Uint8Array) -> Result<()> {
+        self.order(Order::Expel(error.to_vec()))
+    }
+
+    fn order(&self, order: Order) -> Result<()> {
+        let gone = || thrown(Error::io("a data connection", std::io::ErrorKind::NotConnected.into()));
+        self.0.order(order).then_some(()).ok_or_else(gone)
+    }
+}

@@ -1,0 +1,308 @@
+//! The asking end: connections to each host, kept for the next exchange. An exchange blocks its thread.
+
+use std::collections::HashMap;
+use std::net::{Shutdown, TcpStream, ToSocketAddrs};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use rustls::client::UnbufferedClientConnection;
+use rustls::pki_types::ServerName;
+
+use super::identity::Identity;
+use super::stream::{Stream, send};
+use super::{Broken, Kind, PREAMBLE, read_frame, write_frame};
+use crate::recycle;
+
+struct Connection {
+    stream: Stream<UnbufferedClientConnection>,
+    address: Address,
+}
+
+/// Name and port.
+pub type Address = (String, u16);
+
+/// Whom to ask, and how long to wait.
+#[derive(Clone)]
+pub struct Target {
+    pub host: [u8; 32],
+    /// Tried in turn, the last one that worked first.
+    pub addresses: Vec<Address>,
+    pub connect: Duration,
+    pub idle: Duration,
+    pub deadline: Instant,
+    /// An unused connection is not used again after this long.
+    pub keep: Duration,
+}
+
+pub enum Body<'a> {
+    Put(&'a [u8]),
+    /// A larger one is refused before memory is taken.
+    Get {
+        most: usize,
+    },
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// With the body that was fetched.
+    Done(Vec<u8>),
+    /// The other side's error, as its TypeScript encoded it.
+    Refused(Vec<u8>),
+    Unreachable {
+        address: String,
+        why: String,
+    },
+    /// Another host answers there, or one without a key.
+    Lied {
+        address: String,
+        actual: Option<[u8; 32]>,
+    },
+    /// It answers, but does not carry data; it may do over HTTPS what it was asked.
+    NotCarried {
+        why: String,
+    },
+    Malformed {
+        what: String,
+    },
+}
+
+/// Ends an exchange from another thread.
+#[derive(Default)]
+pub struct Stop {
+    stopped: AtomicBool,
+    socket: Mutex<Option<TcpStream>>,
+}
+
+impl Stop {
+    pub fn stop(&self) {
+        self.stopped.store(true, Ordering::SeqCst);
+        if let Some(socket) = lock(&self.socket).take() {
+            // It is gone either way.
+            let _ = socket.shutdown(Shutdown::Both);
+        }
+    }
+
+    fn watch(&self, socket: &TcpStream) -> Result<(), Broken> {
+        *lock(&self.socket) = Some(socket.try_clone().map_err(Broken::Io)?);
+        if self.stopped.load(Ordering::SeqCst) { Err(Broken::Closed) } else { Ok(()) }
+    }
+
+    fn forget(&self) {
+        lock(&self.socket).take();
+    }
+}
+
+pub struct Client {
+    identity: Identity,
+    kept: Mutex<HashMap<[u8; 32], Vec<Kept>>>,
+    /// Where each host answered last.
+    good: Mutex<HashMap<[u8; 32], Address>>,
+}
+
+struct Kept {
+    connection: Connection,
+    until: Instant,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().expect("no holder of this lock panics")
+}
+
+impl Client {
+    pub fn new(identity: Identity) -> Self {
+        Self { identity, kept: Mutex::default(), good: Mutex::default() }
+    }
+
+    pub fn exchange(&self, target: &Target, question: &[u8], body: &Body, stop: &Stop) -> Outcome {
+        while let Some(mut connection) = self.take(target) {
+            match attempt(&mut connection, target, question, body, stop) {
+                Ok(outcome) => return self.keep(connection, target, outcome),
+                // The other side may close a kept connection at the very moment it is used again.
+                Err(failed) if failed.is_unheard() && !stop.stopped.load(Ordering::SeqCst) => {}
+                Err(failed) => return failed.outcome(&connection),
+            }
+        }
+        let mut connection = match self.connect(target, stop) {
+            Ok(connection) => connection,
+            Err(outcome) => return outcome,
+        };
+        match attempt(&mut connection, target, question, body, stop) {
+            Ok(outcome) => self.keep(connection, target, outcome),
+            // It has no place for one more connection of ours, or does not take our key.
+            Err(failed) if failed.is_unheard() => Outcome::NotCarried { why: failed.broken.to_string() },
+            Err(failed) => failed.outcome(&connection),
+        }
+    }
+
+    pub fn close(&self) {
+        lock(&self.kept).clear();
+    }
+
+    fn take(&self, target: &Target) -> Option<Connection> {
+        let mut kept = lock(&self.kept);
+        let now = Instant::now();
+        for connections in kept.values_mut() {
+            connections.retain(|one| one.until > now);
+        }
+        let mine = kept.get_mut(&target.host)?;
+        while let Some(Kept { connection, .. }) = mine.pop() {
+            if connection.stream.is_quiet() {
+                return Some(connection);
+            }
+        }
+        None
+    }
+
+    fn keep(&self, mut connection: Connection, target: &Target, outcome: Outcome) -> Outcome {
+        if connection.stream.rest() {
+            let one = Kept { connection, until: Instant::now() + target.keep };
+            lock(&self.kept).entry(target.host).or_default().push(one);
+        }
+        outcome
+    }
+
+    fn connect(&self, target: &Target, stop: &Stop) -> Result<Connection, Outcome> {
+        let good = lock(&self.good).get(&target.host).cloned();
+        let mut addresses: Vec<&Address> = target.addresses.iter().collect();
+        addresses.sort_by_key(|&address| good.as_ref() != Some(address));
+        let mut failure = Outcome::Unreachable { address: "no address".into(), why: "it has none".into() };
+        for address in addresses {
+            let limit = target.deadline.min(Instant::now() + target.connect);
+            match self.dial(target, address, limit, stop) {
+                Ok(stream) => {
+                    lock(&self.good).insert(target.host, address.clone());
+                    return Ok(Connection { stream, address: address.clone() });
+                }
+                // That somebody answers is worth more to know than that nobody answers elsewhere.
+                Err(outcome) if matches!(failure, Outcome::Unreachable { .. }) => failure = outcome,
+                Err(_) => {}
+            }
+        }
+        Err(failure)
+    }
+
+    fn dial(
+        &self,
+        target: &Target,
+        address: &Address,
+        limit: Instant,
+        stop: &Stop,
+    ) -> Result<Stream<UnbufferedClientConnection>, Outcome> {
+        let unreachable = |why: String| Outcome::Unreachable { address: shown(address), why };
+        let socket = reach(address, limit).map_err(|error| unreachable(error.to_string()))?;
+        self.greet(socket, target, limit, stop).map_err(|broken| match broken {
+            Broken::Stranger(actual) => Outcome::Lied { address: shown(address), actual },
+            Broken::Late => unreachable(broken.to_string()),
+            _ => Outcome::NotCarried { why: broken.to_string() },
+        })
+    }
+
+    fn greet(
+        &self,
+        mut socket: TcpStream,
+        target: &Target,
+        limit: Instant,
+        stop: &Stop,
+    ) -> Result<Stream<UnbufferedClientConnection>, Broken> {
+        stop.watch(&socket)?;
+        send(&mut socket, PREAMBLE, target.connect, limit)?;
+        let config = self.identity.client(target.host).map_err(|error| Broken::Tls(error.to_string()))?;
+        // Not sent: a host is its key.
+        let name = ServerName::try_from("imager").map_err(|error| Broken::Tls(error.to_string()))?;
+        let side = UnbufferedClientConnection::new(Arc::new(config), name);
+        let side = side.map_err(|error| Broken::Tls(error.to_string()))?;
+        let mut stream = Stream::new(socket, side, &[], target.connect, limit);
+        let host = stream.shake_hands()?;
+        if host == target.host { Ok(stream) } else { Err(Broken::Stranger(Some(host))) }
+    }
+}
+
+fn shown((name, port): &Address) -> String {
+    if name.contains(':') { format!("[{name}]:{port}") } else { format!("{name}:{port}") }
+}
+
+fn attempt(
+    connection: &mut Connection,
+    target: &Target,
+    question: &[u8],
+    body: &Body,
+    stop: &Stop,
+) -> Result<Outcome, Failed> {
+    let stream = &mut connection.stream;
+    // An answer may take its time: behind it a disk is synced.
+    let patient = |stream: &mut Stream<_>| {
+        stream.until(target.deadline.saturating_duration_since(Instant::now()), target.deadline)
+    };
+    patient(stream);
+    let mut answered = false;
+    let mut run = || {
+        stop.watch(stream.socket())?;
+        write_frame(stream, Kind::Question, question)?;
+        let (kind, bytes) = read_frame(stream)?;
+        answered = true;
+        let length = match kind {
+            Kind::Refused => return Ok(Outcome::Refused(bytes)),
+            Kind::Done | Kind::Question => return Err(Broken::Malformed("an answer before there was a body")),
+            Kind::Go => bytes.try_into().map(u64::from_le_bytes).map_err(|_| Broken::Malformed("no length"))?,
+        };
+        stream.until(target.idle, target.deadline);
+        let fetched = transfer(stream, length, body)?;
+        patient(stream);
+        match read_frame(stream)? {
+            (Kind::Done, _) => Ok(Outcome::Done(fetched)),
+            (Kind::Refused, bytes) => Ok(Outcome::Refused(bytes)),
+            _ => Err(Broken::Malformed("no end of an exchange")),
+        }
+    };
+    let outcome = run();
+    stop.forget();
+    outcome.map_err(|broken| Failed { answered, broken })
+}
+
+/// The first of a name's addresses that answers.
+fn reach((name, port): &Address, limit: Instant) -> std::io::Result<TcpStream> {
+    let mut failure = std::io::Error::new(std::io::ErrorKind::NotFound, "the name has no address");
+    for address in (name.as_str(), *port).to_socket_addrs()? {
+        let left = limit.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+        match TcpStream::connect_timeout(&address, left) {
+            Ok(socket) => return socket.set_nodelay(true).map(|()| socket),
+            Err(error) => failure = error,
+        }
+    }
+    Err(failure)
+}
+
+fn transfer(connection: &mut Stream<UnbufferedClientConnection>, length: u64, body: &Body) -> Result<Vec<u8>, Broken> {
+    match *body {
+        Body::Put(bytes) if bytes.len() as u64 == length => connection.write_all(bytes).map(|()| Vec::new()),
+        Body::Put(_) => Err(Broken::Malformed("it wants a body of another length")),
+        Body::Get { most } => {
+            let length = usize::try_from(length).ok().filter(|&length| length <= most);
+            let mut bytes =
+                recycle::zeroed(length.ok_or(Broken::Malformed("it answers with more than was asked for"))?);
+            connection.read_exact(&mut bytes)?;
+            Ok(bytes)
+        }
+    }
+}
+
+struct Failed {
+    /// Something of an answer had come.
+    answered: bool,
+    broken: Broken,
+}
+
+impl Failed {
+    /// The other side ended the connection without a word.
+    fn is_unheard(&self) -> bool {
+        !self.answered && matches!(self.broken, Broken::Closed | Broken::Io(_) | Broken::Tls(_))
+    }
+
+    fn outcome(self, connection: &Connection) -> Outcome {
+        match self.broken {
+            Broken::Malformed(what) => Outcome::Malformed { what: what.into() },
+            broken => Outcome::Unreachable { address: shown(&connection.address), why: broken.to_string() },
+        }
+    }
+}

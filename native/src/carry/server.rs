@@ -1,0 +1,365 @@
+//! The serving end: a thread for each connection, which asks TypeScript about every question and then receives a shard
+//! into a file, or sends a part of one.
+//!
+//! Nobody can take more than his share: connections are counted, over all and for each host; every wait has an end;
+//! of a shard, no more than a few slices are in memory.
+
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::net::TcpStream;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustls::server::{ServerConfig, UnbufferedServerConnection};
+
+use super::identity::Identity;
+use super::stream::Stream;
+use super::{Broken, Kind, PREAMBLE, write_frame};
+use crate::error::{Error, Result};
+use crate::limits::SLICE_BYTES;
+use crate::shard::{self, BODY_OFFSET, ClearHeader};
+
+/// Bytes of a shard that are held at once, a whole number of slices.
+const PIECE_BYTES: usize = 4 * SLICE_BYTES;
+/// rustls and the file system need little; what is large lies on the heap.
+const STACK_BYTES: usize = 256 << 10;
+
+/// The numbers stand in `src/base/limits.ts`.
+#[derive(Clone, Copy)]
+pub struct Limits {
+    pub connections: usize,
+    pub connections_per_host: usize,
+    /// Until the handshake is over, and then until the first question is there.
+    pub greeting: Duration,
+    /// Without a byte during a transfer.
+    pub idle: Duration,
+    /// Between two questions.
+    pub keep: Duration,
+    /// One exchange, from its question's first byte on.
+    pub transfer: Duration,
+}
+
+/// What a connection asks. Exactly one order is followed; dropped without one, the connection ends.
+pub struct Asked {
+    pub host: [u8; 32],
+    pub question: Vec<u8>,
+    orders: Sender<Order>,
+}
+
+pub enum Order {
+    /// An error as TypeScript encodes it.
+    Refuse(Vec<u8>),
+    /// The same, and the connection ends: a stranger keeps no place.
+    Expel(Vec<u8>),
+    /// A body of `length` bytes, checked as a shard and synced to a new file; `received` is called in any case, and then
+    /// Done or Refuse must follow.
+    Receive {
+        path: PathBuf,
+        length: usize,
+        received: Received,
+    },
+    /// `failure` is what to answer where the disk does not give the bytes.
+    Send {
+        file: File,
+        start: u64,
+        length: usize,
+        failure: Vec<u8>,
+    },
+    Done,
+}
+
+pub type Received = Box<dyn FnOnce(std::result::Result<ClearHeader, Unreceived>) + Send>;
+
+/// Why there is no shard.
+#[derive(Debug)]
+pub enum Unreceived {
+    Cut(Broken),
+    /// What came is no sound shard.
+    Damaged(Error),
+    Disk(std::io::Error),
+}
+
+impl Asked {
+    /// False where the connection is gone.
+    pub fn order(&self, order: Order) -> bool {
+        self.orders.send(order).is_ok()
+    }
+}
+
+type Ask = Box<dyn Fn(Asked) + Send + Sync>;
+
+pub struct Server {
+    config: Arc<ServerConfig>,
+    limits: Limits,
+    ask: Ask,
+    open: Mutex<Open>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Open {
+    next: u64,
+    closing: bool,
+    connections: HashMap<u64, Entry>,
+}
+
+struct Entry {
+    socket: TcpStream,
+    host: Option<[u8; 32]>,
+    /// An exchange is under way.
+    busy: bool,
+}
+
+impl Server {
+    pub fn new(identity: &Identity, limits: Limits, ask: Ask) -> Result<Arc<Self>> {
+        let config = Arc::new(identity.server()?);
+        Ok(Arc::new(Self { config, limits, ask, open: Mutex::default(), changed: Condvar::new() }))
+    }
+
+    /// Takes over a connection of which `head` was read already. One too many is closed.
+    pub fn adopt(self: &Arc<Self>, socket: TcpStream, head: Vec<u8>) -> Result<()> {
+        let io = |error| Error::io("taking over a connection", error);
+        socket.set_nonblocking(false).map_err(io)?;
+        socket.set_nodelay(true).map_err(io)?;
+        let kept = socket.try_clone().map_err(io)?;
+        let mut open = self.lock();
+        if open.closing || open.connections.len() >= self.limits.connections {
+            return Ok(());
+        }
+        let id = open.next;
+        open.next += 1;
+        open.connections.insert(id, Entry { socket: kept, host: None, busy: false });
+        drop(open);
+        let server = Arc::clone(self);
+        let work = move || {
+            // Whoever is at the other end notices, and nobody else cares how a connection ended.
+            let _ = server.serve(id, socket, &head);
+            server.lock().connections.remove(&id);
+            server.changed.notify_all();
+        };
+        thread::Builder::new().name("carry".into()).stack_size(STACK_BYTES).spawn(work).map(drop).map_err(|error| {
+            self.lock().connections.remove(&id);
+            io(error)
+        })
+    }
+
+    /// Ends connections: idle ones now, the others when their exchange is over, all after `grace`.
+    pub fn close(&self, grace: Duration) {
+        let mut open = self.lock();
+        open.closing = true;
+        open.cut(|entry| !entry.busy);
+        let wait = self.changed.wait_timeout_while(open, grace, |open| !open.connections.is_empty());
+        let (open, _) = wait.expect("no holder of this lock panics");
+        open.cut(|_| true);
+    }
+
+    pub fn connections(&self) -> usize {
+        self.lock().connections.len()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().expect("no holder of this lock panics")
+    }
+
+    fn serve(&self, id: u64, mut socket: TcpStream, head: &[u8]) -> std::result::Result<(), Broken> {
+        let Limits { greeting, idle, keep, transfer, .. } = self.limits;
+        let greeted = Instant::now() + greeting;
+        let head = skip_preamble(&mut socket, head, greeted)?;
+        let tls =
+            UnbufferedServerConnection::new(self.config.clone()).map_err(|error| Broken::Tls(error.to_string()))?;
+        let mut stream = Stream::new(socket, tls, &head, greeting, greeted);
+        let host = stream.shake_hands()?;
+        self.lock().note(id, host, self.limits.connections_per_host)?;
+        let mut wait = greeting;
+        loop {
+            stream.until(wait, Instant::now() + wait);
+            let mut first = [0];
+            stream.read_exact(&mut first)?;
+            stream.until(idle, Instant::now() + transfer);
+            let question = read_frame_after(first[0], &mut stream)?;
+            if !self.lock().begin(id) {
+                return Ok(());
+            }
+            let (orders, ordered) = channel();
+            (self.ask)(Asked { host, question, orders });
+            self.follow(&mut stream, &ordered)?;
+            if !self.lock().end(id) {
+                return Ok(());
+            }
+            wait = keep;
+        }
+    }
+
+    fn follow(
+        &self,
+        stream: &mut Stream<UnbufferedServerConnection>,
+        orders: &Receiver<Order>,
+    ) -> std::result::Result<(), Broken> {
+        let next = || orders.recv_timeout(self.limits.transfer).map_err(|_| Broken::Late);
+        let mut order = next()?;
+        if let Order::Receive { path, length, received } = order {
+            received(receive(stream, &path, length));
+            order = next()?;
+        }
+        match order {
+            Order::Refuse(error) => write_frame(stream, Kind::Refused, &error),
+            Order::Expel(error) => write_frame(stream, Kind::Refused, &error).and(Err(Broken::Closed)),
+            Order::Done => write_frame(stream, Kind::Done, &[]),
+            Order::Send { file, start, length, failure } => send(stream, &file, start, length, &failure),
+            Order::Receive { .. } => Err(Broken::Malformed("two bodies for one question")),
+        }
+    }
+}
+
+impl Open {
+    fn cut(&self, which: impl Fn(&Entry) -> bool) {
+        for entry in self.connections.values().filter(|entry| which(entry)) {
+            // It is gone either way.
+            let _ = entry.socket.shutdown(std::net::Shutdown::Both);
+        }
+    }
+
+    fn note(&mut self, id: u64, host: [u8; 32], most: usize) -> std::result::Result<(), Broken> {
+        if self.connections.values().filter(|entry| entry.host == Some(host)).count() >= most {
+            return Err(Broken::Malformed("too many connections of one host"));
+        }
+        if let Some(entry) = self.connections.get_mut(&id) {
+            entry.host = Some(host);
+        }
+        Ok(())
+    }
+
+    /// False while the server closes.
+    fn begin(&mut self, id: u64) -> bool {
+        if let Some(entry) = self.connections.get_mut(&id) {
+            entry.busy = true;
+        }
+        !self.closing
+    }
+
+    fn end(&mut self, id: u64) -> bool {
+        if let Some(entry) = self.connections.get_mut(&id) {
+            entry.busy = false;
+        }
+        !self.closing
+    }
+}
+
+/// What of `head` lies behind the preamble, which may itself not be there in full yet.
+fn skip_preamble(socket: &mut TcpStream, head: &[u8], deadline: Instant) -> std::result::Result<Vec<u8>, Broken> {
+    use std::io::Read;
+    let mut preamble = [0; PREAMBLE.len()];
+    let given = head.len().min(preamble.len());
+    preamble[..given].copy_from_slice(&head[..given]);
+    let mut filled = given;
+    while filled < preamble.len() {
+        let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+        socket.set_read_timeout(Some(left)).map_err(Broken::Io)?;
+        match socket.read(&mut preamble[filled..]) {
+            Ok(0) => return Err(Broken::Closed),
+            Ok(length) => filled += length,
+            Err(error) => return Err(Broken::Io(error)),
+        }
+    }
+    if preamble != *PREAMBLE {
+        return Err(Broken::Malformed("no connection of ours"));
+    }
+    Ok(head[given..].to_vec())
+}
+
+fn read_frame_after(kind: u8, stream: &mut Stream<UnbufferedServerConnection>) -> std::result::Result<Vec<u8>, Broken> {
+    match super::read_frame_of(kind, stream)? {
+        (Kind::Question, question) => Ok(question),
+        _ => Err(Broken::Malformed("an answer where a question should be")),
+    }
+}
+
+/// Takes the whole body in any case, so that the connection can go on and the other side hears why.
+fn receive(
+    stream: &mut Stream<UnbufferedServerConnection>,
+    path: &Path,
+    length: usize,
+) -> std::result::Result<ClearHeader, Unreceived> {
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(Unreceived::Disk)?;
+    write_frame(stream, Kind::Go, &(length as u64).to_le_bytes()).map_err(Unreceived::Cut)?;
+    let mut buffer = vec![0; PIECE_BYTES.min(length)];
+    let mut intake = Intake { file, header: None, slice: 0 };
+    let mut failure = None;
+    let mut left = length;
+    while left > 0 {
+        // The header alone, so that all later pieces begin with a slice.
+        let want = if left == length { BODY_OFFSET.min(length) } else { left.min(PIECE_BYTES) };
+        let piece = &mut buffer[..want];
+        stream.read_exact(piece).map_err(Unreceived::Cut)?;
+        if failure.is_none() {
+            failure = intake.take(piece, length).err();
+        }
+        left -= want;
+    }
+    match (failure, intake.header) {
+        (Some(failure), _) => Err(failure),
+        (None, Some(header)) => intake.file.sync_all().map(|()| header).map_err(Unreceived::Disk),
+        (None, None) => Err(Unreceived::Damaged(Error::corrupt("shard", 0, "it has no header"))),
+    }
+}
+
+struct Intake {
+    file: File,
+    header: Option<ClearHeader>,
+    slice: usize,
+}
+
+impl Intake {
+    fn take(&mut self, piece: &[u8], length: usize) -> std::result::Result<(), Unreceived> {
+        match &self.header {
+            None => self.header = Some(shard::read_header_of(piece, length).map_err(Unreceived::Damaged)?),
+            Some(header) => {
+                for slice in piece.chunks(SLICE_BYTES) {
+                    header.check_slice(self.slice, slice).map_err(Unreceived::Damaged)?;
+                    self.slice += 1;
+                }
+            }
+        }
+        self.file.write_all(piece).map_err(Unreceived::Disk)
+    }
+}
+
+/// Where the disk fails half way, zeros fill the rest, and `failure` stands where `done` would.
+fn send(
+    stream: &mut Stream<UnbufferedServerConnection>,
+    file: &File,
+    start: u64,
+    length: usize,
+    failure: &[u8],
+) -> std::result::Result<(), Broken> {
+    let mut buffer = vec![0; PIECE_BYTES.min(length)];
+    let go = (length as u64).to_le_bytes();
+    if length == 0 {
+        write_frame(stream, Kind::Go, &go)?;
+    }
+    let mut sound = true;
+    let mut at = 0;
+    while at < length {
+        let piece = &mut buffer[..PIECE_BYTES.min(length - at)];
+        if sound && file.read_exact_at(piece, start + at as u64).is_err() {
+            if at == 0 {
+                return write_frame(stream, Kind::Refused, failure);
+            }
+            sound = false;
+        }
+        if !sound {
+            piece.fill(0);
+        }
+        if at == 0 {
+            write_frame(stream, Kind::Go, &go)?;
+        }
+        stream.write_all(piece)?;
+        at += piece.len();
+    }
+    if sound { write_frame(stream, Kind::Done, &[]) } else { write_frame(stream, Kind::Refused, failure) }
+}

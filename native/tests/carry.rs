@@ -1,0 +1,450 @@
+//! Data connections between real threads over loopback, and what hostile ends of them can do: nothing.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use imager_native::carry::client::{Body, Client, Outcome, Stop, Target};
+use imager_native::carry::identity::{Identity, host_of};
+use imager_native::carry::server::{Asked, Limits, Order, Server};
+use imager_native::carry::stream::Stream;
+use imager_native::carry::{Broken, FRAME_BYTES, Kind, PREAMBLE, read_frame, write_frame};
+use imager_native::secret::Secret;
+use imager_native::shard::{self, BODY_OFFSET, Place};
+use rustls::client::UnbufferedClientConnection;
+use rustls::pki_types::ServerName;
+use rustls::server::UnbufferedServerConnection;
+
+fn der(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
+    let body = parts.concat();
+    let mut field = vec![tag];
+    match body.len() {
+        0..=0x7f => field.push(body.len() as u8),
+        0x80..=0xff => field.extend([0x81, body.len() as u8]),
+        length => field.extend([0x82, (length >> 8) as u8, length as u8]),
+    }
+    [field, body].concat()
+}
+
+fn pem(label: &str, bytes: &[u8]) -> String {
+    const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for chunk in bytes.chunks(3) {
+        let word = (0..3).fold(0, |word, at| word << 8 | u32::from(chunk.get(at).copied().unwrap_or(0)));
+        for at in 0..4 {
+            let digit = DIGITS[(word >> (18 - 6 * at) & 63) as usize] as char;
+            text.push(if at <= chunk.len() { digit } else { '=' });
+        }
+    }
+    format!("-----BEGIN {label}-----\n{text}\n-----END {label}-----\n")
+}
+
+/// As `src/keys/certificate.ts` makes it.
+fn certificate(secret: &Secret) -> Vec<u8> {
+    let algorithm = der(0x30, &[&[0x06, 0x03, 0x2b, 0x65, 0x70]]);
+    let name = der(0x30, &[&der(0x31, &[&der(0x30, &[&[0x06, 0x03, 0x55, 0x04, 0x03], &der(0x0c, &[b"x"])])])]);
+    let validity = der(0x30, &[&der(0x17, &[b"200101000000Z"]), &der(0x18, &[b"99991231235959Z"])]);
+    let spki =
+        [&[0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00], &secret.signing_key()[..]].concat();
+    let body = der(0x30, &[&der(0x02, &[&[1]]), &algorithm, &name, &validity, &name, &spki]);
+    let signature = der(0x03, &[&[0], &secret.sign(&body)]);
+    der(0x30, &[&body, &algorithm, &signature])
+}
+
+fn identity(secret: &Secret) -> Identity {
+    let key = pem("PRIVATE KEY", &secret.tls_key());
+    Identity::from_pem(&key, &pem("CERTIFICATE", &certificate(secret))).unwrap()
+}
+
+fn secret(byte: u8) -> Secret {
+    Secret::new([byte; 32])
+}
+
+fn a_shard(body: usize) -> Vec<u8> {
+    let mut file: Vec<u8> = (0..BODY_OFFSET + body).map(|at| (at * 7 >> 3) as u8).collect();
+    let place = Place { fleet: [1; 16], stripe: 9, index: 2, k: 4, m: 2, pack_bytes: 70, root: [0; 32] };
+    shard::finish(&mut file, [7; 16], place, &secret(3));
+    file
+}
+
+const LIMITS: Limits = Limits {
+    connections: 4,
+    connections_per_host: 3,
+    greeting: Duration::from_secs(2),
+    idle: Duration::from_millis(400),
+    keep: Duration::from_secs(5),
+    transfer: Duration::from_secs(3),
+};
+
+/// A server behind a port, with a folder of its own. Questions: `put LENGTH`, `get START LENGTH`, anything else is
+/// refused with its own words.
+struct Lab {
+    server: Arc<Server>,
+    port: u16,
+    folder: PathBuf,
+    /// What became of each body.
+    received: Arc<Mutex<Vec<String>>>,
+}
+
+static LABS: AtomicUsize = AtomicUsize::new(0);
+
+impl Lab {
+    fn new() -> Self {
+        let number = LABS.fetch_add(1, Ordering::SeqCst);
+        let folder = std::env::temp_dir().join(format!("imager-carry-{}-{number}", std::process::id()));
+        std::fs::create_dir(&folder).unwrap();
+        let received = Arc::new(Mutex::new(Vec::new()));
+        let (place, noted) = (folder.clone(), received.clone());
+        let ask = move |asked: Asked| {
+            assert_eq!(asked.host, secret(1).signing_key(), "only the appliance asks in these tests");
+            let words = String::from_utf8(asked.question.clone()).unwrap();
+            let numbers: Vec<usize> = words.split(' ').filter_map(|word| word.parse().ok()).collect();
+            match (words.split(' ').next().unwrap(), &numbers[..]) {
+                ("put", &[length]) => {
+                    let (noted, asked) = (noted.clone(), Arc::new(asked));
+                    let again = asked.clone();
+                    let received = Box::new(move |result: Result<_, _>| {
+                        let text = result.map_or_else(|why| format!("{why:?}"), |_| "sound".to_string());
+                        let order = if text == "sound" { Order::Done } else { Order::Refuse(text.clone().into()) };
+                        noted.lock().unwrap().push(text);
+                        again.order(order);
+                    });
+                    asked.order(Order::Receive { path: place.join("shard"), length, received });
+                }
+                ("get", &[start, length]) => {
+                    let file = File::open(place.join("shard")).unwrap();
+                    asked.order(Order::Send { file, start: start as u64, length, failure: b"no disk".to_vec() });
+                }
+                ("silence", _) => drop(thread::spawn(move || {
+                    thread::sleep(Duration::from_secs(2));
+                    drop(asked);
+                })),
+                ("out", _) => drop(asked.order(Order::Expel(b"out".to_vec()))),
+                _ => drop(asked.order(Order::Refuse(asked.question.clone()))),
+            }
+        };
+        let server = Server::new(&identity(&secret(2)), LIMITS, Box::new(ask)).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let accepting = server.clone();
+        thread::spawn(move || {
+            for socket in listener.incoming() {
+                accepting.adopt(socket.unwrap(), Vec::new()).unwrap();
+            }
+        });
+        Self { server, port, folder, received }
+    }
+
+    fn target(&self) -> Target {
+        target(self.port, secret(2).signing_key())
+    }
+
+    fn ask(&self, client: &Client, question: &str, body: Body) -> Outcome {
+        client.exchange(&self.target(), question.as_bytes(), &body, &Stop::default())
+    }
+
+    /// A client without manners, after its handshake.
+    fn rude(&self) -> Stream<UnbufferedClientConnection> {
+        let mut socket = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        socket.write_all(PREAMBLE).unwrap();
+        let config = Arc::new(identity(&secret(1)).client(secret(2).signing_key()).unwrap());
+        let side = UnbufferedClientConnection::new(config, ServerName::try_from("imager").unwrap()).unwrap();
+        let soon = Instant::now() + Duration::from_secs(5);
+        let mut stream = Stream::new(socket, side, &[], Duration::from_secs(5), soon);
+        assert_eq!(stream.shake_hands().unwrap(), secret(2).signing_key());
+        stream
+    }
+
+    fn wait_for(&self, connections: usize) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while self.server.connections() != connections {
+            assert!(Instant::now() < deadline, "{} connections", self.server.connections());
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        self.server.close(Duration::ZERO);
+        std::fs::remove_dir_all(&self.folder).unwrap();
+    }
+}
+
+fn target(port: u16, host: [u8; 32]) -> Target {
+    let second = Duration::from_secs(1);
+    let deadline = Instant::now() + 10 * second;
+    let addresses = vec![("127.0.0.1".to_string(), port)];
+    Target { host, addresses, connect: 5 * second, idle: 5 * second, deadline, keep: 5 * second }
+}
+
+fn client() -> Client {
+    Client::new(identity(&secret(1)))
+}
+
+#[test]
+fn a_shard_goes_there_and_comes_back_on_one_connection() {
+    let (lab, client) = (Lab::new(), client());
+    for body in [0, 1, 65_536, 300_000, 4 << 20] {
+        let file = a_shard(body);
+        let put = lab.ask(&client, &format!("put {}", file.len()), Body::Put(&file));
+        assert_eq!(put, Outcome::Done(vec![]), "{body}");
+        assert_eq!(std::fs::read(lab.folder.join("shard")).unwrap(), file);
+        for (start, length) in [(0, file.len()), (0, 1), (BODY_OFFSET - 1, 1), (file.len() - 1, 1), (0, 0)] {
+            let got = lab.ask(&client, &format!("get {start} {length}"), Body::Get { most: length });
+            assert!(got == Outcome::Done(file[start..start + length].to_vec()), "{length} at {start}");
+        }
+        std::fs::remove_file(lab.folder.join("shard")).unwrap();
+    }
+    assert_eq!(lab.ask(&client, "why not", Body::Put(&[])), Outcome::Refused(b"why not".to_vec()));
+    assert_eq!(lab.server.connections(), 1);
+    client.close();
+    lab.wait_for(0);
+}
+
+#[test]
+fn a_damaged_shard_is_noticed_wherever_it_is_and_the_connection_goes_on() {
+    let (lab, client) = (Lab::new(), client());
+    let sound = a_shard(300_000);
+    for at in [0, 20, 40, 100, BODY_OFFSET, 200_000, sound.len() - 1] {
+        let mut file = sound.clone();
+        file[at] ^= 1;
+        let put = lab.ask(&client, &format!("put {}", file.len()), Body::Put(&file));
+        // A changed id is for TypeScript to notice; the root of its header covers it all the same.
+        assert!(matches!(&put, Outcome::Refused(why) if why.starts_with(b"Damaged")), "byte {at}: {put:?}");
+        std::fs::remove_file(lab.folder.join("shard")).unwrap();
+    }
+    for cut in [1, 95, BODY_OFFSET - 1, BODY_OFFSET, sound.len() - 1] {
+        let put = lab.ask(&client, &format!("put {cut}"), Body::Put(&sound[..cut]));
+        assert!(matches!(&put, Outcome::Refused(why) if why.starts_with(b"Damaged")), "cut at {cut}: {put:?}");
+        std::fs::remove_file(lab.folder.join("shard")).unwrap();
+    }
+    assert_eq!(lab.server.connections(), 1);
+}
+
+#[test]
+fn a_disk_that_fails_is_told_and_never_taken_for_zeros() {
+    let (lab, client) = (Lab::new(), client());
+    std::fs::write(lab.folder.join("shard"), vec![7; 1_000_000]).unwrap();
+    for start in [0, 2_000_000] {
+        let got = lab.ask(&client, &format!("get {start} 1500000"), Body::Get { most: 1_500_000 });
+        assert_eq!(got, Outcome::Refused(b"no disk".to_vec()), "{start}");
+    }
+    // The name is taken: nothing is overwritten, and nothing of the body asked for.
+    let put = lab.ask(&client, "put 4096", Body::Put(&[0; 4096]));
+    assert!(matches!(&put, Outcome::Refused(why) if why.starts_with(b"Disk")), "{put:?}");
+    assert_eq!(std::fs::read(lab.folder.join("shard")).unwrap(), vec![7; 1_000_000]);
+}
+
+#[test]
+fn only_the_pinned_host_is_spoken_to() {
+    let lab = Lab::new();
+    let wrong = target(lab.port, secret(9).signing_key());
+    let outcome = client().exchange(&wrong, b"put 1", &Body::Put(&[1]), &Stop::default());
+    let address = format!("127.0.0.1:{}", lab.port);
+    assert_eq!(outcome, Outcome::Lied { address, actual: Some(secret(2).signing_key()) });
+    lab.wait_for(0);
+    assert!(lab.received.lock().unwrap().is_empty());
+}
+
+#[test]
+fn what_carries_no_data_is_told_from_what_is_not_there() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let answers = thread::spawn(move || {
+        for answer in [&b""[..], b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\x15\x03\x01\x00\x02\x02\x46"] {
+            let (mut socket, _) = listener.accept().unwrap();
+            let mut preamble = [0; PREAMBLE.len()];
+            socket.read_exact(&mut preamble).unwrap();
+            assert_eq!(preamble, *PREAMBLE);
+            socket.write_all(answer).unwrap();
+        }
+    });
+    let ask =
+        || client().exchange(&target(port, secret(2).signing_key()), b"x", &Body::Get { most: 1 }, &Stop::default());
+    for _ in 0..3 {
+        assert!(matches!(ask(), Outcome::NotCarried { .. }));
+    }
+    answers.join().unwrap();
+    assert!(matches!(ask(), Outcome::Unreachable { .. }));
+}
+
+#[test]
+fn noise_silence_and_crowds_end_by_themselves() {
+    let lab = Lab::new();
+    let open = |bytes: &[u8]| {
+        let mut socket = TcpStream::connect(("127.0.0.1", lab.port)).unwrap();
+        socket.write_all(bytes).unwrap();
+        socket
+    };
+    let noise = [&PREAMBLE[..], &[0x16, 3, 1, 0xff, 0xff, 1, 2, 3]].concat();
+    for bytes in [&b"GET / HTTP/1.1\r\n\r\n"[..], &noise, b"imager/2", b"i"] {
+        let _ = open(bytes).read_to_end(&mut Vec::new());
+    }
+    lab.wait_for(0);
+    // Handshakes that are never begun fill all places; they are free again soon.
+    let silent: Vec<_> = (0..4).map(|_| open(PREAMBLE)).collect();
+    lab.wait_for(4);
+    let mut refused = open(PREAMBLE);
+    let mut nothing = Vec::new();
+    assert!(refused.read_to_end(&mut nothing).is_err() || nothing.is_empty());
+    lab.wait_for(0);
+    drop(silent);
+    let file = a_shard(1);
+    assert_eq!(lab.ask(&client(), &format!("put {}", file.len()), Body::Put(&file)), Outcome::Done(vec![]));
+}
+
+#[test]
+fn one_host_gets_no_more_than_its_places() {
+    let lab = Lab::new();
+    let held: Vec<_> = (0..3).map(|_| lab.rude()).collect();
+    lab.wait_for(3);
+    assert!(matches!(lab.ask(&client(), "x", Body::Get { most: 1 }), Outcome::NotCarried { .. }));
+    drop(held);
+    lab.wait_for(0);
+    assert_eq!(lab.ask(&client(), "x", Body::Get { most: 1 }), Outcome::Refused(b"x".to_vec()));
+}
+
+#[test]
+fn who_is_expelled_hears_why_and_keeps_no_place() {
+    let (lab, client) = (Lab::new(), client());
+    for _ in 0..5 {
+        assert_eq!(lab.ask(&client, "out", Body::Get { most: 1 }), Outcome::Refused(b"out".to_vec()));
+        lab.wait_for(0);
+    }
+}
+
+#[test]
+fn a_client_without_manners_is_cut() {
+    let lab = Lab::new();
+    let acts: [fn(&mut Stream<UnbufferedClientConnection>) -> Result<(), Broken>; 5] = [
+        |stream| stream.write_all(&[9; 100]),
+        |stream| stream.write_all(&[&[Kind::Question as u8][..], &u32::MAX.to_le_bytes()].concat()),
+        |stream| write_frame(stream, Kind::Go, b"8"),
+        // A question that never ends, byte by byte and then not at all.
+        |stream| stream.write_all(&[Kind::Question as u8, 10, 0, 0, 0, 1]),
+        |_| Ok(()),
+    ];
+    for (index, act) in acts.iter().enumerate() {
+        let mut stream = lab.rude();
+        act(&mut stream).unwrap();
+        let mut byte = [0];
+        assert!(matches!(stream.read_exact(&mut byte), Err(Broken::Closed | Broken::Io(_))), "{index}");
+        lab.wait_for(0);
+    }
+    // A body that stops half way is cut, and one that is too long is no question.
+    let file = a_shard(300_000);
+    for sent in [file[..150_000].to_vec(), [&file[..], &[9; 64]].concat()] {
+        let mut stream = lab.rude();
+        write_frame(&mut stream, Kind::Question, format!("put {}", file.len()).as_bytes()).unwrap();
+        assert_eq!(read_frame(&mut stream).unwrap().0, Kind::Go);
+        stream.write_all(&sent).unwrap();
+        lab.wait_for(0);
+        std::fs::remove_file(lab.folder.join("shard")).unwrap();
+    }
+    let received = lab.received.lock().unwrap();
+    assert!(received[0].starts_with("Cut"), "{received:?}");
+    assert_eq!(received[1], "sound");
+}
+
+/// A server without manners: after its handshake and a question it does what `act` says.
+fn liar(act: fn(&mut Stream<UnbufferedServerConnection>)) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        let (mut socket, _) = listener.accept().unwrap();
+        let mut preamble = [0; PREAMBLE.len()];
+        socket.read_exact(&mut preamble).unwrap();
+        let side = UnbufferedServerConnection::new(Arc::new(identity(&secret(2)).server().unwrap())).unwrap();
+        let soon = Instant::now() + Duration::from_secs(5);
+        let mut stream = Stream::new(socket, side, &[], Duration::from_secs(5), soon);
+        stream.shake_hands().unwrap();
+        read_frame(&mut stream).unwrap();
+        act(&mut stream);
+    });
+    port
+}
+
+#[test]
+fn a_server_that_lies_about_a_body_is_found_out() {
+    let acts: [fn(&mut Stream<UnbufferedServerConnection>); 5] = [
+        |stream| write_frame(stream, Kind::Go, &u64::MAX.to_le_bytes()).unwrap(),
+        |stream| write_frame(stream, Kind::Go, &11_u64.to_le_bytes()).unwrap(),
+        |stream| write_frame(stream, Kind::Go, b"8").unwrap(),
+        |stream| write_frame(stream, Kind::Done, &[]).unwrap(),
+        |stream| {
+            write_frame(stream, Kind::Go, &10_u64.to_le_bytes()).unwrap();
+            stream.write_all(&[7; 10]).unwrap();
+            write_frame(stream, Kind::Go, &[]).unwrap();
+        },
+    ];
+    for (index, act) in acts.into_iter().enumerate() {
+        let target = target(liar(act), secret(2).signing_key());
+        let outcome = client().exchange(&target, b"get", &Body::Get { most: 10 }, &Stop::default());
+        assert!(matches!(outcome, Outcome::Malformed { .. }), "{index}: {outcome:?}");
+    }
+    let cut = |stream: &mut Stream<UnbufferedServerConnection>| {
+        write_frame(stream, Kind::Go, &10_u64.to_le_bytes()).unwrap();
+        stream.write_all(&[7; 9]).unwrap();
+    };
+    let target = target(liar(cut), secret(2).signing_key());
+    let outcome = client().exchange(&target, b"get", &Body::Get { most: 10 }, &Stop::default());
+    assert!(matches!(outcome, Outcome::Unreachable { .. }), "{outcome:?}");
+    assert!(FRAME_BYTES < 1 << 20);
+}
+
+#[test]
+fn an_exchange_ends_at_its_deadline_or_when_it_is_stopped() {
+    let lab = Lab::new();
+    let client = Arc::new(client());
+    let started = Instant::now();
+    let late = Target { deadline: started + Duration::from_millis(300), ..lab.target() };
+    let outcome = client.exchange(&late, b"silence", &Body::Get { most: 1 }, &Stop::default());
+    assert!(matches!(outcome, Outcome::Unreachable { .. }), "{outcome:?}");
+    assert!(started.elapsed() < Duration::from_millis(1500), "{:?}", started.elapsed());
+    let stop = Arc::new(Stop::default());
+    let stopping = stop.clone();
+    thread::spawn(move || {
+        thread::sleep(Duration::from_millis(200));
+        stopping.stop();
+    });
+    let started = Instant::now();
+    client.exchange(&lab.target(), b"silence", &Body::Get { most: 1 }, &stop);
+    assert!(started.elapsed() < Duration::from_millis(1500), "{:?}", started.elapsed());
+}
+
+#[test]
+fn a_server_that_closes_lets_an_exchange_end_and_takes_no_other() {
+    let (lab, client) = (Lab::new(), client());
+    let idle = lab.rude();
+    let started = Instant::now();
+    lab.server.close(Duration::from_secs(5));
+    lab.wait_for(0);
+    assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
+    drop(idle);
+    assert!(matches!(lab.ask(&client, "x", Body::Get { most: 1 }), Outcome::NotCarried { .. }));
+}
+
+#[test]
+fn certificates_of_no_host_have_no_key() {
+    let good = certificate(&secret(5));
+    assert_eq!(host_of(&good), Some(secret(5).signing_key()));
+    for cut in 0..good.len() {
+        assert_eq!(host_of(&good[..cut]), None, "{cut}");
+    }
+    // Whatever is changed, it is read without a panic, and the key is what lies in the key's own place or nothing.
+    for at in 0..good.len() {
+        for bit in 0..8 {
+            let mut changed = good.clone();
+            changed[at] ^= 1 << bit;
+            let _ = host_of(&changed);
+        }
+    }
+    assert_eq!(host_of(&[0x30, 0x84, 0xff, 0xff, 0xff, 0xff]), None);
+    assert_eq!(host_of(&[]), None);
+}

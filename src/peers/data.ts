@@ -1,0 +1,73 @@
+/** What a peer answers on data connections: the same as to `PUT` and `GET /v1/shards/ID`, without touching a byte of it. */
+import * as v from 'valibot'
+import { ImagerError } from '../base/errors.js'
+import { SHARD_FILE_BYTES } from '../base/limits.js'
+import type { Slots } from '../base/queue.js'
+import { Base64, Count, Id } from '../keys/fields.js'
+import { STATEMENT_BYTES } from '../keys/statement.js'
+import type { DataQuestion, DataReceived } from '../native.js'
+import { decodeMessage, encodeMessage } from '../wire/message.js'
+import { encodeRefusal } from '../wire/refusal.js'
+import { type PeerParts, requireGrant, requireReader } from './rights.js'
+
+const Question = v.variant('operation', [
+  v.strictObject({
+    operation: v.literal('put'),
+    shard: Id,
+    lengthBytes: v.pipe(Count, v.minValue(1), v.maxValue(SHARD_FILE_BYTES)),
+    grant: Base64(STATEMENT_BYTES),
+  }),
+  v.strictObject({ operation: v.literal('get'), shard: Id, range: v.nullable(v.strictTuple([Count, Count])) }),
+])
+type Question = v.InferOutput<typeof Question>
+
+export function encodeQuestion(question: Question): Buffer {
+  return encodeMessage(question)
+}
+
+export async function answerData(parts: PeerParts, receiving: Slots, question: DataQuestion): Promise<void> {
+  const asked = decodeMessage(Question, question.question).body
+  if (asked.operation === 'get') return sendShard(parts, asked, question)
+  return receiveShard(parts, receiving, asked, question)
+}
+
+async function sendShard(
+  { trust, store }: PeerParts,
+  { shard, range }: Extract<Question, { operation: 'get' }>,
+  question: DataQuestion,
+): Promise<void> {
+  requireReader(trust, question.host)
+  if (range && range[0] >= range[1]) throw new ImagerError('PROTOCOL', { what: `range ${range.join('-')}` })
+  const { file, start, end } = await store.openRange(shard, range ?? undefined)
+  try {
+    const failure = new ImagerError('IO', { what: `Shard ${shard} on ${store.name}: its disk does not give it` })
+    question.send(file.fd, start, end - start, encodeRefusal(failure).body)
+  } finally {
+    await file.close()
+  }
+}
+
+async function receiveShard(
+  parts: PeerParts,
+  receiving: Slots,
+  { shard, lengthBytes, grant }: Extract<Question, { operation: 'put' }>,
+  question: DataQuestion,
+): Promise<void> {
+  const { store } = parts
+  requireGrant(parts, { bearer: question.host, shard, lengthBytes, grant: Buffer.from(grant, 'base64') })
+  await receiving.run(() =>
+    store.receive(shard, lengthBytes, async (path) => {
+      const received = await question.receive(path, lengthBytes)
+      if (received.kind !== 'sound') throw notReceived(shard, store.name, received)
+      if (received.shard !== shard) throw new ImagerError('FORGED', { what: `The bytes are not of shard ${shard}` })
+    }),
+  )
+  question.done()
+}
+
+function notReceived(shard: string, host: string, { kind, why }: DataReceived): ImagerError {
+  if (kind === 'damaged') return new ImagerError('CORRUPT', { what: `Shard ${shard} arrived damaged: ${why}` })
+  if (kind === 'full') return new ImagerError('HOST_FULL', { host, why })
+  if (kind === 'cut') return new ImagerError('PROTOCOL', { what: `a body that was cut: ${why}` })
+  return new ImagerError('IO', { what: `${host} cannot write: ${why}` })
+}

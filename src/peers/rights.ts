@@ -1,0 +1,40 @@
+/** Who may read from a peer, and who may store what. Decided by the peer alone, from its own copy of the membership. */
+import type { Clock } from '../base/clock.js'
+import { ImagerError } from '../base/errors.js'
+import type { Hex } from '../base/ids.js'
+import type { Role } from '../keys/fields.js'
+import { verifyGrant } from '../keys/grant.js'
+import type { Trust } from './documents.js'
+import type { ShardStore } from './store.js'
+
+export interface PeerParts {
+  /** This peer's own key, which grants name. */
+  readonly host: Hex
+  readonly trust: Trust
+  readonly store: ShardStore
+  readonly clock: Clock
+  /** A membership was brought and verified; the newer one is kept by whom it concerns. */
+  readonly adopt: (membership: Buffer) => void
+}
+
+/** Peers hold what they cannot read, and need nothing of each other's. */
+const READERS: readonly Role[] = ['appliance', 'admin', 'coordinator']
+
+/** The root reads too: a recovery has nobody else to speak for it. */
+export function requireReader(trust: Trust, host: Hex): void {
+  const role = trust.membership().role(host)
+  if (host === trust.rootKey || (role && READERS.includes(role))) return
+  throw new ImagerError('NOT_ALLOWED', { what: 'This host may not read what peers hold', role: 'appliance' })
+}
+
+export interface Brought {
+  readonly bearer: Hex
+  readonly shard: Hex
+  readonly lengthBytes: number
+  readonly grant: Uint8Array
+}
+
+/** Throws NOT_ALLOWED. */
+export function requireGrant({ host, trust, clock }: PeerParts, { grant, ...use }: Brought): void {
+  verifyGrant(grant, { membership: trust.membership(), fleet: trust.fleet, host, now: clock.now(), ...use })
+}

@@ -1,0 +1,122 @@
+/**
+ * One host's way to another for the bodies of shards: data connections, which the addon carries (docs/protocol.md). Pinned,
+ * bounded and named in errors like every `Connection`.
+ */
+import { ImagerError } from '../base/errors.js'
+import type { Hex } from '../base/ids.js'
+import {
+  CONNECT_TIMEOUT_MS,
+  FREE_SOCKET_MS,
+  IDLE_TIMEOUT_MS,
+  SOCKETS_PER_HOST,
+  TRANSFER_TIMEOUT_MS,
+} from '../base/limits.js'
+import { Slots } from '../base/queue.js'
+import { type DataClientHandle, type DataOutcome, DataStop, type DataStopHandle, type DataTarget } from '../native.js'
+import { parseAddress } from './address.js'
+import { bounded } from './bounded.js'
+import { decodeRefusal } from './refusal.js'
+
+export interface DataLinkOptions {
+  readonly client: DataClientHandle
+  /** Tried in turn, the last one that worked first. */
+  readonly addresses: readonly string[]
+  /** Whose key must answer. */
+  readonly host: Hex
+  /** What people call it. */
+  readonly name: string
+  readonly idleTimeoutMs?: number
+}
+
+export interface ExchangeOptions {
+  readonly timeoutMs?: number
+  readonly signal?: AbortSignal | undefined
+}
+
+/** The part of a link that clients need. */
+export interface Carrier {
+  put(question: Uint8Array, body: Uint8Array, options?: ExchangeOptions): Promise<void>
+  get(question: Uint8Array, maxBytes: number, options?: ExchangeOptions): Promise<Buffer>
+}
+
+/** The host answers, but not to this: it may do the same over HTTPS. */
+export class NotCarried extends Error {}
+
+type Exchange = (target: DataTarget, stop: DataStopHandle) => Promise<DataOutcome>
+
+export class DataLink implements Carrier {
+  readonly #options: DataLinkOptions
+  readonly #slots = new Slots(SOCKETS_PER_HOST)
+
+  constructor(options: DataLinkOptions) {
+    this.#options = options
+  }
+
+  /** Both throw what `Connection.request` throws, and NotCarried. */
+  async put(question: Uint8Array, body: Uint8Array, options: ExchangeOptions = {}): Promise<void> {
+    await this.#run((target, stop) => this.#options.client.put(target, question, body, stop), options)
+  }
+
+  async get(question: Uint8Array, maxBytes: number, options: ExchangeOptions = {}): Promise<Buffer> {
+    return this.#run((target, stop) => this.#options.client.get(target, question, maxBytes, stop), options)
+  }
+
+  async #run(exchange: Exchange, { timeoutMs = TRANSFER_TIMEOUT_MS, signal }: ExchangeOptions): Promise<Buffer> {
+    const { addresses, name } = this.#options
+    const deadline = performance.now() + timeoutMs
+    const late = () => {
+      const why = `no answer within ${timeoutMs / 1000} s`
+      return new ImagerError('HOST_UNREACHABLE', { host: name, address: addresses[0] ?? 'no address', why })
+    }
+    return bounded({ timeoutMs, signal, late }, (ended) =>
+      this.#slots.run(async () => {
+        ended.throwIfAborted()
+        const stop = new DataStop()
+        const interrupt = () => stop.stop()
+        ended.addEventListener('abort', interrupt, { once: true })
+        try {
+          return this.#settle(await exchange(this.#target(deadline), stop), ended)
+        } finally {
+          ended.removeEventListener('abort', interrupt)
+        }
+      }),
+    )
+  }
+
+  #target(deadline: number): DataTarget {
+    const { addresses, host, idleTimeoutMs = IDLE_TIMEOUT_MS } = this.#options
+    const parsed = addresses.map(parseAddress)
+    return {
+      host: Buffer.from(host, 'hex'),
+      names: parsed.map((address) => address.host),
+      ports: parsed.map((address) => address.port),
+      connectMs: CONNECT_TIMEOUT_MS,
+      idleMs: idleTimeoutMs,
+      timeoutMs: Math.max(1, Math.ceil(deadline - performance.now())),
+      keepMs: FREE_SOCKET_MS,
+    }
+  }
+
+  #settle({ kind, bytes, address, why }: DataOutcome, ended: AbortSignal): Buffer {
+    const { name: host } = this.#options
+    switch (kind) {
+      case 'done':
+        return bytes
+      case 'refused':
+        throw decodeRefusal(host, 500, bytes)
+      case 'unreachable':
+        throw new ImagerError('HOST_UNREACHABLE', { host, address, why })
+      case 'lied': {
+        const actual = bytes.length > 0 ? bytes.toString('hex').slice(0, 16) : 'one without a key'
+        const what = `at ${address} another host answers, ${actual}; nothing was sent to it`
+        throw new ImagerError('HOST_LIED', { host, what, address })
+      }
+      case 'malformed':
+        throw new ImagerError('PROTOCOL', { what: `${host}: ${why}` })
+      case 'stopped':
+        throw ended.reason
+      case 'notCarried':
+        throw new NotCarried(why)
+    }
+  }
+}

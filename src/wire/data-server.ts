@@ -1,0 +1,97 @@
+/**
+ * The serving end of data connections. They come to the same port as everything else, told apart by their first byte, and
+ * the addon takes them over with their socket. Here it is decided who may ask; the handler gives the orders.
+ */
+import type { Socket } from 'node:net'
+import { ImagerError } from '../base/errors.js'
+import type { Hex } from '../base/ids.js'
+import {
+  CONNECT_TIMEOUT_MS,
+  DATA_CONNECTIONS,
+  DATA_CONNECTIONS_PER_HOST,
+  IDLE_TIMEOUT_MS,
+  KEEP_ALIVE_MS,
+  LINGER_MS,
+  TRANSFER_TIMEOUT_MS,
+} from '../base/limits.js'
+import type { TlsIdentity } from '../keys/certificate.js'
+import { DATA_PREAMBLE, type DataQuestion, DataServer } from '../native.js'
+import { encodeRefusal, notMember } from './refusal.js'
+
+export interface DataDoorOptions {
+  readonly tls: TlsIdentity
+  admit(host: Hex): boolean
+  /** Gives its orders to the question; what it throws becomes a refusal. */
+  handle(question: DataQuestion): Promise<void>
+  report?(error: unknown, path: string): void
+  readonly idleTimeoutMs?: number
+}
+
+export class DataDoor {
+  readonly #options: DataDoorOptions
+  readonly #server: InstanceType<typeof DataServer>
+
+  constructor(options: DataDoorOptions) {
+    this.#options = options
+    const { tls, idleTimeoutMs = IDLE_TIMEOUT_MS } = options
+    const limits = {
+      connections: DATA_CONNECTIONS,
+      connectionsPerHost: DATA_CONNECTIONS_PER_HOST,
+      greetingMs: 2 * CONNECT_TIMEOUT_MS,
+      idleMs: idleTimeoutMs,
+      keepMs: KEEP_ALIVE_MS,
+      transferMs: TRANSFER_TIMEOUT_MS,
+    }
+    this.#server = new DataServer(tls.key, tls.cert, limits, (question) => void this.#answer(question))
+  }
+
+  /** Takes the connection if it is a data connection; else `greet` gets it as if nothing had been read. */
+  sort(socket: Socket, greet: () => void): void {
+    const timer = setTimeout(() => socket.destroy(), 2 * CONNECT_TIMEOUT_MS)
+    const end = () => socket.destroy()
+    socket.on('error', end)
+    socket.once('readable', () => {
+      clearTimeout(timer)
+      const head = socket.read() as Buffer | null
+      if (head?.[0] === DATA_PREAMBLE) return this.#take(socket, head)
+      socket.removeListener('error', end)
+      if (head === null) return end()
+      socket.unshift(head)
+      greet()
+    })
+  }
+
+  get connections(): number {
+    return this.#server.connections
+  }
+
+  close(): Promise<void> {
+    return this.#server.close(LINGER_MS)
+  }
+
+  /** Node gives no other way to the descriptor. Nothing reads from the socket before it is destroyed. */
+  #take(socket: Socket, head: Buffer): void {
+    const { fd = -1 } = (socket as unknown as { _handle?: { fd?: number } })._handle ?? {}
+    try {
+      this.#server.adopt(fd, head)
+    } catch (error) {
+      this.#options.report?.(error, 'data connection')
+    } finally {
+      socket.destroy()
+    }
+  }
+
+  async #answer(question: DataQuestion): Promise<void> {
+    try {
+      if (!this.#options.admit(question.host)) return question.expel(encodeRefusal(notMember()).body)
+      await this.#options.handle(question)
+    } catch (error) {
+      if (!(error instanceof ImagerError)) this.#options.report?.(error, 'data connection')
+      try {
+        question.refuse(encodeRefusal(error).body)
+      } catch {
+        // Whoever asked is gone.
+      }
+    }
+  }
+}

@@ -1,0 +1,111 @@
+/**
+ * Real images of every file system (native/tests/lab), taken into a lab of processes and restored: every byte in use is
+ * the same, the file system's own check finds nothing, and other programs see the same files. One image of each file
+ * system in every run; with IMAGER_IMAGES=all one of each row of the table.
+ */
+import { execFile } from 'node:child_process'
+import { closeSync, existsSync, openSync, readSync, rmSync, symlinkSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
+import test, { type ExecutionContext } from 'ava'
+import { MiB } from '../../src/base/units.js'
+import { imager, TestLab } from './lab.js'
+
+const LAB = fileURLToPath(new URL('../../../native/tests/lab/lab.py', import.meta.url))
+const IMPOSSIBLE = 77
+const SEED = '1'
+const all = process.env.IMAGER_IMAGES === 'all'
+const closing: (() => void | Promise<void>)[] = []
+let peers: TestLab
+
+interface Row {
+  readonly name: string
+  /** Why nothing of it is mapped; empty for the others. */
+  readonly raw: string
+}
+
+/** What lab.py prints; the reason where this machine cannot do it. */
+async function lab(...words: string[]): Promise<{ text: string } | { impossible: string }> {
+  try {
+    const { stdout } = await promisify(execFile)('python3', ['-B', LAB, ...words], { maxBuffer: 512 * MiB })
+    return { text: stdout }
+  } catch (error) {
+    const { code, stderr } = error as { code: number | string; stderr: string }
+    if (code === IMPOSSIBLE || code === 'ENOENT') return { impossible: stderr.trim() || 'python3 is not installed' }
+    throw error
+  }
+}
+
+/** One image of each row, or of one row of each file system. */
+async function rows(): Promise<Row[]> {
+  const day = Math.floor(Date.now() / 86_400_000)
+  const listed = await lab('list', ...(all ? ['--all'] : ['--seed', process.env.IMAGER_SEED ?? `${day}`]))
+  if (!('text' in listed)) return []
+  const fields = listed.text.trim().split('\n')
+  const found = fields.map((line) => line.split('\t')).map(([name = '', , , , raw = '']) => ({ name, raw }))
+  const key = ({ name }: Row) => (all ? name : name.slice(0, name.indexOf('-')))
+  return [...new Map(found.reverse().map((row) => [key(row), row])).values()].reverse()
+}
+
+/** How many bytes are in use; the first that differs fails the test. */
+async function sameBytes(t: ExecutionContext, image: string, restored: string): Promise<number> {
+  const { stdout } = await imager('map', image, '--allocated', '--everything', '--json')
+  const ranges = stdout
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line) as { start: number; length: number })
+  const files = [image, restored].map((path) => openSync(path, 'r'))
+  const [one, other] = [Buffer.alloc(MiB), Buffer.alloc(MiB)]
+  let compared = 0
+  try {
+    for (const { start, length } of ranges) {
+      for (let at = start; at < start + length; at += MiB) {
+        const wanted = Math.min(MiB, start + length - at)
+        const [m, n] = [readSync(files[0]!, one, 0, wanted, at), readSync(files[1]!, other, 0, wanted, at)]
+        if (m !== wanted || n !== wanted || one.compare(other, 0, n, 0, m) !== 0)
+          t.fail(`the bytes from ${at} on differ`)
+        compared += wanted
+      }
+    }
+  } finally {
+    files.forEach(closeSync)
+  }
+  return compared
+}
+
+async function comesBack(t: ExecutionContext, { name, raw }: Row): Promise<void> {
+  const [image, restored] = [peers.path(name), peers.path(`${name}.restored`)]
+  try {
+    const made = await lab('make', name, SEED, image)
+    const before = 'text' in made && raw === '' ? await lab('truth', name, image) : made
+    if ('impossible' in before) {
+      t.log(`skipped: ${before.impossible}`)
+      t.pass()
+      return
+    }
+    const id = await peers.snapshot(t, image, '--everything')
+    const done = await imager('restore', id, '--to', restored, '--state', peers.lab.appliance.state, '--json')
+    t.is(done.code, 0, done.stdout + done.stderr)
+    const bytes = await sameBytes(t, image, restored)
+    t.true(bytes > 0)
+    t.log(`${bytes} bytes in use are the same`)
+    if (raw !== '') return
+    if (existsSync(`${image}.tree`)) symlinkSync(`${image}.tree`, `${restored}.tree`)
+    await t.notThrowsAsync(lab('check', name, restored))
+    const after = await lab('truth', name, restored)
+    t.true('text' in after && after.text === before.text, 'other programs see the same files')
+  } finally {
+    for (const path of [image, restored, `${restored}.tree`, `${image}.tree`])
+      rmSync(path, { recursive: true, force: true })
+  }
+}
+
+const chosen = await rows()
+test.before(async (t) => {
+  if (chosen.length > 0) peers = await TestLab.up({ is: t.is, teardown: (work) => closing.push(work) }, 3)
+})
+test.after.always(async () => {
+  for (const close of closing) await close()
+})
+for (const row of chosen) test.serial(`${row.name} comes back as it was`, comesBack, row)
+if (chosen.length === 0) test.skip('restored images are the same (not root, or no python3)', (t) => t.pass())

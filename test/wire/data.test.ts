@@ -1,0 +1,140 @@
+import { once } from 'node:events'
+import { connect as connectTcp, createServer } from 'node:net'
+import { setTimeout as sleep } from 'node:timers/promises'
+import test, { type ExecutionContext } from 'ava'
+import { ImagerError } from '../../src/base/errors.js'
+import { DataClient, type DataQuestion } from '../../src/native.js'
+import { DataLink, type DataLinkOptions, NotCarried } from '../../src/wire/data-client.js'
+import { identity, loopback } from './loopback.js'
+
+/** A server that also takes data connections, and refuses every question with what it was. */
+async function carrying(t: ExecutionContext, handleData?: (question: DataQuestion) => Promise<void>) {
+  const asked: string[] = []
+  const lo = await loopback(t, [], {
+    handleData:
+      handleData ??
+      (async (question) => {
+        asked.push(question.host)
+        throw new ImagerError('HOST_FULL', { host: 'pc-1', why: question.question.toString() })
+      }),
+  })
+  const link = (given: Partial<DataLinkOptions> = {}, tls = lo.member) => {
+    const client = new DataClient(tls.key, tls.cert)
+    t.teardown(() => client.close())
+    return new DataLink({ client, addresses: [lo.address], host: lo.server.host, name: 'pc-1', ...given })
+  }
+  return { lo, link, asked }
+}
+
+test('both kinds of connections come to one port, many at once', async (t) => {
+  const { lo, link } = await carrying(t)
+  const [https, data] = [lo.connection(), link()]
+  const work = Array.from({ length: 24 }, async (_, index) => {
+    const body = Buffer.alloc(index * 50_000, index)
+    const reply = await https.request('PUT', '/echo', { body, maxBytes: 8 << 20 })
+    t.true(reply.body.equals(body))
+    await t.throwsAsync(data.get(Buffer.from(`question ${index}`), 10), {
+      code: 'HOST_FULL',
+      message: new RegExp(`question ${index}$`),
+    })
+  })
+  await Promise.all(work)
+})
+
+test('a stranger is refused, and who is expelled is out at once', async (t) => {
+  const { lo, link, asked } = await carrying(t)
+  const member = link()
+  await t.throwsAsync(member.get(Buffer.from('a'), 10), { code: 'HOST_FULL' })
+  await t.throwsAsync(link({}, identity()).get(Buffer.from('b'), 10), { code: 'NOT_ALLOWED', message: /member/ })
+  lo.members.clear()
+  await t.throwsAsync(member.put(Buffer.from('c'), Buffer.alloc(10)), { code: 'NOT_ALLOWED' })
+  t.deepEqual(asked, [lo.member.host])
+})
+
+test('another host than the pinned one is named, and asked nothing', async (t) => {
+  const { lo, link, asked } = await carrying(t)
+  const error = await t.throwsAsync(link({ host: identity().host }).get(Buffer.from('a'), 10), { code: 'HOST_LIED' })
+  t.regex(error?.message ?? '', new RegExp(lo.server.host.slice(0, 16)))
+  t.deepEqual(asked, [])
+})
+
+test('the first address that answers is used, and remembered', async (t) => {
+  const { lo, link } = await carrying(t)
+  const data = link({ addresses: ['127.0.0.1:1', lo.address] })
+  for (let time = 0; time < 2; time++) await t.throwsAsync(data.get(Buffer.from('a'), 10), { code: 'HOST_FULL' })
+  await t.throwsAsync(link({ addresses: ['127.0.0.1:1'] }).get(Buffer.from('a'), 10), {
+    code: 'HOST_UNREACHABLE',
+    message: /pc-1 at 127.0.0.1:1/,
+  })
+  await t.throwsAsync(link({ addresses: [] }).get(Buffer.from('a'), 10), { code: 'HOST_UNREACHABLE' })
+})
+
+test('a server without data connections is told from one that is not there', async (t) => {
+  const lo = await loopback(t)
+  const client = new DataClient(lo.member.key, lo.member.cert)
+  const link = new DataLink({ client, addresses: [lo.address], host: lo.server.host, name: 'pc-1' })
+  await t.throwsAsync(link.get(Buffer.from('a'), 10), { instanceOf: NotCarried })
+  t.is((await lo.connection().request('GET', '/who/a', { maxBytes: 1000 })).status, 200)
+})
+
+test('every exchange ends: by its deadline, by the signal, at a host that says nothing', async (t) => {
+  const { link } = await carrying(t, () => new Promise(() => {}))
+  const started = performance.now()
+  const data = link()
+  await t.throwsAsync(data.get(Buffer.from('a'), 10, { timeoutMs: 200 }), {
+    code: 'HOST_UNREACHABLE',
+    message: /within 0.2 s/,
+  })
+  const stop = new AbortController()
+  const waiting = Array.from({ length: 6 }, () => data.get(Buffer.from('b'), 10, { signal: stop.signal }))
+  const ends = waiting.map((one) => t.throwsAsync(one, { code: 'INTERRUPTED' }))
+  await sleep(100)
+  stop.abort()
+  await Promise.all(ends)
+  await t.throwsAsync(data.get(Buffer.from('c'), 10, { signal: stop.signal }), { code: 'INTERRUPTED' })
+  const mute = createServer((socket) => socket.on('error', () => {}))
+  await new Promise<void>((resolve) => mute.listen(0, '127.0.0.1', resolve))
+  t.teardown(() => mute.close())
+  const address = `127.0.0.1:${(mute.address() as { port: number }).port}`
+  await t.throwsAsync(link({ addresses: [address] }).get(Buffer.from('a'), 10, { timeoutMs: 300 }), {
+    code: 'HOST_UNREACHABLE',
+  })
+  t.true(performance.now() - started < 3000)
+})
+
+test('noise and silence on the port disturb nobody', async (t) => {
+  const { lo, link } = await carrying(t)
+  const [host, port] = lo.address.split(':')
+  for (const noise of ['imager/1', 'imager/1\x16\x03\x01\xff\xff', 'i', 'GET / HTTP/1.1\r\n\r\n', '\x16', '']) {
+    const socket = connectTcp(Number(port), host)
+    socket.on('error', () => {})
+    await once(socket, 'connect')
+    if (noise === '') socket.end()
+    else socket.write(noise, 'latin1')
+  }
+  await t.throwsAsync(link().get(Buffer.from('a'), 10), { code: 'HOST_FULL' })
+  t.is((await lo.connection().request('GET', '/who/a', { maxBytes: 1000 })).status, 200)
+})
+
+test('a question that our own code fails on tells nothing of it, and is reported', async (t) => {
+  const reports: unknown[] = []
+  const lo = await loopback(t, [], {
+    handleData: async () => {
+      throw new TypeError('a secret of ours')
+    },
+    report: (error) => reports.push(error),
+  })
+  const client = new DataClient(lo.member.key, lo.member.cert)
+  const link = new DataLink({ client, addresses: [lo.address], host: lo.server.host, name: 'pc-1' })
+  const error = await t.throwsAsync(link.get(Buffer.from('a'), 10), { code: 'HOST_REFUSED' })
+  t.notRegex(error?.message ?? '', /secret/)
+  t.is(reports.length, 1)
+})
+
+test('a server that closes ends its data connections', async (t) => {
+  const { lo, link } = await carrying(t)
+  const data = link()
+  await t.throwsAsync(data.get(Buffer.from('a'), 10), { code: 'HOST_FULL' })
+  await lo.close()
+  await t.throwsAsync(data.get(Buffer.from('a'), 10), { code: 'HOST_UNREACHABLE' })
+})
