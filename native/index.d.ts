@@ -50,6 +50,8 @@ export declare class DataQuestion {
   done(): void
   /** An error, encoded; also after a body. */
   refuse(error: Uint8Array): void
+  /** The same, and the connection ends. */
+  expel(error: Uint8Array): void
 }
 
 /** Serves data connections that are handed over; listens nowhere itself. */

@@ -77,3 +77,5 @@ pub const XFS_TARGET_BYTES: u64 = 1024;
 pub const BTRFS_FILES: u64 = 1 << 25;
 /// Bytes that one compressed btrfs extent holds and unpacks to: the kernel compresses at most 128 KiB at a time.
 pub const PACKED_RAW_BYTES: u64 = 128 * KIB as u64;
+/// One frame on a data connection that is not a body: a question with its grant, or an error as it travels.
+pub const FRAME_BYTES: usize = 64 * KIB;

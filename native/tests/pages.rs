@@ -220,14 +220,15 @@ fn a_file_of_very_many_extents_goes_on_in_further_records() {
 fn what_no_writer_writes_is_refused() {
     let block = |birth| Ref { key: [1; 32], birth };
     let entry = |disk, length, in_block, birth| MapEntry { disk, length, in_block, block: block(birth) };
+    const BIRTH: u64 = 1 << 16;
     let maps = [
-        vec![entry(0, 10, 65_530, 1)],
-        vec![entry(0, 10, u32::MAX, 1)],
+        vec![entry(0, 10, 65_530, BIRTH)],
+        vec![entry(0, 10, u32::MAX, BIRTH)],
         vec![entry(0, 10, u32::MAX, 0)],
-        vec![entry(0, 65_537, 0, 1)],
-        vec![entry(0, 0, 0, 1)],
-        vec![entry(0, 10, 0, 1), entry(9, 10, 0, 1)],
-        vec![entry(MAP_PAGE_BYTES - 1, 2, 0, 1)],
+        vec![entry(0, 65_537, 0, BIRTH)],
+        vec![entry(0, 0, 0, BIRTH)],
+        vec![entry(0, 10, 0, BIRTH), entry(9, 10, 0, BIRTH)],
+        vec![entry(MAP_PAGE_BYTES - 1, 2, 0, BIRTH)],
     ];
     for entries in maps {
         assert!(pages::decode(&pages::encode_map(0, &entries)).is_err(), "{entries:?}");

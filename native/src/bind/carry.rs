@@ -89,7 +89,6 @@ pub struct DataStop {
 #[napi]
 impl DataStop {
     #[napi(constructor)]
-    #[expect(clippy::new_without_default, reason = "napi wants a constructor")]
     pub fn new() -> Self {
         Self { stop: Arc::default(), promise: Arc::default() }
     }

@@ -24,12 +24,12 @@ use std::io;
 
 use stream::{Side, Stream};
 
+use crate::limits::FRAME_BYTES;
+
 /// What no TLS connection begins with (0x16), nor any HTTP.
 pub const PREAMBLE: &[u8; 8] = b"imager/1";
 /// Without it, bytes meant for one protocol could be turned to a server of another.
 pub const ALPN: &[u8] = b"imager-data/1";
-/// A question names a shard and brings a grant; an error has a code and a few short details.
-pub const FRAME_BYTES: usize = 64 << 10;
 
 /// Why a connection is of no use any more.
 #[derive(Debug)]
