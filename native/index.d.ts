@@ -379,6 +379,7 @@ export interface BatchFacts {
   fresh: number
   freshBytes: number
   /** Taken over from the last snapshot, not read. */
+  reusedBlocks: number
   reusedBytes: number
   /** Blocks that were read to be sure, and are not what the last snapshot holds. */
   surprises: number

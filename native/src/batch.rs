@@ -42,8 +42,9 @@ pub struct Batch {
     pub items: Vec<Item>,
     pub pieces: Vec<Piece>,
     pub records: Vec<u8>,
-    /// Blocks that are not read, because the last snapshot holds them.
+    /// Places of blocks that are not read, because the last snapshot holds them; and how many blocks these are.
     pub reused: Vec<MapEntry>,
+    pub reused_blocks: usize,
 }
 
 impl Batch {
@@ -63,6 +64,7 @@ impl Batch {
                 Known::Sampled(key) => expected = Some(key),
                 Known::Same(entries) => {
                     batch.reused.extend(entries);
+                    batch.reused_blocks += 1;
                     batch.pieces.truncate(from);
                     continue;
                 }

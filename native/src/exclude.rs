@@ -79,11 +79,12 @@ fn of_map(source: &dyn ReadAt, partition: u32, map: &VolumeMap) -> Vec<Exclusion
     exclusions
 }
 
-/// What other files' extents cover of what was found.
+/// What other files' extents and the tables cover of what was found.
 fn claimed_by_others(map: &VolumeMap, own: &BTreeSet<u64>, found: &[(u64, &str, Vec<ByteRange>)]) -> Vec<ByteRange> {
     let wanted = coalesce(found.iter().flat_map(|(_, _, ranges)| ranges.iter().copied()).collect());
     let others = map.files.iter().filter(|file| !own.contains(&file.number));
-    coalesce(others.flat_map(disk_ranges).filter(|range| meets(&wanted, *range)).collect())
+    let others = others.flat_map(disk_ranges).chain(map.tables.iter().copied());
+    coalesce(others.filter(|range| meets(&wanted, *range)).collect())
 }
 
 fn disk_ranges(file: &File) -> impl Iterator<Item = ByteRange> + '_ {

@@ -229,11 +229,11 @@ export class Pipeline {
   }
 
   async #append(batch: Batch, meter: Meter): Promise<void> {
-    const { plainBytes, items, fresh, freshBytes, reusedBytes, surprises } = batch.facts
+    const { plainBytes, items, fresh, freshBytes, reusedBlocks, reusedBytes, surprises } = batch.facts
     this.surprises += surprises
     await this.#pack(batch)
     this.counts.readBytes += plainBytes
-    this.counts.blocks += items
+    this.counts.blocks += items + reusedBlocks
     this.counts.newBlocks += fresh
     this.counts.newBytes += freshBytes
     meter.add(plainBytes + reusedBytes)

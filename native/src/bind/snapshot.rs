@@ -127,6 +127,7 @@ pub struct BatchFacts {
     pub fresh: u32,
     pub fresh_bytes: f64,
     /// Taken over from the last snapshot, not read.
+    pub reused_blocks: u32,
     pub reused_bytes: f64,
     /// Blocks that were read to be sure, and are not what the last snapshot holds.
     pub surprises: u32,
@@ -181,6 +182,7 @@ impl Batch {
             zero_bytes: bytes(|item| item.zero),
             fresh: batch.items.iter().filter(|item| item.fresh).count() as u32,
             fresh_bytes: bytes(|item| item.fresh),
+            reused_blocks: batch.reused_blocks as u32,
             reused_bytes: batch.reused.iter().map(|entry| u64::from(entry.length)).sum::<u64>() as f64,
             surprises: batch.surprises() as u32,
         }

@@ -49,6 +49,8 @@ pub struct VolumeMap {
     pub entries: Vec<DirectoryEntry>,
     /// btrfs: the ids of subvolumes and snapshots; `btrfs::subvolume_index` leads here. Else empty.
     pub subvolumes: Vec<u64>,
+    /// Where the file system's own tables lie, as far as that is known: never left out, whoever claims them.
+    pub tables: Vec<ByteRange>,
     /// Blocks of a journal that is empty, and that nobody will read: all but its superblock. Else empty.
     pub idle_journal: Vec<ByteRange>,
     /// Sentences about parts that could not be read as files and are kept raw, for the snapshot and for people.
@@ -173,6 +175,7 @@ pub struct Extent {
 }
 
 /// What became of a volume.
+#[allow(clippy::large_enum_variant)] // There is one of it for each volume.
 #[derive(Debug)]
 pub enum Outcome {
     Mapped(VolumeMap),

@@ -42,7 +42,7 @@ impl<'a> Pieces<'a> {
     pub fn translate(&self, map: VolumeMap) -> VolumeMap {
         // Field by field, so that none with addresses can be forgotten.
         let VolumeMap { file_system, label, uuid, cluster_bytes, dirty, root, entries, subvolumes, .. } = map;
-        let VolumeMap { allocated, mut files, idle_journal, mut doubts, .. } = map;
+        let VolumeMap { allocated, mut files, tables, idle_journal, mut doubts, .. } = map;
         let before = files.len();
         files.retain_mut(|file| self.translate_file(file));
         let lost = before - files.len();
@@ -50,7 +50,7 @@ impl<'a> Pieces<'a> {
             let why = "whose compressed extents lie on two segments are in the image, but not shown";
             doubts.push(format!("{lost} files {why}"));
         }
-        let (allocated, idle_journal) = (self.translate_set(&allocated), self.translate_set(&idle_journal));
+        let [allocated, tables, idle_journal] = [allocated, tables, idle_journal].map(|set| self.translate_set(&set));
         VolumeMap {
             file_system,
             label,
@@ -62,6 +62,7 @@ impl<'a> Pieces<'a> {
             files,
             entries,
             subvolumes,
+            tables,
             idle_journal,
             doubts,
         }

@@ -84,6 +84,7 @@ pub fn map(volume: Volume) -> Result<VolumeMap> {
         files,
         entries,
         subvolumes,
+        tables: Vec::new(),
         idle_journal: Vec::new(),
         doubts: doubts.into_sentences(),
     })

@@ -50,9 +50,6 @@ pub fn read_all(volume: Volume, superblock: &Superblock, groups: &[Group], doubt
     for (number, group) in (0..).zip(groups) {
         let first = superblock.group_first_block(number);
         let blocks = superblock.group_blocks(number);
-        if group.trusted {
-            push(&mut spans, (first, first + group::base_blocks(superblock, number).min(blocks)));
-        }
         match read(volume, superblock, number, group) {
             Ok(Some(bitmap)) => push_set_bits(&mut spans, superblock, number, &bitmap),
             Ok(None) if group.block_uninit => {}
@@ -64,13 +61,30 @@ pub fn read_all(volume: Volume, superblock: &Superblock, groups: &[Group], doubt
         }
     }
     // A group's tables may lie in another group whose bitmap was never written.
-    for group in groups.iter().filter(|group| group.trusted) {
-        push(&mut spans, (group.block_bitmap, group.block_bitmap + 1));
-        push(&mut spans, (group.inode_bitmap, group.inode_bitmap + 1));
-        push(&mut spans, (group.inode_table, group.inode_table + superblock.inode_table_blocks()));
-    }
-    push(&mut spans, (0, u64::from(superblock.first_data_block)));
+    spans.extend(table_spans(superblock, groups));
     InUse { spans: coalesce(spans), strays: RefCell::default() }
+}
+
+/// Where superblocks, descriptors, bitmaps and inode tables lie: absolute, a set.
+pub fn tables(volume: Volume, superblock: &Superblock, groups: &[Group]) -> Vec<ByteRange> {
+    let span = |(start, end): Span| ByteRange {
+        start: volume.absolute(blocks_bytes(superblock, start)),
+        length: blocks_bytes(superblock, end - start),
+    };
+    coalesce(table_spans(superblock, groups)).into_iter().map(span).collect()
+}
+
+fn table_spans(superblock: &Superblock, groups: &[Group]) -> Vec<Span> {
+    let mut spans = vec![(0, u64::from(superblock.first_data_block))];
+    for (number, group) in (0..).zip(groups).filter(|(_, group)| group.trusted) {
+        let first = superblock.group_first_block(number);
+        let base = group::base_blocks(superblock, number).min(superblock.group_blocks(number));
+        spans.push((first, first + base));
+        spans.push((group.block_bitmap, group.block_bitmap + 1));
+        spans.push((group.inode_bitmap, group.inode_bitmap + 1));
+        spans.push((group.inode_table, group.inode_table + superblock.inode_table_blocks()));
+    }
+    spans
 }
 
 fn byte_ranges(volume: Volume, superblock: &Superblock, spans: Vec<Span>) -> Vec<ByteRange> {

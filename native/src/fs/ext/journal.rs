@@ -1,9 +1,9 @@
 //! The journal of a volume that was cleanly unmounted ("Journal (jbd2)"): behind its superblock it holds only what is
 //! in its place already, and nobody reads it again.
 
-use super::inode::Inode;
+use super::inode::{FLAG_EXTENTS, Inode};
 use super::{Ext, extents};
-use crate::bytes::be32;
+use crate::bytes::{be32, le16};
 use crate::error::Result;
 use crate::fs::{ByteRange, ExtentKind};
 
@@ -21,7 +21,13 @@ pub fn idle(ext: &Ext) -> Vec<ByteRange> {
 
 fn read(ext: &Ext, number: u32) -> Result<Vec<ByteRange>> {
     let (raw, at) = ext.read_inode(number)?;
-    let extents = extents::read(ext, &Inode::decode(&ext.superblock, number, &raw, at)?)?;
+    let inode = Inode::decode(&ext.superblock, number, &raw, at)?;
+    // Where it lies is said twice. What is below the inode is said once, and must have a checksum.
+    let flat = !inode.has(FLAG_EXTENTS) || le16(inode.block, 6) == 0;
+    if ext.superblock.journal_blocks.as_slice() != inode.block || !(flat || ext.superblock.metadata_checksums()) {
+        return Ok(Vec::new());
+    }
+    let extents = extents::read(ext, &inode)?;
     let block_bytes = u64::from(ext.superblock.block_bytes);
     let Some(first) = extents.first() else { return Ok(Vec::new()) };
     let raw = ext.volume.read_vec(first.disk - ext.volume.start, 1024)?;

@@ -72,6 +72,7 @@ pub fn map(volume: Volume) -> Result<VolumeMap> {
     tidy(u64::from(ROOT_INODE), &files, &mut entries, &mut doubts);
     files.shrink_to_fit();
     let idle_journal = journal::idle(&ext);
+    let tables = bitmap::tables(volume, &ext.superblock, &ext.groups);
     let allocated = ext.in_use.into_ranges(volume, &ext.superblock, &mut doubts);
     Ok(VolumeMap {
         file_system: ext.superblock.file_system,
@@ -84,6 +85,7 @@ pub fn map(volume: Volume) -> Result<VolumeMap> {
         files,
         entries,
         subvolumes: Vec::new(),
+        tables,
         idle_journal,
         doubts: doubts.into_sentences(),
     })

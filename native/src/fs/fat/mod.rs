@@ -110,6 +110,7 @@ pub fn map(volume: Volume) -> Result<VolumeMap> {
         allocated,
         files,
         entries,
+        tables: Vec::new(),
         idle_journal: Vec::new(),
         doubts: heap.doubts.into_sentences(),
     })

@@ -73,6 +73,7 @@ pub fn map(volume: Volume) -> Result<VolumeMap> {
         files: tree.files,
         entries: tree.entries,
         subvolumes: Vec::new(),
+        tables: Vec::new(),
         idle_journal: Vec::new(),
         doubts: doubts.into_sentences(),
     })

@@ -80,6 +80,7 @@ pub fn map(volume: Volume) -> Result<VolumeMap> {
         allocated,
         files,
         entries,
+        tables: Vec::new(),
         idle_journal: Vec::new(),
         doubts: doubts.into_sentences(),
     })
