@@ -210,7 +210,7 @@ impl Blocks {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fs::{Extent, File, Kind, Stream, Timestamp, VolumeMap};
+    use crate::fs::{Extent, File, Stream, VolumeMap};
 
     fn whole(size: u64, volumes: &[MappedVolume]) -> Cut {
         cut(&allocated(size, volumes), volumes)
@@ -219,22 +219,7 @@ mod tests {
     fn file(extents: Vec<Extent>) -> File {
         let size = 1 << 30;
         let streams = vec![Stream { name: vec![], size, valid: size, content: Content::Extents(extents) }];
-        let time = Timestamp::default();
-        File {
-            number: 12,
-            generation: 0,
-            kind: Kind::File,
-            mode: 0,
-            uid: 0,
-            gid: 0,
-            links: 1,
-            device: 0,
-            modified: time,
-            changed: time,
-            created: time,
-            xattrs: vec![],
-            streams,
-        }
+        File::of_streams(12, streams)
     }
 
     fn extent(kind: ExtentKind, logical: u64, disk: u64, length: u64) -> Extent {

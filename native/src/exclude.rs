@@ -156,7 +156,7 @@ fn swap_page(volume: Volume) -> Option<u64> {
 mod tests {
     use super::*;
     use crate::disk::Partition;
-    use crate::fs::{DirectoryEntry, Extent, Stream, Timestamp};
+    use crate::fs::{DirectoryEntry, Extent, Stream};
 
     const PAGE: u64 = 4096;
     const SIZE: u64 = 32 * PAGE;
@@ -164,21 +164,9 @@ mod tests {
     fn file(number: u64, mode: u16, from: u64, pages: u64) -> File {
         let extent = Extent { kind: ExtentKind::Plain, logical: 0, disk: from * PAGE, length: pages * PAGE };
         let content = Content::Extents(vec![extent]);
-        let time = Timestamp::default();
         File {
-            number,
-            generation: 0,
-            kind: Kind::File,
             mode,
-            uid: 0,
-            gid: 0,
-            links: 1,
-            device: 0,
-            modified: time,
-            changed: time,
-            created: time,
-            xattrs: vec![],
-            streams: vec![Stream { name: vec![], size: pages * PAGE, valid: pages * PAGE, content }],
+            ..File::of_streams(number, vec![Stream { name: vec![], size: pages * PAGE, valid: pages * PAGE, content }])
         }
     }
 

@@ -291,7 +291,7 @@ fn leaves<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fs::{Content, Kind, Stream, Timestamp};
+    use crate::fs::{Content, Stream};
     use crate::limits::RESIDENT_BYTES;
     use crate::pages::Page;
     use crate::seal::Domain;
@@ -300,21 +300,7 @@ mod tests {
     fn file(number: u64, streams: usize) -> File {
         let content = || Content::Resident(vec![7; RESIDENT_BYTES]);
         let stream = |index: usize| Stream { name: index.to_string().into(), size: 1, valid: 1, content: content() };
-        File {
-            number,
-            generation: 0,
-            kind: Kind::File,
-            mode: 0,
-            uid: 0,
-            gid: 0,
-            links: 1,
-            device: 0,
-            modified: Timestamp::default(),
-            changed: Timestamp::default(),
-            created: Timestamp::default(),
-            xattrs: vec![],
-            streams: (0..streams).map(stream).collect(),
-        }
+        File::of_streams(number, (0..streams).map(stream).collect())
     }
 
     fn manifest(files: Vec<File>) -> Manifest {

@@ -90,7 +90,7 @@ mod tests {
     use super::*;
     use crate::cut::MappedVolume;
     use crate::disk::{Partition, Table, TableKind};
-    use crate::fs::{Extent, ExtentKind, Kind, Stream, Timestamp, VolumeMap};
+    use crate::fs::{Extent, ExtentKind, Stream, Timestamp, VolumeMap};
 
     const CLUSTER: u64 = 4096;
 
@@ -106,21 +106,12 @@ mod tests {
             Extent { kind: ExtentKind::Plain, logical: logical - length, disk: from * CLUSTER, length }
         };
         let extents: Vec<Extent> = places.iter().map(extent).collect();
-        let time = Timestamp { seconds: changed, nanoseconds: 7 };
         File {
-            number,
-            generation: 1,
-            kind: Kind::File,
-            mode: 0o644,
-            uid: 0,
-            gid: 0,
-            links: 1,
-            device: 0,
-            modified: time,
-            changed: time,
-            created: time,
-            xattrs: vec![],
-            streams: vec![Stream { name: vec![], size: logical, valid: logical, content: Content::Extents(extents) }],
+            changed: Timestamp { seconds: changed, nanoseconds: 7 },
+            ..File::of_streams(
+                number,
+                vec![Stream { name: vec![], size: logical, valid: logical, content: Content::Extents(extents) }],
+            )
         }
     }
 

@@ -218,8 +218,8 @@ fn ending(name: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fs::Content;
     use crate::fs::ntfs::sample;
-    use crate::fs::{Content, Timestamp};
 
     /// Bytes on some of which every parser panics.
     struct Trap {
@@ -304,22 +304,7 @@ mod tests {
             let name = format!("{name:0500}").into_bytes();
             Stream { name, size: 700, valid: 700, content: Content::Resident(vec![1; 700]) }
         };
-        let time = Timestamp::default();
-        let file = |number, streams: usize| File {
-            number,
-            generation: 0,
-            kind: Kind::File,
-            mode: 0,
-            uid: 0,
-            gid: 0,
-            links: 1,
-            device: 0,
-            modified: time,
-            changed: time,
-            created: time,
-            xattrs: vec![],
-            streams: (0..streams).map(stream).collect(),
-        };
+        let file = |number, streams: usize| File::of_streams(number, (0..streams).map(stream).collect());
         let mut map = VolumeMap { files: vec![file(7, 1500), file(8, 3000)], ..VolumeMap::default() };
         let (kept, left) = (&map.files[0], &map.files[1]);
         for file in [kept, left] {

@@ -162,7 +162,7 @@ mod tests {
     use super::*;
     use crate::disk::{Partition, Table, TableKind};
     use crate::exclude::Exclusion;
-    use crate::fs::{self, Extent, ExtentKind, File, Stream, Timestamp, VolumeMap};
+    use crate::fs::{Extent, ExtentKind, File, Stream, VolumeMap};
 
     fn range(start: u64, length: u64) -> ByteRange {
         ByteRange { start, length }
@@ -171,22 +171,7 @@ mod tests {
     fn file(extents: &[(u64, u64)]) -> File {
         let extent = |&(disk, length)| Extent { kind: ExtentKind::Plain, logical: 0, disk, length };
         let content = Content::Extents(extents.iter().map(extent).collect());
-        let time = Timestamp::default();
-        File {
-            number: 12,
-            generation: 0,
-            kind: fs::Kind::File,
-            mode: 0,
-            uid: 0,
-            gid: 0,
-            links: 1,
-            device: 0,
-            modified: time,
-            changed: time,
-            created: time,
-            xattrs: vec![],
-            streams: vec![Stream { name: vec![], size: 1, valid: 1, content }],
-        }
+        File::of_streams(12, vec![Stream { name: vec![], size: 1, valid: 1, content }])
     }
 
     fn scan(volumes: Vec<(u64, u64, Outcome)>) -> Scan {

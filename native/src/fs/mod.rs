@@ -108,6 +108,29 @@ pub struct File {
     pub streams: Vec<Stream>,
 }
 
+#[cfg(test)]
+impl File {
+    /// A file of root's, all of whose times are the epoch.
+    pub fn of_streams(number: u64, streams: Vec<Stream>) -> Self {
+        let time = Timestamp::default();
+        Self {
+            number,
+            generation: 0,
+            kind: Kind::File,
+            mode: 0,
+            uid: 0,
+            gid: 0,
+            links: 1,
+            device: 0,
+            modified: time,
+            changed: time,
+            created: time,
+            xattrs: vec![],
+            streams,
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stream {
     /// Empty for the unnamed one; UTF-8 of an NTFS stream's name.

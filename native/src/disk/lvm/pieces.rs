@@ -118,7 +118,7 @@ impl ReadAt for Pieces<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fs::{Codec, Kind, Stream, Timestamp};
+    use crate::fs::{Codec, Stream};
 
     const PIECES: [ByteRange; 3] = [
         ByteRange { start: 5000, length: 100 },
@@ -127,23 +127,8 @@ mod tests {
     ];
 
     fn file(number: u64, kind: ExtentKind, disk: u64, length: u64) -> File {
-        let time = Timestamp::default();
         let content = Content::Extents(vec![Extent { kind, logical: 1000, disk, length }]);
-        File {
-            number,
-            generation: 0,
-            kind: Kind::File,
-            mode: 0,
-            uid: 0,
-            gid: 0,
-            links: 1,
-            device: 0,
-            modified: time,
-            changed: time,
-            created: time,
-            xattrs: vec![],
-            streams: vec![Stream { name: vec![], size: 1, valid: 1, content }],
-        }
+        File::of_streams(number, vec![Stream { name: vec![], size: 1, valid: 1, content }])
     }
 
     #[test]
