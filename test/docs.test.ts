@@ -18,7 +18,7 @@ const EXITS = {
   belowTarget: 'stored, but fewer hosts may be missing than was asked for',
   notRestorable: 'not restorable now; the hosts that would suffice are named',
   damaged: 'damage found by `check`, or left by `repair`',
-  noStaticView: 'no quiet moment on the source',
+  noStaticView: 'the source would not hold still',
   notSafe: '`status`: something is not safe',
   notFound: 'no such snapshot or fleet',
   notAllowed: 'not allowed, or the wrong key',

@@ -66,6 +66,8 @@ export interface RestoreReport {
   readonly resumed: boolean
   /** What the source did not give when the snapshot was taken: a marked pattern stands there. */
   readonly unreadable: Flaws
+  /** What did not hold still when the snapshot was taken: of several moments. */
+  readonly torn: Flaws
   readonly seconds: number
   readonly missing: readonly string[]
   /** Damaged shards that were met and rebuilt from others. */
@@ -155,6 +157,7 @@ export async function runRestore(plan: RestorePlan, parts: RestoreParts): Promis
     sizeBytes,
     ...{ writtenBytes: bytes.written, sameBytes: bytes.same, verifiedBytes: bytes.verified, resumed: plan.resumed },
     unreadable: { ...snapshot.description.unreadable, bytes: bytes.unreadable },
+    torn: snapshot.description.torn,
     seconds,
     missing,
     corrected: damaged.length,

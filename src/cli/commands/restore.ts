@@ -4,7 +4,7 @@ import { formatBytes, formatSeconds } from '../../base/units.js'
 import type { RestorePlan, RestoreReport } from '../../jobs/restore.js'
 import { defineCommand } from '../command.js'
 import { progressOf } from '../progress.js'
-import { describeUnreadable } from '../words.js'
+import { describeTorn, describeUnreadable } from '../words.js'
 
 const FLAWS_SHOWN = 10
 
@@ -59,7 +59,7 @@ export const command = defineCommand({
     output.note(renderPlan(plan))
     const report = await runRestore(plan, parts)
     output.report({ status: 'done', ...report }, renderReport)
-    return report.unreadable.bytes > 0 ? Exit.sourceDamaged : Exit.done
+    return report.unreadable.bytes > 0 || report.torn.bytes > 0 ? Exit.sourceDamaged : Exit.done
   },
 })
 
@@ -100,6 +100,9 @@ function renderReport(report: RestoreReport): string {
   if (unreadable.bytes > 0) {
     lines.push(`The source was damaged when the snapshot was taken, ${describeUnreadable(unreadable, FLAWS_SHOWN)}.`)
     lines.push('A marked pattern ("imager: byte N of the source could not be read") stands there now.')
+  }
+  if (report.torn.bytes > 0) {
+    lines.push(`The source was in use when the snapshot was taken; ${describeTorn(report.torn, FLAWS_SHOWN)}.`)
   }
   return lines.join('\n')
 }
