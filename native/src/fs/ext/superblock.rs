@@ -172,7 +172,7 @@ impl Superblock {
             inode_bytes: shape.inode_bytes,
             first_inode: shape.first_inode,
             hidden_inodes: features.hidden_inodes(raw),
-            journal_blocks: journal_blocks(raw),
+            journal_blocks: super::journal::backup(raw),
             journal_inode: (features.compat & COMPAT_HAS_JOURNAL != 0)
                 .then(|| le32(raw, 0xe0))
                 .filter(|&number| number != 0),
@@ -213,11 +213,6 @@ impl Superblock {
     pub fn inode_table_blocks(&self) -> u64 {
         (u64::from(self.inodes_per_group) * u64::from(self.inode_bytes)).div_ceil(u64::from(self.block_bytes))
     }
-}
-
-/// s_jnl_blocks, where s_jnl_backup_type says that it is a copy of i_block.
-fn journal_blocks(raw: &[u8]) -> [u8; 60] {
-    if raw[0xfd] == 1 { raw[0x10c..0x148].try_into().expect("sixty bytes") } else { [0; 60] }
 }
 
 fn corrupt<T>(at: usize, why: impl Into<String>) -> Result<T> {
