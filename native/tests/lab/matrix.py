@@ -73,7 +73,8 @@ EXT = [
     tree("casefold", "-O casefold -E encoding=utf8"),
     tree("quota", "-O quota,project -I 256"),
     tree("8k", "", block=8192),
-    tree("16k", "-O inline_data", block=16384, shows="resident"),
+    # Not with inline_data: this mke2fs copies files with holes wrongly then, as debugfs shows too.
+    tree("16k", "", block=16384),
     tree("64k", "", mib=192, block=65536),
     tree("64k-maps", "-O ^extents,^64bit", mib=192, block=65536),
     tree("64k-bigalloc", "-O bigalloc -C 262144", mib=512, block=65536),
