@@ -130,7 +130,7 @@ export async function runRestore(plan: RestorePlan, parts: RestoreParts): Promis
   else await target.blank()
   if (!plan.resumed) plan.journal.begin()
   const meter = new Meter('restoring', snapshot.row.summary.allocatedBytes, clock, report)
-  const bytes = { written: 0, same: 0, unreadable: 0, verified: 0 }
+  const bytes = { written: 0, same: 0, verified: 0 }
   for await (const { number, from, to, blocks } of windowsOf(snapshot, signal)) {
     if (plan.resumed && plan.journal.has(number)) continue
     if (compare) {
@@ -139,7 +139,7 @@ export async function runRestore(plan: RestorePlan, parts: RestoreParts): Promis
       meter.add(same)
       bytes.written += await blocks.clear(target, from, to)
     }
-    bytes.unreadable += await blocks.writeUnreadable(target)
+    await blocks.writeUnreadable(target)
     bytes.written += await new Writer(snapshot, blocks, target, parts, meter).run()
     if (plan.verify) bytes.verified += await blocks.verify(vault, target)
     else await target.sync()
@@ -156,8 +156,7 @@ export async function runRestore(plan: RestorePlan, parts: RestoreParts): Promis
     target: facts.path,
     sizeBytes,
     ...{ writtenBytes: bytes.written, sameBytes: bytes.same, verifiedBytes: bytes.verified, resumed: plan.resumed },
-    unreadable: { ...snapshot.description.unreadable, bytes: bytes.unreadable },
-    torn: snapshot.description.torn,
+    ...{ unreadable: snapshot.description.unreadable, torn: snapshot.description.torn },
     seconds,
     missing,
     corrected: damaged.length,
