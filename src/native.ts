@@ -118,6 +118,7 @@ export type {
   Reuse,
   Secret as SecretHandle,
   SignatureIndex as SignatureIndexHandle,
+  StripeShard,
   Vault as VaultHandle,
   VolumeFacts,
 } from '../native/index.js'

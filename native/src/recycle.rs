@@ -18,6 +18,19 @@ fn pool() -> MutexGuard<'static, Vec<Vec<u8>>> {
 
 /// An empty buffer of at least this capacity.
 pub fn take(capacity: usize) -> Vec<u8> {
+    let mut buffer = find(capacity);
+    buffer.clear();
+    buffer
+}
+
+/// A buffer of this length, for one who writes every byte of it: what is in it is left from its last use.
+pub fn take_filled(length: usize) -> Vec<u8> {
+    let mut buffer = find(length);
+    buffer.resize(length, 0);
+    buffer
+}
+
+fn find(capacity: usize) -> Vec<u8> {
     let mut pool = pool();
     let fitting = (0..pool.len()).filter(|&index| pool[index].capacity() >= capacity);
     match fitting.min_by_key(|&index| pool[index].capacity()) {
@@ -38,11 +51,10 @@ pub fn zeroed(length: usize) -> Vec<u8> {
     bytes
 }
 
-/// Gives a buffer back. Its bytes are not kept.
-pub fn give(mut buffer: Vec<u8>) {
+/// Gives a buffer back.
+pub fn give(buffer: Vec<u8>) {
     let mut pool = pool();
     if buffer.capacity() >= LEAST_BYTES && pool.len() < KEPT {
-        buffer.clear();
         pool.push(buffer);
     }
 }

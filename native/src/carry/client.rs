@@ -36,11 +36,10 @@ pub struct Target {
 }
 
 pub enum Body<'a> {
-    Put(&'a [u8]),
+    /// In parts, one behind the other.
+    Put(&'a [&'a [u8]]),
     /// A larger one is refused before memory is taken.
-    Get {
-        most: usize,
-    },
+    Get { most: usize },
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -275,7 +274,9 @@ fn reach((name, port): &Address, limit: Instant) -> std::io::Result<TcpStream> {
 
 fn transfer(connection: &mut Stream<UnbufferedClientConnection>, length: u64, body: &Body) -> Result<Vec<u8>, Broken> {
     match *body {
-        Body::Put(bytes) if bytes.len() as u64 == length => connection.write_all(bytes).map(|()| Vec::new()),
+        Body::Put(parts) if parts.iter().map(|part| part.len() as u64).sum::<u64>() == length => {
+            parts.iter().try_for_each(|part| connection.write_all(part)).map(|()| Vec::new())
+        }
         Body::Put(_) => Err(Broken::Malformed("it wants a body of another length")),
         Body::Get { most } => {
             let length = usize::try_from(length).ok().filter(|&length| length <= most);
