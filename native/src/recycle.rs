@@ -5,8 +5,8 @@ use std::sync::{Mutex, MutexGuard};
 
 use crate::limits::MIB;
 
-/// Buffers kept for the next who asks: what is between two batches at any time.
-const KEPT: usize = 4;
+/// Buffers kept for the next who asks: more than a snapshot has between two uses at any time.
+const KEPT: usize = 16;
 /// Smaller ones are the allocator's business.
 const LEAST_BYTES: usize = MIB;
 
@@ -30,12 +30,16 @@ pub fn take_filled(length: usize) -> Vec<u8> {
     buffer
 }
 
+/// Capacities are powers of two, so that what one has used fits another, and little of one is never touched.
 fn find(capacity: usize) -> Vec<u8> {
+    if capacity < LEAST_BYTES {
+        return Vec::with_capacity(capacity);
+    }
+    let capacity = capacity.next_power_of_two();
     let mut pool = pool();
-    let fitting = (0..pool.len()).filter(|&index| pool[index].capacity() >= capacity);
-    match fitting.min_by_key(|&index| pool[index].capacity()) {
-        Some(index) if capacity >= LEAST_BYTES => pool.swap_remove(index),
-        _ => Vec::with_capacity(capacity),
+    match pool.iter().position(|buffer| (capacity..2 * capacity).contains(&buffer.capacity())) {
+        Some(index) => pool.swap_remove(index),
+        None => Vec::with_capacity(capacity),
     }
 }
 
