@@ -26,6 +26,15 @@ export declare class BlockSource {
   next(): Batch | null
 }
 
+/** What was fetched, outside of JavaScript's heap. It is used once; then its memory goes round. */
+export declare class Body {
+  /** A copy, of what came another way. */
+  constructor(bytes: Uint8Array)
+  get length(): number
+  /** The bytes for JavaScript; none are left here. */
+  take(): Buffer
+}
+
 /** This host's data connections to others. Each exchange has a thread while it lasts. */
 export declare class DataClient {
   /** Key and certificate in PEM, as TLS has them everywhere. */
@@ -131,10 +140,10 @@ export declare class FetchPlan {
   /** Ranges of a stripe's pack to fetch: start and end alternate. Records closer than `gap` share one. */
   ranges(stripe: number, gap: number): Array<number>
   /**
-   * Opens the records of a stripe from what was fetched (`offsets[i]` is where `fetched[i]` begins in the pack),
-   * verifies and writes their blocks; `only`: the blocks of a second try.
+   * Opens the records of a stripe from what was fetched (`offsets[i]`, ascending, is where `fetched[i]` begins in the
+   * pack), verifies and writes their blocks; `only`: the blocks of a second try. Uses the bodies up.
    */
-  write(stripe: number, offsets: Array<number>, fetched: Array<Uint8Array>, only: Array<number> | undefined | null, vault: Vault, target: Target): Promise<WriteFacts>
+  write(stripe: number, offsets: Array<number>, fetched: Array<Body>, only: Array<number> | undefined | null, vault: Vault, target: Target): Promise<WriteFacts>
 }
 
 /** What each file's record said. */
@@ -406,11 +415,12 @@ export interface DataLimits {
 }
 
 /**
- * How an exchange ended. `bytes`: of `done` the body that was fetched, of `refused` the error as it was encoded, of
- * `lied` the key that answered. `why` for people.
+ * How an exchange ended. `body`: of `done`, what was fetched. `bytes`: of `refused` the error as it was encoded, of `lied`
+ * the key that answered. `why` for people.
  */
 export interface DataOutcome {
   kind: 'done' | 'refused' | 'unreachable' | 'lied' | 'notCarried' | 'malformed' | 'stopped'
+  body?: Body
   bytes: Buffer
   address: string
   why: string
@@ -579,6 +589,9 @@ export declare function readShardPlace(prefix: Uint8Array, trailerKey: Secret): 
 
 /** Rows of birth u64 LE | id 32 | offset u32 LE | length u32 LE of a pack's trailer. */
 export declare function readTrailer(bytes: Uint8Array, offset: number, stripe: number, trailerKey: Secret): Buffer
+
+/** Rebuilds one range of a shard from the same range of any k others. Uses them up. */
+export declare function recoverBody(k: number, m: number, shards: Array<Body | undefined | null>, wanted: number): Promise<Body>
 
 /**
  * Rebuilds the `wanted` shards from any k of `shards`: k+m places of equal length, null where missing. Works on whole

@@ -62,6 +62,7 @@ function wrap(module: Addon): Addon {
 
 const native = wrap(addon)
 export const {
+  Body,
   DATA_PREAMBLE,
   DataClient,
   DataServer,
@@ -84,6 +85,7 @@ export const {
   mountFileSystem,
   readShardPlace,
   readTrailer,
+  recoverBody,
   recoverShards,
   scanDisk,
   setModified,
@@ -98,6 +100,7 @@ export const {
 export type {
   Batch,
   BlockSource,
+  Body as BodyHandle,
   DataClient as DataClientHandle,
   DataOutcome,
   DataQuestion,

@@ -1,11 +1,13 @@
 //! What a restore fetches: the entries of many map pages, each distinct block once, ordered by where it lies in the
 //! packs (docs/formats/pack.md), so that every range is fetched once and written as it comes.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
 
 use crate::error::{Error, Result};
 use crate::fs::ByteRange;
+use crate::gather::Gather;
 use crate::limits::{BLOCK_BYTES, SHARD_BYTES, STRIPE_SHARDS};
 use crate::pages::{MapEntry, Ref};
 use crate::ranges::{coalesce, without};
@@ -45,7 +47,7 @@ pub struct FetchPlan {
     held: Vec<ByteRange>,
 }
 
-/// Bytes of a pack: a range of it and what was fetched for that range.
+/// Bytes of a pack: a range of it and what was fetched for that range, or for a part of it that others continue.
 pub struct Fetched<'a> {
     pub offset: u32,
     pub bytes: &'a [u8],
@@ -180,7 +182,7 @@ impl FetchPlan {
     }
 
     /// Opens and writes the blocks of a stripe (or only those of `only`, a second try). Nothing is written that does
-    /// not verify.
+    /// not verify. `fetched` in order.
     pub fn write(
         &self,
         stripe: u64,
@@ -190,12 +192,13 @@ impl FetchPlan {
         target: &Target,
     ) -> Result<Written> {
         let mut written = Written::default();
+        let mut gather = Gather::new(target);
         let only: Option<HashSet<u32>> = only.map(|only| only.iter().copied().collect());
         let wanted = |block: &&u32| only.as_ref().is_none_or(|only| only.contains(block));
         for &block in self.blocks_of(stripe).iter().filter(wanted) {
             let place = self.located[block as usize];
-            let opened = slice(fetched, place)
-                .map(|record| domain.open(&self.blocks[block as usize].key, record, BLOCK_BYTES))
+            let opened = record(fetched, place)
+                .map(|record| domain.open(&self.blocks[block as usize].key, &record, BLOCK_BYTES))
                 .transpose();
             let Ok(Some(plain)) = opened else {
                 written.bad.push(block);
@@ -207,7 +210,7 @@ impl FetchPlan {
                 let bytes = plain
                     .get(place.in_block as usize..end)
                     .ok_or_else(|| Error::corrupt("manifest", place.disk, "an entry longer than its block"))?;
-                target.write(place.disk, bytes)?;
+                gather.push(place.disk, bytes)?;
                 if bytes.len() < plain.len() {
                     let hash = domain.block_key(bytes);
                     self.partial.lock().expect("no holder of this lock panics").insert(place.disk, hash);
@@ -215,14 +218,28 @@ impl FetchPlan {
                 written.bytes += u64::from(place.length);
             }
         }
+        gather.flush()?;
         Ok(written)
     }
 }
 
-fn slice<'a>(fetched: &[Fetched<'a>], place: Located) -> Option<&'a [u8]> {
-    let range = fetched.iter().rfind(|range| range.offset <= place.offset)?;
-    let start = (place.offset - range.offset) as usize;
-    range.bytes.get(start..start.checked_add(place.length as usize)?)
+/// A record; one that goes on in the next shard is put together from both.
+fn record<'a>(fetched: &[Fetched<'a>], place: Located) -> Option<Cow<'a, [u8]>> {
+    let first = fetched.partition_point(|range| range.offset <= place.offset).checked_sub(1)?;
+    let (start, length) = ((place.offset - fetched[first].offset) as usize, place.length as usize);
+    let bytes = fetched[first].bytes.get(start..)?;
+    if let Some(record) = bytes.get(..length) {
+        return Some(Cow::Borrowed(record));
+    }
+    let mut record = bytes.to_vec();
+    for range in &fetched[first + 1..] {
+        let adjoins = range.offset as usize == place.offset as usize + record.len();
+        if !adjoins || record.len() == length {
+            break;
+        }
+        record.extend_from_slice(&range.bytes[..range.bytes.len().min(length - record.len())]);
+    }
+    (record.len() == length).then_some(Cow::Owned(record))
 }
 
 #[cfg(test)]
@@ -277,6 +294,22 @@ mod tests {
             plan.write(3, &[Fetched { offset: 0, bytes: &records[..9] }], Some(&[1]), &domain, &target).unwrap();
         assert_eq!((again.bytes, again.bad), (0, vec![1]));
         std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn a_record_is_put_together_from_parts_that_adjoin_and_from_no_others() {
+        let bytes: Vec<u8> = (0..100).collect();
+        let part = |from: usize, to: usize| Fetched { offset: 1000 + from as u32, bytes: &bytes[from..to] };
+        let parts = [part(0, 40), part(40, 45), part(45, 60), part(61, 100)];
+        let place = |offset: u32, length: u32| Located { stripe: 1, offset: 1000 + offset, length };
+        for (from, to) in [(0, 40), (30, 60), (39, 46), (45, 60), (61, 100)] {
+            let found = record(&parts, place(from as u32, (to - from) as u32));
+            assert_eq!(found.as_deref(), Some(&bytes[from..to]), "{from} to {to}");
+        }
+        for (offset, length) in [(50, 20), (60, 1), (99, 2), (100, 1)] {
+            assert_eq!(record(&parts, place(offset, length)), None, "{length} at {offset}");
+        }
+        assert_eq!(record(&parts[1..], place(0, 1)), None);
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub mod filter;
 pub mod fs;
 #[cfg(feature = "node")]
 pub mod fuse;
+pub mod gather;
 pub mod limits;
 pub mod manifest;
 pub mod names;

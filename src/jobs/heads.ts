@@ -91,7 +91,7 @@ async function rebuild(head: KeptHead, parts: HeadParts) {
   const packs = new PackReader({
     catalog,
     clock: peers.clock,
-    fetch: (host, shard, range, stop) => peers.get(host).fetchShard(shard, range, { signal: stop }),
+    fetch: (host, shard, range, stop) => peers.get(host).fetchBody(shard, range, { signal: stop }),
     hostName: (host) => membership.find(host)?.name ?? host.slice(0, 8),
   })
   const manifest = new ManifestReader(catalog, packs, vault)

@@ -9,7 +9,7 @@ import { hasCode, ImagerError } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
 import { SHARD_BYTES } from '../base/limits.js'
 import type { ShardRow, StripeRow } from '../catalog/types.js'
-import { inspectShard, recoverShards } from '../native.js'
+import { type BodyHandle, inspectShard, recoverBody, recoverShards } from '../native.js'
 
 /** Where a shard's body begins (docs/formats/shard.md). */
 export const BODY_OFFSET = 4096
@@ -26,7 +26,13 @@ export type FetchShard = (
   shard: Hex,
   range: readonly [number, number] | undefined,
   signal: AbortSignal | undefined,
-) => Promise<Buffer>
+) => Promise<BodyHandle>
+
+/** A part of a range, as it came; `start` is its place in the pack. */
+export interface Piece {
+  readonly start: number
+  readonly body: BodyHandle
+}
 
 export interface PackReaderParts {
   readonly catalog: StripeSource
@@ -62,10 +68,20 @@ export class PackReader {
     for (const row of await this.#parts.catalog.stripes(unknown)) this.#layouts.set(row.stripe, row)
   }
 
-  /** Bytes [start, end) of a pack, not verified. Throws NOT_RESTORABLE. */
-  async read(stripe: number, start: number, end: number, signal?: AbortSignal): Promise<Buffer> {
+  /** Bytes [start, end) of a pack, not verified, in order: a piece from each shard. Throws NOT_RESTORABLE. */
+  async readPieces(stripe: number, start: number, end: number, signal?: AbortSignal): Promise<Piece[]> {
     const row = await this.#layout(stripe)
-    const parts = await Promise.all(spansOf(row, start, end).map((span) => this.#readSpan(row, span, signal)))
+    const length = shardBytes(row)
+    return await Promise.all(
+      spansOf(row, start, end).map(async (span) => {
+        return { start: span.index * length + span.start, body: await this.#readSpan(row, span, signal) }
+      }),
+    )
+  }
+
+  /** The same as one buffer. */
+  async read(stripe: number, start: number, end: number, signal?: AbortSignal): Promise<Buffer> {
+    const parts = (await this.readPieces(stripe, start, end, signal)).map(({ body }) => body.take())
     return parts.length === 1 ? (parts[0] as Buffer) : Buffer.concat(parts)
   }
 
@@ -92,7 +108,7 @@ export class PackReader {
   }
 
   /** From its own host, else from the others; from an avoided host only where nothing else is left. */
-  async #readSpan(row: StripeRow, span: Span, signal: AbortSignal | undefined): Promise<Buffer> {
+  async #readSpan(row: StripeRow, span: Span, signal: AbortSignal | undefined): Promise<BodyHandle> {
     const own = row.shards.find((one) => one.index === span.index && !this.damaged.has(one.shard))
     if (own && !this.#isAvoided(own.host)) {
       try {
@@ -111,11 +127,11 @@ export class PackReader {
   }
 
   /** From the same range of k others: asked k at once, each failure replaced by the next. */
-  async #rebuild(row: StripeRow, span: Span, signal: AbortSignal | undefined): Promise<Buffer> {
+  async #rebuild(row: StripeRow, span: Span, signal: AbortSignal | undefined): Promise<BodyHandle> {
     const others = row.shards
       .filter((shard) => shard.index !== span.index && !this.damaged.has(shard.shard))
       .sort((a, b) => Number(this.#isAvoided(a.host)) - Number(this.#isAvoided(b.host)))
-    const present: (Buffer | undefined)[] = slots(row, () => undefined)
+    const present: (BodyHandle | undefined)[] = slots(row, () => undefined)
     const fetchNext = async (): Promise<void> => {
       for (let shard = others.shift(); shard; shard = others.shift()) {
         try {
@@ -128,11 +144,10 @@ export class PackReader {
     }
     await Promise.all(Array.from({ length: row.k }, fetchNext))
     if (present.filter(Boolean).length < row.k) throw this.#notRestorable(row, present)
-    const [rebuilt] = await recoverShards(row.k, row.m, present, [span.index])
-    return rebuilt as Buffer
+    return recoverBody(row.k, row.m, present, span.index)
   }
 
-  async #fetch({ host, shard }: ShardRow, span: Span, signal: AbortSignal | undefined): Promise<Buffer> {
+  async #fetch({ host, shard }: ShardRow, span: Span, signal: AbortSignal | undefined): Promise<BodyHandle> {
     try {
       return await this.#parts.fetch(host, shard, [BODY_OFFSET + span.start, BODY_OFFSET + span.end], signal)
     } catch (error) {
@@ -152,7 +167,7 @@ export class PackReader {
 
   async #soundBody(row: StripeRow, shard: ShardRow, signal: AbortSignal | undefined): Promise<Buffer | undefined> {
     try {
-      const file = await this.#parts.fetch(shard.host, shard.shard, undefined, signal)
+      const file = (await this.#parts.fetch(shard.host, shard.shard, undefined, signal)).take()
       const facts = await inspectShard(file)
       const body = file.subarray(facts.bodyOffset)
       if (facts.shard === shard.shard && facts.root === shard.root && body.length === shardBytes(row)) return body
