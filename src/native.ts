@@ -62,6 +62,7 @@ function wrap(module: Addon): Addon {
 
 const native = wrap(addon)
 export const {
+  BlockCache,
   Body,
   DATA_PREAMBLE,
   DataClient,
@@ -123,4 +124,5 @@ export type {
   SignatureIndex as SignatureIndexHandle,
   Vault as VaultHandle,
   VolumeFacts,
+  Window as WindowHandle,
 } from '../native/index.js'

@@ -1,17 +1,17 @@
 //! What a restore fetches: the entries of many map pages, each distinct block once, ordered by where it lies in the
 //! packs (docs/formats/pack.md), so that every range is fetched once and written as it comes.
 
-use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
 
 use crate::error::{Error, Result};
+use crate::fetched::{Fetched, Place, record};
 use crate::fs::ByteRange;
 use crate::gather::Gather;
-use crate::limits::{BLOCK_BYTES, SHARD_BYTES, STRIPE_SHARDS};
+use crate::limits::BLOCK_BYTES;
 use crate::pages::{MapEntry, Ref};
 use crate::ranges::{coalesce, without};
-use crate::seal::{Domain, RECORD_OVERHEAD, signature};
+use crate::seal::{Domain, signature};
 use crate::target::Target;
 use crate::unreadable;
 
@@ -24,19 +24,12 @@ pub(crate) struct Use {
     pub in_block: u32,
 }
 
-#[derive(Clone, Copy)]
-struct Located {
-    stripe: u64,
-    offset: u32,
-    length: u32,
-}
-
 #[derive(Default)]
 pub struct FetchPlan {
     pub(crate) blocks: Vec<Ref>,
     index: HashMap<u64, u32>,
     pub(crate) uses: Vec<Use>,
-    located: Vec<Located>,
+    located: Vec<Place>,
     /// Block numbers by (stripe, offset).
     order: Vec<u32>,
     /// Disk offset and length of what the source did not give.
@@ -45,12 +38,6 @@ pub struct FetchPlan {
     pub(crate) partial: Mutex<HashMap<u64, [u8; 32]>>,
     /// All that is held here by entries, whatever becomes of them.
     held: Vec<ByteRange>,
-}
-
-/// Bytes of a pack: a range of it and what was fetched for that range, or for a part of it that others continue.
-pub struct Fetched<'a> {
-    pub offset: u32,
-    pub bytes: &'a [u8],
 }
 
 /// What became of the blocks of one stripe.
@@ -135,16 +122,9 @@ impl FetchPlan {
         if let Some(unknown) = stripes.iter().position(|&stripe| stripe == 0) {
             return Err(Error::corrupt("catalog", 0, format!("block {:#x} is not in it", self.blocks[unknown].birth)));
         }
-        let fits = |(&offset, &length): (&u32, &u32)| {
-            (RECORD_OVERHEAD..=BLOCK_BYTES + RECORD_OVERHEAD).contains(&(length as usize))
-                && offset as usize + length as usize <= STRIPE_SHARDS * SHARD_BYTES
-        };
-        if let Some(wrong) = offsets.iter().zip(lengths).position(|place| !fits(place)) {
-            let why = format!("{} bytes at {} of a pack are no block", lengths[wrong], offsets[wrong]);
-            return Err(Error::corrupt("catalog", 0, why));
-        }
         let places = stripes.iter().zip(offsets).zip(lengths);
-        self.located = places.map(|((&stripe, &offset), &length)| Located { stripe, offset, length }).collect();
+        let places = places.map(|((&stripe, &offset), &length)| Place::of_block(stripe, offset, length));
+        self.located = places.collect::<Result<_>>()?;
         self.order = (0..count as u32).collect();
         self.order.sort_unstable_by_key(|&block| {
             let place = self.located[block as usize];
@@ -223,25 +203,6 @@ impl FetchPlan {
     }
 }
 
-/// A record; one that goes on in the next shard is put together from both.
-fn record<'a>(fetched: &[Fetched<'a>], place: Located) -> Option<Cow<'a, [u8]>> {
-    let first = fetched.partition_point(|range| range.offset <= place.offset).checked_sub(1)?;
-    let (start, length) = ((place.offset - fetched[first].offset) as usize, place.length as usize);
-    let bytes = fetched[first].bytes.get(start..)?;
-    if let Some(record) = bytes.get(..length) {
-        return Some(Cow::Borrowed(record));
-    }
-    let mut record = bytes.to_vec();
-    for range in &fetched[first + 1..] {
-        let adjoins = range.offset as usize == place.offset as usize + record.len();
-        if !adjoins || record.len() == length {
-            break;
-        }
-        record.extend_from_slice(&range.bytes[..range.bytes.len().min(length - record.len())]);
-    }
-    (record.len() == length).then_some(Cow::Owned(record))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -294,22 +255,6 @@ mod tests {
             plan.write(3, &[Fetched { offset: 0, bytes: &records[..9] }], Some(&[1]), &domain, &target).unwrap();
         assert_eq!((again.bytes, again.bad), (0, vec![1]));
         std::fs::remove_file(&path).unwrap();
-    }
-
-    #[test]
-    fn a_record_is_put_together_from_parts_that_adjoin_and_from_no_others() {
-        let bytes: Vec<u8> = (0..100).collect();
-        let part = |from: usize, to: usize| Fetched { offset: 1000 + from as u32, bytes: &bytes[from..to] };
-        let parts = [part(0, 40), part(40, 45), part(45, 60), part(61, 100)];
-        let place = |offset: u32, length: u32| Located { stripe: 1, offset: 1000 + offset, length };
-        for (from, to) in [(0, 40), (30, 60), (39, 46), (45, 60), (61, 100)] {
-            let found = record(&parts, place(from as u32, (to - from) as u32));
-            assert_eq!(found.as_deref(), Some(&bytes[from..to]), "{from} to {to}");
-        }
-        for (offset, length) in [(50, 20), (60, 1), (99, 2), (100, 1)] {
-            assert_eq!(record(&parts, place(offset, length)), None, "{length} at {offset}");
-        }
-        assert_eq!(record(&parts[1..], place(0, 1)), None);
     }
 
     #[test]

@@ -10,6 +10,7 @@ pub mod disk;
 pub mod erasure;
 pub mod error;
 pub mod exclude;
+pub mod fetched;
 pub mod fetchplan;
 pub mod filter;
 pub mod fs;
@@ -45,6 +46,7 @@ pub mod unreadable;
 pub mod volume;
 pub mod volumes;
 pub mod whose;
+pub mod window;
 
 #[cfg(feature = "node")]
 mod bind;

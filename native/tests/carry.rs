@@ -265,8 +265,9 @@ fn what_carries_no_data_is_told_from_what_is_not_there() {
             socket.write_all(answer).unwrap();
         }
     });
-    let ask =
-        || client().exchange(&target(port, secret(2).signing_key()), b"x", &Transfer::Get { most: 1 }, &Stop::default());
+    let ask = || {
+        client().exchange(&target(port, secret(2).signing_key()), b"x", &Transfer::Get { most: 1 }, &Stop::default())
+    };
     for _ in 0..3 {
         assert!(matches!(ask(), Outcome::NotCarried { .. }));
     }

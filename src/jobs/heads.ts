@@ -150,10 +150,9 @@ class Walk {
   }
 
   #countMap(page: ManifestPage): void {
-    for (const { length, entry } of page.segments(0, Number.MAX_SAFE_INTEGER)) {
-      this.allocatedBytes += length
-      if (entry !== null) this.blocks++
-    }
+    const { bytes, pieces } = page.mapped()
+    this.allocatedBytes += bytes
+    this.blocks += pieces
     this.meter.add(MAP_PAGE_BYTES)
   }
 

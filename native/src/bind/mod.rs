@@ -14,6 +14,7 @@ mod scan;
 mod shards;
 mod signatures;
 mod snapshot;
+mod window;
 
 use napi::bindgen_prelude::{AsyncTask, Result, ToNapiValue, TypeName};
 use napi::{Env, Task};

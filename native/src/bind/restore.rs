@@ -9,7 +9,8 @@ use super::body::Body;
 use super::keys::Vault;
 use super::retrieve::{ManifestPage, wrong_kind};
 use super::{Job, job, thrown};
-use crate::fetchplan::{self, Fetched};
+use crate::fetched::Fetched;
+use crate::fetchplan;
 use crate::pages::Page;
 use crate::target;
 
