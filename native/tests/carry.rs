@@ -368,6 +368,7 @@ fn liar(act: fn(&mut Stream<UnbufferedServerConnection>)) -> u16 {
         stream.shake_hands().unwrap();
         read_frame(&mut stream).unwrap();
         act(&mut stream);
+        stream.flush().unwrap();
     });
     port
 }
