@@ -94,7 +94,7 @@ export class Disk {
       const [starts, bodies] = [pieces.map((piece) => piece.start), pieces.map((piece) => piece.body)]
       return blocks.open(this.#cache, this.#vault, entries, starts, bodies)
     }
-    const bad = await open(range.entries, await packs.readPieces(stripe, start, end))
+    const bad = await open(range.entries, await packs.readSoon(stripe, start, end))
     if (bad.length === 0) return
     const sound = new Body(await packs.readSound(stripe, start, end))
     const worse = await open(bad, [{ start, body: sound }])

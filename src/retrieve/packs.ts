@@ -15,6 +15,9 @@ import { type BodyHandle, inspectShard, recoverBody, recoverShards } from '../na
 export const BODY_OFFSET = 4096
 const LAYOUTS_KEPT = 100_000
 const AVOID_MS = 30_000
+/** A host that takes longer than this, and than its bytes at 4 MB/s, is raced by the others. */
+const HEDGE_MS = 300
+const HEDGE_BYTES_PER_MS = 4_000
 
 export interface StripeSource {
   stripes(numbers: readonly number[]): Promise<StripeRow[]>
@@ -49,6 +52,8 @@ interface Span {
   readonly end: number
 }
 
+type FetchOwn = (own: ShardRow, span: Span, row: StripeRow) => Promise<BodyHandle>
+
 export class PackReader {
   /** Shards that were found damaged; each was corrected from others. */
   readonly damaged = new Map<Hex, { host: Hex; stripe: number }>()
@@ -70,13 +75,12 @@ export class PackReader {
 
   /** Bytes [start, end) of a pack, not verified, in order: a piece from each shard. Throws NOT_RESTORABLE. */
   async readPieces(stripe: number, start: number, end: number, signal?: AbortSignal): Promise<Piece[]> {
-    const row = await this.#layout(stripe)
-    const length = shardBytes(row)
-    return await Promise.all(
-      spansOf(row, start, end).map(async (span) => {
-        return { start: span.index * length + span.start, body: await this.#readSpan(row, span, signal) }
-      }),
-    )
+    return this.#pieces(stripe, start, end, (own, span) => this.#fetch(own, span, signal), signal)
+  }
+
+  /** The same for somebody who waits: a host that is slow costs its part of the fleet's lines, and not his time. */
+  async readSoon(stripe: number, start: number, end: number): Promise<Piece[]> {
+    return this.#pieces(stripe, start, end, (own, span, row) => this.#hedge(row, own, span), undefined)
   }
 
   /** The same as one buffer. */
@@ -100,6 +104,22 @@ export class PackReader {
     return Buffer.concat(spans.map((span) => (present[span.index] as Buffer).subarray(span.start, span.end)))
   }
 
+  async #pieces(
+    stripe: number,
+    start: number,
+    end: number,
+    fetchOwn: FetchOwn,
+    signal: AbortSignal | undefined,
+  ): Promise<Piece[]> {
+    const row = await this.#layout(stripe)
+    const length = shardBytes(row)
+    return await Promise.all(
+      spansOf(row, start, end).map(async (span) => {
+        return { start: span.index * length + span.start, body: await this.#readSpan(row, span, fetchOwn, signal) }
+      }),
+    )
+  }
+
   async #layout(stripe: number): Promise<StripeRow> {
     await this.prepare([stripe])
     const row = this.#layouts.get(stripe)
@@ -108,11 +128,16 @@ export class PackReader {
   }
 
   /** From its own host, else from the others; from an avoided host only where nothing else is left. */
-  async #readSpan(row: StripeRow, span: Span, signal: AbortSignal | undefined): Promise<BodyHandle> {
+  async #readSpan(
+    row: StripeRow,
+    span: Span,
+    fetchOwn: FetchOwn,
+    signal: AbortSignal | undefined,
+  ): Promise<BodyHandle> {
     const own = row.shards.find((one) => one.index === span.index && !this.damaged.has(one.shard))
     if (own && !this.#isAvoided(own.host)) {
       try {
-        return await this.#fetch(own, span, signal)
+        return await fetchOwn(own, span, row)
       } catch (error) {
         this.#mayGoOn(error, signal)
         return this.#rebuild(row, span, signal)
@@ -145,6 +170,27 @@ export class PackReader {
     await Promise.all(Array.from({ length: row.k }, fetchNext))
     if (present.filter(Boolean).length < row.k) throw this.#notRestorable(row, present)
     return recoverBody(row.k, row.m, present, span.index)
+  }
+
+  /** From its own host, or, where that takes too long, from whoever comes first; the others are asked no further. */
+  async #hedge(row: StripeRow, own: ShardRow, span: Span): Promise<BodyHandle> {
+    const over = new AbortController()
+    const patience = HEDGE_MS + (span.end - span.start) / HEDGE_BYTES_PER_MS
+    let timer: NodeJS.Timeout | undefined
+    const late = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, patience)
+    })
+    try {
+      const first = this.#fetch(own, span, over.signal)
+      const body = await Promise.race([first, late])
+      if (body) return body
+      this.avoid(own.host)
+      const others = this.#rebuild(row, span, over.signal)
+      return await Promise.any([first, others]).catch(() => others)
+    } finally {
+      clearTimeout(timer)
+      over.abort()
+    }
   }
 
   async #fetch({ host, shard }: ShardRow, span: Span, signal: AbortSignal | undefined): Promise<BodyHandle> {
