@@ -186,10 +186,11 @@ export class PackReader {
       if (body) return body
       this.avoid(own.host)
       const others = this.#rebuild(row, span, over.signal)
-      return await Promise.any([first, others]).catch(() => others)
+      return await Promise.any([first, others])
+        .catch(() => others)
+        .finally(() => over.abort())
     } finally {
       clearTimeout(timer)
-      over.abort()
     }
   }
 

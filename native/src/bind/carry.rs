@@ -3,7 +3,6 @@
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use napi::bindgen_prelude::{AsyncTask, Buffer, Function, Object, Result, ToNapiValue, Uint8Array};
@@ -18,6 +17,7 @@ use crate::carry::Broken;
 use crate::carry::client::{self, Outcome, Target, Transfer};
 use crate::carry::identity::Identity;
 use crate::carry::server::{self, Asked, Order, Unreceived};
+use crate::carry::threads;
 use crate::error::Error;
 
 type Settled<T> = JsDeferred<T, Box<dyn FnOnce(Env) -> Result<T>>>;
@@ -179,10 +179,7 @@ impl DataClient {
             let outcome = exchange(&client, &target, &stop);
             finish(&settled, || outcome.into());
         };
-        thread::Builder::new()
-            .name("carry".into())
-            .spawn(work)
-            .map_err(|e| thrown(Error::io("starting a thread", e)))?;
+        threads::run(work).map_err(|error| thrown(Error::io("starting a thread", error)))?;
         Ok(promise)
     }
 }
