@@ -62,6 +62,8 @@ function wrap(module: Addon): Addon {
 
 const native = wrap(addon)
 export const {
+  BlockCache,
+  Body,
   DATA_PREAMBLE,
   DataClient,
   DataServer,
@@ -84,6 +86,7 @@ export const {
   mountFileSystem,
   readShardPlace,
   readTrailer,
+  recoverBody,
   recoverShards,
   scanDisk,
   setModified,
@@ -98,6 +101,7 @@ export const {
 export type {
   Batch,
   BlockSource,
+  Body as BodyHandle,
   DataClient as DataClientHandle,
   DataOutcome,
   DataQuestion,
@@ -121,4 +125,5 @@ export type {
   StripeShard,
   Vault as VaultHandle,
   VolumeFacts,
+  Window as WindowHandle,
 } from '../native/index.js'
