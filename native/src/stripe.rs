@@ -42,8 +42,11 @@ impl Drop for Stripe {
 /// What was encoded is decoded once, from the parity, and compared, so that a bit flipped in memory is found before the
 /// source may be forgotten. Goes slice by slice: all that is done to one is done while the processor's cache holds it.
 pub fn encode(pack: Vec<u8>, scheme: Scheme, ids: &[[u8; 16]], place: &Place, trailer_key: &Secret) -> Result<Stripe> {
-    if ids.len() != scheme.width() || pack.is_empty() {
+    if ids.len() != scheme.width() {
         return Err(Error::invalid("shard ids", format!("{} for {} shards", ids.len(), scheme.width())));
+    }
+    if pack.is_empty() {
+        return Err(Error::invalid("pack", "it is empty"));
     }
     let length = pack.len().div_ceil(scheme.k);
     let parity = recycle::take_filled(scheme.m * length);
