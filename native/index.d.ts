@@ -59,8 +59,11 @@ export declare class DataQuestion {
   get question(): Buffer
   /** Receives a shard of so many bytes into a new file, checks and syncs it; then `done` or `refuse` must follow. */
   receive(path: string, length: number): Promise<DataReceived>
-  /** Sends a part of an open file, which may be closed at once, and says `done`; `failure` where the disk fails. */
-  send(descriptor: number, start: number, length: number, failure: Uint8Array): void
+  /**
+   * Sends bytes `start..end` of a file, or all of a shard's where they are null, and `done`. Where it is neither `sent`
+   * nor `cut`, `refuse` must follow.
+   */
+  send(path: string, start?: number | undefined | null, end?: number | undefined | null): Promise<DataSent>
   done(): void
   /** An error, encoded; also after a body. */
   refuse(error: Uint8Array): void
@@ -453,6 +456,12 @@ export interface DataReceived {
   kind: 'sound' | 'cut' | 'damaged' | 'full' | 'disk'
   /** Hexadecimal. */
   shard: string
+  why: string
+}
+
+/** What became of bytes that were to be sent. */
+export interface DataSent {
+  kind: 'sent' | 'cut' | 'absent' | 'misfit' | 'disk'
   why: string
 }
 
