@@ -3,14 +3,13 @@
  * themselves stay in the page cache, where the backup left them.
  */
 import { join } from 'node:path'
-import { Lab, MISSING, PEERS } from '../lab.js'
+import { DEAD, Lab } from '../lab.js'
 import { withMount } from '../mounted.js'
 import { type ReadReport, readRandom, readSequential } from '../reader.js'
 import { type Column, type Context, hold, type Scenario } from '../scenario.js'
 import type { Tool } from '../tool.js'
 
 const LABEL = 'A1'
-const DEAD = `${MISSING} of ${PEERS} dead`
 
 const columns = (prefix: string, chart: boolean): Column[] => {
   const column = (heading: string, step: string, figure: string, unit: number, name?: string): Column => ({
@@ -66,7 +65,8 @@ async function once({ sources, work, measured }: Context, tool: Tool, run: numbe
     const { result, run: took } = await withMount(join(work, 'mounted'), mounting, async (ready) => {
       const { path, readySeconds, firstByteSeconds } = ready
       const report = await how(path)
-      return { readySeconds, firstByteSeconds, perSecond: report[per] / report.seconds }
+      const afterReadySeconds = firstByteSeconds - readySeconds
+      return { readySeconds, firstByteSeconds, afterReadySeconds, perSecond: report[per] / report.seconds }
     })
     const { cpuSeconds, peakBytes } = took
     measured.add(tool.name, `${prefix}${step}`, { ...result, cpuSeconds, peakBytes })
