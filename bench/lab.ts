@@ -3,7 +3,7 @@ import { rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { type Command, measure, type Run, readSoFar } from './measure.js'
 import type { Source } from './sources.js'
-import { type Figures, folderBytes, type Mounting, type Restored, type Tool } from './tool.js'
+import type { Figures, Mounting, Restored, Tool } from './tool.js'
 
 export const PEERS = 6
 export const SCHEME = '4+2'
@@ -65,8 +65,8 @@ export class Lab implements Tool {
   }
 
   /** What lies on the peers, parity included. */
-  storedBytes(): number {
-    return folderBytes(join(this.#folder, 'peers'))
+  get stored(): string {
+    return join(this.#folder, 'peers')
   }
 
   readonly restore = async ({ sizeBytes }: Source, label: string): Promise<{ run: Run } & Restored> => {

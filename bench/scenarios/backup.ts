@@ -3,7 +3,7 @@ import { DISKS } from '../goals.js'
 import { changedBytes, fileBytes } from '../reader.js'
 import type { Column, Context, Scenario, Table } from '../scenario.js'
 import type { Name } from '../sources.js'
-import { figuresOf, type Tool } from '../tool.js'
+import { figuresOf, storedBytes, type Tool } from '../tool.js'
 
 const MB = 1e6
 const MiB = 1024 * 1024
@@ -102,12 +102,12 @@ export const backup: Scenario = {
 }
 
 async function once({ sources, measured }: Context, tool: Tool, label: string, name: Name): Promise<void> {
-  const before = tool.storedBytes()
+  const before = storedBytes(tool)
   let more = {}
   const figures = await figuresOf(tool, async () => {
     const run = await tool.backup(sources.get(name), label)
     more = run.figures ?? {}
     return run
   })
-  measured.add(tool.name, label, { ...figures, ...more, storedBytes: tool.storedBytes() - before })
+  measured.add(tool.name, label, { ...figures, ...more, storedBytes: storedBytes(tool) - before })
 }
