@@ -46,6 +46,8 @@ export declare class DataClient {
   constructor(key: string, certificate: string)
   /** Sends `body` where the question is granted. It must not change meanwhile. A `stop` is used once. */
   put(target: DataTarget, question: Uint8Array, body: Uint8Array, stop: DataStop): Promise<DataOutcome>
+  /** The same with a shard of a stripe, which is held until it is sent or given up. */
+  putShard(target: DataTarget, question: Uint8Array, shard: StripeShard, stop: DataStop): Promise<DataOutcome>
   /** Fetches what the question names, at most so many bytes. */
   get(target: DataTarget, question: Uint8Array, mostBytes: number, stop: DataStop): Promise<DataOutcome>
   /** Closes what is kept and unused. */
@@ -261,7 +263,7 @@ export declare class Pack {
   records(): Buffer
   /** The offset and length of the last record. */
   lastRecord(): Array<number>
-  /** The k+m shard files, decoded once and compared. `shards`: a 16-byte id for each. A pack is encoded once. */
+  /** The k+m shards, decoded once and compared. `shards`: a 16-byte id for each. A pack is encoded once. */
   encode(vault: Vault, k: number, m: number, shards: Uint8Array): Promise<Stripe>
 }
 
@@ -365,10 +367,18 @@ export declare class SignatureIndex {
 
 /** The encoded shards of one pack. */
 export declare class Stripe {
-  /** The file of one shard; it can be taken once. */
-  take(index: number): Buffer
+  shard(index: number): StripeShard
   /** Hexadecimal. */
   root(index: number): string
+  /** Lets go of the memory; its shards are gone. */
+  release(): void
+}
+
+/** One shard of a stripe, which stays where the addon has it. */
+export declare class StripeShard {
+  get lengthBytes(): number
+  /** A copy of its file. */
+  bytes(): Buffer
 }
 
 /** The disk or file that a restore writes. */

@@ -122,6 +122,7 @@ export type {
   Reuse,
   Secret as SecretHandle,
   SignatureIndex as SignatureIndexHandle,
+  StripeShard,
   Vault as VaultHandle,
   VolumeFacts,
   Window as WindowHandle,

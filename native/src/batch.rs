@@ -92,8 +92,7 @@ impl Batch {
     /// its pieces are marked.
     pub fn read(&mut self, source: &dyn ReadAt) -> Result<()> {
         let total = self.items.iter().map(|item| item.length).sum();
-        self.bytes = recycle::take(total);
-        self.bytes.resize(total, 0);
+        self.bytes = recycle::take_filled(total);
         let (mut at, mut refused) = (0, Vec::new());
         let mut pieces = self.pieces.iter().peekable();
         while let Some(first) = pieces.next() {

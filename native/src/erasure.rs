@@ -1,7 +1,7 @@
 //! Reed-Solomon over GF(2^8), polynomial 0x11d, with ISA-L's Cauchy matrix (`gf_gen_cauchy1_matrix`): systematic, so
 //! the first k rows are the data itself. Works on equal slices of any length at the same offset of each shard.
 
-use rusty_erasure::{Matrix, coder};
+use rusty_erasure::{Coder, DecodePlan, Matrix, coder};
 
 use crate::error::{Error, Result};
 use crate::limits::STRIPE_SHARDS;
@@ -27,14 +27,45 @@ impl Scheme {
         self.k + self.m
     }
 
-    fn coder(self) -> rusty_erasure::Coder {
+    fn coder(self) -> Coder {
         Matrix::cauchy(self.k, self.m).and_then(coder).expect("1+1 to 32 shards have a Cauchy matrix")
     }
 }
 
-/// Fills `parity` (m slices) from `data` (k slices), all of one length.
-pub fn encode(scheme: Scheme, data: &[&[u8]], parity: &mut [&mut [u8]]) {
-    scheme.coder().encode(data, parity).expect("the caller cut the shards to one length");
+/// Encodes the shards of a stripe range by range, and proves each range by decoding it.
+pub struct Encoder {
+    coder: Coder,
+    /// For the loss of as many data shards as there is parity.
+    plan: DecodePlan,
+    lost: usize,
+    rebuilt: Vec<u8>,
+}
+
+impl Encoder {
+    pub fn new(scheme: Scheme) -> Self {
+        let coder = scheme.coder();
+        let lost = scheme.m.min(scheme.k);
+        let present: Vec<bool> = (0..scheme.width()).map(|index| index >= lost).collect();
+        let wanted: Vec<usize> = (0..lost).collect();
+        let plan = coder.decode_plan(&present, &wanted).expect("any k shards of a Cauchy matrix give the others");
+        Self { coder, plan, lost, rebuilt: Vec::new() }
+    }
+
+    /// Fills `parity` (m slices) from `data` (k slices), all of one length.
+    pub fn encode(&self, data: &[&[u8]], parity: &mut [&mut [u8]]) {
+        self.coder.encode(data, parity).expect("the caller cut the shards to one length");
+    }
+
+    /// Whether the parity and the other data give the first data shards, as many as there is parity.
+    pub fn decodes(&mut self, data: &[&[u8]], parity: &[&[u8]]) -> bool {
+        let length = data[0].len();
+        self.rebuilt.resize(self.lost * length, 0);
+        let mut slots: Vec<&mut [u8]> = self.rebuilt.chunks_exact_mut(length).collect();
+        let given = data.iter().chain(parity).enumerate();
+        let present: Vec<Option<&[u8]>> = given.map(|(index, shard)| (index >= self.lost).then_some(*shard)).collect();
+        self.coder.recover_with(&self.plan, &present, &mut slots).expect("the caller cut the shards to one length");
+        slots.iter().zip(data).all(|(rebuilt, shard)| **rebuilt == **shard)
+    }
 }
 
 /// Rebuilds the `wanted` shards from any k of `shards` (k+m places, `None` where missing).
@@ -88,7 +119,7 @@ mod tests {
             (0..4u8).map(|j| (0..33u8).map(|x| x.wrapping_mul(7).wrapping_add(j * 31)).collect()).collect();
         let mut parity = vec![vec![0; 33]; 2];
         let slices: Vec<&[u8]> = data.iter().map(Vec::as_slice).collect();
-        encode(scheme, &slices, &mut parity.iter_mut().map(Vec::as_mut_slice).collect::<Vec<_>>());
+        Encoder::new(scheme).encode(&slices, &mut parity.iter_mut().map(Vec::as_mut_slice).collect::<Vec<_>>());
         for (row, shard) in parity.iter().enumerate() {
             for (x, &byte) in shard.iter().enumerate() {
                 let expected = (0..4usize)
@@ -106,7 +137,7 @@ mod tests {
             let mut shards: Vec<Vec<u8>> = (0..scheme.width()).map(|i| vec![i as u8 * 17 + 1; 40]).collect();
             let (data, parity) = shards.split_at_mut(scheme.k);
             let data: Vec<&[u8]> = data.iter().map(Vec::as_slice).collect();
-            encode(scheme, &data, &mut parity.iter_mut().map(Vec::as_mut_slice).collect::<Vec<_>>());
+            Encoder::new(scheme).encode(&data, &mut parity.iter_mut().map(Vec::as_mut_slice).collect::<Vec<_>>());
             for present in 0u32..1 << scheme.width() {
                 let partial: Vec<Option<&[u8]>> =
                     shards.iter().enumerate().map(|(i, s)| (present >> i & 1 == 1).then_some(s.as_slice())).collect();
@@ -118,6 +149,29 @@ mod tests {
                     let rebuilt = recovered.unwrap();
                     assert!(missing.iter().zip(&rebuilt).all(|(&i, shard)| *shard == shards[i]));
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn a_byte_that_was_encoded_wrongly_does_not_decode() {
+        for (k, m) in [(1, 1), (1, 3), (3, 2), (2, 4)] {
+            let scheme = Scheme::new(k, m).unwrap();
+            let mut shards: Vec<Vec<u8>> = (0..scheme.width()).map(|i| vec![i as u8 * 17 + 1; 40]).collect();
+            let mut encoder = Encoder::new(scheme);
+            let (data, parity) = shards.split_at_mut(scheme.k);
+            let data: Vec<&[u8]> = data.iter().map(Vec::as_slice).collect();
+            encoder.encode(&data, &mut parity.iter_mut().map(Vec::as_mut_slice).collect::<Vec<_>>());
+            let used = scheme.k + scheme.m.min(scheme.k);
+            let mut decodes = |shards: &[Vec<u8>]| {
+                let shards: Vec<&[u8]> = shards.iter().map(Vec::as_slice).collect();
+                encoder.decodes(&shards[..scheme.k], &shards[scheme.k..])
+            };
+            assert!(decodes(&shards));
+            for shard in 0..used {
+                shards[shard][39] ^= 1;
+                assert!(!decodes(&shards), "{k}+{m}, shard {shard}");
+                shards[shard][39] ^= 1;
             }
         }
     }

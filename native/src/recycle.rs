@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard};
 use crate::limits::MIB;
 
 /// Bytes kept for the next who asks: what is between two batches, or two stripes, at any time.
-const KEPT_BYTES: usize = 64 * MIB;
+const KEPT_BYTES: usize = 128 * MIB;
 /// Smaller ones are the allocator's business.
 const LEAST_BYTES: usize = MIB;
 
@@ -18,11 +18,28 @@ fn pool() -> MutexGuard<'static, Vec<Vec<u8>>> {
 
 /// An empty buffer of at least this capacity.
 pub fn take(capacity: usize) -> Vec<u8> {
+    let mut buffer = find(capacity);
+    buffer.clear();
+    buffer
+}
+
+/// A buffer of this length, for one who writes every byte of it: what is in it is left from its last use.
+pub fn take_filled(length: usize) -> Vec<u8> {
+    let mut buffer = find(length);
+    buffer.resize(length, 0);
+    buffer
+}
+
+/// Capacities are powers of two, so that what one has used fits another, and little of one is never touched.
+fn find(capacity: usize) -> Vec<u8> {
+    if capacity < LEAST_BYTES {
+        return Vec::with_capacity(capacity);
+    }
+    let capacity = capacity.next_power_of_two();
     let mut pool = pool();
-    let fitting = (0..pool.len()).filter(|&index| pool[index].capacity() >= capacity);
-    match fitting.min_by_key(|&index| pool[index].capacity()) {
-        Some(index) if capacity >= LEAST_BYTES => pool.swap_remove(index),
-        _ => Vec::with_capacity(capacity),
+    match pool.iter().position(|buffer| (capacity..2 * capacity).contains(&buffer.capacity())) {
+        Some(index) => pool.swap_remove(index),
+        None => Vec::with_capacity(capacity),
     }
 }
 
@@ -36,12 +53,11 @@ pub fn zeroed(length: usize) -> Vec<u8> {
     bytes
 }
 
-/// Gives a buffer back. Its bytes are not kept.
-pub fn give(mut buffer: Vec<u8>) {
+/// Gives a buffer back.
+pub fn give(buffer: Vec<u8>) {
     let mut pool = pool();
     let kept: usize = pool.iter().map(Vec::capacity).sum();
     if buffer.capacity() >= LEAST_BYTES && kept + buffer.capacity() <= KEPT_BYTES {
-        buffer.clear();
         pool.push(buffer);
     }
 }

@@ -14,6 +14,7 @@
 //! version of zstd made it. Anything that does not open is an erasure, never data.
 
 use std::cell::RefCell;
+use std::io::Cursor;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use zstd::zstd_safe::{CCtx, DCtx};
@@ -110,14 +111,14 @@ thread_local! {
 /// Behind `codec | length` at `z`: zstd's bytes, or the plain ones where those are not more.
 fn compress(plain: &[u8], level: i32, out: &mut Vec<u8>, z: usize) {
     let body = z + 5;
-    out.resize(body + plain.len(), 0);
-    let compressed = COMPRESSOR.with_borrow_mut(|context| context.compress(&mut out[body..], plain, level));
-    match compressed {
-        Ok(length) if length < plain.len() => out.truncate(body + length),
-        _ => {
-            out[z] = STORED;
-            out[body..].copy_from_slice(plain);
-        }
+    out.reserve(plain.len());
+    let mut room = Cursor::new(&mut *out);
+    room.set_position(body as u64);
+    let compressed = COMPRESSOR.with_borrow_mut(|context| context.compress(&mut room, plain, level));
+    if !matches!(compressed, Ok(length) if length < plain.len()) {
+        out.truncate(body);
+        out[z] = STORED;
+        out.extend_from_slice(plain);
     }
 }
 

@@ -67,16 +67,26 @@ fn padded(shard: &[u8; 16]) -> [u8; 32] {
     id
 }
 
-/// Fills the first `BODY_OFFSET` bytes of `file`, whose body is already in place; returns the root.
-/// `place.root` is set here. `trailer_key` is C_a.
-pub fn finish(file: &mut [u8], shard: [u8; 16], mut place: Place, trailer_key: &Secret) -> [u8; 32] {
-    let body_bytes = file.len() - BODY_OFFSET;
-    assert!(body_bytes <= SHARD_BYTES, "a shard is cut to size before it is finished");
-    let (header, body) = file.split_at_mut(BODY_OFFSET);
+/// The slice table of a body.
+pub fn table(body: &[u8]) -> Vec<[u8; 32]> {
+    body.chunks(SLICE_BYTES).map(|slice| *blake3::hash(slice).as_bytes()).collect()
+}
+
+/// What stands before a body of so many bytes with this slice table, `BODY_OFFSET` bytes; and its root. `place.root` is
+/// set here. `trailer_key` is C_a.
+pub fn header(
+    body_bytes: usize,
+    table: &[[u8; 32]],
+    shard: [u8; 16],
+    mut place: Place,
+    trailer_key: &Secret,
+) -> (Vec<u8>, [u8; 32]) {
+    assert!(body_bytes <= SHARD_BYTES, "a shard is cut to size before it has a header");
+    assert_eq!(table.len(), body_bytes.div_ceil(SLICE_BYTES), "a hash for each slice");
     let mut writer = Writer::default();
     writer.raw(MAGIC).u16(1).u16(0).raw(&shard).u32(body_bytes as u32);
-    let table: Vec<u8> = body.chunks(SLICE_BYTES).flat_map(|slice| *blake3::hash(slice).as_bytes()).collect();
-    place.root = root(&writer.bytes, &table);
+    let table = table.as_flattened();
+    place.root = root(&writer.bytes, table);
 
     let mut plain = Writer::default();
     plain.raw(&place.fleet).u64(place.stripe).u8(place.index).u8(place.k).u8(place.m);
@@ -85,10 +95,17 @@ pub fn finish(file: &mut [u8], shard: [u8; 16], mut place: Place, trailer_key: &
     let mut sealed = key_id.to_vec();
     let key = trailer_key.derive(HEADER_KEY, &[]);
     seal::seal(key.bytes(), context(&key_id, &padded(&shard)), &plain.bytes, 1, &mut sealed);
-    writer.u32(sealed.len() as u32).raw(&place.root).raw(blake3::hash(&sealed).as_bytes()).raw(&table).raw(&sealed);
+    writer.u32(sealed.len() as u32).raw(&place.root).raw(blake3::hash(&sealed).as_bytes()).raw(table).raw(&sealed);
     writer.bytes.resize(BODY_OFFSET, 0);
-    header.copy_from_slice(&writer.bytes);
-    place.root
+    (writer.bytes, place.root)
+}
+
+/// Puts the header into the first `BODY_OFFSET` bytes of `file`, whose body is in place already; returns the root.
+pub fn finish(file: &mut [u8], shard: [u8; 16], place: Place, trailer_key: &Secret) -> [u8; 32] {
+    let (head, body) = file.split_at_mut(BODY_OFFSET);
+    let (bytes, root) = header(body.len(), &table(body), shard, place, trailer_key);
+    head.copy_from_slice(&bytes);
+    root
 }
 
 /// Reads the clear header from the first `BODY_OFFSET` bytes (or more) of a shard.

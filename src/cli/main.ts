@@ -82,15 +82,17 @@ async function parse(name: string, command: Command, argv: readonly string[], st
   const { default: yargs } = await import('yargs')
   const words = name.split(' ')
   const rest = [...argv]
-  for (const word of words.slice(0, -1)) rest.splice(rest.indexOf(word), 1)
-  const prefix = ['imager', ...words.slice(0, -1)].join(' ')
+  // Of every command but the default one yargs lays out the help, asked for or not, which takes some 20 ms.
+  const helps = argv.includes('--help')
+  const taken = helps ? words.slice(0, -1) : words
+  for (const word of taken) rest.splice(rest.indexOf(word), 1)
   let parsed: Record<string, unknown> | undefined
   const parser: Argv = yargs(rest)
-    .scriptName(prefix)
+    .scriptName(['imager', ...taken].join(' '))
     .locale('en')
     .parserConfiguration({ 'duplicate-arguments-array': false, 'parse-positional-numbers': false })
     .command(
-      command.usage,
+      helps ? command.usage : command.usage.replace(/^\S+/, '$0'),
       command.describe,
       (inner: Argv) =>
         command

@@ -24,7 +24,7 @@ export async function startCoordinator(
   options: CoordinatorOptions,
 ): Promise<Running & { traffic: Traffic }> {
   const { listen, clock = systemClock, report = () => {} } = options
-  const catalog = openLocalCatalog(home, clock, options)
+  const catalog = await openLocalCatalog(home, clock, options)
   const keybag = home.keybag()
   const { sequence } = openKeybag(keybag, home.fleet)
   catalog.registry.keepDocument('keybag', home.host, sequence, keybag)

@@ -40,7 +40,7 @@ async function openAsKnown(home: Home, clock: Clock, report: Report): Promise<{ 
   const { addresses, key } = home.coordinator
   const link = new CoordinatorLink(home.tls, addresses, key)
   const remote = new RemoteCatalog(link)
-  const local = isCoordinator(home) ? openLocalCatalog(home, clock) : undefined
+  const local = isCoordinator(home) ? await openLocalCatalog(home, clock) : undefined
   const catalog = local ?? remote
   const close = () => {
     local?.close()

@@ -25,6 +25,7 @@ import {
 import type { Peers } from '../peers/pool.js'
 import type { Group } from '../stripes/place.js'
 import { type SentStripe, StripeSender } from '../stripes/send.js'
+import { Leveller } from './level.js'
 import { Meter, type Report } from './progress.js'
 
 /** Batches of 8 MiB between reading and appending: two being worked on by the two cores, one ready. */
@@ -34,8 +35,6 @@ const STRIPES_IN_FLIGHT = 2
 /** A batch fills at most three packs of one shard, the smallest there are. */
 const STRIPES_AHEAD = 4
 const STRIPES_RESERVED = 16
-/** zstd -1: 64 % of the floor's time at a ratio within 2 % of -3's. */
-const ZSTD_LEVEL = 1
 /** Ranges, and files, that the description of a snapshot names. */
 const FLAWS_DESCRIBED = 1000
 
@@ -53,6 +52,8 @@ export interface PipelinePlan {
   readonly group: Group
   /** The same disk has the same one, whatever its name. */
   readonly volume: Hex
+  /** zstd's; undefined where the run decides as it goes. */
+  readonly level: number | undefined
 }
 
 /** One run, from the first block to the head. */
@@ -68,6 +69,7 @@ export class Pipeline {
   readonly #vault: VaultHandle
   readonly #parts: PipelineParts
   readonly #sender: StripeSender
+  readonly #leveller: Leveller
   readonly #slots = new Slots(STRIPES_IN_FLIGHT)
   readonly #sending = new Set<Promise<void>>()
   #failure: { error: unknown } | undefined
@@ -84,6 +86,7 @@ export class Pipeline {
       peers.get(host).sendShard(shard, bytes, grant, { signal }),
     )
     this.manifest = new Manifest(home.state)
+    this.#leveller = new Leveller(parts.clock)
   }
 
   /** Batches overlap up to their sealing; claims and appends keep their order, which the packer needs. */
@@ -98,7 +101,7 @@ export class Pipeline {
       const ready = batch.prepare(this.#vault).then(() => this.#lookUp(batch))
       const claiming = Promise.all([ready, claimed]).then(([births]) => this.packer.claim(batch, births))
       claimed = claiming
-      const sealed = claiming.then(() => batch.seal(this.#vault, ZSTD_LEVEL))
+      const sealed = claiming.then(() => batch.seal(this.#vault, this.#level()))
       appended = Promise.all([sealed, appended]).then(() => this.#append(batch, meter))
       // Each failure is met where its promise is awaited; the others of the chain fail with it.
       for (const step of [claiming, appended]) step.catch(() => {})
@@ -211,7 +214,7 @@ export class Pipeline {
     this.#check()
     await pages.prepare(this.#vault)
     this.packer.claim(pages, await this.#lookUp(pages))
-    await pages.seal(this.#vault, ZSTD_LEVEL)
+    await pages.seal(this.#vault, this.#level())
     await this.#pack(pages)
   }
 
@@ -237,6 +240,11 @@ export class Pipeline {
     this.counts.newBlocks += fresh
     this.counts.newBytes += freshBytes
     meter.add(plainBytes + reusedBytes)
+    this.#leveller.batchDone()
+  }
+
+  #level(): number {
+    return this.#plan.level ?? this.#leveller.level
   }
 
   async #pack(batch: Batch): Promise<void> {
@@ -263,7 +271,7 @@ export class Pipeline {
       })
       .finally(() => this.#sending.delete(watched))
     this.#sending.add(watched)
-    if (this.#sending.size >= STRIPES_IN_FLIGHT) await Promise.race(this.#sending)
+    if (this.#sending.size >= STRIPES_IN_FLIGHT) await this.#leveller.waiting(Promise.race(this.#sending))
   }
 
   #check(): void {

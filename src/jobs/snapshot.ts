@@ -35,6 +35,8 @@ export interface SnapshotOptions extends Wish {
   readonly fullRead: boolean
   /** Store also what is left out otherwise: swap, page files, empty journals. */
   readonly everything: boolean
+  /** zstd's; undefined where the run decides as it goes. */
+  readonly level: number | undefined
 }
 
 export interface SnapshotReport {
@@ -74,7 +76,8 @@ export async function planSnapshot(options: SnapshotOptions, parts: PipelinePart
   const group = formGroup(await presentHosts(parts), home.host, NEED_BYTES, options)
   const still = await openStill(source, options.view, options.everything, { clock, signal, needed: [home.state] })
   const identity = still.scan.facts().id || `${home.host} ${source.path}`
-  return { ...still, source, group, volume: toHex(hash(Buffer.from(identity))).slice(0, 32) }
+  const volume = toHex(hash(Buffer.from(identity))).slice(0, 32)
+  return { ...still, source, group, volume, level: options.level }
 }
 
 /** Closes the plan's view. */

@@ -7,7 +7,7 @@ import { Count, Id } from '../keys/fields.js'
 import { STATEMENT_BYTES } from '../keys/statement.js'
 import { Body, type BodyHandle } from '../native.js'
 import type { Requester } from '../wire/client.js'
-import { type Carrier, NotCarried } from '../wire/data-client.js'
+import { type Carrier, type DataBody, NotCarried } from '../wire/data-client.js'
 import { decodeMessage } from '../wire/message.js'
 import { encodeQuestion } from './data.js'
 import type { DocumentKind, Held, Space } from './store.js'
@@ -48,14 +48,15 @@ export class PeerClient {
   ) {}
 
   /** Returns when the shard is durable there. `grant` in base64, as the coordinator gave it. */
-  async sendShard(shard: Hex, bytes: Uint8Array, grant: string, options: CallOptions = {}): Promise<void> {
-    const question = { operation: 'put' as const, shard, lengthBytes: bytes.length, grant }
-    if (await this.#carry((carrier) => carrier.put(encodeQuestion(question), bytes, transfer(options)))) return
+  async sendShard(shard: Hex, file: DataBody, grant: string, options: CallOptions = {}): Promise<void> {
+    const lengthBytes = file instanceof Uint8Array ? file.length : file.lengthBytes
+    const question = { operation: 'put' as const, shard, lengthBytes, grant }
+    if (await this.#carry((carrier) => carrier.put(encodeQuestion(question), file, transfer(options)))) return
     const headers = { 'imager-grant': grant }
     await this.connection.request('PUT', `/v1/shards/${shard}`, {
       ...transfer(options),
       headers,
-      body: bytes,
+      body: file instanceof Uint8Array ? file : file.bytes(),
       maxBytes: 0,
     })
   }

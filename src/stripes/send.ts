@@ -5,13 +5,19 @@
 import { randomBytes } from 'node:crypto'
 import { hasCode, ImagerError, reason } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
-import type { Pack, VaultHandle } from '../native.js'
+import type { Pack, StripeShard, VaultHandle } from '../native.js'
 import { shardFileBytes } from '../native.js'
 import { type Group, hostsOfStripe } from './place.js'
 
 interface Shard {
   readonly index: number
   readonly host: Hex
+  readonly shard: Hex
+}
+
+interface Wanted {
+  readonly index: number
+  readonly host: Hex | undefined
   readonly shard: Hex
 }
 
@@ -34,7 +40,7 @@ export interface StripeCatalog {
   ): Promise<void>
 }
 
-export type SendShard = (host: Hex, shard: Hex, bytes: Uint8Array, grant: string, signal: AbortSignal) => Promise<void>
+export type SendShard = (host: Hex, shard: Hex, file: StripeShard, grant: string, signal: AbortSignal) => Promise<void>
 
 export interface SentStripe {
   readonly stripe: number
@@ -66,8 +72,26 @@ export class StripeSender {
     const hosts = hostsOfStripe(this.group, pack.stripe)
     const ids = Array.from({ length: k + m }, () => randomBytes(16))
     const stripe = await pack.encode(this.vault, k, m, Buffer.concat(ids))
-    const files = ids.map((_, index) => stripe.take(index))
-    const wanted = hosts.map((host, index) => ({ index, host, shard: (ids[index] as Buffer).toString('hex') }))
+    try {
+      const files = ids.map((_, index) => stripe.shard(index))
+      const wanted = hosts.map((host, index) => ({ index, host, shard: (ids[index] as Buffer).toString('hex') }))
+      const shards = await this.#placeAll(pack, wanted, files, signal)
+      const rooted = shards.map((shard) => ({ ...shard, root: stripe.root(shard.index) }))
+      const packBytes = pack.lengthBytes
+      const commit = { stripe: pack.stripe, k, m, packBytes, records: pack.records(), shards: rooted }
+      await this.catalog.commit(this.lease, commit)
+      const bytesByHost = new Map<Hex, number>()
+      const length = shardFileBytes(packBytes, k)
+      for (const { host } of shards) bytesByHost.set(host, (bytesByHost.get(host) ?? 0) + length)
+      return { stripe: pack.stripe, packBytes, shards, bytesByHost }
+    } finally {
+      stripe.release()
+    }
+  }
+
+  /** In order of their index. */
+  async #placeAll(pack: Pack, wanted: readonly Wanted[], files: readonly StripeShard[], signal: AbortSignal) {
+    const { k, m } = this.group
     const held = await this.#place(pack, wanted, files, signal)
     const failed = wanted.filter((shard) => !held.some((one) => one.index === shard.index))
     const replaced = await this.#place(pack, this.#withSpares(failed, held), files, signal)
@@ -81,21 +105,14 @@ export class StripeSender {
         { cause },
       )
     }
-    const rooted = shards.map((shard) => ({ ...shard, root: stripe.root(shard.index) }))
-    const packBytes = pack.lengthBytes
-    const commit = { stripe: pack.stripe, k, m, packBytes, records: pack.records(), shards: rooted }
-    await this.catalog.commit(this.lease, commit)
-    const bytesByHost = new Map<Hex, number>()
-    const length = shardFileBytes(packBytes, k)
-    for (const { host } of shards) bytesByHost.set(host, (bytesByHost.get(host) ?? 0) + length)
-    return { stripe: pack.stripe, packBytes, shards, bytesByHost }
+    return shards
   }
 
   /** The shards that their hosts hold durably now. */
   async #place(
     pack: Pack,
-    wanted: readonly { index: number; host: Hex | undefined; shard: Hex }[],
-    files: readonly Buffer[],
+    wanted: readonly Wanted[],
+    files: readonly StripeShard[],
     signal: AbortSignal,
   ): Promise<Shard[]> {
     const { k, m } = this.group
@@ -108,7 +125,7 @@ export class StripeSender {
     const sent = await Promise.all(
       granted.map(async ({ shard, grant }) => {
         try {
-          await this.send(shard.host, shard.shard, files[shard.index] as Buffer, grant, signal)
+          await this.send(shard.host, shard.shard, files[shard.index] as StripeShard, grant, signal)
           return [shard]
         } catch (error) {
           signal.throwIfAborted()

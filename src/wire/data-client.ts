@@ -19,6 +19,7 @@ import {
   DataStop,
   type DataStopHandle,
   type DataTarget,
+  type StripeShard,
 } from '../native.js'
 import { parseAddress } from './address.js'
 import { bounded } from './bounded.js'
@@ -40,9 +41,12 @@ export interface ExchangeOptions {
   readonly signal?: AbortSignal | undefined
 }
 
+/** What can be sent: bytes, or a shard that the addon holds. */
+export type DataBody = Uint8Array | StripeShard
+
 /** The part of a link that clients need. */
 export interface Carrier {
-  put(question: Uint8Array, body: Uint8Array, options?: ExchangeOptions): Promise<void>
+  put(question: Uint8Array, body: DataBody, options?: ExchangeOptions): Promise<void>
   get(question: Uint8Array, maxBytes: number, options?: ExchangeOptions): Promise<BodyHandle>
 }
 
@@ -60,8 +64,12 @@ export class DataLink implements Carrier {
   }
 
   /** Both throw what `Connection.request` throws, and NotCarried. */
-  async put(question: Uint8Array, body: Uint8Array, options: ExchangeOptions = {}): Promise<void> {
-    await this.#run((target, stop) => this.#options.client.put(target, question, body, stop), options)
+  async put(question: Uint8Array, body: DataBody, options: ExchangeOptions = {}): Promise<void> {
+    const { client } = this.#options
+    await this.#run((target, stop) => {
+      if (body instanceof Uint8Array) return client.put(target, question, body, stop)
+      return client.putShard(target, question, body, stop)
+    }, options)
   }
 
   async get(question: Uint8Array, maxBytes: number, options: ExchangeOptions = {}): Promise<BodyHandle> {

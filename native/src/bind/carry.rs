@@ -12,6 +12,7 @@ use napi_derive::napi;
 
 use super::body::Body;
 use super::shards::hex;
+use super::snapshot::StripeShard;
 use super::{Job, fixed, job, thrown};
 use crate::carry::Broken;
 use crate::carry::client::{self, Outcome, Target, Transfer};
@@ -133,7 +134,24 @@ impl DataClient {
         stop: &DataStop,
     ) -> Result<Object<'env>> {
         self.start(env, target, stop, move |client, target, stop| {
-            client.exchange(target, &question, &Transfer::Put(&body), stop)
+            client.exchange(target, &question, &Transfer::Put(&[&body]), stop)
+        })
+    }
+
+    /// The same with a shard of a stripe, which is held until it is sent or given up.
+    #[napi(ts_return_type = "Promise<DataOutcome>")]
+    pub fn put_shard<'env>(
+        &self,
+        env: &'env Env,
+        target: DataTarget,
+        question: Uint8Array,
+        shard: &StripeShard,
+        stop: &DataStop,
+    ) -> Result<Object<'env>> {
+        let (stripe, index) = shard.held()?;
+        self.start(env, target, stop, move |client, target, stop| {
+            let parts = stripe.file(index).unwrap_or_default();
+            client.exchange(target, &question, &Transfer::Put(&parts), stop)
         })
     }
 

@@ -20,7 +20,7 @@ use crate::shard::{self, Place};
 use crate::source::Source;
 use crate::stripe;
 use crate::volume::ReadAt;
-use crate::{batch, erasure, manifest, packer, recycle, reuse, sandbox};
+use crate::{batch, erasure, manifest, packer, reuse, sandbox};
 
 pub(super) fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
     shared.lock().expect("no holder of this lock panics")
@@ -385,7 +385,7 @@ impl Pack {
         self.rows.last().map(|row| vec![row.offset, row.length]).unwrap_or_default()
     }
 
-    /// The k+m shard files, decoded once and compared. `shards`: a 16-byte id for each. A pack is encoded once.
+    /// The k+m shards, decoded once and compared. `shards`: a 16-byte id for each. A pack is encoded once.
     #[napi(ts_return_type = "Promise<Stripe>")]
     pub fn encode(&mut self, vault: &Vault, k: u32, m: u32, shards: Uint8Array) -> Result<AsyncTask<Job<Stripe>>> {
         let scheme = erasure::Scheme::new(k, m).map_err(thrown)?;
@@ -401,34 +401,68 @@ impl Pack {
             root: [0; 32],
         };
         Ok(job(move || {
-            let encoded = stripe::encode(&bytes, scheme, &ids, &place, &vault.trailer_key);
-            recycle::give(bytes);
-            encoded.map(Stripe)
+            let encoded = stripe::encode(bytes, scheme, &ids, &place, &vault.trailer_key)?;
+            Ok(Stripe(Arc::new(Mutex::new(Some(Arc::new(encoded))))))
         }))
     }
 }
 
 /// The encoded shards of one pack.
 #[napi]
-pub struct Stripe(Vec<stripe::Encoded>);
+pub struct Stripe(StripeSlot);
+
+/// Emptied by `release`; who reads a shard meanwhile holds the stripe until he is done.
+type StripeSlot = Arc<Mutex<Option<Arc<stripe::Stripe>>>>;
 
 #[napi]
 impl Stripe {
-    /// The file of one shard; it can be taken once.
     #[napi]
-    pub fn take(&mut self, index: u32) -> Result<Buffer> {
-        let shard = self.0.get_mut(index as usize);
-        let file = shard.map(|shard| std::mem::take(&mut shard.file)).filter(|file| !file.is_empty());
-        file.map(Buffer::from).ok_or_else(|| thrown(Error::invalid("shard", format!("{index} is not there"))))
+    pub fn shard(&self, index: u32) -> StripeShard {
+        StripeShard { slot: self.0.clone(), index: index as usize }
     }
 
     /// Hexadecimal.
     #[napi]
     pub fn root(&self, index: u32) -> Result<String> {
-        let shard = self.0.get(index as usize);
-        shard
-            .map(|shard| super::shards::hex(&shard.root))
-            .ok_or_else(|| thrown(Error::invalid("shard", "no such index")))
+        let root = lock(&self.0).as_ref().and_then(|stripe| stripe.root(index as usize));
+        root.map(|root| super::shards::hex(&root)).ok_or_else(|| thrown(Error::invalid("shard", "no such index")))
+    }
+
+    /// Lets go of the memory; its shards are gone.
+    #[napi]
+    pub fn release(&self) {
+        lock(&self.0).take();
+    }
+}
+
+/// One shard of a stripe, which stays where the addon has it.
+#[napi]
+pub struct StripeShard {
+    slot: StripeSlot,
+    index: usize,
+}
+
+impl StripeShard {
+    /// The stripe, and the number of the shard in it.
+    pub(super) fn held(&self) -> Result<(Arc<stripe::Stripe>, usize)> {
+        let held = lock(&self.slot).clone().filter(|stripe| stripe.file(self.index).is_some());
+        held.map(|stripe| (stripe, self.index)).ok_or_else(|| thrown(Error::invalid("shard", "it is not there")))
+    }
+}
+
+#[napi]
+impl StripeShard {
+    #[napi(getter)]
+    pub fn length_bytes(&self) -> Result<u32> {
+        let (stripe, index) = self.held()?;
+        Ok(stripe.file(index).unwrap_or_default().iter().map(|part| part.len() as u32).sum())
+    }
+
+    /// A copy of its file.
+    #[napi]
+    pub fn bytes(&self) -> Result<Buffer> {
+        let (stripe, index) = self.held()?;
+        Ok(stripe.file(index).map(|parts| parts.concat()).unwrap_or_default().into())
     }
 }
 

@@ -36,11 +36,10 @@ pub struct Target {
 }
 
 pub enum Transfer<'a> {
-    Put(&'a [u8]),
+    /// In parts, one behind the other.
+    Put(&'a [&'a [u8]]),
     /// A larger one is refused before memory is taken.
-    Get {
-        most: usize,
-    },
+    Get { most: usize },
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -279,7 +278,9 @@ fn transfer(
     body: &Transfer,
 ) -> Result<Vec<u8>, Broken> {
     match *body {
-        Transfer::Put(bytes) if bytes.len() as u64 == length => connection.write_all(bytes).map(|()| Vec::new()),
+        Transfer::Put(parts) if parts.iter().map(|part| part.len() as u64).sum::<u64>() == length => {
+            parts.iter().try_for_each(|part| connection.write_all(part)).map(|()| Vec::new())
+        }
         Transfer::Put(_) => Err(Broken::Malformed("it wants a body of another length")),
         Transfer::Get { most } => {
             let length = usize::try_from(length).ok().filter(|&length| length <= most);

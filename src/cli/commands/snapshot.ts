@@ -8,6 +8,7 @@ import { progressOf } from '../progress.js'
 import { describeLeftOut, describeTorn, describeUnreadable } from '../words.js'
 
 const FLAWS_SHOWN = 10
+const HIGHEST_LEVEL = 19
 
 export const command = defineCommand({
   usage: 'snapshot <source>',
@@ -28,6 +29,11 @@ export const command = defineCommand({
         type: 'boolean',
         default: false,
         describe: 'Store also swap, page and hibernation files, and empty journals',
+      })
+      .option('level', {
+        type: 'string',
+        default: 'auto',
+        describe: 'How hard zstd compresses, 1 to 19; auto: harder while the network is what the run waits for',
       })
       .option('label', { type: 'string', default: '', describe: 'A text to find it by' })
       .option('view', {
@@ -56,6 +62,7 @@ export const command = defineCommand({
       label: args.label,
       everything: args.everything,
       fullRead: args['full-read'],
+      level: parseLevel(args.level),
       view: { choice: args.view, quietMs: args.quiet * 1000, giveUpMs: args['give-up'] * 1000 },
       ...(args.tolerate === undefined ? {} : { tolerate: args.tolerate }),
       ...(args.scheme === undefined ? {} : { scheme: parseScheme(args.scheme) }),
@@ -67,6 +74,14 @@ export const command = defineCommand({
     return report.survives < report.target ? Exit.belowTarget : Exit.done
   },
 })
+
+/** undefined: the run decides. */
+function parseLevel(text: string): number | undefined {
+  if (text === 'auto') return undefined
+  const level = Number(text)
+  if (Number.isInteger(level) && level >= 1 && level <= HIGHEST_LEVEL) return level
+  throw usage(`--level takes auto or a number from 1 to ${HIGHEST_LEVEL}, not ${text}`, 'snapshot')
+}
 
 function unread(bytes: number): string {
   return `${formatBytes(bytes)} were not read: they belong to files that did not change. Every run reads a twentieth of these to be sure.`
