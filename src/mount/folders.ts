@@ -11,25 +11,30 @@ const WINDOW = 512
 /** Open folders that are remembered: 128 windows of 512 names are about 10 MiB. */
 const FOLDERS = 128
 
-interface Window {
+export interface Some<C extends Child = Child> {
+  readonly children: readonly C[]
+  /** The folder ends with the last of them. */
+  readonly ended: boolean
+}
+
+interface Window extends Some {
   readonly first: number
-  readonly children: readonly Child[]
 }
 
 export class Folders {
   readonly #windows = new Map<number, Window>()
 
   /** Some children from `position` on, at least one unless the folder ends there. */
-  async from(handle: number, position: number, fetch: FetchChildren): Promise<readonly Child[]> {
+  async from(handle: number, position: number, fetch: FetchChildren): Promise<Some> {
     let window = this.#windows.get(handle)
-    if (!window || position < window.first) window = { first: 0, children: await fetch(null, WINDOW) }
+    if (!window || position < window.first) window = await windowAt(0, null, fetch)
     while (position >= window.first + window.children.length) {
       const last = window.children.at(-1)
-      if (!last) return []
-      window = { first: window.first + window.children.length, children: await fetch(last.name, WINDOW) }
+      if (window.ended || !last) return { children: [], ended: true }
+      window = await windowAt(window.first + window.children.length, last.name, fetch)
     }
     this.#keep(handle, window)
-    return window.children.slice(position - window.first)
+    return { children: window.children.slice(position - window.first), ended: window.ended }
   }
 
   #keep(handle: number, window: Window): void {
@@ -41,4 +46,9 @@ export class Folders {
       break
     }
   }
+}
+
+async function windowAt(first: number, after: Buffer | null, fetch: FetchChildren): Promise<Window> {
+  const children = await fetch(after, WINDOW)
+  return { first, children, ended: children.length < WINDOW }
 }

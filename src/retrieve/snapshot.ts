@@ -1,14 +1,15 @@
 /**
- * A snapshot that can be asked (`SnapshotReader`): its disk through the map tree, its files through the file and directory
- * trees. Pages and blocks are fetched when they are first needed, once for all who wait for them, and kept while there is room.
+ * A snapshot that can be asked (`SnapshotReader`): its files (./files.ts), and its disk through the map tree. Map pages and
+ * blocks are fetched when they are first needed, once for all who wait for them, and kept while there is room.
  */
 import { hasCode, ImagerError } from '../base/errors.js'
 import { KiB, MiB } from '../base/units.js'
-import type { FileRecord, ManifestPage, VaultHandle } from '../native.js'
+import type { ManifestPage, VaultHandle } from '../native.js'
 import { LruCache } from './cache.js'
+import { Files } from './files.js'
 import { joinPlaces, locateAll, type Place, TREE } from './manifest.js'
 import type { OpenSnapshot, Tree } from './open.js'
-import type { Child, FileRow, Kind, SnapshotReader, SnapshotVolume } from './reader.js'
+import type { Child, FileRow, SnapshotReader, SnapshotVolume } from './reader.js'
 
 const WINDOW_BYTES = 8 * MiB
 const BLOCK_CACHE_BYTES = 96 * MiB
@@ -17,8 +18,6 @@ const PAGES_KEPT = 256
 const GAP_BYTES = 32 * KiB
 /** The last birth number that is none: 0 stands for zeros, 1 for what the source did not give. */
 const UNREADABLE = 1n
-const KINDS: readonly Kind[] = ['file', 'directory', 'symlink', 'block', 'character', 'fifo', 'socket']
-const EXTENT_KINDS = ['plain', 'unwritten', 'compressed', 'encrypted', 'packed'] as const
 
 /** A map page and where its blocks lie. */
 interface MapPage {
@@ -33,13 +32,14 @@ export class StoredSnapshot implements SnapshotReader {
   readonly volumes: readonly SnapshotVolume[]
   readonly #snapshot: OpenSnapshot
   readonly #vault: VaultHandle
+  readonly #files: Files
   readonly #maps = new LruCache<number, Promise<MapPage | undefined>>(PAGES_KEPT)
-  readonly #leaves = new LruCache<string, Promise<ManifestPage[]>>(PAGES_KEPT)
   readonly #blocks = new LruCache<bigint, Promise<Buffer>>(BLOCK_CACHE_BYTES / (64 * KiB))
 
   constructor(snapshot: OpenSnapshot, vault: VaultHandle) {
     this.#snapshot = snapshot
     this.#vault = vault
+    this.#files = new Files(snapshot)
     const { sizeBytes, timeMs, volumes } = snapshot.description
     this.sizeBytes = sizeBytes
     this.timeMs = timeMs
@@ -64,30 +64,20 @@ export class StoredSnapshot implements SnapshotReader {
     if (offset < end) this.readDisk(offset, end - offset).catch(() => {})
   }
 
-  async file(volume: number, number: number): Promise<FileRow | undefined> {
-    const pages = await this.#leavesOf(TREE.files, volume, number)
-    const parts = pages.flatMap((page) => page.file(number) ?? [])
-    const [first, ...more] = parts
-    return first && fileRow(first, more)
+  file(volume: number, number: number): Promise<FileRow | undefined> {
+    return this.#files.file(volume, number)
   }
 
-  async child(volume: number, parent: number, name: Buffer): Promise<number | undefined> {
-    for (const page of await this.#leavesOf(TREE.directories, volume, parent)) {
-      const found = page.child(parent, name)
-      if (found !== null) return found
-    }
-    return undefined
+  attributes(volume: number, numbers: readonly number[]): Promise<(Buffer | Error | undefined)[]> {
+    return this.#files.attributes(volume, numbers)
   }
 
-  async children(volume: number, parent: number, after: Buffer | null, limit: number): Promise<Child[]> {
-    const found: Child[] = []
-    for (const page of await this.#leavesOf(TREE.directories, volume, parent)) {
-      for (const { name, number, kind } of page.names(parent, after, limit - found.length)) {
-        found.push({ name, number, kind: kindOf(kind) })
-      }
-      if (found.length >= limit) break
-    }
-    return found
+  child(volume: number, parent: number, name: Buffer): Promise<number | undefined> {
+    return this.#files.child(volume, parent, name)
+  }
+
+  children(volume: number, parent: number, after: Buffer | null, limit: number): Promise<Child[]> {
+    return this.#files.children(volume, parent, after, limit)
   }
 
   async #readWindow(window: number, offset: number, into: Buffer, signal: AbortSignal | undefined): Promise<void> {
@@ -182,34 +172,10 @@ export class StoredSnapshot implements SnapshotReader {
     })
   }
 
-  /** The leaves that hold one number. */
-  #leavesOf(tree: number, volume: number, number: number): Promise<ManifestPage[]> {
-    // Leaves cover 256 numbers each, so neighbours share them.
-    const key = `${tree} ${volume} ${Math.floor(number / 256)}`
-    const base = Math.floor(number / 256) * 256
-    return this.#leaves.getOrMake(key, () => this.#walk(this.#snapshot.tree(tree, volume), base, base + 255))
-  }
-
   async #walk(tree: Tree | undefined, first: number, last: number): Promise<ManifestPage[]> {
     const pages: ManifestPage[] = []
     if (!tree) return pages
     for await (const some of this.#snapshot.manifest.leaves(tree.top, tree.level, first, last)) pages.push(...some)
     return pages
   }
-}
-
-function kindOf(kind: number): Kind {
-  return KINDS[kind - 1] ?? 'file'
-}
-
-/** The record of a file, with the extents of its continuations. */
-function fileRow(record: FileRecord, more: readonly FileRecord[]): FileRow {
-  const streams = record.streams.map((stream, at) => ({
-    ...stream,
-    extents: [stream, ...more.flatMap((part) => part.streams[at] ?? [])].flatMap((part) =>
-      part.extents.map((extent) => ({ ...extent, kind: EXTENT_KINDS[extent.kind] ?? 'plain' })),
-    ),
-  }))
-  const unnamed = streams.find((stream) => stream.name === '')
-  return { ...record, kind: kindOf(record.kind), size: unnamed?.size ?? 0, streams }
 }

@@ -5,6 +5,7 @@
 mod carry;
 mod fuse;
 mod keys;
+mod listing;
 mod names;
 mod reread;
 mod restore;

@@ -21,6 +21,7 @@ use fuser::{
     ReplyOpen, ReplyStatfs, ReplyXattr, SessionACL,
 };
 
+pub use self::layout::{ATTRIBUTES_BYTES, encode_attributes};
 use self::request::Reply;
 pub use self::request::{Question, Request};
 use crate::error::{Error, Result};
@@ -30,6 +31,8 @@ const BACKGROUND_REQUESTS: u16 = 32;
 /// The unit of `st_blocks`, whatever `st_blksize` says.
 const BLOCK_UNIT: u32 = 512;
 const NAME_BYTES: u32 = 255;
+/// The cookie of a folder's last entry: whoever asks what follows it gets the end at once.
+const LAST: u64 = 1 << 62;
 
 /// What `mount` shows of a file system.
 pub struct Shown {
@@ -109,7 +112,6 @@ impl Filesystem for Forwarder {
         // Each is an optimisation that an older kernel may lack.
         for wanted in [
             InitFlags::FUSE_DO_READDIRPLUS,
-            InitFlags::FUSE_READDIRPLUS_AUTO,
             InitFlags::FUSE_PARALLEL_DIROPS,
             InitFlags::FUSE_ASYNC_DIO,
             InitFlags::FUSE_CACHE_SYMLINKS,
@@ -164,6 +166,9 @@ impl Filesystem for Forwarder {
     }
 
     fn readdir(&self, _: &fuser::Request, inode: INodeNo, handle: FileHandle, cookie: u64, reply: ReplyDirectory) {
+        if cookie == LAST {
+            return reply.ok();
+        }
         let question = || Question::Folder { handle: handle.0, cookie, with_attributes: false };
         self.ask(inode, Reply::Folder(reply), question);
     }
@@ -176,6 +181,9 @@ impl Filesystem for Forwarder {
         cookie: u64,
         reply: ReplyDirectoryPlus,
     ) {
+        if cookie == LAST {
+            return reply.ok();
+        }
         let question = || Question::Folder { handle: handle.0, cookie, with_attributes: true };
         self.ask(inode, Reply::FolderPlus(reply), question);
     }

@@ -1,0 +1,174 @@
+/**
+ * The leaves of one tree of a manifest, fetched when they are first needed. With each come those behind it, which lie
+ * beside it in a pack: whoever looks at one file looks at its neighbours next. What is kept is bounded by what the
+ * pages hold, for all trees together; what is under way is shared by all who wait for it, and a failure is forgotten.
+ */
+import type { IndexKeys, ManifestPage, PageRef } from '../native.js'
+import type { ManifestReader } from './manifest.js'
+import type { Tree } from './open.js'
+
+/** Pages that are fetched in one go; as many again are fetched ahead. */
+const RUN = 16
+
+interface Page {
+  readonly page: ManifestPage
+  /** Of an index page. */
+  readonly index: Index | undefined
+}
+
+interface Index {
+  /** Of the pages that it names; 0 are leaves. */
+  readonly level: number
+  readonly keys: IndexKeys
+  ref(at: number): PageRef
+}
+
+/** Where a leaf is to be had, and the numbers that it covers. */
+export interface Leaf {
+  readonly index: Index
+  readonly at: number
+  readonly birth: number
+  readonly first: number
+  readonly last: number
+}
+
+export class Leaves {
+  readonly #manifest: ManifestReader
+  readonly #name: string
+  readonly #kept: PageCache
+  /** Above the topmost page. */
+  readonly #root: Index
+
+  /** Without a tree there is nothing. `name` tells the tree from others that share the cache. */
+  constructor(manifest: ManifestReader, tree: Tree | undefined, name: string, kept: PageCache) {
+    this.#manifest = manifest
+    this.#name = name
+    this.#kept = kept
+    const only = (value: number) => Float64Array.from(tree ? [value] : [])
+    const keys = { firsts: only(0), lasts: only(Number.MAX_SAFE_INTEGER), births: only(0) }
+    this.#root = { level: tree?.level ?? 0, keys, ref: () => tree?.top as PageRef }
+  }
+
+  /** The leaves that may hold something of this number, in order; most often one. */
+  async of(number: number): Promise<Leaf[]> {
+    let found = meeting(this.#root, number)
+    for (let level = this.#root.level; level > 0; level--) {
+      const pages = await Promise.all(found.map((at) => this.#page(at)))
+      found = pages.flatMap(({ index }) => (index ? meeting(index, number) : []))
+    }
+    return found
+  }
+
+  async page(leaf: Leaf): Promise<ManifestPage> {
+    return (await this.#page(leaf)).page
+  }
+
+  #page({ index, at }: Leaf): Promise<Page> {
+    const key = this.#key(index, at)
+    const kept = this.#kept.get(key)
+    if (kept) return kept
+    this.#fetch(index, at)
+    this.#fetch(index, at + RUN)
+    return this.#kept.get(key) as Promise<Page>
+  }
+
+  /** Begins with what is not there yet of a run. */
+  #fetch(index: Index, from: number): void {
+    const absent: number[] = []
+    for (let at = from; at < Math.min(from + RUN, index.keys.births.length); at++) {
+      if (!this.#kept.get(this.#key(index, at))) absent.push(at)
+    }
+    if (absent.length === 0) return
+    const refs = absent.map((at) => index.ref(at))
+    const run = this.#manifest.pages(refs)
+    for (const [place, at] of absent.entries()) {
+      const page = run.then(
+        (pages) => pages[place],
+        // One that cannot be had must not hide its neighbours.
+        async () => (await this.#manifest.pages([refs[place] as PageRef]))[0],
+      )
+      this.#kept.set(
+        this.#key(index, at),
+        page.then((page) => opened(page as ManifestPage, index.level)),
+      )
+    }
+  }
+
+  #key({ keys }: Index, at: number): string {
+    return `${this.#name} ${keys.births[at]}`
+  }
+}
+
+interface Kept {
+  readonly page: Promise<Page>
+  /** 0 until it came. */
+  bytes: number
+}
+
+/** The pages that were used last. */
+export class PageCache {
+  readonly #kept = new Map<string, Kept>()
+  readonly #capacityBytes: number
+  #bytes = 0
+
+  constructor(capacityBytes: number) {
+    this.#capacityBytes = capacityBytes
+  }
+
+  get(key: string): Promise<Page> | undefined {
+    const kept = this.#kept.get(key)
+    if (!kept) return undefined
+    this.#kept.delete(key)
+    this.#kept.set(key, kept)
+    return kept.page
+  }
+
+  set(key: string, page: Promise<Page>): void {
+    const kept = { page, bytes: 0 }
+    this.#kept.set(key, kept)
+    page.then(
+      ({ page }) => {
+        if (this.#kept.get(key) === kept) this.#weigh(kept, page.memoryBytes)
+      },
+      () => {
+        if (this.#kept.get(key) === kept) this.#kept.delete(key)
+      },
+    )
+  }
+
+  #weigh(kept: Kept, bytes: number): void {
+    kept.bytes = bytes
+    this.#bytes += bytes
+    for (const [key, oldest] of this.#kept) {
+      if (this.#bytes <= this.#capacityBytes) return
+      this.#kept.delete(key)
+      this.#bytes -= oldest.bytes
+    }
+  }
+}
+
+function opened(page: ManifestPage, level: number): Page {
+  if (level === 0) return { page, index: undefined }
+  return { page, index: { level: level - 1, keys: page.keys(), ref: (at) => page.entry(at) } }
+}
+
+function meeting(index: Index, number: number): Leaf[] {
+  const { firsts, lasts, births } = index.keys
+  let low = 0
+  for (let high = lasts.length; low < high; ) {
+    const middle = (low + high) >> 1
+    if ((lasts[middle] as number) < number) low = middle + 1
+    else high = middle
+  }
+  const found: Leaf[] = []
+  for (let at = low; at < firsts.length && (firsts[at] as number) <= number; at++) {
+    found.push({
+      index,
+      at,
+      birth: births[at] as number,
+      first: firsts[at] as number,
+      last: lasts[at] as number,
+    })
+  }
+  return found
+}
