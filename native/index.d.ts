@@ -156,8 +156,6 @@ export declare class FuseRequest {
   get name(): Buffer
   get offset(): number
   get size(): number
-  /** Tells one opened folder from another. */
-  get handle(): number
   attributes(encoded: Uint8Array): void
   missing(): void
   data(bytes: Uint8Array): void

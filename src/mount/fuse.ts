@@ -86,7 +86,7 @@ export class FuseServer {
       case 'folder':
       case 'folderWithAttributes': {
         const all = request.question === 'folderWithAttributes'
-        const entries = await this.#tree.folder(place, request.handle, request.offset, all)
+        const entries = await this.#tree.folder(place, request.offset, all)
         return this.#claim(pending) ? request.folder(encodeFolder(entries)) : undefined
       }
       case 'link':

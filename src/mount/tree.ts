@@ -74,7 +74,7 @@ export class Tree {
   }
 
   /** Entries after `cookie` (0: from the start, 1: after `.`, 2: after `..`, then one more for each child). */
-  async folder(place: Place, handle: number, cookie: number, withAttributes: boolean): Promise<Listed[]> {
+  async folder(place: Place, cookie: number, withAttributes: boolean): Promise<Listed[]> {
     const listed: Listed[] = []
     const own = cookie < 2 ? await this.attributes(place) : undefined
     if (own && cookie < 1) listed.push({ name: Buffer.from('.'), cookie: 1, known: true, attributes: own })
@@ -82,7 +82,7 @@ export class Tree {
     if (own) listed.push({ name: Buffer.from('..'), cookie: 2, known: true, attributes: own })
     let position = Math.max(0, cookie - 2)
     for (;;) {
-      const { children, ended } = await this.#children(place, handle, position)
+      const { children, ended } = await this.#children(place, position)
       const some = children.slice(0, withAttributes ? LISTED_WITH_ATTRIBUTES : LISTED)
       const attributes = withAttributes ? await this.#attributesOf(place, some) : []
       for (const [at, child] of some.entries()) {
@@ -166,13 +166,13 @@ export class Tree {
     return number === undefined || number >= NUMBERS ? undefined : { volume: parent.volume, number }
   }
 
-  async #children(place: Place, handle: number, position: number): Promise<Some<Child | TopChild>> {
+  async #children(place: Place, position: number): Promise<Some<Child | TopChild>> {
     if (place.volume === TOP) {
       const children = this.#top.children(place.number)
       if (!children) throw new Refusal(ENOTDIR)
       return { children: children.slice(position), ended: true }
     }
-    return await this.#folders.from(handle, position, (after, limit) =>
+    return await this.#folders.from(place, position, (after, limit) =>
       this.#reader.children(place.volume - 1, place.number, after, limit),
     )
   }
