@@ -33,14 +33,14 @@ export interface Leaf {
 }
 
 export class Leaves {
-  readonly #manifest: ManifestReader
+  readonly #manifest: Pick<ManifestReader, 'pages'>
   readonly #name: string
   readonly #kept: PageCache
   /** Above the topmost page. */
   readonly #root: Index
 
   /** Without a tree there is nothing. `name` tells the tree from others that share the cache. */
-  constructor(manifest: ManifestReader, tree: Tree | undefined, name: string, kept: PageCache) {
+  constructor(manifest: Pick<ManifestReader, 'pages'>, tree: Tree | undefined, name: string, kept: PageCache) {
     this.#manifest = manifest
     this.#name = name
     this.#kept = kept
