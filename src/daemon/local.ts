@@ -5,13 +5,9 @@ import { LocalCatalog } from '../catalog/local.js'
 import type { SegmentOptions } from '../catalog/repository.js'
 import type { Home } from '../keys/home.js'
 
-export function isCoordinator(home: Home): boolean {
-  return home.membership().coordinator === home.host
-}
-
 /** Throws NOT_ALLOWED on a host that is not its fleet's coordinator. */
 export function openLocalCatalog(home: Home, clock: Clock, options?: SegmentOptions): LocalCatalog {
-  if (isCoordinator(home)) return LocalCatalog.openFor(home.state, clock, options)
+  if (home.coordinates) return LocalCatalog.openFor(home.state, clock, options)
   const what = `${home.name} is not the coordinator of its fleet`
   throw new ImagerError('NOT_ALLOWED', { what, role: 'coordinator' })
 }
