@@ -1,5 +1,5 @@
 /**
- * The leaves of one tree of a manifest, fetched when they are first needed. With each come those behind it, which lie
+ * The leaves of one tree of a manifest, fetched when they are first needed. With each come those around it, which lie
  * beside it in a pack: whoever looks at one file looks at its neighbours next. What is kept is bounded by what the
  * pages hold, for all trees together; what is under way is shared by all who wait for it, and a failure is forgotten.
  */
@@ -7,8 +7,8 @@ import type { IndexKeys, ManifestPage, PageRef } from '../native.js'
 import type { ManifestReader } from './manifest.js'
 import type { Tree } from './open.js'
 
-/** Pages that are fetched in one go; as many again are fetched ahead. */
-const RUN = 16
+/** Pages that are fetched in one go: some 8,000 files. As many again are fetched ahead. */
+const RUN = 32
 
 interface Page {
   readonly page: ManifestPage
@@ -67,8 +67,9 @@ export class Leaves {
     const key = this.#key(index, at)
     const kept = this.#kept.get(key)
     if (kept) return kept
-    this.#fetch(index, at)
-    this.#fetch(index, at + RUN)
+    const from = at - (at % RUN)
+    this.#fetch(index, from)
+    this.#fetch(index, from + RUN)
     return this.#kept.get(key) as Promise<Page>
   }
 
