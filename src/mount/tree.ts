@@ -76,10 +76,10 @@ export class Tree {
   /** Entries after `cookie` (0: from the start, 1: after `.`, 2: after `..`, then one more for each child). */
   async folder(place: Place, cookie: number, withAttributes: boolean): Promise<Listed[]> {
     const listed: Listed[] = []
-    const own = cookie < 2 ? await this.attributes(place) : undefined
-    if (own && cookie < 1) listed.push({ name: Buffer.from('.'), cookie: 1, known: true, attributes: own })
-    // The kernel knows the parent; the number shown here is of no use to anyone.
-    if (own) listed.push({ name: Buffer.from('..'), cookie: 2, known: true, attributes: own })
+    // The kernel knows the attributes of both, and what `..` shows as its number is of no use to anyone.
+    const self = { name: Buffer.from('.'), number: place.number, kind: 'directory' } as const
+    if (cookie < 1) listed.push(entryOf(place, self, 1, undefined))
+    if (cookie < 2) listed.push(entryOf(place, { ...self, name: Buffer.from('..') }, 2, undefined))
     let position = Math.max(0, cookie - 2)
     for (;;) {
       const { children, ended } = await this.#children(place, position)

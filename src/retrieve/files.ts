@@ -24,14 +24,14 @@ export class Files {
 
   async file(volume: number, number: number): Promise<FileRow | undefined> {
     const tree = this.#tree(TREE.files, volume)
-    const pages = await Promise.all((await tree.of(number)).map((leaf) => tree.page(leaf)))
+    const pages = await Promise.all((await tree.of([number])).map((leaf) => tree.page(leaf)))
     const [first, ...more] = pages.flatMap((page) => page.file(number) ?? [])
     return first && fileRow(first, more)
   }
 
   async attributes(volume: number, numbers: readonly number[]): Promise<(Buffer | Error | undefined)[]> {
     const tree = this.#tree(TREE.files, volume)
-    const leaves = await leavesOf(tree, numbers)
+    const leaves = await tree.of(Float64Array.from(numbers).sort())
     const pages: ManifestPage[] = []
     const lost: (Leaf & { error: Error })[] = []
     for (const [at, page] of (await Promise.allSettled(leaves.map((leaf) => tree.page(leaf)))).entries()) {
@@ -50,14 +50,14 @@ export class Files {
 
   async child(volume: number, parent: number, name: Buffer): Promise<number | undefined> {
     const tree = this.#tree(TREE.directories, volume)
-    const leaves = await tree.of(parent)
+    const leaves = await tree.of([parent])
     const leaf = leaves[await placeOf(tree, leaves, parent, name)]
     return (leaf && (await tree.page(leaf)).child(parent, name)) ?? undefined
   }
 
   async children(volume: number, parent: number, after: Buffer | null, limit: number): Promise<Child[]> {
     const tree = this.#tree(TREE.directories, volume)
-    const leaves = await tree.of(parent)
+    const leaves = await tree.of([parent])
     const found: Child[] = []
     for (const leaf of leaves.slice(after ? await placeOf(tree, leaves, parent, after) : 0)) {
       const { names, ends, numbers, kinds } = (await tree.page(leaf)).names(parent, after, limit - found.length)
@@ -77,21 +77,6 @@ export class Files {
     this.#trees.set(name, leaves)
     return leaves
   }
-}
-
-/** All leaves that the numbers lie in, each once. */
-async function leavesOf(tree: Leaves, numbers: readonly number[]): Promise<Leaf[]> {
-  const found = new Map<number, Leaf>()
-  let last = -1
-  for (const number of Float64Array.from(numbers).sort()) {
-    // The last number of a leaf may go on in the next one.
-    if (number < last) continue
-    for (const leaf of await tree.of(number)) {
-      found.set(leaf.birth, leaf)
-      last = leaf.last
-    }
-  }
-  return [...found.values()]
 }
 
 /** The place among a folder's leaves where a name is, if it is anywhere: a large folder goes on from leaf to leaf. */

@@ -3,12 +3,19 @@
  * beside it in a pack: whoever looks at one file looks at its neighbours next. What is kept is bounded by what the
  * pages hold, for all trees together; what is under way is shared by all who wait for it, and a failure is forgotten.
  */
+import { MiB } from '../base/units.js'
 import type { IndexKeys, ManifestPage, PageRef } from '../native.js'
 import type { ManifestReader } from './manifest.js'
 import type { Tree } from './open.js'
 
-/** Pages that are fetched in one go: some 8,000 files. As many again are fetched ahead. */
+/** Leaves that are fetched in one go, at most: some 8,000 files. As many again are fetched ahead. */
 const RUN = 32
+/** A run takes at most this part of the cache: what came ahead must still be there when it is asked for. */
+const PART = 1 / 8
+/** Of a tree none of whose leaves came yet; most are far smaller. */
+const LEAF_BYTES = MiB
+
+type Numbers = readonly number[] | Float64Array
 
 interface Page {
   readonly page: ManifestPage
@@ -27,7 +34,6 @@ interface Index {
 export interface Leaf {
   readonly index: Index
   readonly at: number
-  readonly birth: number
   readonly first: number
   readonly last: number
 }
@@ -38,6 +44,8 @@ export class Leaves {
   readonly #kept: PageCache
   /** Above the topmost page. */
   readonly #root: Index
+  /** Of the leaf that came last. */
+  #leafBytes = LEAF_BYTES
 
   /** Without a tree there is nothing. `name` tells the tree from others that share the cache. */
   constructor(manifest: Pick<ManifestReader, 'pages'>, tree: Tree | undefined, name: string, kept: PageCache) {
@@ -49,12 +57,12 @@ export class Leaves {
     this.#root = { level: tree?.level ?? 0, keys, ref: () => tree?.top as PageRef }
   }
 
-  /** The leaves that may hold something of this number, in order; most often one. */
-  async of(number: number): Promise<Leaf[]> {
-    let found = meeting(this.#root, number)
+  /** The leaves that may hold something of these numbers, which ascend; each leaf once, in order. */
+  async of(numbers: Numbers): Promise<Leaf[]> {
+    let found = meeting(this.#root, numbers)
     for (let level = this.#root.level; level > 0; level--) {
       const pages = await Promise.all(found.map((at) => this.#page(at)))
-      found = pages.flatMap(({ index }) => (index ? meeting(index, number) : []))
+      found = pages.flatMap(({ index }) => (index ? meeting(index, numbers) : []))
     }
     return found
   }
@@ -67,16 +75,17 @@ export class Leaves {
     const key = this.#key(index, at)
     const kept = this.#kept.get(key)
     if (kept) return kept
-    const from = at - (at % RUN)
-    this.#fetch(index, from)
-    this.#fetch(index, from + RUN)
+    const run = Math.max(1, Math.min(RUN, Math.floor((this.#kept.capacityBytes * PART) / this.#leafBytes)))
+    const from = at - (at % run)
+    this.#fetch(index, from, from + run)
+    this.#fetch(index, from + run, from + 2 * run)
     return this.#kept.get(key) as Promise<Page>
   }
 
   /** Begins with what is not there yet of a run. */
-  #fetch(index: Index, from: number): void {
+  #fetch(index: Index, from: number, to: number): void {
     const absent: number[] = []
-    for (let at = from; at < Math.min(from + RUN, index.keys.births.length); at++) {
+    for (let at = from; at < Math.min(to, index.keys.births.length); at++) {
       if (!this.#kept.get(this.#key(index, at))) absent.push(at)
     }
     if (absent.length === 0) return
@@ -90,9 +99,15 @@ export class Leaves {
       )
       this.#kept.set(
         this.#key(index, at),
-        page.then((page) => opened(page as ManifestPage, index.level)),
+        page.then((page) => this.#opened(page as ManifestPage, index.level)),
       )
     }
+  }
+
+  #opened(page: ManifestPage, level: number): Page {
+    if (level > 0) return { page, index: { level: level - 1, keys: page.keys(), ref: (at) => page.entry(at) } }
+    this.#leafBytes = page.memoryBytes
+    return { page, index: undefined }
   }
 
   #key({ keys }: Index, at: number): string {
@@ -109,12 +124,9 @@ interface Kept {
 /** The pages that were used last. */
 export class PageCache {
   readonly #kept = new Map<string, Kept>()
-  readonly #capacityBytes: number
   #bytes = 0
 
-  constructor(capacityBytes: number) {
-    this.#capacityBytes = capacityBytes
-  }
+  constructor(readonly capacityBytes: number) {}
 
   get(key: string): Promise<Page> | undefined {
     const kept = this.#kept.get(key)
@@ -141,35 +153,32 @@ export class PageCache {
     kept.bytes = bytes
     this.#bytes += bytes
     for (const [key, oldest] of this.#kept) {
-      if (this.#bytes <= this.#capacityBytes) return
+      if (this.#bytes <= this.capacityBytes) return
       this.#kept.delete(key)
       this.#bytes -= oldest.bytes
     }
   }
 }
 
-function opened(page: ManifestPage, level: number): Page {
-  if (level === 0) return { page, index: undefined }
-  return { page, index: { level: level - 1, keys: page.keys(), ref: (at) => page.entry(at) } }
+function meeting(index: Index, numbers: Numbers): Leaf[] {
+  const { firsts, lasts } = index.keys
+  const found: Leaf[] = []
+  let at = 0
+  for (const number of numbers) {
+    at = endsBy(lasts, number, at)
+    for (; at < firsts.length && (firsts[at] as number) <= number; at++) {
+      found.push({ index, at, first: firsts[at] as number, last: lasts[at] as number })
+    }
+  }
+  return found
 }
 
-function meeting(index: Index, number: number): Leaf[] {
-  const { firsts, lasts, births } = index.keys
-  let low = 0
+/** The first entry from `low` on that does not end before the number. */
+function endsBy(lasts: Float64Array, number: number, low: number): number {
   for (let high = lasts.length; low < high; ) {
     const middle = (low + high) >> 1
     if ((lasts[middle] as number) < number) low = middle + 1
     else high = middle
   }
-  const found: Leaf[] = []
-  for (let at = low; at < firsts.length && (firsts[at] as number) <= number; at++) {
-    found.push({
-      index,
-      at,
-      birth: births[at] as number,
-      first: firsts[at] as number,
-      last: lasts[at] as number,
-    })
-  }
-  return found
+  return low
 }
