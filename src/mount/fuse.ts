@@ -6,7 +6,7 @@
 import { ImagerError } from '../base/errors.js'
 import { Slots } from '../base/queue.js'
 import type { FuseRequestHandle } from '../native.js'
-import { encodeAttributes, encodeFolder } from './attributes.js'
+import { encodeFolder } from './attributes.js'
 import type { Complaints } from './complaints.js'
 import { EIO, errnoOf, Refusal } from './errno.js'
 import { ReadAhead } from './readahead.js'
@@ -78,16 +78,16 @@ export class FuseServer {
       case 'lookup': {
         const found = await this.#tree.lookup(place, request.name)
         if (!this.#claim(pending)) return
-        return found ? request.attributes(encodeAttributes(found)) : request.missing()
+        return found ? request.attributes(found) : request.missing()
       }
       case 'attributes': {
         const found = await this.#tree.attributes(place)
-        return this.#claim(pending) ? request.attributes(encodeAttributes(found)) : undefined
+        return this.#claim(pending) ? request.attributes(found) : undefined
       }
       case 'folder':
       case 'folderWithAttributes': {
         const all = request.question === 'folderWithAttributes'
-        const entries = await this.#tree.folder(place, request.handle, request.offset, all)
+        const entries = await this.#tree.folder(place, request.offset, all)
         return this.#claim(pending) ? request.folder(encodeFolder(entries)) : undefined
       }
       case 'link':
