@@ -1,6 +1,5 @@
 //! Data connections between real threads over loopback, and what hostile ends of them can do: nothing.
 
-use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
@@ -120,8 +119,9 @@ impl Lab {
                     let (path, asked) = (place.join("shard"), Arc::new(asked));
                     let (range, again) = (Some((start as u64, (start + length) as u64)), asked.clone());
                     let sent = Box::new(move |result: Result<(), Unsent>| {
-                        let refuse = |why| drop(again.order(Order::Refuse(format!("{why:?}").into())));
-                        result.unwrap_or_else(refuse);
+                        if let Err(why) = result {
+                            again.order(Order::Refuse(format!("{why:?}").into()));
+                        }
                     });
                     asked.order(Order::Send { path, range, sent });
                 }

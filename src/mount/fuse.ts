@@ -5,7 +5,7 @@
  */
 import { ImagerError } from '../base/errors.js'
 import { Slots } from '../base/queue.js'
-import type { FuseRequestHandle } from '../native.js'
+import type { BodyHandle, FuseRequestHandle } from '../native.js'
 import { encodeFolder } from './attributes.js'
 import type { Complaints } from './complaints.js'
 import { EIO, errnoOf, Refusal } from './errno.js'
@@ -71,7 +71,7 @@ export class FuseServer {
         const { offset, size } = request
         const bytes = await this.#reads.run(() => orAborted(signal, () => this.#tree.read(place, offset, size, signal)))
         const { length } = bytes
-        if (this.#claim(pending)) Buffer.isBuffer(bytes) ? request.data(bytes) : request.body(bytes)
+        this.#data(pending, bytes)
         this.#ahead.read(place, offset, length)
         return
       }
@@ -99,8 +99,10 @@ export class FuseServer {
     }
   }
 
-  #data(pending: Pending, bytes: Buffer): void {
-    if (this.#claim(pending)) pending.request.data(bytes)
+  #data(pending: Pending, bytes: Buffer | BodyHandle): void {
+    if (!this.#claim(pending)) return
+    if (Buffer.isBuffer(bytes)) pending.request.data(bytes)
+    else pending.request.body(bytes)
   }
 
   /** True for the first who wants to answer. */
