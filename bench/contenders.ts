@@ -7,7 +7,7 @@ import { existsSync, mkdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { type Command, measure, type Run } from './measure.js'
 import type { Source } from './sources.js'
-import { folderBytes, type Restored, type Tool } from './tool.js'
+import type { Restored, Tool } from './tool.js'
 
 export interface Contender {
   readonly name: string
@@ -68,8 +68,8 @@ export class Neighbour implements Tool {
     return run
   }
 
-  storedBytes(): number {
-    return folderBytes(this.#repository)
+  get stored(): string {
+    return this.#repository
   }
 
   get restore(): Tool['restore'] {

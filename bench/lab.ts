@@ -1,18 +1,20 @@
 /** imager itself under measurement: a lab of real processes, and the verbs with `--json`. */
 import { rmSync } from 'node:fs'
 import { join } from 'node:path'
-import { type Command, measure, type Run } from './measure.js'
+import { type Command, measure, type Run, readSoFar } from './measure.js'
 import type { Source } from './sources.js'
-import { type Figures, folderBytes, type Mounting, type Restored, type Tool } from './tool.js'
+import type { Figures, Mounting, Restored, Tool } from './tool.js'
 
 export const PEERS = 6
 export const SCHEME = '4+2'
 export const MISSING = 2
+export const DEAD = `${MISSING} of ${PEERS} dead`
 const IMAGER = [process.execPath, 'build/src/cli/main.js']
 
 /** What is read of the last line of `snapshot --json`. */
 interface Snapshot {
   readonly snapshot: string
+  readonly allocatedBytes: number
   readonly readBytes: number
   readonly newBytes: number
 }
@@ -54,15 +56,17 @@ export class Lab implements Tool {
   }
 
   async backup({ image }: Source, label: string): Promise<Run & { figures: Figures }> {
+    const before = readSoFar(this.#coordinator)
     const run = await measure(this.#command('snapshot', image, '--scheme', SCHEME, '--json'))
-    const { snapshot, readBytes, newBytes } = JSON.parse(lastLine(run.stdout)) as Snapshot
+    const coordinatorBytes = readSoFar(this.#coordinator) - before
+    const { snapshot, allocatedBytes, readBytes, newBytes } = JSON.parse(lastLine(run.stdout)) as Snapshot
     this.#snapshots.set(label, snapshot)
-    return { ...run, figures: { readBytes, newBytes } }
+    return { ...run, figures: { allocatedBytes, readBytes, newBytes, coordinatorBytes } }
   }
 
   /** What lies on the peers, parity included. */
-  storedBytes(): number {
-    return folderBytes(join(this.#folder, 'peers'))
+  get stored(): string {
+    return join(this.#folder, 'peers')
   }
 
   readonly restore = async ({ sizeBytes }: Source, label: string): Promise<{ run: Run } & Restored> => {

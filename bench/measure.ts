@@ -130,6 +130,11 @@ function cpuTicks(pids: readonly number[]): number {
   }, 0)
 }
 
+/** All that a process has read since it began, from sockets and files alike (proc(5), io). */
+export function readSoFar(pid: number): number {
+  return Number(/^rchar: (\d+)$/m.exec(readFileSync(`/proc/${pid}/io`, 'utf8'))?.[1])
+}
+
 /** Reads a file once, so that every contender finds it in the page cache. */
 export async function warm(path: string): Promise<void> {
   const file = await open(path)

@@ -24,7 +24,14 @@ export const readRandom = (source: Source, path: string, jobs: number, seed: num
 export const verify = (source: Source, { path, startBytes, endBytes }: Restored) =>
   report(source, 'verify', path, startBytes, endBytes)
 
-async function report({ image }: Source, verb: string, path: string, ...args: number[]): Promise<ReadReport> {
-  const command: Command = { argv: [READER, verb, image, path, ...args.map(String)] }
+/** What files hold, of all that is in use. */
+export const fileBytes = async (source: Source) => (await report(source, 'files')).bytes
+
+/** Pages of 4 KiB in use that are nowhere in the other disk. */
+export const changedBytes = async (source: Source, before: Source) =>
+  (await report(source, 'changed', before.path)).bytes
+
+async function report({ image }: Source, verb: string, ...args: (string | number)[]): Promise<ReadReport> {
+  const command: Command = { argv: [READER, verb, image, ...args.map(String)] }
   return JSON.parse((await measure(command)).stdout) as ReadReport
 }

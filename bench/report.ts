@@ -2,16 +2,14 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { median, showSpread, table } from './arithmetic.js'
 import { chart } from './chart.js'
-import { MISSING, PEERS } from './lab.js'
+import { goals } from './goals.js'
 import { bestNeighbour, type Outcome, type Results, ratio, spreadOf, valuesOf } from './results.js'
-import { type Column, FLOOR, IMAGER, type Row, type Scenario, type Table } from './scenario.js'
+import { type Column, FLOOR, type Row, type Scenario, type Table } from './scenario.js'
 
 const PAGE = 'docs/performance.md'
 const CHART = 'docs/performance.svg'
 const BEGIN = '<!-- made by npm run bench -->'
 const END = '<!-- end of what npm run bench made -->'
-const MB = 1e6
-const MiB = 1024 * 1024
 
 /** Writes the tables and the chart; what stands around the markers stays. */
 export function writePage(results: Results, scenarios: readonly Scenario[]): void {
@@ -37,10 +35,7 @@ export function report(results: Results, scenarios: readonly Scenario[]): string
     parts.push(`### ${name}`, `${outcome.date.slice(0, 10)}, ${how ?? `${count(outcome.runs)}, alternating`}.`)
     for (const one of tables) parts.push(`${one.title}:`, show(one, outcome))
   }
-  const wanted = goals(results)
-  if (wanted.length > 0) {
-    parts.push('### goals', table([['goal', 'measured', 'wanted', 'reached'], ...wanted]))
-  }
+  parts.push('### goals', table([['goal', 'measured', 'wanted', 'reached'], ...goals(results)]))
   return parts.join('\n\n')
 }
 
@@ -71,27 +66,4 @@ function show({ columns }: Table, { rows, tools }: Outcome): string {
 function floorOf(rows: readonly Row[], column: Column): number | undefined {
   const values = valuesOf(rows, FLOOR, column)
   return values && median(values)
-}
-
-/** What docs/performance.md wants, as far as it was measured. */
-function goals({ scenarios }: Results): string[][] {
-  const middle = (scenario: string, tool: string, step: string, figure: string) => {
-    const values = valuesOf(scenarios[scenario]?.rows ?? [], tool, { step, figure })
-    return values ? median(values) : Number.NaN
-  }
-  const line = (what: string, measured: number, most: number, digits: number) =>
-    Number.isNaN(measured) ? [] : [[what, measured.toFixed(digits), `${most} at most`, measured <= most ? 'yes' : 'NO']]
-  const full = (tool: string) => middle('backup', tool, 'A1', 'seconds')
-  const restored = (step: string) => middle('restore', IMAGER, step, 'seconds')
-  return [
-    ...line('full snapshot, imager / restic', full(IMAGER) / full('restic'), 1, 2),
-    ...line('peak memory of a snapshot, MiB', middle('backup', IMAGER, 'A1', 'peakBytes') / MiB, 400, 0),
-    ...line('new bytes of a second machine, MB', middle('backup', IMAGER, 'A2', 'newBytes') / MB, 230, 0),
-    ...line(
-      `restore, ${MISSING} of ${PEERS} dead / all there`,
-      restored(`${MISSING} of ${PEERS} dead`) / restored('restore'),
-      1.5,
-      2,
-    ),
-  ]
 }

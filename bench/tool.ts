@@ -1,5 +1,5 @@
 /** Whoever stores images here: imager, its neighbours, the floor. */
-import { readdirSync, statSync } from 'node:fs'
+import { closeSync, openSync, readdirSync, readSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { type Beside, beside, type Command, type Run } from './measure.js'
 import type { Source } from './sources.js'
@@ -17,7 +17,8 @@ export interface Tool {
   reset(): Promise<void>
   /** `label` names what is stored; `unread`: what looks unchanged need not be read. */
   backup(source: Source, label: string, unread?: boolean): Promise<Run & { readonly figures?: Figures }>
-  storedBytes(): number
+  /** Where it keeps what it stores. */
+  readonly stored: string
   /** Into a new sparse file. */
   readonly restore: ((source: Source, label: string) => Promise<{ run: Run } & Restored>) | undefined
   /** How to mount in the foreground, and where in there the source is. */
@@ -53,7 +54,21 @@ function apartFigures({ cpuSeconds, peakBytes }: Beside): Figures {
 }
 
 /** Of all files, each by its length. */
-export function folderBytes(folder: string): number {
+export function storedBytes({ stored }: Tool): number {
+  return filesOf(stored).reduce((sum, path) => sum + statSync(path).size, 0)
+}
+
+/** All that a tool stores is in the page cache: one reads it as fast as another, whatever it did with it before. */
+export function warm({ stored }: Tool): void {
+  const buffer = Buffer.alloc(1024 * 1024)
+  for (const path of filesOf(stored)) {
+    const file = openSync(path, 'r')
+    while (readSync(file, buffer) > 0);
+    closeSync(file)
+  }
+}
+
+function filesOf(folder: string): string[] {
   const files = readdirSync(folder, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile())
-  return files.reduce((sum, entry) => sum + statSync(join(entry.parentPath, entry.name)).size, 0)
+  return files.map((entry) => join(entry.parentPath, entry.name))
 }

@@ -61,8 +61,11 @@ export declare class DataQuestion {
   get question(): Buffer
   /** Receives a shard of so many bytes into a new file, checks and syncs it; then `done` or `refuse` must follow. */
   receive(path: string, length: number): Promise<DataReceived>
-  /** Sends a part of an open file, which may be closed at once, and says `done`; `failure` where the disk fails. */
-  send(descriptor: number, start: number, length: number, failure: Uint8Array): void
+  /**
+   * Sends bytes `start..end` of a file, or all of a shard's where they are null, and `done`. Where it is neither `sent`
+   * nor `cut`, `refuse` must follow.
+   */
+  send(path: string, start?: number | undefined | null, end?: number | undefined | null): Promise<DataSent>
   done(): void
   /** An error, encoded; also after a body. */
   refuse(error: Uint8Array): void
@@ -172,8 +175,6 @@ export declare class FuseRequest {
   get name(): Buffer
   get offset(): number
   get size(): number
-  /** Tells one opened folder from another. */
-  get handle(): number
   attributes(encoded: Uint8Array): void
   missing(): void
   data(bytes: Uint8Array): void
@@ -223,6 +224,16 @@ export declare class Manifest {
 
 /** A verified, decoded page of a manifest. */
 export declare class ManifestPage {
+  /** Of an index page. */
+  keys(): IndexKeys
+  /** Of an index page: what opens one of its children. */
+  entry(index: number): PageRef
+  /** About how much memory the page takes, for whoever keeps pages. */
+  get memoryBytes(): number
+  /** Of a directory page: up to `limit` names of a folder behind `after`. */
+  names(parent: number, after: Uint8Array | undefined | null, limit: number): DirectoryNames
+  /** Of a directory page: does it begin with this name of this folder, or before it? */
+  beginsBy(parent: number, name: Uint8Array): boolean
   /** Of the root: what the snapshot says about itself, JSON. */
   description(): string
   /** Of the root: its trees, in order; `top` gives the page of each. */
@@ -236,8 +247,6 @@ export declare class ManifestPage {
   file(number: number): FileRecord | null
   /** Of a directory page: the number behind a name. */
   child(parent: number, name: Uint8Array): number | null
-  /** Of a directory page: up to `limit` names of a folder behind `after`, sorted by their bytes. */
-  names(parent: number, after: Uint8Array | undefined | null, limit: number): Array<DirectoryName>
   /** Of a map page: the signatures of its blocks, 32 bytes each. */
   blockIds(): Buffer
   /** Of a map page: where its first entry lies on the disk. */
@@ -466,6 +475,12 @@ export interface DataReceived {
   why: string
 }
 
+/** What became of bytes that were to be sent. */
+export interface DataSent {
+  kind: 'sent' | 'cut' | 'absent' | 'misfit' | 'disk'
+  why: string
+}
+
 /** Whom to ask, and how long to wait. */
 export interface DataTarget {
   /** 32 bytes, the key that must answer. */
@@ -487,10 +502,14 @@ export declare function decompressUnit(compressed: Uint8Array, rawLength: number
 /** Takes a mount away from its name, busy or dead. `abort`: those who use it get errors at once; else they may finish. */
 export declare function detachMount(mountpoint: Uint8Array, abort: boolean): Promise<void>
 
-export interface DirectoryName {
-  name: Buffer
-  number: number
-  kind: number
+/** Children of a folder, sorted by the bytes of their names. */
+export interface DirectoryNames {
+  /** Back to back; each ends where `ends` says. */
+  names: Buffer
+  ends: Uint32Array
+  numbers: Float64Array
+  /** As `fs::Kind`. */
+  kinds: Uint8Array
 }
 
 export interface DiskFacts {
@@ -504,6 +523,12 @@ export interface DiskFacts {
   /** What the kernel held the parsers with: "landlock", "seccomp". */
   confined: Array<string>
 }
+
+/**
+ * The attributes of many files, 72 bytes each as `src/mount/attributes.ts` writes them, with volume 0; zeros for a file
+ * that none of the file pages holds. A file that goes on in the next page needs both.
+ */
+export declare function fileAttributes(pages: Array<ManifestPage>, numbers: Float64Array): Buffer
 
 export interface FileExtent {
   /** 0 plain, 1 unwritten, 2 compressed, 3 encrypted, 4 packed. */
@@ -567,6 +592,13 @@ export interface FoundPlaces {
 
 /** BLAKE3-256. */
 export declare function hash(data: Uint8Array): Buffer
+
+/** The children of an index page, in its order: the keys of each, inclusive, and its birth number. */
+export interface IndexKeys {
+  firsts: Float64Array
+  lasts: Float64Array
+  births: Float64Array
+}
 
 /** Checks a whole shard file: header, slice table, root and every slice. Throws CORRUPT. */
 export declare function inspectShard(bytes: Uint8Array): Promise<ShardFacts>

@@ -4,7 +4,7 @@
  */
 import type { Column, Context, Scenario } from '../scenario.js'
 import type { Name } from '../sources.js'
-import { figuresOf, type Tool } from '../tool.js'
+import { figuresOf, storedBytes, type Tool } from '../tool.js'
 
 const UNCHANGED = 'unchanged files'
 const STEPS: readonly (readonly [string, Name])[] = [
@@ -37,9 +37,9 @@ export const files: Scenario = {
   async run({ sources, tools, runs, measured, tell }: Context) {
     const able = tools.filter((tool) => tool.files)
     const once = async (tool: Tool, step: string, name: Name) => {
-      const before = tool.storedBytes()
+      const before = storedBytes(tool)
       const figures = await sources.withFiles(name, (source) => figuresOf(tool, () => tool.backup(source, step, true)))
-      measured.add(tool.name, step, { ...figures, storedBytes: tool.storedBytes() - before })
+      measured.add(tool.name, step, { ...figures, storedBytes: storedBytes(tool) - before })
     }
     for (let run = 0; run < runs; run++) {
       for (const tool of able) await tool.reset()

@@ -3,14 +3,13 @@
  * themselves stay in the page cache, where the backup left them.
  */
 import { join } from 'node:path'
-import { Lab, MISSING, PEERS } from '../lab.js'
+import { DEAD, Lab } from '../lab.js'
 import { withMount } from '../mounted.js'
 import { type ReadReport, readRandom, readSequential } from '../reader.js'
 import { type Column, type Context, hold, type Scenario } from '../scenario.js'
-import type { Tool } from '../tool.js'
+import { type Tool, warm } from '../tool.js'
 
 const LABEL = 'A1'
-const DEAD = `${MISSING} of ${PEERS} dead`
 
 const columns = (prefix: string, chart: boolean): Column[] => {
   const column = (heading: string, step: string, figure: string, unit: number, name?: string): Column => ({
@@ -61,12 +60,14 @@ export const mountImage: Scenario = {
 async function once({ sources, work, measured }: Context, tool: Tool, run: number, prefix: string): Promise<void> {
   const source = sources.get(LABEL)
   const read = async (step: string, how: (path: string) => Promise<ReadReport>, per: 'reads' | 'bytes') => {
+    warm(tool)
     tool.forget()
     const mounting = tool.mount!(source, LABEL, join(work, 'mounted'))
     const { result, run: took } = await withMount(join(work, 'mounted'), mounting, async (ready) => {
       const { path, readySeconds, firstByteSeconds } = ready
       const report = await how(path)
-      return { readySeconds, firstByteSeconds, perSecond: report[per] / report.seconds }
+      const afterReadySeconds = firstByteSeconds - readySeconds
+      return { readySeconds, firstByteSeconds, afterReadySeconds, perSecond: report[per] / report.seconds }
     })
     const { cpuSeconds, peakBytes } = took
     measured.add(tool.name, `${prefix}${step}`, { ...result, cpuSeconds, peakBytes })

@@ -1,13 +1,12 @@
 /** A1 back into a sparse file, and with two of six hosts dead. Everything that comes back is compared. */
 import { rmSync } from 'node:fs'
-import { Lab, MISSING, PEERS } from '../lab.js'
+import { DEAD, Lab } from '../lab.js'
 import type { Run } from '../measure.js'
 import { verify } from '../reader.js'
 import { type Column, type Context, hold, type Scenario } from '../scenario.js'
-import { figuresOf, type Restored, type Tool } from '../tool.js'
+import { figuresOf, type Restored, type Tool, warm } from '../tool.js'
 
 const MiB = 1024 * 1024
-const DEAD = `${MISSING} of ${PEERS} dead`
 const LABEL = 'A1'
 
 const column = (heading: string, step: string, figure: string, unit = 1, digits = 1): Column => ({
@@ -57,6 +56,7 @@ export const restore: Scenario = {
 async function once({ sources, measured }: Context, tool: Tool, step: string): Promise<void> {
   const source = sources.get(LABEL)
   let restored: ({ run: Run } & Restored) | undefined
+  warm(tool)
   const figures = await figuresOf(tool, async () => {
     restored = await tool.restore!(source, LABEL)
     return restored.run

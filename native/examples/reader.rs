@@ -5,8 +5,11 @@
 //! reader sequential ORIGINAL IMAGE BYTES              ascending, 1 MiB a read, until BYTES are read
 //! reader random ORIGINAL IMAGE JOBS READS MS SEED     4 KiB at random places, READS in all or until MS have passed
 //! reader verify ORIGINAL IMAGE START END              everything; IMAGE is START..END of ORIGINAL
+//! reader changed ORIGINAL BEFORE                      4 KiB pages in use that no page of BEFORE in use is like
+//! reader files ORIGINAL                               how many bytes in use are content of files, in how many ranges
 //! ```
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::ErrorKind;
 use std::os::unix::fs::FileExt;
@@ -14,8 +17,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use imager_native::error::{Error, Result};
-use imager_native::fs::ByteRange;
+use imager_native::fs::{ByteRange, Content, ExtentKind};
 use imager_native::limits::MIB;
+use imager_native::ranges::{coalesce, without};
 use imager_native::scan::Scan;
 use imager_native::source::Source;
 use imager_native::volume::ReadAt;
@@ -50,6 +54,8 @@ fn main() -> Result<()> {
             images.clip(number(end)?);
             report(images.sequential(u64::MAX, 1)?);
         }
+        ["changed", original, before] => report(changed(original, before)?),
+        ["files", original] => report(content(original)?),
         _ => return Err(Error::invalid("arguments", "see the head of native/examples/reader.rs")),
     }
     Ok(())
@@ -61,6 +67,45 @@ fn number(text: &str) -> Result<u64> {
 
 fn report((count, bytes, time): (u64, u64, Duration)) {
     println!(r#"{{"reads":{count},"bytes":{bytes},"seconds":{}}}"#, time.as_secs_f64());
+}
+
+/// What a later snapshot need not read: what files hold. Unwritten extents hold nothing.
+fn content(original: &str) -> Result<(u64, u64, Duration)> {
+    let began = Instant::now();
+    let scan = Scan::new(&Source::open(original)?, false)?;
+    let files = (0..scan.volumes.len()).filter_map(|volume| scan.map(volume)).flat_map(|map| &map.files);
+    let extents = files.flat_map(|file| &file.streams).flat_map(|stream| match &stream.content {
+        Content::Extents(extents) => extents.as_slice(),
+        _ => &[],
+    });
+    let written = extents.filter(|extent| extent.kind != ExtentKind::Unwritten);
+    let written = coalesce(written.map(|extent| ByteRange { start: extent.disk, length: extent.length }).collect());
+    let held = scan.allocated();
+    let bytes = |ranges: &[ByteRange]| ranges.iter().map(|range| range.length).sum::<u64>();
+    Ok((written.len() as u64, bytes(&held) - bytes(&without(&held, &written)), began.elapsed()))
+}
+
+/// What no cut could leave out: pages whose bytes were nowhere before.
+fn changed(original: &str, before: &str) -> Result<(u64, u64, Duration)> {
+    let began = Instant::now();
+    let mut known = HashSet::new();
+    each_page(before, |hash| {
+        known.insert(hash);
+    })?;
+    let mut count = 0;
+    each_page(original, |hash| count += u64::from(!known.contains(&hash)))?;
+    Ok((count, count * PAGE, began.elapsed()))
+}
+
+fn each_page(image: &str, mut seen: impl FnMut(blake3::Hash)) -> Result<()> {
+    let source = Source::open(image)?;
+    let pages = Pages::of(&Scan::new(&source, false)?.allocated());
+    let mut buffer = vec![0; PAGE as usize];
+    (0..pages.count).try_for_each(|number| {
+        source.read_at(pages.place(number), &mut buffer)?;
+        seen(blake3::hash(&buffer));
+        Ok(())
+    })
 }
 
 impl Images {

@@ -4,17 +4,19 @@
 //! Invariant: the runs of a `Cut` cover every byte that a snapshot must hold exactly once.
 
 use crate::disk::Partition;
-use crate::fs::{ByteRange, Content, ExtentKind, Outcome};
-use crate::limits::BLOCK_BYTES;
+use crate::fs::{ByteRange, Content, Extent, ExtentKind, Outcome, Stream};
+use crate::limits::{BLOCK_BYTES, LARGE_STREAM_BLOCK_BYTES, LARGE_STREAM_BYTES};
 use crate::ranges::{coalesce, without};
 
-const BLOCK: u64 = BLOCK_BYTES as u64;
+const BLOCK: u32 = BLOCK_BYTES as u32;
 
 /// Bytes that lie together on the disk and in whatever they are cut along.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Run {
     /// Runs of one stream are cut as one; unique in the cut.
     pub stream: u32,
+    /// What that is cut at multiples of.
+    pub block: u32,
     /// Offset in the stream; for what belongs to no file, the disk offset itself.
     pub logical: u64,
     pub disk: u64,
@@ -85,6 +87,7 @@ pub fn cut(allocated: &[ByteRange], volumes: &[MappedVolume]) -> Cut {
     let streams = runs.iter().map(|run| run.stream + 1).max().unwrap_or(0);
     runs.extend((streams..).zip(rest).map(|(stream, range)| Run {
         stream,
+        block: BLOCK,
         logical: range.start,
         disk: range.start,
         length: range.length,
@@ -107,18 +110,20 @@ fn file_runs(volumes: &[MappedVolume]) -> Vec<Run> {
         Outcome::Mapped(map) => Some(map),
         Outcome::Raw { .. } => None,
     });
-    for content in maps.flat_map(|map| &map.files).flat_map(|file| &file.streams).map(|stream| &stream.content) {
+    for Stream { content, size, .. } in maps.flat_map(|map| &map.files).flat_map(|file| &file.streams) {
         let Content::Extents(extents) = content else { continue };
         let plain = stream;
+        let block = if *size < LARGE_STREAM_BYTES { BLOCK } else { LARGE_STREAM_BLOCK_BYTES as u32 };
+        let mut run = |stream, logical, &Extent { disk, length, .. }: &Extent| {
+            runs.push(Run { stream, block, logical, disk, length });
+        };
         let mut unit = None;
         for extent in extents {
             match extent.kind {
                 ExtentKind::Unwritten => continue,
-                ExtentKind::Plain | ExtentKind::Encrypted => {
-                    runs.push(Run { stream: plain, logical: extent.logical, disk: extent.disk, length: extent.length });
-                }
+                ExtentKind::Plain | ExtentKind::Encrypted => run(plain, extent.logical, extent),
                 ExtentKind::Packed { .. } => {
-                    runs.push(Run { stream: stream + 1, logical: 0, disk: extent.disk, length: extent.length });
+                    run(stream + 1, 0, extent);
                     stream += 2;
                 }
                 ExtentKind::Compressed { raw_length } => {
@@ -130,7 +135,7 @@ fn file_runs(volumes: &[MappedVolume]) -> Vec<Run> {
                             (stream, 0)
                         }
                     };
-                    runs.push(Run { stream: own, logical: filled, disk: extent.disk, length: extent.length });
+                    run(own, filled, extent);
                     unit = Some((number, own, filled + extent.length));
                 }
             }
@@ -183,12 +188,13 @@ pub struct Blocks {
 }
 
 impl Blocks {
-    /// The pieces of the next block, appended to `pieces`; false at the end. A block ends at a 64 KiB boundary of its
-    /// stream, and where the stream is interrupted.
+    /// The pieces of the next block, appended to `pieces`; false at the end. A block ends at a boundary of its stream, of
+    /// 64 KiB or 32 KiB, and where the stream is interrupted.
     pub fn next(&mut self, cut: &Cut, pieces: &mut Vec<Piece>) -> bool {
         let Some(run) = cut.runs.get(self.run) else { return false };
         let start = run.logical + self.done;
-        let boundary = (start / BLOCK + 1) * BLOCK;
+        let block = u64::from(run.block);
+        let boundary = (start / block + 1) * block;
         let mut at = start;
         while let Some(here) = cut.runs.get(self.run) {
             if here.stream != run.stream || here.logical + self.done != at || at == boundary {
@@ -210,14 +216,19 @@ impl Blocks {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fs::{Extent, File, Stream, VolumeMap};
+    use crate::fs::{File, VolumeMap};
+
+    const BLOCK: u64 = BLOCK_BYTES as u64;
 
     fn whole(size: u64, volumes: &[MappedVolume]) -> Cut {
         cut(&allocated(size, volumes), volumes)
     }
 
     fn file(extents: Vec<Extent>) -> File {
-        let size = 1 << 30;
+        file_of(LARGE_STREAM_BYTES - 1, extents)
+    }
+
+    fn file_of(size: u64, extents: Vec<Extent>) -> File {
         let streams = vec![Stream { name: vec![], size, valid: size, content: Content::Extents(extents) }];
         File::of_streams(12, streams)
     }
@@ -264,6 +275,16 @@ mod tests {
         let mut covered: Vec<(u64, u32)> = blocks.concat();
         covered.sort_unstable();
         assert!(covered.windows(2).all(|pair| pair[0].0 + u64::from(pair[0].1) <= pair[1].0), "nothing twice");
+    }
+
+    #[test]
+    fn a_large_file_is_cut_smaller() {
+        let extents = vec![extent(ExtentKind::Plain, BLOCK / 4, 10 * BLOCK, BLOCK)];
+        let volumes =
+            disk(vec![file_of(LARGE_STREAM_BYTES, extents)], vec![ByteRange { start: 10 * BLOCK, length: BLOCK }]);
+        let (cut, quarter) = (whole(101 * BLOCK, &volumes), BLOCK / 4);
+        let lengths: Vec<u32> = blocks(&cut).concat().iter().map(|piece| piece.1).collect();
+        assert_eq!(lengths[lengths.len() - 3..], [quarter as u32, 2 * quarter as u32, quarter as u32]);
     }
 
     #[test]
@@ -339,7 +360,10 @@ mod tests {
                 return MappedVolume::of_partition(partition, raw);
             }
             let allocated = (0..self.below(8)).map(|_| self.range(cells)).collect();
-            let files = (0..self.below(6)).map(|_| file((0..self.below(6)).map(|_| self.extent(cells)).collect()));
+            let files = (0..self.below(6)).map(|_| {
+                let size = LARGE_STREAM_BYTES - self.below(2);
+                file_of(size, (0..self.below(6)).map(|_| self.extent(cells)).collect())
+            });
             let files = files.collect();
             let map = VolumeMap { allocated, files, dirty: self.below(6) == 0, ..VolumeMap::default() };
             MappedVolume::of_partition(partition, Outcome::Mapped(map))

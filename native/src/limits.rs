@@ -6,6 +6,10 @@ pub const MIB: usize = 1024 * KIB;
 
 /// The unit of dedupe: a day's change costs 260 MB at 64 KiB, 382 MB at 1 MiB.
 pub const BLOCK_BYTES: usize = 64 * KIB;
+/// A stream of so much is a database, an image, a mailbox: what of it changes is overwritten in place, in pages.
+pub const LARGE_STREAM_BYTES: u64 = 64 * MIB as u64;
+/// The unit of dedupe in those: 2,000 pages of 4 KiB changed in 200 MB cost 57 MB, at 64 KiB 98 MB.
+pub const LARGE_STREAM_BLOCK_BYTES: usize = 32 * KIB;
 /// A manifest page's plain bytes; a folder of any size is split below this.
 pub const PAGE_BYTES: usize = 4 * MIB;
 /// One file's record in a manifest: half a page. A file with more (thousands of named streams) is in the image only.

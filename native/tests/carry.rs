@@ -1,6 +1,5 @@
 //! Data connections between real threads over loopback, and what hostile ends of them can do: nothing.
 
-use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
@@ -11,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use imager_native::carry::client::{Client, Outcome, Stop, Target, Transfer};
 use imager_native::carry::identity::{Identity, host_of};
-use imager_native::carry::server::{Asked, Limits, Order, Server};
+use imager_native::carry::server::{Asked, Limits, Order, Server, Unsent};
 use imager_native::carry::stream::Stream;
 use imager_native::carry::{Broken, Kind, PREAMBLE, read_frame, write_frame};
 use imager_native::secret::Secret;
@@ -117,8 +116,14 @@ impl Lab {
                     asked.order(Order::Receive { path: place.join("shard"), length, received });
                 }
                 ("get", &[start, length]) => {
-                    let file = File::open(place.join("shard")).unwrap();
-                    asked.order(Order::Send { file, start: start as u64, length, failure: b"no disk".to_vec() });
+                    let (path, asked) = (place.join("shard"), Arc::new(asked));
+                    let (range, again) = (Some((start as u64, (start + length) as u64)), asked.clone());
+                    let sent = Box::new(move |result: Result<(), Unsent>| {
+                        if let Err(why) = result {
+                            again.order(Order::Refuse(format!("{why:?}").into()));
+                        }
+                    });
+                    asked.order(Order::Send { path, range, sent });
                 }
                 ("silence", _) => drop(thread::spawn(move || {
                     thread::sleep(Duration::from_secs(2));
@@ -230,11 +235,19 @@ fn a_damaged_shard_is_noticed_wherever_it_is_and_the_connection_goes_on() {
 #[test]
 fn a_disk_that_fails_is_told_and_never_taken_for_zeros() {
     let (lab, client) = (Lab::new(), client());
+    let get = |start: usize, length: usize| {
+        lab.ask(&client, &format!("get {start} {length}"), Transfer::Get { most: 1_500_000 })
+    };
+    assert_eq!(get(0, 1), Outcome::Refused(b"Absent".to_vec()));
+    std::fs::create_dir(lab.folder.join("shard")).unwrap();
+    assert!(matches!(get(0, 10), Outcome::Refused(why) if why.starts_with(b"Disk")));
+    std::fs::remove_dir(lab.folder.join("shard")).unwrap();
     std::fs::write(lab.folder.join("shard"), vec![7; 1_000_000]).unwrap();
-    for start in [0, 2_000_000] {
-        let got = lab.ask(&client, &format!("get {start} 1500000"), Transfer::Get { most: 1_500_000 });
-        assert_eq!(got, Outcome::Refused(b"no disk".to_vec()), "{start}");
+    for (start, length) in [(0, 1_500_000), (2_000_000, 1), (999_999, 2)] {
+        assert_eq!(get(start, length), Outcome::Refused(b"Misfit".to_vec()), "{start}");
     }
+    assert_eq!(get(999_990, 10), Outcome::Done(vec![7; 10]));
+    assert_eq!(get(5, 0), Outcome::Done(vec![]));
     // The name is taken: nothing is overwritten, and nothing of the body asked for.
     let put = lab.ask(&client, "put 4096", Transfer::Put(&[&[0; 1000], &[0; 3096]]));
     assert!(matches!(&put, Outcome::Refused(why) if why.starts_with(b"Disk")), "{put:?}");

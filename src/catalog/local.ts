@@ -266,16 +266,12 @@ export class LocalCatalog implements Catalog {
 
   /** In parts, between which others have their turn. */
   async *#find(ids: Uint8Array, tolerate: number): AsyncGenerator<{ at: number; places: Places }> {
-    const ranks = new Map<number, number>()
-    const rank = (stripe: number): number => {
-      const known = ranks.get(stripe)
-      if (known !== undefined) return known
-      const survives = this.#records.survives(stripe)
-      const value = survives >= tolerate ? survives : -1
-      ranks.set(stripe, value)
-      return value
-    }
     for (let at = 0; at * ID_BYTES < ids.length; at += FIND_PART) {
+      const survival = this.#records.survival()
+      const rank = (stripe: number): number => {
+        const survives = survival.of(stripe)
+        return survives >= tolerate ? survives : -1
+      }
       const places = await this.#signatures.find(ids.subarray(at * ID_BYTES, (at + FIND_PART) * ID_BYTES), rank)
       yield { at, places }
     }

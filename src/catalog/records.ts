@@ -5,6 +5,7 @@
 import type Database from 'better-sqlite3'
 import { ImagerError } from '../base/errors.js'
 import { fromHex, type Hex, toHex } from '../base/ids.js'
+import { Survival } from './survival.js'
 import { stripeSurvives } from './survives.js'
 import type {
   BeginRequest,
@@ -62,7 +63,7 @@ interface StoredShard {
 export class Records {
   readonly #db: Database.Database
   readonly #stripe: Database.Statement<[number], StoredStripe>
-  readonly #survives: Database.Statement<[number], number>
+  readonly #survival: Survival
   readonly #shards: Database.Statement<[number], StoredShard>
 
   /** Statements by their text: preparing one costs more than running it. */
@@ -71,7 +72,7 @@ export class Records {
   constructor(db: Database.Database) {
     this.#db = db
     this.#stripe = db.prepare('SELECT * FROM stripe WHERE stripe = ?')
-    this.#survives = db.prepare<[number], number>('SELECT survives FROM stripe WHERE stripe = ? AND committed').pluck()
+    this.#survival = new Survival(db)
     this.#shards = db.prepare(`SELECT position AS "index", host.host AS host, shard, root
       FROM shard JOIN host ON host.n = shard.host WHERE stripe = ? ORDER BY position`)
   }
@@ -116,9 +117,10 @@ export class Records {
     return this.#stripe.get(stripe)
   }
 
-  /** -1 also where it is not committed. */
-  survives(stripe: number): number {
-    return this.#survives.get(stripe) ?? -1
+  /** A look at how much each stripe survives, as it is now: -1 also where it is not committed. */
+  survival(): Pick<Survival, 'of'> {
+    this.#survival.refresh()
+    return this.#survival
   }
 
   /** Committed ones only. */
@@ -173,6 +175,7 @@ export class Records {
       shards.length === k + m ? 1 : 0,
       stripe,
     )
+    this.#survival.forget(stripe)
   }
 
   /** From outside, under its own number; later numbers continue after it. Snapshots' figures are computed anew. */

@@ -82,17 +82,22 @@ async function parse(name: string, command: Command, argv: readonly string[], st
   const { default: yargs } = await import('yargs')
   const words = name.split(' ')
   const rest = [...argv]
-  // Of every command but the default one yargs lays out the help, asked for or not, which takes some 20 ms.
-  const helps = argv.includes('--help')
-  const taken = helps ? words.slice(0, -1) : words
-  for (const word of taken) rest.splice(rest.indexOf(word), 1)
+  // Of any command but its default one yargs composes the help at each start; of that one it shows it less well.
+  const asDefault = !argv.includes('--help')
+  const prefix = asDefault ? words : words.slice(0, -1)
+  for (const word of prefix) {
+    rest.splice(
+      rest.findIndex((one, at) => one === word && rest[at - 1] !== '--state'),
+      1,
+    )
+  }
   let parsed: Record<string, unknown> | undefined
   const parser: Argv = yargs(rest)
-    .scriptName(['imager', ...taken].join(' '))
+    .scriptName(['imager', ...prefix].join(' '))
     .locale('en')
     .parserConfiguration({ 'duplicate-arguments-array': false, 'parse-positional-numbers': false })
     .command(
-      helps ? command.usage : command.usage.replace(/^\S+/, '$0'),
+      asDefault ? command.usage.replace(/^\S+/, '$0') : command.usage,
       command.describe,
       (inner: Argv) =>
         command

@@ -9,7 +9,7 @@ import type { JoinRole } from '../keys/token.js'
 import { type Callable, Peers } from '../peers/pool.js'
 import { deliverKeybag, isKeybagDelivered } from './keybag.js'
 import { CoordinatorLink } from './link.js'
-import { isCoordinator, openLocalCatalog } from './local.js'
+import { openLocalCatalog } from './local.js'
 import type { Report } from './running.js'
 import { seekMembership } from './seek.js'
 
@@ -40,7 +40,7 @@ async function openAsKnown(home: Home, clock: Clock, report: Report): Promise<{ 
   const { addresses, key } = home.coordinator
   const link = new CoordinatorLink(home.tls, addresses, key)
   const remote = new RemoteCatalog(link)
-  const local = isCoordinator(home) ? await openLocalCatalog(home, clock) : undefined
+  const local = home.coordinates ? await openLocalCatalog(home, clock) : undefined
   const catalog = local ?? remote
   const close = () => {
     local?.close()
@@ -80,7 +80,7 @@ async function freshHosts(
   let answered = true
   const reported = new Map<string, readonly string[]>()
   try {
-    if (!isCoordinator(home)) home.saveMembership(await remote.membership())
+    if (!home.coordinates) home.saveMembership(await remote.membership())
     for (const { host, addresses } of await catalog.hosts()) reported.set(host, addresses)
   } catch (error) {
     if (!hasCode(error, 'COORDINATOR_UNREACHABLE')) throw error

@@ -5,13 +5,9 @@ import type { LocalCatalog } from '../catalog/local.js'
 import type { SegmentOptions } from '../catalog/repository.js'
 import type { Home } from '../keys/home.js'
 
-export function isCoordinator(home: Home): boolean {
-  return home.membership().coordinator === home.host
-}
-
 /** Throws NOT_ALLOWED on a host that is not its fleet's coordinator. No other loads the database. */
 export async function openLocalCatalog(home: Home, clock: Clock, options?: SegmentOptions): Promise<LocalCatalog> {
-  if (isCoordinator(home)) {
+  if (home.coordinates) {
     const { LocalCatalog } = await import('../catalog/local.js')
     return LocalCatalog.openFor(home.state, clock, options)
   }

@@ -13,7 +13,6 @@ import { servePeer } from '../peers/server.js'
 import { ShardStore } from '../peers/store.js'
 import { advertised } from './address.js'
 import { CoordinatorLink } from './link.js'
-import { isCoordinator } from './local.js'
 import { Loop, type Report, type Running } from './running.js'
 import { seekMembership } from './seek.js'
 
@@ -28,7 +27,7 @@ export interface PeerOptions {
 
 export async function startPeer(home: Home, options: PeerOptions): Promise<Running> {
   const { listen, clock = systemClock, report = () => {} } = options
-  if (isCoordinator(home)) {
+  if (home.coordinates) {
     const what = `${home.name} is the coordinator; a peer beside it needs a state folder and a token of its own`
     throw new ImagerError('NOT_ALLOWED', { what, role: 'peer' })
   }

@@ -25,6 +25,14 @@ export function writableMounts({ mounts }: SourceFacts): Mount[] {
   return [...devices.values()]
 }
 
+/**
+ * Nothing uses a source but file systems that take no writes. Of a FUSE one that says little: its process has the device
+ * in its own hands.
+ */
+export function isReadOnly({ uses, mounts }: SourceFacts): boolean {
+  return !uses.includes('swap') && mounts.every(({ readOnly, type }) => readOnly && !type.startsWith('fuse'))
+}
+
 /** Why the file systems on a source may not be frozen; undefined where they may. `needed`: more paths that must work. */
 export function whyNotFrozen(source: SourceFacts, needed: readonly string[]): string | undefined {
   const mounts = writableMounts(source)

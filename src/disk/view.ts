@@ -9,10 +9,10 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Clock } from '../base/clock.js'
 import { hasCode, ImagerError } from '../base/errors.js'
 import { command } from './command.js'
-import { Freeze, whyNotFrozen, writableMounts } from './freeze.js'
+import { Freeze, isReadOnly, whyNotFrozen, writableMounts } from './freeze.js'
 import { LvmSnapshot } from './lvm.js'
 import type { Mount } from './mounts.js'
-import { type SourceFacts, writeMark } from './source.js'
+import { inspectSource, type SourceFacts, writeMark } from './source.js'
 
 export const VIEWS = ['auto', 'lvm', 'freeze', 'quiet'] as const
 export type ViewChoice = (typeof VIEWS)[number]
@@ -72,6 +72,7 @@ export async function openView(source: SourceFacts, options: ViewOptions, parts:
     return new IdleView(source)
   }
   if (choice === 'lvm') refuse(choice, source, 'it is not a logical volume of LVM')
+  if (choice === 'auto' && isReadOnly(source)) return new IdleView(source)
   if (choice !== 'quiet') {
     const why = whyNotFrozen(source, parts.needed)
     if (why === undefined) return new FrozenView(source)
@@ -128,7 +129,7 @@ class SnapshotView implements StaticView {
   }
 }
 
-/** An image file, or a device that nothing uses. */
+/** An image file or a device that nobody writes: nothing uses it, or it is mounted read-only. */
 class IdleView implements StaticView {
   readonly how: string
   readonly path: string
@@ -136,23 +137,32 @@ class IdleView implements StaticView {
   readonly flushed = []
   readonly #before: string
 
-  constructor({ path, kind }: SourceFacts) {
+  constructor(private readonly source: SourceFacts) {
+    const { path, kind, uses } = source
     this.path = path
-    this.how = kind === 'file' ? 'image file' : 'device not in use'
+    const idle = kind === 'file' ? 'image file' : 'device not in use'
+    this.how = uses.length > 0 ? `mounted read-only (${uses.join(', ')})` : idle
     this.#before = writeMark(path)
   }
 
   async hold<T>(task: (moment: Moment) => Promise<T>): Promise<{ value: T; held: boolean }> {
+    // Who mounts it may have written it before.
+    if (this.source.uses.length > 0) await dropCache(this.source)
     return { value: await task(STILL), held: true }
   }
 
+  /** What is mounted for writing meanwhile may be written without a trace yet. */
   moved(): boolean {
-    return writeMark(this.path) !== this.#before
+    const { path, uses } = this.source
+    return writeMark(path) !== this.#before || (uses.length > 0 && !isReadOnly(inspectSource(path)))
   }
 
   async confirm(): Promise<void> {
     if (!this.moved()) return
-    throw new ImagerError('SOURCE_CHANGED', { path: this.path, what: 'its size, times or write counters moved' })
+    throw new ImagerError('SOURCE_CHANGED', {
+      path: this.path,
+      what: 'its size, times, write counters or mounts changed',
+    })
   }
 
   async close(): Promise<void> {}

@@ -1,6 +1,6 @@
 /** A snapshot of this fleet, opened to be asked: for `ls`, the mount and a restore of files. */
 import type { SnapshotRow } from '../catalog/types.js'
-import { type OpenSnapshot, openSnapshot, type RetrieveParts } from '../retrieve/open.js'
+import { type OpenSnapshot, openFound, type RetrieveParts } from '../retrieve/open.js'
 import type { SnapshotReader } from '../retrieve/reader.js'
 import { StoredSnapshot } from '../retrieve/snapshot.js'
 import { openVault } from './vault.js'
@@ -18,8 +18,8 @@ export async function openReader(
   parts: Omit<RetrieveParts, 'vault'>,
   signal?: AbortSignal,
 ): Promise<Opened> {
-  const { id, appliance } = await parts.catalog.snapshot(name)
-  const vault = openVault(parts.home, appliance)
-  const snapshot = await openSnapshot(id, { ...parts, vault }, signal)
+  const found = await parts.catalog.snapshot(name)
+  const vault = openVault(parts.home, found.appliance)
+  const snapshot = await openFound(found, { ...parts, vault }, signal)
   return { row: snapshot.row, reader: new StoredSnapshot(snapshot, vault), damaged: snapshot.packs.damaged }
 }

@@ -70,6 +70,11 @@ export class Home {
     return this.config.fleet
   }
 
+  /** Is this host its fleet's coordinator? */
+  get coordinates(): boolean {
+    return this.membership().coordinator === this.host
+  }
+
   get rootKey(): Hex {
     return this.config.rootKey
   }

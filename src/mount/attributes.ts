@@ -2,7 +2,7 @@
  * The bytes in which attributes and folders go to the addon; the layouts are documented where they are decoded,
  * native/src/fuse/layout.rs. An inode number is `volume * 2^48 + number`; volume 0 is the top of the mounted tree.
  */
-import type { Kind, Timestamp } from '../retrieve/reader.js'
+import { ATTRIBUTES_BYTES, type Kind, type Timestamp } from '../retrieve/reader.js'
 
 export interface Attributes {
   readonly volume: number
@@ -27,10 +27,12 @@ export interface Listed {
   readonly cookie: number
   /** False: only inode and kind are true, the kernel has to ask for the rest. */
   readonly known: boolean
-  readonly attributes: Attributes
+  /** Encoded. */
+  readonly attributes: Buffer
 }
 
-const ATTRIBUTES_BYTES = 72
+/** The cookie of a folder's last entry: nobody is asked what follows it. */
+export const LAST = 2 ** 62
 const LISTED_BYTES = ATTRIBUTES_BYTES + 11
 /** The unit of st_blocks. */
 const BLOCK_UNIT = 512
@@ -46,9 +48,23 @@ const TYPE_BITS: Record<Kind, number> = {
   socket: 0o140000,
 }
 
-export function encodeAttributes(attributes: Attributes): Buffer {
+export function encodeAttributes(a: Attributes): Buffer {
   const bytes = Buffer.allocUnsafe(ATTRIBUTES_BYTES)
-  writeAttributes(bytes, 0, attributes)
+  bytes.writeUInt32LE(a.number % WORD, 0)
+  bytes.writeUInt16LE(Math.floor(a.number / WORD), 4)
+  bytes.writeUInt16LE(a.volume, 6)
+  writeNumber(bytes, 8, a.size)
+  writeNumber(bytes, 16, Math.ceil(a.allocatedBytes / BLOCK_UNIT))
+  writeNumber(bytes, 24, a.modified.seconds)
+  writeNumber(bytes, 32, a.changed.seconds)
+  bytes.writeUInt32LE(a.modified.nanoseconds, 40)
+  bytes.writeUInt32LE(a.changed.nanoseconds, 44)
+  bytes.writeUInt32LE(a.generation >>> 0, 48)
+  bytes.writeUInt32LE(TYPE_BITS[a.kind] | (a.mode & 0o7777), 52)
+  bytes.writeUInt32LE(a.links, 56)
+  bytes.writeUInt32LE(a.uid, 60)
+  bytes.writeUInt32LE(a.gid, 64)
+  bytes.writeUInt32LE(a.device % WORD, 68)
   return bytes
 }
 
@@ -58,7 +74,7 @@ export function encodeFolder(entries: readonly Listed[]): Buffer {
   const bytes = Buffer.allocUnsafe(length)
   let at = 0
   for (const entry of entries) {
-    writeAttributes(bytes, at, entry.attributes)
+    entry.attributes.copy(bytes, at)
     writeNumber(bytes, at + 72, entry.cookie)
     bytes[at + 80] = entry.known ? 1 : 0
     bytes.writeUInt16LE(entry.name.length, at + 81)
@@ -68,22 +84,10 @@ export function encodeFolder(entries: readonly Listed[]): Buffer {
   return bytes
 }
 
-function writeAttributes(bytes: Buffer, at: number, a: Attributes): void {
-  bytes.writeUInt32LE(a.number % WORD, at)
-  bytes.writeUInt16LE(Math.floor(a.number / WORD), at + 4)
-  bytes.writeUInt16LE(a.volume, at + 6)
-  writeNumber(bytes, at + 8, a.size)
-  writeNumber(bytes, at + 16, Math.ceil(a.allocatedBytes / BLOCK_UNIT))
-  writeNumber(bytes, at + 24, a.modified.seconds)
-  writeNumber(bytes, at + 32, a.changed.seconds)
-  bytes.writeUInt32LE(a.modified.nanoseconds, at + 40)
-  bytes.writeUInt32LE(a.changed.nanoseconds, at + 44)
-  bytes.writeUInt32LE(a.generation >>> 0, at + 48)
-  bytes.writeUInt32LE(TYPE_BITS[a.kind] | (a.mode & 0o7777), at + 52)
-  bytes.writeUInt32LE(a.links, at + 56)
-  bytes.writeUInt32LE(a.uid, at + 60)
-  bytes.writeUInt32LE(a.gid, at + 64)
-  bytes.writeUInt32LE(a.device % WORD, at + 68)
+/** The inode is a number of this volume. */
+export function setVolume(attributes: Buffer, volume: number): Buffer {
+  attributes.writeUInt16LE(volume, 6)
+  return attributes
 }
 
 /** A whole number, negative ones too, as 64 bits. */

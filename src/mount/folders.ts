@@ -1,44 +1,52 @@
 /**
  * Listings that go on where the last answer ended. The kernel names a place in a folder by a number; here that is the
- * position among the children, and a window of children for each open folder turns it back into a name. A place
- * outside of the window is found by walking from the start: a snapshot's folders never change, so it is the same.
+ * position among the children. Children are fetched a window at a time, and the names after which the windows of a folder
+ * begin are remembered, so that each is fetched on its own: a snapshot's folders never change.
  */
+import { LruCache } from '../retrieve/cache.js'
 import type { Child } from '../retrieve/reader.js'
+import type { Place } from './top.js'
 
 export type FetchChildren = (after: Buffer | null, limit: number) => Promise<Child[]>
 
-const WINDOW = 512
-/** Open folders that are remembered: 128 windows of 512 names are about 10 MiB. */
-const FOLDERS = 128
-
-interface Window {
-  readonly first: number
-  readonly children: readonly Child[]
+export interface Some<C extends Child = Child> {
+  readonly children: readonly C[]
+  /** The folder ends with the last of them. */
+  readonly ended: boolean
 }
 
+const WINDOW = 512
+/** 128 windows of 512 names are about 10 MiB. */
+const WINDOWS = 128
+const FOLDERS = 128
+const NONE: Some = { children: [], ended: true }
+
 export class Folders {
-  readonly #windows = new Map<number, Window>()
+  readonly #windows = new LruCache<string, Some>(WINDOWS)
+  /** The name after which each window of a folder begins, as far as that is known. */
+  readonly #begins = new LruCache<string, (Buffer | null)[]>(FOLDERS)
 
   /** Some children from `position` on, at least one unless the folder ends there. */
-  async from(handle: number, position: number, fetch: FetchChildren): Promise<readonly Child[]> {
-    let window = this.#windows.get(handle)
-    if (!window || position < window.first) window = { first: 0, children: await fetch(null, WINDOW) }
-    while (position >= window.first + window.children.length) {
-      const last = window.children.at(-1)
-      if (!last) return []
-      window = { first: window.first + window.children.length, children: await fetch(last.name, WINDOW) }
+  async from({ volume, number }: Place, position: number, fetch: FetchChildren): Promise<Some> {
+    const folder = `${volume}/${number}`
+    const begins = this.#begins.getOrMake(folder, () => [null])
+    const wanted = Math.floor(position / WINDOW)
+    for (let at = Math.min(wanted, begins.length - 1); ; at++) {
+      const { children, ended } = await this.#window(`${folder}/${at}`, begins[at] ?? null, fetch)
+      if (at === wanted) return { children: children.slice(position - at * WINDOW), ended }
+      const last = children.at(-1)
+      if (ended || !last) return NONE
+      // A copy: the name is part of all those of its window.
+      begins[at + 1] = Buffer.from(last.name)
     }
-    this.#keep(handle, window)
-    return window.children.slice(position - window.first)
   }
 
-  #keep(handle: number, window: Window): void {
-    this.#windows.delete(handle)
-    this.#windows.set(handle, window)
-    if (this.#windows.size <= FOLDERS) return
-    for (const oldest of this.#windows.keys()) {
-      this.#windows.delete(oldest)
-      break
-    }
+  async #window(key: string, after: Buffer | null, fetch: FetchChildren): Promise<Some> {
+    const kept = this.#windows.get(key)
+    if (kept) return kept
+    const children = await fetch(after, WINDOW)
+    const window = { children, ended: children.length < WINDOW }
+    this.#windows.set(key, window)
+    return window
   }
 }

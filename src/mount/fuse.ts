@@ -5,8 +5,8 @@
  */
 import { ImagerError } from '../base/errors.js'
 import { Slots } from '../base/queue.js'
-import type { FuseRequestHandle } from '../native.js'
-import { encodeAttributes, encodeFolder } from './attributes.js'
+import type { BodyHandle, FuseRequestHandle } from '../native.js'
+import { encodeFolder } from './attributes.js'
 import type { Complaints } from './complaints.js'
 import { EIO, errnoOf, Refusal } from './errno.js'
 import { ReadAhead } from './readahead.js'
@@ -71,23 +71,23 @@ export class FuseServer {
         const { offset, size } = request
         const bytes = await this.#reads.run(() => orAborted(signal, () => this.#tree.read(place, offset, size, signal)))
         const { length } = bytes
-        if (this.#claim(pending)) Buffer.isBuffer(bytes) ? request.data(bytes) : request.body(bytes)
+        this.#data(pending, bytes)
         this.#ahead.read(place, offset, length)
         return
       }
       case 'lookup': {
         const found = await this.#tree.lookup(place, request.name)
         if (!this.#claim(pending)) return
-        return found ? request.attributes(encodeAttributes(found)) : request.missing()
+        return found ? request.attributes(found) : request.missing()
       }
       case 'attributes': {
         const found = await this.#tree.attributes(place)
-        return this.#claim(pending) ? request.attributes(encodeAttributes(found)) : undefined
+        return this.#claim(pending) ? request.attributes(found) : undefined
       }
       case 'folder':
       case 'folderWithAttributes': {
         const all = request.question === 'folderWithAttributes'
-        const entries = await this.#tree.folder(place, request.handle, request.offset, all)
+        const entries = await this.#tree.folder(place, request.offset, all)
         return this.#claim(pending) ? request.folder(encodeFolder(entries)) : undefined
       }
       case 'link':
@@ -99,8 +99,10 @@ export class FuseServer {
     }
   }
 
-  #data(pending: Pending, bytes: Buffer): void {
-    if (this.#claim(pending)) pending.request.data(bytes)
+  #data(pending: Pending, bytes: Buffer | BodyHandle): void {
+    if (!this.#claim(pending)) return
+    if (Buffer.isBuffer(bytes)) pending.request.data(bytes)
+    else pending.request.body(bytes)
   }
 
   /** True for the first who wants to answer. */

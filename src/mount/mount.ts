@@ -19,6 +19,7 @@ import { detach } from './unmount.js'
 const DEADLINE_MS = 60_000
 /** The kernel's own read-ahead, whose default of 128 KiB makes eight times as many requests. */
 const READ_AHEAD_KIB = 1024
+const TABLE_BYTES = 4096
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
 /** After an abort the kernel lets go within milliseconds. */
 const CLOSE_TIMEOUT_MS = 2_000
@@ -45,6 +46,8 @@ export interface Mounted {
 
 /** Mounts on an existing empty folder. Throws MOUNT_FAILED. */
 export async function mountSnapshot(reader: SnapshotReader, path: string, parts: MountParts): Promise<Mounted> {
+  // While the mount is made: what is looked at first is the partition table.
+  reader.prefetch?.(0, TABLE_BYTES)
   const mountpoint = await checkMountpoint(path, parts.stateFolder)
   const write = parts.write ?? ((line: string) => void process.stderr.write(line))
   const owner = { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 }

@@ -5,9 +5,9 @@
 import type { BodyHandle } from '../native.js'
 import type { Child, FileRow, SnapshotReader, Stream } from '../retrieve/reader.js'
 import { type Decompress, diskRanges, planRead, StreamReader } from '../retrieve/stream.js'
-import type { Attributes, Listed } from './attributes.js'
+import { encodeAttributes, LAST, type Listed, setVolume } from './attributes.js'
 import { EINVAL, EISDIR, ENAMETOOLONG, ENODATA, ENOENT, ENOTDIR, Refusal } from './errno.js'
-import { Folders } from './folders.js'
+import { Folders, type Some } from './folders.js'
 import { Rows } from './rows.js'
 import { imageRanges, type Owner, type Place, TOP, Top, type TopChild } from './top.js'
 
@@ -40,16 +40,22 @@ export class Tree {
   }
 
   /** Undefined: there is no such name. */
-  async lookup(parent: Place, name: Buffer): Promise<Attributes | undefined> {
+  async lookup(parent: Place, name: Buffer): Promise<Buffer | undefined> {
     const child = parent.volume === TOP ? this.#topChild(parent.number, name) : await this.#child(parent, name)
     return child && (await this.attributes(child))
   }
 
-  async attributes(place: Place): Promise<Attributes> {
-    const found =
-      place.volume === TOP ? this.#top.attributes(place.number) : attributesOf(place, await this.#row(place))
+  /** Encoded. */
+  async attributes({ volume, number }: Place): Promise<Buffer> {
+    if (volume === TOP) {
+      const found = this.#top.attributes(number)
+      if (!found) throw new Refusal(ENOENT)
+      return encodeAttributes(found)
+    }
+    const [found] = await this.#reader.attributes(volume - 1, [number])
+    if (found instanceof Error) throw found
     if (!found) throw new Refusal(ENOENT)
-    return found
+    return setVolume(found, volume)
   }
 
   async link(place: Place, signal?: AbortSignal): Promise<Buffer> {
@@ -69,23 +75,26 @@ export class Tree {
   }
 
   /** Entries after `cookie` (0: from the start, 1: after `.`, 2: after `..`, then one more for each child). */
-  async folder(place: Place, handle: number, cookie: number, withAttributes: boolean): Promise<Listed[]> {
+  async folder(place: Place, cookie: number, withAttributes: boolean): Promise<Listed[]> {
     const listed: Listed[] = []
-    const own = cookie < 2 ? await this.attributes(place) : undefined
-    if (own && cookie < 1) listed.push({ name: Buffer.from('.'), cookie: 1, known: true, attributes: own })
-    // The kernel knows the parent; the number shown here is of no use to anyone.
-    if (own) listed.push({ name: Buffer.from('..'), cookie: 2, known: true, attributes: own })
+    // The kernel knows the attributes of both, and what `..` shows as its number is of no use to anyone.
+    const self = { name: Buffer.from('.'), number: place.number, kind: 'directory' } as const
+    if (cookie < 1) listed.push(entryOf(place, self, 1, undefined))
+    if (cookie < 2) listed.push(entryOf(place, { ...self, name: Buffer.from('..') }, 2, undefined))
     let position = Math.max(0, cookie - 2)
     for (;;) {
-      const children = await this.#children(place, handle, position)
+      const { children, ended } = await this.#children(place, position)
       const some = children.slice(0, withAttributes ? LISTED_WITH_ATTRIBUTES : LISTED)
-      const shown = await Promise.all(
-        some.map((child, index) => this.#listed(place, child, position + index + 3, withAttributes)),
-      )
-      listed.push(...shown.filter((entry) => entry !== undefined))
+      const attributes = withAttributes ? await this.#attributesOf(place, some) : []
+      for (const [at, child] of some.entries()) {
+        if (showable(child)) listed.push(entryOf(place, child, position + at + 3, attributes[at]))
+      }
       position += some.length
+      const last = listed.at(-1)
+      const complete = ended && some.length === children.length
+      if (last && complete) listed[listed.length - 1] = { ...last, cookie: LAST }
       // An empty answer would mean the end: go on past names that cannot be shown.
-      if (listed.length > 0 || some.length === 0) return listed
+      if (last || complete) return listed
     }
   }
 
@@ -160,28 +169,26 @@ export class Tree {
     return number === undefined || number >= NUMBERS ? undefined : { volume: parent.volume, number }
   }
 
-  async #children(place: Place, handle: number, position: number): Promise<readonly (Child | TopChild)[]> {
+  async #children(place: Place, position: number): Promise<Some<Child | TopChild>> {
     if (place.volume === TOP) {
       const children = this.#top.children(place.number)
       if (!children) throw new Refusal(ENOTDIR)
-      return children.slice(position)
+      return { children: children.slice(position), ended: true }
     }
-    return await this.#folders.from(handle, position, (after, limit) =>
+    return await this.#folders.from(place, position, (after, limit) =>
       this.#reader.children(place.volume - 1, place.number, after, limit),
     )
   }
 
-  /** Undefined where the kernel would refuse the name, and with it the whole folder. */
-  async #listed(folder: Place, child: Child | TopChild, cookie: number, all: boolean): Promise<Listed | undefined> {
-    if (!showable(child)) return undefined
-    const { name, kind } = child
-    const place = 'place' in child ? child.place : { volume: folder.volume, number: child.number }
-    if (all) {
-      // A row that cannot be had now does not hide the others: whoever asks for this one gets the error.
-      const attributes = await this.attributes(place).catch(() => undefined)
-      if (attributes) return { name, cookie, known: true, attributes }
+  /** Undefined for what cannot be had now; it does not hide the others: whoever asks for this one gets the error. */
+  async #attributesOf({ volume }: Place, children: readonly (Child | TopChild)[]): Promise<(Buffer | undefined)[]> {
+    if (volume === TOP) {
+      const places = children.map((child) => ('place' in child ? child.place : { volume, number: child.number }))
+      return await Promise.all(places.map((place) => this.attributes(place).catch(() => undefined)))
     }
-    return { name, cookie, known: false, attributes: { ...UNKNOWN, ...place, kind } }
+    const numbers = children.map(({ number }) => number)
+    const found = await this.#reader.attributes(volume - 1, numbers).catch(() => [])
+    return found.map((one) => (Buffer.isBuffer(one) ? setVolume(one, volume) : undefined))
   }
 }
 
@@ -199,21 +206,18 @@ const UNKNOWN = {
   changed: EPOCH,
 }
 
+function entryOf(folder: Place, child: Child | TopChild, cookie: number, attributes: Buffer | undefined): Listed {
+  const { name, kind } = child
+  if (attributes) return { name, cookie, known: true, attributes }
+  const place = 'place' in child ? child.place : { volume: folder.volume, number: child.number }
+  return { name, cookie, known: false, attributes: encodeAttributes({ ...UNKNOWN, ...place, kind }) }
+}
+
+/** False where the kernel would refuse the name, and with it the whole folder. */
 function showable({ name, number }: Child): boolean {
   const dots = (name.length === 1 && name[0] === 0x2e) || (name.length === 2 && name[0] === 0x2e && name[1] === 0x2e)
   const fits = name.length > 0 && name.length <= NAME_BYTES && number > 0 && number < NUMBERS
   return fits && !dots && !name.includes(0) && !name.includes(0x2f)
-}
-
-function attributesOf({ volume, number }: Place, row: FileRow): Attributes {
-  const { kind, mode, uid, gid, links, size, device, generation, modified, changed } = row
-  const shown = { volume, number, kind, mode, uid, gid, links, size, device, generation, modified, changed }
-  const content = unnamed(row)
-  return {
-    ...shown,
-    // Never 0 for a file that holds something: tar takes that for a file that is all hole.
-    allocatedBytes: content?.resident?.length ?? content?.extents.reduce((sum, extent) => sum + extent.length, 0) ?? 0,
-  }
 }
 
 function unnamed(row: FileRow): Stream | undefined {

@@ -7,7 +7,6 @@ import { Base64, Count, Id } from '../keys/fields.js'
 import { STATEMENT_BYTES } from '../keys/statement.js'
 import type { DataQuestion, DataReceived } from '../native.js'
 import { decodeMessage, encodeMessage } from '../wire/message.js'
-import { encodeRefusal } from '../wire/refusal.js'
 import { type PeerParts, requireGrant, requireReader } from './rights.js'
 
 const Question = v.variant('operation', [
@@ -38,13 +37,12 @@ async function sendShard(
 ): Promise<void> {
   requireReader(trust, question.host)
   if (range && range[0] >= range[1]) throw new ImagerError('PROTOCOL', { what: `range ${range.join('-')}` })
-  const { file, start, end } = await store.openRange(shard, range ?? undefined)
-  try {
-    const failure = new ImagerError('IO', { what: `Shard ${shard} on ${store.name}: its disk does not give it` })
-    question.send(file.fd, start, end - start, encodeRefusal(failure).body)
-  } finally {
-    await file.close()
-  }
+  const [start, end] = range ?? [null, null]
+  const { kind, why } = await question.send(store.shardPath(shard), start, end)
+  if (kind === 'sent' || kind === 'cut') return
+  if (kind === 'absent') throw new ImagerError('SHARD_MISSING', { shard, host: store.name })
+  if (kind === 'misfit') throw new ImagerError('SHARD_CORRUPT', { shard, host: store.name })
+  throw new ImagerError('IO', { what: `Shard ${shard} on ${store.name}: ${why}` })
 }
 
 async function receiveShard(

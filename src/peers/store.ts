@@ -85,7 +85,7 @@ export class ShardStore {
    * refused (HOST_REFUSED); a damaged one is replaced. HOST_FULL leaves nothing behind.
    */
   async put(shard: Hex, bytes: Uint8Array): Promise<'stored' | 'present'> {
-    const path = this.#shardPath(shard)
+    const path = this.shardPath(shard)
     return this.#inTurn(path, async () => {
       const held = await readIfThere(path)
       if (held?.equals(bytes)) {
@@ -103,7 +103,7 @@ export class ShardStore {
    * checks and syncs them. Their room is claimed before.
    */
   async receive(shard: Hex, lengthBytes: number, take: (path: string) => Promise<void>): Promise<'stored' | 'present'> {
-    const path = this.#shardPath(shard)
+    const path = this.shardPath(shard)
     const temporary = this.#temporaryPath()
     const isHeld = (await this.holds(shard)) && (await sizeOf(path)) > 0
     const aboveFloor = await this.#aboveFloor()
@@ -129,7 +129,7 @@ export class ShardStore {
   }
 
   async holds(shard: Hex): Promise<boolean> {
-    return stat(this.#shardPath(shard)).then(
+    return stat(this.shardPath(shard)).then(
       () => true,
       () => false,
     )
@@ -137,8 +137,12 @@ export class ShardStore {
 
   /** Exactly these bytes. SHARD_MISSING where it is not held, SHARD_CORRUPT where the file ends before `end`. */
   async read(shard: Hex, range?: readonly [start: number, end: number]): Promise<Buffer> {
-    const { file, start, end } = await this.openRange(shard, range)
+    const file = await this.#openShard(shard)
     try {
+      const { size } = await file.stat()
+      const [start, end] = range ?? [0, size]
+      if (end - start > SHARD_FILE_BYTES) throw new ImagerError('PROTOCOL', { what: `a range of ${end - start} bytes` })
+      if (end > size) throw new ImagerError('SHARD_CORRUPT', { shard, host: this.name })
       const buffer = Buffer.allocUnsafe(end - start)
       const { bytesRead } = await file.read(buffer, 0, buffer.length, start)
       if (bytesRead === buffer.length) return buffer
@@ -151,24 +155,6 @@ export class ShardStore {
     }
   }
 
-  /** Where `read` would read; the file is the caller's to close. Throws the same. */
-  async openRange(
-    shard: Hex,
-    range?: readonly [start: number, end: number],
-  ): Promise<{ file: FileHandle; start: number; end: number }> {
-    const file = await this.#openShard(shard)
-    try {
-      const { size } = await file.stat()
-      const [start, end] = range ?? [0, size]
-      if (end - start > SHARD_FILE_BYTES) throw new ImagerError('PROTOCOL', { what: `a range of ${end - start} bytes` })
-      if (end > size) throw new ImagerError('SHARD_CORRUPT', { shard, host: this.name })
-      return { file, start, end }
-    } catch (error) {
-      await file.close()
-      throw error
-    }
-  }
-
   /** Shards after `after` in order of their ids; `next` is what to ask for next. */
   async inventory(after: string, limit: number): Promise<{ shards: Held[]; next: Hex | null }> {
     const shards: Held[] = []
@@ -177,7 +163,7 @@ export class ShardStore {
       const ids = (await shardsIn(join(this.#options.folder, 'shards', prefix))).filter((id) => id > after)
       for (const shard of ids) {
         if (shards.length === limit) return { shards, next: shards.at(-1)?.shard ?? null }
-        shards.push({ shard, bytes: await sizeOf(this.#shardPath(shard)) })
+        shards.push({ shard, bytes: await sizeOf(this.shardPath(shard)) })
       }
     }
     return { shards, next: null }
@@ -282,7 +268,7 @@ export class ShardStore {
   }
 
   async #openShard(shard: Hex): Promise<FileHandle> {
-    const path = this.#shardPath(shard)
+    const path = this.shardPath(shard)
     try {
       return await open(path, 'r')
     } catch (cause) {
@@ -291,7 +277,8 @@ export class ShardStore {
     }
   }
 
-  #shardPath(shard: Hex): string {
+  /** Where it lies, if it is held. */
+  shardPath(shard: Hex): string {
     const name = `${shard}.shard`
     if (!SHARD_NAME.test(name)) throw new ImagerError('PROTOCOL', { what: 'a shard id is not 32 hexadecimal digits' })
     return join(this.#options.folder, 'shards', shard.slice(0, 2), name)

@@ -11,7 +11,7 @@ import { locateAll, TREE } from './manifest.js'
 import type { OpenSnapshot } from './open.js'
 import type { Piece } from './packs.js'
 
-/** What one map page speaks of (docs/formats/manifest.md). */
+/** What one map page speaks of (docs/formats/page.md). */
 const WINDOW_BYTES = 8 * MiB
 const BLOCK_CACHE_BYTES = 96 * MiB
 /** 32 GiB of disk, some 10 KiB each. */
@@ -116,7 +116,7 @@ export class Disk {
     const first = group * GROUP
     const found = new Map(await this.#load(first, first + GROUP - 1))
     for (let number = first; number < first + GROUP; number++) {
-      this.#windows.getOrMake(number, () => Promise.resolve(found.get(number)))
+      void this.#windows.getOrMake(number, () => Promise.resolve(found.get(number)))
     }
   }
 

@@ -46,8 +46,16 @@ export function openPacks({ home, catalog, peers }: Omit<RetrieveParts, 'vault'>
 
 /** Throws NO_SUCH_SNAPSHOT, FORGED, NOT_RESTORABLE. */
 export async function openSnapshot(name: string, parts: RetrieveParts, signal?: AbortSignal): Promise<OpenSnapshot> {
+  return await openFound(await parts.catalog.snapshot(name), parts, signal)
+}
+
+/** The same for what the catalog said about it. */
+export async function openFound(
+  { head: bytes, ...row }: SnapshotRow & { head: Uint8Array },
+  parts: RetrieveParts,
+  signal?: AbortSignal,
+): Promise<OpenSnapshot> {
   const { home, catalog, vault } = parts
-  const { head: bytes, ...row } = await catalog.snapshot(name)
   const head = openHead(bytes, home.fleet)
   if (head.snapshot !== row.id)
     throw new ImagerError('FORGED', { what: 'The catalog gives the head of another snapshot' })

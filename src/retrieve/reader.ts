@@ -85,6 +85,9 @@ export interface Child {
   readonly kind: Kind
 }
 
+/** Of one file, in the layout of native/src/fuse/layout.rs. */
+export const ATTRIBUTES_BYTES = 72
+
 export interface SnapshotReader {
   /** Of the whole disk. */
   readonly sizeBytes: number
@@ -93,6 +96,11 @@ export interface SnapshotReader {
   /** Exactly `length` bytes at `offset` of the disk. */
   readDisk(offset: number, length: number, signal?: AbortSignal): Promise<Buffer | BodyHandle>
   file(volume: number, number: number): Promise<FileRow | undefined>
+  /**
+   * Of many files, in their order: ATTRIBUTES_BYTES of each, whose inode is the number alone. The error of one that cannot
+   * be had; undefined where there is none.
+   */
+  attributes(volume: number, numbers: readonly number[]): Promise<(Buffer | Error | undefined)[]>
   /** The number of one name in a folder. */
   child(volume: number, parent: number, name: Buffer): Promise<number | undefined>
   /** At most `limit` children whose names come after `after`, sorted by the bytes of their names. */

@@ -56,7 +56,8 @@ test('the report has a row a tool, and those that compare', (t) => {
   t.true(lines.some((line) => /^\| restic 0\.18\.0 +\| 12\.0 /.test(line)))
   t.true(lines.some((line) => /^\| imager \/ best neighbour +\| 0\.75 +\| 4\.00 /.test(line)))
   t.true(lines.some((line) => /^\| imager \/ floor +\| 3\.00 +\| +\|/.test(line)))
-  t.true(lines.some((line) => /^\| full snapshot, imager \/ restic +\| 0\.50 .* yes /.test(line)))
+  t.true(lines.some((line) => /^\| A1: time \/ floor +\| 3\.00 +\| 1\.7 at most +\| NO /.test(line)))
+  t.true(lines.some((line) => /^\| A2: time \/ restic +\| +\| 0\.3 at most +\| not measured /.test(line)))
 })
 
 test('the chart has a bar for each figure that is compared, as well-formed XML', (t) => {

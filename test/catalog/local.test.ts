@@ -163,3 +163,31 @@ test('numbers that absent hosts may have used are passed over', async (t) => {
   const [later] = await s.local.reserve(begun.lease, 1)
   t.true(later !== undefined && first !== undefined && later > first + 1000)
 })
+
+test('what is committed is found at once, here and by another process, though stripes beside it were asked for before', async (t) => {
+  const folder = temporaryFolder()
+  t.teardown(folder.remove)
+  const clock = new TurnedClock()
+  const [one, two] = [openPlain(folder.path, clock), openPlain(folder.path, clock)]
+  const peers = addPeers(one, 3)
+  const { lease } = await one.begin({ appliance: hex(32), volume: hex(16), source: 'x', label: '' })
+  const commit = async (catalog: LocalCatalog) => {
+    const request = placement(2, 1, peers)
+    const [content, shape] = [ids(5), { k: 2, m: 1, packBytes: 100_000 }]
+    const { stripe } = await catalog.place(lease, request)
+    await catalog.commit(lease, { stripe, ...shape, records: recordsOf(content), shards: held(request) })
+    return content
+  }
+  for (const writer of [one, two, one, two]) {
+    const content = await commit(writer)
+    for (const reader of [one, two]) {
+      t.true((await reader.lookup(lease, content, 1)).every((birth) => birth > 0n))
+      t.true(
+        (await reader.lookup(lease, content, 2)).every((birth) => birth === 0n),
+        'it survives the loss of one',
+      )
+    }
+  }
+  one.close()
+  two.close()
+})

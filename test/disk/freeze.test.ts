@@ -7,10 +7,12 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import test, { type ExecutionContext } from 'ava'
+import { systemClock } from '../../src/base/clock.js'
 import { MiB } from '../../src/base/units.js'
-import { FROZEN_MS, Freeze, whyNotFrozen, writableMounts } from '../../src/disk/freeze.js'
+import { FROZEN_MS, Freeze, isReadOnly, whyNotFrozen, writableMounts } from '../../src/disk/freeze.js'
 import { fileSystemsUnder, mountOf, readMounts } from '../../src/disk/mounts.js'
 import { inspectSource, type SourceFacts } from '../../src/disk/source.js'
+import { openView } from '../../src/disk/view.js'
 
 /** A mounted file system, or undefined with the reason logged. */
 function mounted(t: ExecutionContext): { point: string; facts: SourceFacts } | undefined {
@@ -104,6 +106,37 @@ test.serial(
     const late = await Freeze.begin(writableMounts(disk.facts))
     await writeTime(disk.point)
     t.false(await late.end())
+  },
+)
+
+/** Longer than a test may take. */
+const QUIET = { choice: 'auto', quietMs: 900_000, giveUpMs: 950_000 } as const
+
+test.serial(
+  'where every file system is read-only nobody waits for a quiet window, and a change is noticed',
+  async (t) => {
+    const disk = mounted(t)
+    if (!disk) return
+    const remount = (...options: string[]) => execFileSync('mount', ['-o', options.join(','), disk.point])
+    const again = () => inspectSource(disk.facts.path)
+    t.false(isReadOnly(disk.facts))
+    remount('remount', 'bind', 'ro')
+    t.false(isReadOnly(again()), 'one mount is read-only, the file system is not')
+    remount('remount', 'ro')
+    const facts = again()
+    t.true(isReadOnly(facts))
+    t.false(isReadOnly({ ...facts, mounts: [...facts.mounts, ...disk.facts.mounts] }), 'another one is not')
+    t.false(isReadOnly({ ...facts, mounts: facts.mounts.map((mount) => ({ ...mount, type: 'fuseblk' })) }))
+    t.false(isReadOnly({ ...facts, uses: [...facts.uses, 'swap'] }))
+
+    const parts = { clock: systemClock, signal: new AbortController().signal, needed: [] }
+    const view = await openView(facts, QUIET, parts)
+    t.is(view.how, `mounted read-only (${disk.point})`)
+    t.deepEqual(await view.hold(() => Promise.resolve('read')), { value: 'read', held: true })
+    t.false(view.moved())
+    await view.confirm()
+    remount('remount', 'rw')
+    await t.throwsAsync(view.confirm(), { code: 'SOURCE_CHANGED' })
   },
 )
 

@@ -1,7 +1,8 @@
 /** A mount while hosts come and go: right bytes or an error, never zeros. */
 import { execFileSync } from 'node:child_process'
 import { once } from 'node:events'
-import { closeSync, existsSync, mkdirSync, openSync, readFileSync, readSync } from 'node:fs'
+import { closeSync, existsSync, mkdirSync, openSync, readFileSync, readSync, statSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import test from 'ava'
 import { MiB } from '../../src/base/units.js'
@@ -49,3 +50,55 @@ test.serial('with too few hosts reads fail with EIO; with enough again they are 
   execFileSync('cmp', [disk, image])
   t.pass()
 })
+
+test.serial(
+  'a folder so large that its names fill several pages is listed whole, and each name leads to its file',
+  async (t) => {
+    if (!possible) {
+      t.log('skipped: needs root and /dev/fuse')
+      t.pass()
+      return
+    }
+    const lab = await TestLab.up(t, 3)
+    const state = ['--state', lab.lab.appliance.state]
+    const source = lab.path('large')
+    const long = 'x'.repeat(230)
+    mkdirSync(join(source, 'many'), { recursive: true })
+    const names = Array.from(
+      { length: 6000 },
+      (_, index) => `${String((index * 7919) % 6000).padStart(4, '0')} ${long}`,
+    )
+    for (const name of names)
+      writeFileSync(join(source, 'many', name), name.slice(0, 4).repeat(Number(name.slice(3, 4))))
+    const disk = lab.path('disk.img')
+    execFileSync('mkfs.ext4', ['-q', '-N', '8000', '-d', source, disk, '96M'], { stdio: 'pipe' })
+    await lab.snapshot(t, disk)
+    const mountpoint = lab.path('mnt')
+    mkdirSync(mountpoint)
+    const remount = async () => {
+      await imager('unmount', mountpoint)
+      t.is((await imager('mount', 'latest', mountpoint, ...state)).code, 0)
+    }
+    t.teardown(() => imager('unmount', mountpoint))
+    const listed = (folder: string) =>
+      execFileSync('find', [folder, '-mindepth', '1', '-printf', '%P %y %m %U %G %n %s\\n'], {
+        encoding: 'utf8',
+        maxBuffer: 16 * MiB,
+      })
+        .split('\n')
+        .sort()
+
+    await remount()
+    const many = join(mountpoint, 'files', '0', 'many')
+    const [shown, there] = [listed(many), listed(join(source, 'many'))]
+    t.is(shown.length, there.length)
+    t.deepEqual(shown.filter((line, at) => line !== there[at]).slice(0, 3), [])
+    await remount()
+    for (const index of [0, 1, 17, 2999, 4321, 5999]) {
+      const name = names[index] as string
+      t.is(statSync(join(many, name)).size, statSync(join(source, 'many', name)).size)
+      t.is(readFileSync(join(many, name), 'utf8'), readFileSync(join(source, 'many', name), 'utf8'))
+      t.false(existsSync(join(many, `${name}y`)))
+    }
+  },
+)

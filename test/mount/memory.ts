@@ -1,4 +1,5 @@
 /** A snapshot in memory, for tests of whoever reads snapshots: files are laid out on a disk that is one Buffer. */
+import { encodeAttributes } from '../../src/mount/attributes.js'
 import type { Child, Extent, FileRow, Kind, SnapshotReader, SnapshotVolume, Stream } from '../../src/retrieve/reader.js'
 
 const CLUSTER = 4096
@@ -102,6 +103,16 @@ export class MemorySnapshot implements SnapshotReader {
       .filter(({ name }) => after === null || name.compare(after) > 0)
       .slice(0, limit)
       .map(({ name, number }) => ({ name, number, kind: (this.#rows.get(number) as Entry).kind }))
+  }
+
+  async attributes(volume: number, numbers: readonly number[]): Promise<(Buffer | Error | undefined)[]> {
+    const rows = numbers.map((number) => this.#row(volume, number).catch((error: Error) => error))
+    return (await Promise.all(rows)).map((row) => {
+      if (!row || row instanceof Error) return row
+      const content = row.streams.find(({ name }) => name === '')
+      const extents = content?.extents.reduce((sum, { length }) => sum + length, 0)
+      return encodeAttributes({ ...row, volume: 0, allocatedBytes: content?.resident?.length ?? extents ?? 0 })
+    })
   }
 
   async #row(volume: number, number: number): Promise<FileRow | undefined> {

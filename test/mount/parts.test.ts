@@ -1,6 +1,7 @@
 /** The small parts of the mount, without FUSE. */
 import test from 'ava'
 import { ImagerError } from '../../src/base/errors.js'
+import { LAST } from '../../src/mount/attributes.js'
 import { Complaints } from '../../src/mount/complaints.js'
 import { ourMountAt, parseMounts } from '../../src/mount/mountinfo.js'
 import { ReadAhead } from '../../src/mount/readahead.js'
@@ -113,27 +114,27 @@ test('a folder goes on from any place, also one that was long ago', async (t) =>
   const place = { volume: 2, number: snapshot.root }
   const seen: string[] = []
   const cookies: number[] = []
-  for (let cookie = 0; ; ) {
-    const some = await mounted.folder(place, 1, cookie, seen.length > 1000)
-    if (some.length === 0) break
+  for (let cookie = 0; cookie !== LAST; ) {
+    const some = await mounted.folder(place, cookie, seen.length > 1000)
     for (const { name } of some) seen.push(name.toString())
     cookie = some.at(-1)?.cookie ?? 0
     cookies.push(cookie)
   }
   t.deepEqual(seen, ['.', '..', ...names])
-  const back = await mounted.folder(place, 1, cookies[0] as number, false)
+  const back = await mounted.folder(place, cookies[0] as number, false)
   t.is(back[0]?.name.toString(), seen[cookies[0] as number])
-  const unknownHandle = await mounted.folder(place, 77, 2002, false)
-  t.is(unknownHandle[0]?.name.toString(), 'n02000')
+  const anew = await tree(snapshot).folder(place, 2002, false)
+  t.is(anew[0]?.name.toString(), 'n02000')
+  t.deepEqual(await tree(snapshot).folder(place, 3002, false), [])
 })
 
 test('names that the kernel would choke on are left out, the others stay', async (t) => {
   const snapshot = new MemorySnapshot()
   for (const name of ['a/b', '.', '..', 'nul\0', 'x'.repeat(1025)]) snapshot.file(snapshot.root, name, Buffer.alloc(0))
   const place = { volume: 2, number: snapshot.root }
-  t.deepEqual(await tree(snapshot).folder(place, 1, 2, true), [])
+  t.deepEqual(await tree(snapshot).folder(place, 2, true), [])
   snapshot.file(snapshot.root, 'é'.repeat(300), Buffer.alloc(0))
-  const some = await tree(snapshot).folder(place, 1, 2, true)
+  const some = await tree(snapshot).folder(place, 2, true)
   t.deepEqual(
     some.map(({ name }) => name.length),
     [600],
@@ -145,7 +146,7 @@ test('listing reads no data and survives one lost row', async (t) => {
   snapshot.file(snapshot.root, 'good', Buffer.from('x'))
   const lost = snapshot.file(snapshot.root, 'lost', Buffer.from('x'))
   snapshot.lostRows.set(lost, new ImagerError('NOT_RESTORABLE', {}))
-  const some = await tree(snapshot).folder({ volume: 2, number: snapshot.root }, 1, 2, true)
+  const some = await tree(snapshot).folder({ volume: 2, number: snapshot.root }, 2, true)
   t.deepEqual(
     some.map(({ known }) => known),
     [true, false],
@@ -156,12 +157,12 @@ test('listing reads no data and survives one lost row', async (t) => {
 test('the top: images, browsable volumes only, no children elsewhere', async (t) => {
   const mounted = tree(new MemorySnapshot())
   const names = async (number: number) =>
-    (await mounted.folder({ volume: TOP, number }, 1, 2, true)).map(({ name }) => name.toString())
+    (await mounted.folder({ volume: TOP, number }, 2, true)).map(({ name }) => name.toString())
   t.deepEqual(await names(ROOT), ['disk.img', 'files', 'volumes'])
-  const volumes = await mounted.lookup({ volume: TOP, number: ROOT }, Buffer.from('volumes'))
-  t.deepEqual(await names(volumes?.number ?? 0), ['1.img', '3.img'])
-  const files = await mounted.lookup({ volume: TOP, number: ROOT }, Buffer.from('files'))
-  t.deepEqual(await names(files?.number ?? 0), ['1'])
+  const number = async (name: string) =>
+    (await mounted.lookup({ volume: TOP, number: ROOT }, Buffer.from(name)))?.readUInt32LE(0) ?? 0
+  t.deepEqual(await names(await number('volumes')), ['1.img', '3.img'])
+  t.deepEqual(await names(await number('files')), ['1'])
   t.is(await mounted.lookup({ volume: TOP, number: ROOT }, Buffer.from('etc')), undefined)
   await t.throwsAsync(names(99))
 })

@@ -17,7 +17,7 @@ use super::{Job, fixed, job, thrown};
 use crate::carry::Broken;
 use crate::carry::client::{self, Outcome, Target, Transfer};
 use crate::carry::identity::Identity;
-use crate::carry::server::{self, Asked, Order, Unreceived};
+use crate::carry::server::{self, Asked, Order, Unreceived, Unsent};
 use crate::carry::threads;
 use crate::error::Error;
 
@@ -281,20 +281,47 @@ pub struct DataReceived {
     pub why: String,
 }
 
-/// Tells of a body in any case, also where its connection ended before it was begun.
-struct Receipt(Option<Settled<DataReceived>>);
+/// What became of bytes that were to be sent.
+#[napi(object)]
+pub struct DataSent {
+    #[napi(ts_type = "'sent' | 'cut' | 'absent' | 'misfit' | 'disk'")]
+    pub kind: String,
+    pub why: String,
+}
 
-impl Receipt {
-    fn settle(&mut self, outcome: DataReceived) {
-        if let Some(promise) = self.0.take() {
+fn sent(result: std::result::Result<(), Unsent>) -> DataSent {
+    let (kind, why) = match result {
+        Ok(()) => ("sent", String::new()),
+        Err(Unsent::Cut) => ("cut", String::new()),
+        Err(Unsent::Absent) => ("absent", String::new()),
+        Err(Unsent::Misfit) => ("misfit", String::new()),
+        Err(Unsent::Disk(error)) => ("disk", error.to_string()),
+    };
+    DataSent { kind: kind.into(), why }
+}
+
+/// Tells what became of a body in any case, also where its connection ended before it was begun.
+struct Receipt<T: ToNapiValue + Send + 'static> {
+    promise: Option<Settled<T>>,
+    lost: fn() -> T,
+}
+
+impl<T: ToNapiValue + Send + 'static> Receipt<T> {
+    fn new(promise: Settled<T>, lost: fn() -> T) -> Self {
+        Self { promise: Some(promise), lost }
+    }
+
+    fn settle(&mut self, outcome: T) {
+        if let Some(promise) = self.promise.take() {
             settle(promise, outcome);
         }
     }
 }
 
-impl Drop for Receipt {
+impl<T: ToNapiValue + Send + 'static> Drop for Receipt<T> {
     fn drop(&mut self) {
-        self.settle(received(Err(Unreceived::Cut(Broken::Closed))));
+        let lost = (self.lost)();
+        self.settle(lost);
     }
 }
 
@@ -332,17 +359,28 @@ impl DataQuestion {
     #[napi(ts_return_type = "Promise<DataReceived>")]
     pub fn receive<'env>(&self, env: &'env Env, path: String, length: u32) -> Result<Object<'env>> {
         let (settled, promise): (Settled<DataReceived>, _) = env.create_deferred()?;
-        let mut receipt = Receipt(Some(settled));
+        let mut receipt = Receipt::new(settled, || received(Err(Unreceived::Cut(Broken::Closed))));
         let received = Box::new(move |result| receipt.settle(received(result)));
         self.order(Order::Receive { path: PathBuf::from(path), length: length as usize, received })?;
         Ok(promise)
     }
 
-    /// Sends a part of an open file, which may be closed at once, and says `done`; `failure` where the disk fails.
-    #[napi]
-    pub fn send(&self, descriptor: i32, start: f64, length: u32, failure: Uint8Array) -> Result<()> {
-        let file = duplicate(descriptor)?.into();
-        self.order(Order::Send { file, start: start as u64, length: length as usize, failure: failure.to_vec() })
+    /// Sends bytes `start..end` of a file, or all of a shard's where they are null, and `done`. Where it is neither `sent`
+    /// nor `cut`, `refuse` must follow.
+    #[napi(ts_return_type = "Promise<DataSent>")]
+    pub fn send<'env>(
+        &self,
+        env: &'env Env,
+        path: String,
+        start: Option<f64>,
+        end: Option<f64>,
+    ) -> Result<Object<'env>> {
+        let (settled, promise): (Settled<DataSent>, _) = env.create_deferred()?;
+        let mut receipt = Receipt::new(settled, || sent(Err(Unsent::Cut)));
+        let range = start.zip(end).map(|(start, end)| (start as u64, end as u64));
+        let sent = Box::new(move |result| receipt.settle(sent(result)));
+        self.order(Order::Send { path: PathBuf::from(path), range, sent })?;
+        Ok(promise)
     }
 
     #[napi]

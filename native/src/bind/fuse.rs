@@ -111,15 +111,6 @@ impl FuseRequest {
         }
     }
 
-    /// Tells one opened folder from another.
-    #[napi(getter)]
-    pub fn handle(&self) -> f64 {
-        match self.0.question {
-            Question::Folder { handle, .. } => handle as f64,
-            _ => 0.0,
-        }
-    }
-
     #[napi]
     pub fn attributes(&mut self, encoded: Uint8Array) -> Result<()> {
         self.0.attributes(&encoded).map_err(thrown)

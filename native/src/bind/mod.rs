@@ -6,6 +6,7 @@ mod body;
 mod carry;
 mod fuse;
 mod keys;
+mod listing;
 mod names;
 mod reread;
 mod restore;

@@ -16,7 +16,7 @@ use crate::seal::signature;
 
 /// What opens one page; its key stays inside.
 #[napi]
-pub struct PageRef(Ref);
+pub struct PageRef(pub(super) Ref);
 
 #[napi]
 impl PageRef {
@@ -98,13 +98,6 @@ pub struct FileRecord {
     pub streams: Vec<FileStream>,
 }
 
-#[napi(object)]
-pub struct DirectoryName {
-    pub name: Buffer,
-    pub number: f64,
-    pub kind: u8,
-}
-
 /// A verified, decoded page of a manifest.
 #[napi(js_name = "ManifestPage")]
 pub struct ManifestPage(pub(super) Arc<Page>);
@@ -174,24 +167,6 @@ impl ManifestPage {
         let wanted = (parent as u64, name.as_ref());
         let found = rows.binary_search_by(|row| (row.parent, row.name.as_slice()).cmp(&wanted));
         Ok(found.ok().map(|index| rows[index].child as f64))
-    }
-
-    /// Of a directory page: up to `limit` names of a folder behind `after`, sorted by their bytes.
-    #[napi]
-    pub fn names(&self, parent: f64, after: Option<Uint8Array>, limit: u32) -> Result<Vec<DirectoryName>> {
-        let Page::Directory(rows) = &*self.0 else { return Err(wrong_kind()) };
-        let parent = parent as u64;
-        let from = rows.partition_point(|row| match &after {
-            Some(after) => (row.parent, row.name.as_slice()) <= (parent, after.as_ref()),
-            None => row.parent < parent,
-        });
-        let names = rows[from..].iter().take_while(|row| row.parent == parent).take(limit as usize);
-        let name = |row: &pages::DirectoryRow| DirectoryName {
-            name: row.name.clone().into(),
-            number: row.child as f64,
-            kind: row.kind,
-        };
-        Ok(names.map(name).collect())
     }
 }
 

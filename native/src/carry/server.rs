@@ -22,7 +22,7 @@ use super::identity::Identity;
 use super::stream::Stream;
 use super::{Broken, Kind, PREAMBLE, write_frame};
 use crate::error::{Error, Result};
-use crate::limits::SLICE_BYTES;
+use crate::limits::{SHARD_BYTES, SLICE_BYTES};
 use crate::shard::{self, BODY_OFFSET, ClearHeader};
 
 /// Bytes of a shard that are held at once, a whole number of slices.
@@ -64,14 +64,26 @@ pub enum Order {
         length: usize,
         received: Received,
     },
-    /// `failure` is what to answer where the disk does not give the bytes.
+    /// Bytes `start..end` of a file, or all of a shard's; `sent` is called in any case, and where it is not told `Ok` or
+    /// `Cut`, Refuse must follow.
     Send {
-        file: File,
-        start: u64,
-        length: usize,
-        failure: Vec<u8>,
+        path: PathBuf,
+        range: Option<(u64, u64)>,
+        sent: Sent,
     },
     Done,
+}
+
+pub type Sent = Box<dyn FnOnce(std::result::Result<(), Unsent>) + Send>;
+
+/// Why a part of a file did not go out.
+#[derive(Debug)]
+pub enum Unsent {
+    Cut,
+    Absent,
+    /// It ends before the range does, or is longer than any shard.
+    Misfit,
+    Disk(std::io::Error),
 }
 
 pub type Received = Box<dyn FnOnce(std::result::Result<ClearHeader, Unreceived>) + Send>;
@@ -213,7 +225,23 @@ impl Server {
             Order::Refuse(error) => write_frame(stream, Kind::Refused, &error),
             Order::Expel(error) => write_frame(stream, Kind::Refused, &error).and(Err(Broken::Closed)),
             Order::Done => write_frame(stream, Kind::Done, &[]),
-            Order::Send { file, start, length, failure } => send(stream, &file, start, length, &failure),
+            Order::Send { path, range, sent } => match send(stream, &path, range) {
+                Ok(Ok(())) => {
+                    sent(Ok(()));
+                    Ok(())
+                }
+                Ok(Err(unsent)) => {
+                    sent(Err(unsent));
+                    match next()? {
+                        Order::Refuse(error) => write_frame(stream, Kind::Refused, &error),
+                        _ => Err(Broken::Malformed("no refusal of what could not be sent")),
+                    }
+                }
+                Err(broken) => {
+                    sent(Err(Unsent::Cut));
+                    Err(broken)
+                }
+            },
             Order::Receive { .. } => Err(Broken::Malformed("two bodies for one question")),
         }
     }
@@ -343,37 +371,46 @@ impl Intake {
     }
 }
 
-/// Where the disk fails half way, zeros fill the rest, and `failure` stands where `done` would.
+/// Where the disk fails half way, zeros fill the rest; what follows them is no `done`.
 fn send(
     stream: &mut Stream<UnbufferedServerConnection>,
-    file: &File,
-    start: u64,
-    length: usize,
-    failure: &[u8],
-) -> std::result::Result<(), Broken> {
+    path: &Path,
+    range: Option<(u64, u64)>,
+) -> std::result::Result<std::result::Result<(), Unsent>, Broken> {
+    let (file, start, length) = match open(path, range) {
+        Ok(opened) => opened,
+        Err(unsent) => return Ok(Err(unsent)),
+    };
     let mut buffer = vec![0; PIECE_BYTES.min(length)];
-    let go = (length as u64).to_le_bytes();
-    if length == 0 {
-        write_frame(stream, Kind::Go, &go)?;
-    }
-    let mut sound = true;
-    let mut at = 0;
-    while at < length {
+    let mut failure = None;
+    for at in (0..length.max(1)).step_by(PIECE_BYTES) {
         let piece = &mut buffer[..PIECE_BYTES.min(length - at)];
-        if sound && file.read_exact_at(piece, start + at as u64).is_err() {
-            if at == 0 {
-                return write_frame(stream, Kind::Refused, failure);
-            }
-            sound = false;
+        if failure.is_none() {
+            failure = file.read_exact_at(piece, start + at as u64).err();
         }
-        if !sound {
-            piece.fill(0);
-        }
-        if at == 0 {
-            write_frame(stream, Kind::Go, &go)?;
+        match (&failure, at) {
+            (Some(_), 0) => break,
+            (Some(_), _) => piece.fill(0),
+            (None, 0) => write_frame(stream, Kind::Go, &(length as u64).to_le_bytes())?,
+            (None, _) => {}
         }
         stream.write_all(piece)?;
-        at += piece.len();
     }
-    if sound { write_frame(stream, Kind::Done, &[]) } else { write_frame(stream, Kind::Refused, failure) }
+    match failure {
+        Some(error) => Ok(Err(Unsent::Disk(error))),
+        None => write_frame(stream, Kind::Done, &[]).map(Ok),
+    }
+}
+
+/// The file, and where in it how much is to be sent.
+fn open(path: &Path, range: Option<(u64, u64)>) -> std::result::Result<(File, u64, usize), Unsent> {
+    let failed = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::NotFound => Unsent::Absent,
+        _ => Unsent::Disk(error),
+    };
+    let file = File::open(path).map_err(failed)?;
+    let size = file.metadata().map_err(failed)?.len();
+    let (start, end) = range.unwrap_or((0, size));
+    let length = end.checked_sub(start).filter(|&length| end <= size && length <= (BODY_OFFSET + SHARD_BYTES) as u64);
+    length.map(|length| (file, start, length as usize)).ok_or(Unsent::Misfit)
 }

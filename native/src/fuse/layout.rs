@@ -1,16 +1,22 @@
-//! The bytes in which `src/mount/attributes.ts` hands over attributes and folders. Nothing half-read leaves.
+//! The bytes in which attributes and folders are handed over, by `src/mount/attributes.ts` and by what reads file pages.
+//! Nothing half-read leaves.
 
 use std::time::{Duration, SystemTime};
 
 use fuser::{FileAttr, FileType, Generation, INodeNo};
 
-use crate::bytes::Cursor;
+use crate::bytes::{Cursor, Writer};
 use crate::error::Result;
+use crate::fs::{Content, File, Kind, Stream};
 
 /// NTFS names have up to 255 UTF-16 units, which is more in UTF-8; the kernel takes this many.
 const LONGEST_NAME_BYTES: usize = 1024;
 
-/// Attributes as `src/mount/attributes.ts` writes them, 72 bytes, little-endian:
+pub const ATTRIBUTES_BYTES: usize = 72;
+/// The unit of `st_blocks`.
+const BLOCK_UNIT: u64 = 512;
+
+/// Attributes, 72 bytes, little-endian:
 ///
 /// ```text
 ///  0 u64 inode     8 u64 size      16 u64 blocks of 512   24 i64 modified, s   32 i64 changed, s
@@ -43,6 +49,48 @@ pub(super) fn decode_attributes(cursor: &mut Cursor) -> Result<(FileAttr, Genera
         flags: 0,
     };
     Ok((attributes, generation))
+}
+
+/// The attributes of a file from its record and the records that go on with it; zeros without any. Which volume it is
+/// of, the upper 16 bits of the inode, is for the caller to fill in.
+pub fn encode_attributes<'a>(mut parts: impl Iterator<Item = &'a File>) -> [u8; ATTRIBUTES_BYTES] {
+    let mut encoded = [0; ATTRIBUTES_BYTES];
+    let Some(file) = parts.next() else { return encoded };
+    let content = unnamed(file);
+    // Never 0 for a file that holds something: tar takes that for a file that is all hole.
+    let allocated = content.map_or(0, allocated_bytes) + parts.filter_map(unnamed).map(allocated_bytes).sum::<u64>();
+    let mut writer = Writer::default();
+    writer.u64(file.number);
+    writer.u64(content.map_or(0, |content| content.size)).u64(allocated.div_ceil(BLOCK_UNIT));
+    writer.u64(file.modified.seconds as u64).u64(file.changed.seconds as u64);
+    writer.u32(file.modified.nanoseconds).u32(file.changed.nanoseconds);
+    writer.u32(file.generation).u32(type_bits(file.kind) | u32::from(file.mode) & 0o7777);
+    writer.u32(file.links).u32(file.uid).u32(file.gid).u32(file.device as u32);
+    encoded.copy_from_slice(&writer.bytes);
+    encoded
+}
+
+fn unnamed(file: &File) -> Option<&Stream> {
+    file.streams.iter().find(|stream| stream.name.is_empty())
+}
+
+fn allocated_bytes(stream: &Stream) -> u64 {
+    match &stream.content {
+        Content::Resident(bytes) => bytes.len() as u64,
+        Content::Extents(extents) => extents.iter().map(|extent| extent.length).fold(0, u64::saturating_add),
+    }
+}
+
+fn type_bits(kind: Kind) -> u32 {
+    match kind {
+        Kind::File => libc::S_IFREG,
+        Kind::Directory => libc::S_IFDIR,
+        Kind::Symlink => libc::S_IFLNK,
+        Kind::BlockDevice => libc::S_IFBLK,
+        Kind::CharacterDevice => libc::S_IFCHR,
+        Kind::Fifo => libc::S_IFIFO,
+        Kind::Socket => libc::S_IFSOCK,
+    }
 }
 
 /// A time that this machine cannot say is shown as 1970.
@@ -120,6 +168,7 @@ impl<'a> Entries<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fs::{Extent, ExtentKind, Timestamp};
 
     fn encoded(mode: u32) -> Vec<u8> {
         let mut bytes = Vec::new();
@@ -141,6 +190,36 @@ mod tests {
         assert_eq!((attributes.perm, attributes.kind), (0o4755, FileType::RegularFile));
         assert_eq!((attributes.uid, attributes.gid, attributes.nlink, attributes.rdev), (1000, 1001, 2, 0x103));
         assert_eq!(attributes.mtime, SystemTime::UNIX_EPOCH - Duration::from_millis(1500));
+    }
+
+    #[test]
+    fn a_file_and_what_goes_on_with_it_give_one_set_of_attributes() {
+        let extent = |length| Extent { kind: ExtentKind::Plain, logical: 0, disk: 0, length };
+        let part = |length| {
+            let content = Content::Extents(vec![extent(length)]);
+            let stream = Stream { name: vec![], size: 9000, valid: 9000, content };
+            let seconds = -2;
+            File {
+                generation: 4,
+                kind: Kind::Symlink,
+                mode: 0o4755,
+                links: 2,
+                uid: 1000,
+                gid: 1001,
+                device: 0x103,
+                modified: Timestamp { seconds, nanoseconds: 500_000_000 },
+                changed: Timestamp { seconds: 3, nanoseconds: 1 },
+                ..File::of_streams(7, vec![stream])
+            }
+        };
+        let bytes = encode_attributes([part(8192), part(4096)].iter());
+        let (attributes, generation) = decode_attributes(&mut Cursor::new("test", &bytes)).unwrap();
+        assert_eq!((attributes.ino.0, attributes.size, attributes.blocks), (7, 9000, 24));
+        assert_eq!((attributes.perm, attributes.kind, generation.0), (0o4755, FileType::Symlink, 4));
+        assert_eq!((attributes.uid, attributes.gid, attributes.nlink, attributes.rdev), (1000, 1001, 2, 0x103));
+        assert_eq!(attributes.mtime, SystemTime::UNIX_EPOCH - Duration::from_millis(1500));
+        assert_eq!(attributes.ctime, SystemTime::UNIX_EPOCH + Duration::new(3, 1));
+        assert_eq!(encode_attributes(std::iter::empty()), [0; ATTRIBUTES_BYTES]);
     }
 
     #[test]

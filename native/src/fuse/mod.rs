@@ -12,15 +12,16 @@ use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fuser::{
-    BackgroundSession, Config, FileHandle, Filesystem, FopenFlags, INodeNo, InitFlags, KernelConfig, LockOwner,
+    BackgroundSession, Config, Errno, FileHandle, Filesystem, FopenFlags, INodeNo, InitFlags, KernelConfig, LockOwner,
     MountOption, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry,
     ReplyOpen, ReplyStatfs, ReplyXattr, SessionACL,
 };
 
+pub use self::layout::{ATTRIBUTES_BYTES, encode_attributes};
 use self::request::Reply;
 pub use self::request::{Question, Request};
 use crate::error::{Error, Result};
@@ -30,6 +31,8 @@ const BACKGROUND_REQUESTS: u16 = 32;
 /// The unit of `st_blocks`, whatever `st_blksize` says.
 const BLOCK_UNIT: u32 = 512;
 const NAME_BYTES: u32 = 255;
+/// The cookie of a folder's last entry: whoever asks what follows it gets the end at once.
+const LAST: u64 = 1 << 62;
 
 /// What `mount` shows of a file system.
 pub struct Shown {
@@ -92,7 +95,8 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 struct Forwarder {
     inbox: Arc<Inbox>,
     total_bytes: u64,
-    folders: AtomicU64,
+    /// The kernel opens folders without asking.
+    opens_folders: bool,
 }
 
 impl Forwarder {
@@ -109,13 +113,13 @@ impl Filesystem for Forwarder {
         // Each is an optimisation that an older kernel may lack.
         for wanted in [
             InitFlags::FUSE_DO_READDIRPLUS,
-            InitFlags::FUSE_READDIRPLUS_AUTO,
             InitFlags::FUSE_PARALLEL_DIROPS,
             InitFlags::FUSE_ASYNC_DIO,
             InitFlags::FUSE_CACHE_SYMLINKS,
         ] {
             let _ = config.add_capabilities(wanted);
         }
+        self.opens_folders = config.capabilities().contains(InitFlags::FUSE_NO_OPENDIR_SUPPORT);
         let _ = config.set_max_background(BACKGROUND_REQUESTS);
         Ok(())
     }
@@ -159,24 +163,26 @@ impl Filesystem for Forwarder {
     }
 
     fn opendir(&self, _: &fuser::Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
-        let handle = FileHandle(self.folders.fetch_add(1, Ordering::Relaxed));
-        reply.opened(handle, FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_CACHE_DIR);
+        if self.opens_folders {
+            // Asked once: from then on folders are opened, kept and closed without a question.
+            return reply.error(Errno::ENOSYS);
+        }
+        reply.opened(FileHandle(0), FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_CACHE_DIR);
     }
 
-    fn readdir(&self, _: &fuser::Request, inode: INodeNo, handle: FileHandle, cookie: u64, reply: ReplyDirectory) {
-        let question = || Question::Folder { handle: handle.0, cookie, with_attributes: false };
+    fn readdir(&self, _: &fuser::Request, inode: INodeNo, _: FileHandle, cookie: u64, reply: ReplyDirectory) {
+        if cookie == LAST {
+            return reply.ok();
+        }
+        let question = || Question::Folder { cookie, with_attributes: false };
         self.ask(inode, Reply::Folder(reply), question);
     }
 
-    fn readdirplus(
-        &self,
-        _: &fuser::Request,
-        inode: INodeNo,
-        handle: FileHandle,
-        cookie: u64,
-        reply: ReplyDirectoryPlus,
-    ) {
-        let question = || Question::Folder { handle: handle.0, cookie, with_attributes: true };
+    fn readdirplus(&self, _: &fuser::Request, inode: INodeNo, _: FileHandle, cookie: u64, reply: ReplyDirectoryPlus) {
+        if cookie == LAST {
+            return reply.ok();
+        }
+        let question = || Question::Folder { cookie, with_attributes: true };
         self.ask(inode, Reply::FolderPlus(reply), question);
     }
 
@@ -222,7 +228,7 @@ impl Session {
         config.acl = if root { SessionACL::All } else { SessionACL::Owner };
         // One thread only passes requests on; a second has nothing to do.
         config.n_threads = Some(1);
-        let forwarder = Forwarder { inbox: inbox.clone(), total_bytes: shown.total_bytes, folders: AtomicU64::new(1) };
+        let forwarder = Forwarder { inbox: inbox.clone(), total_bytes: shown.total_bytes, opens_folders: false };
         let session = fuser::Session::new(forwarder, mountpoint, &config)
             .and_then(fuser::Session::spawn)
             .map_err(|error| Error::io("mount", error))?;

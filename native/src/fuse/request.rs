@@ -24,9 +24,8 @@ pub enum Question {
         offset: u64,
         size: u32,
     },
-    /// The entries after the one whose cookie is `cookie` (0: from the start). `handle` differs for each opened folder.
+    /// The entries after the one whose cookie is `cookie` (0: from the start).
     Folder {
-        handle: u64,
         cookie: u64,
         with_attributes: bool,
     },
