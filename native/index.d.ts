@@ -20,10 +20,24 @@ export declare class Batch {
   get facts(): BatchFacts
 }
 
+/** The opened blocks that were used last, at most so many bytes of them. */
+export declare class BlockCache {
+  constructor(bytes: number)
+}
+
 export declare class BlockSource {
   get totalBytes(): number
   /** The next batch, not read yet; null at the end. */
   next(): Batch | null
+}
+
+/** What was fetched, outside of JavaScript's heap. It is used once; then its memory goes round. */
+export declare class Body {
+  /** A copy, of what came another way. */
+  constructor(bytes: Uint8Array)
+  get length(): number
+  /** The bytes for JavaScript; none are left here. */
+  take(): Buffer
 }
 
 /** This host's data connections to others. Each exchange has a thread while it lasts. */
@@ -131,10 +145,10 @@ export declare class FetchPlan {
   /** Ranges of a stripe's pack to fetch: start and end alternate. Records closer than `gap` share one. */
   ranges(stripe: number, gap: number): Array<number>
   /**
-   * Opens the records of a stripe from what was fetched (`offsets[i]` is where `fetched[i]` begins in the pack),
-   * verifies and writes their blocks; `only`: the blocks of a second try.
+   * Opens the records of a stripe from what was fetched (`offsets[i]`, ascending, is where `fetched[i]` begins in the
+   * pack), verifies and writes their blocks; `only`: the blocks of a second try. Uses the bodies up.
    */
-  write(stripe: number, offsets: Array<number>, fetched: Array<Uint8Array>, only: Array<number> | undefined | null, vault: Vault, target: Target): Promise<WriteFacts>
+  write(stripe: number, offsets: Array<number>, fetched: Array<Body>, only: Array<number> | undefined | null, vault: Vault, target: Target): Promise<WriteFacts>
 }
 
 /** What each file's record said. */
@@ -159,6 +173,8 @@ export declare class FuseRequest {
   attributes(encoded: Uint8Array): void
   missing(): void
   data(bytes: Uint8Array): void
+  /** The same with bytes that are outside of JavaScript, which are used up. */
+  body(bytes: Body): void
   folder(encoded: Uint8Array): void
   error(errno: number): void
 }
@@ -220,18 +236,21 @@ export declare class ManifestPage {
   top(index: number): PageRef
   /** Of an index page: the pages one level below whose keys meet `first..=last`. */
   children(first: number, last: number): Array<PageRef>
-  /** Of a map page: what covers `offset .. offset + length`, ascending; gaps were free and read as zeros. */
-  segments(offset: number, length: number): Array<Segment>
-  /**
-   * Of a map page: the signatures of all entries, 32 bytes each (zeros where nothing is stored), and their birth
-   * numbers.
-   */
-  entryIds(): Buffer
-  entryBirths(): BigUint64Array
+  /** Of a map page: how many bytes of the disk it speaks of, and in how many stored pieces. */
+  mapped(): Mapped
   /** Of a file page: the record of a number. One with very many extents goes on in the next page. */
   file(number: number): FileRecord | null
   /** Of a directory page: the number behind a name. */
   child(parent: number, name: Uint8Array): number | null
+  /** Of a map page: the signatures of its blocks, 32 bytes each. */
+  blockIds(): Buffer
+  /** Of a map page: where its first entry lies on the disk. */
+  firstOffset(): number
+  /**
+   * Of a map page: the page with its blocks' places, in the order of `blockIds`. Throws CORRUPT for one that no
+   * pack can have.
+   */
+  window(stripes: BigUint64Array, offsets: Uint32Array, lengths: Uint32Array): Window
 }
 
 /** Where a listing is. */
@@ -373,8 +392,20 @@ export declare class Vault {
   openRoot(sealed: Uint8Array, birth: bigint): PageRef
   /** Opens and decodes a page. Throws FORGED where the record does not verify. */
   openPage(page: PageRef, record: Uint8Array): Promise<ManifestPage>
-  /** Opens the block of a map page's entry. Throws FORGED where the record does not verify. */
-  openBlock(page: ManifestPage, entry: number, record: Uint8Array): Promise<Buffer>
+}
+
+/** A map page and where its blocks lie. */
+export declare class Window {
+  need(cache: BlockCache, offset: number, length: number): WindowNeed
+  /** The ranges to fetch for some entries; records closer than `gap` share one. */
+  ranges(entries: Array<number>, gap: number): Array<WindowRange>
+  /**
+   * Opens the blocks of entries from what was fetched (as `FetchPlan.write`) into the cache; returns the entries whose
+   * record did not verify. Uses the bodies up.
+   */
+  open(cache: BlockCache, vault: Vault, entries: Array<number>, offsets: Array<number>, fetched: Array<Body>): Promise<number[]>
+  /** A part of the disk within the page's stretch; null where a block is absent (again). */
+  read(cache: BlockCache, offset: number, length: number): Body | null
 }
 
 /** What one batch holds. */
@@ -412,11 +443,12 @@ export interface DataLimits {
 }
 
 /**
- * How an exchange ended. `bytes`: of `done` the body that was fetched, of `refused` the error as it was encoded, of
- * `lied` the key that answered. `why` for people.
+ * How an exchange ended. `body`: of `done`, what was fetched. `bytes`: of `refused` the error as it was encoded, of `lied`
+ * the key that answered. `why` for people.
  */
 export interface DataOutcome {
   kind: 'done' | 'refused' | 'unreachable' | 'lied' | 'notCarried' | 'malformed' | 'stopped'
+  body?: Body
   bytes: Buffer
   address: string
   why: string
@@ -585,6 +617,12 @@ export interface MapLines {
   extents: Float64Array
 }
 
+/** What a map page adds to the sums of its snapshot. */
+export interface Mapped {
+  bytes: number
+  pieces: number
+}
+
 /**
  * Mounts on a folder, read-only. `wake` is called when requests wait to be taken, and when the session ended; until
  * then it keeps the process alive.
@@ -603,6 +641,9 @@ export declare function readShardPlace(prefix: Uint8Array, trailerKey: Secret): 
 /** Rows of birth u64 LE | id 32 | offset u32 LE | length u32 LE of a pack's trailer. */
 export declare function readTrailer(bytes: Uint8Array, offset: number, stripe: number, trailerKey: Secret): Buffer
 
+/** Rebuilds one range of a shard from the same range of any k others. Uses them up. */
+export declare function recoverBody(k: number, m: number, shards: Array<Body | undefined | null>, wanted: number): Promise<Body>
+
 /**
  * Rebuilds the `wanted` shards from any k of `shards`: k+m places of equal length, null where missing. Works on whole
  * bodies and on the same range of each.
@@ -618,18 +659,6 @@ export declare function scanDisk(path: string, everything: boolean, flushed?: Ar
 export interface SealedRoot {
   birth: bigint
   key: Buffer
-}
-
-/**
- * Part of a map page: disk bytes, and the block that holds them (`entry` for `Vault.openBlock`; null: zeros, or
- * `unreadable` when the snapshot was taken).
- */
-export interface Segment {
-  disk: number
-  length: number
-  inBlock: number
-  entry: number | null
-  unreadable: boolean
 }
 
 /** Sets the modification time of the name itself. */
@@ -684,6 +713,11 @@ export interface TreeTop {
   level: number
 }
 
+export interface UnreadablePart {
+  offset: number
+  length: number
+}
+
 /** What stands at a restore for bytes that the source did not give. */
 export declare function unreadablePattern(offset: number, length: number): Buffer
 
@@ -721,6 +755,20 @@ export interface VolumeFacts {
   contentBytes: number
   allocated: number
   doubts: Array<string>
+}
+
+/** What is to be fetched before a read: entries whose blocks are absent; or the part that the source did not give. */
+export interface WindowNeed {
+  entries: Array<number>
+  unreadable: UnreadablePart | null
+}
+
+/** A range of a pack, and the entries whose records lie in it. */
+export interface WindowRange {
+  stripe: number
+  start: number
+  end: number
+  entries: Array<number>
 }
 
 export interface WriteFacts {

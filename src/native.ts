@@ -62,6 +62,8 @@ function wrap(module: Addon): Addon {
 
 const native = wrap(addon)
 export const {
+  BlockCache,
+  Body,
   DATA_PREAMBLE,
   DataClient,
   DataServer,
@@ -85,6 +87,7 @@ export const {
   mountFileSystem,
   readShardPlace,
   readTrailer,
+  recoverBody,
   recoverShards,
   scanDisk,
   setModified,
@@ -99,6 +102,7 @@ export const {
 export type {
   Batch,
   BlockSource,
+  Body as BodyHandle,
   DataClient as DataClientHandle,
   DataOutcome,
   DataQuestion,
@@ -122,4 +126,5 @@ export type {
   SignatureIndex as SignatureIndexHandle,
   Vault as VaultHandle,
   VolumeFacts,
+  Window as WindowHandle,
 } from '../native/index.js'

@@ -146,7 +146,7 @@ mod tests {
         };
         let (a, d) = (seal(b"aaaaaaaa"), seal(b"xxxxdddd"));
         differing.locate(&[3, 3], &[a.0, d.0], &[a.1, d.1]).unwrap();
-        let fetched = [crate::fetchplan::Fetched { offset: 0, bytes: &records }];
+        let fetched = [crate::fetched::Fetched { offset: 0, bytes: &records }];
         assert_eq!(differing.write(3, &fetched, None, &domain, &target).unwrap().bytes, 12);
         assert_eq!(differing.verify(&target, &domain).unwrap(), 12);
         for lost in [9, 53] {

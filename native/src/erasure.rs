@@ -5,6 +5,7 @@ use rusty_erasure::{Matrix, coder};
 
 use crate::error::{Error, Result};
 use crate::limits::STRIPE_SHARDS;
+use crate::recycle;
 
 /// k data and m parity shards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +47,7 @@ pub fn recover(scheme: Scheme, shards: &[Option<&[u8]>], wanted: &[usize]) -> Re
         };
     }
     let length = shards.iter().flatten().map(|shard| shard.len()).next().unwrap_or(0);
-    let mut rebuilt = vec![vec![0; length]; wanted.len()];
+    let mut rebuilt: Vec<Vec<u8>> = wanted.iter().map(|_| recycle::zeroed(length)).collect();
     let mut slots: Vec<&mut [u8]> = rebuilt.iter_mut().map(Vec::as_mut_slice).collect();
     scheme
         .coder()

@@ -5,11 +5,13 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
 
 use crate::error::{Error, Result};
+use crate::fetched::{Fetched, Place, record};
 use crate::fs::ByteRange;
-use crate::limits::{BLOCK_BYTES, SHARD_BYTES, STRIPE_SHARDS};
+use crate::gather::Gather;
+use crate::limits::BLOCK_BYTES;
 use crate::pages::{MapEntry, Ref};
 use crate::ranges::{coalesce, without};
-use crate::seal::{Domain, RECORD_OVERHEAD, signature};
+use crate::seal::{Domain, signature};
 use crate::target::Target;
 use crate::unreadable;
 
@@ -22,19 +24,12 @@ pub(crate) struct Use {
     pub in_block: u32,
 }
 
-#[derive(Clone, Copy)]
-struct Located {
-    stripe: u64,
-    offset: u32,
-    length: u32,
-}
-
 #[derive(Default)]
 pub struct FetchPlan {
     pub(crate) blocks: Vec<Ref>,
     index: HashMap<u64, u32>,
     pub(crate) uses: Vec<Use>,
-    located: Vec<Located>,
+    located: Vec<Place>,
     /// Block numbers by (stripe, offset).
     order: Vec<u32>,
     /// Disk offset and length of what the source did not give.
@@ -43,12 +38,6 @@ pub struct FetchPlan {
     pub(crate) partial: Mutex<HashMap<u64, [u8; 32]>>,
     /// All that is held here by entries, whatever becomes of them.
     held: Vec<ByteRange>,
-}
-
-/// Bytes of a pack: a range of it and what was fetched for that range.
-pub struct Fetched<'a> {
-    pub offset: u32,
-    pub bytes: &'a [u8],
 }
 
 /// What became of the blocks of one stripe.
@@ -133,16 +122,9 @@ impl FetchPlan {
         if let Some(unknown) = stripes.iter().position(|&stripe| stripe == 0) {
             return Err(Error::corrupt("catalog", 0, format!("block {:#x} is not in it", self.blocks[unknown].birth)));
         }
-        let fits = |(&offset, &length): (&u32, &u32)| {
-            (RECORD_OVERHEAD..=BLOCK_BYTES + RECORD_OVERHEAD).contains(&(length as usize))
-                && offset as usize + length as usize <= STRIPE_SHARDS * SHARD_BYTES
-        };
-        if let Some(wrong) = offsets.iter().zip(lengths).position(|place| !fits(place)) {
-            let why = format!("{} bytes at {} of a pack are no block", lengths[wrong], offsets[wrong]);
-            return Err(Error::corrupt("catalog", 0, why));
-        }
         let places = stripes.iter().zip(offsets).zip(lengths);
-        self.located = places.map(|((&stripe, &offset), &length)| Located { stripe, offset, length }).collect();
+        let places = places.map(|((&stripe, &offset), &length)| Place::of_block(stripe, offset, length));
+        self.located = places.collect::<Result<_>>()?;
         self.order = (0..count as u32).collect();
         self.order.sort_unstable_by_key(|&block| {
             let place = self.located[block as usize];
@@ -180,7 +162,7 @@ impl FetchPlan {
     }
 
     /// Opens and writes the blocks of a stripe (or only those of `only`, a second try). Nothing is written that does
-    /// not verify.
+    /// not verify. `fetched` in order.
     pub fn write(
         &self,
         stripe: u64,
@@ -190,12 +172,13 @@ impl FetchPlan {
         target: &Target,
     ) -> Result<Written> {
         let mut written = Written::default();
+        let mut gather = Gather::new(target);
         let only: Option<HashSet<u32>> = only.map(|only| only.iter().copied().collect());
         let wanted = |block: &&u32| only.as_ref().is_none_or(|only| only.contains(block));
         for &block in self.blocks_of(stripe).iter().filter(wanted) {
             let place = self.located[block as usize];
-            let opened = slice(fetched, place)
-                .map(|record| domain.open(&self.blocks[block as usize].key, record, BLOCK_BYTES))
+            let opened = record(fetched, place)
+                .map(|record| domain.open(&self.blocks[block as usize].key, &record, BLOCK_BYTES))
                 .transpose();
             let Ok(Some(plain)) = opened else {
                 written.bad.push(block);
@@ -207,7 +190,7 @@ impl FetchPlan {
                 let bytes = plain
                     .get(place.in_block as usize..end)
                     .ok_or_else(|| Error::corrupt("manifest", place.disk, "an entry longer than its block"))?;
-                target.write(place.disk, bytes)?;
+                gather.push(place.disk, bytes)?;
                 if bytes.len() < plain.len() {
                     let hash = domain.block_key(bytes);
                     self.partial.lock().expect("no holder of this lock panics").insert(place.disk, hash);
@@ -215,14 +198,9 @@ impl FetchPlan {
                 written.bytes += u64::from(place.length);
             }
         }
+        gather.flush()?;
         Ok(written)
     }
-}
-
-fn slice<'a>(fetched: &[Fetched<'a>], place: Located) -> Option<&'a [u8]> {
-    let range = fetched.iter().rfind(|range| range.offset <= place.offset)?;
-    let start = (place.offset - range.offset) as usize;
-    range.bytes.get(start..start.checked_add(place.length as usize)?)
 }
 
 #[cfg(test)]

@@ -10,11 +10,13 @@ pub mod disk;
 pub mod erasure;
 pub mod error;
 pub mod exclude;
+pub mod fetched;
 pub mod fetchplan;
 pub mod filter;
 pub mod fs;
 #[cfg(feature = "node")]
 pub mod fuse;
+pub mod gather;
 pub mod limits;
 pub mod manifest;
 pub mod names;
@@ -44,6 +46,7 @@ pub mod unreadable;
 pub mod volume;
 pub mod volumes;
 pub mod whose;
+pub mod window;
 
 #[cfg(feature = "node")]
 mod bind;

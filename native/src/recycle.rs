@@ -5,8 +5,8 @@ use std::sync::{Mutex, MutexGuard};
 
 use crate::limits::MIB;
 
-/// Buffers kept for the next who asks: what is between two batches at any time.
-const KEPT: usize = 4;
+/// Bytes kept for the next who asks: what is between two batches, or two stripes, at any time.
+const KEPT_BYTES: usize = 64 * MIB;
 /// Smaller ones are the allocator's business.
 const LEAST_BYTES: usize = MIB;
 
@@ -26,23 +26,38 @@ pub fn take(capacity: usize) -> Vec<u8> {
     }
 }
 
-/// Zeros in large pages where the kernel has them, for buffers that leave for JavaScript and do not come back.
+/// So many zeros.
 pub fn zeroed(length: usize) -> Vec<u8> {
-    const LARGE_PAGE: usize = 2 * MIB;
-    let bytes = vec![0; length];
-    if length >= LARGE_PAGE {
-        let skipped = bytes.as_ptr().align_offset(LARGE_PAGE).min(length);
-        // SAFETY: advice about memory that is ours, from a page's beginning to its end; refused, it changes nothing.
-        unsafe { libc::madvise(bytes[skipped..].as_ptr().cast_mut().cast(), length - skipped, libc::MADV_HUGEPAGE) };
+    if length < LEAST_BYTES {
+        return vec![0; length];
     }
+    let mut bytes = take(length);
+    bytes.resize(length, 0);
     bytes
 }
 
 /// Gives a buffer back. Its bytes are not kept.
 pub fn give(mut buffer: Vec<u8>) {
     let mut pool = pool();
-    if buffer.capacity() >= LEAST_BYTES && pool.len() < KEPT {
+    let kept: usize = pool.iter().map(Vec::capacity).sum();
+    if buffer.capacity() >= LEAST_BYTES && kept + buffer.capacity() <= KEPT_BYTES {
         buffer.clear();
         pool.push(buffer);
+    }
+}
+
+/// A buffer that goes back when it is dropped.
+pub struct Recycled(pub Vec<u8>);
+
+impl std::ops::Deref for Recycled {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Recycled {
+    fn drop(&mut self) {
+        give(std::mem::take(&mut self.0));
     }
 }

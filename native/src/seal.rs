@@ -16,7 +16,7 @@
 use std::cell::RefCell;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
-use zstd::zstd_safe::CCtx;
+use zstd::zstd_safe::{CCtx, DCtx};
 
 use crate::error::{Error, Result};
 use crate::secret::Secret;
@@ -104,6 +104,7 @@ pub fn seal(key: &[u8; 32], context: Context, plain: &[u8], level: i32, out: &mu
 thread_local! {
     /// Its tables are a megabyte: made once a thread, not once a block.
     static COMPRESSOR: RefCell<CCtx<'static>> = RefCell::new(CCtx::create());
+    static DECOMPRESSOR: RefCell<DCtx<'static>> = RefCell::new(DCtx::create());
 }
 
 /// Behind `codec | length` at `z`: zstd's bytes, or the plain ones where those are not more.
@@ -147,7 +148,11 @@ fn decompress(z: &[u8], cap: usize) -> Option<Vec<u8>> {
     let body = &z[5..];
     match z[0] {
         STORED if body.len() == length && length <= cap => Some(body.to_vec()),
-        ZSTD if length <= cap => zstd::bulk::decompress(body, length).ok().filter(|plain| plain.len() == length),
+        ZSTD if length <= cap => {
+            let mut plain = Vec::with_capacity(length);
+            let opened = DECOMPRESSOR.with_borrow_mut(|context| context.decompress(&mut plain, body));
+            (opened == Ok(length)).then_some(plain)
+        }
         _ => None,
     }
 }

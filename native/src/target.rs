@@ -3,15 +3,19 @@
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileExt, FileTypeExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 
 use crate::error::{Error, Result};
 
 const BLANK_BYTES: u64 = 1 << 30;
 const ZEROS_BYTES: usize = 1 << 20;
+/// What memory, place and length of a direct write are multiples of: a page, and at least a sector of every disk.
+pub const DIRECT_BYTES: usize = 4096;
 
 pub struct Target {
     file: File,
+    /// The same past the page cache, where the file system can do that.
+    direct: Option<File>,
     path: String,
     length: u64,
     device: bool,
@@ -25,12 +29,14 @@ impl Target {
         let mut options = File::options();
         options.read(true).write(true).create(!device);
         if device {
-            use std::os::unix::fs::OpenOptionsExt;
             // A mounted or otherwise claimed device refuses this.
             options.custom_flags(libc::O_EXCL);
         }
         let file = options.open(path).map_err(failed)?;
-        Ok(Self { file, path: path.into(), length, device })
+        // By its descriptor: the very same file, and a device that is claimed already.
+        let again = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let direct = File::options().write(true).custom_flags(libc::O_DIRECT).open(again).ok();
+        Ok(Self { file, direct, path: path.into(), length, device })
     }
 
     /// Makes every byte read as zero: a hole in a file, a discarded or zeroed range on a device.
@@ -122,7 +128,27 @@ impl Target {
             return Err(Error::corrupt("manifest", at, "a block past the end of the disk"));
         }
         let failed = |error| Error::io(format!("writing {} bytes of {} at {at}", bytes.len(), self.path), error);
-        self.file.write_all_at(bytes, at).map_err(failed)
+        self.write_some(at, bytes).map_err(failed)
+    }
+
+    /// Pages of the target that are filled as a whole go past the page cache. Nobody else writes to them, so nothing of
+    /// them is in the cache either; a page that is filled in parts stays in it until it is complete.
+    fn write_some(&self, at: u64, bytes: &[u8]) -> std::io::Result<()> {
+        let Some(direct) = &self.direct else { return self.file.write_all_at(bytes, at) };
+        let page = DIRECT_BYTES as u64;
+        let (start, end) = (at.next_multiple_of(page), (at + bytes.len() as u64) / page * page);
+        if start >= end || bytes[(start - at) as usize..].as_ptr().align_offset(DIRECT_BYTES) != 0 {
+            return self.file.write_all_at(bytes, at);
+        }
+        let (head, rest) = bytes.split_at((start - at) as usize);
+        let (pages, tail) = rest.split_at((end - start) as usize);
+        self.file.write_all_at(head, at)?;
+        match direct.write_all_at(pages, start) {
+            // Some file systems open what they then do not do.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => self.file.write_all_at(pages, start)?,
+            result => result?,
+        }
+        self.file.write_all_at(tail, end)
     }
 
     pub fn sync(&self) -> Result<()> {

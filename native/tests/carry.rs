@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use imager_native::carry::client::{Body, Client, Outcome, Stop, Target};
+use imager_native::carry::client::{Client, Outcome, Stop, Target, Transfer};
 use imager_native::carry::identity::{Identity, host_of};
 use imager_native::carry::server::{Asked, Limits, Order, Server};
 use imager_native::carry::stream::Stream;
@@ -144,8 +144,8 @@ impl Lab {
         target(self.port, secret(2).signing_key())
     }
 
-    fn ask(&self, client: &Client, question: &str, body: Body) -> Outcome {
-        client.exchange(&self.target(), question.as_bytes(), &body, &Stop::default())
+    fn ask(&self, client: &Client, question: &str, transfer: Transfer) -> Outcome {
+        client.exchange(&self.target(), question.as_bytes(), &transfer, &Stop::default())
     }
 
     /// A client without manners, after its handshake.
@@ -192,16 +192,16 @@ fn a_shard_goes_there_and_comes_back_on_one_connection() {
     let (lab, client) = (Lab::new(), client());
     for body in [0, 1, 65_536, 300_000, 4 << 20] {
         let file = a_shard(body);
-        let put = lab.ask(&client, &format!("put {}", file.len()), Body::Put(&file));
+        let put = lab.ask(&client, &format!("put {}", file.len()), Transfer::Put(&file));
         assert_eq!(put, Outcome::Done(vec![]), "{body}");
         assert_eq!(std::fs::read(lab.folder.join("shard")).unwrap(), file);
         for (start, length) in [(0, file.len()), (0, 1), (BODY_OFFSET - 1, 1), (file.len() - 1, 1), (0, 0)] {
-            let got = lab.ask(&client, &format!("get {start} {length}"), Body::Get { most: length });
+            let got = lab.ask(&client, &format!("get {start} {length}"), Transfer::Get { most: length });
             assert!(got == Outcome::Done(file[start..start + length].to_vec()), "{length} at {start}");
         }
         std::fs::remove_file(lab.folder.join("shard")).unwrap();
     }
-    assert_eq!(lab.ask(&client, "why not", Body::Put(&[])), Outcome::Refused(b"why not".to_vec()));
+    assert_eq!(lab.ask(&client, "why not", Transfer::Put(&[])), Outcome::Refused(b"why not".to_vec()));
     assert_eq!(lab.server.connections(), 1);
     client.close();
     lab.wait_for(0);
@@ -214,13 +214,13 @@ fn a_damaged_shard_is_noticed_wherever_it_is_and_the_connection_goes_on() {
     for at in [0, 20, 40, 100, BODY_OFFSET, 200_000, sound.len() - 1] {
         let mut file = sound.clone();
         file[at] ^= 1;
-        let put = lab.ask(&client, &format!("put {}", file.len()), Body::Put(&file));
+        let put = lab.ask(&client, &format!("put {}", file.len()), Transfer::Put(&file));
         // A changed id is for TypeScript to notice; the root of its header covers it all the same.
         assert!(matches!(&put, Outcome::Refused(why) if why.starts_with(b"Damaged")), "byte {at}: {put:?}");
         std::fs::remove_file(lab.folder.join("shard")).unwrap();
     }
     for cut in [1, 95, BODY_OFFSET - 1, BODY_OFFSET, sound.len() - 1] {
-        let put = lab.ask(&client, &format!("put {cut}"), Body::Put(&sound[..cut]));
+        let put = lab.ask(&client, &format!("put {cut}"), Transfer::Put(&sound[..cut]));
         assert!(matches!(&put, Outcome::Refused(why) if why.starts_with(b"Damaged")), "cut at {cut}: {put:?}");
         std::fs::remove_file(lab.folder.join("shard")).unwrap();
     }
@@ -232,11 +232,11 @@ fn a_disk_that_fails_is_told_and_never_taken_for_zeros() {
     let (lab, client) = (Lab::new(), client());
     std::fs::write(lab.folder.join("shard"), vec![7; 1_000_000]).unwrap();
     for start in [0, 2_000_000] {
-        let got = lab.ask(&client, &format!("get {start} 1500000"), Body::Get { most: 1_500_000 });
+        let got = lab.ask(&client, &format!("get {start} 1500000"), Transfer::Get { most: 1_500_000 });
         assert_eq!(got, Outcome::Refused(b"no disk".to_vec()), "{start}");
     }
     // The name is taken: nothing is overwritten, and nothing of the body asked for.
-    let put = lab.ask(&client, "put 4096", Body::Put(&[0; 4096]));
+    let put = lab.ask(&client, "put 4096", Transfer::Put(&[0; 4096]));
     assert!(matches!(&put, Outcome::Refused(why) if why.starts_with(b"Disk")), "{put:?}");
     assert_eq!(std::fs::read(lab.folder.join("shard")).unwrap(), vec![7; 1_000_000]);
 }
@@ -245,7 +245,7 @@ fn a_disk_that_fails_is_told_and_never_taken_for_zeros() {
 fn only_the_pinned_host_is_spoken_to() {
     let lab = Lab::new();
     let wrong = target(lab.port, secret(9).signing_key());
-    let outcome = client().exchange(&wrong, b"put 1", &Body::Put(&[1]), &Stop::default());
+    let outcome = client().exchange(&wrong, b"put 1", &Transfer::Put(&[1]), &Stop::default());
     let address = format!("127.0.0.1:{}", lab.port);
     assert_eq!(outcome, Outcome::Lied { address, actual: Some(secret(2).signing_key()) });
     lab.wait_for(0);
@@ -265,8 +265,9 @@ fn what_carries_no_data_is_told_from_what_is_not_there() {
             socket.write_all(answer).unwrap();
         }
     });
-    let ask =
-        || client().exchange(&target(port, secret(2).signing_key()), b"x", &Body::Get { most: 1 }, &Stop::default());
+    let ask = || {
+        client().exchange(&target(port, secret(2).signing_key()), b"x", &Transfer::Get { most: 1 }, &Stop::default())
+    };
     for _ in 0..3 {
         assert!(matches!(ask(), Outcome::NotCarried { .. }));
     }
@@ -296,7 +297,7 @@ fn noise_silence_and_crowds_end_by_themselves() {
     lab.wait_for(0);
     drop(silent);
     let file = a_shard(1);
-    assert_eq!(lab.ask(&client(), &format!("put {}", file.len()), Body::Put(&file)), Outcome::Done(vec![]));
+    assert_eq!(lab.ask(&client(), &format!("put {}", file.len()), Transfer::Put(&file)), Outcome::Done(vec![]));
 }
 
 #[test]
@@ -304,17 +305,17 @@ fn one_host_gets_no_more_than_its_places() {
     let lab = Lab::new();
     let held: Vec<_> = (0..3).map(|_| lab.rude()).collect();
     lab.wait_for(3);
-    assert!(matches!(lab.ask(&client(), "x", Body::Get { most: 1 }), Outcome::NotCarried { .. }));
+    assert!(matches!(lab.ask(&client(), "x", Transfer::Get { most: 1 }), Outcome::NotCarried { .. }));
     drop(held);
     lab.wait_for(0);
-    assert_eq!(lab.ask(&client(), "x", Body::Get { most: 1 }), Outcome::Refused(b"x".to_vec()));
+    assert_eq!(lab.ask(&client(), "x", Transfer::Get { most: 1 }), Outcome::Refused(b"x".to_vec()));
 }
 
 #[test]
 fn who_is_expelled_hears_why_and_keeps_no_place() {
     let (lab, client) = (Lab::new(), client());
     for _ in 0..5 {
-        assert_eq!(lab.ask(&client, "out", Body::Get { most: 1 }), Outcome::Refused(b"out".to_vec()));
+        assert_eq!(lab.ask(&client, "out", Transfer::Get { most: 1 }), Outcome::Refused(b"out".to_vec()));
         lab.wait_for(0);
     }
 }
@@ -367,6 +368,7 @@ fn liar(act: fn(&mut Stream<UnbufferedServerConnection>)) -> u16 {
         stream.shake_hands().unwrap();
         read_frame(&mut stream).unwrap();
         act(&mut stream);
+        stream.flush().unwrap();
     });
     port
 }
@@ -386,7 +388,7 @@ fn a_server_that_lies_about_a_body_is_found_out() {
     ];
     for (index, act) in acts.into_iter().enumerate() {
         let target = target(liar(act), secret(2).signing_key());
-        let outcome = client().exchange(&target, b"get", &Body::Get { most: 10 }, &Stop::default());
+        let outcome = client().exchange(&target, b"get", &Transfer::Get { most: 10 }, &Stop::default());
         assert!(matches!(outcome, Outcome::Malformed { .. }), "{index}: {outcome:?}");
     }
     let cut = |stream: &mut Stream<UnbufferedServerConnection>| {
@@ -394,7 +396,7 @@ fn a_server_that_lies_about_a_body_is_found_out() {
         stream.write_all(&[7; 9]).unwrap();
     };
     let target = target(liar(cut), secret(2).signing_key());
-    let outcome = client().exchange(&target, b"get", &Body::Get { most: 10 }, &Stop::default());
+    let outcome = client().exchange(&target, b"get", &Transfer::Get { most: 10 }, &Stop::default());
     assert!(matches!(outcome, Outcome::Unreachable { .. }), "{outcome:?}");
 }
 
@@ -404,7 +406,7 @@ fn an_exchange_ends_at_its_deadline_or_when_it_is_stopped() {
     let client = Arc::new(client());
     let started = Instant::now();
     let late = Target { deadline: started + Duration::from_millis(300), ..lab.target() };
-    let outcome = client.exchange(&late, b"silence", &Body::Get { most: 1 }, &Stop::default());
+    let outcome = client.exchange(&late, b"silence", &Transfer::Get { most: 1 }, &Stop::default());
     assert!(matches!(outcome, Outcome::Unreachable { .. }), "{outcome:?}");
     assert!(started.elapsed() < Duration::from_millis(1500), "{:?}", started.elapsed());
     let stop = Arc::new(Stop::default());
@@ -414,7 +416,7 @@ fn an_exchange_ends_at_its_deadline_or_when_it_is_stopped() {
         stopping.stop();
     });
     let started = Instant::now();
-    client.exchange(&lab.target(), b"silence", &Body::Get { most: 1 }, &stop);
+    client.exchange(&lab.target(), b"silence", &Transfer::Get { most: 1 }, &stop);
     assert!(started.elapsed() < Duration::from_millis(1500), "{:?}", started.elapsed());
 }
 
@@ -427,7 +429,7 @@ fn a_server_that_closes_lets_an_exchange_end_and_takes_no_other() {
     lab.wait_for(0);
     assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
     drop(idle);
-    assert!(matches!(lab.ask(&client, "x", Body::Get { most: 1 }), Outcome::NotCarried { .. }));
+    assert!(matches!(lab.ask(&client, "x", Transfer::Get { most: 1 }), Outcome::NotCarried { .. }));
 }
 
 #[test]

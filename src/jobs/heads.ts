@@ -91,7 +91,7 @@ async function rebuild(head: KeptHead, parts: HeadParts) {
   const packs = new PackReader({
     catalog,
     clock: peers.clock,
-    fetch: (host, shard, range, stop) => peers.get(host).fetchShard(shard, range, { signal: stop }),
+    fetch: (host, shard, range, stop) => peers.get(host).fetchBody(shard, range, { signal: stop }),
     hostName: (host) => membership.find(host)?.name ?? host.slice(0, 8),
   })
   const manifest = new ManifestReader(catalog, packs, vault)
@@ -150,10 +150,9 @@ class Walk {
   }
 
   #countMap(page: ManifestPage): void {
-    for (const { length, entry } of page.segments(0, Number.MAX_SAFE_INTEGER)) {
-      this.allocatedBytes += length
-      if (entry !== null) this.blocks++
-    }
+    const { bytes, pieces } = page.mapped()
+    this.allocatedBytes += bytes
+    this.blocks += pieces
     this.meter.add(MAP_PAGE_BYTES)
   }
 

@@ -10,9 +10,10 @@ import { Slots } from '../base/queue.js'
 import { KiB } from '../base/units.js'
 import type { Flaws } from '../catalog/types.js'
 import { inspectTarget, type TargetFacts } from '../disk/target.js'
-import { FetchPlan, Target, type VaultHandle } from '../native.js'
+import { Body, FetchPlan, Target, type VaultHandle } from '../native.js'
 import { locateAll, TREE } from '../retrieve/manifest.js'
 import { type OpenSnapshot, openSnapshot, type RetrieveParts } from '../retrieve/open.js'
+import type { Piece } from '../retrieve/packs.js'
 import { findOutlook } from '../stripes/suffice.js'
 import { Meter, type Report } from './progress.js'
 import { RestoreJournal } from './restore-journal.js'
@@ -247,12 +248,12 @@ class Writer {
     const { signal } = this.#parts
     signal.throwIfAborted()
     const first = await this.#fetchAndWrite(stripe, undefined, (start, end) =>
-      this.#snapshot.packs.read(stripe, start, end, signal),
+      this.#snapshot.packs.readPieces(stripe, start, end, signal),
     )
     if (first.length === 0) return
-    const second = await this.#fetchAndWrite(stripe, first, (start, end) =>
-      this.#snapshot.packs.readSound(stripe, start, end, signal),
-    )
+    const second = await this.#fetchAndWrite(stripe, first, async (start, end) => {
+      return [{ start, body: new Body(await this.#snapshot.packs.readSound(stripe, start, end, signal)) }]
+    })
     if (second.length > 0) {
       throw new ImagerError('CORRUPT', {
         what: `${second.length} blocks of stripe ${stripe} do not verify from any host`,
@@ -264,12 +265,20 @@ class Writer {
   async #fetchAndWrite(
     stripe: number,
     only: number[] | undefined,
-    read: (start: number, end: number) => Promise<Buffer>,
+    read: (start: number, end: number) => Promise<Piece[]>,
   ): Promise<number[]> {
     const bounds = this.#plan.ranges(stripe, GAP_BYTES)
     const starts = bounds.filter((_, at) => at % 2 === 0)
-    const fetched = await Promise.all(starts.map((start, at) => read(start, bounds[2 * at + 1] as number)))
-    const { bytes, bad } = await this.#plan.write(stripe, starts, fetched, only, this.#vault, this.#target)
+    const ranges = await Promise.all(starts.map((start, at) => read(start, bounds[2 * at + 1] as number)))
+    const pieces = ranges.flat()
+    const { bytes, bad } = await this.#plan.write(
+      stripe,
+      pieces.map(({ start }) => start),
+      pieces.map(({ body }) => body),
+      only,
+      this.#vault,
+      this.#target,
+    )
     this.#written += bytes
     this.#meter.add(bytes)
     return bad

@@ -202,7 +202,7 @@ async function readStripe(stripe: FoundStripe, parts: SurveyParts): Promise<Impo
   const packs = new PackReader({
     catalog: { stripes: async () => [stripe] },
     clock: peers.clock,
-    fetch: (host, shard, range, stop) => peers.get(host).fetchShard(shard, range, { signal: stop }),
+    fetch: (host, shard, range, stop) => peers.get(host).fetchBody(shard, range, { signal: stop }),
     hostName: (host) => host,
   })
   const key = trailerKeys.get(stripe.writer) as SecretHandle

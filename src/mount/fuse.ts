@@ -70,8 +70,9 @@ export class FuseServer {
       case 'read': {
         const { offset, size } = request
         const bytes = await this.#reads.run(() => orAborted(signal, () => this.#tree.read(place, offset, size, signal)))
-        if (this.#claim(pending)) request.data(bytes)
-        this.#ahead.read(place, offset, bytes.length)
+        const { length } = bytes
+        if (this.#claim(pending)) Buffer.isBuffer(bytes) ? request.data(bytes) : request.body(bytes)
+        this.#ahead.read(place, offset, length)
         return
       }
       case 'lookup': {

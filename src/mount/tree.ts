@@ -2,6 +2,7 @@
  * The mounted tree: `/disk.img`, `/volumes/<n>.img` and `/files/<n>/...`, answered from the snapshot's file table.
  * Listing and stat never read a file's data. What is not there is a Refusal; what cannot be had throws.
  */
+import type { BodyHandle } from '../native.js'
 import type { Child, FileRow, SnapshotReader, Stream } from '../retrieve/reader.js'
 import { type Decompress, diskRanges, planRead, StreamReader } from '../retrieve/stream.js'
 import { encodeAttributes, LAST, type Listed, setVolume } from './attributes.js'
@@ -65,12 +66,12 @@ export class Tree {
     return await this.#streams.read(target, 0, target.size, signal)
   }
 
-  async read(place: Place, offset: number, length: number, signal?: AbortSignal): Promise<Buffer> {
+  async read(place: Place, offset: number, length: number, signal?: AbortSignal): Promise<Buffer | BodyHandle> {
     if (place.volume === TOP) return await this.#readImage(place.number, offset, length, signal)
     const row = await this.#row(place)
     if (row.kind === 'directory') throw new Refusal(EISDIR)
     const content = unnamed(row)
-    return content ? await this.#streams.read(content, offset, length, signal) : Buffer.alloc(0)
+    return content ? await this.#streams.readAsItComes(content, offset, length, signal) : Buffer.alloc(0)
   }
 
   /** Entries after `cookie` (0: from the start, 1: after `.`, 2: after `..`, then one more for each child). */
@@ -140,13 +141,15 @@ export class Tree {
     }
   }
 
-  async #readImage(number: number, offset: number, length: number, signal?: AbortSignal): Promise<Buffer> {
+  async #readImage(number: number, offset: number, length: number, signal?: AbortSignal): Promise<Buffer | BodyHandle> {
     const image = this.#top.image(number)
     if (!image) throw new Refusal(this.#top.children(number) ? EISDIR : ENOENT)
     const ranges = imageRanges(image, offset, length)
-    const parts = ranges.map((range) => this.#streams.readDisk(range.start, range.length, signal))
-    const [first = Buffer.alloc(0), ...more] = await Promise.all(parts)
-    return more.length === 0 ? first : Buffer.concat([first, ...more])
+    const [only] = ranges
+    if (only && ranges.length === 1) return await this.#streams.readDiskAsItComes(only.start, only.length, signal)
+    return Buffer.concat(
+      await Promise.all(ranges.map(({ start, length }) => this.#streams.readDisk(start, length, signal))),
+    )
   }
 
   async #row({ volume, number }: Place): Promise<FileRow> {

@@ -5,6 +5,7 @@ import type { Hex } from '../base/ids.js'
 import { INVENTORY_ROWS, MESSAGE_BYTES, SHARD_FILE_BYTES, TRANSFER_TIMEOUT_MS } from '../base/limits.js'
 import { Count, Id } from '../keys/fields.js'
 import { STATEMENT_BYTES } from '../keys/statement.js'
+import { Body, type BodyHandle } from '../native.js'
 import type { Requester } from '../wire/client.js'
 import { type Carrier, NotCarried } from '../wire/data-client.js'
 import { decodeMessage } from '../wire/message.js'
@@ -59,16 +60,25 @@ export class PeerClient {
     })
   }
 
-  /** Exactly the bytes of the range, end exclusive; without one the whole file. Not verified. */
+  /** As `fetchBody`, in JavaScript's memory. */
   async fetchShard(
     shard: Hex,
     range?: readonly [start: number, end: number],
     options: CallOptions = {},
   ): Promise<Buffer> {
+    return (await this.fetchBody(shard, range, options)).take()
+  }
+
+  /** Exactly the bytes of the range, end exclusive; without one the whole file. Not verified. */
+  async fetchBody(
+    shard: Hex,
+    range?: readonly [start: number, end: number],
+    options: CallOptions = {},
+  ): Promise<BodyHandle> {
     const maxBytes = range ? range[1] - range[0] : SHARD_FILE_BYTES
     const question = { operation: 'get' as const, shard, range: range ? ([...range] as [number, number]) : null }
     const get = (carrier: Carrier) => carrier.get(encodeQuestion(question), maxBytes, transfer(options))
-    const body = (await this.#carry(get))?.value ?? (await this.#fetchPlainly(shard, range, maxBytes, options))
+    const body = (await this.#carry(get))?.value ?? new Body(await this.#fetchPlainly(shard, range, maxBytes, options))
     if (!range || body.length === maxBytes) return body
     throw this.#lied(`${body.length} bytes of shard ${shard} where ${maxBytes} were asked for`)
   }

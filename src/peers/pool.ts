@@ -7,7 +7,7 @@ import { hasCode, ImagerError } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
 import { BREAKER_MS, DATA_RETRY_MS } from '../base/limits.js'
 import type { TlsIdentity } from '../keys/certificate.js'
-import { DataClient, type DataClientHandle } from '../native.js'
+import { type BodyHandle, DataClient, type DataClientHandle } from '../native.js'
 import { Connection, type Requester } from '../wire/client.js'
 import { type Carrier, DataLink, NotCarried } from '../wire/data-client.js'
 import { PeerClient } from './client.js'
@@ -105,7 +105,7 @@ class PatientCarrier implements Carrier {
     return this.#run(() => this.link.put(...args))
   }
 
-  get(...args: Parameters<Carrier['get']>): Promise<Buffer> {
+  get(...args: Parameters<Carrier['get']>): Promise<BodyHandle> {
     return this.#run(() => this.link.get(...args))
   }
 

@@ -3,6 +3,7 @@ import { hasCode, ImagerError } from '../base/errors.js'
 import { LOOKUP_IDS } from '../base/limits.js'
 import type { Located } from '../catalog/types.js'
 import type { ManifestPage, PageRef, VaultHandle } from '../native.js'
+import { LruCache } from './cache.js'
 import type { PackReader } from './packs.js'
 
 /** Pages that lie closer than this in a pack are fetched in one range. */
@@ -52,7 +53,12 @@ export function joinPlaces(places: readonly Place[], gapBytes: number): (Place &
   return joined
 }
 
+/** Pages of pages that are kept, some 100 KiB each. */
+const INDEXES_KEPT = 64
+
 export class ManifestReader {
+  readonly #indexes = new LruCache<string, Promise<ManifestPage | undefined>>(INDEXES_KEPT)
+
   constructor(
     readonly locator: Locator,
     readonly packs: PackReader,
@@ -100,8 +106,13 @@ export class ManifestReader {
     last: number,
     signal?: AbortSignal,
   ): AsyncGenerator<ManifestPage[]> {
-    const [page] = await this.pages([top], signal)
+    const page = level === 0 ? (await this.pages([top], signal))[0] : await this.#index(top)
     if (page) yield* this.#below(page, level, first, last, signal)
+  }
+
+  /** Walks begin at the same few pages again and again. */
+  #index(ref: PageRef): Promise<ManifestPage | undefined> {
+    return this.#indexes.getOrMake(ref.id().toString('latin1'), async () => (await this.pages([ref]))[0])
   }
 
   async *#below(
@@ -115,8 +126,8 @@ export class ManifestReader {
       yield [page]
       return
     }
-    const children = await this.pages(page.children(first, last), signal)
-    if (level === 1) yield children
-    else for (const child of children) yield* this.#below(child, level - 1, first, last, signal)
+    const refs = page.children(first, last)
+    if (level === 1) yield await this.pages(refs, signal)
+    else for (const ref of refs) yield* this.leaves(ref, level - 1, first, last, signal)
   }
 }

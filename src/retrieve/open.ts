@@ -39,7 +39,7 @@ export function openPacks({ home, catalog, peers }: Omit<RetrieveParts, 'vault'>
   return new PackReader({
     catalog,
     clock: peers.clock,
-    fetch: (host, shard, range, signal) => peers.get(host).fetchShard(shard, range, { signal }),
+    fetch: (host, shard, range, signal) => peers.get(host).fetchBody(shard, range, { signal }),
     hostName: (host) => home.membership().find(host)?.name ?? host.slice(0, 8),
   })
 }

@@ -9,12 +9,15 @@ import { hasCode, ImagerError } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
 import { SHARD_BYTES } from '../base/limits.js'
 import type { ShardRow, StripeRow } from '../catalog/types.js'
-import { inspectShard, recoverShards } from '../native.js'
+import { type BodyHandle, inspectShard, recoverBody, recoverShards } from '../native.js'
 
 /** Where a shard's body begins (docs/formats/shard.md). */
 export const BODY_OFFSET = 4096
 const LAYOUTS_KEPT = 100_000
 const AVOID_MS = 30_000
+/** A host that takes longer than this, and than its bytes at 4 MB/s, is raced by the others. */
+const HEDGE_MS = 300
+const HEDGE_BYTES_PER_MS = 4_000
 
 export interface StripeSource {
   stripes(numbers: readonly number[]): Promise<StripeRow[]>
@@ -26,7 +29,13 @@ export type FetchShard = (
   shard: Hex,
   range: readonly [number, number] | undefined,
   signal: AbortSignal | undefined,
-) => Promise<Buffer>
+) => Promise<BodyHandle>
+
+/** A part of a range, as it came; `start` is its place in the pack. */
+export interface Piece {
+  readonly start: number
+  readonly body: BodyHandle
+}
 
 export interface PackReaderParts {
   readonly catalog: StripeSource
@@ -42,6 +51,8 @@ interface Span {
   readonly start: number
   readonly end: number
 }
+
+type FetchOwn = (own: ShardRow, span: Span, row: StripeRow) => Promise<BodyHandle>
 
 export class PackReader {
   /** Shards that were found damaged; each was corrected from others. */
@@ -62,10 +73,19 @@ export class PackReader {
     for (const row of await this.#parts.catalog.stripes(unknown)) this.#layouts.set(row.stripe, row)
   }
 
-  /** Bytes [start, end) of a pack, not verified. Throws NOT_RESTORABLE. */
+  /** Bytes [start, end) of a pack, not verified, in order: a piece from each shard. Throws NOT_RESTORABLE. */
+  async readPieces(stripe: number, start: number, end: number, signal?: AbortSignal): Promise<Piece[]> {
+    return this.#pieces(stripe, start, end, (own, span) => this.#fetch(own, span, signal), signal)
+  }
+
+  /** The same for somebody who waits: a host that is slow costs its part of the fleet's lines, and not his time. */
+  async readSoon(stripe: number, start: number, end: number): Promise<Piece[]> {
+    return this.#pieces(stripe, start, end, (own, span, row) => this.#hedge(row, own, span), undefined)
+  }
+
+  /** The same as one buffer. */
   async read(stripe: number, start: number, end: number, signal?: AbortSignal): Promise<Buffer> {
-    const row = await this.#layout(stripe)
-    const parts = await Promise.all(spansOf(row, start, end).map((span) => this.#readSpan(row, span, signal)))
+    const parts = (await this.readPieces(stripe, start, end, signal)).map(({ body }) => body.take())
     return parts.length === 1 ? (parts[0] as Buffer) : Buffer.concat(parts)
   }
 
@@ -84,6 +104,22 @@ export class PackReader {
     return Buffer.concat(spans.map((span) => (present[span.index] as Buffer).subarray(span.start, span.end)))
   }
 
+  async #pieces(
+    stripe: number,
+    start: number,
+    end: number,
+    fetchOwn: FetchOwn,
+    signal: AbortSignal | undefined,
+  ): Promise<Piece[]> {
+    const row = await this.#layout(stripe)
+    const length = shardBytes(row)
+    return await Promise.all(
+      spansOf(row, start, end).map(async (span) => {
+        return { start: span.index * length + span.start, body: await this.#readSpan(row, span, fetchOwn, signal) }
+      }),
+    )
+  }
+
   async #layout(stripe: number): Promise<StripeRow> {
     await this.prepare([stripe])
     const row = this.#layouts.get(stripe)
@@ -92,11 +128,16 @@ export class PackReader {
   }
 
   /** From its own host, else from the others; from an avoided host only where nothing else is left. */
-  async #readSpan(row: StripeRow, span: Span, signal: AbortSignal | undefined): Promise<Buffer> {
+  async #readSpan(
+    row: StripeRow,
+    span: Span,
+    fetchOwn: FetchOwn,
+    signal: AbortSignal | undefined,
+  ): Promise<BodyHandle> {
     const own = row.shards.find((one) => one.index === span.index && !this.damaged.has(one.shard))
     if (own && !this.#isAvoided(own.host)) {
       try {
-        return await this.#fetch(own, span, signal)
+        return await fetchOwn(own, span, row)
       } catch (error) {
         this.#mayGoOn(error, signal)
         return this.#rebuild(row, span, signal)
@@ -111,11 +152,11 @@ export class PackReader {
   }
 
   /** From the same range of k others: asked k at once, each failure replaced by the next. */
-  async #rebuild(row: StripeRow, span: Span, signal: AbortSignal | undefined): Promise<Buffer> {
+  async #rebuild(row: StripeRow, span: Span, signal: AbortSignal | undefined): Promise<BodyHandle> {
     const others = row.shards
       .filter((shard) => shard.index !== span.index && !this.damaged.has(shard.shard))
       .sort((a, b) => Number(this.#isAvoided(a.host)) - Number(this.#isAvoided(b.host)))
-    const present: (Buffer | undefined)[] = slots(row, () => undefined)
+    const present: (BodyHandle | undefined)[] = slots(row, () => undefined)
     const fetchNext = async (): Promise<void> => {
       for (let shard = others.shift(); shard; shard = others.shift()) {
         try {
@@ -128,11 +169,32 @@ export class PackReader {
     }
     await Promise.all(Array.from({ length: row.k }, fetchNext))
     if (present.filter(Boolean).length < row.k) throw this.#notRestorable(row, present)
-    const [rebuilt] = await recoverShards(row.k, row.m, present, [span.index])
-    return rebuilt as Buffer
+    return recoverBody(row.k, row.m, present, span.index)
   }
 
-  async #fetch({ host, shard }: ShardRow, span: Span, signal: AbortSignal | undefined): Promise<Buffer> {
+  /** From its own host, or, where that takes too long, from whoever comes first; the others are asked no further. */
+  async #hedge(row: StripeRow, own: ShardRow, span: Span): Promise<BodyHandle> {
+    const over = new AbortController()
+    const patience = HEDGE_MS + (span.end - span.start) / HEDGE_BYTES_PER_MS
+    let timer: NodeJS.Timeout | undefined
+    const late = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, patience)
+    })
+    try {
+      const first = this.#fetch(own, span, over.signal)
+      const body = await Promise.race([first, late])
+      if (body) return body
+      this.avoid(own.host)
+      const others = this.#rebuild(row, span, over.signal)
+      return await Promise.any([first, others])
+        .catch(() => others)
+        .finally(() => over.abort())
+    } finally {
+      clearTimeout(timer)
+    }
+  }
+
+  async #fetch({ host, shard }: ShardRow, span: Span, signal: AbortSignal | undefined): Promise<BodyHandle> {
     try {
       return await this.#parts.fetch(host, shard, [BODY_OFFSET + span.start, BODY_OFFSET + span.end], signal)
     } catch (error) {
@@ -152,7 +214,7 @@ export class PackReader {
 
   async #soundBody(row: StripeRow, shard: ShardRow, signal: AbortSignal | undefined): Promise<Buffer | undefined> {
     try {
-      const file = await this.#parts.fetch(shard.host, shard.shard, undefined, signal)
+      const file = (await this.#parts.fetch(shard.host, shard.shard, undefined, signal)).take()
       const facts = await inspectShard(file)
       const body = file.subarray(facts.bodyOffset)
       if (facts.shard === shard.shard && facts.root === shard.root && body.length === shardBytes(row)) return body

@@ -3,6 +3,8 @@
  * the call throws an ImagerError; nothing is ever filled in with zeros that the snapshot does not say are zeros.
  */
 
+import type { BodyHandle } from '../native.js'
+
 export type Kind = 'file' | 'directory' | 'symlink' | 'block' | 'character' | 'fifo' | 'socket'
 
 export interface Timestamp {
@@ -92,7 +94,7 @@ export interface SnapshotReader {
   readonly timeMs: number
   readonly volumes: readonly SnapshotVolume[]
   /** Exactly `length` bytes at `offset` of the disk. */
-  readDisk(offset: number, length: number, signal?: AbortSignal): Promise<Buffer>
+  readDisk(offset: number, length: number, signal?: AbortSignal): Promise<Buffer | BodyHandle>
   file(volume: number, number: number): Promise<FileRow | undefined>
   /**
    * Of many files, in their order: ATTRIBUTES_BYTES of each, whose inode is the number alone. The error of one that cannot

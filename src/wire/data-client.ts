@@ -12,7 +12,14 @@ import {
   TRANSFER_TIMEOUT_MS,
 } from '../base/limits.js'
 import { Slots } from '../base/queue.js'
-import { type DataClientHandle, type DataOutcome, DataStop, type DataStopHandle, type DataTarget } from '../native.js'
+import {
+  type BodyHandle,
+  type DataClientHandle,
+  type DataOutcome,
+  DataStop,
+  type DataStopHandle,
+  type DataTarget,
+} from '../native.js'
 import { parseAddress } from './address.js'
 import { bounded } from './bounded.js'
 import { decodeRefusal } from './refusal.js'
@@ -36,7 +43,7 @@ export interface ExchangeOptions {
 /** The part of a link that clients need. */
 export interface Carrier {
   put(question: Uint8Array, body: Uint8Array, options?: ExchangeOptions): Promise<void>
-  get(question: Uint8Array, maxBytes: number, options?: ExchangeOptions): Promise<Buffer>
+  get(question: Uint8Array, maxBytes: number, options?: ExchangeOptions): Promise<BodyHandle>
 }
 
 /** The host answers, but not to this: it may do the same over HTTPS. */
@@ -57,11 +64,11 @@ export class DataLink implements Carrier {
     await this.#run((target, stop) => this.#options.client.put(target, question, body, stop), options)
   }
 
-  async get(question: Uint8Array, maxBytes: number, options: ExchangeOptions = {}): Promise<Buffer> {
+  async get(question: Uint8Array, maxBytes: number, options: ExchangeOptions = {}): Promise<BodyHandle> {
     return this.#run((target, stop) => this.#options.client.get(target, question, maxBytes, stop), options)
   }
 
-  async #run(exchange: Exchange, { timeoutMs = TRANSFER_TIMEOUT_MS, signal }: ExchangeOptions): Promise<Buffer> {
+  async #run(exchange: Exchange, { timeoutMs = TRANSFER_TIMEOUT_MS, signal }: ExchangeOptions): Promise<BodyHandle> {
     const { addresses, name } = this.#options
     const deadline = performance.now() + timeoutMs
     const late = () => {
@@ -97,11 +104,11 @@ export class DataLink implements Carrier {
     }
   }
 
-  #settle({ kind, bytes, address, why }: DataOutcome, ended: AbortSignal): Buffer {
+  #settle({ kind, body, bytes, address, why }: DataOutcome, ended: AbortSignal): BodyHandle {
     const { name: host } = this.#options
     switch (kind) {
       case 'done':
-        return bytes
+        return body as BodyHandle
       case 'refused':
         throw decodeRefusal(host, 500, bytes)
       case 'unreachable':

@@ -1,7 +1,7 @@
 /**
  * Real images of every file system (native/tests/lab), taken into a lab of processes and restored: every byte in use is
  * the same, the file system's own check finds nothing, and other programs see the same files. One image of each file
- * system in every run; with IMAGER_IMAGES=all one of each row of the table.
+ * system in every run; with IMAGER_IMAGES=all every image of the table.
  */
 import { execFile } from 'node:child_process'
 import { closeSync, existsSync, openSync, readSync, rmSync, symlinkSync } from 'node:fs'
@@ -13,13 +13,13 @@ import { imager, TestLab } from './lab.js'
 
 const LAB = fileURLToPath(new URL('../../../native/tests/lab/lab.py', import.meta.url))
 const IMPOSSIBLE = 77
-const SEED = '1'
 const all = process.env.IMAGER_IMAGES === 'all'
 const closing: (() => void | Promise<void>)[] = []
 let peers: TestLab
 
 interface Row {
   readonly name: string
+  readonly seed: string
   /** Why nothing of it is mapped; empty for the others. */
   readonly raw: string
 }
@@ -36,15 +36,17 @@ async function lab(...words: string[]): Promise<{ text: string } | { impossible:
   }
 }
 
-/** One image of each row, or of one row of each file system. */
+/** All images, or one of each file system. */
 async function rows(): Promise<Row[]> {
   const day = Math.floor(Date.now() / 86_400_000)
   const listed = await lab('list', ...(all ? ['--all'] : ['--seed', process.env.IMAGER_SEED ?? `${day}`]))
   if (!('text' in listed)) return []
   const fields = listed.text.trim().split('\n')
-  const found = fields.map((line) => line.split('\t')).map(([name = '', , , , raw = '']) => ({ name, raw }))
-  const key = ({ name }: Row) => (all ? name : name.slice(0, name.indexOf('-')))
-  return [...new Map(found.reverse().map((row) => [key(row), row])).values()].reverse()
+  const found = fields
+    .map((line) => line.split('\t'))
+    .map(([name = '', seed = '', , , raw = '']) => ({ name, seed, raw }))
+  if (all) return found
+  return [...new Map(found.reverse().map((row) => [row.name.slice(0, row.name.indexOf('-')), row])).values()].reverse()
 }
 
 /** How many bytes are in use; the first that differs fails the test. */
@@ -73,10 +75,10 @@ async function sameBytes(t: ExecutionContext, image: string, restored: string): 
   return compared
 }
 
-async function comesBack(t: ExecutionContext, { name, raw }: Row): Promise<void> {
+async function comesBack(t: ExecutionContext, { name, seed, raw }: Row): Promise<void> {
   const [image, restored] = [peers.path(name), peers.path(`${name}.restored`)]
   try {
-    const made = await lab('make', name, SEED, image)
+    const made = await lab('make', name, seed, image)
     const before = 'text' in made && raw === '' ? await lab('truth', name, image) : made
     if ('impossible' in before) {
       t.log(`skipped: ${before.impossible}`)
@@ -107,5 +109,5 @@ test.before(async (t) => {
 test.after.always(async () => {
   for (const close of closing) await close()
 })
-for (const row of chosen) test.serial(`${row.name} comes back as it was`, comesBack, row)
+for (const row of chosen) test.serial(`${row.name} (${row.seed}) comes back as it was`, comesBack, row)
 if (chosen.length === 0) test.skip('restored images are the same (not root, or no python3)', (t) => t.pass())

@@ -3,7 +3,6 @@
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use napi::bindgen_prelude::{AsyncTask, Buffer, Function, Object, Result, ToNapiValue, Uint8Array};
@@ -11,12 +10,14 @@ use napi::threadsafe_function::ThreadsafeFunctionCallMode;
 use napi::{Env, JsDeferred};
 use napi_derive::napi;
 
+use super::body::Body;
 use super::shards::hex;
 use super::{Job, fixed, job, thrown};
 use crate::carry::Broken;
-use crate::carry::client::{self, Body, Outcome, Target};
+use crate::carry::client::{self, Outcome, Target, Transfer};
 use crate::carry::identity::Identity;
 use crate::carry::server::{self, Asked, Order, Unreceived};
+use crate::carry::threads;
 use crate::error::Error;
 
 type Settled<T> = JsDeferred<T, Box<dyn FnOnce(Env) -> Result<T>>>;
@@ -46,12 +47,13 @@ pub struct DataTarget {
     pub keep_ms: u32,
 }
 
-/// How an exchange ended. `bytes`: of `done` the body that was fetched, of `refused` the error as it was encoded, of
-/// `lied` the key that answered. `why` for people.
-#[napi(object)]
+/// How an exchange ended. `body`: of `done`, what was fetched. `bytes`: of `refused` the error as it was encoded, of `lied`
+/// the key that answered. `why` for people.
+#[napi(object, object_from_js = false)]
 pub struct DataOutcome {
     #[napi(ts_type = "'done' | 'refused' | 'unreachable' | 'lied' | 'notCarried' | 'malformed' | 'stopped'")]
     pub kind: String,
+    pub body: Option<Body>,
     pub bytes: Buffer,
     pub address: String,
     pub why: String,
@@ -59,7 +61,7 @@ pub struct DataOutcome {
 
 impl DataOutcome {
     fn new(kind: &str, bytes: Vec<u8>, address: String, why: String) -> Self {
-        Self { kind: kind.into(), bytes: bytes.into(), address, why }
+        Self { kind: kind.into(), body: None, bytes: bytes.into(), address, why }
     }
 }
 
@@ -67,7 +69,7 @@ impl From<Outcome> for DataOutcome {
     fn from(outcome: Outcome) -> Self {
         let none = String::new;
         match outcome {
-            Outcome::Done(body) => Self::new("done", body, none(), none()),
+            Outcome::Done(body) => Self { body: Some(body.into()), ..Self::new("done", vec![], none(), none()) },
             Outcome::Refused(error) => Self::new("refused", error, none(), none()),
             Outcome::Unreachable { address, why } => Self::new("unreachable", vec![], address, why),
             Outcome::Lied { address, actual } => {
@@ -131,7 +133,7 @@ impl DataClient {
         stop: &DataStop,
     ) -> Result<Object<'env>> {
         self.start(env, target, stop, move |client, target, stop| {
-            client.exchange(target, &question, &Body::Put(&body), stop)
+            client.exchange(target, &question, &Transfer::Put(&body), stop)
         })
     }
 
@@ -145,8 +147,8 @@ impl DataClient {
         most_bytes: u32,
         stop: &DataStop,
     ) -> Result<Object<'env>> {
-        let body = Body::Get { most: most_bytes as usize };
-        self.start(env, target, stop, move |client, target, stop| client.exchange(target, &question, &body, stop))
+        let transfer = Transfer::Get { most: most_bytes as usize };
+        self.start(env, target, stop, move |client, target, stop| client.exchange(target, &question, &transfer, stop))
     }
 
     /// Closes what is kept and unused.
@@ -177,10 +179,7 @@ impl DataClient {
             let outcome = exchange(&client, &target, &stop);
             finish(&settled, || outcome.into());
         };
-        thread::Builder::new()
-            .name("carry".into())
-            .spawn(work)
-            .map_err(|e| thrown(Error::io("starting a thread", e)))?;
+        threads::run(work).map_err(|error| thrown(Error::io("starting a thread", error)))?;
         Ok(promise)
     }
 }

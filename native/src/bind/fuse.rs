@@ -8,6 +8,7 @@ use napi::bindgen_prelude::{AsyncTask, Buffer, Function, Uint8Array};
 use napi::threadsafe_function::ThreadsafeFunctionCallMode;
 use napi_derive::napi;
 
+use super::body::Body;
 use super::{Job, Result, job, thrown};
 use crate::fuse::{self, Inbox, Question};
 
@@ -123,6 +124,12 @@ impl FuseRequest {
     #[napi]
     pub fn data(&mut self, bytes: Uint8Array) -> Result<()> {
         self.0.data(&bytes).map_err(thrown)
+    }
+
+    /// The same with bytes that are outside of JavaScript, which are used up.
+    #[napi]
+    pub fn body(&mut self, bytes: &Body) -> Result<()> {
+        self.0.data(&bytes.spend()?).map_err(thrown)
     }
 
     #[napi]

@@ -2,6 +2,7 @@
 //!
 //! Long work runs as a `Job` on libuv's pool, off the event loop; its inputs and outputs move, they are not copied.
 
+mod body;
 mod carry;
 mod fuse;
 mod keys;
@@ -14,6 +15,7 @@ mod scan;
 mod shards;
 mod signatures;
 mod snapshot;
+mod window;
 
 use napi::bindgen_prelude::{AsyncTask, Result, ToNapiValue, TypeName};
 use napi::{Env, Task};

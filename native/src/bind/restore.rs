@@ -2,13 +2,15 @@
 
 use std::sync::{Arc, RwLock};
 
-use napi::bindgen_prelude::{AsyncTask, BigUint64Array, Buffer, Result, Uint8Array, Uint32Array};
+use napi::bindgen_prelude::{AsyncTask, BigUint64Array, Buffer, ClassInstance, Result, Uint32Array};
 use napi_derive::napi;
 
+use super::body::Body;
 use super::keys::Vault;
 use super::retrieve::{ManifestPage, wrong_kind};
 use super::{Job, job, thrown};
-use crate::fetchplan::{self, Fetched};
+use crate::fetched::Fetched;
+use crate::fetchplan;
 use crate::pages::Page;
 use crate::target;
 
@@ -146,25 +148,26 @@ impl FetchPlan {
             .collect()
     }
 
-    /// Opens the records of a stripe from what was fetched (`offsets[i]` is where `fetched[i]` begins in the pack),
-    /// verifies and writes their blocks; `only`: the blocks of a second try.
+    /// Opens the records of a stripe from what was fetched (`offsets[i]`, ascending, is where `fetched[i]` begins in the
+    /// pack), verifies and writes their blocks; `only`: the blocks of a second try. Uses the bodies up.
     #[napi(ts_return_type = "Promise<WriteFacts>")]
     pub fn write(
         &self,
         stripe: f64,
         offsets: Vec<u32>,
-        fetched: Vec<Uint8Array>,
+        fetched: Vec<ClassInstance<Body>>,
         only: Option<Vec<u32>>,
         vault: &Vault,
         target: &Target,
-    ) -> AsyncTask<Job<WriteFacts>> {
+    ) -> Result<AsyncTask<Job<WriteFacts>>> {
         let (plan, vault, target) = (self.0.clone(), vault.0.clone(), target.0.clone());
-        job(move || {
+        let bodies = fetched.iter().map(|body| body.spend()).collect::<Result<Vec<_>>>()?;
+        Ok(job(move || {
             let fetched: Vec<Fetched> =
-                offsets.iter().zip(&fetched).map(|(&offset, bytes)| Fetched { offset, bytes }).collect();
+                offsets.iter().zip(&bodies).map(|(&offset, bytes)| Fetched { offset, bytes }).collect();
             let plan = plan.read().expect(UNPOISONED);
             let written = plan.write(stripe as u64, &fetched, only.as_deref(), &vault.blocks, &target)?;
             Ok(WriteFacts { bytes: written.bytes as f64, bad: written.bad })
-        })
+        }))
     }
 }

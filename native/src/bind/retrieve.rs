@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use napi::bindgen_prelude::{AsyncTask, BigInt, BigUint64Array, Buffer, Either, Null, Result, Uint8Array};
+use napi::bindgen_prelude::{AsyncTask, BigInt, Buffer, Either, Null, Result, Uint8Array};
 use napi_derive::napi;
 
 use super::keys::Vault;
 use super::{Job, job, thrown};
 use crate::error::Error;
 use crate::fs::{Codec, Content, ExtentKind, File};
-use crate::limits::{BLOCK_BYTES, PAGE_BYTES};
+use crate::limits::PAGE_BYTES;
 use crate::pages::{self, Page, Ref};
 use crate::references::References;
 use crate::seal::signature;
@@ -35,15 +35,11 @@ pub struct TreeTop {
     pub level: u8,
 }
 
-/// Part of a map page: disk bytes, and the block that holds them (`entry` for `Vault.openBlock`; null: zeros, or
-/// `unreadable` when the snapshot was taken).
+/// What a map page adds to the sums of its snapshot.
 #[napi(object)]
-pub struct Segment {
-    pub disk: f64,
-    pub length: u32,
-    pub in_block: u32,
-    pub entry: Either<u32, Null>,
-    pub unreadable: bool,
+pub struct Mapped {
+    pub bytes: f64,
+    pub pieces: u32,
 }
 
 #[napi(object)]
@@ -146,43 +142,14 @@ impl ManifestPage {
         Ok(entries.iter().filter(meets).map(|entry| PageRef(entry.child)).collect())
     }
 
-    /// Of a map page: what covers `offset .. offset + length`, ascending; gaps were free and read as zeros.
+    /// Of a map page: how many bytes of the disk it speaks of, and in how many stored pieces.
     #[napi]
-    pub fn segments(&self, offset: f64, length: f64) -> Result<Vec<Segment>> {
+    pub fn mapped(&self) -> Result<Mapped> {
         let Page::Map(entries) = &*self.0 else { return Err(wrong_kind()) };
-        let (start, end) = (offset as u64, offset as u64 + length as u64);
-        let from = entries.partition_point(|entry| entry.disk + u64::from(entry.length) <= start);
-        let to = entries.partition_point(|entry| entry.disk < end);
-        let segment = |(index, entry): (usize, &pages::MapEntry)| {
-            let cut = start.saturating_sub(entry.disk) as u32;
-            let length = (end.min(entry.disk + u64::from(entry.length)) - entry.disk) as u32 - cut;
-            let held = entry.block.is_stored();
-            Segment {
-                disk: (entry.disk + u64::from(cut)) as f64,
-                length,
-                in_block: entry.in_block + cut,
-                entry: if held { Either::A((from + index) as u32) } else { Either::B(Null) },
-                unreadable: entry.block == Ref::UNREADABLE,
-            }
-        };
-        Ok(entries[from..to.max(from)].iter().enumerate().map(segment).collect())
-    }
-
-    /// Of a map page: the signatures of all entries, 32 bytes each (zeros where nothing is stored), and their birth
-    /// numbers.
-    #[napi]
-    pub fn entry_ids(&self) -> Result<Buffer> {
-        let Page::Map(entries) = &*self.0 else { return Err(wrong_kind()) };
-        let id = |entry: &pages::MapEntry| {
-            if entry.block.is_stored() { signature(&entry.block.key) } else { [0; 32] }
-        };
-        Ok(entries.iter().flat_map(id).collect::<Vec<_>>().into())
-    }
-
-    #[napi]
-    pub fn entry_births(&self) -> Result<BigUint64Array> {
-        let Page::Map(entries) = &*self.0 else { return Err(wrong_kind()) };
-        Ok(entries.iter().map(|entry| entry.block.birth).collect::<Vec<_>>().into())
+        Ok(Mapped {
+            bytes: entries.iter().map(|entry| f64::from(entry.length)).sum(),
+            pieces: entries.iter().filter(|entry| entry.block.is_stored()).count() as u32,
+        })
     }
 
     /// Of a file page: the record of a number. One with very many extents goes on in the next page.
@@ -277,15 +244,6 @@ impl Vault {
             let plain = vault.pages.open(&page.key, &record, PAGE_BYTES)?;
             Ok(ManifestPage(Arc::new(pages::decode(&plain)?)))
         })
-    }
-
-    /// Opens the block of a map page's entry. Throws FORGED where the record does not verify.
-    #[napi(ts_return_type = "Promise<Buffer>")]
-    pub fn open_block(&self, page: &ManifestPage, entry: u32, record: Uint8Array) -> Result<AsyncTask<Job<Buffer>>> {
-        let Page::Map(entries) = &*page.0 else { return Err(wrong_kind()) };
-        let block = entries.get(entry as usize).ok_or_else(wrong_kind)?.block;
-        let vault = self.0.clone();
-        Ok(job(move || vault.blocks.open(&block.key, &record, BLOCK_BYTES).map(Buffer::from)))
     }
 }
 

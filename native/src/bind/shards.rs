@@ -1,8 +1,9 @@
 //! Shards and stripes.
 
-use napi::bindgen_prelude::{AsyncTask, Buffer, Result, Uint8Array};
+use napi::bindgen_prelude::{AsyncTask, Buffer, ClassInstance, Result, Uint8Array};
 use napi_derive::napi;
 
+use super::body::Body;
 use super::keys::Secret;
 use super::{Job, job, thrown};
 use crate::bytes::Writer;
@@ -87,6 +88,24 @@ pub fn read_trailer(bytes: Uint8Array, offset: u32, stripe: f64, trailer_key: &S
         writer.u64(row.birth).raw(&row.id).u32(row.offset).u32(row.length);
     }
     Ok(writer.bytes.into())
+}
+
+/// Rebuilds one range of a shard from the same range of any k others. Uses them up.
+#[napi(ts_return_type = "Promise<Body>")]
+pub fn recover_body(
+    k: u32,
+    m: u32,
+    shards: Vec<Option<ClassInstance<Body>>>,
+    wanted: u32,
+) -> Result<AsyncTask<Job<Body>>> {
+    let scheme = erasure::Scheme::new(k, m).map_err(thrown)?;
+    let spent = |body: &Option<ClassInstance<Body>>| body.as_ref().map(|body| body.spend()).transpose();
+    let bodies = shards.iter().map(spent).collect::<Result<Vec<_>>>()?;
+    Ok(job(move || {
+        let shards: Vec<Option<&[u8]>> = bodies.iter().map(Option::as_deref).collect();
+        let mut rebuilt = erasure::recover(scheme, &shards, &[wanted as usize])?;
+        Ok(rebuilt.pop().unwrap_or_default().into())
+    }))
 }
 
 /// Rebuilds the `wanted` shards from any k of `shards`: k+m places of equal length, null where missing. Works on whole

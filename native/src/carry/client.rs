@@ -35,7 +35,7 @@ pub struct Target {
     pub keep: Duration,
 }
 
-pub enum Body<'a> {
+pub enum Transfer<'a> {
     Put(&'a [u8]),
     /// A larger one is refused before memory is taken.
     Get {
@@ -114,7 +114,7 @@ impl Client {
         Self { identity, kept: Mutex::default(), good: Mutex::default() }
     }
 
-    pub fn exchange(&self, target: &Target, question: &[u8], body: &Body, stop: &Stop) -> Outcome {
+    pub fn exchange(&self, target: &Target, question: &[u8], body: &Transfer, stop: &Stop) -> Outcome {
         while let Some(mut connection) = self.take(target) {
             match attempt(&mut connection, target, question, body, stop) {
                 Ok(outcome) => return self.keep(connection, target, outcome),
@@ -226,7 +226,7 @@ fn attempt(
     connection: &mut Connection,
     target: &Target,
     question: &[u8],
-    body: &Body,
+    body: &Transfer,
     stop: &Stop,
 ) -> Result<Outcome, Failed> {
     let stream = &mut connection.stream;
@@ -273,11 +273,15 @@ fn reach((name, port): &Address, limit: Instant) -> std::io::Result<TcpStream> {
     Err(failure)
 }
 
-fn transfer(connection: &mut Stream<UnbufferedClientConnection>, length: u64, body: &Body) -> Result<Vec<u8>, Broken> {
+fn transfer(
+    connection: &mut Stream<UnbufferedClientConnection>,
+    length: u64,
+    body: &Transfer,
+) -> Result<Vec<u8>, Broken> {
     match *body {
-        Body::Put(bytes) if bytes.len() as u64 == length => connection.write_all(bytes).map(|()| Vec::new()),
-        Body::Put(_) => Err(Broken::Malformed("it wants a body of another length")),
-        Body::Get { most } => {
+        Transfer::Put(bytes) if bytes.len() as u64 == length => connection.write_all(bytes).map(|()| Vec::new()),
+        Transfer::Put(_) => Err(Broken::Malformed("it wants a body of another length")),
+        Transfer::Get { most } => {
             let length = usize::try_from(length).ok().filter(|&length| length <= most);
             let mut bytes =
                 recycle::zeroed(length.ok_or(Broken::Malformed("it answers with more than was asked for"))?);

@@ -18,6 +18,7 @@ pub mod client;
 pub mod identity;
 pub mod server;
 pub mod stream;
+pub mod threads;
 
 use std::fmt;
 use std::io;

@@ -187,7 +187,9 @@ impl Server {
             }
             let (orders, ordered) = channel();
             (self.ask)(Asked { host, question, orders });
-            self.follow(&mut stream, &ordered)?;
+            let followed = self.follow(&mut stream, &ordered);
+            stream.flush()?;
+            followed?;
             if !self.lock().end(id) {
                 return Ok(());
             }

@@ -3,6 +3,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
@@ -66,8 +67,22 @@ pub struct Stream<S> {
     plain: Vec<u8>,
     taken: usize,
     outgoing: Vec<u8>,
+    /// Written and not yet sent: what is small goes with what follows it.
+    waiting: Vec<u8>,
     idle: Duration,
     deadline: Instant,
+}
+
+/// Buffers of connections that rest: a short exchange would spend its time on fresh ones.
+static SPARE: Mutex<Vec<(Vec<u8>, Vec<u8>)>> = Mutex::new(Vec::new());
+const SPARES: usize = 16;
+
+fn spare() -> MutexGuard<'static, Vec<(Vec<u8>, Vec<u8>)>> {
+    SPARE.lock().expect("no holder of this lock panics")
+}
+
+fn buffers() -> (Vec<u8>, Vec<u8>) {
+    spare().pop().unwrap_or_else(|| (vec![0; INCOMING_BYTES], vec![0; OUTGOING_BYTES + RECORD_OVERHEAD]))
 }
 
 /// Where TLS stands.
@@ -81,18 +96,18 @@ enum Stand {
 impl<S: Side> Stream<S> {
     /// `head` was read from the socket already. Each wait ends after `idle`, and all of them at `deadline`.
     pub fn new(socket: TcpStream, tls: S, head: &[u8], idle: Duration, deadline: Instant) -> Self {
-        let mut incoming = vec![0; INCOMING_BYTES.max(head.len())];
+        let (mut incoming, outgoing) = buffers();
+        incoming.resize(INCOMING_BYTES.max(head.len()), 0);
         incoming[..head.len()].copy_from_slice(head);
         let (start, end) = (0, head.len());
-        let outgoing = vec![0; OUTGOING_BYTES + RECORD_OVERHEAD];
-        Self { socket, tls, incoming, start, end, plain: Vec::new(), taken: 0, outgoing, idle, deadline }
+        let (plain, waiting) = (Vec::new(), Vec::new());
+        Self { socket, tls, incoming, start, end, plain, taken: 0, outgoing, waiting, idle, deadline }
     }
 
     pub fn until(&mut self, idle: Duration, deadline: Instant) {
         (self.idle, self.deadline) = (idle, deadline);
         if self.incoming.is_empty() {
-            self.incoming.resize(INCOMING_BYTES, 0);
-            self.outgoing.resize(OUTGOING_BYTES + RECORD_OVERHEAD, 0);
+            (self.incoming, self.outgoing) = buffers();
         }
     }
 
@@ -130,12 +145,32 @@ impl<S: Side> Stream<S> {
         Ok(())
     }
 
+    /// What is small may wait until `flush`, or until something is read.
     pub fn write_all(&mut self, bytes: &[u8]) -> Result<(), Broken> {
-        for piece in bytes.chunks(OUTGOING_BYTES) {
-            let sealed = self.seal(piece)?;
-            send(&mut self.socket, &self.outgoing[..sealed], self.idle, self.deadline)?;
+        if self.waiting.len() + bytes.len() > OUTGOING_BYTES {
+            self.flush()?;
         }
-        Ok(())
+        if bytes.len() < OUTGOING_BYTES {
+            self.waiting.extend_from_slice(bytes);
+            return Ok(());
+        }
+        bytes.chunks(OUTGOING_BYTES).try_for_each(|piece| self.send(piece))
+    }
+
+    pub fn flush(&mut self) -> Result<(), Broken> {
+        let mut waiting = std::mem::take(&mut self.waiting);
+        if waiting.is_empty() {
+            return Ok(());
+        }
+        let sent = self.send(&waiting);
+        waiting.clear();
+        self.waiting = waiting;
+        sent
+    }
+
+    fn send(&mut self, piece: &[u8]) -> Result<(), Broken> {
+        let sealed = self.seal(piece)?;
+        send(&mut self.socket, &self.outgoing[..sealed], self.idle, self.deadline)
     }
 
     /// Whether nothing has come since `rest`: neither an end nor bytes that nobody asked for.
@@ -149,9 +184,11 @@ impl<S: Side> Stream<S> {
     /// Gives the buffers back until `until` begins another exchange. False where bytes came that nobody asked for.
     pub fn rest(&mut self) -> bool {
         let quiet = self.start == self.end && self.taken == self.plain.len();
-        for buffer in [&mut self.incoming, &mut self.outgoing, &mut self.plain] {
-            *buffer = Vec::new();
+        let pair = (std::mem::take(&mut self.incoming), std::mem::take(&mut self.outgoing));
+        if pair.0.len() == INCOMING_BYTES && spare().len() < SPARES {
+            spare().push(pair);
         }
+        (self.plain, self.waiting) = (Vec::new(), Vec::new());
         (self.start, self.end, self.taken) = (0, 0, 0);
         quiet
     }
@@ -201,6 +238,7 @@ impl<S: Side> Stream<S> {
     }
 
     fn receive(&mut self) -> Result<(), Broken> {
+        self.flush()?;
         self.incoming.copy_within(self.start..self.end, 0);
         (self.start, self.end) = (0, self.end - self.start);
         let room = &mut self.incoming[self.end..];

@@ -1,0 +1,163 @@
+/**
+ * The disk of a snapshot. A window of it is a map page with the places of its blocks; windows and blocks are fetched when they
+ * are first needed, once for all who wait for them, and kept while there is room. Blocks are opened, kept and put together
+ * in the addon.
+ */
+import { ImagerError } from '../base/errors.js'
+import { KiB, MiB } from '../base/units.js'
+import { BlockCache, Body, type BodyHandle, type ManifestPage, type VaultHandle, type WindowHandle } from '../native.js'
+import { LruCache } from './cache.js'
+import { locateAll, TREE } from './manifest.js'
+import type { OpenSnapshot } from './open.js'
+import type { Piece } from './packs.js'
+
+/** What one map page speaks of (docs/formats/manifest.md). */
+const WINDOW_BYTES = 8 * MiB
+const BLOCK_CACHE_BYTES = 96 * MiB
+/** 32 GiB of disk, some 10 KiB each. */
+const WINDOWS_KEPT = 4096
+/** Windows that are fetched together behind the first of them. */
+const GROUP = 64
+/** Blocks that lie closer than this in a pack come in one range. */
+const GAP_BYTES = 32 * KiB
+
+interface Window {
+  readonly blocks: WindowHandle
+  /** By entry: its block is on the way. */
+  readonly coming: Map<number, Promise<void>>
+}
+
+export class Disk {
+  readonly #snapshot: OpenSnapshot
+  readonly #vault: VaultHandle
+  readonly #cache = new BlockCache(BLOCK_CACHE_BYTES)
+  /** Nothing of a window was in use: it reads as zeros, as it does on the disk that was restored. */
+  readonly #windows = new LruCache<number, Promise<Window | undefined>>(WINDOWS_KEPT)
+  readonly #groups = new LruCache<number, Promise<void>>(WINDOWS_KEPT / GROUP)
+
+  constructor(snapshot: OpenSnapshot, vault: VaultHandle) {
+    this.#snapshot = snapshot
+    this.#vault = vault
+  }
+
+  /** Exactly these bytes. Throws NOT_READ, NOT_RESTORABLE, CORRUPT. */
+  async read(offset: number, length: number, signal?: AbortSignal): Promise<Buffer | BodyHandle> {
+    const parts = partsOf(offset, length)
+    const read = await Promise.all(parts.map((part) => this.#read(part, signal)))
+    const [first] = read
+    if (parts.length === 1 && first) return first
+    return Buffer.concat(read.map((body, at) => body?.take() ?? Buffer.alloc((parts[at] as Part).length)))
+  }
+
+  /** Has the blocks ready for a read that will probably come. Never throws: the read itself will say what is wrong. */
+  prefetch(offset: number, length: number): void {
+    for (const part of partsOf(offset, length)) {
+      this.#window(part.window)
+        .then((window) => window && this.#fill(window, part))
+        .catch(() => {})
+    }
+  }
+
+  async #read(part: Part, signal: AbortSignal | undefined): Promise<BodyHandle | undefined> {
+    const window = await this.#window(part.window)
+    if (!window) return undefined
+    for (;;) {
+      await this.#fill(window, part)
+      signal?.throwIfAborted()
+      const bytes = window.blocks.read(this.#cache, part.offset, part.length)
+      // Very many readers at once push out each other's blocks before they are read.
+      if (bytes) return bytes
+    }
+  }
+
+  /** Returns when all blocks of a part are there, whoever asked for them first. */
+  async #fill(window: Window, { offset, length }: Part): Promise<void> {
+    const { entries, unreadable } = window.blocks.need(this.#cache, offset, length)
+    if (unreadable) throw new ImagerError('NOT_READ', { ...unreadable })
+    if (entries.length === 0) return
+    const coming = new Set(entries.flatMap((entry) => window.coming.get(entry) ?? []))
+    const absent = entries.filter((entry) => !window.coming.has(entry))
+    for (const range of window.blocks.ranges(absent, GAP_BYTES)) {
+      const opened = this.#open(window, range).finally(() => {
+        for (const entry of range.entries) window.coming.delete(entry)
+      })
+      for (const entry of range.entries) window.coming.set(entry, opened)
+      coming.add(opened)
+    }
+    await Promise.all(coming)
+  }
+
+  async #open({ blocks }: Window, range: ReturnType<WindowHandle['ranges']>[number]): Promise<void> {
+    const { stripe, start, end } = range
+    const { packs } = this.#snapshot
+    const open = (entries: number[], pieces: Piece[]) => {
+      const [starts, bodies] = [pieces.map((piece) => piece.start), pieces.map((piece) => piece.body)]
+      return blocks.open(this.#cache, this.#vault, entries, starts, bodies)
+    }
+    const bad = await open(range.entries, await packs.readSoon(stripe, start, end))
+    if (bad.length === 0) return
+    const sound = new Body(await packs.readSound(stripe, start, end))
+    const worse = await open(bad, [{ start, body: sound }])
+    if (worse.length === 0) return
+    throw new ImagerError('CORRUPT', { what: `${worse.length} blocks of stripe ${stripe} do not verify from any host` })
+  }
+
+  #window(number: number): Promise<Window | undefined> {
+    return this.#windows.getOrMake(number, async () => {
+      const [window] = await this.#load(number, number)
+      // A reader seldom wants only one: its neighbours come with few questions, while this one is used already.
+      const group = Math.floor(number / GROUP)
+      this.#groups.getOrMake(group, () => this.#loadGroup(group)).catch(() => {})
+      return window?.[1]
+    })
+  }
+
+  async #loadGroup(group: number): Promise<void> {
+    const first = group * GROUP
+    const found = new Map(await this.#load(first, first + GROUP - 1))
+    for (let number = first; number < first + GROUP; number++) {
+      this.#windows.getOrMake(number, () => Promise.resolve(found.get(number)))
+    }
+  }
+
+  /** The windows from `first` to `last` of which something was in use. */
+  async #load(first: number, last: number): Promise<[number, Window][]> {
+    const { manifest, packs } = this.#snapshot
+    const tree = this.#snapshot.tree(TREE.map, 0)
+    const pages: ManifestPage[] = []
+    const span = [first * WINDOW_BYTES, (last + 1) * WINDOW_BYTES - 1] as const
+    const leaves = tree ? manifest.leaves(tree.top, tree.level, ...span) : []
+    for await (const some of leaves) pages.push(...some)
+    const ids = pages.map((page) => page.blockIds())
+    const places = await locateAll(manifest.locator, Buffer.concat(ids))
+    await packs.prepare([...new Set(places.map((place) => place.stripe))])
+    return pages.map((page, at) => {
+      const own = places.splice(0, (ids[at] as Buffer).length / 32)
+      const blocks = page.window(
+        BigUint64Array.from(own, (place) => BigInt(place.stripe)),
+        Uint32Array.from(own, (place) => place.offset),
+        Uint32Array.from(own, (place) => place.length),
+      )
+      return [Math.floor(page.firstOffset() / WINDOW_BYTES), { blocks, coming: new Map() }]
+    })
+  }
+}
+
+/** Bytes of one window. */
+interface Part {
+  readonly window: number
+  readonly offset: number
+  readonly length: number
+}
+
+function partsOf(offset: number, length: number): Part[] {
+  const parts: Part[] = []
+  const end = offset + length
+  for (let at = offset; at < end; ) {
+    const window = Math.floor(at / WINDOW_BYTES)
+    const next = Math.min(end, (window + 1) * WINDOW_BYTES)
+    parts.push({ window, offset: at, length: next - at })
+    at = next
+  }
+  return parts
+}

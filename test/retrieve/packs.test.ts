@@ -1,0 +1,62 @@
+import test from 'ava'
+import { systemClock } from '../../src/base/clock.js'
+import { ImagerError } from '../../src/base/errors.js'
+import { Body, recoverShards } from '../../src/native.js'
+import { BODY_OFFSET, type FetchShard, PackReader } from '../../src/retrieve/packs.js'
+
+const K = 2
+const BYTES = 1000
+
+/** Three hosts with the shards of one stripe, 2+1. `asked` lists who was asked. */
+async function fleet(delay: (host: string, signal: AbortSignal | undefined) => Promise<void>) {
+  const data = [Buffer.alloc(BYTES, 'ab'), Buffer.alloc(BYTES, 'xyz')]
+  const [parity] = await recoverShards(K, 1, [...data, undefined], [2])
+  const bodies = [...data, parity as Buffer]
+  const asked: string[] = []
+  const fetch: FetchShard = async (host, _, range, signal) => {
+    asked.push(host)
+    await delay(host, signal)
+    const [start, end] = range as [number, number]
+    return new Body((bodies[Number(host)] as Buffer).subarray(start - BODY_OFFSET, end - BODY_OFFSET))
+  }
+  const shards = bodies.map((_, index) => ({ index, host: `${index}`, shard: `shard ${index}`, root: '' }))
+  const row = { stripe: 7, k: K, m: 1, packBytes: K * BYTES, shards }
+  const catalog = { stripes: async () => [row] }
+  const packs = new PackReader({ catalog, fetch, clock: systemClock, hostName: (host) => host })
+  const read = async () => {
+    const pieces = await packs.readSoon(7, 900, 1100)
+    return Buffer.concat(pieces.map(({ body }) => body.take()))
+  }
+  return { read, asked, wanted: Buffer.concat(data).subarray(900, 1100) }
+}
+
+test('a host that is there in time is the only one that is asked', async (t) => {
+  const { read, asked, wanted } = await fleet(async () => {})
+  t.true((await read()).equals(wanted))
+  t.deepEqual(asked, ['0', '1'])
+})
+
+test('a host that hangs costs its patience once: the others give its part, and it is let go', async (t) => {
+  let released = 0
+  const { read, asked, wanted } = await fleet(async (host, signal) => {
+    if (host !== '0') return
+    await new Promise((_, reject) =>
+      signal?.addEventListener('abort', () => reject(new ImagerError('INTERRUPTED', {}))),
+    ).finally(() => released++)
+  })
+  const started = performance.now()
+  t.true((await read()).equals(wanted))
+  t.true(performance.now() - started < 5_000)
+  t.is(released, 1)
+  asked.length = 0
+  t.true((await read()).equals(wanted))
+  t.false(asked.includes('0'), 'for a while it is asked last')
+})
+
+test('where the others cannot give it either, the slow one is waited for', async (t) => {
+  const { read, wanted } = await fleet(async (host) => {
+    if (host === '2') throw new ImagerError('HOST_UNREACHABLE', { host, address: 'nowhere', why: 'it is off' })
+    if (host === '0') await new Promise((resolve) => setTimeout(resolve, 800))
+  })
+  t.true((await read()).equals(wanted))
+})
