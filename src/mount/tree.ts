@@ -8,6 +8,7 @@ import { type Decompress, diskRanges, planRead, StreamReader } from '../retrieve
 import { encodeAttributes, LAST, type Listed, setVolume } from './attributes.js'
 import { EINVAL, EISDIR, ENAMETOOLONG, ENODATA, ENOENT, ENOTDIR, Refusal } from './errno.js'
 import { Folders, type Some } from './folders.js'
+import { Neighbours } from './neighbours.js'
 import { Rows } from './rows.js'
 import { imageRanges, type Owner, type Place, TOP, Top, type TopChild } from './top.js'
 
@@ -31,12 +32,14 @@ export class Tree {
   readonly #rows: Rows
   readonly #streams: StreamReader
   readonly #folders = new Folders()
+  readonly #neighbours: Neighbours | undefined
 
   constructor(reader: SnapshotReader, decompress: Decompress, owner: Owner) {
     this.#reader = reader
     this.#top = new Top(reader, owner)
     this.#rows = new Rows(reader)
     this.#streams = new StreamReader(reader, decompress)
+    if (reader.prefetch) this.#neighbours = new Neighbours((offset, length) => reader.prefetch?.(offset, length))
   }
 
   /** Undefined: there is no such name. */
@@ -71,7 +74,10 @@ export class Tree {
     const row = await this.#row(place)
     if (row.kind === 'directory') throw new Refusal(EISDIR)
     const content = unnamed(row)
-    return content ? await this.#streams.readAsItComes(content, offset, length, signal) : Buffer.alloc(0)
+    if (!content) return Buffer.alloc(0)
+    const [first] = content.extents
+    if (first && offset === 0 && content.size <= length) this.#neighbours?.read(first.disk)
+    return await this.#streams.readAsItComes(content, offset, length, signal)
   }
 
   /** Entries after `cookie` (0: from the start, 1: after `.`, 2: after `..`, then one more for each child). */
