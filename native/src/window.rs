@@ -24,6 +24,41 @@ struct Kept {
     order: BTreeMap<u64, [u8; 32]>,
     bytes: usize,
     now: u64,
+    /// What is on the way, and who waits for it: as which of his entries.
+    coming: HashMap<[u8; 32], Vec<(Arc<Wait>, u32)>>,
+}
+
+type Done = Box<dyn FnOnce(Vec<u32>) + Send>;
+
+/// Somebody who waits for the blocks of some entries.
+pub struct Wait(Mutex<Waiting>);
+
+struct Waiting {
+    left: usize,
+    missing: Vec<u32>,
+    done: Option<Done>,
+}
+
+impl Wait {
+    /// `done` hears, once so many entries have landed, which of them did not come.
+    pub fn new(entries: usize, done: impl FnOnce(Vec<u32>) + Send + 'static) -> Arc<Self> {
+        let wait = Waiting { left: entries + 1, missing: vec![], done: Some(Box::new(done)) };
+        Arc::new(Self(Mutex::new(wait)))
+    }
+
+    fn land(&self, missing: Option<u32>) {
+        let mut waiting = self.0.lock().expect("no holder of this lock panics");
+        waiting.left -= 1;
+        waiting.missing.extend(missing);
+        if waiting.left > 0 {
+            return;
+        }
+        let (done, missing) = (waiting.done.take(), std::mem::take(&mut waiting.missing));
+        drop(waiting);
+        if let Some(done) = done {
+            done(missing);
+        }
+    }
 }
 
 impl Kept {
@@ -60,6 +95,44 @@ impl BlockCache {
         while kept.bytes > self.capacity {
             let Some((_, oldest)) = kept.order.pop_first() else { break };
             kept.bytes -= kept.blocks.remove(&oldest).map_or(0, |(_, block)| block.len());
+        }
+    }
+
+    /// Waits for the blocks of entries. Returns those that nobody fetches: the caller must, and let them `land`.
+    pub fn claim(&self, window: &Window, entries: &[u32], wait: &Arc<Wait>) -> Vec<u32> {
+        let mut own = Vec::new();
+        // One more than entries: nobody is told before all of them are claimed.
+        let mut landed = vec![None];
+        {
+            let mut kept = self.kept();
+            for &entry in entries {
+                let Some(key) = window.key(entry) else {
+                    landed.push(Some(entry));
+                    continue;
+                };
+                if kept.get(&key).is_some() {
+                    landed.push(None);
+                    continue;
+                }
+                let waiting = kept.coming.entry(key).or_default();
+                if waiting.is_empty() {
+                    own.push(entry);
+                }
+                waiting.push((wait.clone(), entry));
+            }
+        }
+        landed.into_iter().for_each(|missing| wait.land(missing));
+        own
+    }
+
+    /// Tells all who wait for the blocks of entries that they have come, or that they are `missing`.
+    pub fn land(&self, window: &Window, entries: &[u32], missing: &[u32]) {
+        for &entry in entries {
+            let Some(key) = window.key(entry) else { continue };
+            let waiting = self.kept().coming.remove(&key).unwrap_or_default();
+            for (wait, theirs) in waiting {
+                wait.land(missing.contains(&entry).then_some(theirs));
+            }
         }
     }
 }
@@ -113,6 +186,10 @@ impl Window {
             Page::Map(entries) => entries,
             _ => &[],
         }
+    }
+
+    fn key(&self, entry: u32) -> Option<[u8; 32]> {
+        self.entries().get(entry as usize).map(|entry| entry.block.key)
     }
 
     /// The indexes of the entries that meet `start..end`.

@@ -185,7 +185,7 @@ fn target(port: u16, host: [u8; 32]) -> Target {
     let second = Duration::from_secs(1);
     let deadline = Instant::now() + 10 * second;
     let addresses = vec![("127.0.0.1".to_string(), port)];
-    Target { host, addresses, connect: 5 * second, idle: 5 * second, deadline, keep: 5 * second }
+    Target { host, addresses, connect: 5 * second, idle: 5 * second, deadline, keep: 5 * second, at_once: 4 }
 }
 
 fn client() -> Client {

@@ -18,16 +18,15 @@ use crate::carry::Broken;
 use crate::carry::client::{self, Outcome, Target, Transfer};
 use crate::carry::identity::Identity;
 use crate::carry::server::{self, Asked, Order, Unreceived, Unsent};
-use crate::carry::threads;
 use crate::error::Error;
 
-type Settled<T> = JsDeferred<T, Box<dyn FnOnce(Env) -> Result<T>>>;
+pub(super) type Settled<T> = JsDeferred<T, Box<dyn FnOnce(Env) -> Result<T>>>;
 
-fn settle<T: ToNapiValue + Send + 'static>(promise: Settled<T>, value: T) {
+pub(super) fn settle<T: ToNapiValue + Send + 'static>(promise: Settled<T>, value: T) {
     promise.resolve(Box::new(move |_| Ok(value)));
 }
 
-fn milliseconds(count: u32) -> Duration {
+pub(super) fn milliseconds(count: u32) -> Duration {
     Duration::from_millis(count.into())
 }
 
@@ -46,6 +45,22 @@ pub struct DataTarget {
     pub idle_ms: u32,
     pub timeout_ms: u32,
     pub keep_ms: u32,
+    /// Exchanges with this host that are under way at once, of whichever kind; others wait for their turn.
+    pub at_once: u32,
+}
+
+impl DataTarget {
+    pub(super) fn decode(self) -> Result<Target> {
+        Ok(Target {
+            host: fixed("host", &self.host)?,
+            addresses: self.names.into_iter().zip(self.ports).collect(),
+            connect: milliseconds(self.connect_ms),
+            idle: milliseconds(self.idle_ms),
+            deadline: Instant::now() + milliseconds(self.timeout_ms),
+            keep: milliseconds(self.keep_ms),
+            at_once: self.at_once as usize,
+        })
+    }
 }
 
 /// How an exchange ended. `body`: of `done`, what was fetched. `bytes`: of `refused` the error as it was encoded, of `lied`
@@ -110,9 +125,9 @@ fn finish(promise: &Mutex<Option<Settled<DataOutcome>>>, outcome: impl FnOnce() 
     }
 }
 
-/// This host's data connections to others. Each exchange has a thread while it lasts.
+/// This host's data connections to others. Each exchange has a thread once it has its turn.
 #[napi]
-pub struct DataClient(Arc<client::Client>);
+pub struct DataClient(pub(super) Arc<client::Client>);
 
 #[napi]
 impl DataClient {
@@ -182,22 +197,16 @@ impl DataClient {
         stop: &DataStop,
         exchange: impl FnOnce(&client::Client, &Target, &client::Stop) -> Outcome + Send + 'static,
     ) -> Result<Object<'env>> {
-        let target = Target {
-            host: fixed("host", &target.host)?,
-            addresses: target.names.into_iter().zip(target.ports).collect(),
-            connect: milliseconds(target.connect_ms),
-            idle: milliseconds(target.idle_ms),
-            deadline: Instant::now() + milliseconds(target.timeout_ms),
-            keep: milliseconds(target.keep_ms),
-        };
+        let target = target.decode()?;
         let (settled, promise) = env.create_deferred()?;
         *stop.promise.lock().expect("no holder of this lock panics") = Some(settled);
         let (client, stop, settled) = (self.0.clone(), stop.stop.clone(), stop.promise.clone());
+        let (host, at_once) = (target.host, target.at_once);
         let work = move || {
             let outcome = exchange(&client, &target, &stop);
             finish(&settled, || outcome.into());
         };
-        threads::run(work).map_err(|error| thrown(Error::io("starting a thread", error)))?;
+        self.0.run(host, at_once, Box::new(work)).map_err(|error| thrown(Error::io("starting a thread", error)))?;
         Ok(promise)
     }
 }

@@ -1,7 +1,8 @@
 //! The asking end: connections to each host, kept for the next exchange. An exchange blocks its thread.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::{Shutdown, TcpStream, ToSocketAddrs};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -11,6 +12,7 @@ use rustls::pki_types::ServerName;
 
 use super::identity::Identity;
 use super::stream::{Stream, send};
+use super::threads::{self, Work};
 use super::{Broken, Kind, PREAMBLE, read_frame, write_frame};
 use crate::recycle;
 
@@ -33,6 +35,8 @@ pub struct Target {
     pub deadline: Instant,
     /// An unused connection is not used again after this long.
     pub keep: Duration,
+    /// Exchanges with this host that `run` has under way at once.
+    pub at_once: usize,
 }
 
 pub enum Transfer<'a> {
@@ -97,6 +101,14 @@ pub struct Client {
     kept: Mutex<HashMap<[u8; 32], Vec<Kept>>>,
     /// Where each host answered last.
     good: Mutex<HashMap<[u8; 32], Address>>,
+    turns: Mutex<HashMap<[u8; 32], Turns>>,
+}
+
+/// Exchanges with one host: so many are under way, the others wait, first come first served.
+#[derive(Default)]
+struct Turns {
+    busy: usize,
+    waiting: VecDeque<Work>,
 }
 
 struct Kept {
@@ -110,10 +122,49 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Client {
     pub fn new(identity: Identity) -> Self {
-        Self { identity, kept: Mutex::default(), good: Mutex::default() }
+        Self { identity, kept: Mutex::default(), good: Mutex::default(), turns: Mutex::default() }
+    }
+
+    /// Runs an exchange with a host on a thread, once fewer than `most` others with it are under way.
+    pub fn run(self: &Arc<Self>, host: [u8; 32], most: usize, work: Work) -> std::io::Result<()> {
+        {
+            let mut turns = lock(&self.turns);
+            let turns = turns.entry(host).or_default();
+            if turns.busy >= most {
+                turns.waiting.push_back(work);
+                return Ok(());
+            }
+            turns.busy += 1;
+        }
+        let client = self.clone();
+        let begun = threads::run(move || {
+            let mut next = Some(work);
+            while let Some(work) = next {
+                // A panic ends one exchange, and not those that wait behind it.
+                let _ = catch_unwind(AssertUnwindSafe(work));
+                next = client.next(host);
+            }
+        });
+        if begun.is_err() {
+            lock(&self.turns).entry(host).or_default().busy -= 1;
+        }
+        begun
+    }
+
+    fn next(&self, host: [u8; 32]) -> Option<Work> {
+        let mut turns = lock(&self.turns);
+        let turns = turns.entry(host).or_default();
+        let next = turns.waiting.pop_front();
+        if next.is_none() {
+            turns.busy -= 1;
+        }
+        next
     }
 
     pub fn exchange(&self, target: &Target, question: &[u8], body: &Transfer, stop: &Stop) -> Outcome {
+        if stop.stopped.load(Ordering::SeqCst) || Instant::now() >= target.deadline {
+            return Outcome::Unreachable { address: "no address".into(), why: "it did not get its turn".into() };
+        }
         while let Some(mut connection) = self.take(target) {
             match attempt(&mut connection, target, question, body, stop) {
                 Ok(outcome) => return self.keep(connection, target, outcome),
