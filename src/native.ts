@@ -104,6 +104,7 @@ export type {
   BlockSource,
   Body as BodyHandle,
   DataClient as DataClientHandle,
+  DataFetch,
   DataOutcome,
   DataQuestion,
   DataReceived,
