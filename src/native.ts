@@ -105,6 +105,7 @@ export type {
   BlockSource,
   Body as BodyHandle,
   DataClient as DataClientHandle,
+  DataFetch,
   DataLines as DataLinesHandle,
   DataOutcome,
   DataPatience,

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use crate::carry::client::{Client, Outcome, Stop, Target, Transfer};
+use crate::carry::client::{Client, Outcome, Stop, Target};
 use crate::recycle::Recycled;
 use crate::shard::BODY_OFFSET;
 
@@ -121,15 +121,17 @@ impl Lines {
         let patience = self.patience.least + Duration::from_millis((length / self.patience.bytes_per_ms).into());
         let target = Target { deadline: Instant::now() + patience, ..Target::clone(&span.target) };
         let (host, at_once, lines) = (target.host, target.at_once, self.clone());
-        let work = move || match get(&lines.client, &target, &span) {
-            Outcome::Done(bytes) if bytes.len() == length as usize => give(Recycled(bytes)),
+        let start = BODY_OFFSET as u64 + u64::from(span.start);
+        let range = start..start + u64::from(length);
+        let work = move || match lines.client.fetch(&target, &span.shard, range, &Stop::default()) {
+            Outcome::Done(bytes) => give(Recycled(bytes)),
             // Of this shard only; TypeScript hears it again and says what it means.
-            Outcome::Done(_) | Outcome::Refused(_) => {}
+            Outcome::Refused(_) => {}
             Outcome::Unreachable { .. } => lines.put_aside(host, true),
             Outcome::NotCarried { .. } | Outcome::Lied { .. } | Outcome::Malformed { .. } => lines.put_aside(host, false),
         };
         // Without a thread the span is dropped, as one that was not given.
-        let _ = self.client.run(host, at_once, Box::new(work));
+        let _ = self.client.queue(host, at_once, Box::new(work));
     }
 }
 
@@ -146,18 +148,4 @@ impl Layout {
             (from, self.shards.get(index as usize).copied().flatten(), from - base, to - base)
         })
     }
-}
-
-fn get(client: &Client, target: &Target, span: &Span) -> Outcome {
-    let (start, end) = (BODY_OFFSET as u32 + span.start, BODY_OFFSET as u32 + span.end);
-    let transfer = Transfer::Get { most: (end - start) as usize };
-    client.exchange(target, &question(&span.shard, start, end), &transfer, &Stop::default())
-}
-
-/// A message (docs/formats/message.md) that asks for bytes of a shard's file.
-fn question(shard: &Shard, start: u32, end: u32) -> Vec<u8> {
-    let shard: String = shard.iter().map(|byte| format!("{byte:02x}")).collect();
-    let mut json = format!(r#"{{"operation":"get","shard":"{shard}","range":[{start},{end}]}}"#);
-    json.extend(std::iter::repeat_n(' ', (12 + json.len()).next_multiple_of(8) - 12 - json.len()));
-    [b"IMMS\x01\0\0\0", &(json.len() as u32).to_le_bytes()[..], json.as_bytes()].concat()
 }

@@ -1,7 +1,7 @@
 //! Reading a part of the disk: the entries of one map page, where their blocks lie, and a cache of opened blocks that
 //! all pages share. Who reads asks what is absent, fetches that, has it opened into the cache, and reads.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::error::{Error, Result};
@@ -17,6 +17,9 @@ pub struct BlockCache {
     kept: Mutex<Kept>,
 }
 
+/// 64 KiB each.
+const SPARES: usize = 64;
+
 #[derive(Default)]
 struct Kept {
     blocks: HashMap<[u8; 32], (u64, Arc<Vec<u8>>)>,
@@ -24,6 +27,9 @@ struct Kept {
     order: BTreeMap<u64, [u8; 32]>,
     bytes: usize,
     now: u64,
+    /// Buffers of blocks that left, for those that come. Freed, they would be holes in the allocator's arenas, of which each
+    /// thread that opens blocks may have its own.
+    spare: VecDeque<Vec<u8>>,
     /// What is on the way, and who waits for it: as which of his entries.
     coming: HashMap<[u8; 32], Vec<(Arc<Wait>, u32)>>,
 }
@@ -94,8 +100,24 @@ impl BlockCache {
         kept.blocks.insert(key, (now, Arc::new(block)));
         while kept.bytes > self.capacity {
             let Some((_, oldest)) = kept.order.pop_first() else { break };
-            kept.bytes -= kept.blocks.remove(&oldest).map_or(0, |(_, block)| block.len());
+            let Some((_, block)) = kept.blocks.remove(&oldest) else { continue };
+            kept.bytes -= block.len();
+            kept.spare.extend(Arc::into_inner(block));
+            if kept.spare.len() > SPARES {
+                kept.spare.pop_front();
+            }
         }
+    }
+
+    /// An empty buffer for so many bytes, and for few more.
+    fn buffer(&self, length: usize) -> Vec<u8> {
+        let mut kept = self.kept();
+        let fits = |buffer: &Vec<u8>| (length..=length + length / 8).contains(&buffer.capacity());
+        let found = kept.spare.iter().position(fits).and_then(|at| kept.spare.remove(at));
+        drop(kept);
+        let mut buffer = found.unwrap_or_else(|| Vec::with_capacity(length));
+        buffer.clear();
+        buffer
     }
 
     /// Waits for the blocks of entries. Returns those that nobody fetches: the caller must, and let them `land`.
@@ -239,7 +261,8 @@ impl Window {
         let opened = |&entry: &u32| {
             let place = self.places.get(entry as usize).copied().flatten()?;
             let key = self.entries()[entry as usize].block.key;
-            let block = domain.open(&key, &record(fetched, place)?, BLOCK_BYTES).ok()?;
+            let record = record(fetched, place)?;
+            let block = domain.open_into(&key, &record, BLOCK_BYTES, |length| cache.buffer(length)).ok()?;
             cache.put(key, block);
             Some(())
         };
