@@ -115,20 +115,27 @@ impl Lines {
         hosts.filter(|host| known.aside(host).is_some_and(|aside| aside.silent)).collect()
     }
 
-    /// Calls `give` with the bytes of a span on the thread that fetched them, or drops it.
+    /// Calls `give` with the bytes of a span on the thread that fetched them, or drops it. Its patience begins with its turn:
+    /// that others are asked for is not the host's fault.
     pub fn fetch(self: &Arc<Self>, span: Span, give: impl FnOnce(Recycled) + Send + 'static) {
-        let length = span.end - span.start;
-        let patience = self.patience.least + Duration::from_millis((length / self.patience.bytes_per_ms).into());
-        let target = Target { deadline: Instant::now() + patience, ..Target::clone(&span.target) };
-        let (host, at_once, lines) = (target.host, target.at_once, self.clone());
-        let start = BODY_OFFSET as u64 + u64::from(span.start);
-        let range = start..start + u64::from(length);
-        let work = move || match lines.client.fetch(&target, &span.shard, range, &Stop::default()) {
-            Outcome::Done(bytes) => give(Recycled(bytes)),
-            // Of this shard only; TypeScript hears it again and says what it means.
-            Outcome::Refused(_) => {}
-            Outcome::Unreachable { .. } => lines.put_aside(host, true),
-            Outcome::NotCarried { .. } | Outcome::Lied { .. } | Outcome::Malformed { .. } => lines.put_aside(host, false),
+        let (lines, host, at_once) = (self.clone(), span.target.host, span.target.at_once);
+        let work = move || {
+            if lines.known().aside(&host).is_some() {
+                return;
+            }
+            let length = span.end - span.start;
+            let patience = lines.patience.least + Duration::from_millis((length / lines.patience.bytes_per_ms).into());
+            let target = Target { deadline: Instant::now() + patience, ..Target::clone(&span.target) };
+            let start = BODY_OFFSET as u64 + u64::from(span.start);
+            match lines.client.fetch(&target, &span.shard, start..start + u64::from(length), &Stop::default()) {
+                Outcome::Done(bytes) => give(Recycled(bytes)),
+                // Of this shard only; TypeScript hears it again and says what it means.
+                Outcome::Refused(_) => {}
+                Outcome::Unreachable { .. } => lines.put_aside(host, true),
+                Outcome::NotCarried { .. } | Outcome::Lied { .. } | Outcome::Malformed { .. } => {
+                    lines.put_aside(host, false);
+                }
+            }
         };
         // Without a thread the span is dropped, as one that was not given.
         let _ = self.client.queue(host, at_once, Box::new(work));

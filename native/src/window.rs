@@ -17,6 +17,8 @@ pub struct BlockCache {
     kept: Mutex<Kept>,
 }
 
+/// A range that is so long is followed by another, which is fetched while it is opened.
+const RANGE_BYTES: u32 = 1 << 20;
 /// 64 KiB each.
 const SPARES: usize = 64;
 
@@ -238,7 +240,7 @@ impl Window {
         Need::Blocks(absent)
     }
 
-    /// The ranges to fetch for some entries: records closer than `gap` share one.
+    /// The ranges to fetch for some entries: records closer than `gap` share one, up to a size.
     pub fn ranges(&self, entries: &[u32], gap: u32) -> Vec<Range> {
         let place = |entry: u32| self.places.get(entry as usize).copied().flatten().map(|place| (place, entry));
         let mut places: Vec<(Place, u32)> = entries.iter().filter_map(|&entry| place(entry)).collect();
@@ -246,7 +248,11 @@ impl Window {
         let mut ranges: Vec<Range> = Vec::new();
         for (Place { stripe, offset, length }, entry) in places {
             match ranges.last_mut() {
-                Some(last) if last.stripe == stripe && offset <= last.end.saturating_add(gap) => {
+                Some(last)
+                    if last.stripe == stripe
+                        && offset <= last.end.saturating_add(gap)
+                        && offset - last.start < RANGE_BYTES =>
+                {
                     last.end = last.end.max(offset + length);
                     last.entries.push(entry);
                 }

@@ -13,7 +13,7 @@ import type { Piece } from './packs.js'
 
 /** What one map page speaks of (docs/formats/page.md). */
 const WINDOW_BYTES = 8 * MiB
-const BLOCK_CACHE_BYTES = 96 * MiB
+const BLOCK_CACHE_BYTES = 64 * MiB
 /** 32 GiB of disk, some 10 KiB each. */
 const WINDOWS_KEPT = 4096
 /** Windows that are fetched together behind the first of them. */
