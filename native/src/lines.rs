@@ -9,6 +9,9 @@ use crate::carry::client::{Client, Outcome, Stop, Target};
 use crate::recycle::Recycled;
 use crate::shard::BODY_OFFSET;
 
+/// That all connections to a host are busy is not its fault, but whoever reads shall not wait for that.
+const TURN: Duration = Duration::from_secs(1);
+
 pub type Host = [u8; 32];
 pub type Shard = [u8; 16];
 
@@ -115,8 +118,8 @@ impl Lines {
         hosts.filter(|host| known.aside(host).is_some_and(|aside| aside.silent)).collect()
     }
 
-    /// Calls `give` with the bytes of a span on the thread that fetched them, or drops it. Its patience begins with its turn:
-    /// that others are asked for is not the host's fault.
+    /// Calls `give` with the bytes of a span on the thread that fetched them, or drops it. The host's time begins when it is
+    /// asked.
     pub fn fetch(self: &Arc<Self>, span: Span, give: impl FnOnce(Recycled) + Send + 'static) {
         let (lines, host, at_once) = (self.clone(), span.target.host, span.target.at_once);
         let work = move || {
@@ -137,8 +140,8 @@ impl Lines {
                 }
             }
         };
-        // Without a thread the span is dropped, as one that was not given.
-        let _ = self.client.queue(host, at_once, Box::new(work));
+        // Without a thread or a turn the span is dropped, as one that was not given.
+        let _ = self.client.queue(host, at_once, Instant::now() + TURN, Box::new(work));
     }
 }
 

@@ -691,3 +691,38 @@ fn a_host_that_is_silent_costs_its_patience_once_and_is_named() {
     assert_eq!(missing(&alone, &disk), [0, 1]);
     assert!(alone.silent(&disk.window, &[0, 1]).is_empty());
 }
+
+#[test]
+fn who_gets_no_turn_in_time_is_dropped_and_the_others_go_on() {
+    let client = Arc::new(client());
+    let (open, gate) = std::sync::mpsc::channel::<()>();
+    let (tell, told) = std::sync::mpsc::channel();
+    let now = Instant::now();
+    let host = [1; 32];
+    client.queue(host, 1, now, Box::new(move || drop(gate.recv()))).unwrap();
+    for (name, until) in [("late", now + Duration::from_millis(100)), ("patient", now + Duration::from_secs(60))] {
+        let told = Told(name, tell.clone());
+        client.queue(host, 1, until, Box::new(move || told.ran())).unwrap();
+    }
+    let hear = || told.recv_timeout(Duration::from_secs(10)).unwrap();
+    assert_eq!(hear(), "late gone");
+    assert!(now.elapsed() >= Duration::from_millis(100));
+    client.queue([2; 32], 1, now, Box::new(move || tell.send("another host's ran".into()).unwrap())).unwrap();
+    assert_eq!(hear(), "another host's ran");
+    drop(open);
+    assert_eq!((hear(), hear()), ("patient ran".into(), "patient gone".into()));
+}
+
+struct Told(&'static str, std::sync::mpsc::Sender<String>);
+
+impl Told {
+    fn ran(self) {
+        self.1.send(format!("{} ran", self.0)).unwrap();
+    }
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        self.1.send(format!("{} gone", self.0)).unwrap();
+    }
+}

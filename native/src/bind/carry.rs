@@ -203,12 +203,14 @@ impl DataClient {
         let (settled, promise) = env.create_deferred()?;
         *stop.promise.lock().expect("no holder of this lock panics") = Some(settled);
         let (client, stop, settled) = (self.0.clone(), stop.stop.clone(), stop.promise.clone());
-        let (host, at_once) = (target.host, target.at_once);
+        let (host, at_once, deadline) = (target.host, target.at_once, target.deadline);
         let work = move || {
             let outcome = exchange(&client, &target, &stop);
             finish(&settled, || outcome.into());
         };
-        self.0.queue(host, at_once, Box::new(work)).map_err(|error| thrown(Error::io("starting a thread", error)))?;
+        self.0
+            .queue(host, at_once, deadline, Box::new(work))
+            .map_err(|error| thrown(Error::io("starting a thread", error)))?;
         Ok(promise)
     }
 }

@@ -6,6 +6,7 @@ use std::ops::{Range, RangeInclusive};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustls::client::UnbufferedClientConnection;
@@ -105,15 +106,26 @@ pub struct Client {
     kept: Mutex<HashMap<[u8; 32], Vec<Kept>>>,
     /// Where each host answered last.
     good: Mutex<HashMap<[u8; 32], Address>>,
-    turns: Mutex<HashMap<[u8; 32], Turns>>,
+    turns: Mutex<Turns>,
+}
+
+#[derive(Default)]
+struct Turns {
+    hosts: HashMap<[u8; 32], Line>,
+    /// A thread looks after those who wait.
+    watched: bool,
 }
 
 /// Exchanges with one host: so many are under way, the others wait, first come first served.
 #[derive(Default)]
-struct Turns {
+struct Line {
     busy: usize,
-    waiting: VecDeque<Work>,
+    /// Until when each waits.
+    waiting: VecDeque<(Instant, Work)>,
 }
+
+/// How often those who wait are looked at.
+const LOOK: Duration = Duration::from_millis(50);
 
 struct Kept {
     connection: Connection,
@@ -129,40 +141,62 @@ impl Client {
         Self { identity, kept: Mutex::default(), good: Mutex::default(), turns: Mutex::default() }
     }
 
-    /// Runs an exchange with a host on a thread, once fewer than `most` others with it are under way.
-    pub fn queue(self: &Arc<Self>, host: [u8; 32], most: usize, work: Work) -> std::io::Result<()> {
-        {
-            let mut turns = lock(&self.turns);
-            let turns = turns.entry(host).or_default();
-            if turns.busy >= most {
-                turns.waiting.push_back(work);
+    /// Runs an exchange with a host on a thread, once fewer than `most` others with it are under way. Where that takes too
+    /// long, it is dropped.
+    pub fn queue(self: &Arc<Self>, host: [u8; 32], most: usize, until: Instant, work: Work) -> std::io::Result<()> {
+        let client = self.clone();
+        let mut turns = lock(&self.turns);
+        let line = turns.hosts.entry(host).or_default();
+        if line.busy >= most {
+            line.waiting.push_back((until, work));
+            if std::mem::replace(&mut turns.watched, true) {
                 return Ok(());
             }
-            turns.busy += 1;
+            return threads::run(move || client.watch()).inspect_err(|_| turns.watched = false);
         }
-        let client = self.clone();
-        let begun = threads::run(move || {
+        line.busy += 1;
+        let run = move || {
             let mut next = Some(work);
             while let Some(work) = next {
                 // A panic ends one exchange, and not those that wait behind it.
                 let _ = catch_unwind(AssertUnwindSafe(work));
                 next = client.next(host);
             }
-        });
-        if begun.is_err() {
-            lock(&self.turns).entry(host).or_default().busy -= 1;
-        }
-        begun
+        };
+        threads::run(run).inspect_err(|_| turns.hosts.entry(host).or_default().busy -= 1)
     }
 
     fn next(&self, host: [u8; 32]) -> Option<Work> {
         let mut turns = lock(&self.turns);
-        let turns = turns.entry(host).or_default();
-        let next = turns.waiting.pop_front();
+        let line = turns.hosts.entry(host).or_default();
+        let next = line.waiting.pop_front();
         if next.is_none() {
-            turns.busy -= 1;
+            line.busy -= 1;
         }
-        next
+        next.map(|(_, work)| work)
+    }
+
+    /// Drops those who have waited too long, until nobody waits.
+    fn watch(&self) {
+        loop {
+            thread::sleep(LOOK);
+            let mut late = Vec::new();
+            let mut turns = lock(&self.turns);
+            let now = Instant::now();
+            for line in turns.hosts.values_mut() {
+                for one in std::mem::take(&mut line.waiting) {
+                    if one.0 > now { line.waiting.push_back(one) } else { late.push(one) }
+                }
+            }
+            turns.watched = turns.hosts.values().any(|line| !line.waiting.is_empty());
+            let over = !turns.watched;
+            // Whoever hears that he was dropped may ask for something else at once.
+            drop(turns);
+            drop(late);
+            if over {
+                return;
+            }
+        }
     }
 
     /// Sends a body, in parts, where the question is granted.
