@@ -572,7 +572,7 @@ fn disk() -> Disk {
     let domain = Domain::blocks(&secret(8));
     let (mut pack, mut entries, mut lengths) = (vec![], vec![], vec![]);
     for at in 0..2u64 {
-        let plain: Vec<u8> = (0..BLOCK as u64).map(|i| (i * i * (at + 3) >> 5) as u8).collect();
+        let plain: Vec<u8> = (0..BLOCK as u64).map(|i| ((i * i * (at + 3)) >> 5) as u8).collect();
         let key = domain.block_key(&plain);
         lengths.push(domain.seal(&key, &plain, 1, &mut pack) as u32);
         let block = Ref { key, birth: 1 << 16 };
@@ -631,7 +631,7 @@ fn a_disk_is_read_from_the_hosts_alone_and_each_block_is_fetched_once() {
         let tell = tell.clone();
         reader.read(59_000, 61_000, move |bytes| tell.send(bytes.map(|bytes| bytes.to_vec())).unwrap());
     }
-    let wanted = |at: u64, i: u64| (i * i * (at + 3) >> 5) as u8;
+    let wanted = |at: u64, i: u64| ((i * i * (at + 3)) >> 5) as u8;
     let bytes: Vec<u8> = (59_000..60_000).map(|i| wanted(0, i)).chain((0..1000).map(|i| wanted(1, i))).collect();
     for _ in 0..20 {
         assert!(told.recv_timeout(Duration::from_secs(10)).unwrap().as_ref() == Some(&bytes));
@@ -699,7 +699,16 @@ fn who_gets_no_turn_in_time_is_dropped_and_the_others_go_on() {
     let (tell, told) = std::sync::mpsc::channel();
     let now = Instant::now();
     let host = [1; 32];
-    client.queue(host, 1, now, Box::new(move || drop(gate.recv()))).unwrap();
+    client
+        .queue(
+            host,
+            1,
+            now,
+            Box::new(move || {
+                let _ = gate.recv();
+            }),
+        )
+        .unwrap();
     for (name, until) in [("late", now + Duration::from_millis(100)), ("patient", now + Duration::from_secs(60))] {
         let told = Told(name, tell.clone());
         client.queue(host, 1, until, Box::new(move || told.ran())).unwrap();

@@ -5,9 +5,17 @@
  */
 import { ImagerError } from '../base/errors.js'
 import { KiB, MiB } from '../base/units.js'
-import { Body, type BodyHandle, DiskReader, type DiskReaderHandle, type ManifestPage, type VaultHandle, type WindowHandle } from '../native.js'
+import {
+  Body,
+  type BodyHandle,
+  DiskReader,
+  type DiskReaderHandle,
+  type ManifestPage,
+  type VaultHandle,
+  type WindowHandle,
+} from '../native.js'
 import { LruCache } from './cache.js'
-import { locateAll, TREE } from './manifest.js'
+import { ID_BYTES, locate, TREE } from './manifest.js'
 import type { OpenSnapshot } from './open.js'
 import type { Piece } from './packs.js'
 
@@ -139,15 +147,13 @@ export class Disk {
     const leaves = tree ? manifest.leaves(tree.top, tree.level, ...span) : []
     for await (const some of leaves) pages.push(...some)
     const ids = pages.map((page) => page.blockIds())
-    const places = await locateAll(manifest.locator, Buffer.concat(ids))
-    await packs.prepare([...new Set(places.map((place) => place.stripe))])
+    const { stripes, offsets, lengths } = await locate(manifest.locator, Buffer.concat(ids))
+    await packs.prepare([...new Set(stripes)].map(Number))
+    let from = 0
     return pages.map((page, at) => {
-      const own = places.splice(0, (ids[at] as Buffer).length / 32)
-      const blocks = page.window(
-        BigUint64Array.from(own, (place) => BigInt(place.stripe)),
-        Uint32Array.from(own, (place) => place.offset),
-        Uint32Array.from(own, (place) => place.length),
-      )
+      const own = [from, from + (ids[at] as Buffer).length / ID_BYTES] as const
+      from = own[1]
+      const blocks = page.window(stripes.subarray(...own), offsets.subarray(...own), lengths.subarray(...own))
       return [Math.floor(page.firstOffset() / WINDOW_BYTES), { blocks, coming: new Map() }]
     })
   }

@@ -8,7 +8,7 @@ import type { DataLinesHandle, ManifestPage, PageRef, VaultHandle } from '../nat
 import type { Peers } from '../peers/pool.js'
 import { type Description, decodeDescription } from './description.js'
 import { ManifestReader } from './manifest.js'
-import { PackReader, PATIENCE } from './packs.js'
+import { PATIENCE, PackReader } from './packs.js'
 
 export interface RetrieveParts {
   readonly home: Home
