@@ -84,10 +84,11 @@ export async function planRestore(options: RestoreOptions, parts: RestoreParts):
   const absent = await requireHosts(stripes, parts)
   const snapshot = await openSnapshot(row.id, { ...parts, avoid: [...absent.keys()] }, signal)
   const { sizeBytes } = snapshot.description
-  const target = inspectTarget(options.to, sizeBytes, true)
+  const room = { sizeBytes, allocatedBytes: snapshot.row.summary.allocatedBytes }
+  const target = inspectTarget(options.to, room, true)
   const journal = new RestoreJournal(parts.home.state, row.id, target)
   const resumed = journal.resume()
-  if (!resumed && !options.force) inspectTarget(options.to, sizeBytes, false)
+  if (!resumed && !options.force) inspectTarget(options.to, room, false)
   await snapshot.packs.prepare(stripes)
   const { delta, verify } = options
   const missing = [...absent.values()].sort()
