@@ -108,6 +108,7 @@ export type {
   BlockSource,
   Body as BodyHandle,
   DataClient as DataClientHandle,
+  DataFetch,
   DataOutcome,
   DataQuestion,
   DataReceived,
