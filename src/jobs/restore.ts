@@ -138,7 +138,7 @@ export async function runRestore(plan: RestorePlan, parts: RestoreParts): Promis
   const meter = new Meter('restoring', snapshot.row.summary.allocatedBytes, clock, report)
   snapshot.packs.waitBy(async (error, waitedMs) => {
     if (waitedMs > PATIENCE_MS) throw error
-    meter.wait(`waiting for ${error.details.suffice}`)
+    meter.wait(`waiting for ${String(error.details.suffice)}`)
     await sleep(BREAKER_MS, undefined, { signal })
   })
   const bytes = { written: 0, same: 0, verified: 0 }
