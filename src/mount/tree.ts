@@ -86,11 +86,11 @@ export class Tree {
     if (row.kind === 'directory') throw new Refusal(EISDIR)
     const content = unnamed(row)
     if (!content) return Buffer.alloc(0)
-    const [first] = content.extents
-    if (first && offset === 0 && content.size <= length) this.#neighbours?.read(first.disk)
     const bytes = this.#streams.readAsItComes(content, offset, length, signal)
     // Behind the read itself, which somebody waits for.
-    this.#walks?.read(place, offset + length, content.size)
+    const followed = this.#walks?.read(place, offset + length, content.size)
+    const [first] = content.extents
+    if (!followed && first && offset === 0 && content.size <= length) this.#neighbours?.read(first.disk)
     return await bytes
   }
 

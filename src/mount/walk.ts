@@ -42,16 +42,17 @@ export class Walks {
     this.#listings = listings
   }
 
-  /** A file of `size` bytes was read as far as `end`. */
-  read(place: Place, end: number, size: number): void {
+  /** A file of `size` bytes was read as far as `end`. True: its reader is followed. */
+  read(place: Place, end: number, size: number): boolean {
     const key = keyOf(place)
     const known = this.#walks.findIndex((walk) => walk.meets(key))
     const [met] = known < 0 ? [] : this.#walks.splice(known, 1)
     const walk = met?.read(key) ? met : this.#begin(place, met !== undefined)
-    if (!walk) return
+    if (!walk) return false
     this.#walks.push(walk)
     if (this.#walks.length > WALKS) this.#walks.shift()
     walk.goOn(Math.max(0, size - end))
+    return walk.sure
   }
 
   #begin(place: Place, sure: boolean): Walk | undefined {
@@ -67,7 +68,7 @@ class Walk {
   /** Where it goes on; undefined at the end. */
   #spot: Spot | undefined
   /** A file was foreseen: until then nothing is asked for. */
-  readonly #sure: boolean
+  readonly sure: boolean
   /** The next files in order, with what was asked for of each. */
   readonly #ahead = new Map<string, number>()
   #aheadBytes = 0
@@ -78,7 +79,7 @@ class Walk {
     this.#listings = listings
     this.#key = key
     this.#spot = spot
-    this.#sure = sure
+    this.sure = sure
   }
 
   meets(key: string): boolean {
@@ -88,7 +89,7 @@ class Walk {
   /** A file that it meets is read. False: the walk begins here. */
   read(key: string): boolean {
     if (key === this.#key) return true
-    if (!this.#sure) return false
+    if (!this.sure) return false
     this.#key = key
     let passed = 0
     for (const [one, bytes] of this.#ahead) {
@@ -117,7 +118,7 @@ class Walk {
   async #extend(rest: number): Promise<void> {
     const ranges: DiskRange[] = []
     const enough = () => rest + this.#aheadBytes > this.#window
-    let steps = this.#sure ? STEPS : FIRST_STEPS
+    let steps = this.sure ? STEPS : FIRST_STEPS
     while (this.#spot && steps > 0 && !enough()) {
       const spot: Spot = this.#spot
       const children = (await this.#listings.children(spot)).slice(0, steps)
@@ -143,7 +144,7 @@ class Walk {
   async #add(place: Place): Promise<DiskRange[]> {
     const key = keyOf(place)
     this.#weigh(key, LEAST_BYTES)
-    const content = this.#sure && (await this.#listings.content(place))
+    const content = this.sure && (await this.#listings.content(place))
     // It was passed meanwhile, or holds nothing.
     if (!content || !this.#ahead.has(key)) return []
     const bytes = Math.min(content.size, this.#window)
