@@ -1,6 +1,6 @@
 /**
- * `node build/bench/carry.js`: what it costs to bring shards to a peer and to fetch them, over data connections and over
- * HTTPS in turn. Two processes on loopback; the processor time of each is what the kernel counts for the whole process, so
+ * `node build/bench/carry.js`: what it costs to bring shards to a peer, to fetch them, and to read 16 KiB of them at random,
+ * one after the other, over data connections and over HTTPS in turn. Two processes on loopback; the processor time of each is what the kernel counts for the whole process, so
  * the peer's holds the hashing, writing and syncing of what it stores.
  *
  *   BENCH_RUNS=N   rounds (default 3)
@@ -21,11 +21,13 @@ import { Connection } from '../src/wire/client.js'
 import { DataLink } from '../src/wire/data-client.js'
 import { fleet, hostOf, makeFleet } from '../test/keys/fleet.js'
 import { makeShard } from '../test/peers/peer.js'
-import { showSpread, spread, table } from './arithmetic.js'
+import { median, showSpread, spread, table } from './arithmetic.js'
 
 const SHARDS = 64
 const SHARD_BYTES = 4 << 20
 const AT_ONCE = 4
+const READS = 20_000
+const READ_BYTES = 16 << 10
 const MB = 1e6
 const WAYS = ['data connections', 'HTTPS'] as const
 const VERBS = ['PUT', 'GET'] as const
@@ -34,6 +36,14 @@ interface Figure {
   readonly client: number
   readonly peer: number
   readonly speed: number
+}
+
+/** Of all reads of a round: seconds of processor time, and milliseconds that one took. */
+interface Reading {
+  readonly client: number
+  readonly peer: number
+  readonly median: number
+  readonly slow: number
 }
 
 async function main(): Promise<void> {
@@ -46,8 +56,8 @@ async function main(): Promise<void> {
   const peer = fork(script, [...files, fleet, members.rootKey], { stdio: ['ignore', 'pipe', 'inherit', 'ipc'] })
   try {
     const [line] = (await once(peer.stdout as NodeJS.ReadableStream, 'data')) as [Buffer]
-    const figures = await measureAll(peer, line.toString().trim(), members)
-    process.stdout.write(`${report(figures)}\n`)
+    const { figures, readings } = await measureAll(peer, line.toString().trim(), members)
+    process.stdout.write(`${report(figures)}\n\n${reportReads(readings)}\n`)
   } finally {
     peer.kill()
     await rm(root, { recursive: true, force: true })
@@ -69,6 +79,7 @@ async function measureAll(peer: ChildProcess, address: string, members: ReturnTy
   const expires = systemClock.now() + 3_600_000
   const bearer = tls.host
   const figures: { way: string; verb: string; figure: Figure }[] = []
+  const readings: { way: string; reading: Reading }[] = []
   let made = 0
   for (let run = 0; run < Number(process.env.BENCH_RUNS ?? 3); run++) {
     for (const way of WAYS) {
@@ -88,11 +99,16 @@ async function measureAll(peer: ChildProcess, address: string, members: ReturnTy
         GET: async (index: number) => void (await client.fetchShard(shards[index]!.shard)),
       }
       for (const verb of VERBS) figures.push({ way, verb, figure: await measureOne(peer, work[verb]) })
+      const read = async (index: number) => {
+        const start = 4096 + ((index * 2_654_435_761) % (SHARD_BYTES - READ_BYTES))
+        await client.fetchShard(shards[index % SHARDS]!.shard, [start, start + READ_BYTES])
+      }
+      readings.push({ way, reading: await measureReads(peer, read) })
     }
   }
   connection.close()
   data.close()
-  return figures
+  return { figures, readings }
 }
 
 async function measureOne(peer: ChildProcess, work: (index: number) => Promise<void>): Promise<Figure> {
@@ -112,6 +128,23 @@ async function measureOne(peer: ChildProcess, work: (index: number) => Promise<v
   }
 }
 
+async function measureReads(peer: ChildProcess, read: (index: number) => Promise<void>): Promise<Reading> {
+  const [mine, theirs, took] = [process.cpuUsage(), await cpuOf(peer), [] as number[]]
+  for (let index = 0; index < READS; index++) {
+    const started = performance.now()
+    await read(index)
+    took.push(performance.now() - started)
+  }
+  const used = process.cpuUsage(mine)
+  took.sort((a, b) => a - b)
+  return {
+    client: (used.user + used.system) / 1e6,
+    peer: ((await cpuOf(peer)) - theirs) / 1e6,
+    median: median(took),
+    slow: took[Math.floor(0.99 * READS)] as number,
+  }
+}
+
 /** Microseconds of processor time of the peer's process so far. */
 async function cpuOf(peer: ChildProcess): Promise<number> {
   peer.send('cpu')
@@ -128,6 +161,16 @@ function report(figures: readonly { way: string; verb: string; figure: Figure }[
     }),
   )
   return table([['', 'client, ms of CPU a MB', 'peer, ms of CPU a MB', 'MB/s'], ...rows])
+}
+
+function reportReads(readings: readonly { way: string; reading: Reading }[]): string {
+  const rows = WAYS.map((way) => {
+    const mine = readings.filter((one) => one.way === way).map((one) => one.reading)
+    const column = (field: keyof Reading, digits: number) => showSpread(spread(mine.map((one) => one[field])), digits)
+    return [way, column('client', 1), column('peer', 1), column('median', 2), column('slow', 2)]
+  })
+  const heading = [`${READS} reads of ${READ_BYTES / 1024} KiB`, 'client, s of CPU', 'peer, s of CPU']
+  return table([[...heading, 'ms a read', 'ms, 99 of 100'], ...rows])
 }
 
 await main()

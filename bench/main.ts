@@ -63,7 +63,7 @@ async function measureAll(chosen: readonly Scenario[], date: string): Promise<Re
         tell('Building the floor and the reader, reading the disks once')
         const build = ['build', '--quiet', '--release', '--no-default-features', '--examples']
         run('cargo', ...build, '--manifest-path', 'native/Cargo.toml')
-        sources = await Sources.open(corpus(), work)
+        sources = Sources.open(corpus(), work)
         tools = toolsIn(work)
       }
       const measured = new Measured()

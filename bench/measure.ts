@@ -1,7 +1,6 @@
 /** Runs one command and says what it took. The operating system counts; only the memory of several processes together is sampled. */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { readFileSync, writeFileSync } from 'node:fs'
-import { open } from 'node:fs/promises'
 import { cpus, release, totalmem } from 'node:os'
 
 export interface Run {
@@ -133,17 +132,6 @@ function cpuTicks(pids: readonly number[]): number {
 /** All that a process has read since it began, from sockets and files alike (proc(5), io). */
 export function readSoFar(pid: number): number {
   return Number(/^rchar: (\d+)$/m.exec(readFileSync(`/proc/${pid}/io`, 'utf8'))?.[1])
-}
-
-/** Reads a file once, so that every contender finds it in the page cache. */
-export async function warm(path: string): Promise<void> {
-  const file = await open(path)
-  const buffer = Buffer.alloc(4 << 20)
-  try {
-    while ((await file.read(buffer, 0, buffer.length, null)).bytesRead > 0);
-  } finally {
-    await file.close()
-  }
 }
 
 /** What the figures were taken on. */

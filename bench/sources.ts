@@ -2,7 +2,6 @@
 import { spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { warm } from './measure.js'
 
 export interface Source {
   /** What is backed up: an image, or a folder of files. */
@@ -32,10 +31,10 @@ export class Sources {
   }
 
   /** Needs root: binds, loop devices. */
-  static async open(corpus: string, work: string): Promise<Sources> {
+  static open(corpus: string, work: string): Sources {
     const sources = new Sources(work)
     try {
-      for (const name of NAMES) await sources.#add(name, join(corpus, `${name}.img`))
+      for (const name of NAMES) sources.#add(name, join(corpus, `${name}.img`))
     } catch (error) {
       sources.close()
       throw error
@@ -47,7 +46,7 @@ export class Sources {
     return this.#images.get(name)!
   }
 
-  async #add(name: Name, original: string): Promise<void> {
+  #add(name: Name, original: string): void {
     if (!existsSync(original)) throw new Error(`There is no ${original}; bench/make-corpus.sh makes it.`)
     const folder = join(this.#work, 'sources', name)
     const path = join(folder, `${name}.img`)
@@ -62,7 +61,6 @@ export class Sources {
     const span = ['--offset', String(start * 512), '--sizelimit', String(size * 512)]
     const partition = run('losetup', '--find', '--show', '--read-only', ...span, path)
     this.#undo.push(() => run('losetup', '--detach', partition))
-    await warm(path)
     const [startBytes, endBytes, sizeBytes] = [start * 512, (start + size) * 512, statSync(path).size]
     this.#images.set(name, { path, image: path, folder, partition, startBytes, endBytes, sizeBytes })
   }

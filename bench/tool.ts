@@ -2,7 +2,7 @@
 import { closeSync, openSync, readdirSync, readSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { type Beside, beside, type Command, type Run } from './measure.js'
-import type { Source } from './sources.js'
+import { run, type Source } from './sources.js'
 
 export interface Tool {
   readonly name: string
@@ -58,10 +58,14 @@ export function storedBytes({ stored }: Tool): number {
   return filesOf(stored).reduce((sum, path) => sum + statSync(path).size, 0)
 }
 
-/** All that a tool stores is in the page cache: one reads it as fast as another, whatever it did with it before. */
-export function warm({ stored }: Tool): void {
-  const buffer = Buffer.alloc(1024 * 1024)
-  for (const path of filesOf(stored)) {
+/**
+ * Before each figure: nothing that came earlier is still being written, and the disk and all that the tool stores are in the
+ * page cache, from which they fall while others are at work. So one reads as fast as another.
+ */
+export function settle({ stored }: Tool, { image }: Source): void {
+  run('sync')
+  const buffer = Buffer.alloc(4 << 20)
+  for (const path of [image, ...filesOf(stored)]) {
     const file = openSync(path, 'r')
     while (readSync(file, buffer) > 0);
     closeSync(file)

@@ -48,8 +48,8 @@ export declare class DataClient {
   put(target: DataTarget, question: Uint8Array, body: Uint8Array, stop: DataStop): Promise<DataOutcome>
   /** The same with a shard of a stripe, which is held until it is sent or given up. */
   putShard(target: DataTarget, question: Uint8Array, shard: StripeShard, stop: DataStop): Promise<DataOutcome>
-  /** Fetches what the question names, at most so many bytes. */
-  get(target: DataTarget, question: Uint8Array, mostBytes: number, stop: DataStop): Promise<DataOutcome>
+  /** Fetches bytes `start..end` of a shard's file, or all that follow where `end` is left out. */
+  fetch(target: DataTarget, shard: Uint8Array, start: number, end: number | undefined | null, stop: DataStop): Promise<DataOutcome>
   /** Closes what is kept and unused. */
   close(): void
 }
@@ -58,14 +58,13 @@ export declare class DataClient {
 export declare class DataQuestion {
   /** Who asks: the key that TLS has proved, in hexadecimal. */
   get host(): string
+  /** Empty where it is a `fetch`. */
   get question(): Buffer
+  get fetch(): DataFetch | null
   /** Receives a shard of so many bytes into a new file, checks and syncs it; then `done` or `refuse` must follow. */
   receive(path: string, length: number): Promise<DataReceived>
-  /**
-   * Sends bytes `start..end` of a file, or all of a shard's where they are null, and `done`. Where it is neither `sent`
-   * nor `cut`, `refuse` must follow.
-   */
-  send(path: string, start?: number | undefined | null, end?: number | undefined | null): Promise<DataSent>
+  /** Sends what is fetched, from this file, and `done`. Where it is neither `sent` nor `cut`, `refuse` must follow. */
+  send(path: string): Promise<DataSent>
   done(): void
   /** An error, encoded; also after a body. */
   refuse(error: Uint8Array): void
@@ -75,8 +74,13 @@ export declare class DataQuestion {
 
 /** Serves data connections that are handed over; listens nowhere itself. */
 export declare class DataServer {
-  /** `ask` gets every question of every connection, whoever it is from. */
+  /** `ask` gets the questions of every connection, whoever they are from, but for what `letRead` answers. */
   constructor(key: string, certificate: string, limits: DataLimits, ask: (arg: DataQuestion) => void)
+  /**
+   * From now on these hosts (32 bytes each), and no others, are sent what they fetch from a folder of shards without a
+   * question.
+   */
+  letRead(folder: string, readers: Array<Uint8Array>): void
   /** Takes over the connection behind a descriptor, which its owner closes right after. `head` was read from it. */
   adopt(descriptor: number, head: Uint8Array): void
   get connections(): number
@@ -444,6 +448,14 @@ export interface Census {
 
 /** The first byte of a data connection; TLS begins with another. */
 export declare const DATA_PREAMBLE: number
+
+/** Which bytes of a shard's file are fetched; without an `end` all that follow. */
+export interface DataFetch {
+  /** Hexadecimal. */
+  shard: string
+  start: number
+  end?: number
+}
 
 /** Caps and deadlines of a server (`src/base/limits.ts`). */
 export interface DataLimits {

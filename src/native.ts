@@ -8,8 +8,12 @@ import { ERRORS, type ErrorCode, ImagerError } from './base/errors.js'
 type Addon = typeof import('../native/index.js')
 type Callable = (...args: unknown[]) => unknown
 
-/** `build/src/native.js` and the addon share the repository's root. */
-const addon = createRequire(import.meta.url)('../../native/index.js') as Addon
+/** Two folders above both `build/src/native.js` and the program in `build/bin` is the root of the package. */
+const load = createRequire(import.meta.url)
+const addon = load('../../native/index.js') as Addon
+
+/** Of the whole package, the addon included. */
+export const version = (): string => (load('../../package.json') as { version: string }).version
 
 function translate(error: unknown): unknown {
   const [, code, what] = /^([A-Z_]+): (.*)$/s.exec((error as Error)?.message ?? '') ?? []
@@ -104,6 +108,7 @@ export type {
   BlockSource,
   Body as BodyHandle,
   DataClient as DataClientHandle,
+  DataFetch,
   DataOutcome,
   DataQuestion,
   DataReceived,

@@ -3,7 +3,7 @@ import { DISKS } from '../goals.js'
 import { changedBytes, fileBytes } from '../reader.js'
 import type { Column, Context, Scenario, Table } from '../scenario.js'
 import type { Name } from '../sources.js'
-import { figuresOf, storedBytes, type Tool } from '../tool.js'
+import { figuresOf, settle, storedBytes, type Tool } from '../tool.js'
 
 const MB = 1e6
 const MiB = 1024 * 1024
@@ -102,6 +102,7 @@ export const backup: Scenario = {
 }
 
 async function once({ sources, measured }: Context, tool: Tool, label: string, name: Name): Promise<void> {
+  settle(tool, sources.get(name))
   const before = storedBytes(tool)
   let more = {}
   const figures = await figuresOf(tool, async () => {

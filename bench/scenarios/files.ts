@@ -4,7 +4,7 @@
  */
 import type { Column, Context, Scenario } from '../scenario.js'
 import type { Name } from '../sources.js'
-import { figuresOf, storedBytes, type Tool } from '../tool.js'
+import { figuresOf, settle, storedBytes, type Tool } from '../tool.js'
 
 const UNCHANGED = 'unchanged files'
 const STEPS: readonly (readonly [string, Name])[] = [
@@ -37,6 +37,7 @@ export const files: Scenario = {
   async run({ sources, tools, runs, measured, tell }: Context) {
     const able = tools.filter((tool) => tool.files)
     const once = async (tool: Tool, step: string, name: Name) => {
+      settle(tool, sources.get(name))
       const before = storedBytes(tool)
       const figures = await sources.withFiles(name, (source) => figuresOf(tool, () => tool.backup(source, step, true)))
       measured.add(tool.name, step, { ...figures, storedBytes: storedBytes(tool) - before })

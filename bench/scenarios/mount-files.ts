@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { measure } from '../measure.js'
 import { withMount } from '../mounted.js'
 import type { Context, Scenario } from '../scenario.js'
-import { type Tool, warm } from '../tool.js'
+import { settle, type Tool } from '../tool.js'
 
 const LABEL = 'of files'
 /** `-printf` of the size makes find ask for each entry's attributes. */
@@ -41,7 +41,7 @@ export const mountFiles: Scenario = {
 }
 
 async function once({ sources, work, measured }: Context, tool: Tool, step: string, script: string): Promise<void> {
-  warm(tool)
+  settle(tool, sources.get('A1'))
   tool.forget()
   const mounting = tool.mount!(sources.filesOf('A1'), LABEL, join(work, 'mounted'))
   await withMount(join(work, 'mounted'), mounting, async ({ path }) => {

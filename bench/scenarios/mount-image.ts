@@ -7,7 +7,7 @@ import { DEAD, Lab } from '../lab.js'
 import { withMount } from '../mounted.js'
 import { type ReadReport, readRandom, readSequential } from '../reader.js'
 import { type Column, type Context, hold, type Scenario } from '../scenario.js'
-import { type Tool, warm } from '../tool.js'
+import { settle, type Tool } from '../tool.js'
 
 const LABEL = 'A1'
 
@@ -60,7 +60,7 @@ export const mountImage: Scenario = {
 async function once({ sources, work, measured }: Context, tool: Tool, run: number, prefix: string): Promise<void> {
   const source = sources.get(LABEL)
   const read = async (step: string, how: (path: string) => Promise<ReadReport>, per: 'reads' | 'bytes') => {
-    warm(tool)
+    settle(tool, source)
     tool.forget()
     const mounting = tool.mount!(source, LABEL, join(work, 'mounted'))
     const { result, run: took } = await withMount(join(work, 'mounted'), mounting, async (ready) => {

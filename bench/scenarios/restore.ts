@@ -4,7 +4,7 @@ import { DEAD, Lab } from '../lab.js'
 import type { Run } from '../measure.js'
 import { verify } from '../reader.js'
 import { type Column, type Context, hold, type Scenario } from '../scenario.js'
-import { figuresOf, type Restored, type Tool, warm } from '../tool.js'
+import { figuresOf, type Restored, settle, type Tool } from '../tool.js'
 
 const MiB = 1024 * 1024
 const LABEL = 'A1'
@@ -56,7 +56,7 @@ export const restore: Scenario = {
 async function once({ sources, measured }: Context, tool: Tool, step: string): Promise<void> {
   const source = sources.get(LABEL)
   let restored: ({ run: Run } & Restored) | undefined
-  warm(tool)
+  settle(tool, source)
   const figures = await figuresOf(tool, async () => {
     restored = await tool.restore!(source, LABEL)
     return restored.run

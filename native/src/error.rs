@@ -3,11 +3,12 @@
 //! `src/base/errors.ts` lists; `detail` never carries a secret.
 
 use std::fmt;
+use std::io::{self, ErrorKind};
 
 #[derive(Debug)]
 pub enum Error {
     /// The operating system refused; perhaps a retry helps.
-    Io { doing: String, source: std::io::Error },
+    Io { doing: String, source: io::Error },
     /// Well-formed, but a feature that imager does not read.
     Unsupported { feature: String },
     /// Foreign bytes that contradict themselves. `at` is a byte offset in what was being read.
@@ -29,7 +30,7 @@ impl Error {
         Self::Unsupported { feature: feature.into() }
     }
 
-    pub fn io(doing: impl Into<String>, source: std::io::Error) -> Self {
+    pub fn io(doing: impl Into<String>, source: io::Error) -> Self {
         Self::Io { doing: doing.into(), source }
     }
 
@@ -46,6 +47,7 @@ impl Error {
     /// The code under which `docs/errors.md` explains this failure.
     pub fn code(&self) -> &'static str {
         match self {
+            Self::Io { source, .. } if is_full(source) => "SYSTEM",
             Self::Io { .. } => "IO",
             Self::Unsupported { .. } => "UNSUPPORTED",
             Self::Corrupt { .. } => "CORRUPT",
@@ -53,6 +55,11 @@ impl Error {
             Self::Invalid { .. } => "INVALID",
         }
     }
+}
+
+/// Nothing is broken; there is no room.
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }
 
 impl fmt::Display for Error {

@@ -14,7 +14,7 @@ pub mod fetched;
 pub mod fetchplan;
 pub mod filter;
 pub mod fs;
-#[cfg(feature = "node")]
+#[cfg(feature = "fuse")]
 pub mod fuse;
 pub mod gather;
 pub mod limits;

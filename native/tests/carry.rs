@@ -2,17 +2,19 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::ops::Range;
+use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use imager_native::carry::client::{Client, Outcome, Stop, Target, Transfer};
+use imager_native::carry::client::{Client, Outcome, Stop, Target};
 use imager_native::carry::identity::{Identity, host_of};
-use imager_native::carry::server::{Asked, Limits, Order, Server, Unsent};
+use imager_native::carry::server::{Asked, Limits, Order, Question, Server, Unsent};
 use imager_native::carry::stream::Stream;
-use imager_native::carry::{Broken, Kind, PREAMBLE, read_frame, write_frame};
+use imager_native::carry::{Broken, Fetch, Kind, PREAMBLE, TO_END, read_frame, write_frame};
 use imager_native::secret::Secret;
 use imager_native::shard::{self, BODY_OFFSET, Place};
 use rustls::client::UnbufferedClientConnection;
@@ -71,6 +73,8 @@ fn a_shard(body: usize) -> Vec<u8> {
     file
 }
 
+const SHARD: [u8; 16] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 255];
+
 const LIMITS: Limits = Limits {
     connections: 4,
     connections_per_host: 3,
@@ -80,8 +84,8 @@ const LIMITS: Limits = Limits {
     transfer: Duration::from_secs(3),
 };
 
-/// A server behind a port, with a folder of its own. Questions: `put LENGTH`, `get START LENGTH`, anything else is
-/// refused with its own words.
+/// A server behind a port, with a folder of its own. Questions: `put LENGTH`, anything else is refused with its own words. A
+/// fetch that it is asked about is answered from the one file that is put, whichever shard it names.
 struct Lab {
     server: Arc<Server>,
     port: u16,
@@ -101,7 +105,22 @@ impl Lab {
         let (place, noted) = (folder.clone(), received.clone());
         let ask = move |asked: Asked| {
             assert_eq!(asked.host, secret(1).signing_key(), "only the appliance asks in these tests");
-            let words = String::from_utf8(asked.question.clone()).unwrap();
+            let message = match &asked.question {
+                Question::Message(message) => message.clone(),
+                Question::Fetch(Fetch { range, .. }) => {
+                    let (path, range) = (place.join("shard"), range.clone());
+                    let asked = Arc::new(asked);
+                    let again = asked.clone();
+                    let sent = Box::new(move |result: Result<(), Unsent>| {
+                        if let Err(why) = result {
+                            again.order(Order::Refuse(format!("{why:?}").into()));
+                        }
+                    });
+                    asked.order(Order::Send { path, range, sent });
+                    return;
+                }
+            };
+            let words = String::from_utf8(message.clone()).unwrap();
             let numbers: Vec<usize> = words.split(' ').filter_map(|word| word.parse().ok()).collect();
             match (words.split(' ').next().unwrap(), &numbers[..]) {
                 ("put", &[length]) => {
@@ -115,22 +134,12 @@ impl Lab {
                     });
                     asked.order(Order::Receive { path: place.join("shard"), length, received });
                 }
-                ("get", &[start, length]) => {
-                    let (path, asked) = (place.join("shard"), Arc::new(asked));
-                    let (range, again) = (Some((start as u64, (start + length) as u64)), asked.clone());
-                    let sent = Box::new(move |result: Result<(), Unsent>| {
-                        if let Err(why) = result {
-                            again.order(Order::Refuse(format!("{why:?}").into()));
-                        }
-                    });
-                    asked.order(Order::Send { path, range, sent });
-                }
                 ("silence", _) => drop(thread::spawn(move || {
                     thread::sleep(Duration::from_secs(2));
                     drop(asked);
                 })),
                 ("out", _) => drop(asked.order(Order::Expel(b"out".to_vec()))),
-                _ => drop(asked.order(Order::Refuse(asked.question.clone()))),
+                _ => drop(asked.order(Order::Refuse(message))),
             }
         };
         let server = Server::new(&identity(&secret(2)), LIMITS, Box::new(ask)).unwrap();
@@ -139,7 +148,9 @@ impl Lab {
         let accepting = server.clone();
         thread::spawn(move || {
             for socket in listener.incoming() {
-                accepting.adopt(socket.unwrap(), Vec::new()).unwrap();
+                let socket = socket.unwrap();
+                narrow(&socket);
+                accepting.adopt(socket, Vec::new()).unwrap();
             }
         });
         Self { server, port, folder, received }
@@ -149,13 +160,31 @@ impl Lab {
         target(self.port, secret(2).signing_key())
     }
 
-    fn ask(&self, client: &Client, question: &str, transfer: Transfer) -> Outcome {
-        client.exchange(&self.target(), question.as_bytes(), &transfer, &Stop::default())
+    fn ask(&self, client: &Client, question: &str, parts: &[&[u8]]) -> Outcome {
+        client.put(&self.target(), question.as_bytes(), parts, &Stop::default())
+    }
+
+    fn fetch(&self, client: &Client, range: Range<u64>) -> Outcome {
+        client.fetch(&self.target(), &SHARD, range, &Stop::default())
+    }
+
+    /// The file from which readers are answered at once.
+    fn shelve(&self, bytes: &[u8]) -> PathBuf {
+        let path = self.folder.join("00/000102030405060708090a0b0c0d0eff.shard");
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, bytes).unwrap();
+        path
+    }
+
+    fn let_read(&self, readers: &[u8]) {
+        let readers = readers.iter().map(|&byte| secret(byte).signing_key()).collect();
+        self.server.let_read(self.folder.clone(), readers);
     }
 
     /// A client without manners, after its handshake.
     fn rude(&self) -> Stream<UnbufferedClientConnection> {
         let mut socket = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        narrow(&socket);
         socket.write_all(PREAMBLE).unwrap();
         let config = Arc::new(identity(&secret(1)).client(secret(2).signing_key()).unwrap());
         let side = UnbufferedClientConnection::new(config, ServerName::try_from("imager").unwrap()).unwrap();
@@ -181,6 +210,17 @@ impl Drop for Lab {
     }
 }
 
+/// So that a body that nobody reads is not lost in the kernel's buffers, which may grow to any size.
+fn narrow(socket: &TcpStream) {
+    let bytes: libc::c_int = 128 << 10;
+    for option in [libc::SO_SNDBUF, libc::SO_RCVBUF] {
+        let (fd, length) = (socket.as_raw_fd(), size_of_val(&bytes) as libc::socklen_t);
+        // SAFETY: the kernel reads one c_int, which lives as long as the call; the descriptor is open.
+        let set = unsafe { libc::setsockopt(fd, libc::SOL_SOCKET, option, (&raw const bytes).cast(), length) };
+        assert_eq!(set, 0, "{}", std::io::Error::last_os_error());
+    }
+}
+
 fn target(port: u16, host: [u8; 32]) -> Target {
     let second = Duration::from_secs(1);
     let deadline = Instant::now() + 10 * second;
@@ -197,16 +237,17 @@ fn a_shard_goes_there_and_comes_back_on_one_connection() {
     let (lab, client) = (Lab::new(), client());
     for body in [0, 1, 65_536, 300_000, 4 << 20] {
         let file = a_shard(body);
-        let put = lab.ask(&client, &format!("put {}", file.len()), Transfer::Put(&[&file]));
+        let put = lab.ask(&client, &format!("put {}", file.len()), &[&file]);
         assert_eq!(put, Outcome::Done(vec![]), "{body}");
         assert_eq!(std::fs::read(lab.folder.join("shard")).unwrap(), file);
         for (start, length) in [(0, file.len()), (0, 1), (BODY_OFFSET - 1, 1), (file.len() - 1, 1), (0, 0)] {
-            let got = lab.ask(&client, &format!("get {start} {length}"), Transfer::Get { most: length });
+            let got = lab.fetch(&client, start as u64..(start + length) as u64);
             assert!(got == Outcome::Done(file[start..start + length].to_vec()), "{length} at {start}");
         }
+        assert!(lab.fetch(&client, 0..TO_END) == Outcome::Done(file));
         std::fs::remove_file(lab.folder.join("shard")).unwrap();
     }
-    assert_eq!(lab.ask(&client, "why not", Transfer::Put(&[])), Outcome::Refused(b"why not".to_vec()));
+    assert_eq!(lab.ask(&client, "why not", &[]), Outcome::Refused(b"why not".to_vec()));
     assert_eq!(lab.server.connections(), 1);
     client.close();
     lab.wait_for(0);
@@ -219,13 +260,13 @@ fn a_damaged_shard_is_noticed_wherever_it_is_and_the_connection_goes_on() {
     for at in [0, 20, 40, 100, BODY_OFFSET, 200_000, sound.len() - 1] {
         let mut file = sound.clone();
         file[at] ^= 1;
-        let put = lab.ask(&client, &format!("put {}", file.len()), Transfer::Put(&[&file]));
+        let put = lab.ask(&client, &format!("put {}", file.len()), &[&file]);
         // A changed id is for TypeScript to notice; the root of its header covers it all the same.
         assert!(matches!(&put, Outcome::Refused(why) if why.starts_with(b"Damaged")), "byte {at}: {put:?}");
         std::fs::remove_file(lab.folder.join("shard")).unwrap();
     }
     for cut in [1, 95, BODY_OFFSET - 1, BODY_OFFSET, sound.len() - 1] {
-        let put = lab.ask(&client, &format!("put {cut}"), Transfer::Put(&[&sound[..cut]]));
+        let put = lab.ask(&client, &format!("put {cut}"), &[&sound[..cut]]);
         assert!(matches!(&put, Outcome::Refused(why) if why.starts_with(b"Damaged")), "cut at {cut}: {put:?}");
         std::fs::remove_file(lab.folder.join("shard")).unwrap();
     }
@@ -235,9 +276,7 @@ fn a_damaged_shard_is_noticed_wherever_it_is_and_the_connection_goes_on() {
 #[test]
 fn a_disk_that_fails_is_told_and_never_taken_for_zeros() {
     let (lab, client) = (Lab::new(), client());
-    let get = |start: usize, length: usize| {
-        lab.ask(&client, &format!("get {start} {length}"), Transfer::Get { most: 1_500_000 })
-    };
+    let get = |start: u64, length: u64| lab.fetch(&client, start..start + length);
     assert_eq!(get(0, 1), Outcome::Refused(b"Absent".to_vec()));
     std::fs::create_dir(lab.folder.join("shard")).unwrap();
     assert!(matches!(get(0, 10), Outcome::Refused(why) if why.starts_with(b"Disk")));
@@ -249,16 +288,65 @@ fn a_disk_that_fails_is_told_and_never_taken_for_zeros() {
     assert_eq!(get(999_990, 10), Outcome::Done(vec![7; 10]));
     assert_eq!(get(5, 0), Outcome::Done(vec![]));
     // The name is taken: nothing is overwritten, and nothing of the body asked for.
-    let put = lab.ask(&client, "put 4096", Transfer::Put(&[&[0; 1000], &[0; 3096]]));
+    let put = lab.ask(&client, "put 4096", &[&[0; 1000], &[0; 3096]]);
     assert!(matches!(&put, Outcome::Refused(why) if why.starts_with(b"Disk")), "{put:?}");
     assert_eq!(std::fs::read(lab.folder.join("shard")).unwrap(), vec![7; 1_000_000]);
+}
+
+#[test]
+fn readers_are_answered_at_once_and_everybody_else_is_asked_about() {
+    let (lab, client) = (Lab::new(), client());
+    lab.shelve(b"at once");
+    std::fs::write(lab.folder.join("shard"), b"asked about").unwrap();
+    let done = |bytes: &[u8]| Outcome::Done(bytes.to_vec());
+    let refused = |why: &[u8]| Outcome::Refused(why.to_vec());
+    assert_eq!(lab.fetch(&client, 0..5), done(b"asked"));
+    lab.let_read(&[1, 9]);
+    assert_eq!(lab.fetch(&client, 3..7), done(b"once"));
+    assert_eq!(lab.fetch(&client, 0..TO_END), done(b"at once"));
+    // It is asked about with what is known by then, and not tried again.
+    for range in [3..8, 8..9, 0..TO_END - 1, TO_END - 2..TO_END - 1, 8..TO_END] {
+        assert_eq!(lab.fetch(&client, range.clone()), refused(b"Misfit"), "{range:?}");
+    }
+    for (start, end) in [(0, 0), (5, 5), (7, 7)] {
+        assert_eq!(lab.fetch(&client, start..end), done(b""), "what is no range is no reader's");
+    }
+    let other = client.fetch(&lab.target(), &[1; 16], 0..5, &Stop::default());
+    assert_eq!(other, refused(b"Absent"));
+    // Who may read no more is out at once, on the connection that he has.
+    lab.let_read(&[9]);
+    assert_eq!(lab.fetch(&client, 0..5), done(b"asked"));
+    assert_eq!(lab.server.connections(), 1);
+}
+
+#[test]
+fn a_disk_that_fails_half_way_is_told_behind_zeros() {
+    const LENGTH: usize = 4 << 20;
+    let lab = Lab::new();
+    let path = lab.shelve(&[7; LENGTH]);
+    lab.let_read(&[1]);
+    let mut stream = lab.rude();
+    write_frame(&mut stream, Kind::Fetch, &Fetch { shard: SHARD, range: 0..TO_END }.encode()).unwrap();
+    let (kind, length) = read_frame(&mut stream).unwrap();
+    assert_eq!((kind, &length[..]), (Kind::Go, &(LENGTH as u64).to_le_bytes()[..]));
+    // More is to come than lies in any buffer between.
+    std::fs::File::options().write(true).open(path).unwrap().set_len(0).unwrap();
+    let mut body = vec![1; LENGTH];
+    stream.read_exact(&mut body).unwrap();
+    let read = body.iter().take_while(|&&byte| byte == 7).count();
+    assert!((256 << 10..LENGTH).contains(&read) && body[read..].iter().all(|&byte| byte == 0), "{read}");
+    let (kind, why) = read_frame(&mut stream).unwrap();
+    assert_eq!(kind, Kind::Refused);
+    assert!(why.starts_with(b"Disk"), "{}", String::from_utf8_lossy(&why));
+    write_frame(&mut stream, Kind::Question, b"x").unwrap();
+    assert_eq!(read_frame(&mut stream).unwrap(), (Kind::Refused, b"x".to_vec()));
 }
 
 #[test]
 fn only_the_pinned_host_is_spoken_to() {
     let lab = Lab::new();
     let wrong = target(lab.port, secret(9).signing_key());
-    let outcome = client().exchange(&wrong, b"put 1", &Transfer::Put(&[&[1]]), &Stop::default());
+    let outcome = client().put(&wrong, b"put 1", &[&[1]], &Stop::default());
     let address = format!("127.0.0.1:{}", lab.port);
     assert_eq!(outcome, Outcome::Lied { address, actual: Some(secret(2).signing_key()) });
     lab.wait_for(0);
@@ -278,9 +366,7 @@ fn what_carries_no_data_is_told_from_what_is_not_there() {
             socket.write_all(answer).unwrap();
         }
     });
-    let ask = || {
-        client().exchange(&target(port, secret(2).signing_key()), b"x", &Transfer::Get { most: 1 }, &Stop::default())
-    };
+    let ask = || client().put(&target(port, secret(2).signing_key()), b"x", &[], &Stop::default());
     for _ in 0..3 {
         assert!(matches!(ask(), Outcome::NotCarried { .. }));
     }
@@ -310,7 +396,7 @@ fn noise_silence_and_crowds_end_by_themselves() {
     lab.wait_for(0);
     drop(silent);
     let file = a_shard(1);
-    assert_eq!(lab.ask(&client(), &format!("put {}", file.len()), Transfer::Put(&[&file])), Outcome::Done(vec![]));
+    assert_eq!(lab.ask(&client(), &format!("put {}", file.len()), &[&file]), Outcome::Done(vec![]));
 }
 
 #[test]
@@ -318,17 +404,17 @@ fn one_host_gets_no_more_than_its_places() {
     let lab = Lab::new();
     let held: Vec<_> = (0..3).map(|_| lab.rude()).collect();
     lab.wait_for(3);
-    assert!(matches!(lab.ask(&client(), "x", Transfer::Get { most: 1 }), Outcome::NotCarried { .. }));
+    assert!(matches!(lab.ask(&client(), "x", &[]), Outcome::NotCarried { .. }));
     drop(held);
     lab.wait_for(0);
-    assert_eq!(lab.ask(&client(), "x", Transfer::Get { most: 1 }), Outcome::Refused(b"x".to_vec()));
+    assert_eq!(lab.ask(&client(), "x", &[]), Outcome::Refused(b"x".to_vec()));
 }
 
 #[test]
 fn who_is_expelled_hears_why_and_keeps_no_place() {
     let (lab, client) = (Lab::new(), client());
     for _ in 0..5 {
-        assert_eq!(lab.ask(&client, "out", Transfer::Get { most: 1 }), Outcome::Refused(b"out".to_vec()));
+        assert_eq!(lab.ask(&client, "out", &[]), Outcome::Refused(b"out".to_vec()));
         lab.wait_for(0);
     }
 }
@@ -337,10 +423,12 @@ fn who_is_expelled_hears_why_and_keeps_no_place() {
 fn a_client_without_manners_is_cut() {
     let lab = Lab::new();
     type Act = fn(&mut Stream<UnbufferedClientConnection>) -> Result<(), Broken>;
-    let acts: [Act; 5] = [
+    let acts: [Act; 7] = [
         |stream| stream.write_all(&[9; 100]),
         |stream| stream.write_all(&[&[Kind::Question as u8][..], &u32::MAX.to_le_bytes()].concat()),
         |stream| write_frame(stream, Kind::Go, b"8"),
+        |stream| write_frame(stream, Kind::Fetch, &[0; 31]),
+        |stream| write_frame(stream, Kind::Fetch, &[0; 33]),
         // A question that never ends, byte by byte and then not at all.
         |stream| stream.write_all(&[Kind::Question as u8, 10, 0, 0, 0, 1]),
         |_| Ok(()),
@@ -388,9 +476,10 @@ fn liar(act: fn(&mut Stream<UnbufferedServerConnection>)) -> u16 {
 
 #[test]
 fn a_server_that_lies_about_a_body_is_found_out() {
-    let acts: [fn(&mut Stream<UnbufferedServerConnection>); 5] = [
+    let acts: [fn(&mut Stream<UnbufferedServerConnection>); 6] = [
         |stream| write_frame(stream, Kind::Go, &u64::MAX.to_le_bytes()).unwrap(),
         |stream| write_frame(stream, Kind::Go, &11_u64.to_le_bytes()).unwrap(),
+        |stream| write_frame(stream, Kind::Go, &9_u64.to_le_bytes()).unwrap(),
         |stream| write_frame(stream, Kind::Go, b"8").unwrap(),
         |stream| write_frame(stream, Kind::Done, &[]).unwrap(),
         |stream| {
@@ -401,7 +490,7 @@ fn a_server_that_lies_about_a_body_is_found_out() {
     ];
     for (index, act) in acts.into_iter().enumerate() {
         let target = target(liar(act), secret(2).signing_key());
-        let outcome = client().exchange(&target, b"get", &Transfer::Get { most: 10 }, &Stop::default());
+        let outcome = client().fetch(&target, &SHARD, 0..10, &Stop::default());
         assert!(matches!(outcome, Outcome::Malformed { .. }), "{index}: {outcome:?}");
     }
     let cut = |stream: &mut Stream<UnbufferedServerConnection>| {
@@ -409,7 +498,7 @@ fn a_server_that_lies_about_a_body_is_found_out() {
         stream.write_all(&[7; 9]).unwrap();
     };
     let target = target(liar(cut), secret(2).signing_key());
-    let outcome = client().exchange(&target, b"get", &Transfer::Get { most: 10 }, &Stop::default());
+    let outcome = client().fetch(&target, &SHARD, 0..10, &Stop::default());
     assert!(matches!(outcome, Outcome::Unreachable { .. }), "{outcome:?}");
 }
 
@@ -419,7 +508,7 @@ fn an_exchange_ends_at_its_deadline_or_when_it_is_stopped() {
     let client = Arc::new(client());
     let started = Instant::now();
     let late = Target { deadline: started + Duration::from_millis(300), ..lab.target() };
-    let outcome = client.exchange(&late, b"silence", &Transfer::Get { most: 1 }, &Stop::default());
+    let outcome = client.put(&late, b"silence", &[], &Stop::default());
     assert!(matches!(outcome, Outcome::Unreachable { .. }), "{outcome:?}");
     assert!(started.elapsed() < Duration::from_millis(1500), "{:?}", started.elapsed());
     let stop = Arc::new(Stop::default());
@@ -429,7 +518,7 @@ fn an_exchange_ends_at_its_deadline_or_when_it_is_stopped() {
         stopping.stop();
     });
     let started = Instant::now();
-    client.exchange(&lab.target(), b"silence", &Transfer::Get { most: 1 }, &stop);
+    client.put(&lab.target(), b"silence", &[], &stop);
     assert!(started.elapsed() < Duration::from_millis(1500), "{:?}", started.elapsed());
 }
 
@@ -442,7 +531,7 @@ fn a_server_that_closes_lets_an_exchange_end_and_takes_no_other() {
     lab.wait_for(0);
     assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
     drop(idle);
-    assert!(matches!(lab.ask(&client, "x", Transfer::Get { most: 1 }), Outcome::NotCarried { .. }));
+    assert!(matches!(lab.ask(&client, "x", &[]), Outcome::NotCarried { .. }));
 }
 
 #[test]

@@ -4,6 +4,7 @@
 
 use std::path::Path;
 
+use imager_native::carry::{Fetch, TO_END};
 use imager_native::erasure::Scheme;
 use imager_native::error::Error;
 use imager_native::fs::{Content, Extent, ExtentKind, File, Kind, Stream, Timestamp};
@@ -308,6 +309,16 @@ fn unknown_versions_and_features_are_named() {
             assert!(matches!(outcome, Some(Error::Unsupported { .. })), "{outcome:?}");
         }
     }
+}
+
+#[test]
+fn a_fetch() {
+    let fetch = Fetch { shard: *b"shard of goldens", range: 4096..(1 << 40) + 5 };
+    same("fetch", &fetch.encode());
+    assert_eq!(Fetch::decode(&golden("fetch")).unwrap(), fetch);
+    let whole = Fetch { range: 0..TO_END, ..fetch };
+    assert_eq!(Fetch::decode(&whole.encode()).unwrap(), whole);
+    assert!(Fetch::decode(&golden("fetch")[1..]).is_err());
 }
 
 #[test]

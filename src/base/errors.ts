@@ -38,7 +38,7 @@ const meaning = (exit: number, sentence: string, remedy: string, retryable = fal
 })
 
 export const ERRORS = {
-  // The addon's own five; `what` comes from there.
+  // The addon's own five, and SYSTEM where a disk is full; `what` comes from there.
   IO: meaning(Exit.failed, '{what}', 'Look at the device and its cable; the system log may say more.', true),
   UNSUPPORTED: meaning(Exit.failed, '{what}', 'This version does not read that; a newer one may.'),
   CORRUPT: meaning(Exit.failed, '{what}', 'The bytes are damaged; another copy is needed.'),
@@ -101,8 +101,8 @@ export const ERRORS = {
   ),
   TARGET_TOO_SMALL: meaning(
     Exit.failed,
-    'The target {path} has {targetBytes} bytes, the image needs {neededBytes}',
-    'Choose a larger disk.',
+    'The target {path} has room for {targetBytes} bytes, {neededBytes} are needed',
+    'Choose a larger disk, or free space on it.',
   ),
   TARGET_MOUNTED: meaning(
     Exit.failed,

@@ -4,8 +4,9 @@
  * are of one stripe only where all of that agrees.
  */
 import { rmSync } from 'node:fs'
-import Database from 'better-sqlite3'
+import type Database from 'better-sqlite3'
 import { fromHex, type Hex, toHex } from '../base/ids.js'
+import { Sqlite } from './sqlite.js'
 import type { ShardRow, StripeRow } from './types.js'
 
 export interface FoundShard extends Omit<StripeRow, 'shards'>, ShardRow {
@@ -37,7 +38,7 @@ export class FoundShards {
   constructor(path: string) {
     rmSync(path, { force: true })
     this.#path = path
-    this.#db = new Database(path)
+    this.#db = new Sqlite(path)
     this.#db.exec(SCHEMA)
   }
 

@@ -5,8 +5,9 @@
  */
 import { chmodSync, existsSync } from 'node:fs'
 import { dirname } from 'node:path'
-import Database from 'better-sqlite3'
+import type Database from 'better-sqlite3'
 import { ImagerError, reason } from '../base/errors.js'
+import { Sqlite } from './sqlite.js'
 import { removeFormat1, upgradeFrom1 } from './upgrade.js'
 
 export const FORMAT = 2
@@ -71,7 +72,7 @@ export function openDatabase(path: string): Database.Database {
   let db: Database.Database | undefined
   try {
     const isNew = !existsSync(path)
-    db = new Database(path, { timeout: BUSY_MS })
+    db = new Sqlite(path, { timeout: BUSY_MS })
     if (isNew) chmodSync(path, 0o600)
     db.pragma('journal_mode = WAL')
     db.pragma('synchronous = FULL')
@@ -84,7 +85,7 @@ export function openDatabase(path: string): Database.Database {
   } catch (cause) {
     db?.close()
     if (cause instanceof ImagerError) throw cause
-    const code = cause instanceof Database.SqliteError ? cause.code : ''
+    const code = cause instanceof Sqlite.SqliteError ? cause.code : ''
     const damaged = code === 'SQLITE_NOTADB' || code.startsWith('SQLITE_CORRUPT')
     throw new ImagerError(damaged ? 'CORRUPT' : 'IO', { what: `The catalog ${path}: ${reason(cause)}` }, { cause })
   }

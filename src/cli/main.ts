@@ -4,8 +4,7 @@
  * that was asked for is loaded, so that a start stays short.
  */
 import { setMaxListeners } from 'node:events'
-import { readFileSync, realpathSync } from 'node:fs'
-import { join } from 'node:path'
+import { realpathSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import type { Argv } from 'yargs'
 import { Exit, ImagerError } from '../base/errors.js'
@@ -149,8 +148,8 @@ async function withSuggestion(error: ImagerError, parser: Argv, name: string): P
 
 async function withoutCommand(argv: readonly string[], streams: Streams): Promise<number> {
   if (argv.includes('--version')) {
-    const manifest = readFileSync(join(import.meta.dirname, '../../../package.json'), 'utf8')
-    streams.stdout.write(`${(JSON.parse(manifest) as { version: string }).version}\n`)
+    const { version } = await import('../native.js')
+    streams.stdout.write(`${version()}\n`)
     return Exit.done
   }
   const known = ['help', 'json', 'state', 'version']

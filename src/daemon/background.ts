@@ -17,17 +17,17 @@ export interface BackgroundOptions {
   readonly mountpoint: string
   readonly state: string
   /** The file that `node` runs. */
-  readonly main: string
+  readonly program: string
   readonly signal: AbortSignal
 }
 
 /** Throws what the process in the background failed with. */
 export async function mountInBackground(options: BackgroundOptions): Promise<Ready> {
-  const { snapshot, mountpoint, state, main, signal } = options
+  const { snapshot, mountpoint, state, program, signal } = options
   if (!existsSync(state)) throw new ImagerError('NO_FLEET', { state })
   const log = join(state, LOG)
   const file = openSync(log, 'a', 0o600)
-  const args = [main, 'mount', '--foreground', '--state', state, snapshot, resolve(mountpoint)]
+  const args = [program, 'mount', '--foreground', '--state', state, snapshot, resolve(mountpoint)]
   let child: ChildProcess
   try {
     child = spawn(process.execPath, args, { detached: true, stdio: ['ignore', file, file, 'ipc'], cwd: '/' })

@@ -2,7 +2,7 @@
  * What a restore may write to. Everything is checked, and the target named for people, before it is opened for writing; a
  * refusal creates and truncates nothing.
  */
-import { closeSync, existsSync, openSync, readSync, type Stats, statSync } from 'node:fs'
+import { closeSync, existsSync, openSync, readSync, type Stats, statfsSync, statSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { ImagerError, reason } from '../base/errors.js'
 import { MiB } from '../base/units.js'
@@ -16,13 +16,34 @@ export interface TargetFacts {
   readonly sizeBytes: number
 }
 
+/** What a target must have room for. */
+export interface Room {
+  /** The whole disk. */
+  readonly sizeBytes: number
+  /** What of it was in use: a file has holes for the rest. */
+  readonly allocatedBytes: number
+}
+
 /** Throws TARGET_MISSING, TARGET_MOUNTED, TARGET_TOO_SMALL or TARGET_NOT_EMPTY. */
-export function inspectTarget(path: string, neededBytes: number, force: boolean): TargetFacts {
-  if (!existsSync(path)) return newFile(path)
-  const stats = statSync(path)
-  if (stats.isFile()) return existingFile(path, stats, force)
-  if (stats.isBlockDevice()) return device(path, stats, neededBytes, force)
-  throw new ImagerError('TARGET_MISSING', { path, why: 'it is neither a block device nor a regular file' })
+export function inspectTarget(path: string, room: Room, force: boolean): TargetFacts {
+  const stats = existsSync(path) ? statSync(path) : undefined
+  if (stats && !stats.isFile() && !stats.isBlockDevice()) {
+    throw new ImagerError('TARGET_MISSING', { path, why: 'it is neither a block device nor a regular file' })
+  }
+  if (stats?.isBlockDevice()) return device(path, stats, room.sizeBytes, force)
+  const facts = stats ? existingFile(path, stats, force) : newFile(path)
+  // A file system that compresses may have room all the same.
+  if (!force) requireRoom(path, room.allocatedBytes, (stats?.blocks ?? 0) * 512)
+  return facts
+}
+
+/** Free space under a path that may not be there yet, besides what it holds already. Throws TARGET_TOO_SMALL. */
+export function requireRoom(path: string, neededBytes: number, heldBytes: number): void {
+  let folder = path
+  while (!existsSync(folder)) folder = dirname(folder)
+  const { bavail, bsize } = statfsSync(folder)
+  const targetBytes = bavail * bsize + heldBytes
+  if (targetBytes < neededBytes) throw new ImagerError('TARGET_TOO_SMALL', { path, targetBytes, neededBytes })
 }
 
 function newFile(path: string): TargetFacts {

@@ -34,11 +34,20 @@ export class Meter {
     const now = this.clock.now()
     if (now - this.#shown < INTERVAL_MS) return
     this.#shown = now
+    this.#show(this.phase, now)
+  }
+
+  /** Why nothing comes just now. */
+  wait(why: string): void {
+    this.#show(why, this.clock.now())
+  }
+
+  #show(phase: string, now: number): void {
     const seconds = (now - this.#started) / 1000
     const rate = seconds > 0 ? this.#done / seconds : 0
     const left = Math.max(0, this.totalBytes - this.#done)
     this.report({
-      phase: this.phase,
+      phase,
       doneBytes: this.#done,
       totalBytes: this.totalBytes,
       bytesPerSecond: Math.round(rate),

@@ -3,13 +3,14 @@
  * everything that can be refused before a byte is written; then files under temporary names, links and nodes after all of
  * them, attributes of folders last. One file that cannot be had does not keep back the others: it is listed.
  */
-import { lstatSync, readFileSync, statfsSync } from 'node:fs'
+import { lstatSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Clock } from '../base/clock.js'
 import { Exit, ImagerError, reason } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
 import { Slots } from '../base/queue.js'
 import { Folder } from '../disk/folder.js'
+import { requireRoom } from '../disk/target.js'
 import { decompressUnit } from '../native.js'
 import type { RetrieveParts } from '../retrieve/open.js'
 import { StreamReader } from '../retrieve/stream.js'
@@ -78,15 +79,8 @@ export async function planRestoreFiles(options: FilesOptions, parts: FilesParts)
   const opened = await openReader(options.snapshot, parts, parts.signal)
   const plan = await planFiles(opened.reader, paths, parts.signal)
   const target = lstatSync(options.to, { throwIfNoEntry: false })
-  if (target) {
-    if (!options.force) refuseExisting(plan, options.to)
-    const { bavail, bsize } = statfsSync(options.to)
-    if (plan.bytes > bavail * bsize) {
-      throw new ImagerError('TARGET_TOO_SMALL', {
-        ...{ path: options.to, targetBytes: `${bavail * bsize} free`, neededBytes: plan.bytes },
-      })
-    }
-  }
+  if (target && !options.force) refuseExisting(plan, options.to)
+  requireRoom(options.to, plan.bytes, 0)
   return { ...plan, opened }
 }
 

@@ -3,9 +3,11 @@
  * every stripe be had from the hosts that are there, may the target be written. Then blocks are fetched by pack, not by disk
  * address: each range once, written as it comes, nothing that does not verify.
  */
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Clock } from '../base/clock.js'
 import { ImagerError } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
+import { BREAKER_MS } from '../base/limits.js'
 import { Slots } from '../base/queue.js'
 import { KiB } from '../base/units.js'
 import type { Flaws } from '../catalog/types.js'
@@ -25,6 +27,8 @@ const STRIPES_IN_FLIGHT = 4
 /** Records closer than this in a pack come in one range. */
 const GAP_BYTES = 128 * KiB
 const PROBE_TIMEOUT_MS = 5_000
+/** Hosts that fall silent meanwhile are waited for: a switch that starts again, a PC that was moved. */
+const PATIENCE_MS = 120_000
 
 export interface RestoreOptions {
   readonly snapshot: string
@@ -84,10 +88,11 @@ export async function planRestore(options: RestoreOptions, parts: RestoreParts):
   const absent = await requireHosts(stripes, parts)
   const snapshot = await openSnapshot(row.id, { ...parts, avoid: [...absent.keys()] }, signal)
   const { sizeBytes } = snapshot.description
-  const target = inspectTarget(options.to, sizeBytes, true)
+  const room = { sizeBytes, allocatedBytes: snapshot.row.summary.allocatedBytes }
+  const target = inspectTarget(options.to, room, true)
   const journal = new RestoreJournal(parts.home.state, row.id, target)
   const resumed = journal.resume()
-  if (!resumed && !options.force) inspectTarget(options.to, sizeBytes, false)
+  if (!resumed && !options.force) inspectTarget(options.to, room, false)
   await snapshot.packs.prepare(stripes)
   const { delta, verify } = options
   const missing = [...absent.values()].sort()
@@ -131,6 +136,11 @@ export async function runRestore(plan: RestorePlan, parts: RestoreParts): Promis
   else await target.blank()
   if (!plan.resumed) plan.journal.begin()
   const meter = new Meter('restoring', snapshot.row.summary.allocatedBytes, clock, report)
+  snapshot.packs.waitBy(async (error, waitedMs) => {
+    if (waitedMs > PATIENCE_MS) throw error
+    meter.wait(`waiting for ${String(error.details.suffice)}`)
+    await sleep(BREAKER_MS, undefined, { signal })
+  })
   const bytes = { written: 0, same: 0, verified: 0 }
   for await (const { number, from, to, blocks } of windowsOf(snapshot, signal)) {
     if (plan.resumed && plan.journal.has(number)) continue

@@ -51,6 +51,7 @@ export class Home {
   /** Private, so that a home that is printed shows no key. */
   readonly #tls: TlsIdentity
   #membership: Membership | undefined
+  readonly #watchers: (() => void)[] = []
   readonly #keys = new Map<string, SecretHandle | undefined>()
 
   constructor(
@@ -111,7 +112,13 @@ export class Home {
     if (!offered.newerThan(this.membership())) return false
     writeDurable(join(this.state, MEMBERSHIP), bytes)
     this.#membership = offered
+    for (const changed of this.#watchers) changed()
     return true
+  }
+
+  /** As long as this home is in use. */
+  watchMembership(changed: () => void): void {
+    this.#watchers.push(changed)
   }
 
   /** Key of the dedupe domain for new blocks. */

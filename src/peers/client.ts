@@ -7,7 +7,7 @@ import { Count, Id } from '../keys/fields.js'
 import { STATEMENT_BYTES } from '../keys/statement.js'
 import { Body, type BodyHandle } from '../native.js'
 import type { Requester } from '../wire/client.js'
-import { type Carrier, type DataBody, NotCarried } from '../wire/data-client.js'
+import { type Carrier, type DataBody, NotCarried, type ShardRange } from '../wire/data-client.js'
 import { decodeMessage } from '../wire/message.js'
 import { encodeQuestion } from './data.js'
 import type { DocumentKind, Held, Space } from './store.js'
@@ -62,26 +62,14 @@ export class PeerClient {
   }
 
   /** As `fetchBody`, in JavaScript's memory. */
-  async fetchShard(
-    shard: Hex,
-    range?: readonly [start: number, end: number],
-    options: CallOptions = {},
-  ): Promise<Buffer> {
+  async fetchShard(shard: Hex, range?: ShardRange, options: CallOptions = {}): Promise<Buffer> {
     return (await this.fetchBody(shard, range, options)).take()
   }
 
   /** Exactly the bytes of the range, end exclusive; without one the whole file. Not verified. */
-  async fetchBody(
-    shard: Hex,
-    range?: readonly [start: number, end: number],
-    options: CallOptions = {},
-  ): Promise<BodyHandle> {
-    const maxBytes = range ? range[1] - range[0] : SHARD_FILE_BYTES
-    const question = { operation: 'get' as const, shard, range: range ? ([...range] as [number, number]) : null }
-    const get = (carrier: Carrier) => carrier.get(encodeQuestion(question), maxBytes, transfer(options))
-    const body = (await this.#carry(get))?.value ?? new Body(await this.#fetchPlainly(shard, range, maxBytes, options))
-    if (!range || body.length === maxBytes) return body
-    throw this.#lied(`${body.length} bytes of shard ${shard} where ${maxBytes} were asked for`)
+  async fetchBody(shard: Hex, range?: ShardRange, options: CallOptions = {}): Promise<BodyHandle> {
+    const carried = await this.#carry((carrier) => carrier.fetch(shard, range, transfer(options)))
+    return carried?.value ?? new Body(await this.#fetchPlainly(shard, range, options))
   }
 
   /** One page of what it holds, in order of ids. */
@@ -136,14 +124,12 @@ export class PeerClient {
     return decodeMessage(State, body).body
   }
 
-  async #fetchPlainly(
-    shard: Hex,
-    range: readonly [start: number, end: number] | undefined,
-    maxBytes: number,
-    options: CallOptions,
-  ): Promise<Buffer> {
+  async #fetchPlainly(shard: Hex, range: ShardRange | undefined, options: CallOptions): Promise<Buffer> {
+    const maxBytes = range ? range[1] - range[0] : SHARD_FILE_BYTES
     const given = { ...transfer(options), ...(range && { range }), maxBytes }
-    return (await this.connection.request('GET', `/v1/shards/${shard}`, given)).body
+    const { body } = await this.connection.request('GET', `/v1/shards/${shard}`, given)
+    if (!range || body.length === maxBytes) return body
+    throw this.#lied(`${body.length} bytes of shard ${shard} where ${maxBytes} were asked for`)
   }
 
   /** undefined where HTTPS has to do it. */

@@ -1,23 +1,23 @@
-/** What a peer answers on data connections: the same as to `PUT` and `GET /v1/shards/ID`, without touching a byte of it. */
+/**
+ * What a peer answers on data connections: the same as to `PUT` and `GET /v1/shards/ID`, without touching a byte of it. A
+ * fetch comes by here only where the addon cannot answer it by itself: whoever asks may not, or what he asks for is not there.
+ */
 import * as v from 'valibot'
 import { ImagerError } from '../base/errors.js'
 import { SHARD_FILE_BYTES } from '../base/limits.js'
 import type { Slots } from '../base/queue.js'
 import { Base64, Count, Id } from '../keys/fields.js'
 import { STATEMENT_BYTES } from '../keys/statement.js'
-import type { DataQuestion, DataReceived } from '../native.js'
+import type { DataFetch, DataQuestion, DataReceived } from '../native.js'
 import { decodeMessage, encodeMessage } from '../wire/message.js'
 import { type PeerParts, requireGrant, requireReader } from './rights.js'
 
-const Question = v.variant('operation', [
-  v.strictObject({
-    operation: v.literal('put'),
-    shard: Id,
-    lengthBytes: v.pipe(Count, v.minValue(1), v.maxValue(SHARD_FILE_BYTES)),
-    grant: Base64(STATEMENT_BYTES),
-  }),
-  v.strictObject({ operation: v.literal('get'), shard: Id, range: v.nullable(v.strictTuple([Count, Count])) }),
-])
+const Question = v.strictObject({
+  operation: v.literal('put'),
+  shard: Id,
+  lengthBytes: v.pipe(Count, v.minValue(1), v.maxValue(SHARD_FILE_BYTES)),
+  grant: Base64(STATEMENT_BYTES),
+})
 type Question = v.InferOutput<typeof Question>
 
 export function encodeQuestion(question: Question): Buffer {
@@ -25,20 +25,19 @@ export function encodeQuestion(question: Question): Buffer {
 }
 
 export async function answerData(parts: PeerParts, receiving: Slots, question: DataQuestion): Promise<void> {
-  const asked = decodeMessage(Question, question.question).body
-  if (asked.operation === 'get') return sendShard(parts, asked, question)
-  return receiveShard(parts, receiving, asked, question)
+  if (question.fetch) return sendShard(parts, question.fetch, question)
+  return receiveShard(parts, receiving, decodeMessage(Question, question.question).body, question)
 }
 
 async function sendShard(
   { trust, store }: PeerParts,
-  { shard, range }: Extract<Question, { operation: 'get' }>,
+  { shard, start, end }: DataFetch,
   question: DataQuestion,
 ): Promise<void> {
   requireReader(trust, question.host)
-  if (range && range[0] >= range[1]) throw new ImagerError('PROTOCOL', { what: `range ${range.join('-')}` })
-  const [start, end] = range ?? [null, null]
-  const { kind, why } = await question.send(store.shardPath(shard), start, end)
+  const isRange = end === undefined || (start < end && Number.isSafeInteger(end))
+  if (!isRange) throw new ImagerError('PROTOCOL', { what: `range ${start}-${end}` })
+  const { kind, why } = await question.send(store.shardPath(shard))
   if (kind === 'sent' || kind === 'cut') return
   if (kind === 'absent') throw new ImagerError('SHARD_MISSING', { shard, host: store.name })
   if (kind === 'misfit') throw new ImagerError('SHARD_CORRUPT', { shard, host: store.name })
@@ -48,7 +47,7 @@ async function sendShard(
 async function receiveShard(
   parts: PeerParts,
   receiving: Slots,
-  { shard, lengthBytes, grant }: Extract<Question, { operation: 'put' }>,
+  { shard, lengthBytes, grant }: Question,
   question: DataQuestion,
 ): Promise<void> {
   const { store } = parts

@@ -21,6 +21,8 @@ export interface Trust {
   readonly rootKey: Hex
   /** The newest it has seen. */
   membership(): Membership
+  /** `changed` is called whenever there is a newer one, before anything else can happen. */
+  watchMembership(changed: () => void): void
 }
 
 /** Throws HOST_REFUSED where what is held must stay. */

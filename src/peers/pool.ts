@@ -105,8 +105,8 @@ class PatientCarrier implements Carrier {
     return this.#run(() => this.link.put(...args))
   }
 
-  get(...args: Parameters<Carrier['get']>): Promise<BodyHandle> {
-    return this.#run(() => this.link.get(...args))
+  fetch(...args: Parameters<Carrier['fetch']>): Promise<BodyHandle> {
+    return this.#run(() => this.link.fetch(...args))
   }
 
   async #run<T>(work: () => Promise<T>): Promise<T> {

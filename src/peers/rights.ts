@@ -21,9 +21,19 @@ export interface PeerParts {
 const READERS: readonly Role[] = ['appliance', 'admin', 'coordinator']
 
 /** The root reads too: a recovery has nobody else to speak for it. */
-export function requireReader(trust: Trust, host: Hex): void {
+function mayRead(trust: Trust, host: Hex): boolean {
   const role = trust.membership().role(host)
-  if (host === trust.rootKey || (role && READERS.includes(role))) return
+  return host === trust.rootKey || (role !== undefined && READERS.includes(role))
+}
+
+/** All who may read, by the membership of this moment. */
+export function listReaders(trust: Trust): Hex[] {
+  const hosts = [trust.rootKey, ...trust.membership().hosts.map(({ host }) => host)]
+  return hosts.filter((host) => mayRead(trust, host))
+}
+
+export function requireReader(trust: Trust, host: Hex): void {
+  if (mayRead(trust, host)) return
   throw new ImagerError('NOT_ALLOWED', { what: 'This host may not read what peers hold', role: 'appliance' })
 }
 

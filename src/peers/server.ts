@@ -15,7 +15,7 @@ import { encodeMessage } from '../wire/message.js'
 import { type Answer, type Request, type Route, type Served, serve } from '../wire/server.js'
 import { answerData } from './data.js'
 import { checkDocument } from './documents.js'
-import { type PeerParts, requireGrant, requireReader } from './rights.js'
+import { listReaders, type PeerParts, requireGrant, requireReader } from './rights.js'
 import { DOCUMENT_KINDS, type DocumentKind, type ShardStore } from './store.js'
 
 export interface PeerOptions extends PeerParts {
@@ -28,12 +28,16 @@ const Kind = v.picklist(DOCUMENT_KINDS)
 const Limit = v.pipe(v.string(), v.regex(/^\d{1,9}$/), v.transform(Number), v.minValue(1))
 const After = v.pipe(v.string(), v.regex(/^(?:[0-9a-f]{2})*$/), v.maxLength(64))
 
-export function servePeer(options: PeerOptions): Promise<Served> {
-  const { trust } = options
+export async function servePeer(options: PeerOptions): Promise<Served> {
+  const { trust, store } = options
   const admit = (host: Hex) => host === trust.rootKey || trust.membership().find(host) !== undefined
   const receiving = new Slots(SHARDS_AT_ONCE)
   const handleData = (question: DataQuestion) => answerData(options, receiving, question)
-  return serve({ ...options, routes: peerRoutes(options, receiving), handleData, admit })
+  const served = await serve({ ...options, routes: peerRoutes(options, receiving), handleData, admit })
+  const letRead = () => served.letRead(store.shards, listReaders(trust))
+  trust.watchMembership(letRead)
+  letRead()
+  return served
 }
 
 function peerRoutes(parts: PeerParts, receiving: Slots): Route[] {

@@ -160,7 +160,7 @@ export class ShardStore {
     const shards: Held[] = []
     for (const prefix of prefixes()) {
       if (prefix < after.slice(0, 2)) continue
-      const ids = (await shardsIn(join(this.#options.folder, 'shards', prefix))).filter((id) => id > after)
+      const ids = (await shardsIn(join(this.shards, prefix))).filter((id) => id > after)
       for (const shard of ids) {
         if (shards.length === limit) return { shards, next: shards.at(-1)?.shard ?? null }
         shards.push({ shard, bytes: await sizeOf(this.shardPath(shard)) })
@@ -277,11 +277,16 @@ export class ShardStore {
     }
   }
 
-  /** Where it lies, if it is held. */
+  /** The folder in which they lie. */
+  get shards(): string {
+    return join(this.#options.folder, 'shards')
+  }
+
+  /** Where it lies, if it is held (native/src/carry/server.rs too). */
   shardPath(shard: Hex): string {
     const name = `${shard}.shard`
     if (!SHARD_NAME.test(name)) throw new ImagerError('PROTOCOL', { what: 'a shard id is not 32 hexadecimal digits' })
-    return join(this.#options.folder, 'shards', shard.slice(0, 2), name)
+    return join(this.shards, shard.slice(0, 2), name)
   }
 
   #documentPath(kind: DocumentKind, name: string): string {

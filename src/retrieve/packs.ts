@@ -52,6 +52,9 @@ interface Span {
   readonly end: number
 }
 
+/** Returns when it may be tried again; throws to give up. */
+type Wait = (error: ImagerError, waitedMs: number) => Promise<void>
+
 type FetchOwn = (own: ShardRow, span: Span, row: StripeRow) => Promise<BodyHandle>
 
 export class PackReader {
@@ -60,9 +63,15 @@ export class PackReader {
   readonly #parts: PackReaderParts
   readonly #layouts = new Map<number, StripeRow>()
   readonly #avoided = new Map<Hex, number>()
+  #wait: Wait | undefined
 
   constructor(parts: PackReaderParts) {
     this.#parts = parts
+  }
+
+  /** From now on, where too few hosts answer, they are waited for. */
+  waitBy(wait: Wait): void {
+    this.#wait = wait
   }
 
   /** Learns the layouts of many stripes in one question. */
@@ -75,7 +84,8 @@ export class PackReader {
 
   /** Bytes [start, end) of a pack, not verified, in order: a piece from each shard. Throws NOT_RESTORABLE. */
   async readPieces(stripe: number, start: number, end: number, signal?: AbortSignal): Promise<Piece[]> {
-    return this.#pieces(stripe, start, end, (own, span) => this.#fetch(own, span, signal), signal)
+    const fetchOwn: FetchOwn = (own, span) => this.#fetch(own, span, signal)
+    return this.#patiently(() => this.#pieces(stripe, start, end, fetchOwn, signal))
   }
 
   /** The same for somebody who waits: a host that is slow costs its part of the fleet's lines, and not his time. */
@@ -90,7 +100,23 @@ export class PackReader {
   }
 
   /** The same from shards that were checked whole. Throws NOT_RESTORABLE. */
-  async readSound(stripe: number, start: number, end: number, signal?: AbortSignal): Promise<Buffer> {
+  readSound(stripe: number, start: number, end: number, signal?: AbortSignal): Promise<Buffer> {
+    return this.#patiently(() => this.#sound(stripe, start, end, signal))
+  }
+
+  async #patiently<T>(read: () => Promise<T>): Promise<T> {
+    const started = this.#parts.clock.now()
+    for (;;) {
+      try {
+        return await read()
+      } catch (error) {
+        if (!this.#wait || !hasCode(error, 'NOT_RESTORABLE')) throw error
+        await this.#wait(error, this.#parts.clock.now() - started)
+      }
+    }
+  }
+
+  async #sound(stripe: number, start: number, end: number, signal: AbortSignal | undefined): Promise<Buffer> {
     const row = await this.#layout(stripe)
     const bodies = await Promise.all(row.shards.map((shard) => this.#soundBody(row, shard, signal)))
     const spans = spansOf(row, start, end)

@@ -69,7 +69,8 @@ export interface Requester {
 
 export class Connection implements Requester {
   readonly #options: ConnectionOptions
-  readonly #context: SecureContext
+  /** Made when it is needed: most peers are only ever called over data connections. */
+  #context: SecureContext | undefined
   readonly #agent: PinnedAgent
   readonly #slots = new Slots(SOCKETS_PER_HOST)
   #addresses: readonly string[]
@@ -77,8 +78,6 @@ export class Connection implements Requester {
   constructor(options: ConnectionOptions) {
     this.#options = options
     this.#addresses = options.addresses
-    const { key, cert } = options.tls
-    this.#context = createSecureContext({ key, cert, minVersion: 'TLSv1.3', ciphers: CIPHERS })
     this.#agent = new PinnedAgent(() => this.#dial())
   }
 
@@ -186,6 +185,9 @@ export class Connection implements Requester {
   }
 
   async #dialOne(address: string): Promise<TLSSocket> {
+    const { key, cert } = this.#options.tls
+    // No authority is asked: a host is its key.
+    this.#context ??= createSecureContext({ key, cert, ca: [], minVersion: 'TLSv1.3', ciphers: CIPHERS })
     const options: TlsOptions & { highWaterMark: number; noDelay: boolean } = {
       ...parseAddress(address),
       secureContext: this.#context,

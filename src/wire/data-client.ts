@@ -44,10 +44,14 @@ export interface ExchangeOptions {
 /** What can be sent: bytes, or a shard that the addon holds. */
 export type DataBody = Uint8Array | StripeShard
 
+/** Of a shard's file; end exclusive. */
+export type ShardRange = readonly [start: number, end: number]
+
 /** The part of a link that clients need. */
 export interface Carrier {
   put(question: Uint8Array, body: DataBody, options?: ExchangeOptions): Promise<void>
-  get(question: Uint8Array, maxBytes: number, options?: ExchangeOptions): Promise<BodyHandle>
+  /** Exactly the range; without one the whole file. */
+  fetch(shard: Hex, range: ShardRange | undefined, options?: ExchangeOptions): Promise<BodyHandle>
 }
 
 /** The host answers, but not to this: it may do the same over HTTPS. */
@@ -72,8 +76,10 @@ export class DataLink implements Carrier {
     }, options)
   }
 
-  async get(question: Uint8Array, maxBytes: number, options: ExchangeOptions = {}): Promise<BodyHandle> {
-    return this.#run((target, stop) => this.#options.client.get(target, question, maxBytes, stop), options)
+  async fetch(shard: Hex, range: ShardRange | undefined, options: ExchangeOptions = {}): Promise<BodyHandle> {
+    const [start, end] = range ?? [0]
+    const id = Buffer.from(shard, 'hex')
+    return this.#run((target, stop) => this.#options.client.fetch(target, id, start, end, stop), options)
   }
 
   async #run(exchange: Exchange, { timeoutMs = TRANSFER_TIMEOUT_MS, signal }: ExchangeOptions): Promise<BodyHandle> {

@@ -1,6 +1,7 @@
 /**
  * The serving end of data connections. They come to the same port as everything else, told apart by their first byte, and
- * the addon takes them over with their socket. Here it is decided who may ask; the handler gives the orders.
+ * the addon takes them over with their socket. Here it is decided who may ask; the handler gives the orders. What readers
+ * fetch does not come by here, once they are named.
  */
 import type { Socket } from 'node:net'
 import { ImagerError } from '../base/errors.js'
@@ -59,6 +60,14 @@ export class DataDoor {
       socket.unshift(head)
       greet()
     })
+  }
+
+  /** From now on these hosts, and no others, are sent what they fetch from the folder without a question. */
+  letRead(folder: string, readers: readonly Hex[]): void {
+    this.#server.letRead(
+      folder,
+      readers.map((host) => Buffer.from(host, 'hex')),
+    )
   }
 
   get connections(): number {

@@ -75,7 +75,12 @@ export interface Served {
   close(): Promise<void>
 }
 
-export async function serve(options: ServeOptions): Promise<Served> {
+export interface ServedData extends Served {
+  /** From now on these hosts, and no others, are sent what they fetch over data connections without `handleData`. */
+  letRead(folder: string, readers: readonly Hex[]): void
+}
+
+export async function serve(options: ServeOptions): Promise<ServedData> {
   const { host, port } = parseAddress(options.listen)
   const callers = new WeakMap<object, Hex>()
   const server = createServer({
@@ -108,7 +113,11 @@ export async function serve(options: ServeOptions): Promise<Served> {
   await listen(server, host, port)
   const bound = server.address() as AddressInfo
   const shown = bound.family === 'IPv6' ? `[${bound.address}]` : bound.address
-  return { address: `${shown}:${bound.port}`, close: () => close(server, door) }
+  return {
+    address: `${shown}:${bound.port}`,
+    letRead: (folder, readers) => door?.letRead(folder, readers),
+    close: () => close(server, door),
+  }
 }
 
 /** Data connections leave before TLS is begun here. */

@@ -1,12 +1,15 @@
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import test from 'ava'
 import { openFleet } from '../../src/daemon/fleet.js'
 import { tlsIdentity } from '../../src/keys/certificate.js'
 import { mayDeliver, openEntry, openKeybag, RECOVERY } from '../../src/keys/keybag.js'
-import { openMembership } from '../../src/keys/membership.js'
+import { openMembership, signMembership } from '../../src/keys/membership.js'
 import { deriveRoot } from '../../src/keys/root.js'
-import { Secret } from '../../src/native.js'
+import { DataClient, Secret } from '../../src/native.js'
 import { PeerClient } from '../../src/peers/client.js'
 import { Connection } from '../../src/wire/client.js'
+import { DataLink } from '../../src/wire/data-client.js'
 import { eventually, TestFleet } from './fleet.js'
 
 test('the words and one peer give every key back', async (t) => {
@@ -67,6 +70,28 @@ test('hosts show its space and its real address, and the peer serves on without 
   const connection = new Connection({ tls: appliance.tls, addresses: [peer.address], host: pc.host })
   fleet.closing({ close: async () => connection.close() })
   t.true((await new PeerClient(pc.host, 'pc-1', connection).fetchState()).freeBytes > 0)
+})
+
+test('a host that leaves the fleet reads nothing from the moment on that the peer knows it', async (t) => {
+  const fleet = await TestFleet.found(t)
+  const coordinator = await fleet.coordinator()
+  const pc = await fleet.add('pc-1', 'peer')
+  const appliance = await fleet.add('server', 'appliance')
+  const { address } = await fleet.peer(pc)
+  await coordinator.close()
+  const shard = '5a'.repeat(16)
+  writeFileSync(join(fleet.dir, 'pc-1/store/shards/5a', `${shard}.shard`), 'sealed')
+  const { tls } = appliance
+  const [data, at] = [new DataClient(tls.key, tls.cert), { addresses: [address], host: pc.host, name: 'pc-1' }]
+  const connection = new Connection({ tls, ...at })
+  fleet.closing({ close: async () => connection.close() })
+  fleet.closing({ close: async () => data.close() })
+  const client = new PeerClient(pc.host, 'pc-1', connection, new DataLink({ client: data, ...at }))
+  t.is((await client.fetchShard(shard, [1, 4])).toString(), 'eal')
+  const { body } = pc.membership()
+  const hosts = body.hosts.filter(({ host }) => host !== appliance.host)
+  t.true(pc.saveMembership(signMembership({ ...body, sequence: body.sequence + 1, hosts }, fleet.home.secret)))
+  await t.throwsAsync(client.fetchShard(shard, [1, 4]), { code: 'NOT_ALLOWED', message: /member/ })
 })
 
 test('a peer that was away gets what it missed when it is back', async (t) => {

@@ -65,6 +65,31 @@ test.serial(
   },
 )
 
+test.serial('hosts that fall silent during a restore are waited for', async (t) => {
+  const lab = await TestLab.up(t, 3)
+  const state = ['--state', lab.lab.appliance.state]
+  const disk = lab.makeDisk('disk.img', 300)
+  await lab.snapshot(t, disk)
+  const target = lab.path('target.img')
+  const restoring = start(['restore', 'latest', '--to', target, '--json', ...state])
+  t.teardown(() => void restoring.kill())
+  let stdout = ''
+  restoring.stdout?.on('data', (chunk: Buffer) => (stdout += chunk.toString()))
+  while (!existsSync(target)) await sleep(1)
+  restoring.kill('SIGSTOP')
+  for (const peer of lab.lab.peers.slice(0, 2)) await lab.kill(peer.pid)
+  restoring.kill('SIGCONT')
+  while (!stdout.includes('waiting for any 1 of peer-1, peer-2')) {
+    if (restoring.exitCode !== null) return t.fail(stdout)
+    await sleep(50)
+  }
+  const back = lab.startPeer(0)
+  t.teardown(() => void back.kill())
+  const [code] = (await once(restoring, 'close')) as [number]
+  t.is(code, 0, stdout)
+  t.is(firstDifference(disk, target), undefined)
+})
+
 test.serial('damaged, cut, emptied and deleted shards are corrected on the way, and found by check', async (t) => {
   const lab = await TestLab.up(t, 4)
   const state = ['--state', lab.lab.appliance.state]

@@ -2,6 +2,7 @@
 import { execFileSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { existsSync, statSync, truncateSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import test from 'ava'
 import { MiB } from '../../src/base/units.js'
 import type { RestoreReport } from '../../src/jobs/restore.js'
@@ -35,6 +36,34 @@ test.serial('a disk with ext4 and NTFS comes back whole although two of six host
   t.is(firstDifference(disk, target), undefined)
   t.true(statSync(target).blocks * 512 < 40 * MiB, 'free space is holes')
 })
+
+test.serial(
+  'onto a file system without room: refused before a byte is written, or ended with clear words',
+  async (t) => {
+    const lab = await TestLab.up(t, 3)
+    const state = ['--state', lab.lab.appliance.state]
+    const disk = lab.makeDisk('disk.img', 24)
+    await lab.snapshot(t, disk)
+    const small = lab.path('small')
+    execFileSync('mkdir', [small])
+    try {
+      execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=1m', 'tmpfs', small], { stdio: 'pipe' })
+    } catch {
+      t.log('skipped: a tmpfs cannot be mounted here')
+      return t.pass()
+    }
+    t.teardown(() => execFileSync('umount', [small]))
+    const target = join(small, 'target.img')
+    const refused = await imager('restore', 'latest', '--to', target, '--json', ...state)
+    t.is(refused.code, 1)
+    t.regex(refused.stdout, /TARGET_TOO_SMALL.*1048576/)
+    t.false(existsSync(target))
+
+    const full = await imager('restore', 'latest', '--to', target, '--force', ...state)
+    t.is(full.code, 1)
+    t.regex(full.stderr, /No space left.*free space there/s)
+  },
+)
 
 test.serial('onto a device: refused while it is too small, mounted or not empty; then bit-identical', async (t) => {
   const lab = await TestLab.up(t, 3)

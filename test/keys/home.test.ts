@@ -66,10 +66,13 @@ test('only a newer membership is adopted, and it stays', (t) => {
   const state = folder(t)
   const { body, config } = newHome(state)
   const home = createHome(config)
+  const seen: number[] = []
+  home.watchMembership(() => seen.push(home.membership().sequence))
   t.false(home.saveMembership(config.membership))
   t.false(home.saveMembership(signMembership({ ...body, sequence: 1 }, known.coordinator)))
   t.true(home.saveMembership(signMembership({ ...body, sequence: 3 }, known.coordinator)))
   t.throws(() => home.saveMembership(signMembership({ ...body, sequence: 4 }, known.peer)), { code: 'FORGED' })
+  t.deepEqual(seen, [3])
   t.is(home.membership().sequence, 3)
   t.is(openHome(state).membership().sequence, 3)
 })

@@ -53,6 +53,8 @@ export interface TestPeer {
   folder: string
   adopted: Buffer[]
   now: { value: number }
+  /** How often its JavaScript has looked at who is a member. */
+  looked: { times: number }
   client(who: SecretHandle): PeerClient
   grant(shard: string, lengthBytes: number, change?: Partial<Grant>, signer?: SecretHandle): string
   send(shard: string, bytes: Buffer): Promise<void>
@@ -74,7 +76,17 @@ export async function startPeer(
   const now = { value: 1_000_000 }
   const adopted: Buffer[] = []
   let membership = members.membership
-  const trust = { fleet, rootKey: members.rootKey, membership: () => membership }
+  const watchers: (() => void)[] = []
+  const looked = { times: 0 }
+  const trust = {
+    fleet,
+    rootKey: members.rootKey,
+    membership: () => {
+      looked.times++
+      return membership
+    },
+    watchMembership: (changed: () => void) => void watchers.push(changed),
+  }
   const served = await servePeer({
     tls,
     listen: '127.0.0.1:0',
@@ -85,6 +97,7 @@ export async function startPeer(
     adopt: (bytes) => {
       adopted.push(bytes)
       membership = openMembership(bytes, fleet, members.rootKey)
+      for (const changed of watchers) changed()
     },
   })
   t.teardown(() => served.close())
@@ -124,6 +137,7 @@ export async function startPeer(
     folder: path,
     adopted,
     now,
+    looked,
     client,
     grant,
     send,

@@ -14,7 +14,7 @@ const { address } = await servePeer({
   tls,
   listen: '127.0.0.1:0',
   host: tls.host,
-  trust: { fleet, rootKey, membership: () => membership },
+  trust: { fleet, rootKey, membership: () => membership, watchMembership: () => {} },
   store: await ShardStore.open({ folder, keepFree: 0, name: 'pc-1' }),
   clock: systemClock,
   adopt: () => {},

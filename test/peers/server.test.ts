@@ -152,6 +152,64 @@ for (const way of WAYS)
 
 const shardBytes = () => Buffer.alloc(100_000)
 
+test('what a reader fetches costs no turn of JavaScript, from the moment on that he is one until he is none', async (t) => {
+  const peer = await startPeer(t)
+  const { body, coordinator, appliance } = peer.fleet
+  const [shard, guest] = [shardId(1), Secret.random()]
+  const bytes = makeShard(shard, Buffer.alloc(100_000, 1))
+  await peer.send(shard, bytes)
+  const clients = { appliance: peer.client(appliance), guest: peer.client(guest), root: peer.client(peer.fleet.root) }
+  const reads = async (who: keyof typeof clients) => {
+    const before = peer.looked.times
+    t.true((await clients[who].fetchShard(shard)).equals(bytes))
+    t.true((await clients[who].fetchShard(shard, [4000, 5000])).equals(bytes.subarray(4000, 5000)))
+    t.is(peer.looked.times, before, `${who} is sent it at once`)
+  }
+  const refuses = (who: keyof typeof clients, message: RegExp) =>
+    t.throwsAsync(clients[who].fetchShard(shard, [0, 10]), { code: 'NOT_ALLOWED', message })
+  await reads('appliance')
+  await refuses('guest', /member/)
+  const adopt = (sequence: number, role: 'appliance' | 'peer') => {
+    const hosts = [...body.hosts.filter(({ host }) => host !== hostOf(appliance)), member(guest, 'new', role)]
+    return clients.root.sendDocument('membership', fleet, signMembership({ ...body, sequence, hosts }, coordinator))
+  }
+  await adopt(2, 'appliance')
+  await refuses('appliance', /member/)
+  await reads('guest')
+  await reads('root')
+  await adopt(3, 'peer')
+  await refuses('guest', /may not read/)
+  await reads('root')
+})
+
+test('ranges that are none, or of no shard, are refused as they always were', async (t) => {
+  const peer = await startPeer(t)
+  const shard = shardId(1)
+  const bytes = makeShard(shard, Buffer.alloc(1000, 1))
+  await peer.send(shard, bytes)
+  const client = peer.client(peer.fleet.appliance)
+  const wrong = {
+    PROTOCOL: [
+      [0, 0],
+      [9, 9],
+      [9, 5],
+      [0, 2 ** 53],
+      [2 ** 60, 2 ** 61],
+    ],
+    SHARD_CORRUPT: [
+      [0, bytes.length + 1],
+      [bytes.length, bytes.length + 1],
+      [1e9, 1e9 + 1],
+      [0, 2 ** 53 - 1],
+    ],
+  } as const
+  for (const [code, ranges] of Object.entries(wrong)) {
+    for (const range of ranges) await t.throwsAsync(client.fetchShard(shard, range), { code }, range.join())
+  }
+  await t.throwsAsync(client.fetchShard(shardId(2), [0, 10]), { code: 'SHARD_MISSING', message: /pc-1/ })
+  t.true((await client.fetchShard(shard, [0, bytes.length])).equals(bytes))
+})
+
 test('heads are kept once, from appliances, under their own name', async (t) => {
   const peer = await startPeer(t)
   const client = peer.client(peer.fleet.appliance)

@@ -7,6 +7,9 @@ import { DataClient, type DataQuestion } from '../../src/native.js'
 import { DataLink, type DataLinkOptions, NotCarried } from '../../src/wire/data-client.js'
 import { identity, loopback } from './loopback.js'
 
+/** Nobody takes it here. */
+const body = Buffer.alloc(10)
+
 /** A server that also takes data connections, and refuses every question with what it was. */
 async function carrying(t: ExecutionContext, handleData?: (question: DataQuestion) => Promise<void>) {
   const asked: string[] = []
@@ -30,10 +33,10 @@ test('both kinds of connections come to one port, many at once', async (t) => {
   const { lo, link } = await carrying(t)
   const [https, data] = [lo.connection(), link()]
   const work = Array.from({ length: 24 }, async (_, index) => {
-    const body = Buffer.alloc(index * 50_000, index)
-    const reply = await https.request('PUT', '/echo', { body, maxBytes: 8 << 20 })
-    t.true(reply.body.equals(body))
-    await t.throwsAsync(data.get(Buffer.from(`question ${index}`), 10), {
+    const echoed = Buffer.alloc(index * 50_000, index)
+    const reply = await https.request('PUT', '/echo', { body: echoed, maxBytes: 8 << 20 })
+    t.true(reply.body.equals(echoed))
+    await t.throwsAsync(data.put(Buffer.from(`question ${index}`), body), {
       code: 'HOST_FULL',
       message: new RegExp(`question ${index}$`),
     })
@@ -44,16 +47,16 @@ test('both kinds of connections come to one port, many at once', async (t) => {
 test('a stranger is refused, and who is expelled is out at once', async (t) => {
   const { lo, link, asked } = await carrying(t)
   const member = link()
-  await t.throwsAsync(member.get(Buffer.from('a'), 10), { code: 'HOST_FULL' })
-  await t.throwsAsync(link({}, identity()).get(Buffer.from('b'), 10), { code: 'NOT_ALLOWED', message: /member/ })
+  await t.throwsAsync(member.put(Buffer.from('a'), body), { code: 'HOST_FULL' })
+  await t.throwsAsync(link({}, identity()).put(Buffer.from('b'), body), { code: 'NOT_ALLOWED', message: /member/ })
   lo.members.clear()
-  await t.throwsAsync(member.put(Buffer.from('c'), Buffer.alloc(10)), { code: 'NOT_ALLOWED' })
+  await t.throwsAsync(member.put(Buffer.from('c'), body), { code: 'NOT_ALLOWED' })
   t.deepEqual(asked, [lo.member.host])
 })
 
 test('another host than the pinned one is named, and asked nothing', async (t) => {
   const { lo, link, asked } = await carrying(t)
-  const error = await t.throwsAsync(link({ host: identity().host }).get(Buffer.from('a'), 10), { code: 'HOST_LIED' })
+  const error = await t.throwsAsync(link({ host: identity().host }).put(Buffer.from('a'), body), { code: 'HOST_LIED' })
   t.regex(error?.message ?? '', new RegExp(lo.server.host.slice(0, 16)))
   t.deepEqual(asked, [])
 })
@@ -61,19 +64,19 @@ test('another host than the pinned one is named, and asked nothing', async (t) =
 test('the first address that answers is used, and remembered', async (t) => {
   const { lo, link } = await carrying(t)
   const data = link({ addresses: ['127.0.0.1:1', lo.address] })
-  for (let time = 0; time < 2; time++) await t.throwsAsync(data.get(Buffer.from('a'), 10), { code: 'HOST_FULL' })
-  await t.throwsAsync(link({ addresses: ['127.0.0.1:1'] }).get(Buffer.from('a'), 10), {
+  for (let time = 0; time < 2; time++) await t.throwsAsync(data.put(Buffer.from('a'), body), { code: 'HOST_FULL' })
+  await t.throwsAsync(link({ addresses: ['127.0.0.1:1'] }).put(Buffer.from('a'), body), {
     code: 'HOST_UNREACHABLE',
     message: /pc-1 at 127.0.0.1:1/,
   })
-  await t.throwsAsync(link({ addresses: [] }).get(Buffer.from('a'), 10), { code: 'HOST_UNREACHABLE' })
+  await t.throwsAsync(link({ addresses: [] }).put(Buffer.from('a'), body), { code: 'HOST_UNREACHABLE' })
 })
 
 test('a server without data connections is told from one that is not there', async (t) => {
   const lo = await loopback(t)
   const client = new DataClient(lo.member.key, lo.member.cert)
   const link = new DataLink({ client, addresses: [lo.address], host: lo.server.host, name: 'pc-1' })
-  await t.throwsAsync(link.get(Buffer.from('a'), 10), { instanceOf: NotCarried })
+  await t.throwsAsync(link.put(Buffer.from('a'), body), { instanceOf: NotCarried })
   t.is((await lo.connection().request('GET', '/who/a', { maxBytes: 1000 })).status, 200)
 })
 
@@ -83,22 +86,22 @@ test('every exchange ends: by its deadline, by the signal, at a host that says n
   const { link } = await carrying(t, (question) => new Promise(() => void held.push(question)))
   const started = performance.now()
   const data = link()
-  await t.throwsAsync(data.get(Buffer.from('a'), 10, { timeoutMs: 200 }), {
+  await t.throwsAsync(data.put(Buffer.from('a'), body, { timeoutMs: 200 }), {
     code: 'HOST_UNREACHABLE',
     message: /within 0.2 s/,
   })
   const stop = new AbortController()
-  const waiting = Array.from({ length: 6 }, () => data.get(Buffer.from('b'), 10, { signal: stop.signal }))
+  const waiting = Array.from({ length: 6 }, () => data.put(Buffer.from('b'), body, { signal: stop.signal }))
   const ends = waiting.map((one) => t.throwsAsync(one, { code: 'INTERRUPTED' }))
   await sleep(100)
   stop.abort()
   await Promise.all(ends)
-  await t.throwsAsync(data.get(Buffer.from('c'), 10, { signal: stop.signal }), { code: 'INTERRUPTED' })
+  await t.throwsAsync(data.put(Buffer.from('c'), body, { signal: stop.signal }), { code: 'INTERRUPTED' })
   const mute = createServer((socket) => socket.on('error', () => {}))
   await new Promise<void>((resolve) => mute.listen(0, '127.0.0.1', resolve))
   t.teardown(() => mute.close())
   const address = `127.0.0.1:${(mute.address() as { port: number }).port}`
-  await t.throwsAsync(link({ addresses: [address] }).get(Buffer.from('a'), 10, { timeoutMs: 300 }), {
+  await t.throwsAsync(link({ addresses: [address] }).put(Buffer.from('a'), body, { timeoutMs: 300 }), {
     code: 'HOST_UNREACHABLE',
   })
   t.true(performance.now() - started < 3000)
@@ -114,7 +117,7 @@ test('noise and silence on the port disturb nobody', async (t) => {
     if (noise === '') socket.end()
     else socket.write(noise, 'latin1')
   }
-  await t.throwsAsync(link().get(Buffer.from('a'), 10), { code: 'HOST_FULL' })
+  await t.throwsAsync(link().put(Buffer.from('a'), body), { code: 'HOST_FULL' })
   t.is((await lo.connection().request('GET', '/who/a', { maxBytes: 1000 })).status, 200)
 })
 
@@ -128,7 +131,7 @@ test('a question that our own code fails on tells nothing of it, and is reported
   })
   const client = new DataClient(lo.member.key, lo.member.cert)
   const link = new DataLink({ client, addresses: [lo.address], host: lo.server.host, name: 'pc-1' })
-  const error = await t.throwsAsync(link.get(Buffer.from('a'), 10), { code: 'HOST_REFUSED' })
+  const error = await t.throwsAsync(link.put(Buffer.from('a'), body), { code: 'HOST_REFUSED' })
   t.notRegex(error?.message ?? '', /secret/)
   t.is(reports.length, 1)
 })
@@ -136,7 +139,7 @@ test('a question that our own code fails on tells nothing of it, and is reported
 test('a server that closes ends its data connections', async (t) => {
   const { lo, link } = await carrying(t)
   const data = link()
-  await t.throwsAsync(data.get(Buffer.from('a'), 10), { code: 'HOST_FULL' })
+  await t.throwsAsync(data.put(Buffer.from('a'), body), { code: 'HOST_FULL' })
   await lo.close()
-  await t.throwsAsync(data.get(Buffer.from('a'), 10), { code: 'HOST_UNREACHABLE' })
+  await t.throwsAsync(data.put(Buffer.from('a'), body), { code: 'HOST_UNREACHABLE' })
 })

@@ -1,5 +1,7 @@
 //! Data connections: TypeScript decides, threads of the addon carry.
 
+use std::collections::HashSet;
+use std::ops::Range;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -14,11 +16,10 @@ use super::body::Body;
 use super::shards::hex;
 use super::snapshot::StripeShard;
 use super::{Job, fixed, job, thrown};
-use crate::carry::Broken;
-use crate::carry::client::{self, Outcome, Target, Transfer};
+use crate::carry::client::{self, Outcome, Target};
 use crate::carry::identity::Identity;
-use crate::carry::server::{self, Asked, Order, Unreceived, Unsent};
-use crate::carry::threads;
+use crate::carry::server::{self, Asked, Order, Question, Unreceived, Unsent};
+use crate::carry::{Broken, TO_END, threads};
 use crate::error::Error;
 
 type Settled<T> = JsDeferred<T, Box<dyn FnOnce(Env) -> Result<T>>>;
@@ -133,9 +134,7 @@ impl DataClient {
         body: Uint8Array,
         stop: &DataStop,
     ) -> Result<Object<'env>> {
-        self.start(env, target, stop, move |client, target, stop| {
-            client.exchange(target, &question, &Transfer::Put(&[&body]), stop)
-        })
+        self.start(env, target, stop, move |client, target, stop| client.put(target, &question, &[&body], stop))
     }
 
     /// The same with a shard of a stripe, which is held until it is sent or given up.
@@ -151,22 +150,24 @@ impl DataClient {
         let (stripe, index) = shard.held()?;
         self.start(env, target, stop, move |client, target, stop| {
             let parts = stripe.file(index).unwrap_or_default();
-            client.exchange(target, &question, &Transfer::Put(&parts), stop)
+            client.put(target, &question, &parts, stop)
         })
     }
 
-    /// Fetches what the question names, at most so many bytes.
+    /// Fetches bytes `start..end` of a shard's file, or all that follow where `end` is left out.
     #[napi(ts_return_type = "Promise<DataOutcome>")]
-    pub fn get<'env>(
+    pub fn fetch<'env>(
         &self,
         env: &'env Env,
         target: DataTarget,
-        question: Uint8Array,
-        most_bytes: u32,
+        shard: Uint8Array,
+        start: f64,
+        end: Option<f64>,
         stop: &DataStop,
     ) -> Result<Object<'env>> {
-        let transfer = Transfer::Get { most: most_bytes as usize };
-        self.start(env, target, stop, move |client, target, stop| client.exchange(target, &question, &transfer, stop))
+        let shard = fixed("shard", &shard)?;
+        let range = start as u64..end.map_or(TO_END, |end| end as u64);
+        self.start(env, target, stop, move |client, target, stop| client.fetch(target, &shard, range, stop))
     }
 
     /// Closes what is kept and unused.
@@ -219,7 +220,7 @@ pub struct DataServer(Arc<server::Server>);
 
 #[napi]
 impl DataServer {
-    /// `ask` gets every question of every connection, whoever it is from.
+    /// `ask` gets the questions of every connection, whoever they are from, but for what `letRead` answers.
     #[napi(constructor)]
     pub fn new(key: String, certificate: String, limits: DataLimits, ask: Function<DataQuestion, ()>) -> Result<Self> {
         let identity = Identity::from_pem(&key, &certificate).map_err(thrown)?;
@@ -237,6 +238,15 @@ impl DataServer {
             ask.call(DataQuestion(asked), ThreadsafeFunctionCallMode::NonBlocking);
         };
         server::Server::new(&identity, limits, Box::new(ask)).map(Self).map_err(thrown)
+    }
+
+    /// From now on these hosts (32 bytes each), and no others, are sent what they fetch from a folder of shards without a
+    /// question.
+    #[napi]
+    pub fn let_read(&self, folder: String, readers: Vec<Uint8Array>) -> Result<()> {
+        let readers: Result<HashSet<_>> = readers.iter().map(|host| fixed("host", host)).collect();
+        self.0.let_read(folder.into(), readers?);
+        Ok(())
     }
 
     /// Takes over the connection behind a descriptor, which its owner closes right after. `head` was read from it.
@@ -338,6 +348,15 @@ fn received(result: std::result::Result<crate::shard::ClearHeader, Unreceived>) 
     }
 }
 
+/// Which bytes of a shard's file are fetched; without an `end` all that follow.
+#[napi(object, object_from_js = false)]
+pub struct DataFetch {
+    /// Hexadecimal.
+    pub shard: String,
+    pub start: f64,
+    pub end: Option<f64>,
+}
+
 /// A question that waits for an order; one that is dropped ends its connection.
 #[napi]
 pub struct DataQuestion(Asked);
@@ -350,9 +369,21 @@ impl DataQuestion {
         hex(&self.0.host)
     }
 
+    /// Empty where it is a `fetch`.
     #[napi(getter)]
     pub fn question(&self) -> Buffer {
-        self.0.question.clone().into()
+        match &self.0.question {
+            Question::Message(bytes) => bytes.clone().into(),
+            Question::Fetch(_) => Buffer::from(vec![]),
+        }
+    }
+
+    #[napi(getter)]
+    pub fn fetch(&self) -> Option<DataFetch> {
+        let Question::Fetch(fetch) = &self.0.question else { return None };
+        let Range { start, end } = fetch.range;
+        let end = (end != TO_END).then_some(end as f64);
+        Some(DataFetch { shard: hex(&fetch.shard), start: start as f64, end })
     }
 
     /// Receives a shard of so many bytes into a new file, checks and syncs it; then `done` or `refuse` must follow.
@@ -365,21 +396,16 @@ impl DataQuestion {
         Ok(promise)
     }
 
-    /// Sends bytes `start..end` of a file, or all of a shard's where they are null, and `done`. Where it is neither `sent`
-    /// nor `cut`, `refuse` must follow.
+    /// Sends what is fetched, from this file, and `done`. Where it is neither `sent` nor `cut`, `refuse` must follow.
     #[napi(ts_return_type = "Promise<DataSent>")]
-    pub fn send<'env>(
-        &self,
-        env: &'env Env,
-        path: String,
-        start: Option<f64>,
-        end: Option<f64>,
-    ) -> Result<Object<'env>> {
+    pub fn send<'env>(&self, env: &'env Env, path: String) -> Result<Object<'env>> {
+        let Question::Fetch(fetch) = &self.0.question else {
+            return Err(thrown(Error::invalid("question", "it fetches nothing")));
+        };
         let (settled, promise): (Settled<DataSent>, _) = env.create_deferred()?;
         let mut receipt = Receipt::new(settled, || sent(Err(Unsent::Cut)));
-        let range = start.zip(end).map(|(start, end)| (start as u64, end as u64));
         let sent = Box::new(move |result| receipt.settle(sent(result)));
-        self.order(Order::Send { path: PathBuf::from(path), range, sent })?;
+        self.order(Order::Send { path: PathBuf::from(path), range: fetch.range.clone(), sent })?;
         Ok(promise)
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::{Shutdown, TcpStream, ToSocketAddrs};
+use std::ops::{Range, RangeInclusive};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -11,8 +12,10 @@ use rustls::pki_types::ServerName;
 
 use super::identity::Identity;
 use super::stream::{Stream, send};
-use super::{Broken, Kind, PREAMBLE, read_frame, write_frame};
+use super::{Broken, Fetch, Kind, PREAMBLE, TO_END, read_frame, write_frame};
+use crate::limits::SHARD_BYTES;
 use crate::recycle;
+use crate::shard::BODY_OFFSET;
 
 struct Connection {
     stream: Stream<UnbufferedClientConnection>,
@@ -35,11 +38,12 @@ pub struct Target {
     pub keep: Duration,
 }
 
-pub enum Transfer<'a> {
+/// What is asked, and the body that goes or comes.
+enum Exchange<'a> {
     /// In parts, one behind the other.
-    Put(&'a [&'a [u8]]),
-    /// A larger one is refused before memory is taken.
-    Get { most: usize },
+    Put { question: &'a [u8], parts: &'a [&'a [u8]] },
+    /// One of another length is refused before memory is taken.
+    Fetch { asked: [u8; 32], lengths: RangeInclusive<u64> },
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -113,9 +117,23 @@ impl Client {
         Self { identity, kept: Mutex::default(), good: Mutex::default() }
     }
 
-    pub fn exchange(&self, target: &Target, question: &[u8], body: &Transfer, stop: &Stop) -> Outcome {
+    /// Sends a body, in parts, where the question is granted.
+    pub fn put(&self, target: &Target, question: &[u8], parts: &[&[u8]], stop: &Stop) -> Outcome {
+        self.run(target, &Exchange::Put { question, parts }, stop)
+    }
+
+    /// Exactly these bytes of a shard's file; up to `TO_END` all that are there. Not verified.
+    pub fn fetch(&self, target: &Target, shard: &[u8; 16], range: Range<u64>, stop: &Stop) -> Outcome {
+        const MOST: u64 = (BODY_OFFSET + SHARD_BYTES) as u64;
+        let length = range.end.saturating_sub(range.start);
+        let lengths = if range.end == TO_END { 0..=MOST } else { length..=length.min(MOST) };
+        let asked = Fetch { shard: *shard, range }.encode();
+        self.run(target, &Exchange::Fetch { asked, lengths }, stop)
+    }
+
+    fn run(&self, target: &Target, exchange: &Exchange, stop: &Stop) -> Outcome {
         while let Some(mut connection) = self.take(target) {
-            match attempt(&mut connection, target, question, body, stop) {
+            match attempt(&mut connection, target, exchange, stop) {
                 Ok(outcome) => return self.keep(connection, target, outcome),
                 // The other side may close a kept connection at the very moment it is used again.
                 Err(failed) if failed.is_unheard() && !stop.stopped.load(Ordering::SeqCst) => {}
@@ -126,7 +144,7 @@ impl Client {
             Ok(connection) => connection,
             Err(outcome) => return outcome,
         };
-        match attempt(&mut connection, target, question, body, stop) {
+        match attempt(&mut connection, target, exchange, stop) {
             Ok(outcome) => self.keep(connection, target, outcome),
             // It has no place for one more connection of ours, or does not take our key.
             Err(failed) if failed.is_unheard() => Outcome::NotCarried { why: failed.broken.to_string() },
@@ -221,13 +239,7 @@ fn shown((name, port): &Address) -> String {
     if name.contains(':') { format!("[{name}]:{port}") } else { format!("{name}:{port}") }
 }
 
-fn attempt(
-    connection: &mut Connection,
-    target: &Target,
-    question: &[u8],
-    body: &Transfer,
-    stop: &Stop,
-) -> Result<Outcome, Failed> {
+fn attempt(connection: &mut Connection, target: &Target, exchange: &Exchange, stop: &Stop) -> Result<Outcome, Failed> {
     let stream = &mut connection.stream;
     // An answer may take its time: behind it a disk is synced.
     let patient = |stream: &mut Stream<_>| {
@@ -237,16 +249,19 @@ fn attempt(
     let mut answered = false;
     let mut run = || {
         stop.watch(stream.socket())?;
-        write_frame(stream, Kind::Question, question)?;
+        match exchange {
+            Exchange::Put { question, .. } => write_frame(stream, Kind::Question, question)?,
+            Exchange::Fetch { asked, .. } => write_frame(stream, Kind::Fetch, asked)?,
+        }
         let (kind, bytes) = read_frame(stream)?;
         answered = true;
         let length = match kind {
             Kind::Refused => return Ok(Outcome::Refused(bytes)),
-            Kind::Done | Kind::Question => return Err(Broken::Malformed("an answer before there was a body")),
             Kind::Go => bytes.try_into().map(u64::from_le_bytes).map_err(|_| Broken::Malformed("no length"))?,
+            _ => return Err(Broken::Malformed("an answer before there was a body")),
         };
         stream.until(target.idle, target.deadline);
-        let fetched = transfer(stream, length, body)?;
+        let fetched = transfer(stream, length, exchange)?;
         patient(stream);
         match read_frame(stream)? {
             (Kind::Done, _) => Ok(Outcome::Done(fetched)),
@@ -275,20 +290,20 @@ fn reach((name, port): &Address, limit: Instant) -> std::io::Result<TcpStream> {
 fn transfer(
     connection: &mut Stream<UnbufferedClientConnection>,
     length: u64,
-    body: &Transfer,
+    exchange: &Exchange,
 ) -> Result<Vec<u8>, Broken> {
-    match *body {
-        Transfer::Put(parts) if parts.iter().map(|part| part.len() as u64).sum::<u64>() == length => {
+    match exchange {
+        Exchange::Put { parts, .. } if parts.iter().map(|part| part.len() as u64).sum::<u64>() == length => {
             parts.iter().try_for_each(|part| connection.write_all(part)).map(|()| Vec::new())
         }
-        Transfer::Put(_) => Err(Broken::Malformed("it wants a body of another length")),
-        Transfer::Get { most } => {
-            let length = usize::try_from(length).ok().filter(|&length| length <= most);
-            let mut bytes =
-                recycle::zeroed(length.ok_or(Broken::Malformed("it answers with more than was asked for"))?);
+        Exchange::Put { .. } => Err(Broken::Malformed("it wants a body of another length")),
+        Exchange::Fetch { lengths, .. } if lengths.contains(&length) => {
+            // At most a shard's.
+            let mut bytes = recycle::zeroed(length as usize);
             connection.read_exact(&mut bytes)?;
             Ok(bytes)
         }
+        Exchange::Fetch { .. } => Err(Broken::Malformed("it answers with more or less than was asked for")),
     }
 }
 

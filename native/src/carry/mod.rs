@@ -2,14 +2,15 @@
 //! plain threads and without a body ever passing through JavaScript (docs/protocol.md, "Data connections").
 //!
 //! What is asked and whether it is granted is TypeScript's business: a question is opaque here, and nothing is received
-//! or sent before TypeScript ordered it.
+//! or sent before TypeScript ordered it. Only a fetch is understood here too, and answered at once for the readers whom
+//! TypeScript named.
 //!
 //! ```text
 //! client  PREAMBLE, in clear; from then on TLS with ALPN
 //! frame   kind u8 | length u32 LE | that many bytes
 //!
 //! PUT     > question   < go (length u64 of the body)   > body   < done
-//! GET     > question   < go (length u64 of the body)   < body   < done
+//! GET     > fetch      < go (length u64 of the body)   < body   < done
 //! ```
 //!
 //! In place of `go` and of `done` there may be `refused`, with an error as TypeScript encodes it.
@@ -22,6 +23,7 @@ pub mod threads;
 
 use std::fmt;
 use std::io;
+use std::ops::Range;
 
 use stream::{Side, Stream};
 
@@ -65,14 +67,52 @@ pub enum Kind {
     Go = 1,
     Done = 2,
     Refused = 3,
+    Fetch = 4,
 }
 
 impl Kind {
     fn decode(byte: u8) -> Result<Self, Broken> {
-        [Self::Question, Self::Go, Self::Done, Self::Refused]
+        [Self::Question, Self::Go, Self::Done, Self::Refused, Self::Fetch]
             .into_iter()
             .find(|kind| *kind as u8 == byte)
             .ok_or(Broken::Malformed("a frame of an unknown kind"))
+    }
+}
+
+/// The end of a range that goes to the end of its file.
+pub const TO_END: u64 = u64::MAX;
+
+/// Which bytes of which shard. Integers are little-endian:
+///
+/// | Offset | Size | Field |
+/// |---|---|---|
+/// | 0 | 16 | shard id |
+/// | 16 | 8 | start |
+/// | 24 | 8 | end, exclusive; 2^64 - 1: of the file |
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fetch {
+    pub shard: [u8; 16],
+    /// As it was asked for: it may be empty, or of no file.
+    pub range: Range<u64>,
+}
+
+impl Fetch {
+    pub fn encode(&self) -> [u8; 32] {
+        let mut bytes = [0; 32];
+        bytes[..16].copy_from_slice(&self.shard);
+        bytes[16..24].copy_from_slice(&self.range.start.to_le_bytes());
+        bytes[24..].copy_from_slice(&self.range.end.to_le_bytes());
+        bytes
+    }
+
+    pub fn decode(bytes: &[u8]) -> Result<Self, Broken> {
+        let fields = || {
+            let (shard, rest) = bytes.split_first_chunk()?;
+            let (start, rest) = rest.split_first_chunk()?;
+            let end = rest.try_into().ok()?;
+            Some(Self { shard: *shard, range: u64::from_le_bytes(*start)..u64::from_le_bytes(end) })
+        };
+        fields().ok_or(Broken::Malformed("a fetch of another length"))
     }
 }
 

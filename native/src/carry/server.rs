@@ -1,18 +1,20 @@
 //! The serving end: a thread for each connection, which asks TypeScript about every question and then receives a shard
-//! into a file, or sends a part of one.
+//! into a file, or sends a part of one. Readers whom TypeScript has named are sent what they fetch without a turn through
+//! it; whatever cannot be sent so, it is asked about.
 //!
 //! Nobody can take more than his share: connections are counted, over all and for each host; every wait has an end;
 //! of a shard, no more than a few slices are in memory.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::net::TcpStream;
+use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -20,7 +22,7 @@ use rustls::server::{ServerConfig, UnbufferedServerConnection};
 
 use super::identity::Identity;
 use super::stream::Stream;
-use super::{Broken, Kind, PREAMBLE, write_frame};
+use super::{Broken, Fetch, Kind, PREAMBLE, TO_END, write_frame};
 use crate::error::{Error, Result};
 use crate::limits::{SHARD_BYTES, SLICE_BYTES};
 use crate::shard::{self, BODY_OFFSET, ClearHeader};
@@ -48,8 +50,14 @@ pub struct Limits {
 /// What a connection asks. Exactly one order is followed; dropped without one, the connection ends.
 pub struct Asked {
     pub host: [u8; 32],
-    pub question: Vec<u8>,
+    pub question: Question,
     orders: Sender<Order>,
+}
+
+pub enum Question {
+    /// For TypeScript alone to read.
+    Message(Vec<u8>),
+    Fetch(Fetch),
 }
 
 pub enum Order {
@@ -64,11 +72,10 @@ pub enum Order {
         length: usize,
         received: Received,
     },
-    /// Bytes `start..end` of a file, or all of a shard's; `sent` is called in any case, and where it is not told `Ok` or
-    /// `Cut`, Refuse must follow.
+    /// A part of a file; `sent` is called in any case, and where it is not told `Ok` or `Cut`, Refuse must follow.
     Send {
         path: PathBuf,
-        range: Option<(u64, u64)>,
+        range: Range<u64>,
         sent: Sent,
     },
     Done,
@@ -110,8 +117,16 @@ pub struct Server {
     config: Arc<ServerConfig>,
     limits: Limits,
     ask: Ask,
+    shelf: RwLock<Shelf>,
     open: Mutex<Open>,
     changed: Condvar,
+}
+
+/// A folder of shards, and who is sent parts of them at once.
+#[derive(Default)]
+struct Shelf {
+    folder: PathBuf,
+    readers: HashSet<[u8; 32]>,
 }
 
 #[derive(Default)]
@@ -131,7 +146,19 @@ struct Entry {
 impl Server {
     pub fn new(identity: &Identity, limits: Limits, ask: Ask) -> Result<Arc<Self>> {
         let config = Arc::new(identity.server()?);
-        Ok(Arc::new(Self { config, limits, ask, open: Mutex::default(), changed: Condvar::new() }))
+        Ok(Arc::new(Self {
+            config,
+            limits,
+            ask,
+            shelf: RwLock::default(),
+            open: Mutex::default(),
+            changed: Condvar::new(),
+        }))
+    }
+
+    /// From now on these hosts, and no others, are sent what they fetch from the folder without a question.
+    pub fn let_read(&self, folder: PathBuf, readers: HashSet<[u8; 32]>) {
+        *self.shelf.write().expect("no holder of this lock panics") = Shelf { folder, readers };
     }
 
     /// Takes over a connection of which `head` was read already. One too many is closed.
@@ -194,15 +221,13 @@ impl Server {
             let mut first = [0];
             stream.read_exact(&mut first)?;
             stream.until(idle, Instant::now() + transfer);
-            let question = read_frame_after(first[0], &mut stream)?;
+            let question = read_question(first[0], &mut stream)?;
             if !self.lock().begin(id) {
                 return Ok(());
             }
-            let (orders, ordered) = channel();
-            (self.ask)(Asked { host, question, orders });
-            let followed = self.follow(&mut stream, &ordered);
+            let answered = self.answer(&mut stream, host, question);
             stream.flush()?;
-            followed?;
+            answered?;
             if !self.lock().end(id) {
                 return Ok(());
             }
@@ -210,10 +235,40 @@ impl Server {
         }
     }
 
+    fn answer(
+        &self,
+        stream: &mut Stream<UnbufferedServerConnection>,
+        host: [u8; 32],
+        question: Question,
+    ) -> std::result::Result<(), Broken> {
+        let mut tried = None;
+        if let Question::Fetch(fetch) = &question
+            && let Some(path) = self.readable(&host, fetch)
+        {
+            match send(stream, &path, &fetch.range)? {
+                Ok(()) => return Ok(()),
+                Err(unsent) => tried = Some(unsent),
+            }
+        }
+        let (orders, ordered) = channel();
+        (self.ask)(Asked { host, question, orders });
+        self.follow(stream, &ordered, tried)
+    }
+
+    /// Where the shard lies (src/peers/store.ts), if this host is sent it at once.
+    fn readable(&self, host: &[u8; 32], Fetch { shard, range }: &Fetch) -> Option<PathBuf> {
+        let shelf = self.shelf.read().expect("no holder of this lock panics");
+        let name = format!("{:032x}", u128::from_be_bytes(*shard));
+        let may = shelf.readers.contains(host) && !range.is_empty();
+        may.then(|| shelf.folder.join(&name[..2]).join(format!("{name}.shard")))
+    }
+
+    /// `tried`: why it cannot be sent, where that is known already. It is not tried again, as half of it may be out.
     fn follow(
         &self,
         stream: &mut Stream<UnbufferedServerConnection>,
         orders: &Receiver<Order>,
+        tried: Option<Unsent>,
     ) -> std::result::Result<(), Broken> {
         let next = || orders.recv_timeout(self.limits.transfer).map_err(|_| Broken::Late);
         let mut order = next()?;
@@ -225,23 +280,25 @@ impl Server {
             Order::Refuse(error) => write_frame(stream, Kind::Refused, &error),
             Order::Expel(error) => write_frame(stream, Kind::Refused, &error).and(Err(Broken::Closed)),
             Order::Done => write_frame(stream, Kind::Done, &[]),
-            Order::Send { path, range, sent } => match send(stream, &path, range) {
-                Ok(Ok(())) => {
-                    sent(Ok(()));
-                    Ok(())
-                }
-                Ok(Err(unsent)) => {
-                    sent(Err(unsent));
-                    match next()? {
-                        Order::Refuse(error) => write_frame(stream, Kind::Refused, &error),
-                        _ => Err(Broken::Malformed("no refusal of what could not be sent")),
+            Order::Send { path, range, sent } => {
+                match tried.map_or_else(|| send(stream, &path, &range), |why| Ok(Err(why))) {
+                    Ok(Ok(())) => {
+                        sent(Ok(()));
+                        Ok(())
+                    }
+                    Ok(Err(unsent)) => {
+                        sent(Err(unsent));
+                        match next()? {
+                            Order::Refuse(error) => write_frame(stream, Kind::Refused, &error),
+                            _ => Err(Broken::Malformed("no refusal of what could not be sent")),
+                        }
+                    }
+                    Err(broken) => {
+                        sent(Err(Unsent::Cut));
+                        Err(broken)
                     }
                 }
-                Err(broken) => {
-                    sent(Err(Unsent::Cut));
-                    Err(broken)
-                }
-            },
+            }
             Order::Receive { .. } => Err(Broken::Malformed("two bodies for one question")),
         }
     }
@@ -303,9 +360,10 @@ fn skip_preamble(socket: &mut TcpStream, head: &[u8], deadline: Instant) -> std:
     Ok(head[given..].to_vec())
 }
 
-fn read_frame_after(kind: u8, stream: &mut Stream<UnbufferedServerConnection>) -> std::result::Result<Vec<u8>, Broken> {
+fn read_question(kind: u8, stream: &mut Stream<UnbufferedServerConnection>) -> std::result::Result<Question, Broken> {
     match super::read_frame_of(kind, stream)? {
-        (Kind::Question, question) => Ok(question),
+        (Kind::Question, question) => Ok(Question::Message(question)),
+        (Kind::Fetch, fetch) => Fetch::decode(&fetch).map(Question::Fetch),
         _ => Err(Broken::Malformed("an answer where a question should be")),
     }
 }
@@ -375,7 +433,7 @@ impl Intake {
 fn send(
     stream: &mut Stream<UnbufferedServerConnection>,
     path: &Path,
-    range: Option<(u64, u64)>,
+    range: &Range<u64>,
 ) -> std::result::Result<std::result::Result<(), Unsent>, Broken> {
     let (file, start, length) = match open(path, range) {
         Ok(opened) => opened,
@@ -403,14 +461,15 @@ fn send(
 }
 
 /// The file, and where in it how much is to be sent.
-fn open(path: &Path, range: Option<(u64, u64)>) -> std::result::Result<(File, u64, usize), Unsent> {
+fn open(path: &Path, range: &Range<u64>) -> std::result::Result<(File, u64, usize), Unsent> {
     let failed = |error: std::io::Error| match error.kind() {
         std::io::ErrorKind::NotFound => Unsent::Absent,
         _ => Unsent::Disk(error),
     };
     let file = File::open(path).map_err(failed)?;
     let size = file.metadata().map_err(failed)?.len();
-    let (start, end) = range.unwrap_or((0, size));
-    let length = end.checked_sub(start).filter(|&length| end <= size && length <= (BODY_OFFSET + SHARD_BYTES) as u64);
-    length.map(|length| (file, start, length as usize)).ok_or(Unsent::Misfit)
+    let end = if range.end == TO_END { size } else { range.end };
+    let length =
+        end.checked_sub(range.start).filter(|&length| end <= size && length <= (BODY_OFFSET + SHARD_BYTES) as u64);
+    length.map(|length| (file, range.start, length as usize)).ok_or(Unsent::Misfit)
 }

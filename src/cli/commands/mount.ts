@@ -1,4 +1,3 @@
-import { fileURLToPath } from 'node:url'
 import { defineCommand } from '../command.js'
 
 export const command = defineCommand({
@@ -11,11 +10,10 @@ export const command = defineCommand({
       .positional('mountpoint', { type: 'string', demandOption: true, describe: 'An empty folder' })
       .option('foreground', { type: 'boolean', default: false, describe: 'Stay, and unmount on Ctrl-C' }),
   async run({ snapshot, mountpoint, foreground }, context) {
-    const { state, output, signal } = context
+    const { state, output, signal, program } = context
     if (!foreground) {
       const { mountInBackground } = await import('../../daemon/background.js')
-      const main = fileURLToPath(new URL('../main.js', import.meta.url))
-      const ready = await mountInBackground({ snapshot, mountpoint, state, main, signal })
+      const ready = await mountInBackground({ snapshot, mountpoint, state, program, signal })
       return output.report(ready, ({ pid }) => `Mounted on ${mountpoint} by process ${pid}`)
     }
     const { tellParent } = await import('../../daemon/parent.js')
