@@ -1,5 +1,5 @@
 /**
- * Who reads files in the order in which folders list them, and enters a folder where it is listed, will go on so: tar, cp -r,
+ * Who reads files in the order in which folders list them, and enters a folder where it is listed, will go on so: tar,
  * grep -r. What comes next, in this folder and the following ones, is asked for while the reader is busy, so that it does
  * not wait for one file after the other. Only a hint: nothing waits for it and it never fails.
  */
