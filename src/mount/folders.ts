@@ -25,15 +25,17 @@ const WINDOW = 512
 /** 128 windows of 512 names are about 10 MiB. */
 const WINDOWS = 128
 const FOLDERS = 128
-/** Of that many children it is known where they were listed; some 100 bytes each. */
-const SPOTS = 32_768
+/** Of that many children, or twice as many, it is known where they were listed; some 100 bytes each. */
+const SPOTS = 16_384
 const NONE: Some = { children: [], ended: true }
 
 export class Folders {
   readonly #windows = new LruCache<string, Some>(WINDOWS)
   /** The name after which each window of a folder begins, as far as that is known. */
   readonly #begins = new LruCache<string, (Buffer | null)[]>(FOLDERS)
-  readonly #spots = new LruCache<string, Spot>(SPOTS)
+  /** Where the children were listed that came last, and those before them: both are dropped whole, which costs nothing. */
+  #spots = new Map<string, Spot>()
+  #older = new Map<string, Spot>()
 
   /** Some children from `position` on, at least one unless the folder ends there. */
   async from(folder: Place, position: number, fetch: FetchChildren): Promise<Some> {
@@ -51,7 +53,8 @@ export class Folders {
 
   /** Where a child was listed, if that was lately. */
   whereIs(child: Place): Spot | undefined {
-    return this.#spots.get(keyOf(child))
+    const key = keyOf(child)
+    return this.#spots.get(key) ?? this.#older.get(key)
   }
 
   async #window(folder: Place, at: number, after: Buffer | null, fetch: FetchChildren): Promise<Some> {
@@ -61,6 +64,10 @@ export class Folders {
     const children = await fetch(after, WINDOW)
     const window = { children, ended: children.length < WINDOW }
     this.#windows.set(key, window)
+    if (this.#spots.size >= SPOTS) {
+      this.#older = this.#spots
+      this.#spots = new Map()
+    }
     for (const [index, { number }] of children.entries()) {
       this.#spots.set(keyOf({ volume: folder.volume, number }), { folder, position: at * WINDOW + index })
     }
