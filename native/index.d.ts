@@ -20,11 +20,6 @@ export declare class Batch {
   get facts(): BatchFacts
 }
 
-/** The opened blocks that were used last, at most so many bytes of them. */
-export declare class BlockCache {
-  constructor(bytes: number)
-}
-
 export declare class BlockSource {
   get totalBytes(): number
   /** The next batch, not read yet; null at the end. */
@@ -40,7 +35,7 @@ export declare class Body {
   take(): Buffer
 }
 
-/** This host's data connections to others. Each exchange has a thread while it lasts. */
+/** This host's data connections to others. Each exchange has a thread once it has its turn. */
 export declare class DataClient {
   /** Key and certificate in PEM, as TLS has them everywhere. */
   constructor(key: string, certificate: string)
@@ -52,6 +47,18 @@ export declare class DataClient {
   fetch(target: DataTarget, shard: Uint8Array, start: number, end: number | undefined | null, stop: DataStop): Promise<DataOutcome>
   /** Closes what is kept and unused. */
   close(): void
+}
+
+/** Which hosts have which parts of packs, for the addon to fetch them by itself. */
+export declare class DataLines {
+  constructor(client: DataClient, patience: DataPatience)
+  /** How a host is reached; `timeoutMs` counts for nothing. */
+  host(target: DataTarget): void
+  /** The data shards of a stripe in their order, and the host of each, in hexadecimal; empty where a shard is damaged. */
+  stripe(stripe: number, bodyBytes: number, shards: Array<string>, hosts: Array<string>): void
+  forgetStripes(): void
+  /** A host that does not answer is not asked for a while. */
+  avoid(host: string): void
 }
 
 /** A question that waits for an order; one that is dropped ends its connection. */
@@ -92,6 +99,24 @@ export declare class DataServer {
 export declare class DataStop {
   constructor()
   stop(): void
+}
+
+/** Reads the disk of a snapshot, and keeps the blocks that were used last. */
+export declare class DiskReader {
+  /** `bytes` of blocks are kept. */
+  constructor(lines: DataLines, vault: Vault, bytes: number)
+  /** A window by its number, for reads that the addon answers by itself; null: all of it is zeros. */
+  learn(number: number, window?: Window | undefined | null): void
+  need(window: Window, offset: number, length: number): WindowNeed
+  /** Has the blocks of entries fetched and opened, and waits for those that are on the way already. */
+  fetch(window: Window, entries: Array<number>): Promise<ReaderMissing>
+  /**
+   * Opens the blocks of entries from what was fetched (as `FetchPlan.write`); returns the entries whose record did not
+   * verify. Uses the bodies up.
+   */
+  open(window: Window, entries: Array<number>, offsets: Array<number>, fetched: Array<Body>): Promise<number[]>
+  /** A part of the disk within a window; null where a block is absent (again). */
+  read(window: Window, offset: number, length: number): Body | null
 }
 
 /** A disk whose tables were read. */
@@ -192,6 +217,13 @@ export declare class FuseRequest {
 export declare class FuseSession {
   /** The requests that came since the last call. */
   take(): Array<FuseRequest>
+  /** What was read in order, and answered without a request to take, since the last call. */
+  takeRuns(): Array<FuseRun>
+  /**
+   * From now on reads of this file, which is stretches of the disk one behind the other, are answered in the addon where
+   * nothing needs deciding.
+   */
+  show(volume: number, number: number, starts: Array<number>, lengths: Array<number>, reader: DiskReader): void
   /** True once the kernel let go: nothing comes any more. */
   get ended(): boolean
   /** Ends the threads and closes the device of a session that `ended`; before that it does nothing. */
@@ -413,16 +445,8 @@ export declare class Vault {
 
 /** A map page and where its blocks lie. */
 export declare class Window {
-  need(cache: BlockCache, offset: number, length: number): WindowNeed
   /** The ranges to fetch for some entries; records closer than `gap` share one. */
   ranges(entries: Array<number>, gap: number): Array<WindowRange>
-  /**
-   * Opens the blocks of entries from what was fetched (as `FetchPlan.write`) into the cache; returns the entries whose
-   * record did not verify. Uses the bodies up.
-   */
-  open(cache: BlockCache, vault: Vault, entries: Array<number>, offsets: Array<number>, fetched: Array<Body>): Promise<number[]>
-  /** A part of the disk within the page's stretch; null where a block is absent (again). */
-  read(cache: BlockCache, offset: number, length: number): Body | null
 }
 
 /** What one batch holds. */
@@ -479,6 +503,16 @@ export interface DataOutcome {
   why: string
 }
 
+/**
+ * Deadlines of `DataLines`: a span may take `leastMs` and as long as its bytes at `bytesPerMs`; a host that took longer is
+ * not asked for `asideMs`.
+ */
+export interface DataPatience {
+  leastMs: number
+  bytesPerMs: number
+  asideMs: number
+}
+
 /** What became of a body: `sound` with its facts, or why not. `cut`: the connection is gone. */
 export interface DataReceived {
   kind: 'sound' | 'cut' | 'damaged' | 'full' | 'disk'
@@ -503,6 +537,8 @@ export interface DataTarget {
   idleMs: number
   timeoutMs: number
   keepMs: number
+  /** Exchanges with this host that are under way at once, of whichever kind; others wait for their turn. */
+  atOnce: number
 }
 
 /**
@@ -602,6 +638,14 @@ export interface FoundPlaces {
   lengths: Uint32Array
 }
 
+/** Bytes of a file that were read in order. */
+export interface FuseRun {
+  volume: number
+  number: number
+  offset: number
+  length: number
+}
+
 /** BLAKE3-256. */
 export declare function hash(data: Uint8Array): Buffer
 
@@ -664,6 +708,12 @@ export interface MountOptions {
   /** The source column of `mount`: A-Z a-z 0-9 : . _ - only. */
   name: string
   totalBytes: number
+}
+
+/** Of entries whose blocks were wanted: those that did not come, and which hosts did not answer for them, in hexadecimal. */
+export interface ReaderMissing {
+  entries: Array<number>
+  silent: Array<string>
 }
 
 /** Opens the sealed header in the first 4096 bytes of a shard file; null where another trailer key sealed it. */

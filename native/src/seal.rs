@@ -124,6 +124,17 @@ fn compress(plain: &[u8], level: i32, out: &mut Vec<u8>, z: usize) {
 
 /// The plain bytes of a record: at most `cap`, or `Forged`.
 pub fn open(key: &[u8; 32], context: Context, record: &[u8], cap: usize) -> Result<Vec<u8>> {
+    open_into(key, context, record, cap, Vec::with_capacity)
+}
+
+/// The same into an empty buffer that `take` gives for so many bytes.
+fn open_into(
+    key: &[u8; 32],
+    context: Context,
+    record: &[u8],
+    cap: usize,
+    take: impl FnOnce(usize) -> Vec<u8>,
+) -> Result<Vec<u8>> {
     let forged = || Error::Forged { what: "a sealed record" };
     if record.len() < HEADER + 5 + TAG {
         return Err(forged());
@@ -140,17 +151,21 @@ pub fn open(key: &[u8; 32], context: Context, record: &[u8], cap: usize) -> Resu
     if synthetic_vector(key, &ad, z) != s {
         return Err(forged());
     }
-    decompress(z, cap).ok_or_else(forged)
+    decompress(z, cap, take).ok_or_else(forged)
 }
 
 /// The length is authenticated, and still compared with the cap before anything is allocated.
-fn decompress(z: &[u8], cap: usize) -> Option<Vec<u8>> {
+fn decompress(z: &[u8], cap: usize, take: impl FnOnce(usize) -> Vec<u8>) -> Option<Vec<u8>> {
     let length = u32::from_le_bytes(z[1..5].try_into().expect("four bytes")) as usize;
     let body = &z[5..];
     match z[0] {
-        STORED if body.len() == length && length <= cap => Some(body.to_vec()),
+        STORED if body.len() == length && length <= cap => {
+            let mut plain = take(length);
+            plain.extend_from_slice(body);
+            Some(plain)
+        }
         ZSTD if length <= cap => {
-            let mut plain = Vec::with_capacity(length);
+            let mut plain = take(length);
             let opened = DECOMPRESSOR.with_borrow_mut(|context| context.decompress(&mut plain, body));
             (opened == Ok(length)).then_some(plain)
         }
@@ -191,8 +206,19 @@ impl Domain {
 
     /// The bytes whose key is `block_key`, proven by computing it again.
     pub fn open(&self, block_key: &[u8; 32], record: &[u8], cap: usize) -> Result<Vec<u8>> {
+        self.open_into(block_key, record, cap, Vec::with_capacity)
+    }
+
+    /// The same into an empty buffer that `take` gives for so many bytes.
+    pub fn open_into(
+        &self,
+        block_key: &[u8; 32],
+        record: &[u8],
+        cap: usize,
+        take: impl FnOnce(usize) -> Vec<u8>,
+    ) -> Result<Vec<u8>> {
         let id = signature(block_key);
-        let plain = open(block_key, Context { kind: self.kind, domain: &self.id, id: &id }, record, cap)?;
+        let plain = open_into(block_key, Context { kind: self.kind, domain: &self.id, id: &id }, record, cap, take)?;
         if self.block_key(&plain) != *block_key {
             return Err(Error::Forged { what: "a block whose content is not what its key says" });
         }

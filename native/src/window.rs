@@ -1,7 +1,7 @@
 //! Reading a part of the disk: the entries of one map page, where their blocks lie, and a cache of opened blocks that
 //! all pages share. Who reads asks what is absent, fetches that, has it opened into the cache, and reads.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::error::{Error, Result};
@@ -17,6 +17,11 @@ pub struct BlockCache {
     kept: Mutex<Kept>,
 }
 
+/// A range that is so long is followed by another, which is fetched while it is opened.
+const RANGE_BYTES: u32 = 1 << 20;
+/// 64 KiB each.
+const SPARES: usize = 64;
+
 #[derive(Default)]
 struct Kept {
     blocks: HashMap<[u8; 32], (u64, Arc<Vec<u8>>)>,
@@ -24,6 +29,44 @@ struct Kept {
     order: BTreeMap<u64, [u8; 32]>,
     bytes: usize,
     now: u64,
+    /// Buffers of blocks that left, for those that come. Freed, they would be holes in the allocator's arenas, of which each
+    /// thread that opens blocks may have its own.
+    spare: VecDeque<Vec<u8>>,
+    /// What is on the way, and who waits for it: as which of his entries.
+    coming: HashMap<[u8; 32], Vec<(Arc<Wait>, u32)>>,
+}
+
+type Done = Box<dyn FnOnce(Vec<u32>) + Send>;
+
+/// Somebody who waits for the blocks of some entries.
+pub struct Wait(Mutex<Waiting>);
+
+struct Waiting {
+    left: usize,
+    missing: Vec<u32>,
+    done: Option<Done>,
+}
+
+impl Wait {
+    /// `done` hears, once so many entries have landed, which of them did not come.
+    pub fn new(entries: usize, done: impl FnOnce(Vec<u32>) + Send + 'static) -> Arc<Self> {
+        let wait = Waiting { left: entries + 1, missing: vec![], done: Some(Box::new(done)) };
+        Arc::new(Self(Mutex::new(wait)))
+    }
+
+    fn land(&self, missing: Option<u32>) {
+        let mut waiting = self.0.lock().expect("no holder of this lock panics");
+        waiting.left -= 1;
+        waiting.missing.extend(missing);
+        if waiting.left > 0 {
+            return;
+        }
+        let (done, missing) = (waiting.done.take(), std::mem::take(&mut waiting.missing));
+        drop(waiting);
+        if let Some(done) = done {
+            done(missing);
+        }
+    }
 }
 
 impl Kept {
@@ -59,7 +102,61 @@ impl BlockCache {
         kept.blocks.insert(key, (now, Arc::new(block)));
         while kept.bytes > self.capacity {
             let Some((_, oldest)) = kept.order.pop_first() else { break };
-            kept.bytes -= kept.blocks.remove(&oldest).map_or(0, |(_, block)| block.len());
+            let Some((_, block)) = kept.blocks.remove(&oldest) else { continue };
+            kept.bytes -= block.len();
+            kept.spare.extend(Arc::into_inner(block));
+            if kept.spare.len() > SPARES {
+                kept.spare.pop_front();
+            }
+        }
+    }
+
+    /// An empty buffer for so many bytes, and for few more.
+    fn buffer(&self, length: usize) -> Vec<u8> {
+        let mut kept = self.kept();
+        let fits = |buffer: &Vec<u8>| (length..=length + length / 8).contains(&buffer.capacity());
+        let found = kept.spare.iter().position(fits).and_then(|at| kept.spare.remove(at));
+        drop(kept);
+        let mut buffer = found.unwrap_or_else(|| Vec::with_capacity(length));
+        buffer.clear();
+        buffer
+    }
+
+    /// Waits for the blocks of entries. Returns those that nobody fetches: the caller must, and let them `land`.
+    pub fn claim(&self, window: &Window, entries: &[u32], wait: &Arc<Wait>) -> Vec<u32> {
+        let mut own = Vec::new();
+        // One more than entries: nobody is told before all of them are claimed.
+        let mut landed = vec![None];
+        {
+            let mut kept = self.kept();
+            for &entry in entries {
+                let Some(key) = window.key(entry) else {
+                    landed.push(Some(entry));
+                    continue;
+                };
+                if kept.get(&key).is_some() {
+                    landed.push(None);
+                    continue;
+                }
+                let waiting = kept.coming.entry(key).or_default();
+                if waiting.is_empty() {
+                    own.push(entry);
+                }
+                waiting.push((wait.clone(), entry));
+            }
+        }
+        landed.into_iter().for_each(|missing| wait.land(missing));
+        own
+    }
+
+    /// Tells all who wait for the blocks of entries that they have come, or that they are `missing`.
+    pub fn land(&self, window: &Window, entries: &[u32], missing: &[u32]) {
+        for &entry in entries {
+            let Some(key) = window.key(entry) else { continue };
+            let waiting = self.kept().coming.remove(&key).unwrap_or_default();
+            for (wait, theirs) in waiting {
+                wait.land(missing.contains(&entry).then_some(theirs));
+            }
         }
     }
 }
@@ -115,6 +212,10 @@ impl Window {
         }
     }
 
+    fn key(&self, entry: u32) -> Option<[u8; 32]> {
+        self.entries().get(entry as usize).map(|entry| entry.block.key)
+    }
+
     /// The indexes of the entries that meet `start..end`.
     fn meeting(&self, start: u64, end: u64) -> std::ops::Range<usize> {
         let entries = self.entries();
@@ -139,7 +240,7 @@ impl Window {
         Need::Blocks(absent)
     }
 
-    /// The ranges to fetch for some entries: records closer than `gap` share one.
+    /// The ranges to fetch for some entries: records closer than `gap` share one, up to a size.
     pub fn ranges(&self, entries: &[u32], gap: u32) -> Vec<Range> {
         let place = |entry: u32| self.places.get(entry as usize).copied().flatten().map(|place| (place, entry));
         let mut places: Vec<(Place, u32)> = entries.iter().filter_map(|&entry| place(entry)).collect();
@@ -147,7 +248,11 @@ impl Window {
         let mut ranges: Vec<Range> = Vec::new();
         for (Place { stripe, offset, length }, entry) in places {
             match ranges.last_mut() {
-                Some(last) if last.stripe == stripe && offset <= last.end.saturating_add(gap) => {
+                Some(last)
+                    if last.stripe == stripe
+                        && offset <= last.end.saturating_add(gap)
+                        && offset - last.start < RANGE_BYTES =>
+                {
                     last.end = last.end.max(offset + length);
                     last.entries.push(entry);
                 }
@@ -162,7 +267,8 @@ impl Window {
         let opened = |&entry: &u32| {
             let place = self.places.get(entry as usize).copied().flatten()?;
             let key = self.entries()[entry as usize].block.key;
-            let block = domain.open(&key, &record(fetched, place)?, BLOCK_BYTES).ok()?;
+            let record = record(fetched, place)?;
+            let block = domain.open_into(&key, &record, BLOCK_BYTES, |length| cache.buffer(length)).ok()?;
             cache.put(key, block);
             Some(())
         };

@@ -15,8 +15,13 @@ use imager_native::carry::identity::{Identity, host_of};
 use imager_native::carry::server::{Asked, Limits, Order, Question, Server, Unsent};
 use imager_native::carry::stream::Stream;
 use imager_native::carry::{Broken, Fetch, Kind, PREAMBLE, TO_END, read_frame, write_frame};
+use imager_native::lines::{Layout, Lines, Patience};
+use imager_native::pages::{MapEntry, Page, Ref};
+use imager_native::reader::Reader;
+use imager_native::seal::Domain;
 use imager_native::secret::Secret;
 use imager_native::shard::{self, BODY_OFFSET, Place};
+use imager_native::window::{BlockCache, Window};
 use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::ServerName;
 use rustls::server::UnbufferedServerConnection;
@@ -225,7 +230,7 @@ fn target(port: u16, host: [u8; 32]) -> Target {
     let second = Duration::from_secs(1);
     let deadline = Instant::now() + 10 * second;
     let addresses = vec![("127.0.0.1".to_string(), port)];
-    Target { host, addresses, connect: 5 * second, idle: 5 * second, deadline, keep: 5 * second }
+    Target { host, addresses, connect: 5 * second, idle: 5 * second, deadline, keep: 5 * second, at_once: 4 }
 }
 
 fn client() -> Client {
@@ -551,4 +556,182 @@ fn certificates_of_no_host_have_no_key() {
     }
     assert_eq!(host_of(&[0x30, 0x84, 0xff, 0xff, 0xff, 0xff]), None);
     assert_eq!(host_of(&[]), None);
+}
+
+/// Two blocks of a disk in a pack of two shards; the second block's record lies in both.
+struct Disk {
+    domain: Domain,
+    window: Arc<Window>,
+    files: [Vec<u8>; 2],
+}
+
+const SECOND: [u8; 16] = [1; 16];
+const BLOCK: usize = 60_000;
+
+fn disk() -> Disk {
+    let domain = Domain::blocks(&secret(8));
+    let (mut pack, mut entries, mut lengths) = (vec![], vec![], vec![]);
+    for at in 0..2u64 {
+        let plain: Vec<u8> = (0..BLOCK as u64).map(|i| ((i * i * (at + 3)) >> 5) as u8).collect();
+        let key = domain.block_key(&plain);
+        lengths.push(domain.seal(&key, &plain, 1, &mut pack) as u32);
+        let block = Ref { key, birth: 1 << 16 };
+        entries.push(MapEntry { disk: at * BLOCK as u64, length: BLOCK as u32, in_block: 0, block });
+    }
+    let window = Window::new(Arc::new(Page::Map(entries)), &[9, 9], &[0, lengths[0]], &lengths).unwrap();
+    let body = (pack.len() - 1000) as u32;
+    let file = |part: &[u8]| [&vec![0; BODY_OFFSET][..], part].concat();
+    let files =
+        [file(&pack[..body as usize]), file(&[&pack[body as usize..], &vec![0; body as usize - 1000]].concat())];
+    Disk { domain, window: Arc::new(window), files }
+}
+
+fn reader(client: Client, target: Target, disk: &Disk) -> Arc<Reader> {
+    let patience = Patience { least: Duration::from_millis(300), bytes_per_ms: 4000, aside: Duration::from_secs(20) };
+    let lines = Arc::new(Lines::new(Arc::new(client), patience));
+    let shards = vec![Some((SHARD, target.host)), Some((SECOND, target.host))];
+    lines.learn_stripe(9, Layout { body_bytes: (disk.files[0].len() - BODY_OFFSET) as u32, shards });
+    lines.learn_host(target);
+    let reader = Arc::new(Reader::new(lines, BlockCache::new(1 << 20), disk.domain.clone()));
+    reader.learn(0, Some(disk.window.clone()));
+    reader
+}
+
+fn wait<T: Send + 'static>(begin: impl FnOnce(Box<dyn FnOnce(T) + Send>)) -> T {
+    let (tell, told) = std::sync::mpsc::channel();
+    begin(Box::new(move |value| tell.send(value).unwrap()));
+    told.recv_timeout(Duration::from_secs(10)).unwrap()
+}
+
+fn missing(reader: &Arc<Reader>, disk: &Disk) -> Vec<u32> {
+    wait(|done| reader.fetch(&disk.window, &[0, 1], done))
+}
+
+fn read(reader: &Arc<Reader>, start: u64, end: u64) -> Option<Vec<u8>> {
+    wait(|done| reader.read(start, end, move |bytes| done(bytes.map(|bytes| bytes.to_vec()))))
+}
+
+/// A lab that sends the disk's shards to the reader at once.
+fn shelved(disk: &Disk) -> Lab {
+    let lab = Lab::new();
+    lab.shelve(&disk.files[0]);
+    std::fs::create_dir_all(lab.folder.join("01")).unwrap();
+    std::fs::write(lab.folder.join(format!("01/{}.shard", "01".repeat(16))), &disk.files[1]).unwrap();
+    lab.let_read(&[1]);
+    lab
+}
+
+#[test]
+fn a_disk_is_read_from_the_hosts_alone_and_each_block_is_fetched_once() {
+    let disk = disk();
+    let lab = shelved(&disk);
+    let reader = reader(client(), Target { at_once: 1, ..lab.target() }, &disk);
+    let (tell, told) = std::sync::mpsc::channel();
+    for _ in 0..20 {
+        let tell = tell.clone();
+        reader.read(59_000, 61_000, move |bytes| tell.send(bytes.map(|bytes| bytes.to_vec())).unwrap());
+    }
+    let wanted = |at: u64, i: u64| ((i * i * (at + 3)) >> 5) as u8;
+    let bytes: Vec<u8> = (59_000..60_000).map(|i| wanted(0, i)).chain((0..1000).map(|i| wanted(1, i))).collect();
+    for _ in 0..20 {
+        assert!(told.recv_timeout(Duration::from_secs(10)).unwrap().as_ref() == Some(&bytes));
+    }
+    // It is there now, whatever becomes of the host.
+    assert_eq!(lab.server.connections(), 1);
+    drop(lab);
+    assert!(read(&reader, 59_000, 61_000) == Some(bytes));
+    assert_eq!(read(&reader, 8 << 20, (8 << 20) + 1), None, "a window that nobody told of");
+    reader.learn(1, None);
+    assert_eq!(read(&reader, 8 << 20, (8 << 20) + 3), Some(vec![0; 3]));
+    assert_eq!(read(&reader, (8 << 20) - 1, (8 << 20) + 1), None, "in two windows");
+}
+
+#[test]
+fn what_is_refused_or_damaged_is_told_and_its_host_asked_again() {
+    let disk = disk();
+    let lab = shelved(&disk);
+    let path = lab.shelve(&disk.files[0]);
+    let last = disk.files[0].len() - 1;
+    let mut damaged = disk.files[0].clone();
+    damaged[last] ^= 1;
+    std::fs::write(&path, &damaged).unwrap();
+    let reader = reader(client(), lab.target(), &disk);
+    assert_eq!(missing(&reader, &disk), [1]);
+    assert_eq!(read(&reader, 0, 61_000), None);
+    assert!(read(&reader, 0, 60_000).is_some());
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(missing(&reader, &disk), [1]);
+    assert!(reader.silent(&disk.window, &[0, 1]).is_empty());
+    lab.shelve(&disk.files[0]);
+    assert!(missing(&reader, &disk).is_empty());
+}
+
+#[test]
+fn a_host_that_is_silent_costs_its_patience_once_and_is_named() {
+    let disk = disk();
+    // It takes connections, and that is all.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let host = secret(2).signing_key();
+    let target = target(listener.local_addr().unwrap().port(), host);
+    let reader = reader(client(), target.clone(), &disk);
+    let started = Instant::now();
+    assert_eq!(missing(&reader, &disk), [0, 1]);
+    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+    assert_eq!(reader.silent(&disk.window, &[1]), [host]);
+    let started = Instant::now();
+    assert_eq!(read(&reader, 0, 10), None);
+    assert!(started.elapsed() < Duration::from_millis(200), "{:?}", started.elapsed());
+    // One of whom nothing is known, or whose shard is damaged, is nobody to be avoided.
+    let lines = Arc::new(Lines::new(
+        Arc::new(client()),
+        Patience { least: Duration::ZERO, bytes_per_ms: 1, aside: Duration::ZERO },
+    ));
+    lines.learn_stripe(9, Layout { body_bytes: 100_000, shards: vec![Some((SHARD, host)), None] });
+    let alone = Arc::new(Reader::new(lines, BlockCache::new(1 << 20), disk.domain.clone()));
+    assert_eq!(missing(&alone, &disk), [0, 1]);
+    assert!(alone.silent(&disk.window, &[0, 1]).is_empty());
+}
+
+#[test]
+fn who_gets_no_turn_in_time_is_dropped_and_the_others_go_on() {
+    let client = Arc::new(client());
+    let (open, gate) = std::sync::mpsc::channel::<()>();
+    let (tell, told) = std::sync::mpsc::channel();
+    let now = Instant::now();
+    let host = [1; 32];
+    client
+        .queue(
+            host,
+            1,
+            now,
+            Box::new(move || {
+                let _ = gate.recv();
+            }),
+        )
+        .unwrap();
+    for (name, until) in [("late", now + Duration::from_millis(100)), ("patient", now + Duration::from_secs(60))] {
+        let told = Told(name, tell.clone());
+        client.queue(host, 1, until, Box::new(move || told.ran())).unwrap();
+    }
+    let hear = || told.recv_timeout(Duration::from_secs(10)).unwrap();
+    assert_eq!(hear(), "late gone");
+    assert!(now.elapsed() >= Duration::from_millis(100));
+    client.queue([2; 32], 1, now, Box::new(move || tell.send("another host's ran".into()).unwrap())).unwrap();
+    assert_eq!(hear(), "another host's ran");
+    drop(open);
+    assert_eq!((hear(), hear()), ("patient ran".into(), "patient gone".into()));
+}
+
+struct Told(&'static str, std::sync::mpsc::Sender<String>);
+
+impl Told {
+    fn ran(self) {
+        self.1.send(format!("{} ran", self.0)).unwrap();
+    }
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        self.1.send(format!("{} gone", self.0)).unwrap();
+    }
 }

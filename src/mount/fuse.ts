@@ -5,7 +5,7 @@
  */
 import { ImagerError } from '../base/errors.js'
 import { Slots } from '../base/queue.js'
-import type { BodyHandle, FuseRequestHandle } from '../native.js'
+import type { BodyHandle, FuseRequestHandle, FuseRun } from '../native.js'
 import { encodeFolder } from './attributes.js'
 import type { Complaints } from './complaints.js'
 import { EIO, errnoOf, Refusal } from './errno.js'
@@ -53,6 +53,11 @@ export class FuseServer {
       () => this.#settle(pending),
       (error: unknown) => this.#fail(pending, error),
     )
+  }
+
+  /** Of what was read in order, and answered without asking here. */
+  hear({ volume, number, offset, length }: FuseRun): void {
+    this.#ahead.read({ volume, number }, offset, length)
   }
 
   /** Answers EIO to whatever waits, and aborts it. */

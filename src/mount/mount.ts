@@ -51,7 +51,8 @@ export async function mountSnapshot(reader: SnapshotReader, path: string, parts:
   const mountpoint = await checkMountpoint(path, parts.stateFolder)
   const write = parts.write ?? ((line: string) => void process.stderr.write(line))
   const owner = { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 }
-  const server = new FuseServer(new Tree(reader, parts.decompress, owner), {
+  const tree = new Tree(reader, parts.decompress, owner)
+  const server = new FuseServer(tree, {
     complaints: new Complaints(parts.clock ?? systemClock, write),
     deadlineMs: parts.deadlineMs ?? DEADLINE_MS,
   })
@@ -59,6 +60,7 @@ export async function mountSnapshot(reader: SnapshotReader, path: string, parts:
     name: `imager:${parts.name.replace(/[^A-Za-z0-9:._-]/g, '_')}`,
     totalBytes: reader.sizeBytes,
   })
+  if (reader.diskReader) for (const image of tree.images()) session.handle.show(...image, reader.diskReader)
   const entry = ourMountAt(await readMounts(), Buffer.from(mountpoint))
   if (entry) await widenReadAhead(entry)
   const close = () => closeSession(session, server, mountpoint, entry)
@@ -92,6 +94,7 @@ async function serveSession(
   const pump = () => {
     if (!handle) return
     for (const request of handle.take()) server.serve(request)
+    for (const run of handle.takeRuns()) server.hear(run)
     if (!handle.ended) return
     server.stop()
     handle.release()

@@ -64,6 +64,10 @@ export class Top {
     return this.#folders.get(number)
   }
 
+  images(): Iterable<[number, Image]> {
+    return this.#images
+  }
+
   image(number: number): Image | undefined {
     return this.#images.get(number)
   }

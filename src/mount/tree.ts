@@ -59,6 +59,13 @@ export class Tree {
     return child && (await this.attributes(child))
   }
 
+  /** The images of disk and volumes, as `FuseSession.show` takes them. */
+  *images(): Generator<[volume: number, number: number, starts: number[], lengths: number[]]> {
+    for (const [number, { pieces }] of this.#top.images()) {
+      yield [TOP, number, pieces.map(({ start }) => start), pieces.map(({ length }) => length)]
+    }
+  }
+
   /** Encoded. */
   async attributes({ volume, number }: Place): Promise<Buffer> {
     if (volume === TOP) {

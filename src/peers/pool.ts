@@ -7,9 +7,16 @@ import { hasCode, ImagerError } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
 import { BREAKER_MS, DATA_RETRY_MS } from '../base/limits.js'
 import type { TlsIdentity } from '../keys/certificate.js'
-import { type BodyHandle, DataClient, type DataClientHandle } from '../native.js'
+import {
+  type BodyHandle,
+  DataClient,
+  type DataClientHandle,
+  DataLines,
+  type DataLinesHandle,
+  type DataPatience,
+} from '../native.js'
 import { Connection, type Requester } from '../wire/client.js'
-import { type Carrier, DataLink, NotCarried } from '../wire/data-client.js'
+import { type Carrier, DataLink, dataTarget, NotCarried } from '../wire/data-client.js'
 import { PeerClient } from './client.js'
 
 /** What of a row of the master file, or of the membership, is needed to call a host. */
@@ -57,6 +64,13 @@ export class Peers {
     const client = new PeerClient(host, name, guarded, new PatientCarrier(link, breaker, this.clock, say))
     this.#entries.set(host, { addresses, connection, client })
     return client
+  }
+
+  /** For ranges that the addon fetches by itself. */
+  lines(patience: DataPatience): DataLinesHandle {
+    const lines = new DataLines(this.#data, patience)
+    for (const row of this.hosts()) if (row.addresses.length > 0) lines.host(dataTarget(row))
+    return lines
   }
 
   close(): void {

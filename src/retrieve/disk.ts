@@ -5,15 +5,23 @@
  */
 import { ImagerError } from '../base/errors.js'
 import { KiB, MiB } from '../base/units.js'
-import { BlockCache, Body, type BodyHandle, type ManifestPage, type VaultHandle, type WindowHandle } from '../native.js'
+import {
+  Body,
+  type BodyHandle,
+  DiskReader,
+  type DiskReaderHandle,
+  type ManifestPage,
+  type VaultHandle,
+  type WindowHandle,
+} from '../native.js'
 import { LruCache } from './cache.js'
-import { locateAll, TREE } from './manifest.js'
+import { ID_BYTES, locate, TREE } from './manifest.js'
 import type { OpenSnapshot } from './open.js'
 import type { Piece } from './packs.js'
 
 /** What one map page speaks of (docs/formats/page.md). */
 const WINDOW_BYTES = 8 * MiB
-const BLOCK_CACHE_BYTES = 96 * MiB
+const BLOCK_CACHE_BYTES = 64 * MiB
 /** 32 GiB of disk, some 10 KiB each. */
 const WINDOWS_KEPT = 4096
 /** Windows that are fetched together behind the first of them. */
@@ -23,21 +31,21 @@ const GAP_BYTES = 32 * KiB
 
 interface Window {
   readonly blocks: WindowHandle
-  /** By entry: its block is on the way. */
+  /** By entry: its block is on the way, which is not the addon's own. */
   readonly coming: Map<number, Promise<void>>
 }
 
 export class Disk {
   readonly #snapshot: OpenSnapshot
-  readonly #vault: VaultHandle
-  readonly #cache = new BlockCache(BLOCK_CACHE_BYTES)
+  /** Fetches what it can by itself, and answers the mount's reads with it. */
+  readonly reader: DiskReaderHandle
   /** Nothing of a window was in use: it reads as zeros, as it does on the disk that was restored. */
   readonly #windows = new LruCache<number, Promise<Window | undefined>>(WINDOWS_KEPT)
   readonly #groups = new LruCache<number, Promise<void>>(WINDOWS_KEPT / GROUP)
 
   constructor(snapshot: OpenSnapshot, vault: VaultHandle) {
     this.#snapshot = snapshot
-    this.#vault = vault
+    this.reader = new DiskReader(snapshot.lines, vault, BLOCK_CACHE_BYTES)
   }
 
   /** Exactly these bytes. Throws NOT_READ, NOT_RESTORABLE, CORRUPT. */
@@ -60,11 +68,12 @@ export class Disk {
 
   async #read(part: Part, signal: AbortSignal | undefined): Promise<BodyHandle | undefined> {
     const window = await this.#window(part.window)
+    this.reader.learn(part.window, window?.blocks)
     if (!window) return undefined
     for (;;) {
       await this.#fill(window, part)
       signal?.throwIfAborted()
-      const bytes = window.blocks.read(this.#cache, part.offset, part.length)
+      const bytes = this.reader.read(window.blocks, part.offset, part.length)
       // Very many readers at once push out each other's blocks before they are read.
       if (bytes) return bytes
     }
@@ -72,9 +81,17 @@ export class Disk {
 
   /** Returns when all blocks of a part are there, whoever asked for them first. */
   async #fill(window: Window, { offset, length }: Part): Promise<void> {
-    const { entries, unreadable } = window.blocks.need(this.#cache, offset, length)
+    const { entries, unreadable } = this.reader.need(window.blocks, offset, length)
     if (unreadable) throw new ImagerError('NOT_READ', { ...unreadable })
     if (entries.length === 0) return
+    const missing = await this.reader.fetch(window.blocks, entries)
+    if (missing.entries.length === 0) return
+    this.#snapshot.packs.avoidSilent(missing.silent)
+    await this.#fillOtherwise(window, missing.entries)
+  }
+
+  /** From whoever has them, however long it takes: what the addon did not get at once. */
+  async #fillOtherwise(window: Window, entries: readonly number[]): Promise<void> {
     const coming = new Set(entries.flatMap((entry) => window.coming.get(entry) ?? []))
     const absent = entries.filter((entry) => !window.coming.has(entry))
     for (const range of window.blocks.ranges(absent, GAP_BYTES)) {
@@ -92,7 +109,7 @@ export class Disk {
     const { packs } = this.#snapshot
     const open = (entries: number[], pieces: Piece[]) => {
       const [starts, bodies] = [pieces.map((piece) => piece.start), pieces.map((piece) => piece.body)]
-      return blocks.open(this.#cache, this.#vault, entries, starts, bodies)
+      return this.reader.open(blocks, entries, starts, bodies)
     }
     const bad = await open(range.entries, await packs.readSoon(stripe, start, end))
     if (bad.length === 0) return
@@ -117,6 +134,7 @@ export class Disk {
     const found = new Map(await this.#load(first, first + GROUP - 1))
     for (let number = first; number < first + GROUP; number++) {
       void this.#windows.getOrMake(number, () => Promise.resolve(found.get(number)))
+      this.reader.learn(number, found.get(number)?.blocks)
     }
   }
 
@@ -129,15 +147,13 @@ export class Disk {
     const leaves = tree ? manifest.leaves(tree.top, tree.level, ...span) : []
     for await (const some of leaves) pages.push(...some)
     const ids = pages.map((page) => page.blockIds())
-    const places = await locateAll(manifest.locator, Buffer.concat(ids))
-    await packs.prepare([...new Set(places.map((place) => place.stripe))])
+    const { stripes, offsets, lengths } = await locate(manifest.locator, Buffer.concat(ids))
+    await packs.prepare([...new Set(stripes)].map(Number))
+    let from = 0
     return pages.map((page, at) => {
-      const own = places.splice(0, (ids[at] as Buffer).length / 32)
-      const blocks = page.window(
-        BigUint64Array.from(own, (place) => BigInt(place.stripe)),
-        Uint32Array.from(own, (place) => place.offset),
-        Uint32Array.from(own, (place) => place.length),
-      )
+      const own = [from, from + (ids[at] as Buffer).length / ID_BYTES] as const
+      from = own[1]
+      const blocks = page.window(stripes.subarray(...own), offsets.subarray(...own), lengths.subarray(...own))
       return [Math.floor(page.firstOffset() / WINDOW_BYTES), { blocks, coming: new Map() }]
     })
   }

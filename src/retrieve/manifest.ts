@@ -8,7 +8,7 @@ import type { PackReader } from './packs.js'
 
 /** Pages that lie closer than this in a pack are fetched in one range. */
 const GAP_BYTES = 64 * 1024
-const ID_BYTES = 32
+export const ID_BYTES = 32
 export const TREE = { map: 1, files: 2, directories: 3 } as const
 
 export interface Locator {
@@ -22,16 +22,26 @@ export interface Place {
   readonly length: number
 }
 
-/** Where each of any number of ids lies. Throws CORRUPT for one that nobody knows. */
-export async function locateAll(locator: Locator, ids: Uint8Array): Promise<Place[]> {
-  const places: Place[] = []
-  for (let from = 0; from < ids.length; from += LOOKUP_IDS * ID_BYTES) {
-    const { stripes, offsets, lengths } = await locator.locate(ids.subarray(from, from + LOOKUP_IDS * ID_BYTES))
-    for (const [at, stripe] of stripes.entries()) {
-      places.push({ stripe: Number(stripe), offset: offsets[at] ?? 0, length: lengths[at] ?? 0 })
-    }
+/** Where each of any number of ids lies; stripe 0 where nobody knows. */
+export async function locate(locator: Locator, ids: Uint8Array): Promise<Located> {
+  const count = ids.length / ID_BYTES
+  const stripes = new BigUint64Array(count)
+  const [offsets, lengths] = [new Uint32Array(count), new Uint32Array(count)]
+  for (let from = 0; from < count; from += LOOKUP_IDS) {
+    const some = await locator.locate(ids.subarray(from * ID_BYTES, (from + LOOKUP_IDS) * ID_BYTES))
+    stripes.set(some.stripes, from)
+    offsets.set(some.offsets, from)
+    lengths.set(some.lengths, from)
   }
-  return places
+  return { stripes, offsets, lengths }
+}
+
+/** The same, one by one. */
+export async function locateAll(locator: Locator, ids: Uint8Array): Promise<Place[]> {
+  const { stripes, offsets, lengths } = await locate(locator, ids)
+  return Array.from(stripes, (stripe, at) => {
+    return { stripe: Number(stripe), offset: offsets[at] ?? 0, length: lengths[at] ?? 0 }
+  })
 }
 
 /** Ranges of packs that hold all of `places`, neighbours joined; each with the indexes of the places it holds. */

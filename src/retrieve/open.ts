@@ -4,11 +4,11 @@ import type { Hex } from '../base/ids.js'
 import type { Catalog, SnapshotRow } from '../catalog/types.js'
 import { type Head, openHead } from '../keys/head.js'
 import type { Home } from '../keys/home.js'
-import type { ManifestPage, PageRef, VaultHandle } from '../native.js'
+import type { DataLinesHandle, ManifestPage, PageRef, VaultHandle } from '../native.js'
 import type { Peers } from '../peers/pool.js'
 import { type Description, decodeDescription } from './description.js'
 import { ManifestReader } from './manifest.js'
-import { PackReader } from './packs.js'
+import { PATIENCE, PackReader } from './packs.js'
 
 export interface RetrieveParts {
   readonly home: Home
@@ -30,16 +30,19 @@ export interface OpenSnapshot {
   readonly description: Description
   readonly root: ManifestPage
   readonly packs: PackReader
+  /** What the packs know, for the addon. */
+  readonly lines: DataLinesHandle
   readonly manifest: ManifestReader
   /** Undefined where there is nothing of the kind: an empty disk, a raw volume. */
   tree(tree: number, volume: number): Tree | undefined
 }
 
-export function openPacks({ home, catalog, peers }: Omit<RetrieveParts, 'vault'>): PackReader {
+function openPacks({ home, catalog, peers }: RetrieveParts, lines: DataLinesHandle): PackReader {
   return new PackReader({
     catalog,
     clock: peers.clock,
     fetch: (host, shard, range, signal) => peers.get(host).fetchBody(shard, range, { signal }),
+    lines,
     hostName: (host) => home.membership().find(host)?.name ?? host.slice(0, 8),
   })
 }
@@ -59,7 +62,8 @@ export async function openFound(
   const head = openHead(bytes, home.fleet)
   if (head.snapshot !== row.id)
     throw new ImagerError('FORGED', { what: 'The catalog gives the head of another snapshot' })
-  const packs = openPacks(parts)
+  const lines = parts.peers.lines(PATIENCE)
+  const packs = openPacks(parts, lines)
   for (const host of parts.avoid ?? []) packs.avoid(host)
   const manifest = new ManifestReader(catalog, packs, vault)
   const { stripe, offset, length, key, birth } = head.root
@@ -73,5 +77,5 @@ export async function openFound(
     const at = tops.findIndex((top) => top.tree === kind && top.volume === volume)
     return at < 0 ? undefined : { top: root.top(at), level: tops[at]?.level ?? 0 }
   }
-  return { row, head, description, root, packs, manifest, tree }
+  return { row, head, description, root, packs, lines, manifest, tree }
 }

@@ -9,7 +9,7 @@ import { hasCode, ImagerError } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
 import { SHARD_BYTES } from '../base/limits.js'
 import type { ShardRow, StripeRow } from '../catalog/types.js'
-import { type BodyHandle, inspectShard, recoverBody, recoverShards } from '../native.js'
+import { type BodyHandle, type DataLinesHandle, inspectShard, recoverBody, recoverShards } from '../native.js'
 
 /** Where a shard's body begins (docs/formats/shard.md). */
 export const BODY_OFFSET = 4096
@@ -18,6 +18,7 @@ const AVOID_MS = 30_000
 /** A host that takes longer than this, and than its bytes at 4 MB/s, is raced by the others. */
 const HEDGE_MS = 300
 const HEDGE_BYTES_PER_MS = 4_000
+export const PATIENCE = { leastMs: HEDGE_MS, bytesPerMs: HEDGE_BYTES_PER_MS, asideMs: AVOID_MS }
 
 export interface StripeSource {
   stripes(numbers: readonly number[]): Promise<StripeRow[]>
@@ -43,6 +44,8 @@ export interface PackReaderParts {
   readonly clock: Clock
   /** For sentences. */
   readonly hostName: (host: Hex) => string
+  /** Hears what the addon needs to know to fetch ranges by itself. */
+  readonly lines?: DataLinesHandle
 }
 
 /** A stretch of one shard's body. */
@@ -78,8 +81,25 @@ export class PackReader {
   async prepare(stripes: readonly number[]): Promise<void> {
     const unknown = stripes.filter((stripe) => !this.#layouts.has(stripe))
     if (unknown.length === 0) return
-    if (this.#layouts.size > LAYOUTS_KEPT) this.#layouts.clear()
-    for (const row of await this.#parts.catalog.stripes(unknown)) this.#layouts.set(row.stripe, row)
+    if (this.#layouts.size > LAYOUTS_KEPT) {
+      this.#layouts.clear()
+      this.#parts.lines?.forgetStripes()
+    }
+    for (const row of await this.#parts.catalog.stripes(unknown)) {
+      this.#layouts.set(row.stripe, row)
+      this.#tellLines(row)
+    }
+  }
+
+  #tellLines(row: StripeRow): void {
+    const shards: Hex[] = Array.from({ length: row.k }, () => '')
+    const hosts = [...shards]
+    for (const { index, shard, host } of row.shards) {
+      if (index >= row.k || this.damaged.has(shard)) continue
+      shards[index] = shard
+      hosts[index] = host
+    }
+    this.#parts.lines?.stripe(row.stripe, shardBytes(row), shards, hosts)
   }
 
   /** Bytes [start, end) of a pack, not verified, in order: a piece from each shard. Throws NOT_RESTORABLE. */
@@ -232,6 +252,12 @@ export class PackReader {
   /** This host does not answer: for a while it is asked last, so that one that hangs costs its deadline once. */
   avoid(host: Hex): void {
     this.#avoided.set(host, this.#parts.clock.now() + AVOID_MS)
+    this.#parts.lines?.avoid(host)
+  }
+
+  /** The same for hosts that did not answer the addon, which does not ask them for a while either. */
+  avoidSilent(hosts: readonly Hex[]): void {
+    for (const host of hosts) if (!this.#isAvoided(host)) this.avoid(host)
   }
 
   #isAvoided(host: Hex): boolean {
@@ -251,6 +277,7 @@ export class PackReader {
       }
     }
     this.damaged.set(shard.shard, { host: shard.host, stripe: row.stripe })
+    this.#tellLines(row)
     return undefined
   }
 

@@ -3,7 +3,7 @@
  * the call throws an ImagerError; nothing is ever filled in with zeros that the snapshot does not say are zeros.
  */
 
-import type { BodyHandle } from '../native.js'
+import type { BodyHandle, DiskReaderHandle } from '../native.js'
 
 export type Kind = 'file' | 'directory' | 'symlink' | 'block' | 'character' | 'fifo' | 'socket'
 
@@ -107,4 +107,6 @@ export interface SnapshotReader {
   children(volume: number, parent: number, after: Buffer | null, limit: number): Promise<Child[]>
   /** These disk bytes will probably be read soon. Never throws. */
   prefetch?(offset: number, length: number): void
+  /** Reads the disk for the mount without JavaScript, where it can. */
+  readonly diskReader?: DiskReaderHandle
 }

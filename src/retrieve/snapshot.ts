@@ -1,5 +1,5 @@
 /** A snapshot that can be asked (`SnapshotReader`): its disk (./disk.ts) and its files (./files.ts). */
-import type { BodyHandle, VaultHandle } from '../native.js'
+import type { BodyHandle, DiskReaderHandle, VaultHandle } from '../native.js'
 import { Disk } from './disk.js'
 import { Files } from './files.js'
 import type { OpenSnapshot } from './open.js'
@@ -23,6 +23,10 @@ export class StoredSnapshot implements SnapshotReader {
       const volume = { index, startBytes: start, lengthBytes: length, fileSystem, rootNumber: root }
       return { ...volume, ...(ranges && { pieces: ranges }), ...(name !== undefined && { name }) }
     })
+  }
+
+  get diskReader(): DiskReaderHandle {
+    return this.#disk.reader
   }
 
   readDisk(offset: number, length: number, signal?: AbortSignal): Promise<Buffer | BodyHandle> {

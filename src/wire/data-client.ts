@@ -11,7 +11,6 @@ import {
   SOCKETS_PER_HOST,
   TRANSFER_TIMEOUT_MS,
 } from '../base/limits.js'
-import { Slots } from '../base/queue.js'
 import {
   type BodyHandle,
   type DataClientHandle,
@@ -59,12 +58,32 @@ export class NotCarried extends Error {}
 
 type Exchange = (target: DataTarget, stop: DataStopHandle) => Promise<DataOutcome>
 
+/** How a host is reached. */
+export function dataTarget({
+  addresses,
+  host,
+  idleTimeoutMs = IDLE_TIMEOUT_MS,
+}: Omit<DataLinkOptions, 'client' | 'name'>): DataTarget {
+  const parsed = addresses.map(parseAddress)
+  return {
+    host: Buffer.from(host, 'hex'),
+    names: parsed.map((address) => address.host),
+    ports: parsed.map((address) => address.port),
+    connectMs: CONNECT_TIMEOUT_MS,
+    idleMs: idleTimeoutMs,
+    timeoutMs: TRANSFER_TIMEOUT_MS,
+    keepMs: FREE_SOCKET_MS,
+    atOnce: SOCKETS_PER_HOST,
+  }
+}
+
 export class DataLink implements Carrier {
   readonly #options: DataLinkOptions
-  readonly #slots = new Slots(SOCKETS_PER_HOST)
+  readonly #target: DataTarget
 
   constructor(options: DataLinkOptions) {
     this.#options = options
+    this.#target = dataTarget(options)
   }
 
   /** Both throw what `Connection.request` throws, and NotCarried. */
@@ -84,38 +103,20 @@ export class DataLink implements Carrier {
 
   async #run(exchange: Exchange, { timeoutMs = TRANSFER_TIMEOUT_MS, signal }: ExchangeOptions): Promise<BodyHandle> {
     const { addresses, name } = this.#options
-    const deadline = performance.now() + timeoutMs
     const late = () => {
       const why = `no answer within ${timeoutMs / 1000} s`
       return new ImagerError('HOST_UNREACHABLE', { host: name, address: addresses[0] ?? 'no address', why })
     }
-    return bounded({ timeoutMs, signal, late }, (ended) =>
-      this.#slots.run(async () => {
-        ended.throwIfAborted()
-        const stop = new DataStop()
-        const interrupt = () => stop.stop()
-        ended.addEventListener('abort', interrupt, { once: true })
-        try {
-          return this.#settle(await exchange(this.#target(deadline), stop), ended)
-        } finally {
-          ended.removeEventListener('abort', interrupt)
-        }
-      }),
-    )
-  }
-
-  #target(deadline: number): DataTarget {
-    const { addresses, host, idleTimeoutMs = IDLE_TIMEOUT_MS } = this.#options
-    const parsed = addresses.map(parseAddress)
-    return {
-      host: Buffer.from(host, 'hex'),
-      names: parsed.map((address) => address.host),
-      ports: parsed.map((address) => address.port),
-      connectMs: CONNECT_TIMEOUT_MS,
-      idleMs: idleTimeoutMs,
-      timeoutMs: Math.max(1, Math.ceil(deadline - performance.now())),
-      keepMs: FREE_SOCKET_MS,
-    }
+    return bounded({ timeoutMs, signal, late }, async (ended) => {
+      const stop = new DataStop()
+      const interrupt = () => stop.stop()
+      ended.addEventListener('abort', interrupt, { once: true })
+      try {
+        return this.#settle(await exchange({ ...this.#target, timeoutMs }, stop), ended)
+      } finally {
+        ended.removeEventListener('abort', interrupt)
+      }
+    })
   }
 
   #settle({ kind, body, bytes, address, why }: DataOutcome, ended: AbortSignal): BodyHandle {

@@ -3,9 +3,11 @@ import { once } from 'node:events'
 import {
   closeSync,
   existsSync,
+  mkdirSync,
   openSync,
   readdirSync,
   readSync,
+  renameSync,
   rmSync,
   statSync,
   truncateSync,
@@ -14,6 +16,7 @@ import {
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import test from 'ava'
+import type { LabReport } from '../../src/daemon/lab.js'
 import type { CheckReport } from '../../src/jobs/check.js'
 import type { RestoreReport } from '../../src/jobs/restore.js'
 import type { SnapshotReport } from '../../src/jobs/snapshot.js'
@@ -216,5 +219,38 @@ test.serial('a host that hangs costs one deadline, not one for each of its shard
   t.deepEqual(lastLine<RestoreReport>(done).missing, ['peer-1'])
   t.is(firstDifference(disk, target), undefined)
   t.log(`${Math.round(performance.now() - started)} ms`)
+  t.true(performance.now() - started < 30_000)
+})
+
+test.serial('a mount reads on where hosts hang, refuse and give damaged records', async (t) => {
+  if (!existsSync('/dev/fuse') || process.getuid?.() !== 0) {
+    t.log('skipped: needs root and /dev/fuse')
+    t.pass()
+    return
+  }
+  const lab = await TestLab.up(t, 4)
+  const state = ['--state', lab.lab.appliance.state]
+  const disk = lab.makeDisk('disk.img', 48)
+  await lab.snapshot(t, disk)
+  const mountpoint = lab.path('mnt')
+  mkdirSync(mountpoint)
+  t.teardown(() => imager('unmount', mountpoint))
+  const compare = async (what: string) => {
+    t.is((await imager('mount', 'latest', mountpoint, ...state)).code, 0)
+    const started = performance.now()
+    t.is(firstDifference(disk, join(mountpoint, 'disk.img')), undefined, what)
+    t.log(`${what}: ${Math.round(performance.now() - started)} ms`)
+    await imager('unmount', mountpoint)
+  }
+  const [one, two] = lab.lab.peers as [LabReport['peers'][number], LabReport['peers'][number]]
+  for (const path of shardsOf(one.store)) flip(path, 4096 + 10_000)
+  const [refused] = shardsOf(two.store) as [string]
+  renameSync(refused, `${refused}.away`)
+  await compare('one damaged, one refuses')
+  renameSync(`${refused}.away`, refused)
+  process.kill(two.pid, 'SIGSTOP')
+  t.teardown(() => process.kill(two.pid, 'SIGCONT'))
+  const started = performance.now()
+  await compare('one damaged, one hangs')
   t.true(performance.now() - started < 30_000)
 })

@@ -19,16 +19,16 @@ use super::{Job, fixed, job, thrown};
 use crate::carry::client::{self, Outcome, Target};
 use crate::carry::identity::Identity;
 use crate::carry::server::{self, Asked, Order, Question, Unreceived, Unsent};
-use crate::carry::{Broken, TO_END, threads};
+use crate::carry::{Broken, TO_END};
 use crate::error::Error;
 
-type Settled<T> = JsDeferred<T, Box<dyn FnOnce(Env) -> Result<T>>>;
+pub(super) type Settled<T> = JsDeferred<T, Box<dyn FnOnce(Env) -> Result<T>>>;
 
-fn settle<T: ToNapiValue + Send + 'static>(promise: Settled<T>, value: T) {
+pub(super) fn settle<T: ToNapiValue + Send + 'static>(promise: Settled<T>, value: T) {
     promise.resolve(Box::new(move |_| Ok(value)));
 }
 
-fn milliseconds(count: u32) -> Duration {
+pub(super) fn milliseconds(count: u32) -> Duration {
     Duration::from_millis(count.into())
 }
 
@@ -47,6 +47,22 @@ pub struct DataTarget {
     pub idle_ms: u32,
     pub timeout_ms: u32,
     pub keep_ms: u32,
+    /// Exchanges with this host that are under way at once, of whichever kind; others wait for their turn.
+    pub at_once: u32,
+}
+
+impl DataTarget {
+    pub(super) fn decode(self) -> Result<Target> {
+        Ok(Target {
+            host: fixed("host", &self.host)?,
+            addresses: self.names.into_iter().zip(self.ports).collect(),
+            connect: milliseconds(self.connect_ms),
+            idle: milliseconds(self.idle_ms),
+            deadline: Instant::now() + milliseconds(self.timeout_ms),
+            keep: milliseconds(self.keep_ms),
+            at_once: self.at_once as usize,
+        })
+    }
 }
 
 /// How an exchange ended. `body`: of `done`, what was fetched. `bytes`: of `refused` the error as it was encoded, of `lied`
@@ -111,9 +127,9 @@ fn finish(promise: &Mutex<Option<Settled<DataOutcome>>>, outcome: impl FnOnce() 
     }
 }
 
-/// This host's data connections to others. Each exchange has a thread while it lasts.
+/// This host's data connections to others. Each exchange has a thread once it has its turn.
 #[napi]
-pub struct DataClient(Arc<client::Client>);
+pub struct DataClient(pub(super) Arc<client::Client>);
 
 #[napi]
 impl DataClient {
@@ -183,22 +199,18 @@ impl DataClient {
         stop: &DataStop,
         exchange: impl FnOnce(&client::Client, &Target, &client::Stop) -> Outcome + Send + 'static,
     ) -> Result<Object<'env>> {
-        let target = Target {
-            host: fixed("host", &target.host)?,
-            addresses: target.names.into_iter().zip(target.ports).collect(),
-            connect: milliseconds(target.connect_ms),
-            idle: milliseconds(target.idle_ms),
-            deadline: Instant::now() + milliseconds(target.timeout_ms),
-            keep: milliseconds(target.keep_ms),
-        };
+        let target = target.decode()?;
         let (settled, promise) = env.create_deferred()?;
         *stop.promise.lock().expect("no holder of this lock panics") = Some(settled);
         let (client, stop, settled) = (self.0.clone(), stop.stop.clone(), stop.promise.clone());
+        let (host, at_once, deadline) = (target.host, target.at_once, target.deadline);
         let work = move || {
             let outcome = exchange(&client, &target, &stop);
             finish(&settled, || outcome.into());
         };
-        threads::run(work).map_err(|error| thrown(Error::io("starting a thread", error)))?;
+        self.0
+            .queue(host, at_once, deadline, Box::new(work))
+            .map_err(|error| thrown(Error::io("starting a thread", error)))?;
         Ok(promise)
     }
 }

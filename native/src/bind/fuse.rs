@@ -9,6 +9,7 @@ use napi::threadsafe_function::ThreadsafeFunctionCallMode;
 use napi_derive::napi;
 
 use super::body::Body;
+use super::reader::DiskReader;
 use super::{Job, Result, job, thrown};
 use crate::fuse::{self, Inbox, Question};
 
@@ -31,6 +32,25 @@ impl FuseSession {
         self.0.inbox().take().into_iter().map(FuseRequest).collect()
     }
 
+    /// What was read in order, and answered without a request to take, since the last call.
+    #[napi]
+    pub fn take_runs(&self) -> Vec<FuseRun> {
+        let told = |fuse::Run { inode, start, end }| {
+            let (volume, number) = (volume_of(inode), number_of(inode));
+            FuseRun { volume, number, offset: start as f64, length: (end - start) as f64 }
+        };
+        self.0.inbox().take_runs().into_iter().map(told).collect()
+    }
+
+    /// From now on reads of this file, which is stretches of the disk one behind the other, are answered in the addon where
+    /// nothing needs deciding.
+    #[napi]
+    pub fn show(&self, volume: u32, number: f64, starts: Vec<f64>, lengths: Vec<f64>, reader: &DiskReader) {
+        let pieces = starts.iter().zip(lengths).map(|(&start, length)| (start as u64, length as u64)).collect();
+        let inode = u64::from(volume) << NUMBER_BITS | number as u64;
+        self.0.show(inode, fuse::Image { reader: reader.0.clone(), pieces });
+    }
+
     /// True once the kernel let go: nothing comes any more.
     #[napi(getter)]
     pub fn ended(&self) -> bool {
@@ -44,12 +64,29 @@ impl FuseSession {
     }
 }
 
+/// Bytes of a file that were read in order.
+#[napi(object)]
+pub struct FuseRun {
+    pub volume: u32,
+    pub number: f64,
+    pub offset: f64,
+    pub length: f64,
+}
+
 /// One question of the kernel, to be answered exactly once; one that is dropped answers EIO.
 #[napi]
 pub struct FuseRequest(fuse::Request);
 
 /// Inode numbers are `volume * 2^48 + number`.
 const NUMBER_BITS: u32 = 48;
+
+fn volume_of(inode: u64) -> u32 {
+    (inode >> NUMBER_BITS) as u32
+}
+
+fn number_of(inode: u64) -> f64 {
+    (inode & ((1 << NUMBER_BITS) - 1)) as f64
+}
 
 #[napi]
 impl FuseRequest {
@@ -77,13 +114,13 @@ impl FuseRequest {
     /// The upper 16 bits of the inode number.
     #[napi(getter)]
     pub fn volume(&self) -> u32 {
-        (self.0.inode >> NUMBER_BITS) as u32
+        volume_of(self.0.inode)
     }
 
     /// The lower 48 bits of the inode number.
     #[napi(getter)]
     pub fn number(&self) -> f64 {
-        (self.0.inode & ((1 << NUMBER_BITS) - 1)) as f64
+        number_of(self.0.inode)
     }
 
     #[napi(getter)]

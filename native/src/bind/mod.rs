@@ -8,6 +8,7 @@ mod fuse;
 mod keys;
 mod listing;
 mod names;
+mod reader;
 mod reread;
 mod restore;
 mod retrieve;
@@ -29,6 +30,13 @@ fn thrown(error: Error) -> napi::Error {
 
 fn fixed<const N: usize>(what: &'static str, bytes: &[u8]) -> Result<[u8; N]> {
     bytes.try_into().map_err(|_| thrown(Error::invalid(what, format!("{} bytes, not {N}", bytes.len()))))
+}
+
+/// As many bytes as are written in hexadecimal.
+fn decoded<const N: usize>(what: &'static str, digits: &str) -> Result<[u8; N]> {
+    let byte = |at: usize| digits.get(2 * at..2 * at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok());
+    let bytes: Option<Vec<u8>> = (0..digits.len() / 2).map(byte).collect();
+    fixed(what, &bytes.unwrap_or_default())
 }
 
 /// glibc raises its threshold for mapped memory to the size of what was freed last, and from then on keeps shards in its

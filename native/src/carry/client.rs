@@ -1,10 +1,12 @@
 //! The asking end: connections to each host, kept for the next exchange. An exchange blocks its thread.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::{Shutdown, TcpStream, ToSocketAddrs};
 use std::ops::{Range, RangeInclusive};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustls::client::UnbufferedClientConnection;
@@ -12,6 +14,7 @@ use rustls::pki_types::ServerName;
 
 use super::identity::Identity;
 use super::stream::{Stream, send};
+use super::threads::{self, Work};
 use super::{Broken, Fetch, Kind, PREAMBLE, TO_END, read_frame, write_frame};
 use crate::limits::SHARD_BYTES;
 use crate::recycle;
@@ -36,6 +39,8 @@ pub struct Target {
     pub deadline: Instant,
     /// An unused connection is not used again after this long.
     pub keep: Duration,
+    /// Exchanges with this host that `queue` has under way at once.
+    pub at_once: usize,
 }
 
 /// What is asked, and the body that goes or comes.
@@ -101,7 +106,26 @@ pub struct Client {
     kept: Mutex<HashMap<[u8; 32], Vec<Kept>>>,
     /// Where each host answered last.
     good: Mutex<HashMap<[u8; 32], Address>>,
+    turns: Mutex<Turns>,
 }
+
+#[derive(Default)]
+struct Turns {
+    hosts: HashMap<[u8; 32], Line>,
+    /// A thread looks after those who wait.
+    watched: bool,
+}
+
+/// Exchanges with one host: so many are under way, the others wait, first come first served.
+#[derive(Default)]
+struct Line {
+    busy: usize,
+    /// Until when each waits.
+    waiting: VecDeque<(Instant, Work)>,
+}
+
+/// How often those who wait are looked at.
+const LOOK: Duration = Duration::from_millis(50);
 
 struct Kept {
     connection: Connection,
@@ -114,7 +138,65 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Client {
     pub fn new(identity: Identity) -> Self {
-        Self { identity, kept: Mutex::default(), good: Mutex::default() }
+        Self { identity, kept: Mutex::default(), good: Mutex::default(), turns: Mutex::default() }
+    }
+
+    /// Runs an exchange with a host on a thread, once fewer than `most` others with it are under way. Where that takes too
+    /// long, it is dropped.
+    pub fn queue(self: &Arc<Self>, host: [u8; 32], most: usize, until: Instant, work: Work) -> std::io::Result<()> {
+        let client = self.clone();
+        let mut turns = lock(&self.turns);
+        let line = turns.hosts.entry(host).or_default();
+        if line.busy >= most {
+            line.waiting.push_back((until, work));
+            if std::mem::replace(&mut turns.watched, true) {
+                return Ok(());
+            }
+            return threads::run(move || client.watch()).inspect_err(|_| turns.watched = false);
+        }
+        line.busy += 1;
+        let run = move || {
+            let mut next = Some(work);
+            while let Some(work) = next {
+                // A panic ends one exchange, and not those that wait behind it.
+                let _ = catch_unwind(AssertUnwindSafe(work));
+                next = client.next(host);
+            }
+        };
+        threads::run(run).inspect_err(|_| turns.hosts.entry(host).or_default().busy -= 1)
+    }
+
+    fn next(&self, host: [u8; 32]) -> Option<Work> {
+        let mut turns = lock(&self.turns);
+        let line = turns.hosts.entry(host).or_default();
+        let next = line.waiting.pop_front();
+        if next.is_none() {
+            line.busy -= 1;
+        }
+        next.map(|(_, work)| work)
+    }
+
+    /// Drops those who have waited too long, until nobody waits.
+    fn watch(&self) {
+        loop {
+            thread::sleep(LOOK);
+            let mut late = Vec::new();
+            let mut turns = lock(&self.turns);
+            let now = Instant::now();
+            for line in turns.hosts.values_mut() {
+                for one in std::mem::take(&mut line.waiting) {
+                    if one.0 > now { line.waiting.push_back(one) } else { late.push(one) }
+                }
+            }
+            turns.watched = turns.hosts.values().any(|line| !line.waiting.is_empty());
+            let over = !turns.watched;
+            // Whoever hears that he was dropped may ask for something else at once.
+            drop(turns);
+            drop(late);
+            if over {
+                return;
+            }
+        }
     }
 
     /// Sends a body, in parts, where the question is granted.
@@ -132,6 +214,9 @@ impl Client {
     }
 
     fn run(&self, target: &Target, exchange: &Exchange, stop: &Stop) -> Outcome {
+        if stop.stopped.load(Ordering::SeqCst) || Instant::now() >= target.deadline {
+            return Outcome::Unreachable { address: "no address".into(), why: "it did not get its turn".into() };
+        }
         while let Some(mut connection) = self.take(target) {
             match attempt(&mut connection, target, exchange, stop) {
                 Ok(outcome) => return self.keep(connection, target, outcome),

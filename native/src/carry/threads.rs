@@ -9,7 +9,7 @@ use std::time::Duration;
 
 const KEEP: Duration = Duration::from_secs(5);
 
-type Work = Box<dyn FnOnce() + Send>;
+pub type Work = Box<dyn FnOnce() + Send>;
 
 struct Idle {
     number: u64,

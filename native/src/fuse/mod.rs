@@ -1,9 +1,11 @@
 //! A read-only FUSE file system that knows nothing: each request of the kernel becomes a `Request` in an `Inbox`, and
 //! whoever empties the inbox answers, in any order, from any thread. No thread of fuser ever waits for an answer.
+//! Reads of an `Image` are answered from its reader where that can, and come to the inbox where it cannot.
 //!
 //! Invariants: a request is answered exactly once, and one that is dropped answers EIO. Nothing ever changes, so the
 //! kernel may keep names, attributes, folders and data for as long as it likes. A panic ends a request, not a thread.
 
+mod image;
 mod layout;
 mod request;
 
@@ -21,6 +23,8 @@ use fuser::{
     ReplyOpen, ReplyStatfs, ReplyXattr, SessionACL,
 };
 
+pub use self::image::{Image, Run};
+use self::image::{Images, Runs};
 pub use self::layout::{ATTRIBUTES_BYTES, encode_attributes};
 use self::request::Reply;
 pub use self::request::{Question, Request};
@@ -45,17 +49,36 @@ pub struct Shown {
 /// Requests that wait for someone to take them. `wake` is called when the inbox stops being empty, and at the end.
 pub struct Inbox {
     queue: Mutex<VecDeque<Request>>,
+    /// Of reads that were answered without coming here.
+    runs: Mutex<Runs>,
     wake: Mutex<Option<Box<dyn Fn() + Send>>>,
     ended: AtomicBool,
 }
 
 impl Inbox {
     pub fn new(wake: Box<dyn Fn() + Send>) -> Arc<Self> {
-        Arc::new(Self { queue: Mutex::default(), wake: Mutex::new(Some(wake)), ended: AtomicBool::new(false) })
+        Arc::new(Self {
+            queue: Mutex::default(),
+            runs: Mutex::default(),
+            wake: Mutex::new(Some(wake)),
+            ended: AtomicBool::new(false),
+        })
     }
 
     pub fn take(&self) -> Vec<Request> {
         locked(&self.queue).drain(..).collect()
+    }
+
+    /// What sequential readers have read without a request's coming here, since the last call.
+    pub fn take_runs(&self) -> Vec<Run> {
+        locked(&self.runs).take()
+    }
+
+    /// A read was answered that did not come here.
+    fn hear(&self, inode: u64, start: u64, end: u64) {
+        if locked(&self.runs).add(inode, start, end) {
+            self.wake();
+        }
     }
 
     /// The kernel let go of the file system: nothing comes any more.
@@ -94,6 +117,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 struct Forwarder {
     inbox: Arc<Inbox>,
+    images: Arc<Images>,
     total_bytes: u64,
     /// The kernel opens folders without asking.
     opens_folders: bool,
@@ -155,7 +179,14 @@ impl Filesystem for Forwarder {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        self.ask(inode, Reply::Data(reply), || Question::Read { offset, size });
+        let _ = catch_unwind(AssertUnwindSafe(|| {
+            let request =
+                Request { inode: inode.0, question: Question::Read { offset, size }, reply: Some(Reply::Data(reply)) };
+            match self.images.find(inode.0, offset, size) {
+                Some(found) => found.answer(request, self.inbox.clone()),
+                None => self.inbox.put(request),
+            }
+        }));
     }
 
     fn flush(&self, _: &fuser::Request, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {
@@ -203,6 +234,7 @@ impl Filesystem for Forwarder {
 /// A mounted file system. Dropping it leaves the mount: fuser would unmount by name, which may have become another's.
 pub struct Session {
     inbox: Arc<Inbox>,
+    images: Arc<Images>,
     background: Mutex<Option<BackgroundSession>>,
 }
 
@@ -228,15 +260,23 @@ impl Session {
         config.acl = if root { SessionACL::All } else { SessionACL::Owner };
         // One thread only passes requests on; a second has nothing to do.
         config.n_threads = Some(1);
-        let forwarder = Forwarder { inbox: inbox.clone(), total_bytes: shown.total_bytes, opens_folders: false };
+        let images = Arc::<Images>::default();
+        let (inbox_too, images_too) = (inbox.clone(), images.clone());
+        let total_bytes = shown.total_bytes;
+        let forwarder = Forwarder { inbox: inbox_too, images: images_too, total_bytes, opens_folders: false };
         let session = fuser::Session::new(forwarder, mountpoint, &config)
             .and_then(fuser::Session::spawn)
             .map_err(|error| Error::io("mount", error))?;
-        Ok(Self { inbox, background: Mutex::new(Some(session)) })
+        Ok(Self { inbox, images, background: Mutex::new(Some(session)) })
     }
 
     pub fn inbox(&self) -> &Inbox {
         &self.inbox
+    }
+
+    /// From now on reads of this file are answered from its reader, where that can.
+    pub fn show(&self, inode: u64, image: Image) {
+        self.images.add(inode, image);
     }
 
     /// Joins the threads and closes the device, once the kernel let go; before that it does nothing.
