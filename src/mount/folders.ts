@@ -15,24 +15,34 @@ export interface Some<C extends Child = Child> {
   readonly ended: boolean
 }
 
+/** A place in a folder: a position among its children. */
+export interface Spot {
+  readonly folder: Place
+  readonly position: number
+}
+
 const WINDOW = 512
 /** 128 windows of 512 names are about 10 MiB. */
 const WINDOWS = 128
 const FOLDERS = 128
+/** Of that many children, or twice as many, it is known where they were listed; some 100 bytes each. */
+const SPOTS = 16_384
 const NONE: Some = { children: [], ended: true }
 
 export class Folders {
   readonly #windows = new LruCache<string, Some>(WINDOWS)
   /** The name after which each window of a folder begins, as far as that is known. */
   readonly #begins = new LruCache<string, (Buffer | null)[]>(FOLDERS)
+  /** Where the children were listed that came last, and those before them: both are dropped whole, which costs nothing. */
+  #spots = new Map<string, Spot>()
+  #older = new Map<string, Spot>()
 
   /** Some children from `position` on, at least one unless the folder ends there. */
-  async from({ volume, number }: Place, position: number, fetch: FetchChildren): Promise<Some> {
-    const folder = `${volume}/${number}`
-    const begins = this.#begins.getOrMake(folder, () => [null])
+  async from(folder: Place, position: number, fetch: FetchChildren): Promise<Some> {
+    const begins = this.#begins.getOrMake(keyOf(folder), () => [null])
     const wanted = Math.floor(position / WINDOW)
     for (let at = Math.min(wanted, begins.length - 1); ; at++) {
-      const { children, ended } = await this.#window(`${folder}/${at}`, begins[at] ?? null, fetch)
+      const { children, ended } = await this.#window(folder, at, begins[at] ?? null, fetch)
       if (at === wanted) return { children: children.slice(position - at * WINDOW), ended }
       const last = children.at(-1)
       if (ended || !last) return NONE
@@ -41,12 +51,30 @@ export class Folders {
     }
   }
 
-  async #window(key: string, after: Buffer | null, fetch: FetchChildren): Promise<Some> {
+  /** Where a child was listed, if that was lately. */
+  whereIs(child: Place): Spot | undefined {
+    const key = keyOf(child)
+    return this.#spots.get(key) ?? this.#older.get(key)
+  }
+
+  async #window(folder: Place, at: number, after: Buffer | null, fetch: FetchChildren): Promise<Some> {
+    const key = `${keyOf(folder)}/${at}`
     const kept = this.#windows.get(key)
     if (kept) return kept
     const children = await fetch(after, WINDOW)
     const window = { children, ended: children.length < WINDOW }
     this.#windows.set(key, window)
+    if (this.#spots.size >= SPOTS) {
+      this.#older = this.#spots
+      this.#spots = new Map()
+    }
+    for (const [index, { number }] of children.entries()) {
+      this.#spots.set(keyOf({ volume: folder.volume, number }), { folder, position: at * WINDOW + index })
+    }
     return window
   }
+}
+
+function keyOf({ volume, number }: Place): string {
+  return `${volume}/${number}`
 }

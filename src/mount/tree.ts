@@ -11,6 +11,7 @@ import { Folders, type Some } from './folders.js'
 import { Neighbours } from './neighbours.js'
 import { Rows } from './rows.js'
 import { imageRanges, type Owner, type Place, TOP, Top, type TopChild } from './top.js'
+import { Walks } from './walk.js'
 
 /** The kernel's PATH_MAX: a longer target cannot be followed. */
 const LINK_BYTES = 4096
@@ -33,13 +34,23 @@ export class Tree {
   readonly #streams: StreamReader
   readonly #folders = new Folders()
   readonly #neighbours: Neighbours | undefined
+  readonly #walks: Walks | undefined
 
   constructor(reader: SnapshotReader, decompress: Decompress, owner: Owner) {
     this.#reader = reader
     this.#top = new Top(reader, owner)
     this.#rows = new Rows(reader)
     this.#streams = new StreamReader(reader, decompress)
-    if (reader.prefetch) this.#neighbours = new Neighbours((offset, length) => reader.prefetch?.(offset, length))
+    const { prefetch } = reader
+    if (!prefetch) return
+    const hint = prefetch.bind(reader)
+    this.#neighbours = new Neighbours(hint)
+    this.#walks = new Walks({
+      whereIs: (place) => this.#folders.whereIs(place),
+      children: async ({ folder, position }) => (await this.#children(folder, position)).children,
+      content: async (place) => unnamed(await this.#row(place)),
+      prefetch: hint,
+    })
   }
 
   /** Undefined: there is no such name. */
@@ -82,9 +93,12 @@ export class Tree {
     if (row.kind === 'directory') throw new Refusal(EISDIR)
     const content = unnamed(row)
     if (!content) return Buffer.alloc(0)
+    const bytes = this.#streams.readAsItComes(content, offset, length, signal)
+    // Behind the read itself, which somebody waits for.
+    const followed = this.#walks?.read(place, offset + length, content.size)
     const [first] = content.extents
-    if (first && offset === 0 && content.size <= length) this.#neighbours?.read(first.disk)
-    return await this.#streams.readAsItComes(content, offset, length, signal)
+    if (!followed && first && offset === 0 && content.size <= length) this.#neighbours?.read(first.disk)
+    return await bytes
   }
 
   /** Entries after `cookie` (0: from the start, 1: after `.`, 2: after `..`, then one more for each child). */
