@@ -26,12 +26,13 @@ export interface Command {
 }
 
 /**
- * Node cannot ask for a child's resource usage, so a few lines of Python do: wait4(2), answer on descriptor 3. What a
- * single process held at most the kernel knows exactly; the sum over a pipeline is looked at every 50 ms.
+ * Node cannot ask for a child's resource usage, so a few lines of Python do: wait4(2), answer on descriptor 3; before that
+ * they say there when they begin, by the clock that `process.hrtime` reads too. What a single process held at most the kernel knows exactly; the sum over a pipeline is looked at every 50 ms.
  */
 const WAITER = `
 import json, os, signal, sys, threading, time
 start = time.monotonic()
+os.write(3, f'{start}\\n'.encode())
 pid = os.fork()
 if pid == 0:
     os.close(3)
@@ -71,6 +72,8 @@ sys.exit(os.waitstatus_to_exitcode(status) & 255)
 
 /** A command that runs; `done` throws, with the end of stderr, unless the exit code is 0. */
 export interface Started {
+  /** When the command itself began, in seconds of `process.hrtime`. */
+  readonly began: Promise<number>
   readonly done: Promise<Run>
   /** Asks it to end. */
   stop(): void
@@ -82,7 +85,9 @@ export function start({ argv, env, cwd }: Command): Started {
     env: { ...process.env, ...env },
     stdio: ['ignore', 'pipe', 'pipe', 'pipe'],
   })
-  return { done: finish(child, argv), stop: () => void child.kill('SIGTERM') }
+  const usage = child.stdio[3] as NodeJS.ReadableStream
+  const began = new Promise<number>((resolve) => usage.once('data', (line) => resolve(Number.parseFloat(String(line)))))
+  return { began, done: finish(child, argv), stop: () => void child.kill('SIGTERM') }
 }
 
 export function measure(command: Command): Promise<Run> {
@@ -97,7 +102,7 @@ async function finish(child: ChildProcess, argv: readonly string[]): Promise<Run
     new Promise<number | null>((resolve, reject) => child.on('error', reject).on('close', resolve)),
   ])
   if (code !== 0) throw new Error(`${argv.join(' ')} ended with exit code ${code}:\n${stderr.slice(-2000)}`)
-  return { ...(JSON.parse(usage) as Omit<Run, 'stdout'>), stdout }
+  return { ...(JSON.parse(usage.split('\n')[1] ?? '') as Omit<Run, 'stdout'>), stdout }
 }
 
 async function textOf(stream: NodeJS.ReadableStream | null): Promise<string> {

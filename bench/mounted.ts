@@ -17,7 +17,7 @@ export interface Ready {
 /** Behind the partition table, where every file system begins with something. */
 const FIRST_BYTES_AT = 1024 * 1024
 const POLL_MS = 1
-const READY_TIMEOUT_MS = 120_000
+const READY_TIMEOUT_SECONDS = 120
 
 /** Gives what `work` gives, and what the process of the mount took until it ended. */
 export async function withMount<T>(
@@ -26,8 +26,7 @@ export async function withMount<T>(
   work: (ready: Ready) => Promise<T>,
 ): Promise<{ result: T; run: Run }> {
   mkdirSync(mountpoint, { recursive: true })
-  const began = performance.now()
-  const { done, stop } = start(command)
+  const { began, done, stop } = start(command)
   let ended = false
   // Looked at from time to time, and awaited in the end: a failure meanwhile is nobody's yet.
   done
@@ -37,14 +36,16 @@ export async function withMount<T>(
     })
   let result: T
   try {
+    const start = await began
+    const since = () => Number(process.hrtime.bigint()) / 1e9 - start
     while (!isVisible(mountpoint, path)) {
       if (ended) throw new Error(`${command.argv.join(' ')} ended without a mount: ${JSON.stringify(await done)}`)
-      if (performance.now() - began > READY_TIMEOUT_MS) throw new Error(`${command.argv.join(' ')} does not get ready`)
+      if (since() > READY_TIMEOUT_SECONDS) throw new Error(`${command.argv.join(' ')} does not get ready`)
       await sleep(POLL_MS)
     }
-    const readySeconds = (performance.now() - began) / 1000
+    const readySeconds = since()
     if (statSync(path).isFile()) readFirst(path)
-    result = await work({ path, readySeconds, firstByteSeconds: (performance.now() - began) / 1000 })
+    result = await work({ path, readySeconds, firstByteSeconds: since() })
   } catch (error) {
     stop()
     await takeAway(mountpoint)

@@ -25,7 +25,7 @@ const BLOCK_CACHE_BYTES = 64 * MiB
 /** 32 GiB of disk, some 10 KiB each. */
 const WINDOWS_KEPT = 4096
 /** Windows that are fetched together behind the first of them. */
-const GROUP = 64
+const GROUP = 256
 /** Blocks that lie closer than this in a pack come in one range. */
 const GAP_BYTES = 32 * KiB
 
@@ -42,6 +42,9 @@ export class Disk {
   /** Nothing of a window was in use: it reads as zeros, as it does on the disk that was restored. */
   readonly #windows = new LruCache<number, Promise<Window | undefined>>(WINDOWS_KEPT)
   readonly #groups = new LruCache<number, Promise<void>>(WINDOWS_KEPT / GROUP)
+
+  /** A window was used. */
+  #seen = false
 
   constructor(snapshot: OpenSnapshot, vault: VaultHandle) {
     this.#snapshot = snapshot
@@ -122,9 +125,10 @@ export class Disk {
   #window(number: number): Promise<Window | undefined> {
     return this.#windows.getOrMake(number, async () => {
       const [window] = await this.#load(number, number)
-      // A reader seldom wants only one: its neighbours come with few questions, while this one is used already.
+      // Who reads a second one seldom stops there: its neighbours come with few questions, while it is used already.
       const group = Math.floor(number / GROUP)
-      this.#groups.getOrMake(group, () => this.#loadGroup(group)).catch(() => {})
+      if (this.#seen) this.#groups.getOrMake(group, () => this.#loadGroup(group)).catch(() => {})
+      this.#seen = true
       return window?.[1]
     })
   }
