@@ -9,7 +9,7 @@ export const PEERS = 6
 export const SCHEME = '4+2'
 export const MISSING = 2
 export const DEAD = `${MISSING} of ${PEERS} dead`
-const IMAGER = [process.execPath, 'build/bin/main.js']
+const IMAGER = [process.execPath, 'build/bin/imager.cjs']
 
 /** What is read of the last line of `snapshot --json`. */
 interface Snapshot {

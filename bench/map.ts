@@ -15,7 +15,7 @@ import { showSpread, spread, table } from './arithmetic.js'
 import { machine, measure, type Run } from './measure.js'
 
 const MiB = 1024 * 1024
-const IMAGER = [process.execPath, 'build/bin/main.js', 'map']
+const IMAGER = [process.execPath, 'build/bin/imager.cjs', 'map']
 
 interface Image {
   readonly type: 'ext4' | 'xfs' | 'btrfs' | 'ntfs'

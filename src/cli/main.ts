@@ -1,4 +1,3 @@
-#!/usr/bin/env node
 /**
  * The command line: finds the command, parses, runs, prints, exits with the code of the error table. Only the command
  * that was asked for is loaded, so that a start stays short.
@@ -212,4 +211,4 @@ async function start(): Promise<void> {
   process.exitCode = await main(process.argv.slice(2), process, controller.signal)
 }
 
-if (process.argv[1] !== undefined && realpathSync(process.argv[1]) === PROGRAM) await start()
+if (process.argv[1] !== undefined && realpathSync(process.argv[1]) === PROGRAM) void start()

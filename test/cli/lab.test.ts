@@ -9,7 +9,7 @@ import test, { type ExecutionContext } from 'ava'
 import type { HostRow } from '../../src/catalog/types.js'
 import type { LabReport } from '../../src/daemon/lab.js'
 
-const MAIN = fileURLToPath(new URL('../../bin/main.js', import.meta.url))
+const MAIN = fileURLToPath(new URL('../../bin/imager.cjs', import.meta.url))
 
 function start(argv: readonly string[], state?: string): ChildProcess {
   const env = { ...process.env, ...(state !== undefined && { IMAGER_STATE: state }) }

@@ -12,7 +12,7 @@ import { MiB } from '../../src/base/units.js'
 import type { LabReport } from '../../src/daemon/lab.js'
 import type { StoredSnapshot } from '../../src/retrieve/snapshot.js'
 
-const MAIN = fileURLToPath(new URL('../../bin/main.js', import.meta.url))
+const MAIN = fileURLToPath(new URL('../../bin/imager.cjs', import.meta.url))
 
 export interface Outcome {
   code: number

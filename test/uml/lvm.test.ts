@@ -13,7 +13,7 @@ test('a logical volume in use is read from an LVM snapshot, which never stays', 
     return
   }
   const variables = {
-    MAIN: file('../../bin/main.js'),
+    MAIN: file('../../bin/imager.cjs'),
     WRITER: file('../../../test/e2e/busy-writer.py'),
     BUSY: file('../e2e/busy.js'),
   }
