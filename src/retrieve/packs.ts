@@ -109,13 +109,14 @@ export class PackReader {
   }
 
   /** The same for somebody who waits: a host that is slow costs its part of the fleet's lines, and not his time. */
-  async readSoon(stripe: number, start: number, end: number): Promise<Piece[]> {
-    return this.#pieces(stripe, start, end, (own, span, row) => this.#hedge(row, own, span), undefined)
+  async readSoon(stripe: number, start: number, end: number, signal?: AbortSignal): Promise<Piece[]> {
+    const fetchOwn: FetchOwn = (own, span, row) => this.#hedge(row, own, span, signal)
+    return this.#patiently(() => this.#pieces(stripe, start, end, fetchOwn, signal))
   }
 
   /** The same as one buffer. */
   async read(stripe: number, start: number, end: number, signal?: AbortSignal): Promise<Buffer> {
-    const parts = (await this.readPieces(stripe, start, end, signal)).map(({ body }) => body.take())
+    const parts = (await this.readSoon(stripe, start, end, signal)).map(({ body }) => body.take())
     return parts.length === 1 ? (parts[0] as Buffer) : Buffer.concat(parts)
   }
 
@@ -219,8 +220,11 @@ export class PackReader {
   }
 
   /** From its own host, or, where that takes too long, from whoever comes first; the others are asked no further. */
-  async #hedge(row: StripeRow, own: ShardRow, span: Span): Promise<BodyHandle> {
+  async #hedge(row: StripeRow, own: ShardRow, span: Span, signal: AbortSignal | undefined): Promise<BodyHandle> {
     const over = new AbortController()
+    const interrupt = () => over.abort(signal?.reason)
+    signal?.addEventListener('abort', interrupt, { once: true })
+    if (signal?.aborted) interrupt()
     const patience = HEDGE_MS + (span.end - span.start) / HEDGE_BYTES_PER_MS
     let timer: NodeJS.Timeout | undefined
     const late = new Promise<void>((resolve) => {
@@ -237,6 +241,7 @@ export class PackReader {
         .finally(() => over.abort())
     } finally {
       clearTimeout(timer)
+      signal?.removeEventListener('abort', interrupt)
     }
   }
 

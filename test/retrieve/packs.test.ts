@@ -23,8 +23,8 @@ async function fleet(delay: (host: string, signal: AbortSignal | undefined) => P
   const row = { stripe: 7, k: K, m: 1, packBytes: K * BYTES, shards }
   const catalog = { stripes: async () => [row] }
   const packs = new PackReader({ catalog, fetch, clock: systemClock, hostName: (host) => host })
-  const read = async () => {
-    const pieces = await packs.readSoon(7, 900, 1100)
+  const read = async (signal?: AbortSignal) => {
+    const pieces = await packs.readSoon(7, 900, 1100, signal)
     return Buffer.concat(pieces.map(({ body }) => body.take()))
   }
   return { read, asked, wanted: Buffer.concat(data).subarray(900, 1100) }
@@ -51,6 +51,21 @@ test('a host that hangs costs its patience once: the others give its part, and i
   asked.length = 0
   t.true((await read()).equals(wanted))
   t.false(asked.includes('0'), 'for a while it is asked last')
+})
+
+test('who gives up waits for nobody, and the host is let go', async (t) => {
+  const controller = new AbortController()
+  let released = 0
+  const { read } = await fleet(async (_, signal) => {
+    await new Promise((_resolve, reject) =>
+      signal?.addEventListener('abort', () => reject(new ImagerError('INTERRUPTED', {}))),
+    ).finally(() => released++)
+  })
+  setTimeout(() => controller.abort(new ImagerError('INTERRUPTED')), 50)
+  const started = performance.now()
+  await t.throwsAsync(read(controller.signal), { code: 'INTERRUPTED' })
+  t.true(performance.now() - started < 250)
+  t.is(released, 2)
 })
 
 test('where the others cannot give it either, the slow one is waited for', async (t) => {
