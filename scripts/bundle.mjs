@@ -17,6 +17,8 @@ await build({
   banner: { js: '(function (require, module, url) {' },
   footer: { js: '})' },
   define: { 'import.meta.url': 'url' },
+  // A script has no loader of modules; `require` does as well.
+  supported: { 'dynamic-import': false },
   // It looks for its compiled part beside itself.
   external: ['better-sqlite3'],
   // yargs measures its help with it, and it loads the rules of all scripts for 25 ms at each start. Our help is ASCII.
