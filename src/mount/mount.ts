@@ -6,6 +6,7 @@ import { lstat, readdir, realpath, writeFile } from 'node:fs/promises'
 import { basename, dirname, join, resolve, sep } from 'node:path'
 import { type Clock, systemClock } from '../base/clock.js'
 import { ImagerError, reason } from '../base/errors.js'
+import { KiB } from '../base/units.js'
 import { type FuseSessionHandle, mountFileSystem } from '../native.js'
 import type { SnapshotReader } from '../retrieve/reader.js'
 import type { Decompress } from '../retrieve/stream.js'
@@ -19,7 +20,9 @@ import { detach } from './unmount.js'
 const DEADLINE_MS = 60_000
 /** The kernel's own read-ahead, whose default of 128 KiB makes eight times as many requests. */
 const READ_AHEAD_KIB = 1024
-const TABLE_BYTES = 4096
+/** btrfs begins farthest behind, at 64 KiB. */
+const BEGINNING_BYTES = 128 * KiB
+const BEGINNINGS = 16
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
 /** After an abort the kernel lets go within milliseconds. */
 const CLOSE_TIMEOUT_MS = 2_000
@@ -46,8 +49,11 @@ export interface Mounted {
 
 /** Mounts on an existing empty folder. Throws MOUNT_FAILED. */
 export async function mountSnapshot(reader: SnapshotReader, path: string, parts: MountParts): Promise<Mounted> {
-  // While the mount is made: what is looked at first is the partition table.
-  reader.prefetch?.(0, TABLE_BYTES)
+  // While the mount is made: what is looked at first are the partition table and the beginnings of file systems.
+  const beginnings = [0, ...reader.volumes.map((volume) => volume.startBytes)]
+  for (const offset of beginnings.slice(0, BEGINNINGS)) {
+    reader.prefetch?.(offset, Math.min(BEGINNING_BYTES, reader.sizeBytes - offset))
+  }
   const mountpoint = await checkMountpoint(path, parts.stateFolder)
   const write = parts.write ?? ((line: string) => void process.stderr.write(line))
   const owner = { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 }

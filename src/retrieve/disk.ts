@@ -43,8 +43,7 @@ export class Disk {
   readonly #windows = new LruCache<number, Promise<Window | undefined>>(WINDOWS_KEPT)
   readonly #groups = new LruCache<number, Promise<void>>(WINDOWS_KEPT / GROUP)
 
-  /** A window was used. */
-  #seen = false
+  #firstRead: number | undefined
 
   constructor(snapshot: OpenSnapshot, vault: VaultHandle) {
     this.#snapshot = snapshot
@@ -71,6 +70,7 @@ export class Disk {
 
   async #read(part: Part, signal: AbortSignal | undefined): Promise<BodyHandle | undefined> {
     const window = await this.#window(part.window)
+    this.#loadNeighbours(part.window)
     this.reader.learn(part.window, window?.blocks)
     if (!window) return undefined
     for (;;) {
@@ -125,12 +125,16 @@ export class Disk {
   #window(number: number): Promise<Window | undefined> {
     return this.#windows.getOrMake(number, async () => {
       const [window] = await this.#load(number, number)
-      // Who reads a second one seldom stops there: its neighbours come with few questions, while it is used already.
-      const group = Math.floor(number / GROUP)
-      if (this.#seen) this.#groups.getOrMake(group, () => this.#loadGroup(group)).catch(() => {})
-      this.#seen = true
       return window?.[1]
     })
+  }
+
+  /** Who reads a second window seldom stops there: its neighbours come with few questions, while it is used already. */
+  #loadNeighbours(number: number): void {
+    this.#firstRead ??= number
+    if (number === this.#firstRead) return
+    const group = Math.floor(number / GROUP)
+    this.#groups.getOrMake(group, () => this.#loadGroup(group)).catch(() => {})
   }
 
   async #loadGroup(group: number): Promise<void> {
