@@ -194,7 +194,10 @@ export class PackReader {
       return await this.#rebuild(row, span, signal)
     } catch (error) {
       if (!own || !hasCode(error, 'NOT_RESTORABLE')) throw error
-      return this.#fetch(own, span, signal)
+      return await this.#fetch(own, span, signal).catch((failure: unknown) => {
+        this.#mayGoOn(failure, signal)
+        throw error
+      })
     }
   }
 
