@@ -160,6 +160,8 @@ export declare class FetchPlan {
   constructor()
   /** Adds the entries of a map page. */
   add(page: ManifestPage): void
+  /** Has the target make room for all that will be written. After `keepDiffering`. */
+  reserve(target: Target): Promise<void>
   /** Fills what the source did not give with a marked pattern; returns its bytes. */
   writeUnreadable(target: Target): Promise<number>
   /** Drops the places of the target that hold the right bytes already; returns how many bytes. Before `ids`. */

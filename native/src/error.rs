@@ -58,7 +58,7 @@ impl Error {
 }
 
 /// Nothing is broken; there is no room.
-fn is_full(error: &io::Error) -> bool {
+pub fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }
 

@@ -68,6 +68,14 @@ impl FetchPlan {
         }
     }
 
+    /// Has the target make room for all that will be written.
+    pub fn reserve(&self, target: &Target) -> Result<()> {
+        let blocks = self.uses.iter().map(|place| (place.disk, place.length));
+        let written = blocks.chain(self.unreadable.iter().copied());
+        let ranges = written.map(|(start, length)| ByteRange { start, length: length.into() }).collect();
+        coalesce(ranges).iter().try_for_each(|range| target.reserve(range.start, range.length))
+    }
+
     /// Fills what the source did not give with a pattern that nobody takes for data; returns its bytes.
     pub fn write_unreadable(&self, target: &Target) -> Result<u64> {
         for &(disk, length) in &self.unreadable {
@@ -254,6 +262,24 @@ mod tests {
         let again =
             plan.write(3, &[Fetched { offset: 0, bytes: &records[..9] }], Some(&[1]), &domain, &target).unwrap();
         assert_eq!((again.bytes, again.bad), (0, vec![1]));
+        std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn room_is_made_for_what_will_be_written_and_for_nothing_else() {
+        use std::os::unix::fs::MetadataExt;
+        let path = std::env::current_exe().unwrap().with_extension("reserve");
+        let target = Target::open(path.to_str().unwrap(), 8 << 20).unwrap();
+        target.blank().unwrap();
+        let mut plan = FetchPlan::default();
+        let lost = MapEntry { disk: 4 << 20, length: 1 << 20, in_block: 0, block: Ref::UNREADABLE };
+        plan.add(&[entry(0, 65536, 0, [1; 32], 7), entry(65536, 2 << 20, 0, [0; 32], 0), lost]);
+        plan.reserve(&target).unwrap();
+        let taken = std::fs::metadata(&path).unwrap().blocks() * 512;
+        assert!((65536 + (1 << 20)..2 << 20).contains(&taken), "{taken}");
+        assert!(std::fs::read(&path).unwrap().iter().all(|&byte| byte == 0));
+        plan.add(&[entry(u64::MAX - 4, 10, 0, [2; 32], 8)]);
+        assert!(plan.reserve(&target).is_err());
         std::fs::remove_file(&path).unwrap();
     }
 

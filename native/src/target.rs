@@ -5,7 +5,7 @@ use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, is_full};
 
 const BLANK_BYTES: u64 = 1 << 30;
 const ZEROS_BYTES: usize = 1 << 20;
@@ -68,6 +68,22 @@ impl Target {
         self.each_part(at, length, |at, length| if self.punch(at, length) { Ok(0) } else { self.zero_rest(at, length) })
     }
 
+    /// Has the file system set aside what is written soon: it cannot run full half way, a file lies in few pieces, and
+    /// several threads write at once, where ext4 lets those that also take room for it wait for each other.
+    pub fn reserve(&self, at: u64, length: u64) -> Result<()> {
+        self.require_inside(at, length)?;
+        if self.device || self.fallocate(libc::FALLOC_FL_KEEP_SIZE, at, length) {
+            return Ok(());
+        }
+        match std::io::Error::last_os_error() {
+            error if is_full(&error) => {
+                Err(Error::io(format!("reserving {length} bytes of {} at {at}", self.path), error))
+            }
+            // Not every file system can; the writing will tell.
+            _ => Ok(()),
+        }
+    }
+
     fn each_part(&self, at: u64, length: u64, part: impl Fn(u64, u64) -> Result<u64>) -> Result<u64> {
         let parts = (0..length.div_ceil(BLANK_BYTES)).map(|number| number * BLANK_BYTES);
         parts.map(|done| part(at + done, BLANK_BYTES.min(length - done))).sum()
@@ -123,10 +139,15 @@ impl Target {
         if error == 0 { Ok(()) } else { Err(Error::io(self.path.clone(), std::io::Error::from_raw_os_error(error))) }
     }
 
-    pub fn write(&self, at: u64, bytes: &[u8]) -> Result<()> {
-        if at.checked_add(bytes.len() as u64).is_none_or(|end| end > self.length) {
-            return Err(Error::corrupt("manifest", at, "a block past the end of the disk"));
+    fn require_inside(&self, at: u64, length: u64) -> Result<()> {
+        match at.checked_add(length) {
+            Some(end) if end <= self.length => Ok(()),
+            _ => Err(Error::corrupt("manifest", at, "a block past the end of the disk")),
         }
+    }
+
+    pub fn write(&self, at: u64, bytes: &[u8]) -> Result<()> {
+        self.require_inside(at, bytes.len() as u64)?;
         let failed = |error| Error::io(format!("writing {} bytes of {} at {at}", bytes.len(), self.path), error);
         self.write_some(at, bytes).map_err(failed)
     }

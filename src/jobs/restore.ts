@@ -150,6 +150,7 @@ export async function runRestore(plan: RestorePlan, parts: RestoreParts): Promis
       meter.add(same)
       bytes.written += await blocks.clear(target, from, to)
     }
+    await blocks.reserve(target)
     await blocks.writeUnreadable(target)
     bytes.written += await new Writer(snapshot, blocks, target, parts, meter).run()
     if (plan.verify) bytes.verified += await blocks.verify(vault, target)

@@ -80,6 +80,13 @@ impl FetchPlan {
         Ok(())
     }
 
+    /// Has the target make room for all that will be written. After `keepDiffering`.
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn reserve(&self, target: &Target) -> AsyncTask<Job<()>> {
+        let (plan, target) = (self.0.clone(), target.0.clone());
+        job(move || plan.read().expect(UNPOISONED).reserve(&target))
+    }
+
     /// Fills what the source did not give with a marked pattern; returns its bytes.
     #[napi(ts_return_type = "Promise<number>")]
     pub fn write_unreadable(&self, target: &Target) -> AsyncTask<Job<f64>> {
