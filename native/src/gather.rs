@@ -1,10 +1,11 @@
 //! Blocks that lie next to each other on the target, written as one. Past the page cache, where target and place allow it:
 //! a restore writes more than memory holds, reads nothing of it again, and need not push out what other programs use.
 
+use crate::direct::DIRECT_BYTES;
 use crate::error::Result;
 use crate::limits::MIB;
 use crate::recycle;
-use crate::target::{DIRECT_BYTES, Target};
+use crate::target::Target;
 
 /// Bytes of one write.
 const RUN_BYTES: usize = MIB;

@@ -6,6 +6,7 @@ pub mod carry;
 pub mod compare;
 pub mod copy;
 pub mod cut;
+pub mod direct;
 pub mod disk;
 pub mod erasure;
 pub mod error;

@@ -5,17 +5,14 @@ use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 
-use crate::error::{Error, Result, is_full};
+use crate::direct::{Direct, fallocate};
+use crate::error::{Error, Result};
 
 const BLANK_BYTES: u64 = 1 << 30;
 const ZEROS_BYTES: usize = 1 << 20;
-/// What memory, place and length of a direct write are multiples of: a page, and at least a sector of every disk.
-pub const DIRECT_BYTES: usize = 4096;
 
 pub struct Target {
-    file: File,
-    /// The same past the page cache, where the file system can do that.
-    direct: Option<File>,
+    file: Direct,
     path: String,
     length: u64,
     device: bool,
@@ -33,10 +30,7 @@ impl Target {
             options.custom_flags(libc::O_EXCL);
         }
         let file = options.open(path).map_err(failed)?;
-        // By its descriptor: the very same file, and a device that is claimed already.
-        let again = format!("/proc/self/fd/{}", file.as_raw_fd());
-        let direct = File::options().write(true).custom_flags(libc::O_DIRECT).open(again).ok();
-        Ok(Self { file, direct, path: path.into(), length, device })
+        Ok(Self { file: Direct::new(file), path: path.into(), length, device })
     }
 
     /// Makes every byte read as zero: a hole in a file, a discarded or zeroed range on a device.
@@ -68,20 +62,11 @@ impl Target {
         self.each_part(at, length, |at, length| if self.punch(at, length) { Ok(0) } else { self.zero_rest(at, length) })
     }
 
-    /// Has the file system set aside what is written soon: it cannot run full half way, a file lies in few pieces, and
-    /// several threads write at once, where ext4 lets those that also take room for it wait for each other.
+    /// `Direct::reserve`, for a file.
     pub fn reserve(&self, at: u64, length: u64) -> Result<()> {
         self.require_inside(at, length)?;
-        if self.device || self.fallocate(libc::FALLOC_FL_KEEP_SIZE, at, length) {
-            return Ok(());
-        }
-        match std::io::Error::last_os_error() {
-            error if is_full(&error) => {
-                Err(Error::io(format!("reserving {length} bytes of {} at {at}", self.path), error))
-            }
-            // Not every file system can; the writing will tell.
-            _ => Ok(()),
-        }
+        let failed = |error| Error::io(format!("reserving {length} bytes of {} at {at}", self.path), error);
+        if self.device { Ok(()) } else { self.file.reserve(at, length).map_err(failed) }
     }
 
     fn each_part(&self, at: u64, length: u64, part: impl Fn(u64, u64) -> Result<u64>) -> Result<u64> {
@@ -91,8 +76,8 @@ impl Target {
 
     /// A hole, or a range that the device forgets and then gives zeros for.
     fn punch(&self, at: u64, length: u64) -> bool {
-        self.fallocate(libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE, at, length)
-            || self.fallocate(libc::FALLOC_FL_ZERO_RANGE | libc::FALLOC_FL_KEEP_SIZE, at, length)
+        let ways = [libc::FALLOC_FL_PUNCH_HOLE, libc::FALLOC_FL_ZERO_RANGE];
+        ways.iter().any(|way| fallocate(&self.file, way | libc::FALLOC_FL_KEEP_SIZE, at, length).is_ok())
     }
 
     fn zero_rest(&self, at: u64, length: u64) -> Result<u64> {
@@ -107,11 +92,6 @@ impl Target {
             done += part.len() as u64;
         }
         Ok(written)
-    }
-
-    fn fallocate(&self, mode: i32, at: u64, length: u64) -> bool {
-        // SAFETY: a plain system call on a descriptor that lives as long as `self`.
-        unsafe { libc::fallocate(self.file.as_raw_fd(), mode, at as i64, length as i64) == 0 }
     }
 
     fn write_zeros(&self, at: u64, length: u64) -> Result<u64> {
@@ -149,27 +129,7 @@ impl Target {
     pub fn write(&self, at: u64, bytes: &[u8]) -> Result<()> {
         self.require_inside(at, bytes.len() as u64)?;
         let failed = |error| Error::io(format!("writing {} bytes of {} at {at}", bytes.len(), self.path), error);
-        self.write_some(at, bytes).map_err(failed)
-    }
-
-    /// Pages of the target that are filled as a whole go past the page cache. Nobody else writes to them, so nothing of
-    /// them is in the cache either; a page that is filled in parts stays in it until it is complete.
-    fn write_some(&self, at: u64, bytes: &[u8]) -> std::io::Result<()> {
-        let Some(direct) = &self.direct else { return self.file.write_all_at(bytes, at) };
-        let page = DIRECT_BYTES as u64;
-        let (start, end) = (at.next_multiple_of(page), (at + bytes.len() as u64) / page * page);
-        if start >= end || bytes[(start - at) as usize..].as_ptr().align_offset(DIRECT_BYTES) != 0 {
-            return self.file.write_all_at(bytes, at);
-        }
-        let (head, rest) = bytes.split_at((start - at) as usize);
-        let (pages, tail) = rest.split_at((end - start) as usize);
-        self.file.write_all_at(head, at)?;
-        match direct.write_all_at(pages, start) {
-            // Some file systems open what they then do not do.
-            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => self.file.write_all_at(pages, start)?,
-            result => result?,
-        }
-        self.file.write_all_at(tail, end)
+        self.file.write(at, bytes).map_err(failed)
     }
 
     pub fn sync(&self) -> Result<()> {

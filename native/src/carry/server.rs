@@ -7,7 +7,6 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{File, OpenOptions};
-use std::io::Write;
 use std::net::TcpStream;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
@@ -23,6 +22,7 @@ use rustls::server::{ServerConfig, UnbufferedServerConnection};
 use super::identity::Identity;
 use super::stream::Stream;
 use super::{Broken, Fetch, Kind, PREAMBLE, TO_END, write_frame};
+use crate::direct::{DIRECT_BYTES, Direct, aligned};
 use crate::error::{Error, Result};
 use crate::limits::{SHARD_BYTES, SLICE_BYTES};
 use crate::shard::{self, BODY_OFFSET, ClearHeader};
@@ -374,10 +374,13 @@ fn receive(
     path: &Path,
     length: usize,
 ) -> std::result::Result<ClearHeader, Unreceived> {
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(Unreceived::Disk)?;
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    let file = file.map(Direct::new).map_err(Unreceived::Disk)?;
+    file.reserve(0, length as u64).map_err(Unreceived::Disk)?;
     write_frame(stream, Kind::Go, &(length as u64).to_le_bytes()).map_err(Unreceived::Cut)?;
-    let mut buffer = vec![0; PIECE_BYTES.min(length)];
-    let mut intake = Intake { file, header: None, slice: 0 };
+    let mut memory = vec![0; PIECE_BYTES.min(length) + DIRECT_BYTES];
+    let buffer = aligned(&mut memory);
+    let mut intake = Intake { file, header: None, slice: 0, at: 0 };
     let mut failure = None;
     let mut left = length;
     while left > 0 {
@@ -409,9 +412,10 @@ fn forget(file: &File) {
 }
 
 struct Intake {
-    file: File,
+    file: Direct,
     header: Option<ClearHeader>,
     slice: usize,
+    at: u64,
 }
 
 impl Intake {
@@ -425,7 +429,9 @@ impl Intake {
                 }
             }
         }
-        self.file.write_all(piece).map_err(Unreceived::Disk)
+        self.file.write(self.at, piece).map_err(Unreceived::Disk)?;
+        self.at += piece.len() as u64;
+        Ok(())
     }
 }
 
