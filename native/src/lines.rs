@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use crate::carry::client::{Client, Outcome, Stop, Target};
+use crate::carry::threads::Work;
 use crate::recycle::Recycled;
 use crate::shard::BODY_OFFSET;
 
@@ -118,11 +119,11 @@ impl Lines {
         hosts.filter(|host| known.aside(host).is_some_and(|aside| aside.silent)).collect()
     }
 
-    /// Calls `give` with the bytes of a span on the thread that fetched them, or drops it. The host's time begins when it is
-    /// asked.
-    pub fn fetch(self: &Arc<Self>, span: Span, give: impl FnOnce(Recycled) + Send + 'static) {
+    /// Calls `give` with the bytes of a span on the thread that fetched them, or drops it: on the caller's, where that may
+    /// wait and the host has a line free, or on another. The host's time begins when it is asked.
+    pub fn fetch(self: &Arc<Self>, span: Span, may_wait: bool, give: impl FnOnce(Recycled) + Send + 'static) {
         let (lines, host, at_once) = (self.clone(), span.target.host, span.target.at_once);
-        let work = move || {
+        let work: Work = Box::new(move || {
             if lines.known().aside(&host).is_some() {
                 return;
             }
@@ -139,9 +140,12 @@ impl Lines {
                     lines.put_aside(host, false);
                 }
             }
-        };
-        // Without a thread or a turn the span is dropped, as one that was not given.
-        let _ = self.client.queue(host, at_once, Instant::now() + TURN, Box::new(work));
+        });
+        let rest = if may_wait { self.client.run_here(host, at_once, work).err() } else { Some(work) };
+        if let Some(work) = rest {
+            // Without a thread or a turn the span is dropped, as one that was not given.
+            let _ = self.client.queue(host, at_once, Instant::now() + TURN, work);
+        }
     }
 }
 

@@ -61,22 +61,29 @@ impl Reader {
     }
 
     /// Has the blocks of entries fetched that are absent and that nobody fetches yet. Calls `done` once all of them have come
-    /// or failed, whoever fetched them, with those that failed.
+    /// or failed, whoever fetched them, with those that failed. A thread that may wait fetches the last part itself: two
+    /// turns of the scheduler less.
     pub fn fetch(
         self: &Arc<Self>,
         window: &Arc<Window>,
         entries: &[u32],
+        may_wait: bool,
         done: impl FnOnce(Vec<u32>) + Send + 'static,
     ) {
         let wait = Wait::new(entries.len(), done);
         let own = self.cache.claim(window, entries, &wait);
+        let mut spans = Vec::new();
         for window::Range { stripe, start, end, entries } in window.ranges(&own, GAP_BYTES) {
             let (reader, window) = (self.clone(), window.clone());
             let flight = Arc::new(Flight { reader, window, entries, parts: Mutex::default() });
-            for span in self.lines.spans(stripe, start, end).unwrap_or_default() {
-                let (flight, offset) = (flight.clone(), span.offset);
-                self.lines.fetch(span, move |bytes| lock(&flight.parts).push((offset, bytes)));
-            }
+            let of_range = self.lines.spans(stripe, start, end).unwrap_or_default();
+            spans.extend(of_range.into_iter().map(|span| (flight.clone(), span)));
+        }
+        let last = spans.len().saturating_sub(1);
+        for (at, (flight, span)) in spans.into_iter().enumerate() {
+            let offset = span.offset;
+            let give = move |bytes| lock(&flight.parts).push((offset, bytes));
+            self.lines.fetch(span, may_wait && at == last, give);
         }
     }
 
@@ -92,7 +99,13 @@ impl Reader {
 
     /// Calls `done` with the bytes `start..end` of the disk, at once or later; with nothing where TypeScript has to read
     /// them: of a window that is not known, of two, not readable, not to be had quickly.
-    pub fn read(self: &Arc<Self>, start: u64, end: u64, done: impl FnOnce(Option<Recycled>) + Send + 'static) {
+    pub fn read(
+        self: &Arc<Self>,
+        start: u64,
+        end: u64,
+        may_wait: bool,
+        done: impl FnOnce(Option<Recycled>) + Send + 'static,
+    ) {
         let number = start / MAP_PAGE_BYTES;
         let known = if end <= (number + 1) * MAP_PAGE_BYTES { lock(&self.windows).get(&number).cloned() } else { None };
         let window = match known {
@@ -102,7 +115,7 @@ impl Reader {
         };
         let Need::Blocks(entries) = window.need(&self.cache, start, end) else { return done(None) };
         let (reader, read) = (self.clone(), window.clone());
-        self.fetch(&window, &entries, move |missing| {
+        self.fetch(&window, &entries, may_wait, move |missing| {
             let bytes = if missing.is_empty() { read.read(&reader.cache, start, end).ok().flatten() } else { None };
             done(bytes.map(Recycled));
         });

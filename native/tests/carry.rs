@@ -722,6 +722,25 @@ fn who_gets_no_turn_in_time_is_dropped_and_the_others_go_on() {
     assert_eq!((hear(), hear()), ("patient ran".into(), "patient gone".into()));
 }
 
+#[test]
+fn whoever_may_wait_takes_a_free_turn_himself_and_hands_it_on() {
+    let client = Arc::new(client());
+    let (tell, told) = std::sync::mpsc::channel();
+    let (host, until) = ([1; 32], Instant::now() + Duration::from_secs(60));
+    let (inner, late) = (client.clone(), tell.clone());
+    let work = move || {
+        tell.send(std::thread::current().id()).unwrap();
+        assert!(inner.run_here(host, 1, Box::new(|| ())).is_err(), "the only turn is taken");
+        inner.queue(host, 1, until, Box::new(move || late.send(std::thread::current().id()).unwrap())).unwrap();
+    };
+    assert!(client.run_here(host, 1, Box::new(work)).is_ok());
+    assert_eq!(told.recv().unwrap(), std::thread::current().id());
+    assert_ne!(told.recv_timeout(Duration::from_secs(10)).unwrap(), std::thread::current().id());
+    while client.run_here(host, 1, Box::new(|| ())).is_err() {
+        assert!(Instant::now() < until, "the turn never comes back");
+    }
+}
+
 struct Told(&'static str, std::sync::mpsc::Sender<String>);
 
 impl Told {

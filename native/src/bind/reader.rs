@@ -130,7 +130,7 @@ impl DiskReader {
     pub fn fetch<'env>(&self, env: &'env Env, window: &Window, entries: Vec<u32>) -> Result<Object<'env>> {
         let (settled, promise): (Settled<ReaderMissing>, _) = env.create_deferred()?;
         let (reader, of) = (self.0.clone(), window.0.clone());
-        self.0.fetch(&window.0, &entries, move |entries| {
+        self.0.fetch(&window.0, &entries, false, move |entries| {
             let silent = reader.silent(&of, &entries).iter().map(|host| hex(host)).collect();
             settle(settled, ReaderMissing { entries, silent });
         });

@@ -155,15 +155,38 @@ impl Client {
             return threads::run(move || client.watch()).inspect_err(|_| turns.watched = false);
         }
         line.busy += 1;
-        let run = move || {
-            let mut next = Some(work);
-            while let Some(work) = next {
-                // A panic ends one exchange, and not those that wait behind it.
-                let _ = catch_unwind(AssertUnwindSafe(work));
-                next = client.next(host);
+        threads::run(move || client.work(host, work)).inspect_err(|_| turns.hosts.entry(host).or_default().busy -= 1)
+    }
+
+    /// The same on the caller's thread, where it need not wait for its turn; otherwise gives it back.
+    pub fn run_here(self: &Arc<Self>, host: [u8; 32], most: usize, work: Work) -> Result<(), Work> {
+        {
+            let mut turns = lock(&self.turns);
+            let line = turns.hosts.entry(host).or_default();
+            if line.busy >= most {
+                return Err(work);
             }
-        };
-        threads::run(run).inspect_err(|_| turns.hosts.entry(host).or_default().busy -= 1)
+            line.busy += 1;
+        }
+        let _ = catch_unwind(AssertUnwindSafe(work));
+        while let Some(next) = self.next(host) {
+            let client = self.clone();
+            // Without a thread it is dropped, as one that has waited too long.
+            if threads::run(move || client.work(host, next)).is_ok() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs an exchange with a host whose turn has begun, and then those that wait for a turn.
+    fn work(&self, host: [u8; 32], work: Work) {
+        let mut next = Some(work);
+        while let Some(work) = next {
+            // A panic ends one exchange, and not those that wait behind it.
+            let _ = catch_unwind(AssertUnwindSafe(work));
+            next = self.next(host);
+        }
     }
 
     fn next(&self, host: [u8; 32]) -> Option<Work> {

@@ -58,9 +58,9 @@ fn stretch(pieces: &[(u64, u64)], offset: u64, length: u64) -> Option<(u64, u64)
 
 impl Found {
     /// Answers now or later; or puts the request into the inbox.
-    pub fn answer(self, mut request: Request, inbox: Arc<Inbox>) {
+    pub fn answer(self, mut request: Request, may_wait: bool, inbox: Arc<Inbox>) {
         let Self { reader, start, end } = self;
-        reader.read(start, end, move |bytes| {
+        reader.read(start, end, may_wait, move |bytes| {
             let Some(bytes) = bytes else { return inbox.put(request) };
             // It is the answer to what was asked, so it cannot be refused.
             let _ = request.data(&bytes);

@@ -1,6 +1,6 @@
 //! A read-only FUSE file system that knows nothing: each request of the kernel becomes a `Request` in an `Inbox`, and
-//! whoever empties the inbox answers, in any order, from any thread. No thread of fuser ever waits for an answer.
-//! Reads of an `Image` are answered from its reader where that can, and come to the inbox where it cannot.
+//! whoever empties the inbox answers, in any order, from any thread. Reads of an `Image` are answered from its reader where
+//! that can, and come to the inbox where it cannot. They are all that a thread of fuser waits for, and never the last one.
 //!
 //! Invariants: a request is answered exactly once, and one that is dropped answers EIO. Nothing ever changes, so the
 //! kernel may keep names, attributes, folders and data for as long as it likes. A panic ends a request, not a thread.
@@ -14,7 +14,7 @@ use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fuser::{
@@ -32,6 +32,8 @@ use crate::error::{Error, Result};
 
 /// Read-ahead requests that the kernel may have under way; each is up to 1 MiB.
 const BACKGROUND_REQUESTS: u16 = 32;
+/// All but one may wait for a host, as long as `Lines` lets it; that one passes requests on.
+const THREADS: usize = 6;
 /// The unit of `st_blocks`, whatever `st_blksize` says.
 const BLOCK_UNIT: u32 = 512;
 const NAME_BYTES: u32 = 255;
@@ -121,6 +123,8 @@ struct Forwarder {
     total_bytes: u64,
     /// The kernel opens folders without asking.
     opens_folders: bool,
+    /// Threads that answer a read.
+    reading: AtomicUsize,
 }
 
 impl Forwarder {
@@ -179,14 +183,16 @@ impl Filesystem for Forwarder {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
+        let others = self.reading.fetch_add(1, Ordering::Relaxed);
         let _ = catch_unwind(AssertUnwindSafe(|| {
             let request =
                 Request { inode: inode.0, question: Question::Read { offset, size }, reply: Some(Reply::Data(reply)) };
             match self.images.find(inode.0, offset, size) {
-                Some(found) => found.answer(request, self.inbox.clone()),
+                Some(found) => found.answer(request, others + 1 < THREADS, self.inbox.clone()),
                 None => self.inbox.put(request),
             }
         }));
+        self.reading.fetch_sub(1, Ordering::Relaxed);
     }
 
     fn flush(&self, _: &fuser::Request, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {
@@ -258,12 +264,12 @@ impl Session {
             MountOption::CUSTOM("subtype=imager".into()),
         ];
         config.acl = if root { SessionACL::All } else { SessionACL::Owner };
-        // One thread only passes requests on; a second has nothing to do.
-        config.n_threads = Some(1);
+        config.n_threads = Some(THREADS);
         let images = Arc::<Images>::default();
         let (inbox_too, images_too) = (inbox.clone(), images.clone());
         let total_bytes = shown.total_bytes;
-        let forwarder = Forwarder { inbox: inbox_too, images: images_too, total_bytes, opens_folders: false };
+        let reading = AtomicUsize::new(0);
+        let forwarder = Forwarder { inbox: inbox_too, images: images_too, total_bytes, opens_folders: false, reading };
         let session = fuser::Session::new(forwarder, mountpoint, &config)
             .and_then(fuser::Session::spawn)
             .map_err(|error| Error::io("mount", error))?;
