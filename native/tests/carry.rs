@@ -604,11 +604,11 @@ fn wait<T: Send + 'static>(begin: impl FnOnce(Box<dyn FnOnce(T) + Send>)) -> T {
 }
 
 fn missing(reader: &Arc<Reader>, disk: &Disk) -> Vec<u32> {
-    wait(|done| reader.fetch(&disk.window, &[0, 1], done))
+    wait(|done| reader.fetch(&disk.window, &[0, 1], false, done))
 }
 
 fn read(reader: &Arc<Reader>, start: u64, end: u64) -> Option<Vec<u8>> {
-    wait(|done| reader.read(start, end, move |bytes| done(bytes.map(|bytes| bytes.to_vec()))))
+    wait(|done| reader.read(start, end, true, move |bytes| done(bytes.map(|bytes| bytes.to_vec()))))
 }
 
 /// A lab that sends the disk's shards to the reader at once.
@@ -627,9 +627,9 @@ fn a_disk_is_read_from_the_hosts_alone_and_each_block_is_fetched_once() {
     let lab = shelved(&disk);
     let reader = reader(client(), Target { at_once: 1, ..lab.target() }, &disk);
     let (tell, told) = std::sync::mpsc::channel();
-    for _ in 0..20 {
-        let tell = tell.clone();
-        reader.read(59_000, 61_000, move |bytes| tell.send(bytes.map(|bytes| bytes.to_vec())).unwrap());
+    for number in 0..20 {
+        let (tell, may_wait) = (tell.clone(), number == 1);
+        reader.read(59_000, 61_000, may_wait, move |bytes| tell.send(bytes.map(|bytes| bytes.to_vec())).unwrap());
     }
     let wanted = |at: u64, i: u64| ((i * i * (at + 3)) >> 5) as u8;
     let bytes: Vec<u8> = (59_000..60_000).map(|i| wanted(0, i)).chain((0..1000).map(|i| wanted(1, i))).collect();
