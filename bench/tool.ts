@@ -2,6 +2,7 @@
 import { closeSync, openSync, readdirSync, readSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { type Beside, beside, type Command, type Run } from './measure.js'
+import { touchMemory } from './reader.js'
 import { run, type Source } from './sources.js'
 
 export interface Tool {
@@ -60,7 +61,7 @@ export function storedBytes({ stored }: Tool): number {
 
 /**
  * Before each figure: nothing that came earlier is still being written, and the disk and all that the tool stores are in the
- * page cache, from which they fall while others are at work. So one reads as fast as another.
+ * page cache, from which they fall while others are at work. So one reads as fast as another. Free memory is warm as well.
  */
 export function settle({ stored }: Tool, { image }: Source): void {
   run('sync')
@@ -70,6 +71,7 @@ export function settle({ stored }: Tool, { image }: Source): void {
     while (readSync(file, buffer) > 0);
     closeSync(file)
   }
+  touchMemory()
 }
 
 function filesOf(folder: string): string[] {

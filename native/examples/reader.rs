@@ -7,6 +7,7 @@
 //! reader verify ORIGINAL IMAGE START END              everything; IMAGE is START..END of ORIGINAL
 //! reader changed ORIGINAL BEFORE                      4 KiB pages in use that no page of BEFORE in use is like
 //! reader files ORIGINAL                               how many bytes in use are content of files, in how many ranges
+//! reader touch BYTES                                  writes to so much memory, and gives it back
 //! ```
 
 use std::collections::HashSet;
@@ -56,6 +57,7 @@ fn main() -> Result<()> {
         }
         ["changed", original, before] => report(changed(original, before)?),
         ["files", original] => report(content(original)?),
+        ["touch", bytes] => report(touch(number(bytes)?)),
         _ => return Err(Error::invalid("arguments", "see the head of native/examples/reader.rs")),
     }
     Ok(())
@@ -67,6 +69,14 @@ fn number(text: &str) -> Result<u64> {
 
 fn report((count, bytes, time): (u64, u64, Duration)) {
     println!(r#"{{"reads":{count},"bytes":{bytes},"seconds":{}}}"#, time.as_secs_f64());
+}
+
+/// The host of a virtual machine gives it memory page by page when it is first written to: who comes first pays for it.
+fn touch(bytes: u64) -> (u64, u64, Duration) {
+    let began = Instant::now();
+    let mut memory = vec![0u8; bytes as usize];
+    memory.iter_mut().step_by(PAGE as usize).for_each(|byte| *byte = 1);
+    (std::hint::black_box(memory).len() as u64 / PAGE, bytes, began.elapsed())
 }
 
 /// What a later snapshot need not read: what files hold. Unwritten extents hold nothing.

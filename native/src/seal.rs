@@ -106,6 +106,7 @@ thread_local! {
     /// Its tables are a megabyte: made once a thread, not once a block.
     static COMPRESSOR: RefCell<CCtx<'static>> = RefCell::new(CCtx::create());
     static DECOMPRESSOR: RefCell<DCtx<'static>> = RefCell::new(DCtx::create());
+    static DECRYPTED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Behind `codec | length` at `z`: zstd's bytes, or the plain ones where those are not more.
@@ -124,17 +125,18 @@ fn compress(plain: &[u8], level: i32, out: &mut Vec<u8>, z: usize) {
 
 /// The plain bytes of a record: at most `cap`, or `Forged`.
 pub fn open(key: &[u8; 32], context: Context, record: &[u8], cap: usize) -> Result<Vec<u8>> {
-    open_into(key, context, record, cap, Vec::with_capacity)
+    decrypt(key, context, record, |s, ad, z| {
+        if synthetic_vector(key, ad, z) != *s { None } else { decompress(z, cap, Vec::with_capacity) }
+    })
 }
 
-/// The same into an empty buffer that `take` gives for so many bytes.
-fn open_into(
+/// What `then` makes of a record's synthetic vector, its associated data, and z; nothing, and a wrong tag, are `Forged`.
+fn decrypt<T>(
     key: &[u8; 32],
     context: Context,
     record: &[u8],
-    cap: usize,
-    take: impl FnOnce(usize) -> Vec<u8>,
-) -> Result<Vec<u8>> {
+    then: impl FnOnce(&[u8; 32], &[u8], &[u8]) -> Option<T>,
+) -> Result<T> {
     let forged = || Error::Forged { what: "a sealed record" };
     if record.len() < HEADER + 5 + TAG {
         return Err(forged());
@@ -143,15 +145,16 @@ fn open_into(
         return Err(Error::unsupported(format!("sealing suite {}", record[0])));
     }
     let ad = context.associated_data();
-    let s: [u8; 32] = record[1..HEADER].try_into().expect("32 bytes");
+    let (header, rest) = record.split_at(HEADER);
+    let (encrypted, tag) = rest.split_at(rest.len() - TAG);
+    let s: [u8; 32] = header[1..].try_into().expect("32 bytes");
     let (cipher, nonce) = cipher(key, &s);
-    let aad = [&ad, &record[..HEADER]].concat();
-    let mut z = record[HEADER..].to_vec();
-    let z = cipher.open_in_place(nonce, Aad::from(&aad), &mut z).map_err(|_| forged())?;
-    if synthetic_vector(key, &ad, z) != s {
-        return Err(forged());
-    }
-    decompress(z, cap, take).ok_or_else(forged)
+    let aad = [&ad, header].concat();
+    DECRYPTED.with_borrow_mut(|z| {
+        z.resize(encrypted.len(), 0);
+        cipher.open_separate_gather(nonce, Aad::from(&aad), encrypted, tag, z).map_err(|_| forged())?;
+        then(&s, &ad, z).ok_or_else(forged)
+    })
 }
 
 /// The length is authenticated, and still compared with the cap before anything is allocated.
@@ -204,7 +207,7 @@ impl Domain {
         seal(block_key, Context { kind: self.kind, domain: &self.id, id: &id }, plain, level, out)
     }
 
-    /// The bytes whose key is `block_key`, proven by computing it again.
+    /// The bytes whose key is `block_key`, proven by computing it again: what s would prove is less.
     pub fn open(&self, block_key: &[u8; 32], record: &[u8], cap: usize) -> Result<Vec<u8>> {
         self.open_into(block_key, record, cap, Vec::with_capacity)
     }
@@ -218,7 +221,8 @@ impl Domain {
         take: impl FnOnce(usize) -> Vec<u8>,
     ) -> Result<Vec<u8>> {
         let id = signature(block_key);
-        let plain = open_into(block_key, Context { kind: self.kind, domain: &self.id, id: &id }, record, cap, take)?;
+        let context = Context { kind: self.kind, domain: &self.id, id: &id };
+        let plain = decrypt(block_key, context, record, |_, _, z| decompress(z, cap, take))?;
         if self.block_key(&plain) != *block_key {
             return Err(Error::Forged { what: "a block whose content is not what its key says" });
         }

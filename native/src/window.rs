@@ -277,7 +277,7 @@ impl Window {
 
     /// The bytes `start..end` of the disk; nothing where a block is absent (again).
     pub fn read(&self, cache: &BlockCache, start: u64, end: u64) -> Result<Option<Vec<u8>>> {
-        let mut bytes = recycle::zeroed((end - start) as usize);
+        let mut bytes = recycle::take((end - start) as usize);
         for index in self.meeting(start, end) {
             let entry = &self.entries()[index];
             if !entry.block.is_stored() {
@@ -290,8 +290,11 @@ impl Window {
             let from = entry.in_block as usize + cut as usize;
             let part = block.get(from..from + length);
             let part = part.ok_or_else(|| Error::corrupt("manifest", entry.disk, "an entry longer than its block"))?;
-            bytes[to..to + length].copy_from_slice(part);
+            // Zeros up to it; entries are in order and do not overlap.
+            bytes.resize(to, 0);
+            bytes.extend_from_slice(part);
         }
+        bytes.resize((end - start) as usize, 0);
         Ok(Some(bytes))
     }
 }

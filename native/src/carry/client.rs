@@ -407,7 +407,7 @@ fn transfer(
         Exchange::Put { .. } => Err(Broken::Malformed("it wants a body of another length")),
         Exchange::Fetch { lengths, .. } if lengths.contains(&length) => {
             // At most a shard's.
-            let mut bytes = recycle::zeroed(length as usize);
+            let mut bytes = recycle::take_filled(length as usize);
             connection.read_exact(&mut bytes)?;
             Ok(bytes)
         }
