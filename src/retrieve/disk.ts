@@ -63,7 +63,10 @@ export class Disk {
   prefetch(offset: number, length: number): void {
     for (const part of partsOf(offset, length)) {
       this.#window(part.window)
-        .then((window) => window && this.#fill(window, part))
+        .then((window) => {
+          this.reader.learn(part.window, window?.blocks)
+          return window && this.#fill(window, part)
+        })
         .catch(() => {})
     }
   }
