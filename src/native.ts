@@ -93,7 +93,6 @@ export const {
   readShardPlace,
   readTrailer,
   recoverBody,
-  recoverShards,
   scanDisk,
   setModified,
   setXattr,

@@ -9,7 +9,7 @@ import { hasCode, ImagerError } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
 import { SHARD_BYTES } from '../base/limits.js'
 import type { ShardRow, StripeRow } from '../catalog/types.js'
-import { type BodyHandle, type DataLinesHandle, inspectShard, recoverBody, recoverShards } from '../native.js'
+import { Body, type BodyHandle, type DataLinesHandle, inspectShard, recoverBody } from '../native.js'
 
 /** Where a shard's body begins (docs/formats/shard.md). */
 export const BODY_OFFSET = 4096
@@ -143,10 +143,10 @@ export class PackReader {
     const spans = spansOf(row, start, end)
     const present = slots(row, (index) => bodies[row.shards.findIndex((shard) => shard.index === index)])
     const missing = spans.map((span) => span.index).filter((index) => !present[index])
-    if (missing.length > 0) {
-      if (present.filter(Boolean).length < row.k) throw this.#notRestorable(row, present)
-      const rebuilt = await recoverShards(row.k, row.m, present, missing)
-      for (const [at, index] of missing.entries()) present[index] = rebuilt[at]
+    if (missing.length > 0 && present.filter(Boolean).length < row.k) throw this.#notRestorable(row, present)
+    for (const index of missing) {
+      const others = present.map((body) => body && new Body(body))
+      present[index] = (await recoverBody(row.k, row.m, others, index)).take()
     }
     return Buffer.concat(spans.map((span) => (present[span.index] as Buffer).subarray(span.start, span.end)))
   }

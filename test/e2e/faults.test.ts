@@ -20,6 +20,7 @@ import type { LabReport } from '../../src/daemon/lab.js'
 import type { CheckReport } from '../../src/jobs/check.js'
 import type { RestoreReport } from '../../src/jobs/restore.js'
 import type { SnapshotReport } from '../../src/jobs/snapshot.js'
+import { fuseTest } from '../mount/mounting.js'
 import { firstDifference } from './disks.js'
 import { imager, lastLine, start, TestLab } from './lab.js'
 
@@ -222,12 +223,7 @@ test.serial('a host that hangs costs one deadline, not one for each of its shard
   t.true(performance.now() - started < 30_000)
 })
 
-test.serial('a mount reads on where hosts hang, refuse and give damaged records', async (t) => {
-  if (!existsSync('/dev/fuse') || process.getuid?.() !== 0) {
-    t.log('skipped: needs root and /dev/fuse')
-    t.pass()
-    return
-  }
+fuseTest('a mount reads on where hosts hang, refuse and give damaged records', async (t) => {
   const lab = await TestLab.up(t, 4)
   const state = ['--state', lab.lab.appliance.state]
   const disk = lab.makeDisk('disk.img', 48)

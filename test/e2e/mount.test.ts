@@ -4,19 +4,12 @@ import { once } from 'node:events'
 import { closeSync, existsSync, mkdirSync, openSync, readFileSync, readSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import test from 'ava'
 import { MiB } from '../../src/base/units.js'
+import { fuseTest } from '../mount/mounting.js'
 import { firstDifference } from './disks.js'
 import { imager, TestLab } from './lab.js'
 
-const possible = existsSync('/dev/fuse') && process.getuid?.() === 0
-
-test.serial('with too few hosts reads fail with EIO; with enough again they are right', async (t) => {
-  if (!possible) {
-    t.log('skipped: needs root and /dev/fuse')
-    t.pass()
-    return
-  }
+fuseTest('with too few hosts reads fail with EIO; with enough again they are right', async (t) => {
   const lab = await TestLab.up(t, 4)
   const state = ['--state', lab.lab.appliance.state]
   const disk = lab.makeDisk('disk.img', 48)
@@ -51,14 +44,9 @@ test.serial('with too few hosts reads fail with EIO; with enough again they are 
   t.pass()
 })
 
-test.serial(
+fuseTest(
   'a folder so large that its names fill several pages is listed whole, and each name leads to its file',
   async (t) => {
-    if (!possible) {
-      t.log('skipped: needs root and /dev/fuse')
-      t.pass()
-      return
-    }
     const lab = await TestLab.up(t, 3)
     const state = ['--state', lab.lab.appliance.state]
     const source = lab.path('large')

@@ -1,7 +1,7 @@
 import test from 'ava'
 import { systemClock } from '../../src/base/clock.js'
 import { ImagerError } from '../../src/base/errors.js'
-import { Body, recoverShards } from '../../src/native.js'
+import { Body, recoverBody } from '../../src/native.js'
 import { BODY_OFFSET, type FetchShard, PackReader } from '../../src/retrieve/packs.js'
 
 const K = 2
@@ -10,8 +10,8 @@ const BYTES = 1000
 /** Three hosts with the shards of one stripe, 2+1. `asked` lists who was asked. */
 async function fleet(delay: (host: string, signal: AbortSignal | undefined) => Promise<void>) {
   const data = [Buffer.alloc(BYTES, 'ab'), Buffer.alloc(BYTES, 'xyz')]
-  const [parity] = await recoverShards(K, 1, [...data, undefined], [2])
-  const bodies = [...data, parity as Buffer]
+  const given = [...data.map((body) => new Body(body)), undefined]
+  const bodies = [...data, (await recoverBody(K, 1, given, 2)).take()]
   const asked: string[] = []
   const fetch: FetchShard = async (host, _, range, signal) => {
     asked.push(host)

@@ -314,7 +314,7 @@ pub struct DataSent {
 fn sent(result: std::result::Result<(), Unsent>) -> DataSent {
     let (kind, why) = match result {
         Ok(()) => ("sent", String::new()),
-        Err(Unsent::Cut) => ("cut", String::new()),
+        Err(Unsent::Cut(_)) => ("cut", String::new()),
         Err(Unsent::Absent) => ("absent", String::new()),
         Err(Unsent::Misfit) => ("misfit", String::new()),
         Err(Unsent::Disk(error)) => ("disk", error.to_string()),
@@ -415,7 +415,7 @@ impl DataQuestion {
             return Err(thrown(Error::invalid("question", "it fetches nothing")));
         };
         let (settled, promise): (Settled<DataSent>, _) = env.create_deferred()?;
-        let mut receipt = Receipt::new(settled, || sent(Err(Unsent::Cut)));
+        let mut receipt = Receipt::new(settled, || sent(Err(Unsent::Cut(Broken::Closed))));
         let sent = Box::new(move |result| receipt.settle(sent(result)));
         self.order(Order::Send { path: PathBuf::from(path), range: fetch.range.clone(), sent })?;
         Ok(promise)

@@ -107,20 +107,3 @@ pub fn recover_body(
         Ok(rebuilt.pop().unwrap_or_default().into())
     }))
 }
-
-/// Rebuilds the `wanted` shards from any k of `shards`: k+m places of equal length, null where missing. Works on whole
-/// bodies and on the same range of each.
-#[napi(ts_return_type = "Promise<Buffer[]>")]
-pub fn recover_shards(
-    k: u32,
-    m: u32,
-    shards: Vec<Option<Uint8Array>>,
-    wanted: Vec<u32>,
-) -> Result<AsyncTask<Job<Vec<Buffer>>>> {
-    let scheme = erasure::Scheme::new(k, m).map_err(thrown)?;
-    Ok(job(move || {
-        let shards: Vec<Option<&[u8]>> = shards.iter().map(|shard| shard.as_deref()).collect();
-        let wanted: Vec<usize> = wanted.into_iter().map(|index| index as usize).collect();
-        Ok(erasure::recover(scheme, &shards, &wanted)?.into_iter().map(Buffer::from).collect())
-    }))
-}

@@ -47,7 +47,8 @@ pub struct Limits {
     pub transfer: Duration,
 }
 
-/// What a connection asks. Exactly one order is followed; dropped without one, the connection ends.
+/// What a connection asks. One order is followed, and a second one where the first leaves something to say; without one
+/// the connection ends.
 pub struct Asked {
     pub host: [u8; 32],
     pub question: Question,
@@ -86,7 +87,7 @@ pub type Sent = Box<dyn FnOnce(std::result::Result<(), Unsent>) + Send>;
 /// Why a part of a file did not go out.
 #[derive(Debug)]
 pub enum Unsent {
-    Cut,
+    Cut(Broken),
     Absent,
     /// It ends before the range does, or is longer than any shard.
     Misfit,
@@ -245,8 +246,9 @@ impl Server {
         if let Question::Fetch(fetch) = &question
             && let Some(path) = self.readable(&host, fetch)
         {
-            match send(stream, &path, &fetch.range)? {
+            match send(stream, &path, &fetch.range) {
                 Ok(()) => return Ok(()),
+                Err(Unsent::Cut(broken)) => return Err(broken),
                 Err(unsent) => tried = Some(unsent),
             }
         }
@@ -268,38 +270,31 @@ impl Server {
         &self,
         stream: &mut Stream<UnbufferedServerConnection>,
         orders: &Receiver<Order>,
-        tried: Option<Unsent>,
+        mut tried: Option<Unsent>,
     ) -> std::result::Result<(), Broken> {
-        let next = || orders.recv_timeout(self.limits.transfer).map_err(|_| Broken::Late);
-        let mut order = next()?;
-        if let Order::Receive { path, length, received } = order {
-            received(receive(stream, &path, length));
-            order = next()?;
-        }
-        match order {
-            Order::Refuse(error) => write_frame(stream, Kind::Refused, &error),
-            Order::Expel(error) => write_frame(stream, Kind::Refused, &error).and(Err(Broken::Closed)),
-            Order::Done => write_frame(stream, Kind::Done, &[]),
-            Order::Send { path, range, sent } => {
-                match tried.map_or_else(|| send(stream, &path, &range), |why| Ok(Err(why))) {
-                    Ok(Ok(())) => {
-                        sent(Ok(()));
-                        Ok(())
-                    }
-                    Ok(Err(unsent)) => {
-                        sent(Err(unsent));
-                        match next()? {
-                            Order::Refuse(error) => write_frame(stream, Kind::Refused, &error),
-                            _ => Err(Broken::Malformed("no refusal of what could not be sent")),
-                        }
-                    }
-                    Err(broken) => {
-                        sent(Err(Unsent::Cut));
-                        Err(broken)
+        let mut had_body = false;
+        loop {
+            match orders.recv_timeout(self.limits.transfer).map_err(|_| Broken::Late)? {
+                Order::Refuse(error) => return write_frame(stream, Kind::Refused, &error),
+                Order::Expel(error) => return write_frame(stream, Kind::Refused, &error).and(Err(Broken::Closed)),
+                Order::Done => return write_frame(stream, Kind::Done, &[]),
+                _ if std::mem::replace(&mut had_body, true) => {
+                    return Err(Broken::Malformed("two bodies for one question"));
+                }
+                Order::Receive { path, length, received } => received(receive(stream, &path, length)),
+                Order::Send { path, range, sent } => {
+                    let outcome = tried.take().map_or_else(|| send(stream, &path, &range), Err);
+                    let ended = match &outcome {
+                        Ok(()) => Some(Ok(())),
+                        Err(Unsent::Cut(_)) => Some(Err(Broken::Closed)),
+                        Err(_) => None,
+                    };
+                    sent(outcome);
+                    if let Some(ended) = ended {
+                        return ended;
                     }
                 }
             }
-            Order::Receive { .. } => Err(Broken::Malformed("two bodies for one question")),
         }
     }
 }
@@ -440,11 +435,8 @@ fn send(
     stream: &mut Stream<UnbufferedServerConnection>,
     path: &Path,
     range: &Range<u64>,
-) -> std::result::Result<std::result::Result<(), Unsent>, Broken> {
-    let (file, start, length) = match open(path, range) {
-        Ok(opened) => opened,
-        Err(unsent) => return Ok(Err(unsent)),
-    };
+) -> std::result::Result<(), Unsent> {
+    let (file, start, length) = open(path, range)?;
     let mut buffer = vec![0; PIECE_BYTES.min(length)];
     let mut failure = None;
     for at in (0..length.max(1)).step_by(PIECE_BYTES) {
@@ -455,14 +447,14 @@ fn send(
         match (&failure, at) {
             (Some(_), 0) => break,
             (Some(_), _) => piece.fill(0),
-            (None, 0) => write_frame(stream, Kind::Go, &(length as u64).to_le_bytes())?,
+            (None, 0) => write_frame(stream, Kind::Go, &(length as u64).to_le_bytes()).map_err(Unsent::Cut)?,
             (None, _) => {}
         }
-        stream.write_all(piece)?;
+        stream.write_all(piece).map_err(Unsent::Cut)?;
     }
     match failure {
-        Some(error) => Ok(Err(Unsent::Disk(error))),
-        None => write_frame(stream, Kind::Done, &[]).map(Ok),
+        Some(error) => Err(Unsent::Disk(error)),
+        None => write_frame(stream, Kind::Done, &[]).map_err(Unsent::Cut),
     }
 }
 
