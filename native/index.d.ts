@@ -728,12 +728,6 @@ export declare function readTrailer(bytes: Uint8Array, offset: number, stripe: n
 export declare function recoverBody(k: number, m: number, shards: Array<Body | undefined | null>, wanted: number): Promise<Body>
 
 /**
- * Rebuilds the `wanted` shards from any k of `shards`: k+m places of equal length, null where missing. Works on whole
- * bodies and on the same range of each.
- */
-export declare function recoverShards(k: number, m: number, shards: Array<Uint8Array | undefined | null>, wanted: Array<number>): Promise<Buffer[]>
-
-/**
  * Opens a block device or image file read-only and reads its tables. `everything`: nothing in use is left out.
  * `flushed`: where volumes begin whose tables are whole now, whatever their journals say.
  */

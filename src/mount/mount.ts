@@ -4,6 +4,7 @@
  */
 import { lstat, readdir, realpath, writeFile } from 'node:fs/promises'
 import { basename, dirname, join, resolve, sep } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { type Clock, systemClock } from '../base/clock.js'
 import { ImagerError, reason } from '../base/errors.js'
 import { KiB } from '../base/units.js'
@@ -23,6 +24,7 @@ const READ_AHEAD_KIB = 1024
 /** btrfs begins farthest behind, at 64 KiB. */
 const BEGINNING_BYTES = 128 * KiB
 const BEGINNINGS = 16
+const BEGINNINGS_MS = 100
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
 /** After an abort the kernel lets go within milliseconds. */
 const CLOSE_TIMEOUT_MS = 2_000
@@ -49,11 +51,7 @@ export interface Mounted {
 
 /** Mounts on an existing empty folder. Throws MOUNT_FAILED. */
 export async function mountSnapshot(reader: SnapshotReader, path: string, parts: MountParts): Promise<Mounted> {
-  // While the mount is made: what is looked at first are the partition table and the beginnings of file systems.
-  const beginnings = [0, ...reader.volumes.map((volume) => volume.startBytes)]
-  for (const offset of beginnings.slice(0, BEGINNINGS)) {
-    reader.prefetch?.(offset, Math.min(BEGINNING_BYTES, reader.sizeBytes - offset))
-  }
+  const beginnings = prefetchBeginnings(reader)
   const mountpoint = await checkMountpoint(path, parts.stateFolder)
   const write = parts.write ?? ((line: string) => void process.stderr.write(line))
   const owner = { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 }
@@ -62,6 +60,8 @@ export async function mountSnapshot(reader: SnapshotReader, path: string, parts:
     complaints: new Complaints(parts.clock ?? systemClock, write),
     deadlineMs: parts.deadlineMs ?? DEADLINE_MS,
   })
+  // It is seen when it can be read at once; slow hosts do not hold it up.
+  await Promise.race([beginnings, sleep(BEGINNINGS_MS)])
   const session = await serveSession(server, mountpoint, {
     name: `imager:${parts.name.replace(/[^A-Za-z0-9:._-]/g, '_')}`,
     totalBytes: reader.sizeBytes,
@@ -71,6 +71,13 @@ export async function mountSnapshot(reader: SnapshotReader, path: string, parts:
   if (entry) await widenReadAhead(entry)
   const close = () => closeSession(session, server, mountpoint, entry)
   return { mountpoint, unmounted: session.unmounted, close }
+}
+
+/** What is looked at first: the partition table and the beginnings of file systems. */
+async function prefetchBeginnings(reader: SnapshotReader): Promise<void> {
+  const starts = [0, ...reader.volumes.map((volume) => volume.startBytes)].slice(0, BEGINNINGS)
+  const lengthAt = (start: number) => Math.min(BEGINNING_BYTES, reader.sizeBytes - start)
+  await Promise.all(starts.map(async (start) => reader.prefetch?.(start, lengthAt(start))))
 }
 
 /** For a process that only serves: waits for the end, and closes the mount when it is told to end itself. */

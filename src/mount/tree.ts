@@ -43,7 +43,7 @@ export class Tree {
     this.#streams = new StreamReader(reader, decompress)
     const { prefetch } = reader
     if (!prefetch) return
-    const hint = prefetch.bind(reader)
+    const hint = (offset: number, length: number) => void prefetch.call(reader, offset, length)
     this.#neighbours = new Neighbours(hint)
     this.#walks = new Walks({
       whereIs: (place) => this.#folders.whereIs(place),
@@ -157,14 +157,14 @@ export class Tree {
     if (place.volume === TOP) {
       const image = this.#top.image(place.number)
       for (const range of image ? imageRanges(image, offset, length) : []) {
-        this.#reader.prefetch?.(range.start, range.length)
+        void this.#reader.prefetch?.(range.start, range.length)
       }
       return
     }
     const content = unnamed(await this.#row(place))
     if (!content) return
     for (const piece of diskRanges(planRead(content, offset, length))) {
-      this.#reader.prefetch?.(piece.disk, piece.length)
+      void this.#reader.prefetch?.(piece.disk, piece.length)
     }
   }
 

@@ -60,15 +60,13 @@ export class Disk {
   }
 
   /** Has the blocks ready for a read that will probably come. Never throws: the read itself will say what is wrong. */
-  prefetch(offset: number, length: number): void {
-    for (const part of partsOf(offset, length)) {
-      this.#window(part.window)
-        .then((window) => {
-          this.reader.learn(part.window, window?.blocks)
-          return window && this.#fill(window, part)
-        })
-        .catch(() => {})
+  async prefetch(offset: number, length: number): Promise<void> {
+    const load = async (part: Part) => {
+      const window = await this.#window(part.window)
+      this.reader.learn(part.window, window?.blocks)
+      if (window) await this.#fill(window, part)
     }
+    await Promise.all(partsOf(offset, length).map((part) => load(part).catch(() => {})))
   }
 
   async #read(part: Part, signal: AbortSignal | undefined): Promise<BodyHandle | undefined> {

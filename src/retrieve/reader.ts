@@ -106,7 +106,7 @@ export interface SnapshotReader {
   /** At most `limit` children whose names come after `after`, sorted by the bytes of their names. */
   children(volume: number, parent: number, after: Buffer | null, limit: number): Promise<Child[]>
   /** These disk bytes will probably be read soon. Never throws. */
-  prefetch?(offset: number, length: number): void
+  prefetch?(offset: number, length: number): Promise<void>
   /** Reads the disk for the mount without JavaScript, where it can. */
   readonly diskReader?: DiskReaderHandle
 }

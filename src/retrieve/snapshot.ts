@@ -33,8 +33,8 @@ export class StoredSnapshot implements SnapshotReader {
     return this.#disk.read(offset, length, signal)
   }
 
-  prefetch(offset: number, length: number): void {
-    this.#disk.prefetch(offset, Math.min(length, this.sizeBytes - offset))
+  prefetch(offset: number, length: number): Promise<void> {
+    return this.#disk.prefetch(offset, Math.min(length, this.sizeBytes - offset))
   }
 
   file(volume: number, number: number): Promise<FileRow | undefined> {

@@ -36,7 +36,7 @@ async function makeLab(): Promise<Lab> {
   }
   const reader = Object.assign(snapshot, {
     readDisk: async (_: number, length: number) => Buffer.alloc(length),
-    prefetch: (offset: number, length: number) => void asked.push([offset, length]),
+    prefetch: async (offset: number, length: number) => void asked.push([offset, length]),
   })
   const tree = new Tree(reader, (bytes) => bytes, { uid: 0, gid: 0 })
   return { snapshot, tree, asked, files }
