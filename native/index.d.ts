@@ -164,7 +164,7 @@ export declare class FetchPlan {
   reserve(target: Target): Promise<void>
   /** Fills what the source did not give with a marked pattern; returns its bytes. */
   writeUnreadable(target: Target): Promise<number>
-  /** Drops the places of the target that hold the right bytes already; returns how many bytes. Before `ids`. */
+  /** Drops the places of the target that hold the right bytes already; returns how many bytes. Before `births`. */
   keepDiffering(vault: Vault, target: Target): Promise<number>
   /** Makes zeros of `from .. to` where the snapshot holds nothing; returns the bytes that had to be written. */
   clear(target: Target, from: number, to: number): Promise<number>
@@ -173,10 +173,12 @@ export declare class FetchPlan {
   /** The end of the last byte that the added pages say anything of. */
   get end(): number
   get blockCount(): number
-  /** Signatures of the distinct blocks, 32 bytes each. */
+  /** Birth numbers of the distinct blocks. */
+  births(): Births
+  /** Their signatures, 32 bytes each. */
   ids(): Buffer
-  /** Where each of `ids` lies. */
-  locate(stripes: BigUint64Array, offsets: Uint32Array, lengths: Uint32Array): void
+  /** Where each of `births` lies. */
+  locate(stripes: Float64Array, offsets: Uint32Array, lengths: Uint32Array): void
   stripes(): Array<number>
   /** Ranges of a stripe's pack to fetch: start and end alternate. Records closer than `gap` share one. */
   ranges(stripe: number, gap: number): Array<number>
@@ -285,15 +287,17 @@ export declare class ManifestPage {
   file(number: number): FileRecord | null
   /** Of a directory page: the number behind a name. */
   child(parent: number, name: Uint8Array): number | null
+  /** Of a map page: the birth numbers of its blocks. */
+  births(): Births
   /** Of a map page: the signatures of its blocks, 32 bytes each. */
   blockIds(): Buffer
   /** Of a map page: where its first entry lies on the disk. */
   firstOffset(): number
   /**
-   * Of a map page: the page with its blocks' places, in the order of `blockIds`. Throws CORRUPT for one that no
+   * Of a map page: the page with its blocks' places, in the order of `births`. Throws CORRUPT for one that no
    * pack can have.
    */
-  window(stripes: BigUint64Array, offsets: Uint32Array, lengths: Uint32Array): Window
+  window(stripes: Float64Array, offsets: Uint32Array, lengths: Uint32Array): Window
 }
 
 /** Where a listing is. */
@@ -331,6 +335,10 @@ export declare class Packer {
 export declare class PageRef {
   /** The signature, 32 bytes. */
   id(): Buffer
+  /** That it was first stored in. */
+  get stripe(): number
+  /** Its place among that stripe's records. */
+  get ordinal(): number
 }
 
 /** The births of a snapshot, collected again from its manifest. */
@@ -463,6 +471,15 @@ export interface BatchFacts {
   reusedBytes: number
   /** Blocks that were read to be sure, and are not what the last snapshot holds. */
   surprises: number
+}
+
+/**
+ * Birth numbers of records (docs/formats/pack.md): the stripe that each was first stored in, and its place among that
+ * stripe's records.
+ */
+export interface Births {
+  stripes: Float64Array
+  ordinals: Uint32Array
 }
 
 export interface Census {

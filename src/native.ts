@@ -105,6 +105,7 @@ export const {
 } = native
 export type {
   Batch,
+  Births,
   BlockSource,
   Body as BodyHandle,
   DataClient as DataClientHandle,

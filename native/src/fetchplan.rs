@@ -121,7 +121,7 @@ impl FetchPlan {
         self.blocks.iter().flat_map(|block| signature(&block.key)).collect()
     }
 
-    /// Where each of `ids` lies. A stripe of 0 is a block that nobody knows.
+    /// Where each block lies. A stripe of 0 is a block that nobody knows.
     pub fn locate(&mut self, stripes: &[u64], offsets: &[u32], lengths: &[u32]) -> Result<()> {
         let count = self.blocks.len();
         if stripes.len() != count || offsets.len() != count || lengths.len() != count {

@@ -186,13 +186,18 @@ pub struct Range {
     pub entries: Vec<u32>,
 }
 
-/// The signatures of the blocks of a page, in its order.
+/// The blocks of a page, in its order.
+pub fn stored(entries: &[MapEntry]) -> impl Iterator<Item = &Ref> + Clone {
+    entries.iter().map(|entry| &entry.block).filter(|block| block.is_stored())
+}
+
+/// Their signatures.
 pub fn ids(entries: &[MapEntry]) -> Vec<u8> {
-    entries.iter().filter(|entry| entry.block.is_stored()).flat_map(|entry| signature(&entry.block.key)).collect()
+    stored(entries).flat_map(|block| signature(&block.key)).collect()
 }
 
 impl Window {
-    /// The places are in the order of `ids`.
+    /// The places are in the order of `stored`.
     pub fn new(page: Arc<Page>, stripes: &[u64], offsets: &[u32], lengths: &[u32]) -> Result<Self> {
         let Page::Map(entries) = &*page else { return Err(Error::corrupt("manifest", 0, "this is no map page")) };
         let mut located = stripes.iter().zip(offsets).zip(lengths);

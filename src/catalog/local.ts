@@ -15,6 +15,7 @@ import { referencedStripes } from '../blocks/references.js'
 import { openHome } from '../keys/home.js'
 import { checkCommit, checkIds, checkPlace, checkRecords, checkReserve } from './checks.js'
 import { type Admission, HostCatalogue } from './hosts.js'
+import { lengthsOf } from './lengths.js'
 import { type CatalogParts, partsOf } from './parts.js'
 import { type Lease, Records } from './records.js'
 import { Registry } from './registry.js'
@@ -155,6 +156,7 @@ export class LocalCatalog implements Catalog {
       this.members.seen(this.#openLease(lease).appliance)
       this.#signatures.insert([request])
       this.#records.commitStripe(request.stripe, request.k, request.m, request.shards)
+      this.#records.keepLengths(request.stripe, lengthsOf(request))
     })
     await this.#signatures.settle()
   }
@@ -212,6 +214,11 @@ export class LocalCatalog implements Catalog {
     return found
   }
 
+  /** With `writer`, of his stripes only. */
+  async records(numbers: readonly number[], writer?: Hex): Promise<Uint32Array[]> {
+    return numbers.map((number) => this.#records.lengths(number, writer))
+  }
+
   async stripes(numbers: readonly number[]): Promise<StripeRow[]> {
     const read = this.#db.transaction(() => numbers.map((number) => this.#records.stripeRow(number)))
     return read().filter((row) => row !== undefined)
@@ -247,7 +254,10 @@ export class LocalCatalog implements Catalog {
     }
     this.write(() => {
       this.#signatures.insert(stripes)
-      for (const { writer, ...row } of stripes) this.#records.importStripe(writer, row)
+      for (const { writer, ...row } of stripes) {
+        this.#records.importStripe(writer, row)
+        this.#records.keepLengths(row.stripe, lengthsOf(row))
+      }
     })
     await this.#signatures.settle()
   }

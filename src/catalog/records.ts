@@ -132,6 +132,21 @@ export class Records {
     return { stripe, k, m, packBytes, shards }
   }
 
+  /** Undefined: forget them, they are not what can be told (`lengthsOf`). */
+  keepLengths(stripe: number, lengths: Uint8Array | undefined): void {
+    if (lengths) this.#prepare('INSERT OR REPLACE INTO record VALUES (?, ?)').run(stripe, lengths)
+    else this.#prepare('DELETE FROM record WHERE stripe = ?').run(stripe)
+  }
+
+  /** Of a committed stripe with shards enough; with `writer`, only of his. */
+  lengths(stripe: number, writer: Hex | undefined): Uint32Array {
+    const row = this.#prepare<[{ stripe: number; writer: Hex | null }], { lengths: Buffer }>(
+      `SELECT lengths FROM record JOIN stripe USING (stripe)
+        WHERE stripe = @stripe AND committed AND survives >= 0 AND (@writer IS NULL OR writer = @writer)`,
+    ).get({ stripe, writer: writer ?? null })
+    return new Uint32Array(new Uint8Array(row?.lengths ?? []).buffer)
+  }
+
   placedShards(stripe: number): ShardPlace[] {
     return this.#shards.all(stripe).map(({ index, host, shard }) => ({ index, host, shard: toHex(shard) }))
   }

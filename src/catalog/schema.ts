@@ -10,7 +10,7 @@ import { ImagerError, reason } from '../base/errors.js'
 import { Sqlite } from './sqlite.js'
 import { removeFormat1, upgradeFrom1 } from './upgrade.js'
 
-export const FORMAT = 2
+export const FORMAT = 3
 
 const CACHE_KIB = 128 * 1024
 /** The log of commits goes through the database and out again: 64 MiB lets pages meet before they are written back. */
@@ -67,6 +67,11 @@ CREATE TABLE young (n INTEGER PRIMARY KEY AUTOINCREMENT, rows BLOB NOT NULL) STR
 CREATE TABLE segment (n INTEGER PRIMARY KEY, rows INTEGER NOT NULL) STRICT;
 `
 
+/** How long the records of a stripe are, u32 LE each. Stripes of before format 3 have no row. */
+export const LENGTHS_SCHEMA = `
+CREATE TABLE record (stripe INTEGER PRIMARY KEY REFERENCES stripe ON DELETE CASCADE, lengths BLOB NOT NULL) STRICT;
+`
+
 /** Opens or creates it, readable by its owner only. */
 export function openDatabase(path: string): Database.Database {
   let db: Database.Database | undefined
@@ -93,14 +98,15 @@ export function openDatabase(path: string): Database.Database {
 
 function prepareFormat(db: Database.Database, path: string): void {
   const prepare = db.transaction(() => {
-    const format = db.pragma('user_version', { simple: true })
+    const format = Number(db.pragma('user_version', { simple: true }))
     if (format === FORMAT) return
-    if (format !== 0 && format !== 1) {
-      throw new ImagerError('UNSUPPORTED', { what: `The catalog ${path} has format ${String(format)}` })
+    if (![0, 1, 2].includes(format)) {
+      throw new ImagerError('UNSUPPORTED', { what: `The catalog ${path} has format ${format}` })
     }
     if (format === 0) db.exec(RECORDS_SCHEMA)
-    db.exec(REPOSITORY_SCHEMA)
+    if (format < 2) db.exec(REPOSITORY_SCHEMA)
     if (format === 1) upgradeFrom1(db, dirname(path))
+    db.exec(LENGTHS_SCHEMA)
     db.pragma(`user_version = ${FORMAT}`)
   })
   prepare.immediate()

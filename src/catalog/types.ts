@@ -13,6 +13,8 @@ export const RECORD_BYTES = 40
 export const SIGNATURE_BYTES = 56
 /** Birth number = stripe * 65,536 + ordinal: so many records a stripe at most. */
 export const RECORDS_PER_STRIPE = 65_536
+/** In front of the records of a pack (docs/formats/pack.md). */
+export const PACK_HEADER_BYTES = 16
 /** Stripe numbers of one `reserve`. */
 export const RESERVED_STRIPES = 64
 /** Up to 32 wide (docs/formats/stripe.md). */
@@ -191,6 +193,11 @@ export interface Catalog {
   /** By id, unique prefix or `latest`; NO_SUCH_SNAPSHOT. */
   snapshot(name: string): Promise<SnapshotRow & { head: Uint8Array }>
   locate(ids: Uint8Array): Promise<Located>
+  /**
+   * Of each stripe, how long its records are, in their order: they lie back to back behind the pack's header. Empty where
+   * that is not known, or too few of its shards are left: there `locate` says where a record lies now.
+   */
+  records(stripes: readonly number[]): Promise<Uint32Array[]>
   /** Committed stripes among `numbers`, in that order. */
   stripes(numbers: readonly number[]): Promise<StripeRow[]>
   snapshotStripes(id: Hex): Promise<number[]>

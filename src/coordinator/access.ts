@@ -11,7 +11,15 @@ export interface Caller {
 }
 
 const EVERY_MEMBER: readonly CallName[] = ['heartbeat', 'membership']
-const READING: readonly CallName[] = ['hosts', 'snapshots', 'snapshot', 'snapshotStripes', 'locate', 'stripes']
+const READING: readonly CallName[] = [
+  'hosts',
+  'snapshots',
+  'snapshot',
+  'snapshotStripes',
+  'locate',
+  'records',
+  'stripes',
+]
 const RUNNING: readonly CallName[] = ['begin', 'lookup', 'reserve', 'place', 'commit', 'finish']
 
 const MAY: Record<Role, ReadonlySet<CallName>> = {

@@ -13,6 +13,8 @@ import { STATEMENT_BYTES } from '../keys/statement.js'
 export const SNAPSHOT_PAGE = 200
 /** Layouts of one answer: each at most 6 KiB. */
 export const STRIPE_PAGE = 1000
+/** Stripes of one answer, whose records may take 256 KiB each. */
+export const RECORDS_PAGE = 32
 export const EVENT_PAGE = 1000
 
 const NAMES = 1000
@@ -176,6 +178,8 @@ export const CALLS = {
   snapshot: call(v.strictObject({ name: Text(64) }), SnapshotRow),
   /** ids; for each stripe u64, then for each offset u32, then for each length u32, LE. */
   locate: call(None, None, { maxBytes: LOOKUP_IDS * ID_BYTES + 4 * KiB }),
+  /** Answer: for each stripe count u32, then the length of each record u32, LE. */
+  records: call(v.strictObject({ numbers: v.pipe(v.array(Stripe), v.maxLength(RECORDS_PAGE)) }), None),
   stripes: call(
     v.strictObject({ numbers: v.pipe(v.array(Stripe), v.maxLength(STRIPE_PAGE)) }),
     v.strictObject({ stripes: v.array(v.strictObject({ stripe: Stripe, ...Scheme, shards: shards(ShardRow) })) }),

@@ -3,6 +3,7 @@ import { hasCode, ImagerError } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
 import { MESSAGE_BYTES } from '../base/limits.js'
 import type { Heartbeat } from '../catalog/hosts.js'
+import { decodeLengths } from '../catalog/lengths.js'
 import { decodeStripes } from '../catalog/records.js'
 import type { EventRow } from '../catalog/registry.js'
 import {
@@ -23,7 +24,7 @@ import {
 import { type JoinRole, joinProof, tokenId } from '../keys/token.js'
 import type { Requester } from '../wire/client.js'
 import { decodeMessage, encodeMessage } from '../wire/message.js'
-import { type Answer, CALLS, type CallName, type Request, STRIPE_PAGE } from './calls.js'
+import { type Answer, CALLS, type CallName, RECORDS_PAGE, type Request, STRIPE_PAGE } from './calls.js'
 
 export interface Joining extends Omit<Request<'join'>, 'token' | 'proof'> {
   /** The joining host, and the token's secret. */
@@ -104,6 +105,17 @@ export class RemoteCatalog implements Catalog {
       offsets: new Uint32Array(bytes, count * 8, count),
       lengths: new Uint32Array(bytes, count * 12, count),
     }
+  }
+
+  async records(numbers: readonly number[]): Promise<Uint32Array[]> {
+    const stripes: Uint32Array[] = []
+    for (let from = 0; from < numbers.length; from += RECORDS_PAGE) {
+      const page = numbers.slice(from, from + RECORDS_PAGE)
+      const lengths = decodeLengths((await this.#call('records', { numbers: page })).attachment, page.length)
+      if (!lengths) throw lied('records', 'an answer of another length than it says')
+      stripes.push(...lengths)
+    }
+    return stripes
   }
 
   async stripes(numbers: readonly number[]): Promise<StripeRow[]> {

@@ -6,6 +6,7 @@
 import { hasCode, ImagerError } from '../base/errors.js'
 import { HEARTBEAT_MS } from '../base/limits.js'
 import type { Heartbeat } from '../catalog/hosts.js'
+import { encodeLengths } from '../catalog/lengths.js'
 import type { LocalCatalog } from '../catalog/local.js'
 import { encodeStripes } from '../catalog/records.js'
 import type { Home } from '../keys/home.js'
@@ -148,6 +149,9 @@ function catalogHandlers(catalog: LocalCatalog): Pick<Handlers, CatalogCall> {
     async locate({ attachment }) {
       const { stripes, offsets, lengths } = await catalog.locate(attachment)
       return { body: {}, attachment: Buffer.concat([stripes, offsets, lengths].map(bytesOf)) }
+    },
+    async records({ caller, body: { numbers } }) {
+      return { body: {}, attachment: encodeLengths(await catalog.records(numbers, scopeOf(caller))) }
     },
     stripes: async ({ body }) => ({ body: { stripes: await catalog.stripes(body.numbers) } }),
     async snapshotStripes({ caller, body: { id } }) {

@@ -15,6 +15,7 @@ import type { Peers } from '../peers/pool.js'
 import { type Description, decodeDescription } from '../retrieve/description.js'
 import { ManifestReader, TREE } from '../retrieve/manifest.js'
 import { PackReader } from '../retrieve/packs.js'
+import { Places } from '../retrieve/places.js'
 import { LISTED, listed } from './flaws.js'
 import type { Meter } from './progress.js'
 import { ifSound, type Reached } from './reach.js'
@@ -41,7 +42,6 @@ export interface UnreadableHead {
 }
 
 const PEERS_AT_ONCE = 16
-const ID_BYTES = 32
 /** What one map page describes. */
 const MAP_PAGE_BYTES = 8 * MiB
 
@@ -94,7 +94,7 @@ async function rebuild(head: KeptHead, parts: HeadParts) {
     fetch: (host, shard, range, stop) => peers.get(host).fetchBody(shard, range, { signal: stop }),
     hostName: (host) => membership.find(host)?.name ?? host.slice(0, 8),
   })
-  const manifest = new ManifestReader(catalog, packs, vault)
+  const manifest = new ManifestReader(new Places(catalog), packs, vault)
   const { key, birth, stripe, offset, length } = head.root
   const ref = vault.openRoot(Buffer.from(key, 'base64'), BigInt(birth))
   const [known] = await catalog.stripes([stripe])
@@ -158,9 +158,8 @@ class Walk {
 
   /** Not fetched, but a listing will need them. */
   async #requireKnown(refs: readonly PageRef[]): Promise<void> {
-    const ids = Buffer.concat(refs.map((ref) => ref.id()))
-    const { stripes } = await this.manifest.locator.locate(ids)
-    if (ids.length !== stripes.length * ID_BYTES || stripes.includes(0n)) {
+    const { stripes } = await this.manifest.locate(refs)
+    if (stripes.includes(0)) {
       throw new ImagerError('CORRUPT', { what: 'A page of its files is in no stripe that is here' })
     }
   }

@@ -13,7 +13,7 @@ import { KiB } from '../base/units.js'
 import type { Flaws } from '../catalog/types.js'
 import { inspectTarget, type TargetFacts } from '../disk/target.js'
 import { Body, FetchPlan, Target, type VaultHandle } from '../native.js'
-import { locateAll, TREE } from '../retrieve/manifest.js'
+import { TREE } from '../retrieve/manifest.js'
 import { type OpenSnapshot, openSnapshot, type RetrieveParts } from '../retrieve/open.js'
 import type { Piece } from '../retrieve/packs.js'
 import { findOutlook } from '../stripes/suffice.js'
@@ -229,12 +229,9 @@ class Writer {
 
   async run(): Promise<number> {
     if (this.#plan.blockCount === 0) return 0
-    const places = await locateAll(this.#parts.catalog, this.#plan.ids())
-    this.#plan.locate(
-      BigUint64Array.from(places, (place) => BigInt(place.stripe)),
-      Uint32Array.from(places, (place) => place.offset),
-      Uint32Array.from(places, (place) => place.length),
-    )
+    const { places } = this.#snapshot.manifest
+    const found = await places.of(this.#plan.births(), () => this.#plan.ids())
+    this.#plan.locate(found.stripes, found.offsets, found.lengths)
     const slots = new Slots(STRIPES_IN_FLIGHT)
     const stripes = this.#plan.stripes()
     await this.#snapshot.packs.prepare(stripes)

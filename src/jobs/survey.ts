@@ -11,7 +11,7 @@ import { forEachAtOnce } from '../base/queue.js'
 import { MiB } from '../base/units.js'
 import type { FoundShard, FoundShards, FoundStripe } from '../catalog/found.js'
 import type { ImportedStripe, LocalCatalog } from '../catalog/local.js'
-import { RECORD_BYTES, STRIPE_WIDTH } from '../catalog/types.js'
+import { PACK_HEADER_BYTES, RECORD_BYTES, STRIPE_WIDTH } from '../catalog/types.js'
 import { inspectShardHeader, readShardPlace, readTrailer, type SecretHandle, trailerOffset } from '../native.js'
 import type { PeerClient } from '../peers/client.js'
 import type { Peers } from '../peers/pool.js'
@@ -44,7 +44,6 @@ const STRIPES_AT_ONCE = 8
 /** Of one page, before a peer counts as gone. */
 const TRIES = 3
 const IMPORT_BATCH = 32
-const PACK_HEADER_BYTES = 16
 /** As many rows as a pack may have records, and their seal. */
 const TRAILER_BYTES = 4 * MiB
 /** Birth numbers are exact below 2^53, and hold 16 bits of ordinal. */

@@ -3,6 +3,7 @@
  * or, when its deadline has passed, by EIO while what was under way is aborted. Reads are bounded in number and the
  * kernel bounds their size (1 MiB), so memory is bounded.
  */
+import { setTimeout as sleep } from 'node:timers/promises'
 import { ImagerError } from '../base/errors.js'
 import { Slots } from '../base/queue.js'
 import type { BodyHandle, FuseRequestHandle, FuseRun } from '../native.js'
@@ -15,6 +16,8 @@ import type { Tree } from './tree.js'
 
 /** Reads under way at once: 64 MiB when each asks for the most. */
 const READS = 64
+/** Without a question for so long, there is time for what nobody has asked. */
+const PAUSE_MS = 20
 
 interface Pending {
   readonly request: FuseRequestHandle
@@ -34,6 +37,8 @@ export class FuseServer {
   /** Oldest first, because all have the same deadline. */
   readonly #pending = new Set<Pending>()
   #timer: NodeJS.Timeout | undefined
+  #asked = 0
+  #stopped = false
 
   constructor(tree: Tree, parts: { complaints: Complaints; deadlineMs: number }) {
     this.#tree = tree
@@ -46,6 +51,7 @@ export class FuseServer {
   serve(request: FuseRequestHandle): void {
     const expires = performance.now() + this.#deadlineMs
     const what = request.question
+    this.#asked++
     const pending = { request, expires, controller: new AbortController(), what, answered: false }
     this.#pending.add(pending)
     this.#timer ??= this.#startTimer(this.#deadlineMs)
@@ -55,6 +61,15 @@ export class FuseServer {
     )
   }
 
+  /** Resolves once nothing was asked for a while; false when it is over. */
+  async pause(): Promise<boolean> {
+    for (let asked = Number.NaN; asked !== this.#asked && !this.#stopped; ) {
+      asked = this.#asked
+      await sleep(PAUSE_MS, undefined, { ref: false })
+    }
+    return !this.#stopped
+  }
+
   /** Of what was read in order, and answered without asking here. */
   hear({ volume, number, offset, length }: FuseRun): void {
     this.#ahead.read({ volume, number }, offset, length)
@@ -62,6 +77,7 @@ export class FuseServer {
 
   /** Answers EIO to whatever waits, and aborts it. */
   stop(): void {
+    this.#stopped = true
     clearTimeout(this.#timer)
     this.#timer = undefined
     for (const pending of this.#pending) this.#expire(pending)

@@ -69,6 +69,7 @@ export async function mountSnapshot(reader: SnapshotReader, path: string, parts:
   if (reader.diskReader) for (const image of tree.images()) session.handle.show(...image, reader.diskReader)
   const entry = ourMountAt(await readMounts(), Buffer.from(mountpoint))
   if (entry) await widenReadAhead(entry)
+  learnInPauses(reader, server).catch(() => undefined)
   const close = () => closeSession(session, server, mountpoint, entry)
   return { mountpoint, unmounted: session.unmounted, close }
 }
@@ -78,6 +79,12 @@ async function prefetchBeginnings(reader: SnapshotReader): Promise<void> {
   const starts = [0, ...reader.volumes.map((volume) => volume.startBytes)].slice(0, BEGINNINGS)
   const lengthAt = (start: number) => Math.min(BEGINNING_BYTES, reader.sizeBytes - start)
   await Promise.all(starts.map(async (start) => reader.prefetch?.(start, lengthAt(start))))
+}
+
+/** The map, while nothing else is asked: the first read of any place then costs its block and nothing more. */
+async function learnInPauses(reader: SnapshotReader, server: FuseServer): Promise<void> {
+  const steps = reader.learn?.()
+  while (steps && (await server.pause())) if ((await steps.next()).done) return
 }
 
 /** For a process that only serves: waits for the end, and closes the mount when it is told to end itself. */

@@ -6,6 +6,7 @@
 import { ImagerError } from '../base/errors.js'
 import { KiB, MiB } from '../base/units.js'
 import {
+  type Births,
   Body,
   type BodyHandle,
   DiskReader,
@@ -15,9 +16,10 @@ import {
   type WindowHandle,
 } from '../native.js'
 import { LruCache } from './cache.js'
-import { ID_BYTES, locate, TREE } from './manifest.js'
+import { TREE } from './manifest.js'
 import type { OpenSnapshot } from './open.js'
 import type { Piece } from './packs.js'
+import { joinBirths } from './places.js'
 
 /** What one map page speaks of (docs/formats/page.md). */
 const WINDOW_BYTES = 8 * MiB
@@ -67,6 +69,15 @@ export class Disk {
       if (window) await this.#fill(window, part)
     }
     await Promise.all(partsOf(offset, length).map((part) => load(part).catch(() => {})))
+  }
+
+  /** Learns where the blocks lie before anybody asks, as far as that is kept: a group of windows a step. Throws as reads do. */
+  async *learn(sizeBytes: number): AsyncGenerator<void> {
+    const groups = Math.min(Math.ceil(sizeBytes / (WINDOW_BYTES * GROUP)), WINDOWS_KEPT / GROUP)
+    for (let group = 0; group < groups; group++) {
+      await this.#group(group)
+      yield
+    }
   }
 
   async #read(part: Part, signal: AbortSignal | undefined): Promise<BodyHandle | undefined> {
@@ -134,8 +145,11 @@ export class Disk {
   #loadNeighbours(number: number): void {
     this.#firstRead ??= number
     if (number === this.#firstRead) return
-    const group = Math.floor(number / GROUP)
-    this.#groups.getOrMake(group, () => this.#loadGroup(group)).catch(() => {})
+    this.#group(Math.floor(number / GROUP)).catch(() => {})
+  }
+
+  #group(group: number): Promise<void> {
+    return this.#groups.getOrMake(group, () => this.#loadGroup(group))
   }
 
   async #loadGroup(group: number): Promise<void> {
@@ -155,12 +169,13 @@ export class Disk {
     const span = [first * WINDOW_BYTES, (last + 1) * WINDOW_BYTES - 1] as const
     const leaves = tree ? manifest.leaves(tree.top, tree.level, ...span) : []
     for await (const some of leaves) pages.push(...some)
-    const ids = pages.map((page) => page.blockIds())
-    const { stripes, offsets, lengths } = await locate(manifest.locator, Buffer.concat(ids))
-    await packs.prepare([...new Set(stripes)].map(Number))
+    const births = pages.map((page) => page.births())
+    const ids = () => Buffer.concat(pages.map((page) => page.blockIds()))
+    const { stripes, offsets, lengths } = await manifest.places.of(joinBirths(births), ids)
+    await packs.prepare([...new Set(stripes)])
     let from = 0
     return pages.map((page, at) => {
-      const own = [from, from + (ids[at] as Buffer).length / ID_BYTES] as const
+      const own = [from, from + (births[at] as Births).stripes.length] as const
       from = own[1]
       const blocks = page.window(stripes.subarray(...own), offsets.subarray(...own), lengths.subarray(...own))
       return [Math.floor(page.firstOffset() / WINDOW_BYTES), { blocks, coming: new Map() }]

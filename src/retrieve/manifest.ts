@@ -1,19 +1,13 @@
 /** Pages of a manifest: fetched in one go for many, verified, decoded. Trees are walked from their tops down. */
 import { hasCode, ImagerError } from '../base/errors.js'
-import { LOOKUP_IDS } from '../base/limits.js'
-import type { Located } from '../catalog/types.js'
 import type { ManifestPage, PageRef, VaultHandle } from '../native.js'
 import { LruCache } from './cache.js'
 import type { PackReader } from './packs.js'
+import type { Located, Places } from './places.js'
 
 /** Pages that lie closer than this in a pack are fetched in one range. */
 const GAP_BYTES = 64 * 1024
-export const ID_BYTES = 32
 export const TREE = { map: 1, files: 2, directories: 3 } as const
-
-export interface Locator {
-  locate(ids: Uint8Array): Promise<Located>
-}
 
 /** A record's place in a pack. */
 export interface Place {
@@ -22,26 +16,8 @@ export interface Place {
   readonly length: number
 }
 
-/** Where each of any number of ids lies; stripe 0 where nobody knows. */
-export async function locate(locator: Locator, ids: Uint8Array): Promise<Located> {
-  const count = ids.length / ID_BYTES
-  const stripes = new BigUint64Array(count)
-  const [offsets, lengths] = [new Uint32Array(count), new Uint32Array(count)]
-  for (let from = 0; from < count; from += LOOKUP_IDS) {
-    const some = await locator.locate(ids.subarray(from * ID_BYTES, (from + LOOKUP_IDS) * ID_BYTES))
-    stripes.set(some.stripes, from)
-    offsets.set(some.offsets, from)
-    lengths.set(some.lengths, from)
-  }
-  return { stripes, offsets, lengths }
-}
-
-/** The same, one by one. */
-export async function locateAll(locator: Locator, ids: Uint8Array): Promise<Place[]> {
-  const { stripes, offsets, lengths } = await locate(locator, ids)
-  return Array.from(stripes, (stripe, at) => {
-    return { stripe: Number(stripe), offset: offsets[at] ?? 0, length: lengths[at] ?? 0 }
-  })
+function placesOf({ stripes, offsets, lengths }: Located): Place[] {
+  return Array.from(stripes, (stripe, at) => ({ stripe, offset: offsets[at] ?? 0, length: lengths[at] ?? 0 }))
 }
 
 /** Ranges of packs that hold all of `places`, neighbours joined; each with the indexes of the places it holds. */
@@ -70,13 +46,20 @@ export class ManifestReader {
   readonly #indexes = new LruCache<string, Promise<ManifestPage | undefined>>(INDEXES_KEPT)
 
   constructor(
-    readonly locator: Locator,
+    readonly places: Places,
     readonly packs: PackReader,
     readonly vault: VaultHandle,
   ) {}
 
+  /** Where pages lie. */
+  locate(refs: readonly PageRef[]): Promise<Located> {
+    const stripes = Float64Array.from(refs, (ref) => ref.stripe)
+    const ordinals = Uint32Array.from(refs, (ref) => ref.ordinal)
+    return this.places.of({ stripes, ordinals }, () => Buffer.concat(refs.map((ref) => ref.id())))
+  }
+
   async pages(refs: readonly PageRef[], signal?: AbortSignal): Promise<ManifestPage[]> {
-    const places = await locateAll(this.locator, Buffer.concat(refs.map((ref) => ref.id())))
+    const places = placesOf(await this.locate(refs))
     if (places.some((place) => place.stripe === 0)) {
       throw new ImagerError('CORRUPT', { what: 'The catalog does not know a page of this snapshot' })
     }

@@ -9,6 +9,7 @@ import type { Peers } from '../peers/pool.js'
 import { type Description, decodeDescription } from './description.js'
 import { ManifestReader } from './manifest.js'
 import { PATIENCE, PackReader } from './packs.js'
+import { Places } from './places.js'
 
 export interface RetrieveParts {
   readonly home: Home
@@ -65,7 +66,7 @@ export async function openFound(
   const lines = parts.peers.lines(PATIENCE)
   const packs = openPacks(parts, lines)
   for (const host of parts.avoid ?? []) packs.avoid(host)
-  const manifest = new ManifestReader(catalog, packs, vault)
+  const manifest = new ManifestReader(new Places(catalog), packs, vault)
   const { stripe, offset, length, key, birth } = head.root
   const ref = vault.openRoot(Buffer.from(key, 'base64'), BigInt(birth))
   const record = await packs.read(stripe, offset, offset + length, signal)

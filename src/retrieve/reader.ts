@@ -107,6 +107,8 @@ export interface SnapshotReader {
   children(volume: number, parent: number, after: Buffer | null, limit: number): Promise<Child[]>
   /** These disk bytes will probably be read soon. Never throws. */
   prefetch?(offset: number, length: number): Promise<void>
+  /** Learns where what the disk holds lies, a step at a time, so that reads find it known. Throws where hosts do not answer. */
+  learn?(): AsyncGenerator<void>
   /** Reads the disk for the mount without JavaScript, where it can. */
   readonly diskReader?: DiskReaderHandle
 }

@@ -37,6 +37,10 @@ export class StoredSnapshot implements SnapshotReader {
     return this.#disk.prefetch(offset, Math.min(length, this.sizeBytes - offset))
   }
 
+  learn(): AsyncGenerator<void> {
+    return this.#disk.learn(this.sizeBytes)
+  }
+
   file(volume: number, number: number): Promise<FileRow | undefined> {
     return this.#files.file(volume, number)
   }

@@ -326,8 +326,23 @@ function reading(test: TestFn, open: OpenStand): void {
     const number = await stripe(s, lease, content)
     const { stripes, offsets, lengths } = await s.catalog.locate(Buffer.concat([ids(1), content]))
     t.deepEqual([...stripes], [0n, ...Array.from({ length: 4 }, () => BigInt(number))])
-    t.deepEqual([...offsets], [0, 0, 100, 200, 300])
+    t.deepEqual([...offsets], [0, 16, 106, 196, 286])
     t.deepEqual([...lengths], [0, 90, 90, 90, 90])
+  })
+
+  test('records tells how long those of a stripe are, where they lie back to back and enough of it is held', async (t) => {
+    const s = await open(t)
+    const { lease } = await begin(s)
+    const whole = await stripe(s, lease, ids(3))
+    const request = placement(4, 2, s.peers)
+    const { stripe: apart } = await s.catalog.place(lease, request)
+    t.deepEqual(await s.catalog.records([apart, 999]), [new Uint32Array(), new Uint32Array()], 'not committed')
+    const { k, m, packBytes } = request
+    const records = recordsOf(ids(3), 10)
+    await s.catalog.commit(lease, { stripe: apart, k, m, packBytes, records, shards: held(request) })
+    const many = [...Array.from({ length: 40 }, () => apart), whole]
+    const told = await s.catalog.records(many)
+    t.deepEqual([told.length, told[0]?.length, told[40]], [41, 0, Uint32Array.of(90, 90, 90)])
   })
 
   test('the master file is told', async (t) => {

@@ -71,13 +71,13 @@ export function held(r: PlaceRequest, keep: (index: number) => boolean = () => t
   return r.shards.filter(({ index }) => keep(index)).map((shard) => ({ ...shard, root: hex(32) }))
 }
 
-/** Rows of id | offset | length for these ids. */
-export function recordsOf(ids: Uint8Array): Buffer {
+/** Rows of id | offset | length for these ids: 90 bytes each, back to back with `gap` between them. */
+export function recordsOf(ids: Uint8Array, gap = 0): Buffer {
   const count = ids.length / 32
   const records = Buffer.alloc(count * 40)
   for (let i = 0; i < count; i++) {
     records.set(ids.subarray(i * 32, (i + 1) * 32), i * 40)
-    records.writeUInt32LE(i * 100, i * 40 + 32)
+    records.writeUInt32LE(16 + i * (90 + gap), i * 40 + 32)
     records.writeUInt32LE(90, i * 40 + 36)
   }
   return records

@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import test, { type ExecutionContext } from 'ava'
 import Database from 'better-sqlite3'
+import { FORMAT } from '../../src/catalog/schema.js'
 import { idOf, openPlain, temporaryFolder } from './harness.js'
 
 /**
@@ -37,7 +38,7 @@ test('a catalog of format 1 opens, finds what it held, and is of the new format 
   await check(t, folder)
   t.false(readdirSync(join(folder, 'catalog')).some((name) => name.startsWith('signatures.db')))
   const db = new Database(join(folder, 'catalog', 'catalog.db'))
-  t.is(db.pragma('user_version', { simple: true }), 2)
+  t.is(db.pragma('user_version', { simple: true }), FORMAT)
   db.close()
   await check(t, folder)
 })

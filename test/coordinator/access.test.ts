@@ -56,6 +56,9 @@ test("an appliance acts for itself, and sees neither another's snapshots nor its
   const facts = { appliance: mine.host, volume, sequence, snapshot, parent, time: 1 }
   const finish = { head: headOf(mine.secret, facts, named), references: named, summary: summary() }
   await t.throwsAsync(other.catalog.finish(lease, finish), NOT_ALLOWED)
+  t.deepEqual(await mine.catalog.records([stripe]), [Uint32Array.of(90)])
+  t.deepEqual(await other.catalog.records([stripe]), [new Uint32Array()])
+  t.deepEqual(await admin.catalog.records([stripe]), [Uint32Array.of(90)])
   await mine.catalog.finish(lease, finish)
 
   t.is((await mine.catalog.snapshots()).length, 1)

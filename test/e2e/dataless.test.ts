@@ -65,7 +65,8 @@ test('a whole snapshot and restore pass by the coordinator: under 1 % in bytes, 
   t.true(storedBytes > statSync(disk).size / 4)
   const { calls, receivedBytes, sentBytes } = traffic.total
   t.is(calls * 2, bodies.length)
-  t.true(['lookup', 'commit', 'finish', 'stripes'].every((call) => call in traffic.byCall))
+  t.true(['lookup', 'commit', 'finish', 'stripes', 'records'].every((call) => call in traffic.byCall))
+  t.false('locate' in traffic.byCall, 'what lies where it was first stored is not asked for block by block')
   const passed = receivedBytes + sentBytes
   t.log(`${passed} bytes passed in ${calls} calls; the peers hold ${storedBytes}`)
   t.true(passed < storedBytes / 100, JSON.stringify(traffic.byCall))

@@ -14,6 +14,7 @@ import {
   writeFile,
 } from 'node:fs/promises'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { ImagerError } from '../../src/base/errors.js'
 import { readMounts } from '../../src/mount/mountinfo.js'
 import { inline, MemorySnapshot } from './memory.js'
@@ -117,6 +118,32 @@ test('cat, and dd from anywhere, give the bytes; nothing else is fetched', async
     encoding: 'buffer',
   })
   t.true(direct.stdout.equals(bytes.subarray(3 * 65_536, 5 * 65_536)))
+})
+
+test('the map is learned while nothing is asked, and no more after the end', async (t) => {
+  const snapshot = new MemorySnapshot()
+  let steps = 0
+  async function* learn() {
+    for (;;) yield void steps++
+  }
+  const mount = await mounted(t, Object.assign(snapshot, { learn }))
+  const learnedWhileBusy = async () => {
+    const [before, until] = [steps, performance.now() + 300]
+    for (let at = 0; performance.now() < until; at++) {
+      await t.throwsAsync(stat(join(mount.mountpoint, `files/1/no-${at}`)), { code: 'ENOENT' })
+    }
+    return steps - before
+  }
+  // Idle, it would be some fourteen; a process that is not given the processor looks idle to itself.
+  const tries = []
+  while (tries.length < 20 && !tries.some((learned) => learned <= 3)) tries.push(await learnedWhileBusy())
+  t.true((tries.at(-1) as number) <= 3, tries.join(' '))
+  for (const wanted = steps + 3; steps < wanted; ) await sleep(10)
+  await mount.close()
+  await mount.unmounted
+  const end = steps
+  await sleep(200)
+  t.true(steps <= end + 1)
 })
 
 test('holes, unwritten extents and bytes past the valid length are zeros, without a read', async (t) => {

@@ -2,12 +2,13 @@
 
 use std::sync::{Arc, RwLock};
 
-use napi::bindgen_prelude::{AsyncTask, BigUint64Array, Buffer, ClassInstance, Result, Uint32Array};
+use napi::bindgen_prelude::{AsyncTask, Buffer, ClassInstance, Float64Array, Result, Uint32Array};
 use napi_derive::napi;
 
 use super::body::Body;
 use super::keys::Vault;
 use super::retrieve::{ManifestPage, wrong_kind};
+use super::window::Births;
 use super::{Job, job, thrown};
 use crate::fetched::Fetched;
 use crate::fetchplan;
@@ -94,7 +95,7 @@ impl FetchPlan {
         job(move || Ok(plan.read().expect(UNPOISONED).write_unreadable(&target)? as f64))
     }
 
-    /// Drops the places of the target that hold the right bytes already; returns how many bytes. Before `ids`.
+    /// Drops the places of the target that hold the right bytes already; returns how many bytes. Before `births`.
     #[napi(ts_return_type = "Promise<number>")]
     pub fn keep_differing(&self, vault: &Vault, target: &Target) -> AsyncTask<Job<f64>> {
         let (plan, vault, target) = (self.0.clone(), vault.0.clone(), target.0.clone());
@@ -126,15 +127,22 @@ impl FetchPlan {
         self.0.read().expect(UNPOISONED).block_count() as u32
     }
 
-    /// Signatures of the distinct blocks, 32 bytes each.
+    /// Birth numbers of the distinct blocks.
+    #[napi]
+    pub fn births(&self) -> Births {
+        Births::of(self.0.read().expect(UNPOISONED).blocks.iter().map(|block| block.birth))
+    }
+
+    /// Their signatures, 32 bytes each.
     #[napi]
     pub fn ids(&self) -> Buffer {
         self.0.read().expect(UNPOISONED).ids().into()
     }
 
-    /// Where each of `ids` lies.
+    /// Where each of `births` lies.
     #[napi]
-    pub fn locate(&self, stripes: BigUint64Array, offsets: Uint32Array, lengths: Uint32Array) -> Result<()> {
+    pub fn locate(&self, stripes: Float64Array, offsets: Uint32Array, lengths: Uint32Array) -> Result<()> {
+        let stripes: Vec<u64> = stripes.iter().map(|&stripe| stripe as u64).collect();
         self.0.write().expect(UNPOISONED).locate(&stripes, &offsets, &lengths).map_err(thrown)
     }
 

@@ -25,6 +25,18 @@ impl PageRef {
     pub fn id(&self) -> Buffer {
         signature(&self.0.key).to_vec().into()
     }
+
+    /// That it was first stored in.
+    #[napi(getter)]
+    pub fn stripe(&self) -> f64 {
+        (self.0.birth >> 16) as f64
+    }
+
+    /// Its place among that stripe's records.
+    #[napi(getter)]
+    pub fn ordinal(&self) -> u32 {
+        (self.0.birth & 0xffff) as u32
+    }
 }
 
 /// A tree of a manifest: 1 map, 2 files, 3 directories.
