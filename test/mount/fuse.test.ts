@@ -135,7 +135,7 @@ test('the map is learned while nothing is asked, and no more after the end', asy
     return steps - before
   }
   // Idle, it would be some fourteen; a process that is not given the processor looks idle to itself.
-  const tries = []
+  const tries: number[] = []
   while (tries.length < 20 && !tries.some((learned) => learned <= 3)) tries.push(await learnedWhileBusy())
   t.true((tries.at(-1) as number) <= 3, tries.join(' '))
   for (const wanted = steps + 3; steps < wanted; ) await sleep(10)
