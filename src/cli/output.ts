@@ -11,6 +11,7 @@ export interface Streams {
 
 export class Output {
   #transient = false
+  #news = ''
   readonly #warned = new Map<string, string>()
 
   constructor(
@@ -32,13 +33,16 @@ export class Output {
     this.streams.stdout.write(`${values.map(show).join('\n')}\n`)
   }
 
-  /** Overwritten by the next one on a terminal; not shown to people elsewhere. */
-  progress<T extends object>(value: T, text: (value: T) => string): void {
+  /** Overwritten by the next one on a terminal. In a log people find `news` only, once until it changes. */
+  progress<T extends object>(value: T, text: (value: T) => string, news = ''): void {
     if (this.json) {
       this.streams.stdout.write(`${JSON.stringify({ status: 'progress', ...value })}\n`)
     } else if (this.streams.stderr.isTTY) {
       this.streams.stderr.write(`\r\u001b[2K${text(value)}`)
       this.#transient = true
+    } else if (news !== this.#news) {
+      this.#news = news
+      if (news) this.note(printable(news))
     }
   }
 

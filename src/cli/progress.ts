@@ -4,7 +4,7 @@ import type { Progress, Report } from '../jobs/progress.js'
 import type { Output } from './output.js'
 
 export function progressOf(output: Output): Report {
-  return (progress) => output.progress(progress, render)
+  return (progress) => output.progress(progress, render, progress.waiting ? progress.phase : '')
 }
 
 function render({ phase, doneBytes, totalBytes, bytesPerSecond, etaSeconds }: Progress): string {

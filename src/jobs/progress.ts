@@ -9,6 +9,8 @@ export interface Progress {
   readonly bytesPerSecond: number
   /** Seconds that are left at this rate; null before there is a rate. */
   readonly etaSeconds: number | null
+  /** Nothing comes just now; `phase` says why. */
+  readonly waiting: boolean
 }
 
 export type Report = (progress: Progress) => void
@@ -34,15 +36,15 @@ export class Meter {
     const now = this.clock.now()
     if (now - this.#shown < INTERVAL_MS) return
     this.#shown = now
-    this.#show(this.phase, now)
+    this.#show(this.phase, now, false)
   }
 
   /** Why nothing comes just now. */
   wait(why: string): void {
-    this.#show(why, this.clock.now())
+    this.#show(why, this.clock.now(), true)
   }
 
-  #show(phase: string, now: number): void {
+  #show(phase: string, now: number, waiting: boolean): void {
     const seconds = (now - this.#started) / 1000
     const rate = seconds > 0 ? this.#done / seconds : 0
     const left = Math.max(0, this.totalBytes - this.#done)
@@ -52,6 +54,7 @@ export class Meter {
       totalBytes: this.totalBytes,
       bytesPerSecond: Math.round(rate),
       etaSeconds: rate > 0 ? Math.round(left / rate) : null,
+      waiting,
     })
   }
 }

@@ -43,7 +43,7 @@ test('what other hosts call themselves cannot move the cursor', (t) => {
   )
 })
 
-test('progress: a JSON line for programs, nothing for people without a terminal; warnings once', (t) => {
+test('progress: a JSON line for programs, only its news for people without a terminal; warnings once', (t) => {
   const written = { stdout: '', stderr: '' }
   const streams = {
     stdout: { write: (text: string) => (written.stdout += text) },
@@ -51,6 +51,10 @@ test('progress: a JSON line for programs, nothing for people without a terminal;
   }
   new Output(false, streams).progress({ done: 1 }, () => 'half')
   t.deepEqual(written, { stdout: '', stderr: '' })
+  const log = new Output(false, streams)
+  for (const news of ['', 'waiting', 'waiting', '', 'waiting']) log.progress({ done: 1 }, () => 'half', news)
+  t.deepEqual(written, { stdout: '', stderr: 'waiting\nwaiting\n' })
+  written.stderr = ''
   new Output(true, streams).progress({ done: 1 }, () => 'half')
   t.is(written.stdout, '{"status":"progress","done":1}\n')
   const daemon = new Output(true, streams)

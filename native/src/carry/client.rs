@@ -168,7 +168,7 @@ impl Client {
             }
             line.busy += 1;
         }
-        let _ = catch_unwind(AssertUnwindSafe(work));
+        exchange(work);
         while let Some(next) = self.next(host) {
             let client = self.clone();
             // Without a thread it is dropped, as one that has waited too long.
@@ -183,8 +183,7 @@ impl Client {
     fn work(&self, host: [u8; 32], work: Work) {
         let mut next = Some(work);
         while let Some(work) = next {
-            // A panic ends one exchange, and not those that wait behind it.
-            let _ = catch_unwind(AssertUnwindSafe(work));
+            exchange(work);
             next = self.next(host);
         }
     }
@@ -341,6 +340,11 @@ impl Client {
         let host = stream.shake_hands()?;
         if host == target.host { Ok(stream) } else { Err(Broken::Stranger(Some(host))) }
     }
+}
+
+/// A panic ends one exchange, and not those that wait behind it.
+fn exchange(work: Work) {
+    let _ = catch_unwind(AssertUnwindSafe(work));
 }
 
 fn shown((name, port): &Address) -> String {
