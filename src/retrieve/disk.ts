@@ -28,6 +28,8 @@ const BLOCK_CACHE_BYTES = 64 * MiB
 const WINDOWS_KEPT = 4096
 /** Windows that are fetched together behind the first of them. */
 const GROUP = 256
+/** 16 GiB: what is read behind that finds room among the windows kept. */
+const GROUPS_LEARNED = WINDOWS_KEPT / GROUP / 2
 /** Blocks that lie closer than this in a pack come in one range. */
 const GAP_BYTES = 32 * KiB
 
@@ -71,9 +73,9 @@ export class Disk {
     await Promise.all(partsOf(offset, length).map((part) => load(part).catch(() => {})))
   }
 
-  /** Learns where the blocks lie before anybody asks, as far as that is kept: a group of windows a step. Throws as reads do. */
+  /** Learns where the blocks lie before anybody asks: a group of windows a step. Throws as reads do. */
   async *learn(sizeBytes: number): AsyncGenerator<void> {
-    const groups = Math.min(Math.ceil(sizeBytes / (WINDOW_BYTES * GROUP)), WINDOWS_KEPT / GROUP)
+    const groups = Math.min(Math.ceil(sizeBytes / (WINDOW_BYTES * GROUP)), GROUPS_LEARNED)
     for (let group = 0; group < groups; group++) {
       await this.#group(group)
       yield
