@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url'
 import test, { type ExecutionContext } from 'ava'
 import Database from 'better-sqlite3'
 import { FORMAT } from '../../src/catalog/schema.js'
-import { idOf, openPlain, temporaryFolder } from './harness.js'
+import { addPeers, held, hex, idOf, openPlain, placement, recordsOf, temporaryFolder } from './harness.js'
 
 /**
  * Written by the code of format 1: stripe 1 holds `block 0` to `block 299`, stripe 2 `block 7` and `block 1000`; stripe 3
@@ -33,6 +33,22 @@ async function check(t: ExecutionContext, folder: string): Promise<void> {
   t.is((await catalog.stripes([1, 2, 3])).length, 2)
 }
 
+/** The stripe's number. */
+async function commitOne(folder: string, id: Buffer): Promise<number> {
+  const catalog = openPlain(folder)
+  try {
+    const peers = addPeers(catalog, 2)
+    const { lease } = await catalog.begin({ appliance: hex(32), volume: hex(16), source: '/dev/sdb', label: '' })
+    const request = placement(1, 1, peers)
+    const { stripe } = await catalog.place(lease, request)
+    const { k, m, packBytes } = request
+    await catalog.commit(lease, { stripe, k, m, packBytes, records: recordsOf(id), shards: held(request) })
+    return stripe
+  } finally {
+    catalog.close()
+  }
+}
+
 test('a catalog of format 1 opens, finds what it held, and is of the new format then', async (t) => {
   const folder = old(t)
   await check(t, folder)
@@ -41,6 +57,21 @@ test('a catalog of format 1 opens, finds what it held, and is of the new format 
   t.is(db.pragma('user_version', { simple: true }), FORMAT)
   db.close()
   await check(t, folder)
+})
+
+test('a catalog of format 2 opens; the records of what it held are told by signature only', async (t) => {
+  const folder = temporaryFolder()
+  t.teardown(folder.remove)
+  await commitOne(folder.path, idOf('old'))
+  const db = new Database(join(folder.path, 'catalog', 'catalog.db'))
+  db.exec('DROP TABLE record')
+  db.pragma('user_version = 2')
+  db.close()
+  const stripe = await commitOne(folder.path, idOf('new'))
+  const catalog = openPlain(folder.path)
+  t.teardown(() => catalog.close())
+  t.deepEqual(await catalog.records([stripe - 1, stripe]), [new Uint32Array(), Uint32Array.of(90)])
+  t.deepEqual((await catalog.locate(Buffer.concat([idOf('old'), idOf('new')]))).lengths, Uint32Array.of(90, 90))
 })
 
 test('an upgrade that was cut short before or after its transaction is finished by the next start', async (t) => {
