@@ -1,4 +1,5 @@
 /** What breaks, and what the person then sees. */
+import type { ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import {
   closeSync,
@@ -133,35 +134,58 @@ test.serial('a flipped byte anywhere in a data shard is found and corrected', as
   t.is(corrected, 2, 'of three shards two hold data')
 })
 
+/** Resolves once it has said so many lines. */
+function linesOf(child: ChildProcess, count: number): Promise<void> {
+  return new Promise((resolve) => {
+    let text = ''
+    child.stdout?.on('data', (chunk: Buffer) => {
+      text += chunk.toString()
+      if (text.split('\n').length > count) resolve()
+    })
+  })
+}
+
 test.serial('a snapshot killed at any moment lists nothing, and the next run uses what arrived', async (t) => {
   const lab = await TestLab.up(t, 3)
   const state = ['--state', lab.lab.appliance.state]
   const disk = lab.makeDisk('disk.img', 200)
-  for (const [signal, milliseconds] of [
-    ['SIGKILL', 450],
-    ['SIGINT', 600],
-    ['SIGKILL', 900],
+  const listed = async () => {
+    const { stdout } = await imager('snapshots', '--json', ...state)
+    return (JSON.parse(stdout) as { snapshots: { state: string }[] }).snapshots
+  }
+  let before = 0
+  let cutShort = 0
+  for (const [signal, lines] of [
+    ['SIGKILL', 1],
+    ['SIGINT', 2],
+    ['SIGKILL', 3],
   ] as const) {
     const child = start(['snapshot', disk, '--json', ...state])
     const ended = once(child, 'close') as Promise<[number | null, string | null]>
-    await sleep(milliseconds)
+    await Promise.race([ended, linesOf(child, lines)])
     child.kill(signal)
     const [code, killedBy] = await ended
     // Before the handler stands, the signal itself ends the process: a shell calls that 130, too.
     if (code !== 0 && signal === 'SIGINT') t.true(code === 130 || killedBy === 'SIGINT', `${code}`)
-    const { stdout } = await imager('snapshots', '--json', ...state)
-    const { snapshots } = JSON.parse(stdout) as { snapshots: unknown[] }
-    if (code !== 0) t.is(snapshots.length, 0)
+    // On a busy machine the signal may come too late: what was finished by then is listed, and whole.
+    const fresh = (await listed()).slice(before)
+    t.true(fresh.length <= 1 && fresh.every((one) => one.state === 'protected'), JSON.stringify(fresh))
+    if (code === 0) t.is(fresh.length, 1)
+    before += fresh.length
+    cutShort += fresh.length === 0 ? 1 : 0
   }
+  t.true(cutShort > 0, 'all of them were faster than their signals')
   const done = await imager('snapshot', disk, '--json', ...state)
   t.is(done.code, 0, done.stdout)
   const report = lastLine<SnapshotReport>(done)
   t.log(`${report.newBytes} of ${report.readBytes} bytes were still to be sent`)
   t.true(report.newBytes < report.readBytes)
   const target = lab.path('target.img')
-  t.is((await imager('restore', report.snapshot, '--to', target, ...state)).code, 0)
+  const restored = await imager('restore', report.snapshot, '--to', target, ...state)
+  t.is(restored.code, 0, restored.stderr)
   t.is(firstDifference(disk, target), undefined)
-  t.is((await imager('check', '--read-data', ...state)).code, 0)
+  const check = await imager('check', '--read-data', ...state)
+  t.is(check.code, 0, check.stdout + check.stderr)
 })
 
 test.serial('a host that dies in mid-snapshot costs shards, not the snapshot', async (t) => {
