@@ -138,11 +138,14 @@ export class Records {
     else this.#prepare('DELETE FROM record WHERE stripe = ?').run(stripe)
   }
 
-  /** Of a committed stripe with shards enough; with `writer`, only of his. */
+  /**
+   * Of a committed stripe that is as safe as its scheme can be: of a weaker one, the same records may have been stored again,
+   * and better. With `writer`, only of his.
+   */
   lengths(stripe: number, writer: Hex | undefined): Uint32Array {
     const row = this.#prepare<[{ stripe: number; writer: Hex | null }], { lengths: Buffer }>(
       `SELECT lengths FROM record JOIN stripe USING (stripe)
-        WHERE stripe = @stripe AND committed AND survives >= 0 AND (@writer IS NULL OR writer = @writer)`,
+        WHERE stripe = @stripe AND committed AND survives >= m AND (@writer IS NULL OR writer = @writer)`,
     ).get({ stripe, writer: writer ?? null })
     return new Uint32Array(new Uint8Array(row?.lengths ?? []).buffer)
   }

@@ -195,7 +195,7 @@ export interface Catalog {
   locate(ids: Uint8Array): Promise<Located>
   /**
    * Of each stripe, how long its records are, in their order: they lie back to back behind the pack's header. Empty where
-   * that is not known, or too few of its shards are left: there `locate` says where a record lies now.
+   * that is not known, or the stripe is less safe than its scheme: there `locate` says where a record lies best.
    */
   records(stripes: readonly number[]): Promise<Uint32Array[]>
   /** Committed stripes among `numbers`, in that order. */

@@ -1,7 +1,7 @@
 /**
  * Where records lie. A birth number names the stripe that a record was first stored in and its place among that stripe's
  * records, so the lengths of these are all there is to ask for. What is not told by stripe (it is another appliance's, or
- * too few of its shards are left, or the record was moved) is asked for by its signature.
+ * less safe than its scheme, or the record was moved) is asked for by its signature.
  */
 import { LOOKUP_IDS } from '../base/limits.js'
 import { startsOf } from '../catalog/lengths.js'

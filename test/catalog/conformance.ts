@@ -163,7 +163,7 @@ function committing(test: TestFn, open: OpenStand): void {
     const s = await open(t)
     const { lease } = await begin(s)
     const strong = await stripe(s, lease, idOf('both'), 4, 2)
-    await stripe(s, lease, Buffer.concat([idOf('weak'), idOf('both')]), 2, 1, s.peers.slice(0, 2))
+    const weaker = await stripe(s, lease, Buffer.concat([idOf('weak'), idOf('both')]), 2, 1, s.peers.slice(0, 2))
     const asked = Buffer.concat([idOf('weak'), idOf('both')])
     t.true((await s.catalog.lookup(lease, asked, 0))[0] !== 0n)
     const [weak, both] = await s.catalog.lookup(lease, asked, 1)
@@ -172,6 +172,10 @@ function committing(test: TestFn, open: OpenStand): void {
     t.deepEqual([...(await s.catalog.lookup(lease, asked, 3))], [0n, 0n])
     const { stripes } = await s.catalog.locate(asked)
     t.is(stripes[1], BigInt(strong))
+    t.deepEqual(
+      (await s.catalog.records([weaker, strong])).map((lengths) => lengths.length > 0),
+      [false, true],
+    )
   })
 
   test('a stripe may be committed with shards missing, down to k', async (t) => {
