@@ -20,22 +20,22 @@ import { type CatalogParts, partsOf } from './parts.js'
 import { type Lease, Records } from './records.js'
 import { Registry } from './registry.js'
 import { type Places, type SegmentOptions, SegmentRepository, type SignatureRepository } from './repository.js'
+import { ID_BYTES } from './rows.js'
 import { openDatabase } from './schema.js'
-import {
-  type BeginRequest,
-  type Begun,
-  type Catalog,
-  type CommitRequest,
-  type Finished,
-  type FinishRequest,
-  type HostRow,
-  ID_BYTES,
-  type Located,
-  type Placed,
-  type PlaceRequest,
-  type SnapshotRow,
-  type SnapshotSummary,
-  type StripeRow,
+import type {
+  BeginRequest,
+  Begun,
+  Catalog,
+  CommitRequest,
+  Finished,
+  FinishRequest,
+  HostRow,
+  Located,
+  Placed,
+  PlaceRequest,
+  SnapshotRow,
+  SnapshotSummary,
+  StripeRow,
 } from './types.js'
 
 /** Some 20 ms of lookups where the segments lie in memory. */

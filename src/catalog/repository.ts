@@ -13,7 +13,7 @@ import { join } from 'node:path'
 import type Database from 'better-sqlite3'
 import { FILTER_BYTES, YOUNG_ROWS } from '../base/limits.js'
 import { SignatureIndex, type SignatureIndexHandle, signatureRows } from '../native.js'
-import { ID_BYTES } from './types.js'
+import { ID_BYTES } from './rows.js'
 
 /** Rank of a stripe for a reader: below 0 = do not use. Higher is taken first. */
 export type Rank = (stripe: number) => number

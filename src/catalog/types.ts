@@ -5,12 +5,6 @@
 import type { Hex } from '../base/ids.js'
 import type { Role } from '../keys/fields.js'
 
-/** A signature (`id`) in a batch. */
-export const ID_BYTES = 32
-/** A row of `commit`: id 32 | offset u32 LE | length u32 LE; its ordinal is its row number. */
-export const RECORD_BYTES = 40
-/** A row of the signature repository: docs/formats/segment.md. */
-export const SIGNATURE_BYTES = 56
 /** Birth number = stripe * 65,536 + ordinal: so many records a stripe at most. */
 export const RECORDS_PER_STRIPE = 65_536
 /** In front of the records of a pack (docs/formats/pack.md). */

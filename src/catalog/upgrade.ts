@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import Database from 'better-sqlite3'
 import { writeSegment } from '../native.js'
 import { segmentFolder } from './repository.js'
-import { SIGNATURE_BYTES } from './types.js'
+import { SIGNATURE_BYTES } from './rows.js'
 
 const OLD = 'signatures.db'
 /** Of one segment: 29 MB of memory, some times over. */

@@ -6,20 +6,20 @@ import type { Heartbeat } from '../catalog/hosts.js'
 import { decodeLengths } from '../catalog/lengths.js'
 import { decodeStripes } from '../catalog/records.js'
 import type { EventRow } from '../catalog/registry.js'
-import {
-  type BeginRequest,
-  type Begun,
-  type Catalog,
-  type CommitRequest,
-  type Finished,
-  type FinishRequest,
-  type HostRow,
-  ID_BYTES,
-  type Located,
-  type Placed,
-  type PlaceRequest,
-  type SnapshotRow,
-  type StripeRow,
+import { ID_BYTES } from '../catalog/rows.js'
+import type {
+  BeginRequest,
+  Begun,
+  Catalog,
+  CommitRequest,
+  Finished,
+  FinishRequest,
+  HostRow,
+  Located,
+  Placed,
+  PlaceRequest,
+  SnapshotRow,
+  StripeRow,
 } from '../catalog/types.js'
 import { type JoinRole, joinProof, tokenId } from '../keys/token.js'
 import type { Requester } from '../wire/client.js'

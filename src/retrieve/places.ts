@@ -5,7 +5,8 @@
  */
 import { LOOKUP_IDS } from '../base/limits.js'
 import { startsOf } from '../catalog/lengths.js'
-import { type Catalog, ID_BYTES } from '../catalog/types.js'
+import { ID_BYTES } from '../catalog/rows.js'
+import type { Catalog } from '../catalog/types.js'
 import type { Births } from '../native.js'
 import { LruCache } from './cache.js'
 
