@@ -19,9 +19,10 @@ import { lengthsOf } from './lengths.js'
 import { type CatalogParts, partsOf } from './parts.js'
 import { type Lease, Records } from './records.js'
 import { Registry } from './registry.js'
-import { type Places, type SegmentOptions, SegmentRepository, type SignatureRepository } from './repository.js'
+import type { Places, SignatureRepository } from './repository.js'
 import { ID_BYTES } from './rows.js'
 import { openDatabase } from './schema.js'
+import { type SegmentOptions, SegmentRepository } from './segments.js'
 import type {
   BeginRequest,
   Begun,

@@ -3,7 +3,7 @@
  * every peer, so that recovery needs nothing but peers and the words.
  */
 import { type Clock, systemClock } from '../base/clock.js'
-import type { SegmentOptions } from '../catalog/repository.js'
+import type { SegmentOptions } from '../catalog/segments.js'
 import { serveCoordinator } from '../coordinator/server.js'
 import { Traffic } from '../coordinator/traffic.js'
 import type { Home } from '../keys/home.js'

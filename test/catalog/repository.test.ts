@@ -2,8 +2,8 @@ import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import test, { type ExecutionContext } from 'ava'
-import { dueMerge, SegmentRepository } from '../../src/catalog/repository.js'
 import { openDatabase } from '../../src/catalog/schema.js'
+import { dueMerge, SegmentRepository } from '../../src/catalog/segments.js'
 import { idOf, recordsOf, temporaryFolder } from './harness.js'
 
 /** A segment every two batches. */

@@ -1,0 +1,228 @@
+/**
+ * The signature repository in sorted files (docs/formats/segment.md), with the newest rows in the catalog's database.
+ *
+ * Rows go to the table `young` first, in the transaction that commits their stripe, and are held in memory. When there
+ * are enough of them they are written, sorted, into a segment file, and segments of like size are merged into a larger
+ * one. A file counts from the transaction that lists it in `segment`, and no longer from the one that strikes it out:
+ * a crash at any moment leaves files that are not listed, which the next start removes.
+ */
+import { mkdirSync, readdirSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
+import type Database from 'better-sqlite3'
+import { FILTER_BYTES, YOUNG_ROWS } from '../base/limits.js'
+import { SignatureIndex, type SignatureIndexHandle, signatureRows } from '../native.js'
+import type { Places, Rank, SignatureBatch, SignatureRepository } from './repository.js'
+import { ID_BYTES } from './rows.js'
+
+export interface SegmentOptions {
+  /** Rows in memory before they become a segment. */
+  youngRows?: number
+  /** Memory of all filters together. */
+  filterBytes?: number
+}
+
+interface Listed {
+  n: number
+  rows: number
+}
+
+/** Segments of like size that are merged: 10^8 rows lie in some 15 segments, and each was written three or four times. */
+const FAN_IN = 8
+/** Of one merge; each is read through 1 MiB. */
+const MERGED_AT_ONCE = 64
+
+export const segmentFolder = (folder: string): string => join(folder, 'signatures')
+
+export class SegmentRepository implements SignatureRepository {
+  readonly #db: Database.Database
+  readonly #folder: string
+  readonly #index: SignatureIndexHandle
+  readonly #youngRows: number
+  readonly #keep: Database.Statement<[Uint8Array]>
+  readonly #later: Database.Statement<[number], { n: number; rows: Buffer }>
+  readonly #list: Database.Statement<[], Listed>
+  #segments: Listed[] = []
+  /** What the index holds of `young`: all up to this number, so many rows. */
+  #through = 0
+  #held = 0
+  /** The database's version that the index reflects; own commits do not change it. */
+  #version: unknown
+  #isStale = true
+  #compacting: Promise<void> | undefined
+  #isClosed = false
+
+  constructor(db: Database.Database, folder: string, options: SegmentOptions = {}) {
+    const { youngRows = YOUNG_ROWS, filterBytes = FILTER_BYTES } = options
+    this.#db = db
+    this.#folder = segmentFolder(folder)
+    this.#youngRows = youngRows
+    mkdirSync(this.#folder, { recursive: true, mode: 0o700 })
+    this.#index = new SignatureIndex(this.#folder, filterBytes)
+    this.#keep = db.prepare('INSERT INTO young (rows) VALUES (?)')
+    this.#later = db.prepare('SELECT n, rows FROM young WHERE n > ? ORDER BY n')
+    this.#list = db.prepare('SELECT n, rows FROM segment ORDER BY n')
+    this.#removeUnlisted()
+    this.#refresh()
+  }
+
+  insert(batches: readonly SignatureBatch[]): void {
+    for (const { stripe, records, births } of batches) this.#keep.run(signatureRows(stripe, records, births))
+    this.#isStale = true
+  }
+
+  async settle(): Promise<void> {
+    this.#refresh()
+    if (this.#held < this.#youngRows) return
+    this.#compacting ??= this.#compact().finally(() => {
+      this.#compacting = undefined
+    })
+    // Its failure matters to nobody until there is too much to hold; the next commit tries again.
+    if (this.#held < 2 * this.#youngRows) this.#compacting.catch(() => {})
+    else await this.#compacting
+  }
+
+  async find(ids: Uint8Array, rank: Rank): Promise<Places> {
+    this.#refresh()
+    const found = await this.#index.find(ids)
+    const { indexes, births, stripes, offsets, lengths } = found
+    const count = ids.length / ID_BYTES
+    const best = new Int8Array(count).fill(-1)
+    const places = {
+      births: new Float64Array(count),
+      stripes: new Float64Array(count),
+      offsets: new Uint32Array(count),
+      lengths: new Uint32Array(count),
+    }
+    for (let i = 0; i < indexes.length; i++) {
+      const at = indexes[i] as number
+      const value = rank(stripes[i] as number)
+      if (value <= (best[at] as number)) continue
+      best[at] = value
+      places.births[at] = births[i] as number
+      places.stripes[at] = stripes[i] as number
+      places.offsets[at] = offsets[i] as number
+      places.lengths[at] = lengths[i] as number
+    }
+    return places
+  }
+
+  close(): void {
+    this.#isClosed = true
+    this.#index.stop()
+  }
+
+  /** Takes in what was committed since, here or by another process. */
+  #refresh(): void {
+    for (;;) {
+      const version = this.#db.pragma('data_version', { simple: true })
+      if (!this.#isStale && version === this.#version) return
+      try {
+        this.#db.transaction(() => this.#read())()
+        this.#version = version
+        this.#isStale = false
+        return
+      } catch (error) {
+        // Another process may have merged away what was just listed; then the list has changed as well.
+        if (this.#db.pragma('data_version', { simple: true }) === version) throw error
+      }
+    }
+  }
+
+  /** Rows that another process put into a segment meanwhile stay here as well until the next flush: they are the same rows. */
+  #read(): void {
+    const segments = this.#list.all()
+    if (segments.length !== this.#segments.length || segments.some(({ n }, i) => n !== this.#segments[i]?.n)) {
+      this.#use(segments)
+    }
+    for (const { n, rows } of this.#later.iterate(this.#through)) {
+      this.#held = this.#index.add(rows)
+      this.#through = n
+    }
+  }
+
+  #use(segments: Listed[]): void {
+    this.#index.useSegments(segments.map(({ n }) => n))
+    this.#segments = segments
+  }
+
+  async #compact(): Promise<void> {
+    if (!this.#index.lock()) return
+    try {
+      this.#refresh()
+      await this.#flush()
+      for (let due = this.#due(); due.length > 0; due = this.#due()) await this.#merge(due)
+    } finally {
+      this.#index.unlock()
+    }
+  }
+
+  #due(): Listed[] {
+    return this.#isClosed ? [] : dueMerge(this.#segments, this.#youngRows)
+  }
+
+  async #flush(): Promise<void> {
+    const through = this.#through
+    const n = this.#nextSegment()
+    this.#index.freeze()
+    this.#held = 0
+    try {
+      const rows = await this.#index.flush(n)
+      if (this.#isClosed) return
+      this.#replace([], { n, rows }, through)
+    } catch (error) {
+      this.#index.thaw()
+      throw error
+    }
+  }
+
+  async #merge(due: readonly Listed[]): Promise<void> {
+    const n = this.#nextSegment()
+    const numbers = due.map((segment) => segment.n)
+    const rows = await this.#index.merge(numbers, n)
+    if (this.#isClosed) return
+    this.#replace(numbers, { n, rows }, 0)
+    for (const number of numbers) rmSync(this.#path(number), { force: true })
+  }
+
+  /** The switch: from here on `segment` counts, and neither those `numbers` nor the young rows that it holds. */
+  #replace(numbers: readonly number[], segment: Listed, through: number): void {
+    const strike = this.#db.prepare('DELETE FROM segment WHERE n = ?')
+    const change = this.#db.transaction(() => {
+      this.#db.prepare('INSERT INTO segment VALUES (?, ?)').run(segment.n, segment.rows)
+      for (const number of numbers) strike.run(number)
+      this.#db.prepare('DELETE FROM young WHERE n <= ?').run(through)
+    })
+    change.immediate()
+    this.#use([...this.#segments.filter(({ n }) => !numbers.includes(n)), segment])
+  }
+
+  #nextSegment(): number {
+    return (this.#segments.at(-1)?.n ?? 0) + 1
+  }
+
+  #path(number: number): string {
+    return join(this.#folder, `${number}.seg`)
+  }
+
+  /** What a crash left. Another process that is at work there removes its own. */
+  #removeUnlisted(): void {
+    if (!this.#index.lock()) return
+    try {
+      const listed = new Set(this.#list.all().map(({ n }) => `${n}.seg`))
+      for (const name of readdirSync(this.#folder)) if (!listed.has(name)) rmSync(join(this.#folder, name))
+    } finally {
+      this.#index.unlock()
+    }
+  }
+}
+
+/** The segments of the lowest size class that has `FAN_IN` of them: each class is `FAN_IN` times the one below. Pure. */
+export function dueMerge(segments: readonly Listed[], youngRows: number): Listed[] {
+  const classes = new Map<number, Listed[]>()
+  for (const segment of segments) {
+    const sizeClass = Math.max(0, Math.floor(Math.log(segment.rows / youngRows) / Math.log(FAN_IN)))
+    classes.set(sizeClass, [...(classes.get(sizeClass) ?? []), segment])
+  }
+  const full = [...classes].filter(([, members]) => members.length >= FAN_IN).sort(([a], [b]) => a - b)
+  return full[0]?.[1].slice(0, MERGED_AT_ONCE) ?? []
+}
