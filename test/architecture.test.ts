@@ -15,6 +15,7 @@ const ROOMS = [
   'keys',
   'wire',
   'peers',
+  'signatures',
   'catalog',
   'coordinator',
   'retrieve',

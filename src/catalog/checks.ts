@@ -1,7 +1,7 @@
 /** Shapes that the catalog refuses, whoever asks: caps and counts only, no look into a database. */
 import { ImagerError } from '../base/errors.js'
 import { LOOKUP_IDS, SHARD_BYTES, SHARD_FILE_BYTES } from '../base/limits.js'
-import { ID_BYTES, RECORD_BYTES } from './rows.js'
+import { ID_BYTES, RECORD_BYTES } from '../signatures/rows.js'
 import {
   type CommitRequest,
   type PlaceRequest,

@@ -1,5 +1,5 @@
 /** The lengths of a stripe's records: with them a birth number alone says where its record lies. Pure. */
-import { ID_BYTES, RECORD_BYTES } from './rows.js'
+import { ID_BYTES, RECORD_BYTES } from '../signatures/rows.js'
 import { PACK_HEADER_BYTES } from './types.js'
 
 interface Records {

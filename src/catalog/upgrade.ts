@@ -6,8 +6,8 @@ import { existsSync, mkdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import Database from 'better-sqlite3'
 import { writeSegment } from '../native.js'
-import { SIGNATURE_BYTES } from './rows.js'
-import { segmentFolder } from './segments.js'
+import { SIGNATURE_BYTES } from '../signatures/rows.js'
+import { segmentFolder } from '../signatures/segments.js'
 
 const OLD = 'signatures.db'
 /** Of one segment: 29 MB of memory, some times over. */

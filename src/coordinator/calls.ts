@@ -5,10 +5,10 @@
 import * as v from 'valibot'
 import { LOOKUP_IDS, MESSAGE_BYTES } from '../base/limits.js'
 import { KiB, MiB } from '../base/units.js'
-import { ID_BYTES, RECORD_BYTES } from '../catalog/rows.js'
 import { RECORDS_PER_STRIPE, RESERVED_STRIPES, STRIPE_WIDTH } from '../catalog/types.js'
 import { Address, Base64, Count, Id, Key, Name, Role, Term, Time } from '../keys/fields.js'
 import { STATEMENT_BYTES } from '../keys/statement.js'
+import { ID_BYTES, RECORD_BYTES } from '../signatures/rows.js'
 
 /** Snapshots of one answer: each at most 64 KiB, see `Summary`. */
 export const SNAPSHOT_PAGE = 200

@@ -6,7 +6,6 @@ import type { Heartbeat } from '../catalog/hosts.js'
 import { decodeLengths } from '../catalog/lengths.js'
 import { decodeStripes } from '../catalog/records.js'
 import type { EventRow } from '../catalog/registry.js'
-import { ID_BYTES } from '../catalog/rows.js'
 import type {
   BeginRequest,
   Begun,
@@ -22,6 +21,7 @@ import type {
   StripeRow,
 } from '../catalog/types.js'
 import { type JoinRole, joinProof, tokenId } from '../keys/token.js'
+import { ID_BYTES } from '../signatures/rows.js'
 import type { Requester } from '../wire/client.js'
 import { decodeMessage, encodeMessage } from '../wire/message.js'
 import { type Answer, CALLS, type CallName, RECORDS_PAGE, type Request, STRIPE_PAGE } from './calls.js'

@@ -3,11 +3,11 @@
  * every peer, so that recovery needs nothing but peers and the words.
  */
 import { type Clock, systemClock } from '../base/clock.js'
-import type { SegmentOptions } from '../catalog/segments.js'
 import { serveCoordinator } from '../coordinator/server.js'
 import { Traffic } from '../coordinator/traffic.js'
 import type { Home } from '../keys/home.js'
 import { openKeybag } from '../keys/keybag.js'
+import type { SegmentOptions } from '../signatures/segments.js'
 import { advertised } from './address.js'
 import { Courier } from './courier.js'
 import { openLocalCatalog } from './local.js'

@@ -2,8 +2,8 @@
 import type { Clock } from '../base/clock.js'
 import { ImagerError } from '../base/errors.js'
 import type { LocalCatalog } from '../catalog/local.js'
-import type { SegmentOptions } from '../catalog/segments.js'
 import type { Home } from '../keys/home.js'
+import type { SegmentOptions } from '../signatures/segments.js'
 
 /** Throws NOT_ALLOWED on a host that is not its fleet's coordinator. No other loads the database. */
 export async function openLocalCatalog(home: Home, clock: Clock, options?: SegmentOptions): Promise<LocalCatalog> {

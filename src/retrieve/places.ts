@@ -5,9 +5,9 @@
  */
 import { LOOKUP_IDS } from '../base/limits.js'
 import { startsOf } from '../catalog/lengths.js'
-import { ID_BYTES } from '../catalog/rows.js'
 import type { Catalog } from '../catalog/types.js'
 import type { Births } from '../native.js'
+import { ID_BYTES } from '../signatures/rows.js'
 import { LruCache } from './cache.js'
 
 /** Some 4 KiB each. */

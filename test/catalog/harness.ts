@@ -7,9 +7,9 @@ import type { Hex } from '../../src/base/ids.js'
 import type { Admission, Heartbeat } from '../../src/catalog/hosts.js'
 import { LocalCatalog } from '../../src/catalog/local.js'
 import type { CatalogParts, HeadFacts } from '../../src/catalog/parts.js'
-import type { SegmentOptions } from '../../src/catalog/segments.js'
 import type { PlaceRequest, ShardRow, SnapshotSummary } from '../../src/catalog/types.js'
 import type { Role } from '../../src/keys/fields.js'
+import type { SegmentOptions } from '../../src/signatures/segments.js'
 
 export class TurnedClock {
   constructor(public time = 1_800_000_000_000) {}

@@ -3,8 +3,8 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import test, { type ExecutionContext } from 'ava'
 import { openDatabase } from '../../src/catalog/schema.js'
-import { dueMerge, SegmentRepository } from '../../src/catalog/segments.js'
-import { idOf, recordsOf, temporaryFolder } from './harness.js'
+import { dueMerge, SegmentRepository } from '../../src/signatures/segments.js'
+import { idOf, recordsOf, temporaryFolder } from '../catalog/harness.js'
 
 /** A segment every two batches. */
 const BATCH = 100
