@@ -10,7 +10,6 @@ const ROOMS = [
   'base',
   'native.ts',
   'disk',
-  'blocks',
   'stripes',
   'keys',
   'wire',

@@ -5,8 +5,8 @@
 import type Database from 'better-sqlite3'
 import { ImagerError } from '../base/errors.js'
 import { fromHex, type Hex, toHex } from '../base/ids.js'
+import { stripeSurvives } from '../stripes/survives.js'
 import { Survival } from './survival.js'
-import { stripeSurvives } from './survives.js'
 import type {
   BeginRequest,
   Begun,

@@ -122,7 +122,7 @@ export interface SnapshotSummary {
 
 export interface FinishRequest {
   head: Uint8Array
-  /** The reference bitmap, see blocks/references.ts. */
+  /** The reference bitmap, see references.ts. */
   references: Uint8Array
   summary: SnapshotSummary
 }

@@ -1,9 +1,9 @@
 import test from 'ava'
 import fc from 'fast-check'
 import { MiB } from '../../src/base/units.js'
-import { stripeSurvives } from '../../src/catalog/survives.js'
 import { type Candidate, formGroup, hostsOfStripe } from '../../src/stripes/place.js'
 import { findOutlook } from '../../src/stripes/suffice.js'
+import { stripeSurvives } from '../../src/stripes/survives.js'
 
 const host = (name: string, more: Partial<Candidate> = {}): Candidate => ({
   ...{ host: name.padEnd(64, '0'), name, role: 'peer', domain: name, storage: name, freeBytes: 1e12, uptime: 1 },

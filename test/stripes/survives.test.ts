@@ -1,6 +1,6 @@
 import test from 'ava'
 import fc from 'fast-check'
-import { stripeSurvives } from '../../src/catalog/survives.js'
+import { stripeSurvives } from '../../src/stripes/survives.js'
 
 /** Every subset of hosts is lost in turn. */
 function bruteForce(k: number, hosts: readonly number[]): number {

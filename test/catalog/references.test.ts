@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs'
 import test from 'ava'
 import fc from 'fast-check'
 import { hasCode } from '../../src/base/errors.js'
-import { referencedStripes } from '../../src/blocks/references.js'
+import { referencedStripes } from '../../src/catalog/references.js'
 import { ReferenceSet } from '../../src/native.js'
 
 const golden = readFileSync(new URL('../../../fixtures/golden/references-v1.bin', import.meta.url))
