@@ -20,7 +20,7 @@ use imager_native::volume::ReadAt;
 
 const THREADS: usize = 2;
 const BATCH_BYTES: usize = 4 * MIB;
-/// As in src/jobs/pipeline.ts.
+/// As in src/jobs/snapshot/pipeline.ts.
 const LEVEL: i32 = 1;
 
 /// What the threads share. Each lock is held for a batch, not for a block.

@@ -1,7 +1,7 @@
 /** `map --svg`: the command's other half, loaded only when it is asked for. */
 import { inspectOutput, writeOutput } from '../disk/output.js'
-import { scanSource } from '../jobs/map.js'
-import { type Bytes, pictureOf } from '../jobs/picture.js'
+import { scanSource } from '../jobs/map/map.js'
+import { type Bytes, pictureOf } from '../jobs/map/picture.js'
 import { renderSvg } from './svg.js'
 
 export interface Drawn {

@@ -1,6 +1,6 @@
 /** `restore --files`: the command's other half, loaded only when it is asked for. */
 import { formatBytes, formatSeconds } from '../base/units.js'
-import { type FilesReport, planRestoreFiles, runRestoreFiles } from '../jobs/restore-files.js'
+import { type FilesReport, planRestoreFiles, runRestoreFiles } from '../jobs/restore/files.js'
 import type { Context } from './context.js'
 import { oneLine } from './output.js'
 import { progressOf } from './progress.js'

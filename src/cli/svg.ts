@@ -4,7 +4,7 @@
  * pattern too. Light or dark follows the viewer.
  */
 import { formatBytes } from '../base/units.js'
-import { type Bytes, type Picture, REGIONS, type Region, ROW_CELLS, type Strip, sum } from '../jobs/picture.js'
+import { type Bytes, type Picture, REGIONS, type Region, ROW_CELLS, type Strip, sum } from '../jobs/map/picture.js'
 import { oneLine } from './output.js'
 
 const WIDTH = 1000

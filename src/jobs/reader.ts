@@ -1,9 +1,9 @@
 /** A snapshot of this fleet, opened to be asked: for `ls`, the mount and a restore of files. */
 import type { SnapshotRow } from '../catalog/types.js'
+import { openVault } from '../keys/vault.js'
 import { type OpenSnapshot, openFound, type RetrieveParts } from '../retrieve/open.js'
 import type { SnapshotReader } from '../retrieve/reader.js'
 import { StoredSnapshot } from '../retrieve/snapshot.js'
-import { openVault } from './vault.js'
 
 export interface Opened {
   readonly row: SnapshotRow

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { main } from '../../src/cli/main.js'
-import { type MappedFile, type Range, scanSource, type Whereabouts } from '../../src/jobs/map.js'
+import { type MappedFile, type Range, scanSource, type Whereabouts } from '../../src/jobs/map/map.js'
 import { diskTest, fill, run, withDisk, withMounted } from '../e2e/tree.js'
 
 function folder(t: ExecutionContext): string {

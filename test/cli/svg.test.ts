@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { main } from '../../src/cli/main.js'
 import { renderSvg } from '../../src/cli/svg.js'
-import { type Bytes, type Picture, pictureOf, REGIONS, sum } from '../../src/jobs/picture.js'
+import { type Bytes, type Picture, pictureOf, REGIONS, sum } from '../../src/jobs/map/picture.js'
 import { scanDisk, type VolumeFacts } from '../../src/native.js'
 import { diskTest, fill, withDisk } from '../e2e/tree.js'
 

@@ -14,7 +14,7 @@ import {
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { SnapshotRow } from '../../src/catalog/types.js'
-import type { FilesReport } from '../../src/jobs/restore-files.js'
+import type { FilesReport } from '../../src/jobs/restore/files.js'
 import { imager, lastLine, start, TestLab } from './lab.js'
 import { diskTest, fill, folderOf, hasTool, run, treeOf, withDisk, withMounted, xattrsOf } from './tree.js'
 

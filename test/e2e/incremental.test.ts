@@ -5,8 +5,8 @@ import { closeSync, mkdirSync, openSync, truncateSync, writeSync } from 'node:fs
 import { fileURLToPath } from 'node:url'
 import test, { type ExecutionContext } from 'ava'
 import { KiB, MiB } from '../../src/base/units.js'
-import type { MappedFile } from '../../src/jobs/map.js'
-import type { SnapshotReport } from '../../src/jobs/snapshot.js'
+import type { MappedFile } from '../../src/jobs/map/map.js'
+import type { SnapshotReport } from '../../src/jobs/snapshot/snapshot.js'
 import { attachLoop, firstDifference } from './disks.js'
 import { imager, lastLine, TestLab } from './lab.js'
 

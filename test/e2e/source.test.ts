@@ -14,9 +14,9 @@ import {
 } from 'node:fs'
 import test, { type ExecutionContext } from 'ava'
 import { KiB, MiB } from '../../src/base/units.js'
-import type { RestoreReport } from '../../src/jobs/restore.js'
-import type { FilesReport } from '../../src/jobs/restore-files.js'
-import type { SnapshotReport } from '../../src/jobs/snapshot.js'
+import type { RestoreReport } from '../../src/jobs/restore/disk.js'
+import type { FilesReport } from '../../src/jobs/restore/files.js'
+import type { SnapshotReport } from '../../src/jobs/snapshot/snapshot.js'
 import { attachLoop } from './disks.js'
 import { imager, lastLine, TestLab } from './lab.js'
 

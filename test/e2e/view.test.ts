@@ -5,7 +5,7 @@ import { closeSync, cpSync, mkdirSync, openSync, truncateSync, writeFileSync, wr
 import { setTimeout as sleep } from 'node:timers/promises'
 import test, { type ExecutionContext } from 'ava'
 import { MiB } from '../../src/base/units.js'
-import type { SnapshotReport } from '../../src/jobs/snapshot.js'
+import type { SnapshotReport } from '../../src/jobs/snapshot/snapshot.js'
 import { atOneMoment, startWriter, stopWriter } from './busy.js'
 import { attachLoop } from './disks.js'
 import { imager, lastLine, start, TestLab } from './lab.js'

@@ -1,5 +1,5 @@
 import { formatBytes } from '../../base/units.js'
-import type { MappedFile, Whereabouts } from '../../jobs/map.js'
+import type { MappedFile, Whereabouts } from '../../jobs/map/map.js'
 import type { DiskScanHandle, VolumeFacts } from '../../native.js'
 import { parseBytes, usage } from '../arguments.js'
 import { defineCommand } from '../command.js'
@@ -36,7 +36,7 @@ export const command = defineCommand({
     if (asked.length > 1) throw usage(`Only one of ${asked.map(([name]) => `--${name}`).join(', ')} at a time`, 'map')
     if (svg !== undefined)
       return output.report(await (await import('../draw.js')).drawMap(source, svg, force), renderDrawn)
-    const map = await import('../../jobs/map.js')
+    const map = await import('../../jobs/map/map.js')
     const scan = await map.scanSource(source, everything || !allocated)
     if (partitions) return output.lines(tableOf(scan), renderPartition)
     if (allocated) return output.lines(map.allocatedRanges(scan), ({ start, length }) => `${start}  ${length}`)

@@ -1,7 +1,7 @@
 import { Exit } from '../../base/errors.js'
 import { formatBytes, formatSeconds } from '../../base/units.js'
 import { advertised } from '../../daemon/address.js'
-import type { RecoverReport } from '../../jobs/recover.js'
+import type { RecoverReport } from '../../jobs/recover/recover.js'
 import { computerName, parseAddress, usage } from '../arguments.js'
 import { defineCommand } from '../command.js'
 import { progressOf } from '../progress.js'
@@ -48,7 +48,7 @@ export const command = defineCommand({
       }),
   async run(args, { state, output, signal }) {
     const [{ planRecover, runRecover }, { systemClock }, { readFileSync, statSync }] = await Promise.all([
-      import('../../jobs/recover.js'),
+      import('../../jobs/recover/recover.js'),
       import('../../base/clock.js'),
       import('node:fs'),
     ])

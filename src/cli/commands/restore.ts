@@ -1,7 +1,7 @@
 import { statSync } from 'node:fs'
 import { Exit } from '../../base/errors.js'
 import { formatBytes, formatSeconds } from '../../base/units.js'
-import type { RestorePlan, RestoreReport } from '../../jobs/restore.js'
+import type { RestorePlan, RestoreReport } from '../../jobs/restore/disk.js'
 import { defineCommand } from '../command.js'
 import { progressOf } from '../progress.js'
 import { describeTorn, describeUnreadable } from '../words.js'
@@ -40,8 +40,8 @@ export const command = defineCommand({
       return await restoreFiles({ ...args, files, dryRun: args['dry-run'] }, context)
     }
     const [{ planRestore, runRestore }, { openVault }, { home, catalog, peers, clock }] = await Promise.all([
-      import('../../jobs/restore.js'),
-      import('../../jobs/vault.js'),
+      import('../../jobs/restore/disk.js'),
+      import('../../keys/vault.js'),
       context.fleet(),
     ])
     const { signal, output } = context

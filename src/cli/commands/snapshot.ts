@@ -1,7 +1,7 @@
 import { Exit } from '../../base/errors.js'
 import { formatBytes, formatCount, formatSeconds } from '../../base/units.js'
 import { VIEWS } from '../../disk/view.js'
-import type { SnapshotReport } from '../../jobs/snapshot.js'
+import type { SnapshotReport } from '../../jobs/snapshot/snapshot.js'
 import { usage } from '../arguments.js'
 import { defineCommand } from '../command.js'
 import { progressOf } from '../progress.js'
@@ -50,7 +50,7 @@ export const command = defineCommand({
       .option('give-up', { type: 'number', default: 80, describe: 'Seconds to wait for them, over all' }),
   async run(args, context) {
     const [{ planSnapshot, runSnapshot }, { parseScheme }, { home, catalog, peers, clock }] = await Promise.all([
-      import('../../jobs/snapshot.js'),
+      import('../../jobs/snapshot/snapshot.js'),
       import('../../stripes/scheme.js'),
       context.fleet(),
     ])

@@ -3,7 +3,7 @@
  * waits for the compression. What was stored before does not depend on it: a block's name comes from its plain bytes.
  */
 import { cpus } from 'node:os'
-import type { Clock } from '../base/clock.js'
+import type { Clock } from '../../base/clock.js'
 
 /** zstd's. On blocks of 64 KiB each costs some three times the one before (docs/performance.md). */
 export const LEVELS = [1, 3, 6, 9] as const

@@ -5,15 +5,17 @@
  */
 import { lstatSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import type { Clock } from '../base/clock.js'
-import { Exit, ImagerError, reason } from '../base/errors.js'
-import type { Hex } from '../base/ids.js'
-import { Slots } from '../base/queue.js'
-import { Folder } from '../disk/folder.js'
-import { requireRoom } from '../disk/target.js'
-import { decompressUnit } from '../native.js'
-import type { RetrieveParts } from '../retrieve/open.js'
-import { StreamReader } from '../retrieve/stream.js'
+import type { Clock } from '../../base/clock.js'
+import { Exit, ImagerError, reason } from '../../base/errors.js'
+import type { Hex } from '../../base/ids.js'
+import { Slots } from '../../base/queue.js'
+import { Folder } from '../../disk/folder.js'
+import { requireRoom } from '../../disk/target.js'
+import { decompressUnit } from '../../native.js'
+import type { RetrieveParts } from '../../retrieve/open.js'
+import { StreamReader } from '../../retrieve/stream.js'
+import { Meter, type Report } from '../progress.js'
+import { type Opened, openReader } from '../reader.js'
 import { FileWriter } from './file-writer.js'
 import {
   type Failure,
@@ -23,8 +25,6 @@ import {
   planFiles,
   shownPath,
 } from './files-plan.js'
-import { Meter, type Report } from './progress.js'
-import { type Opened, openReader } from './reader.js'
 
 const FOLDERS_AT_ONCE = 8
 const FILES_AT_ONCE = 16

@@ -2,19 +2,19 @@
  * From the words and one address to the whole fleet: its members, and which of its peers answer. Whoever answers first is
  * believed nothing: what it shows counts by the root's signature alone, and it must be a peer in there itself.
  */
-import type { Clock } from '../base/clock.js'
-import { hasCode, ImagerError, reason } from '../base/errors.js'
-import type { Hex } from '../base/ids.js'
-import { forEachAtOnce } from '../base/queue.js'
-import { type TlsIdentity, tlsIdentity } from '../keys/certificate.js'
-import { openKeybag } from '../keys/keybag.js'
-import { type Membership, type MembershipHost, openMembership } from '../keys/membership.js'
-import type { Root } from '../keys/root.js'
-import { PeerClient } from '../peers/client.js'
-import { type Callable, Peers } from '../peers/pool.js'
-import type { Space } from '../peers/store.js'
-import { Connection } from '../wire/client.js'
-import { meetHost } from '../wire/meet.js'
+import type { Clock } from '../../base/clock.js'
+import { hasCode, ImagerError, reason } from '../../base/errors.js'
+import type { Hex } from '../../base/ids.js'
+import { forEachAtOnce } from '../../base/queue.js'
+import { type TlsIdentity, tlsIdentity } from '../../keys/certificate.js'
+import { openKeybag } from '../../keys/keybag.js'
+import { type Membership, type MembershipHost, openMembership } from '../../keys/membership.js'
+import type { Root } from '../../keys/root.js'
+import { PeerClient } from '../../peers/client.js'
+import { type Callable, Peers } from '../../peers/pool.js'
+import type { Space } from '../../peers/store.js'
+import { Connection } from '../../wire/client.js'
+import { meetHost } from '../../wire/meet.js'
 
 export interface ReachParts {
   readonly root: Root

@@ -5,9 +5,9 @@
  */
 import { rmSync } from 'node:fs'
 import type Database from 'better-sqlite3'
-import { fromHex, type Hex, toHex } from '../base/ids.js'
-import { Sqlite } from './sqlite.js'
-import type { ShardRow, StripeRow } from './types.js'
+import { fromHex, type Hex, toHex } from '../../base/ids.js'
+import { Sqlite } from '../../catalog/sqlite.js'
+import type { ShardRow, StripeRow } from '../../catalog/types.js'
 
 export interface FoundShard extends Omit<StripeRow, 'shards'>, ShardRow {
   writer: Hex

@@ -14,12 +14,12 @@ import {
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
-import { ImagerError } from '../../src/base/errors.js'
-import type { SnapshotRow } from '../../src/catalog/types.js'
-import { refusedName } from '../../src/disk/folder.js'
-import { planFiles } from '../../src/jobs/files-plan.js'
-import { type FilesParts, type FilesReport, runRestoreFiles } from '../../src/jobs/restore-files.js'
-import { inline, MemorySnapshot } from '../mount/memory.js'
+import { ImagerError } from '../../../src/base/errors.js'
+import type { SnapshotRow } from '../../../src/catalog/types.js'
+import { refusedName } from '../../../src/disk/folder.js'
+import { type FilesParts, type FilesReport, runRestoreFiles } from '../../../src/jobs/restore/files.js'
+import { planFiles } from '../../../src/jobs/restore/files-plan.js'
+import { inline, MemorySnapshot } from '../../mount/memory.js'
 
 const BYTES = Buffer.alloc(10_000, 'content ')
 

@@ -5,11 +5,11 @@
  * Invariant: the last tables were read, and copied, in one moment that held. Every file is as they say, or is named torn.
  */
 import { statfs } from 'node:fs/promises'
-import { hasCode, ImagerError } from '../base/errors.js'
-import { GiB } from '../base/units.js'
-import type { SourceFacts } from '../disk/source.js'
-import { type Moment, openView, type StaticView, type ViewOptions, type ViewParts } from '../disk/view.js'
-import { type DiskScanHandle, type FileRecords, type Reread, type Reuse, scanDisk } from '../native.js'
+import { hasCode, ImagerError } from '../../base/errors.js'
+import { GiB } from '../../base/units.js'
+import type { SourceFacts } from '../../disk/source.js'
+import { type Moment, openView, type StaticView, type ViewOptions, type ViewParts } from '../../disk/view.js'
+import { type DiskScanHandle, type FileRecords, type Reread, type Reuse, scanDisk } from '../../native.js'
 import type { Pipeline } from './pipeline.js'
 
 /** Moments that may be tried; each leaves less to be read in the next. */

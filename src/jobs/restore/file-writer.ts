@@ -5,14 +5,14 @@
  */
 import { chmodSync, closeSync, constants, fchmodSync, lchownSync, linkSync, openSync, symlinkSync } from 'node:fs'
 import { type FileHandle, open } from 'node:fs/promises'
-import { hasCode, ImagerError } from '../base/errors.js'
-import { MiB } from '../base/units.js'
-import type { Folder } from '../disk/folder.js'
-import { makeNode, setModified, setXattr, unreadablePattern } from '../native.js'
-import type { FileRow, Kind, Stream } from '../retrieve/reader.js'
-import type { StreamReader } from '../retrieve/stream.js'
+import { hasCode, ImagerError } from '../../base/errors.js'
+import { MiB } from '../../base/units.js'
+import type { Folder } from '../../disk/folder.js'
+import { makeNode, setModified, setXattr, unreadablePattern } from '../../native.js'
+import type { FileRow, Kind, Stream } from '../../retrieve/reader.js'
+import type { StreamReader } from '../../retrieve/stream.js'
+import type { Meter } from '../progress.js'
 import { dataRuns, type PlannedFile, unnamed } from './files-plan.js'
-import type { Meter } from './progress.js'
 
 const CHUNK_BYTES = 4 * MiB
 const SECTOR_BYTES = 512

@@ -1,8 +1,8 @@
 /** The keys with which an appliance seals its snapshots, and with which they are opened. */
 import { ImagerError } from '../base/errors.js'
 import { fromHex, type Hex } from '../base/ids.js'
-import type { Home } from '../keys/home.js'
 import { Vault, type VaultHandle } from '../native.js'
+import type { Home } from './home.js'
 
 /**
  * `appliance`: whose snapshots; the host that recovered the fleet may open everybody's. Throws NOT_ALLOWED where this host

@@ -5,12 +5,12 @@
  * Invariants: claims and appends happen in the order of the batches, which the packer needs. The first failure of any part
  * ends the run at its next step.
  */
-import type { Clock } from '../base/clock.js'
-import { ImagerError, reason } from '../base/errors.js'
-import { type Hex, toHex } from '../base/ids.js'
-import { Slots } from '../base/queue.js'
-import type { Begun, Catalog, Flaws } from '../catalog/types.js'
-import type { Home } from '../keys/home.js'
+import type { Clock } from '../../base/clock.js'
+import { ImagerError, reason } from '../../base/errors.js'
+import { type Hex, toHex } from '../../base/ids.js'
+import { Slots } from '../../base/queue.js'
+import type { Begun, Catalog, Flaws } from '../../catalog/types.js'
+import type { Home } from '../../keys/home.js'
 import {
   type Batch,
   type BlockSource,
@@ -21,12 +21,12 @@ import {
   Packer,
   type Reread,
   type VaultHandle,
-} from '../native.js'
-import type { Peers } from '../peers/pool.js'
-import type { Group } from '../stripes/place.js'
-import { type SentStripe, StripeSender } from '../stripes/send.js'
-import { Leveller } from './level.js'
-import { Meter, type Report } from './progress.js'
+} from '../../native.js'
+import type { Peers } from '../../peers/pool.js'
+import type { Group } from '../../stripes/place.js'
+import { type SentStripe, StripeSender } from '../../stripes/send.js'
+import { Meter, type Report } from '../progress.js'
+import { Leveller } from './compression-level.js'
 
 /** Batches of 8 MiB between reading and appending: two being worked on by the two cores, one ready. */
 const BATCHES_IN_FLIGHT = 3

@@ -2,7 +2,7 @@
  * What a picture of a disk shows (`imager map --svg`): the whole disk in a few rows, below it each volume in rows of its
  * own. The number of cells is bounded whatever the disk, and so are the volumes.
  */
-import type { DiskScanHandle, VolumeFacts } from '../native.js'
+import type { DiskScanHandle, VolumeFacts } from '../../native.js'
 
 /** In the order of `strip::Kind` in the addon. */
 export const REGIONS = ['outside', 'metadata', 'files', 'free', 'raw', 'unsettled', 'leftOut'] as const

@@ -1,8 +1,8 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
-import { type FoundShard, FoundShards } from '../../src/catalog/found.js'
-import { hex, temporaryFolder } from './harness.js'
+import { type FoundShard, FoundShards } from '../../../src/jobs/recover/found-shards.js'
+import { hex, temporaryFolder } from '../../catalog/harness.js'
 
 test('shards come back as stripes, one of each index; two shapes under one number stay apart', (t) => {
   const folder = temporaryFolder()

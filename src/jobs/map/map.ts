@@ -3,11 +3,11 @@
  * that a disk with millions of files costs the memory of its map and no more.
  */
 import { setImmediate as turn } from 'node:timers/promises'
-import { ImagerError, reason } from '../base/errors.js'
-import { inspectSource } from '../disk/source.js'
-import { type DiskScanHandle, type MapLines, scanDisk } from '../native.js'
-import { utf8 } from '../retrieve/paths.js'
-import type { Kind } from '../retrieve/reader.js'
+import { ImagerError, reason } from '../../base/errors.js'
+import { inspectSource } from '../../disk/source.js'
+import { type DiskScanHandle, type MapLines, scanDisk } from '../../native.js'
+import { utf8 } from '../../retrieve/paths.js'
+import type { Kind } from '../../retrieve/reader.js'
 
 const CHUNK = 2048
 /** Numbers of a line, and of an extent, as the addon gives them. */

@@ -2,10 +2,10 @@
  * What a restore of files will write: the folders (parents first) with their files, each file once, further names of it as
  * links. Names that must not be written are left out here and said; so are folders that lead back into themselves.
  */
-import { refusedName } from '../disk/folder.js'
-import { childrenOf, type Found, findPath, joinPath, utf8 } from '../retrieve/paths.js'
-import type { FileRow, Kind, SnapshotReader, Stream } from '../retrieve/reader.js'
-import { planRead } from '../retrieve/stream.js'
+import { refusedName } from '../../disk/folder.js'
+import { childrenOf, type Found, findPath, joinPath, utf8 } from '../../retrieve/paths.js'
+import type { FileRow, Kind, SnapshotReader, Stream } from '../../retrieve/reader.js'
+import { planRead } from '../../retrieve/stream.js'
 
 /** The kernel's PATH_MAX allows no more. */
 const DEPTH = 2048

@@ -1,5 +1,5 @@
 import test from 'ava'
-import { LEVELS, Leveller, nextLevel } from '../../src/jobs/level.js'
+import { LEVELS, Leveller, nextLevel } from '../../../src/jobs/snapshot/compression-level.js'
 
 const slow = { waitedForSending: 0.9, idleProcessors: 0.8 }
 const crowded = { waitedForSending: 0.9, idleProcessors: 0.1 }

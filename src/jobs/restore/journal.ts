@@ -5,9 +5,9 @@
  */
 import { appendFileSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { type Hex, toHex } from '../base/ids.js'
-import type { TargetFacts } from '../disk/target.js'
-import { hash } from '../native.js'
+import { type Hex, toHex } from '../../base/ids.js'
+import type { TargetFacts } from '../../disk/target.js'
+import { hash } from '../../native.js'
 
 export class RestoreJournal {
   readonly #path: string

@@ -3,10 +3,10 @@
  * not know this host yet (it joined a moment ago, and the membership is on its way) is asked again until it does.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
-import { hasCode, ImagerError } from '../base/errors.js'
-import { HEARTBEAT_MS } from '../base/limits.js'
-import { forEachAtOnce } from '../base/queue.js'
-import type { HostRow } from '../catalog/types.js'
+import { hasCode, ImagerError } from '../../base/errors.js'
+import { HEARTBEAT_MS } from '../../base/limits.js'
+import { forEachAtOnce } from '../../base/queue.js'
+import type { HostRow } from '../../catalog/types.js'
 import type { PipelineParts } from './pipeline.js'
 
 const ASKED_AT_ONCE = 32
