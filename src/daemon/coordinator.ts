@@ -3,6 +3,7 @@
  * every peer, so that recovery needs nothing but peers and the words.
  */
 import { type Clock, systemClock } from '../base/clock.js'
+import type { Report } from '../base/report.js'
 import { serveCoordinator } from '../coordinator/server.js'
 import { Traffic } from '../coordinator/traffic.js'
 import type { Home } from '../keys/home.js'
@@ -11,7 +12,7 @@ import type { SegmentOptions } from '../signatures/segments.js'
 import { advertised } from './address.js'
 import { Courier } from './courier.js'
 import { openLocalCatalog } from './local.js'
-import type { Report, Running } from './running.js'
+import type { Running } from './running.js'
 
 export interface CoordinatorOptions extends SegmentOptions {
   listen: string

@@ -8,11 +8,12 @@ import { hasCode } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
 import { HEARTBEAT_MS } from '../base/limits.js'
 import { Slots } from '../base/queue.js'
+import type { Report } from '../base/report.js'
 import type { Home } from '../keys/home.js'
 import type { MembershipHost } from '../keys/membership.js'
 import { PeerClient } from '../peers/client.js'
 import { Connection } from '../wire/client.js'
-import { Loop, type Report } from './running.js'
+import { Loop } from './running.js'
 
 interface Document {
   kind: 'membership' | 'keybag'

@@ -2,6 +2,7 @@
 
 import { type Clock, systemClock } from '../base/clock.js'
 import { hasCode } from '../base/errors.js'
+import type { Report } from '../base/report.js'
 import type { Catalog } from '../catalog/types.js'
 import { RemoteCatalog } from '../coordinator/client.js'
 import type { Home } from '../keys/home.js'
@@ -10,7 +11,6 @@ import { type Callable, Peers } from '../peers/pool.js'
 import { deliverKeybag, isKeybagDelivered } from './keybag.js'
 import { CoordinatorLink } from './link.js'
 import { openLocalCatalog } from './local.js'
-import type { Report } from './running.js'
 import { seekMembership } from './seek.js'
 
 export interface Fleet {

@@ -6,6 +6,7 @@
 import { type Clock, systemClock } from '../base/clock.js'
 import { hasCode, ImagerError } from '../base/errors.js'
 import { HEARTBEAT_MS } from '../base/limits.js'
+import type { Report } from '../base/report.js'
 import { RemoteCatalog } from '../coordinator/client.js'
 import type { Home } from '../keys/home.js'
 import { checkDocument } from '../peers/documents.js'
@@ -13,7 +14,7 @@ import { servePeer } from '../peers/server.js'
 import { ShardStore } from '../peers/store.js'
 import { advertised } from './address.js'
 import { CoordinatorLink } from './link.js'
-import { Loop, type Report, type Running } from './running.js'
+import { Loop, type Running } from './running.js'
 import { seekMembership } from './seek.js'
 
 export interface PeerOptions {

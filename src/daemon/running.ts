@@ -8,9 +8,6 @@ export interface Running {
   close(): Promise<void>
 }
 
-/** Hears what a daemon could not do now and will try again. */
-export type Report = (what: string, error: unknown) => void
-
 export function untilAborted(signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
     if (signal.aborted) return resolve()
