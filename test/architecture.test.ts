@@ -18,6 +18,7 @@ const ROOMS = [
   'catalog',
   'coordinator',
   'retrieve',
+  'fleet',
   'jobs',
   'mount',
   'daemon',

@@ -4,7 +4,7 @@
  */
 import { homedir } from 'node:os'
 import { join, resolve } from 'node:path'
-import type { Fleet } from '../daemon/fleet.js'
+import type { Fleet } from '../fleet/open.js'
 import type { Home } from '../keys/home.js'
 import type { Output } from './output.js'
 
@@ -36,7 +36,7 @@ export class Context {
   /** The catalog and the peers, as this host may reach them. */
   async fleet(): Promise<Fleet> {
     if (!this.#fleet) {
-      const [{ openFleet }, home] = await Promise.all([import('../daemon/fleet.js'), this.home()])
+      const [{ openFleet }, home] = await Promise.all([import('../fleet/open.js'), this.home()])
       this.#fleet = await openFleet(home, undefined, this.output.warn)
     }
     return this.#fleet

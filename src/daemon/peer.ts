@@ -8,14 +8,14 @@ import { hasCode, ImagerError } from '../base/errors.js'
 import { HEARTBEAT_MS } from '../base/limits.js'
 import type { Report } from '../base/report.js'
 import { RemoteCatalog } from '../coordinator/client.js'
+import { advertised } from '../fleet/address.js'
+import { CoordinatorLink } from '../fleet/link.js'
+import { seekMembership } from '../fleet/seek.js'
 import type { Home } from '../keys/home.js'
 import { checkDocument } from '../peers/documents.js'
 import { servePeer } from '../peers/server.js'
 import { ShardStore } from '../peers/store.js'
-import { advertised } from './address.js'
-import { CoordinatorLink } from './link.js'
 import { Loop, type Running } from './running.js'
-import { seekMembership } from './seek.js'
 
 export interface PeerOptions {
   store: string

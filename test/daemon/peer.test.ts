@@ -1,7 +1,7 @@
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
-import { openFleet } from '../../src/daemon/fleet.js'
+import { openFleet } from '../../src/fleet/open.js'
 import { tlsIdentity } from '../../src/keys/certificate.js'
 import { mayDeliver, openEntry, openKeybag, RECOVERY } from '../../src/keys/keybag.js'
 import { openMembership, signMembership } from '../../src/keys/membership.js'
@@ -10,7 +10,7 @@ import { DataClient, Secret } from '../../src/native.js'
 import { PeerClient } from '../../src/peers/client.js'
 import { Connection } from '../../src/wire/client.js'
 import { DataLink } from '../../src/wire/data-client.js'
-import { eventually, TestFleet } from './fleet.js'
+import { eventually, TestFleet } from '../fleet/fleet.js'
 
 test('the words and one peer give every key back', async (t) => {
   const fleet = await TestFleet.found(t)

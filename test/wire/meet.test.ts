@@ -1,6 +1,6 @@
 import { createServer } from 'node:net'
 import test from 'ava'
-import { freePort } from '../../src/daemon/address.js'
+import { freePort } from '../../src/fleet/address.js'
 import { meetHost } from '../../src/wire/meet.js'
 import { identity, loopback } from './loopback.js'
 

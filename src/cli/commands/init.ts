@@ -1,4 +1,4 @@
-import { advertised } from '../../daemon/address.js'
+import { advertised } from '../../fleet/address.js'
 import { computerName, parseAddress, usage } from '../arguments.js'
 import { defineCommand } from '../command.js'
 
@@ -26,7 +26,7 @@ export const command = defineCommand({
       .option('words-file', { type: 'string', requiresArg: true, describe: 'Write the 24 words there, not here' }),
   async run(args, { state, output }) {
     const [{ initFleet }, { existsSync, writeFileSync }] = await Promise.all([
-      import('../../daemon/init.js'),
+      import('../../fleet/init.js'),
       import('node:fs'),
     ])
     const { name, 'words-file': wordsFile } = args

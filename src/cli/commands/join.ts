@@ -20,7 +20,7 @@ export const command = defineCommand({
         describe: 'HOST:PORT a peer will listen on (default: 0.0.0.0:7421)',
       }),
   async run(args, { state, output }) {
-    const { joinFleet } = await import('../../daemon/join.js')
+    const { joinFleet } = await import('../../fleet/join.js')
     const token = args.token === '-' ? (await import('node:fs')).readFileSync(0, 'utf8') : args.token
     const listen = args.listen ?? null
     const home = await joinFleet({ token, state, name: args.name, domain: args.domain ?? args.name, listen })

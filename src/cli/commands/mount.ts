@@ -18,7 +18,7 @@ export const command = defineCommand({
     }
     const { tellParent } = await import('../../daemon/parent.js')
     try {
-      const [{ serveMount }, fleet] = await Promise.all([import('../../daemon/mounting.js'), context.fleet()])
+      const [{ serveMount }, fleet] = await Promise.all([import('../../daemon/mount.js'), context.fleet()])
       const ready = (path: string) => {
         const report = { status: 'mounted', mountpoint: path, pid: process.pid } as const
         if (!tellParent(report)) output.report(report, () => `Mounted on ${path}; Ctrl-C unmounts it`)

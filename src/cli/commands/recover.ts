@@ -1,6 +1,6 @@
 import { Exit } from '../../base/errors.js'
 import { formatBytes, formatSeconds } from '../../base/units.js'
-import { advertised } from '../../daemon/address.js'
+import { advertised } from '../../fleet/address.js'
 import type { RecoverReport } from '../../jobs/recover/recover.js'
 import { computerName, parseAddress, usage } from '../arguments.js'
 import { defineCommand } from '../command.js'

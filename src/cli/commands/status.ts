@@ -1,6 +1,6 @@
 import { Exit } from '../../base/errors.js'
 import { formatBytes, formatCount, formatSeconds } from '../../base/units.js'
-import type { StatusReport } from '../../daemon/status.js'
+import type { StatusReport } from '../../fleet/status.js'
 import { defineCommand } from '../command.js'
 
 export const command = defineCommand({
@@ -9,7 +9,7 @@ export const command = defineCommand({
   example: ['imager status || echo "look at the backups"', 'for a cron job'],
   builder: (yargs) => yargs,
   async run(_args, context) {
-    const [{ readStatus }, fleet] = await Promise.all([import('../../daemon/status.js'), context.fleet()])
+    const [{ readStatus }, fleet] = await Promise.all([import('../../fleet/status.js'), context.fleet()])
     const report = await readStatus(fleet)
     context.output.report(report, render)
     return report.safe ? Exit.done : Exit.notSafe

@@ -1,7 +1,7 @@
 /** Are the backups safe? The newest snapshot of each volume against the hosts that are here now. */
 import type { Hex } from '../base/ids.js'
 import type { HostRow, SnapshotRow } from '../catalog/types.js'
-import type { Fleet } from './fleet.js'
+import type { Fleet } from './open.js'
 
 export interface StatusReport {
   safe: boolean

@@ -1,8 +1,9 @@
 /** The process that serves one mount: opens the snapshot, mounts it, stays until it is unmounted or asked to end. */
+
+import type { Fleet } from '../fleet/open.js'
 import { openReader } from '../jobs/reader.js'
 import { mountSnapshot } from '../mount/mount.js'
 import { decompressUnit } from '../native.js'
-import type { Fleet } from './fleet.js'
 import { untilAborted } from './running.js'
 
 export interface MountOptions {

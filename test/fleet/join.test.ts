@@ -1,6 +1,6 @@
 import test from 'ava'
 import { TOKEN_LIFETIME_MS } from '../../src/base/limits.js'
-import { freePort } from '../../src/daemon/address.js'
+import { freePort } from '../../src/fleet/address.js'
 import { hasHome } from '../../src/keys/home.js'
 import { decodeToken, encodeToken } from '../../src/keys/token.js'
 import { Secret } from '../../src/native.js'

@@ -10,7 +10,7 @@ import { createHome, type Home, prepareIdentity } from '../keys/home.js'
 import { makeKey } from '../keys/keybag.js'
 import { decodeToken } from '../keys/token.js'
 import { advertised } from './address.js'
-import { deliverKeybag } from './keybag.js'
+import { deliverKeybag } from './deliver-keybag.js'
 import { CoordinatorLink } from './link.js'
 
 export interface JoinOptions {

@@ -1,6 +1,6 @@
 import test from 'ava'
 import type { HostRow, SnapshotRow } from '../../src/catalog/types.js'
-import { findProblems } from '../../src/daemon/status.js'
+import { findProblems } from '../../src/fleet/status.js'
 
 const peer = (name: string, away: boolean, usedBytes = 1) => ({ host: `id-${name}`, name, away, usedBytes }) as HostRow
 const snapshot = (survives: number, tolerate = 1, state: SnapshotRow['state'] = 'protected') =>

@@ -8,9 +8,9 @@ import { RemoteCatalog } from '../coordinator/client.js'
 import type { Home } from '../keys/home.js'
 import type { JoinRole } from '../keys/token.js'
 import { type Callable, Peers } from '../peers/pool.js'
-import { deliverKeybag, isKeybagDelivered } from './keybag.js'
+import { deliverKeybag, isKeybagDelivered } from './deliver-keybag.js'
 import { CoordinatorLink } from './link.js'
-import { openLocalCatalog } from './local.js'
+import { openLocalCatalog } from './local-catalog.js'
 import { seekMembership } from './seek.js'
 
 export interface Fleet {
