@@ -17,12 +17,14 @@ import { ID_BYTES } from '../signatures/rows.js'
 import { type SegmentOptions, SegmentRepository } from '../signatures/segments.js'
 import { checkCommit, checkIds, checkPlace, checkRecords, checkReserve } from './checks.js'
 import { type Admission, HostCatalogue } from './hosts.js'
+import { type Lease, Leases } from './leases.js'
 import { lengthsOf } from './lengths.js'
 import { type CatalogParts, partsOf } from './parts.js'
-import { type Lease, Records } from './records.js'
 import { referencedStripes } from './references.js'
 import { Registry } from './registry.js'
 import { openDatabase } from './schema.js'
+import { Snapshots } from './snapshots.js'
+import { Stripes } from './stripes.js'
 import type {
   BeginRequest,
   Begun,
@@ -62,14 +64,18 @@ export class LocalCatalog implements Catalog {
   readonly registry: Registry
   readonly #parts: CatalogParts
   readonly #db: Database.Database
-  readonly #records: Records
+  readonly #leases: Leases
+  readonly #stripes: Stripes
+  readonly #snapshots: Snapshots
   readonly #signatures: SignatureRepository
 
   private constructor(db: Database.Database, signatures: SignatureRepository, parts: CatalogParts) {
     this.#db = db
     this.#signatures = signatures
     this.#parts = parts
-    this.#records = new Records(db)
+    this.#stripes = new Stripes(db)
+    this.#leases = new Leases(db, this.#stripes)
+    this.#snapshots = new Snapshots(db, this.#stripes)
     this.members = new HostCatalogue(db, parts.clock)
     this.registry = new Registry(db, parts.clock)
   }
@@ -104,7 +110,7 @@ export class LocalCatalog implements Catalog {
     const id = () => randomBytes(16).toString('hex')
     return this.write(() => {
       this.members.seen(request.appliance)
-      return this.#records.begin(id(), id(), request, this.#parts.clock.now())
+      return this.#leases.begin(id(), id(), request, this.#parts.clock.now())
     })
   }
 
@@ -122,7 +128,7 @@ export class LocalCatalog implements Catalog {
     checkReserve(count)
     const { appliance } = this.#openLease(lease)
     const shape = { k: 0, m: 0, packBytes: 0 }
-    return this.write(() => Array.from({ length: count }, () => this.#records.openStripe(appliance, lease, shape)))
+    return this.write(() => Array.from({ length: count }, () => this.#stripes.open(appliance, lease, shape)))
   }
 
   async place(lease: Hex, request: PlaceRequest): Promise<Placed> {
@@ -130,10 +136,10 @@ export class LocalCatalog implements Catalog {
     checkPlace(request)
     this.#checkHosts(appliance, request)
     const stripe = this.write(() => {
-      if (request.stripe !== undefined) this.#records.shapeStripe(request.stripe, lease, request)
-      const number = request.stripe ?? this.#records.openStripe(appliance, lease, request)
+      if (request.stripe !== undefined) this.#stripes.shape(request.stripe, lease, request)
+      const number = request.stripe ?? this.#stripes.open(appliance, lease, request)
       if (request.stripe !== undefined) this.#sameStripe(lease, { ...request, stripe: number })
-      this.#records.placeShards(number, request.shards)
+      this.#stripes.placeShards(number, request.shards)
       return number
     })
     const expires = this.#parts.clock.now() + GRANT_LIFETIME_MS
@@ -149,15 +155,15 @@ export class LocalCatalog implements Catalog {
     checkCommit(request)
     if (this.#isCommitted(lease, request)) return
     this.#sameStripe(lease, request)
-    const placed = new Set(this.#records.placedShards(request.stripe).map(placeName))
+    const placed = new Set(this.#stripes.placedShards(request.stripe).map(placeName))
     if (!request.shards.every((shard) => placed.has(placeName(shard)))) {
       throw new ImagerError('PROTOCOL', { what: `stripe ${request.stripe} holds a shard that was never placed` })
     }
     this.write(() => {
       this.members.seen(this.#openLease(lease).appliance)
       this.#signatures.insert([request])
-      this.#records.commitStripe(request.stripe, request.k, request.m, request.shards)
-      this.#records.keepLengths(request.stripe, lengthsOf(request))
+      this.#stripes.commit(request.stripe, request.k, request.m, request.shards)
+      this.#stripes.keepLengths(request.stripe, lengthsOf(request))
     })
     await this.#signatures.settle()
   }
@@ -166,31 +172,31 @@ export class LocalCatalog implements Catalog {
     const facts = this.#parts.openHead(request.head, request.references)
     const stripes = referencedStripes(request.references)
     return this.write(() => {
-      const open = this.#records.lease(lease)
-      if (open?.state === 'finished' && this.#isFinished(open, request.head)) return this.#records.figure(stripes)
+      const open = this.#leases.find(lease)
+      if (open?.state === 'finished' && this.#isFinished(open, request.head)) return this.#stripes.figure(stripes)
       const { source, label, parent } = this.#openLease(lease)
       const names = ['appliance', 'volume', 'sequence', 'snapshot', 'parent'] as const
       const wrong = names.find((name) => facts[name] !== open?.[name])
       if (wrong) throw new ImagerError('PROTOCOL', { what: `the head's ${wrong} is not the lease's` })
-      const figure = this.#records.figure(stripes)
+      const figure = this.#stripes.figure(stripes)
       if (stripes.length === 0 || figure.state === 'incomplete') {
         throw new ImagerError('PROTOCOL', { what: 'the snapshot refers to stripes that are not committed' })
       }
       const { summary, head } = request
-      this.#records.addSnapshot({ ...facts, id: facts.snapshot, parent, source, label, summary, head, stripes })
-      this.#records.endLease(lease)
+      this.#snapshots.add({ ...facts, id: facts.snapshot, parent, source, label, summary, head, stripes })
+      this.#leases.end(lease)
       this.registry.record('snapshot', facts.appliance, finishedSentence(source, summary, figure))
       return figure
     })
   }
 
   async snapshots(appliance?: Hex): Promise<SnapshotRow[]> {
-    return this.#records.snapshots(appliance).map(({ head: _head, ...row }) => row)
+    return this.#snapshots.list(appliance).map(({ head: _head, ...row }) => row)
   }
 
   async snapshot(name: string, appliance?: Hex): Promise<SnapshotRow & { head: Uint8Array }> {
     const isPrefix = /^[0-9a-f]{1,32}$/.test(name)
-    const found = name === 'latest' || isPrefix ? this.#records.snapshots(appliance, isPrefix ? name : '') : []
+    const found = name === 'latest' || isPrefix ? this.#snapshots.list(appliance, isPrefix ? name : '') : []
     const last = found.at(-1)
     if (!last) throw new ImagerError('NO_SUCH_SNAPSHOT', { snapshot: name === 'latest' ? 'yet' : name })
     if (isPrefix && found.length > 1) {
@@ -217,16 +223,16 @@ export class LocalCatalog implements Catalog {
 
   /** With `writer`, of his stripes only. */
   async records(numbers: readonly number[], writer?: Hex): Promise<Uint32Array[]> {
-    return numbers.map((number) => this.#records.lengths(number, writer))
+    return numbers.map((number) => this.#stripes.lengths(number, writer))
   }
 
   async stripes(numbers: readonly number[]): Promise<StripeRow[]> {
-    const read = this.#db.transaction(() => numbers.map((number) => this.#records.stripeRow(number)))
+    const read = this.#db.transaction(() => numbers.map((number) => this.#stripes.row(number)))
     return read().filter((row) => row !== undefined)
   }
 
   async snapshotStripes(id: Hex, appliance?: Hex): Promise<number[]> {
-    const found = this.#records.snapshotStripes(id)
+    const found = this.#snapshots.stripesOf(id)
     if (!found || (appliance !== undefined && found.appliance !== appliance)) {
       throw new ImagerError('NO_SUCH_SNAPSHOT', { snapshot: id })
     }
@@ -235,7 +241,7 @@ export class LocalCatalog implements Catalog {
 
   /** Whose lease it is, whatever its state. */
   leaseOwner(lease: Hex): Hex | undefined {
-    return this.#records.lease(lease)?.appliance
+    return this.#leases.find(lease)?.appliance
   }
 
   /** One transaction over the master file, registry and records. Nests. */
@@ -251,34 +257,35 @@ export class LocalCatalog implements Catalog {
   async importStripes(stripes: readonly ImportedStripe[]): Promise<void> {
     for (const stripe of stripes) {
       checkRecords(stripe)
-      this.#records.requireWriter(stripe.stripe, stripe.writer)
+      this.#stripes.requireWriter(stripe.stripe, stripe.writer)
     }
     this.write(() => {
       this.#signatures.insert(stripes)
       for (const { writer, ...row } of stripes) {
-        this.#records.importStripe(writer, row)
-        this.#records.keepLengths(row.stripe, lengthsOf(row))
+        this.#stripes.import(writer, row)
+        this.#stripes.keepLengths(row.stripe, lengthsOf(row))
       }
+      this.#snapshots.forgetFigures()
     })
     await this.#signatures.settle()
   }
 
   /** Stripes that only absent hosts hold keep their numbers to themselves. */
   skipStripes(count: number): void {
-    this.write(() => this.#records.skipStripes(count))
+    this.write(() => this.#stripes.skip(count))
   }
 
   /** Listed even where stripes of it are missing; it says so. */
   importSnapshot({ head, references, summary, source, label }: ImportedSnapshot): void {
     const facts = this.#parts.openHead(head, references)
     const stripes = referencedStripes(references)
-    this.write(() => this.#records.addSnapshot({ ...facts, id: facts.snapshot, source, label, summary, head, stripes }))
+    this.write(() => this.#snapshots.add({ ...facts, id: facts.snapshot, source, label, summary, head, stripes }))
   }
 
   /** In parts, between which others have their turn. */
   async *#find(ids: Uint8Array, tolerate: number): AsyncGenerator<{ at: number; places: Places }> {
     for (let at = 0; at * ID_BYTES < ids.length; at += FIND_PART) {
-      const survival = this.#records.survival()
+      const survival = this.#stripes.survival()
       const rank = (stripe: number): number => {
         const survives = survival.of(stripe)
         return survives >= tolerate ? survives : -1
@@ -289,7 +296,7 @@ export class LocalCatalog implements Catalog {
   }
 
   #openLease(lease: Hex): Lease {
-    const found = this.#records.lease(lease)
+    const found = this.#leases.find(lease)
     if (!found) throw new ImagerError('LEASE_ENDED', { why: 'the coordinator does not know it' })
     if (found.state === 'open') return found
     const why = found.state === 'fenced' ? 'a newer run of the same volume has begun' : 'it is finished'
@@ -298,14 +305,14 @@ export class LocalCatalog implements Catalog {
 
   /** An open stripe of this lease, of this shape. */
   #sameStripe(lease: Hex, r: Pick<CommitRequest, 'stripe' | 'k' | 'm' | 'packBytes'>): void {
-    const stored = this.#records.stripe(r.stripe)
+    const stored = this.#stripes.find(r.stripe)
     const same = stored?.lease === lease && stored.k === r.k && stored.m === r.m && stored.packBytes === r.packBytes
     if (!same || stored.committed) throw new ImagerError('PROTOCOL', { what: `stripe ${r.stripe} is not open` })
   }
 
   #isCommitted(lease: Hex, request: CommitRequest): boolean {
-    if (this.#records.stripe(request.stripe)?.lease !== lease) return false
-    const row = this.#records.stripeRow(request.stripe)
+    if (this.#stripes.find(request.stripe)?.lease !== lease) return false
+    const row = this.#stripes.row(request.stripe)
     if (!row) return false
     const name = (shard: { index: number; shard: Hex; root: Hex }) => `${shard.index} ${shard.shard} ${shard.root}`
     const held = new Set(row.shards.map(name))
@@ -313,7 +320,7 @@ export class LocalCatalog implements Catalog {
   }
 
   #isFinished({ snapshot }: Lease, head: Uint8Array): boolean {
-    const [row] = this.#records.snapshots(undefined, snapshot)
+    const [row] = this.#snapshots.list(undefined, snapshot)
     return row !== undefined && Buffer.compare(row.head, head) === 0
   }
 

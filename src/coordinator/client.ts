@@ -4,8 +4,8 @@ import type { Hex } from '../base/ids.js'
 import { MESSAGE_BYTES } from '../base/limits.js'
 import type { Heartbeat } from '../catalog/hosts.js'
 import { decodeLengths } from '../catalog/lengths.js'
-import { decodeStripes } from '../catalog/records.js'
 import type { EventRow } from '../catalog/registry.js'
+import { decodeStripes } from '../catalog/snapshots.js'
 import type {
   BeginRequest,
   Begun,
