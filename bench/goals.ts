@@ -58,7 +58,7 @@ const [data = 0, parity = 0] = SCHEME.split('+').map(Number)
 /** What bench/scenarios/backup.ts counts on the disks themselves. */
 export const DISKS = 'disks'
 const NOT_IN_FILES = (of: Of) => of(backup('A1', 'allocatedBytes')) - of(backup('A1', 'fileBytes'), DISKS)
-/** As native/src/reuse.rs samples. */
+/** As native/src/snapshot/reuse.rs samples. */
 const SAMPLE = 1 / 20
 
 const GOALS: readonly Goal[] = [

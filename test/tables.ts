@@ -63,7 +63,7 @@ export function limitsTable(side: 'typescript' | 'rust'): string {
           /^export const (\w+) = (.*)$/,
           (name) => readable(name, values[name]),
         )
-      : limitsIn(read('native/src/limits.rs'), /^\/\/\/ ?(.*)$/, /^pub const (\w+): [^=]*= (.*);$/, (name, code) =>
+      : limitsIn(read('native/src/base/limits.rs'), /^\/\/\/ ?(.*)$/, /^pub const (\w+): [^=]*= (.*);$/, (name, code) =>
           readable(name, evaluate(code) ?? code),
         )
   const rows = found.map(({ name, value, why }) => row(`\`${name}\``, value, why))

@@ -5,19 +5,22 @@ use std::hint::black_box;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use imager_native::batch::{Batch, is_zero};
-use imager_native::cut::{MappedVolume, allocated, cut};
+use imager_native::base::limits::{BLOCK_BYTES, MAP_PAGE_BYTES, MIB};
+use imager_native::base::pool;
+use imager_native::base::secret::Secret;
 use imager_native::disk::Partition;
-use imager_native::erasure::{Encoder, Scheme, recover};
-use imager_native::fs::{ByteRange, Content, Extent, ExtentKind, File, Kind, Outcome, Stream, Timestamp, VolumeMap};
-use imager_native::limits::{BLOCK_BYTES, MAP_PAGE_BYTES, MIB};
-use imager_native::packer::Packer;
-use imager_native::pages::{self, MapEntry, Ref};
-use imager_native::seal::{Domain, signature};
-use imager_native::secret::Secret;
-use imager_native::shard::Place;
-use imager_native::volume::Volume;
-use imager_native::{fs, recycle, shard, stripe};
+use imager_native::disk::volume::Volume;
+use imager_native::formats::page::{self, MapEntry, Ref};
+use imager_native::formats::record::{Domain, signature};
+use imager_native::formats::shard::{self, Place};
+use imager_native::fs::{
+    self, ByteRange, Content, Extent, ExtentKind, File, Kind, Outcome, Stream, Timestamp, VolumeMap,
+};
+use imager_native::map::cut::{MappedVolume, allocated, cut};
+use imager_native::snapshot::batch::{Batch, is_zero};
+use imager_native::snapshot::packer::Packer;
+use imager_native::stripes::erasure::{Encoder, Scheme, recover};
+use imager_native::stripes::stripe;
 
 const SAMPLES: usize = 5;
 const SAMPLE: Duration = Duration::from_millis(200);
@@ -93,7 +96,7 @@ fn parity() {
     let place = Place { fleet: [0; 16], stripe: 1, index: 0, k: 4, m: 2, pack_bytes: pack.len() as u32, root: [0; 32] };
     // The pack goes back to the pool with its stripe, and is filled again.
     bench("stripe::encode (4+2)", "MB/s", pack.len(), || {
-        let mut bytes = recycle::take(pack.len());
+        let mut bytes = pool::take(pack.len());
         bytes.extend_from_slice(&pack);
         stripe::encode(bytes, scheme, &ids, &place, &key).expect("six ids for six shards")
     });
@@ -160,9 +163,9 @@ fn map_pages() {
         block: Ref { key: [index as u8; 32], birth: 1 << 16 | index },
     };
     let entries: Vec<MapEntry> = (0..count).map(entry).collect();
-    let page = pages::encode_map(0, &entries);
-    bench("encode_map", "/s", entries.len(), || pages::encode_map(0, &entries));
-    bench("decode_map", "/s", entries.len(), || pages::decode(&page).expect("it was encoded so"));
+    let page = page::encode_map(0, &entries);
+    bench("encode_map", "/s", entries.len(), || page::encode_map(0, &entries));
+    bench("decode_map", "/s", entries.len(), || page::decode(&page).expect("it was encoded so"));
 }
 
 /// 5,000 files in 50 folders, as `mkfs.ext4 -d` writes them; the image is in memory.

@@ -11,12 +11,12 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
-use imager_native::cut::{Blocks, Cut, Piece};
-use imager_native::error::{Error, Result};
-use imager_native::limits::{BLOCK_BYTES, MIB};
-use imager_native::scan::Scan;
-use imager_native::source::Source;
-use imager_native::volume::ReadAt;
+use imager_native::base::error::{Error, Result};
+use imager_native::base::limits::{BLOCK_BYTES, MIB};
+use imager_native::disk::source::Source;
+use imager_native::disk::volume::ReadAt;
+use imager_native::map::cut::{Blocks, Cut, Piece};
+use imager_native::map::scan::Scan;
 
 const THREADS: usize = 2;
 const BATCH_BYTES: usize = 4 * MIB;

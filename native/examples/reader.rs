@@ -17,13 +17,13 @@ use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use imager_native::error::{Error, Result};
+use imager_native::base::error::{Error, Result};
+use imager_native::base::limits::MIB;
+use imager_native::base::ranges::{coalesce, without};
+use imager_native::disk::source::Source;
+use imager_native::disk::volume::ReadAt;
 use imager_native::fs::{ByteRange, Content, ExtentKind};
-use imager_native::limits::MIB;
-use imager_native::ranges::{coalesce, without};
-use imager_native::scan::Scan;
-use imager_native::source::Source;
-use imager_native::volume::ReadAt;
+use imager_native::map::scan::Scan;
 
 const PAGE: u64 = 4096;
 /// Of a sequential read, one chunk in so many is compared: more would be measured too.

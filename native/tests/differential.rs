@@ -9,9 +9,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use imager_native::disk::volume::Volume;
 use imager_native::disk::{Partition, read_table};
 use imager_native::fs::{Outcome, VolumeMap, map_volume};
-use imager_native::volume::Volume;
 use lab::{Image, Row, Scratch, Trouble, reader, render};
 
 const WORKERS: usize = 3;

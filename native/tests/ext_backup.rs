@@ -4,9 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use imager_native::disk::volume::Volume;
 use imager_native::fs::{ByteRange, Outcome, VolumeMap, map_volume};
-use imager_native::scan::Scan;
-use imager_native::volume::Volume;
+use imager_native::map::scan::Scan;
 
 const KIB: usize = 1024;
 /// Features, block size and MiB: more than three groups of each.

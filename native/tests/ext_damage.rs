@@ -5,8 +5,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use imager_native::disk::volume::Volume;
 use imager_native::fs::ext;
-use imager_native::volume::Volume;
 
 const KIB: usize = 1024;
 const OPTIONS: &str = "-t ext4 -b 1024 -N 256 -O metadata_csum,^has_journal";

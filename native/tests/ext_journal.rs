@@ -4,10 +4,10 @@
 use std::fs;
 use std::process::Command;
 
-use imager_native::cut;
+use imager_native::base::ranges::{holds, meets};
 use imager_native::fs::Outcome;
-use imager_native::ranges::{holds, meets};
-use imager_native::scan::Scan;
+use imager_native::map::cut;
+use imager_native::map::scan::Scan;
 
 fn image(options: &[&str], edits: &[&str]) -> Option<Vec<u8>> {
     let name = format!("imager-ext-journal-{}-{}", std::process::id(), options.join("").replace('^', "no-"));

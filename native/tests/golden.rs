@@ -4,19 +4,19 @@
 
 use std::path::Path;
 
-use imager_native::carry::{Fetch, TO_END};
-use imager_native::erasure::Scheme;
-use imager_native::error::Error;
+use imager_native::base::error::Error;
+use imager_native::base::limits::BLOCK_BYTES;
+use imager_native::base::secret::Secret;
+use imager_native::formats::pack::{self, Row};
+use imager_native::formats::page::{self, DirectoryRow, IndexEntry, MapEntry, Page, Ref, Top, Tree};
+use imager_native::formats::record::{self, Context, Domain, RECORD_OVERHEAD, Type};
+use imager_native::formats::references::References;
+use imager_native::formats::shard::{self, BODY_OFFSET, Place};
 use imager_native::fs::{Content, Extent, ExtentKind, File, Kind, Stream, Timestamp};
-use imager_native::limits::BLOCK_BYTES;
-use imager_native::pack::{self, Row};
-use imager_native::pages::{self, DirectoryRow, IndexEntry, MapEntry, Page, Ref, Top, Tree};
-use imager_native::references::References;
-use imager_native::seal::{self, Context, Domain, RECORD_OVERHEAD, Type};
-use imager_native::secret::Secret;
-use imager_native::shard::{self, BODY_OFFSET, Place};
-use imager_native::signatures;
-use imager_native::stripe;
+use imager_native::signatures::index;
+use imager_native::stripes::erasure::Scheme;
+use imager_native::stripes::stripe;
+use imager_native::wire::{Fetch, TO_END};
 
 const STRIPE: u64 = 5;
 const FLEET: [u8; 16] = *b"fleet of goldens";
@@ -71,7 +71,7 @@ fn key_derivation() {
         &secret.tag(b"message"),
         &Domain::blocks(&secret).block_key(b"m"),
         &Domain::pages(&secret).block_key(b"m"),
-        &seal::signature(&key(1)),
+        &record::signature(&key(1)),
     ];
     same("keys", &derived.concat());
 }
@@ -105,10 +105,10 @@ fn the_sealed_key_of_a_root_page() {
     let context = Context { kind: Type::Root, domain: &manifest_key().id(), id: &id };
     let root_key = manifest_key().derive("imager v1 head root", &[]);
     let mut sealed = Vec::new();
-    seal::seal(root_key.bytes(), context, &key(40), 1, &mut sealed);
+    record::seal(root_key.bytes(), context, &key(40), 1, &mut sealed);
     assert_eq!(sealed.len(), 32 + RECORD_OVERHEAD);
     same("record-root-key", &sealed);
-    assert_eq!(seal::open(root_key.bytes(), context, &golden("record-root-key"), 32).unwrap(), key(40));
+    assert_eq!(record::open(root_key.bytes(), context, &golden("record-root-key"), 32).unwrap(), key(40));
 }
 
 fn rows() -> Vec<Row> {
@@ -121,7 +121,7 @@ fn rows() -> Vec<Row> {
         offset,
         length: 254,
     };
-    let ids = records().map(|(key, _)| seal::signature(&key));
+    let ids = records().map(|(key, _)| record::signature(&key));
     vec![row(0, Type::Block, ids[0], 16), row(1, Type::Page, ids[1], 270)]
 }
 
@@ -183,8 +183,8 @@ fn a_map_page() {
         MapEntry { disk: base + 65_536, length: 4096, in_block: 61_440, block: reference(21, u64::MAX) },
         MapEntry { disk: base + (1 << 20), length: 7 << 20, in_block: 0, block: zeros },
     ];
-    same("page-map", &pages::encode_map(base, &entries));
-    assert_eq!(pages::decode(&golden("page-map")).unwrap(), Page::Map(entries));
+    same("page-map", &page::encode_map(base, &entries));
+    assert_eq!(page::decode(&golden("page-map")).unwrap(), Page::Map(entries));
 }
 
 fn stream(name: &str, size: u64, valid: u64, content: Content) -> Stream {
@@ -241,14 +241,14 @@ fn a_file_page() {
     let link = file(300, Kind::Symlink, vec![stream("", 6, 6, Content::Resident(b"target".to_vec()))]);
 
     let mut records: Vec<Vec<u8>> =
-        [&folder, &plain, &more, &link, &node].into_iter().flat_map(pages::encode_file).collect();
+        [&folder, &plain, &more, &link, &node].into_iter().flat_map(page::encode_file).collect();
     assert_eq!(records[2][..2], [12, 0], "number and part");
     records[2][1] = 1;
-    same("page-files", &pages::encode_files(&records));
+    same("page-files", &page::encode_files(&records));
 
     let joined = [extents(), vec![continued()]].concat();
     plain.streams[0].content = Content::Extents(joined);
-    assert_eq!(pages::decode(&golden("page-files")).unwrap(), Page::Files(vec![folder, plain, link, node]));
+    assert_eq!(page::decode(&golden("page-files")).unwrap(), Page::Files(vec![folder, plain, link, node]));
 }
 
 #[test]
@@ -260,8 +260,8 @@ fn a_directory_page() {
         row(2, 12, Kind::File, "Ünïcode 本"),
         DirectoryRow { parent: 300, child: 1 << 33, kind: Kind::BlockDevice as u8, name: vec![0xff, 0xfe] },
     ];
-    same("page-directory", &pages::encode_directory(&rows));
-    assert_eq!(pages::decode(&golden("page-directory")).unwrap(), Page::Directory(rows));
+    same("page-directory", &page::encode_directory(&rows));
+    assert_eq!(page::decode(&golden("page-directory")).unwrap(), Page::Directory(rows));
 }
 
 #[test]
@@ -270,8 +270,8 @@ fn an_index_page() {
         IndexEntry { first: 0, last: (8 << 20) - 1, child: reference(22, STRIPE << 16 | 1) },
         IndexEntry { first: 1 << 62, last: u64::MAX, child: reference(23, u64::MAX) },
     ];
-    same("page-index", &pages::encode_index(2, &entries));
-    assert_eq!(pages::decode(&golden("page-index")).unwrap(), Page::Index { level: 2, entries });
+    same("page-index", &page::encode_index(2, &entries));
+    assert_eq!(page::decode(&golden("page-index")).unwrap(), Page::Index { level: 2, entries });
 }
 
 #[test]
@@ -279,8 +279,8 @@ fn a_root_page() {
     let description = "{\"words\":\"größer\"}".to_string();
     let top = |tree, volume, level, seed| Top { tree, volume, level, page: reference(seed, STRIPE << 16 | 2) };
     let tops = vec![top(Tree::Map, 0, 2, 24), top(Tree::Files, 1, 0, 25), top(Tree::Directories, 300, 1, 26)];
-    same("page-root", &pages::encode_root(&description, &tops));
-    assert_eq!(pages::decode(&golden("page-root")).unwrap(), Page::Root { description, tops });
+    same("page-root", &page::encode_root(&description, &tops));
+    assert_eq!(page::decode(&golden("page-root")).unwrap(), Page::Root { description, tops });
 }
 
 #[test]
@@ -303,7 +303,7 @@ fn unknown_versions_and_features_are_named() {
         };
         for outcome in [
             pack::read_header(&changed(&pack)).err(),
-            pages::decode(&changed(&page)).err(),
+            page::decode(&changed(&page)).err(),
             shard::read_header(&changed(&shard)).err(),
         ] {
             assert!(matches!(outcome, Some(Error::Unsupported { .. })), "{outcome:?}");
@@ -324,15 +324,15 @@ fn a_fetch() {
 #[test]
 fn a_segment_of_signatures() {
     let record = |n: u8| [&noise(n, 32)[..], &u32::from(n).to_le_bytes(), &254u32.to_le_bytes()].concat();
-    let rows = signatures::rows(STRIPE, &(0..80).flat_map(record).collect::<Vec<u8>>(), None);
+    let rows = index::rows(STRIPE, &(0..80).flat_map(record).collect::<Vec<u8>>(), None);
     let folder = std::env::temp_dir().join(format!("imager-golden-segment-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
-    signatures::write_segment(&folder, 1, &rows).unwrap();
+    index::write_segment(&folder, 1, &rows).unwrap();
     same("segment", &std::fs::read(folder.join("1.seg")).unwrap());
-    let index = signatures::Index::new(&folder, 1 << 20);
+    let index = index::Index::new(&folder, 1 << 20);
     index.use_segments(&[1]).unwrap();
     let found = index.find(&noise(7, 32)).unwrap();
-    let place = signatures::Place { index: 0, birth: STRIPE << 16 | 7, stripe: STRIPE, offset: 7, length: 254 };
+    let place = index::Place { index: 0, birth: STRIPE << 16 | 7, stripe: STRIPE, offset: 7, length: 254 };
     assert_eq!(found, [place]);
     std::fs::remove_dir_all(folder).unwrap();
 }

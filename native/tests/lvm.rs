@@ -7,11 +7,11 @@ mod build;
 use std::process::Command;
 
 use build::{Area, MIB, group, label, linear, volume, write_area};
+use imager_native::base::error::Result;
 use imager_native::disk::lvm::{self, Logical, Physical};
-use imager_native::error::Result;
+use imager_native::disk::volume::Volume;
 use imager_native::fs::{ByteRange, Outcome};
-use imager_native::scan::Scan;
-use imager_native::volume::Volume;
+use imager_native::map::scan::Scan;
 
 const EXTENT: u64 = 64 << 10;
 /// 1 MiB of tables, 100 extents, and some bytes that no extent covers.

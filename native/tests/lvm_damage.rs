@@ -7,11 +7,11 @@ mod build;
 use std::time::{Duration, Instant};
 
 use build::{Area, MIB, group, label, linear, volume};
-use imager_native::cut;
 use imager_native::disk::lvm;
+use imager_native::disk::volume::Volume;
 use imager_native::fs::ByteRange;
-use imager_native::scan::Scan;
-use imager_native::volume::Volume;
+use imager_native::map::cut;
+use imager_native::map::scan::Scan;
 
 const EXTENT: u64 = 64 << 10;
 const LENGTH: u64 = MIB + 100 * EXTENT;

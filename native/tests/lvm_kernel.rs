@@ -6,9 +6,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use imager_native::disk::volume::ReadAt;
 use imager_native::fs::{ByteRange, Content, Extent, ExtentKind, Kind, Outcome};
-use imager_native::scan::{Listing, Scan};
-use imager_native::volume::ReadAt;
+use imager_native::map::scan::{Listing, Scan};
 
 const MIB: u64 = 1 << 20;
 const SECTOR: u64 = 512;
@@ -135,7 +135,7 @@ fn files_on_logical_volumes_are_what_the_kernel_read() {
     assert_eq!((swap.partition, &swap.ranges), (2003, &vec![behind, second]));
     let held = scan.allocated();
     let free = ByteRange { start: START + 100 * MIB, length: MIB };
-    assert!(!imager_native::ranges::meets(&held, free), "no logical volume has these extents");
+    assert!(!imager_native::base::ranges::meets(&held, free), "no logical volume has these extents");
     let store = mapped(&table, "office-before-cow")[0];
     assert!(held.iter().any(|range| range.start <= store.start && range.end() >= store.end()), "the snapshot's store");
 }

@@ -1,13 +1,13 @@
 //! Every decoder of stored bytes against generated pages and against damage. Seeded; a failure names its seed.
 //! `IMAGER_MUTATIONS` sets how many damaged inputs each decoder gets.
 
+use imager_native::base::limits::{BLOCK_BYTES, MAP_PAGE_BYTES, PAGE_BYTES};
+use imager_native::base::secret::Secret;
+use imager_native::formats::pack::{self, Row};
+use imager_native::formats::page::{self, DirectoryRow, IndexEntry, MapEntry, Page, Ref, Top, Tree};
+use imager_native::formats::record::{self, Context, Domain, Type};
+use imager_native::formats::shard::{self, BODY_OFFSET, Place};
 use imager_native::fs::{Content, Extent, ExtentKind, File, Kind, Stream, Timestamp};
-use imager_native::limits::{BLOCK_BYTES, MAP_PAGE_BYTES, PAGE_BYTES};
-use imager_native::pack::{self, Row};
-use imager_native::pages::{self, DirectoryRow, IndexEntry, MapEntry, Page, Ref, Top, Tree};
-use imager_native::seal::{self, Context, Domain, Type};
-use imager_native::secret::Secret;
-use imager_native::shard::{self, BODY_OFFSET, Place};
 
 /// xorshift64.
 struct Random(u64);
@@ -66,7 +66,7 @@ impl Random {
             entries.push(MapEntry { disk: base + at, length: length as u32, in_block: in_block as u32, block });
             at += length;
         }
-        (pages::encode_map(base, &entries), Page::Map(entries))
+        (page::encode_map(base, &entries), Page::Map(entries))
     }
 
     fn extents(&mut self) -> Content {
@@ -114,8 +114,8 @@ impl Random {
             number += 1 + self.number(50);
             files.push(self.file(number));
         }
-        let records: Vec<Vec<u8>> = files.iter().flat_map(pages::encode_file).collect();
-        (pages::encode_files(&records), Page::Files(files))
+        let records: Vec<Vec<u8>> = files.iter().flat_map(page::encode_file).collect();
+        (page::encode_files(&records), Page::Files(files))
     }
 
     fn directory(&mut self) -> (Vec<u8>, Page) {
@@ -127,7 +127,7 @@ impl Random {
         };
         let mut rows: Vec<DirectoryRow> = (0..self.below(50)).map(|_| row(self)).collect();
         rows.sort_by(|a, b| (a.parent, &a.name).cmp(&(b.parent, &b.name)));
-        (pages::encode_directory(&rows), Page::Directory(rows))
+        (page::encode_directory(&rows), Page::Directory(rows))
     }
 
     fn index(&mut self) -> (Vec<u8>, Page) {
@@ -139,7 +139,7 @@ impl Random {
             .collect();
         entries.sort_by_key(|entry| entry.first);
         let level = 1 + self.below(255) as u8;
-        (pages::encode_index(level, &entries), Page::Index { level, entries })
+        (page::encode_index(level, &entries), Page::Index { level, entries })
     }
 
     fn root(&mut self) -> (Vec<u8>, Page) {
@@ -151,7 +151,7 @@ impl Random {
             page: random.reference(),
         };
         let tops: Vec<Top> = (0..self.below(9)).map(|_| top(self)).collect();
-        (pages::encode_root(&description, &tops), Page::Root { description, tops })
+        (page::encode_root(&description, &tops), Page::Root { description, tops })
     }
 
     fn page(&mut self) -> (Vec<u8>, Page) {
@@ -188,7 +188,7 @@ fn mutations() -> u64 {
 fn generated_pages_return() {
     for seed in 1..1500 {
         let (bytes, page) = Random::new(seed).page();
-        assert_eq!(pages::decode(&bytes).unwrap(), page, "seed {seed}");
+        assert_eq!(page::decode(&bytes).unwrap(), page, "seed {seed}");
     }
 }
 
@@ -197,19 +197,19 @@ fn a_file_of_very_many_extents_goes_on_in_further_records() {
     let mut random = Random::new(7);
     let extent = |at: u64| Extent { kind: ExtentKind::Plain, logical: at << 13, disk: at << 12, length: 4096 };
     let mut file = random.file(12);
-    let content = Content::Extents((0..2 * pages::RECORD_EXTENTS as u64 + 1).map(extent).collect());
+    let content = Content::Extents((0..2 * page::RECORD_EXTENTS as u64 + 1).map(extent).collect());
     file.streams = vec![Stream { name: vec![], size: 1 << 40, valid: 1 << 40, content }, random.stream()];
-    let records = pages::encode_file(&file);
+    let records = page::encode_file(&file);
     assert_eq!(records.len(), 3);
-    assert_eq!(pages::decode(&pages::encode_files(&records)).unwrap(), Page::Files(vec![file.clone()]));
+    assert_eq!(page::decode(&page::encode_files(&records)).unwrap(), Page::Files(vec![file.clone()]));
     // In pages of their own they are joined by the reader.
     let mut joined: Option<File> = None;
     for record in records {
-        let Page::Files(files) = pages::decode(&pages::encode_files(&[record])).unwrap() else { panic!("a file page") };
+        let Page::Files(files) = page::decode(&page::encode_files(&[record])).unwrap() else { panic!("a file page") };
         for more in files {
             match &mut joined {
                 None => joined = Some(more),
-                Some(file) => pages::join(file, more),
+                Some(file) => page::join(file, more),
             }
         }
     }
@@ -231,21 +231,21 @@ fn what_no_writer_writes_is_refused() {
         vec![entry(MAP_PAGE_BYTES - 1, 2, 0, BIRTH)],
     ];
     for entries in maps {
-        assert!(pages::decode(&pages::encode_map(0, &entries)).is_err(), "{entries:?}");
+        assert!(page::decode(&page::encode_map(0, &entries)).is_err(), "{entries:?}");
     }
-    assert!(pages::decode(&pages::encode_map(1, &[])).is_err());
+    assert!(page::decode(&page::encode_map(1, &[])).is_err());
     let index = |first, last| IndexEntry { first, last, child: block(1) };
-    assert!(pages::decode(&pages::encode_index(0, &[index(1, 2)])).is_err());
-    assert!(pages::decode(&pages::encode_index(1, &[index(2, 1)])).is_err());
-    assert!(pages::decode(&pages::encode_index(1, &[index(2, 3), index(1, 9)])).is_err());
+    assert!(page::decode(&page::encode_index(0, &[index(1, 2)])).is_err());
+    assert!(page::decode(&page::encode_index(1, &[index(2, 1)])).is_err());
+    assert!(page::decode(&page::encode_index(1, &[index(2, 3), index(1, 9)])).is_err());
     let row = |parent, name: &str| DirectoryRow { parent, child: 1, kind: 1, name: name.into() };
-    assert!(pages::decode(&pages::encode_directory(&[row(1, "b"), row(1, "a")])).is_err());
-    assert!(pages::decode(&pages::encode_directory(&[row(2, "a"), row(1, "a")])).is_err());
+    assert!(page::decode(&page::encode_directory(&[row(1, "b"), row(1, "a")])).is_err());
+    assert!(page::decode(&page::encode_directory(&[row(2, "a"), row(1, "a")])).is_err());
     let mut random = Random::new(3);
-    let [first, second] = [9, 8].map(|number| pages::encode_file(&random.file(number)).remove(0));
-    assert!(pages::decode(&pages::encode_files(&[first.clone(), second])).is_err());
-    assert!(pages::decode(&pages::encode_files(&[first.clone(), first])).is_err(), "one number twice");
-    assert!(pages::decode(&vec![0; PAGE_BYTES + 1]).is_err());
+    let [first, second] = [9, 8].map(|number| page::encode_file(&random.file(number)).remove(0));
+    assert!(page::decode(&page::encode_files(&[first.clone(), second])).is_err());
+    assert!(page::decode(&page::encode_files(&[first.clone(), first])).is_err(), "one number twice");
+    assert!(page::decode(&vec![0; PAGE_BYTES + 1]).is_err());
 }
 
 #[test]
@@ -254,7 +254,7 @@ fn damaged_pages_never_panic() {
         let mut random = Random::new(seed);
         let (mut bytes, _) = random.page();
         random.damage(&mut bytes);
-        let _ = pages::decode(&bytes);
+        let _ = page::decode(&bytes);
     }
 }
 
@@ -278,7 +278,7 @@ fn sealed_nonsense_never_panics() {
         random.damage(&mut plain);
         let context = Context { kind: Type::Trailer, domain: &key_id, id: &id };
         let mut bytes = key_id.to_vec();
-        seal::seal(key.bytes(), context, &plain, 1, &mut bytes);
+        record::seal(key.bytes(), context, &plain, 1, &mut bytes);
         let offset = random.number(32) as usize;
         for row in pack::read_trailer(&bytes, offset, 5, &key).unwrap_or_default() {
             assert!(row.offset as usize + row.length as usize <= offset, "seed {seed}");

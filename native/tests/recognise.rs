@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use imager_native::disk::volume::Volume;
 use imager_native::fs::recognise::recognise;
-use imager_native::volume::Volume;
 
 /// Command, MiB, our name and blkid's.
 const MAKERS: [(&str, u64, &str, &str); 8] = [

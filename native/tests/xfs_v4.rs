@@ -6,8 +6,8 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
+use imager_native::disk::volume::Volume;
 use imager_native::fs::{Content, File, Kind, xfs};
-use imager_native::volume::Volume;
 
 const IMAGE_BYTES: u64 = 20 << 20;
 const IMAGES: [&str; 2] = [

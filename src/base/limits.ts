@@ -1,4 +1,4 @@
-/** Every cap and deadline of the TypeScript side, each with its reason. The addon's are in native/src/limits.rs. */
+/** Every cap and deadline of the TypeScript side, each with its reason. The addon's are in native/src/base/limits.rs. */
 import { KiB, MiB } from './units.js'
 
 /** A shard's body is at most 4 MiB; header and slice table come on top. */

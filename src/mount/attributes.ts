@@ -1,6 +1,6 @@
 /**
  * The bytes in which attributes and folders go to the addon; the layouts are documented where they are decoded,
- * native/src/fuse/layout.rs. An inode number is `volume * 2^48 + number`; volume 0 is the top of the mounted tree.
+ * native/src/mount/layout.rs. An inode number is `volume * 2^48 + number`; volume 0 is the top of the mounted tree.
  */
 import { ATTRIBUTES_BYTES, type Kind, type Timestamp } from '../retrieve/reader.js'
 

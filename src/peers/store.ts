@@ -282,7 +282,7 @@ export class ShardStore {
     return join(this.#options.folder, 'shards')
   }
 
-  /** Where it lies, if it is held (native/src/carry/server.rs too). */
+  /** Where it lies, if it is held (native/src/wire/server.rs too). */
   shardPath(shard: Hex): string {
     const name = `${shard}.shard`
     if (!SHARD_NAME.test(name)) throw new ImagerError('PROTOCOL', { what: 'a shard id is not 32 hexadecimal digits' })

@@ -85,7 +85,7 @@ export interface Child {
   readonly kind: Kind
 }
 
-/** Of one file, in the layout of native/src/fuse/layout.rs. */
+/** Of one file, in the layout of native/src/mount/layout.rs. */
 export const ATTRIBUTES_BYTES = 72
 
 export interface SnapshotReader {

@@ -8,7 +8,7 @@ const placeholders = (code: ErrorCode) =>
   [...`${ERRORS[code].sentence} ${ERRORS[code].remedy}`.matchAll(/\{([^}]*)\}/g)].map((match) => match[1]!)
 
 test('the addon names only codes of the table', (t) => {
-  const rust = [...read('native/src/error.rs').matchAll(/=> "([A-Z_]+)"/g)].map((match) => match[1]!)
+  const rust = [...read('native/src/base/error.rs').matchAll(/=> "([A-Z_]+)"/g)].map((match) => match[1]!)
   t.true(rust.length > 0)
   for (const code of rust) t.true(code in ERRORS, code)
 })

@@ -17,7 +17,7 @@ import { fleet, hostOf, makeFleet, type TestFleet } from '../keys/fleet.js'
 const BODY_OFFSET = 4096
 const SLICE_BYTES = 64 * 1024
 
-/** A sound shard file (native/src/shard.rs) around any body; its sealed header opens for nobody. */
+/** A sound shard file (native/src/formats/shard.rs) around any body; its sealed header opens for nobody. */
 export function makeShard(shard: string, body: Buffer): Buffer {
   const file = Buffer.alloc(BODY_OFFSET + body.length)
   file.write('IMSH', 0)

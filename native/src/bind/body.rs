@@ -6,8 +6,8 @@ use napi::bindgen_prelude::{Buffer, Result, Uint8Array};
 use napi_derive::napi;
 
 use super::thrown;
-use crate::error::Error;
-use crate::recycle::Recycled;
+use crate::base::error::Error;
+use crate::base::pool::Recycled;
 
 /// What was fetched, outside of JavaScript's heap. It is used once; then its memory goes round.
 #[napi]

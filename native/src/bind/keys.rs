@@ -7,10 +7,10 @@ use napi::bindgen_prelude::{Buffer, Result, Uint8Array};
 use napi_derive::napi;
 
 use super::{fixed, thrown};
-use crate::error::Error;
-use crate::pages::Ref;
-use crate::seal::{self, Context, Domain, Type};
-use crate::secret;
+use crate::base::error::Error;
+use crate::base::secret;
+use crate::formats::page::Ref;
+use crate::formats::record::{self, Context, Domain, Type};
 
 /// 32 bytes that stay in the addon.
 #[napi]
@@ -125,14 +125,14 @@ impl VaultKeys {
         let id = Self::root_context(root.birth);
         let context = Context { kind: Type::Root, domain: &self.pages.id, id: &id };
         let mut sealed = Vec::new();
-        seal::seal(self.root_key.bytes(), context, &root.key, 1, &mut sealed);
+        record::seal(self.root_key.bytes(), context, &root.key, 1, &mut sealed);
         sealed
     }
 
-    pub fn open_root(&self, sealed: &[u8], birth: u64) -> crate::error::Result<Ref> {
+    pub fn open_root(&self, sealed: &[u8], birth: u64) -> crate::base::error::Result<Ref> {
         let id = Self::root_context(birth);
         let context = Context { kind: Type::Root, domain: &self.pages.id, id: &id };
-        let key = seal::open(self.root_key.bytes(), context, sealed, 32)?;
+        let key = record::open(self.root_key.bytes(), context, sealed, 32)?;
         let key = key.try_into().map_err(|_| Error::Forged { what: "the key of a root page" })?;
         Ok(Ref { key, birth })
     }

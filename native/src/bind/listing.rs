@@ -3,10 +3,10 @@
 use napi::bindgen_prelude::{Buffer, ClassInstance, Float64Array, Result, Uint8Array, Uint32Array};
 use napi_derive::napi;
 
-use super::retrieve::{ManifestPage, PageRef, wrong_kind};
+use super::formats::{ManifestPage, PageRef, wrong_kind};
+use crate::formats::page::{DirectoryRow, IndexEntry, Page};
 use crate::fs::{Content, File};
-use crate::fuse;
-use crate::pages::{DirectoryRow, IndexEntry, Page};
+use crate::mount;
 
 /// Children of a folder, sorted by the bytes of their names.
 #[napi(object)]
@@ -116,14 +116,14 @@ pub fn file_attributes(pages: Vec<ClassInstance<ManifestPage>>, numbers: Float64
         _ => Err(wrong_kind()),
     });
     let pages = pages.collect::<Result<Vec<_>>>()?;
-    let mut bytes = Vec::with_capacity(numbers.len() * fuse::ATTRIBUTES_BYTES);
+    let mut bytes = Vec::with_capacity(numbers.len() * mount::ATTRIBUTES_BYTES);
     for number in numbers.iter() {
         let number = *number as u64;
         let parts = pages.iter().filter_map(|files| {
             let found = files.binary_search_by_key(&number, |file| file.number).ok()?;
             Some(&files[found])
         });
-        bytes.extend_from_slice(&fuse::encode_attributes(parts));
+        bytes.extend_from_slice(&mount::encode_attributes(parts));
     }
     Ok(bytes.into())
 }

@@ -3,25 +3,25 @@
 //! Long work runs as a `Job` on libuv's pool, off the event loop; its inputs and outputs move, they are not copied.
 
 mod body;
-mod carry;
-mod fuse;
+mod changed;
+mod formats;
 mod keys;
 mod listing;
+mod map;
+mod mount;
 mod names;
-mod reader;
-mod reread;
 mod restore;
 mod retrieve;
-mod scan;
-mod shards;
 mod signatures;
 mod snapshot;
+mod stripes;
 mod window;
+mod wire;
 
 use napi::bindgen_prelude::{AsyncTask, Result, ToNapiValue, TypeName};
 use napi::{Env, Task};
 
-use crate::error::Error;
+use crate::base::error::Error;
 
 /// `CODE: sentence`, which `src/native.ts` turns into an ImagerError.
 fn thrown(error: Error) -> napi::Error {
@@ -51,7 +51,7 @@ fn start() {
 }
 
 /// A function that runs once, elsewhere.
-pub struct Job<T>(Option<Box<dyn FnOnce() -> crate::error::Result<T> + Send>>);
+pub struct Job<T>(Option<Box<dyn FnOnce() -> crate::base::error::Result<T> + Send>>);
 
 impl<T: Send + 'static + ToNapiValue + TypeName> Task for Job<T> {
     type Output = T;
@@ -68,7 +68,7 @@ impl<T: Send + 'static + ToNapiValue + TypeName> Task for Job<T> {
 }
 
 fn job<T: Send + 'static + ToNapiValue + TypeName>(
-    work: impl FnOnce() -> crate::error::Result<T> + Send + 'static,
+    work: impl FnOnce() -> crate::base::error::Result<T> + Send + 'static,
 ) -> AsyncTask<Job<T>> {
     AsyncTask::new(Job(Some(Box::new(work))))
 }

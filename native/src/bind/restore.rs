@@ -6,19 +6,18 @@ use napi::bindgen_prelude::{AsyncTask, Buffer, ClassInstance, Float64Array, Resu
 use napi_derive::napi;
 
 use super::body::Body;
+use super::formats::{ManifestPage, wrong_kind};
 use super::keys::Vault;
-use super::retrieve::{ManifestPage, wrong_kind};
 use super::window::Births;
 use super::{Job, job, thrown};
-use crate::fetched::Fetched;
-use crate::fetchplan;
-use crate::pages::Page;
-use crate::target;
+use crate::formats::page::Page;
+use crate::restore::{plan, target};
+use crate::retrieve::records::Fetched;
 
 /// What stands at a restore for bytes that the source did not give.
 #[napi]
 pub fn unreadable_pattern(offset: f64, length: u32) -> Buffer {
-    crate::unreadable::pattern(offset as u64, length as usize).into()
+    crate::disk::salvage::pattern(offset as u64, length as usize).into()
 }
 
 /// The disk or file that a restore writes.
@@ -61,7 +60,7 @@ pub struct WriteFacts {
 
 /// What a restore fetches and where it goes.
 #[napi]
-pub struct FetchPlan(Arc<RwLock<fetchplan::FetchPlan>>);
+pub struct FetchPlan(Arc<RwLock<plan::FetchPlan>>);
 
 const UNPOISONED: &str = "no holder of this lock panics";
 
@@ -70,7 +69,7 @@ impl FetchPlan {
     #[napi(constructor)]
     #[allow(clippy::new_without_default)]
     pub fn new() -> Self {
-        Self(Arc::new(RwLock::new(fetchplan::FetchPlan::default())))
+        Self(Arc::new(RwLock::new(plan::FetchPlan::default())))
     }
 
     /// Adds the entries of a map page.

@@ -1,307 +1,165 @@
-//! From records back to pages, blocks and disks.
+//! Reading the disk of a snapshot.
 
 use std::sync::Arc;
 
-use napi::bindgen_prelude::{AsyncTask, BigInt, Buffer, Either, Null, Result, Uint8Array};
+use napi::Env;
+use napi::bindgen_prelude::{AsyncTask, ClassInstance, Either, Null, Object, Result};
 use napi_derive::napi;
 
+use super::body::Body;
 use super::keys::Vault;
-use super::{Job, job, thrown};
-use crate::error::Error;
-use crate::fs::{Codec, Content, ExtentKind, File};
-use crate::limits::PAGE_BYTES;
-use crate::pages::{self, Page, Ref};
-use crate::references::References;
-use crate::seal::signature;
+use super::stripes::hex;
+use super::window::Window;
+use super::wire::{DataClient, DataTarget, Settled, milliseconds, settle};
+use super::{Job, decoded, job, thrown};
+use crate::retrieve::disk_reader::Reader;
+use crate::retrieve::records::Fetched;
+use crate::retrieve::routes::{Layout, Lines, Patience};
+use crate::retrieve::window::{BlockCache, Need};
 
-/// What opens one page; its key stays inside.
+/// Deadlines of `DataLines`: a span may take `leastMs` and as long as its bytes at `bytesPerMs`; a host that took longer is
+/// not asked for `asideMs`.
+#[napi(object)]
+pub struct DataPatience {
+    pub least_ms: u32,
+    pub bytes_per_ms: u32,
+    pub aside_ms: u32,
+}
+
+/// Which hosts have which parts of packs, for the addon to fetch them by itself.
 #[napi]
-pub struct PageRef(pub(super) Ref);
+pub struct DataLines(Arc<Lines>);
 
 #[napi]
-impl PageRef {
-    /// The signature, 32 bytes.
+impl DataLines {
+    #[napi(constructor)]
+    pub fn new(client: &DataClient, patience: DataPatience) -> Self {
+        let patience = Patience {
+            least: milliseconds(patience.least_ms),
+            bytes_per_ms: patience.bytes_per_ms.max(1),
+            aside: milliseconds(patience.aside_ms),
+        };
+        Self(Arc::new(Lines::new(client.0.clone(), patience)))
+    }
+
+    /// How a host is reached; `timeoutMs` counts for nothing.
     #[napi]
-    pub fn id(&self) -> Buffer {
-        signature(&self.0.key).to_vec().into()
+    pub fn host(&self, target: DataTarget) -> Result<()> {
+        self.0.learn_host(target.decode()?);
+        Ok(())
     }
 
-    /// That it was first stored in.
-    #[napi(getter)]
-    pub fn stripe(&self) -> f64 {
-        (self.0.birth >> 16) as f64
+    /// The data shards of a stripe in their order, and the host of each, in hexadecimal; empty where a shard is damaged.
+    #[napi]
+    pub fn stripe(&self, stripe: f64, body_bytes: u32, shards: Vec<String>, hosts: Vec<String>) -> Result<()> {
+        let one = |(shard, host): (String, String)| {
+            if shard.is_empty() {
+                return Ok(None);
+            }
+            Ok(Some((decoded("shard", &shard)?, decoded("host", &host)?)))
+        };
+        let shards = shards.into_iter().zip(hosts).map(one).collect::<Result<_>>()?;
+        self.0.learn_stripe(stripe as u64, Layout { body_bytes, shards });
+        Ok(())
     }
 
-    /// Its place among that stripe's records.
-    #[napi(getter)]
-    pub fn ordinal(&self) -> u32 {
-        (self.0.birth & 0xffff) as u32
+    #[napi]
+    pub fn forget_stripes(&self) {
+        self.0.forget_stripes();
+    }
+
+    /// A host that does not answer is not asked for a while.
+    #[napi]
+    pub fn avoid(&self, host: String) -> Result<()> {
+        self.0.avoid(decoded("host", &host)?);
+        Ok(())
     }
 }
 
-/// A tree of a manifest: 1 map, 2 files, 3 directories.
+/// What is to be fetched before a read: entries whose blocks are absent; or the part that the source did not give.
 #[napi(object)]
-pub struct TreeTop {
-    pub tree: u8,
-    pub volume: u32,
-    pub level: u8,
-}
-
-/// What a map page adds to the sums of its snapshot.
-#[napi(object)]
-pub struct Mapped {
-    pub bytes: f64,
-    pub pieces: u32,
+pub struct WindowNeed {
+    pub entries: Vec<u32>,
+    pub unreadable: Either<UnreadablePart, Null>,
 }
 
 #[napi(object)]
-pub struct FileExtent {
-    /// 0 plain, 1 unwritten, 2 compressed, 3 encrypted, 4 packed.
-    pub kind: u8,
-    /// Of a compressed unit or a packed extent: bytes that it unpacks to.
-    pub raw_length: u32,
-    /// Packed: 1 zlib, 2 LZO, 3 zstd; else 0.
-    pub codec: u8,
-    /// Packed: where the file's part begins in the unpacked bytes.
-    pub raw_offset: u32,
-    /// Packed: bytes of the file's part.
-    pub used: u32,
-    pub logical: f64,
-    pub disk: f64,
+pub struct UnreadablePart {
+    pub offset: f64,
     pub length: f64,
 }
 
+/// Of entries whose blocks were wanted: those that did not come, and which hosts did not answer for them, in hexadecimal.
 #[napi(object)]
-pub struct FileStream {
-    pub name: String,
-    pub size: f64,
-    pub valid: f64,
-    pub resident: Either<Buffer, Null>,
-    pub extents: Vec<FileExtent>,
+pub struct ReaderMissing {
+    pub entries: Vec<u32>,
+    pub silent: Vec<String>,
 }
 
-#[napi(object)]
-pub struct FileTime {
-    pub seconds: f64,
-    pub nanoseconds: u32,
-}
-
-#[napi(object)]
-pub struct FileXattr {
-    pub name: Buffer,
-    pub value: Buffer,
-}
-
-/// A file as a file page holds it; `kind` as `fs::Kind`.
-#[napi(object)]
-pub struct FileRecord {
-    pub number: f64,
-    pub generation: u32,
-    pub kind: u8,
-    pub mode: u32,
-    pub uid: u32,
-    pub gid: u32,
-    pub links: u32,
-    pub device: f64,
-    pub modified: FileTime,
-    pub changed: FileTime,
-    pub created: FileTime,
-    pub xattrs: Vec<FileXattr>,
-    pub streams: Vec<FileStream>,
-}
-
-/// A verified, decoded page of a manifest.
-#[napi(js_name = "ManifestPage")]
-pub struct ManifestPage(pub(super) Arc<Page>);
-
-pub(super) fn wrong_kind() -> napi::Error {
-    thrown(Error::corrupt("manifest", 0, "a page of another kind than its tree's"))
-}
+/// Reads the disk of a snapshot, and keeps the blocks that were used last.
+#[napi]
+pub struct DiskReader(pub(super) Arc<Reader>);
 
 #[napi]
-impl ManifestPage {
-    /// Of the root: what the snapshot says about itself, JSON.
-    #[napi]
-    pub fn description(&self) -> Result<String> {
-        match &*self.0 {
-            Page::Root { description, .. } => Ok(description.clone()),
-            _ => Err(wrong_kind()),
-        }
-    }
-
-    /// Of the root: its trees, in order; `top` gives the page of each.
-    #[napi]
-    pub fn tops(&self) -> Result<Vec<TreeTop>> {
-        let Page::Root { tops, .. } = &*self.0 else { return Err(wrong_kind()) };
-        let top = |top: &pages::Top| TreeTop { tree: top.tree as u8, volume: top.volume, level: top.level };
-        Ok(tops.iter().map(top).collect())
-    }
-
-    #[napi]
-    pub fn top(&self, index: u32) -> Result<PageRef> {
-        match &*self.0 {
-            Page::Root { tops, .. } => tops.get(index as usize).map(|top| PageRef(top.page)).ok_or_else(wrong_kind),
-            _ => Err(wrong_kind()),
-        }
-    }
-
-    /// Of an index page: the pages one level below whose keys meet `first..=last`.
-    #[napi]
-    pub fn children(&self, first: f64, last: f64) -> Result<Vec<PageRef>> {
-        let Page::Index { entries, .. } = &*self.0 else { return Err(wrong_kind()) };
-        let (first, last) = (first as u64, last as u64);
-        let meets = |entry: &&pages::IndexEntry| entry.first <= last && entry.last >= first;
-        Ok(entries.iter().filter(meets).map(|entry| PageRef(entry.child)).collect())
-    }
-
-    /// Of a map page: how many bytes of the disk it speaks of, and in how many stored pieces.
-    #[napi]
-    pub fn mapped(&self) -> Result<Mapped> {
-        let Page::Map(entries) = &*self.0 else { return Err(wrong_kind()) };
-        Ok(Mapped {
-            bytes: entries.iter().map(|entry| f64::from(entry.length)).sum(),
-            pieces: entries.iter().filter(|entry| entry.block.is_stored()).count() as u32,
-        })
-    }
-
-    /// Of a file page: the record of a number. One with very many extents goes on in the next page.
-    #[napi]
-    pub fn file(&self, number: f64) -> Result<Option<FileRecord>> {
-        let Page::Files(files) = &*self.0 else { return Err(wrong_kind()) };
-        let found = files.binary_search_by_key(&(number as u64), |file| file.number);
-        Ok(found.ok().map(|index| file_record(&files[index])))
-    }
-
-    /// Of a directory page: the number behind a name.
-    #[napi]
-    pub fn child(&self, parent: f64, name: Uint8Array) -> Result<Option<f64>> {
-        let Page::Directory(rows) = &*self.0 else { return Err(wrong_kind()) };
-        let wanted = (parent as u64, name.as_ref());
-        let found = rows.binary_search_by(|row| (row.parent, row.name.as_slice()).cmp(&wanted));
-        Ok(found.ok().map(|index| rows[index].child as f64))
-    }
-}
-
-fn file_record(file: &File) -> FileRecord {
-    let time = |time: crate::fs::Timestamp| FileTime { seconds: time.seconds as f64, nanoseconds: time.nanoseconds };
-    FileRecord {
-        number: file.number as f64,
-        generation: file.generation,
-        kind: file.kind as u8,
-        mode: file.mode.into(),
-        uid: file.uid,
-        gid: file.gid,
-        links: file.links,
-        device: file.device as f64,
-        modified: time(file.modified),
-        changed: time(file.changed),
-        created: time(file.created),
-        xattrs: file
-            .xattrs
-            .iter()
-            .map(|(name, value)| FileXattr { name: name.clone().into(), value: value.clone().into() })
-            .collect(),
-        streams: file.streams.iter().map(file_stream).collect(),
-    }
-}
-
-fn file_stream(stream: &crate::fs::Stream) -> FileStream {
-    let (resident, extents) = match &stream.content {
-        Content::Resident(bytes) => (Either::A(bytes.clone().into()), &[][..]),
-        Content::Extents(extents) => (Either::B(Null), extents.as_slice()),
-    };
-    let extent = |extent: &crate::fs::Extent| {
-        let (kind, raw_length, [codec, raw_offset, used]) = match extent.kind {
-            ExtentKind::Plain => (0, 0, [0; 3]),
-            ExtentKind::Unwritten => (1, 0, [0; 3]),
-            ExtentKind::Compressed { raw_length } => (2, raw_length, [0; 3]),
-            ExtentKind::Encrypted => (3, 0, [0; 3]),
-            ExtentKind::Packed { codec, raw_length, raw_offset, used } => {
-                (4, raw_length, [codec as u32, raw_offset, used])
-            }
-        };
-        FileExtent {
-            kind,
-            raw_length,
-            codec: codec as u8,
-            raw_offset,
-            used,
-            logical: extent.logical as f64,
-            disk: extent.disk as f64,
-            length: extent.length as f64,
-        }
-    };
-    FileStream {
-        name: String::from_utf8_lossy(&stream.name).into_owned(),
-        size: stream.size as f64,
-        valid: stream.valid as f64,
-        resident,
-        extents: extents.iter().map(extent).collect(),
-    }
-}
-
-#[napi]
-impl Vault {
-    /// What opens the root page of a snapshot, from its head. Throws FORGED.
-    #[napi]
-    pub fn open_root(&self, sealed: Uint8Array, birth: BigInt) -> Result<PageRef> {
-        self.0.open_root(&sealed, birth.get_u64().1).map(PageRef).map_err(thrown)
-    }
-
-    /// Opens and decodes a page. Throws FORGED where the record does not verify.
-    #[napi(ts_return_type = "Promise<ManifestPage>")]
-    pub fn open_page(&self, page: &PageRef, record: Uint8Array) -> AsyncTask<Job<ManifestPage>> {
-        let (vault, page) = (self.0.clone(), page.0);
-        job(move || {
-            let plain = vault.pages.open(&page.key, &record, PAGE_BYTES)?;
-            Ok(ManifestPage(Arc::new(pages::decode(&plain)?)))
-        })
-    }
-}
-
-/// The births of a snapshot, collected again from its manifest.
-#[napi]
-#[derive(Default)]
-pub struct ReferenceSet(References);
-
-#[napi]
-impl ReferenceSet {
+impl DiskReader {
+    /// `bytes` of blocks are kept.
     #[napi(constructor)]
-    pub fn new() -> Self {
-        Self::default()
+    pub fn new(lines: &DataLines, vault: &Vault, bytes: u32) -> Self {
+        Self(Arc::new(Reader::new(lines.0.clone(), BlockCache::new(bytes as usize), vault.0.blocks.clone())))
     }
 
-    /// All that a page of the manifest names.
+    /// A window by its number, for reads that the addon answers by itself; null: all of it is zeros.
     #[napi]
-    pub fn add_page(&mut self, page: &ManifestPage) {
-        let refs: Vec<Ref> = match &*page.0 {
-            Page::Map(entries) => entries.iter().map(|entry| entry.block).collect(),
-            Page::Index { entries, .. } => entries.iter().map(|entry| entry.child).collect(),
-            Page::Root { tops, .. } => tops.iter().map(|top| top.page).collect(),
-            Page::Files(_) | Page::Directory(_) => vec![],
-        };
-        refs.iter().filter(|one| one.is_stored()).for_each(|one| self.0.add(one.birth));
+    pub fn learn(&self, number: u32, window: Option<&Window>) {
+        self.0.learn(number.into(), window.map(|window| window.0.clone()));
     }
 
     #[napi]
-    pub fn add_birth(&mut self, birth: BigInt) {
-        self.0.add(birth.get_u64().1);
+    pub fn need(&self, window: &Window, offset: f64, length: f64) -> WindowNeed {
+        match window.0.need(&self.0.cache, offset as u64, offset as u64 + length as u64) {
+            Need::Blocks(entries) => WindowNeed { entries, unreadable: Either::B(Null) },
+            Need::Unreadable(offset, length) => {
+                let part = UnreadablePart { offset: offset as f64, length: length as f64 };
+                WindowNeed { entries: vec![], unreadable: Either::A(part) }
+            }
+        }
     }
 
+    /// Has the blocks of entries fetched and opened, and waits for those that are on the way already.
+    #[napi(ts_return_type = "Promise<ReaderMissing>")]
+    pub fn fetch<'env>(&self, env: &'env Env, window: &Window, entries: Vec<u32>) -> Result<Object<'env>> {
+        let (settled, promise): (Settled<ReaderMissing>, _) = env.create_deferred()?;
+        let (reader, of) = (self.0.clone(), window.0.clone());
+        self.0.fetch(&window.0, &entries, false, move |entries| {
+            let silent = reader.silent(&of, &entries).iter().map(|host| hex(host)).collect();
+            settle(settled, ReaderMissing { entries, silent });
+        });
+        Ok(promise)
+    }
+
+    /// Opens the blocks of entries from what was fetched (as `FetchPlan.write`); returns the entries whose record did not
+    /// verify. Uses the bodies up.
+    #[napi(ts_return_type = "Promise<number[]>")]
+    pub fn open(
+        &self,
+        window: &Window,
+        entries: Vec<u32>,
+        offsets: Vec<u32>,
+        fetched: Vec<ClassInstance<Body>>,
+    ) -> Result<AsyncTask<Job<Vec<u32>>>> {
+        let (reader, window) = (self.0.clone(), window.0.clone());
+        let bodies = fetched.iter().map(|body| body.spend()).collect::<Result<Vec<_>>>()?;
+        Ok(job(move || {
+            let fetched: Vec<Fetched> =
+                offsets.iter().zip(&bodies).map(|(&offset, bytes)| Fetched { offset, bytes }).collect();
+            Ok(window.open(&reader.cache, &reader.domain, &entries, &fetched))
+        }))
+    }
+
+    /// A part of the disk within a window; null where a block is absent (again).
     #[napi]
-    pub fn encode(&self) -> Buffer {
-        self.0.encode().into()
+    pub fn read(&self, window: &Window, offset: f64, length: u32) -> Result<Option<Body>> {
+        let (start, end) = (offset as u64, offset as u64 + u64::from(length));
+        window.0.read(&self.0.cache, start, end).map(|bytes| bytes.map(Body::from)).map_err(thrown)
     }
-}
-
-/// The plain bytes of a compressed unit, `raw_length` of them. `codec`: 0 LZNT1 (NTFS); 1 zlib, 2 LZO, 3 zstd (btrfs).
-/// Throws CORRUPT, and UNSUPPORTED for another codec.
-#[napi]
-pub fn decompress_unit(compressed: Uint8Array, raw_length: u32, codec: u8) -> Result<Buffer> {
-    let raw = match (codec, Codec::of_number(codec)) {
-        (0, _) => crate::fs::ntfs::decompress::unit(&compressed, raw_length as usize),
-        (_, Some(codec)) => crate::fs::btrfs::packed::unpack(codec, &compressed, raw_length as usize),
-        (_, None) => Err(crate::error::Error::unsupported(format!("codec {codec}"))),
-    };
-    raw.map(Buffer::from).map_err(thrown)
 }

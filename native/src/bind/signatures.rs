@@ -7,18 +7,18 @@ use napi::bindgen_prelude::{AsyncTask, BigUint64Array, Buffer, Float64Array, Res
 use napi_derive::napi;
 
 use super::{Job, job, thrown};
-use crate::signatures::{self, Index, Place};
+use crate::signatures::index::{self, Index, Place};
 
 /// Rows of the repository from those of a commit.
 #[napi]
 pub fn signature_rows(stripe: f64, records: Uint8Array, births: Option<BigUint64Array>) -> Buffer {
-    signatures::rows(stripe as u64, &records, births.as_deref()).into()
+    index::rows(stripe as u64, &records, births.as_deref()).into()
 }
 
 /// Writes rows as a segment that no index uses yet.
 #[napi]
 pub fn write_segment(folder: String, number: u32, rows: Uint8Array) -> Result<f64> {
-    signatures::write_segment(Path::new(&folder), number, &rows).map(|rows| rows as f64).map_err(thrown)
+    index::write_segment(Path::new(&folder), number, &rows).map(|rows| rows as f64).map_err(thrown)
 }
 
 /// Places of a batch's ids, in no order; `indexes` says which id each belongs to.

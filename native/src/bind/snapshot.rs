@@ -5,22 +5,23 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use napi::bindgen_prelude::{AsyncTask, BigUint64Array, Buffer, Result, Uint8Array};
 use napi_derive::napi;
 
+use super::changed::{FileRecords, Reread, Reuse};
 use super::keys::Vault;
-use super::reread::{FileRecords, Reread, Reuse};
-use super::scan::DiskFacts;
+use super::map::DiskFacts;
 use super::{Job, fixed, job, thrown};
-use crate::cut::{Blocks, Cut};
-use crate::error::Error;
+use crate::base::error::Error;
+use crate::disk::sandbox;
+use crate::disk::source::Source;
+use crate::disk::volume::ReadAt;
+use crate::formats::pack::Row;
+use crate::formats::record::Type;
+use crate::formats::shard::{self, Place};
 use crate::fs::ByteRange;
-use crate::pack::Row;
-use crate::parent::ParentWriter;
-use crate::scan::Scan;
-use crate::seal::Type;
-use crate::shard::{self, Place};
-use crate::source::Source;
-use crate::stripe;
-use crate::volume::ReadAt;
-use crate::{batch, erasure, manifest, packer, reuse, sandbox};
+use crate::map::cut::{Blocks, Cut};
+use crate::map::scan::Scan;
+use crate::snapshot::parent::ParentWriter;
+use crate::snapshot::{batch, manifest, packer, reuse};
+use crate::stripes::{erasure, stripe};
 
 pub(super) fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
     shared.lock().expect("no holder of this lock panics")
@@ -372,7 +373,7 @@ impl Pack {
     /// Rows of id 32 | offset u32 LE | length u32 LE, by ordinal.
     #[napi]
     pub fn records(&self) -> Buffer {
-        let mut rows = crate::bytes::Writer::default();
+        let mut rows = crate::base::bytes::Writer::default();
         for row in &self.rows {
             rows.raw(&row.id).u32(row.offset).u32(row.length);
         }
@@ -425,7 +426,7 @@ impl Stripe {
     #[napi]
     pub fn root(&self, index: u32) -> Result<String> {
         let root = lock(&self.0).as_ref().and_then(|stripe| stripe.root(index as usize));
-        root.map(|root| super::shards::hex(&root)).ok_or_else(|| thrown(Error::invalid("shard", "no such index")))
+        root.map(|root| super::stripes::hex(&root)).ok_or_else(|| thrown(Error::invalid("shard", "no such index")))
     }
 
     /// Lets go of the memory; its shards are gone.

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use napi::bindgen_prelude::{Buffer, Float64Array, Result, Uint32Array};
 use napi_derive::napi;
 
-use super::retrieve::{ManifestPage, wrong_kind};
+use super::formats::{ManifestPage, wrong_kind};
 use super::thrown;
-use crate::pages::Page;
-use crate::window;
+use crate::formats::page::Page;
+use crate::retrieve::window;
 
 /// A map page and where its blocks lie.
 #[napi]

@@ -10,10 +10,10 @@
 //! ```
 
 use super::{Claims, Partition, Table, TableKind, mbr};
-use crate::bytes::{le32, le64};
-use crate::error::{Error, Result};
-use crate::limits;
-use crate::volume::ReadAt;
+use crate::base::bytes::{le32, le64};
+use crate::base::error::{Error, Result};
+use crate::base::limits;
+use crate::disk::volume::ReadAt;
 
 const SIGNATURE: &[u8; 8] = b"EFI PART";
 const HEADER_BYTES: usize = 92;

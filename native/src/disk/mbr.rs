@@ -9,11 +9,11 @@
 use std::collections::HashSet;
 
 use super::{Claims, Partition, Table, TableKind};
-use crate::bytes::le32;
-use crate::error::Result;
+use crate::base::bytes::le32;
+use crate::base::error::Result;
+use crate::base::limits;
+use crate::disk::volume::{ReadAt, Volume};
 use crate::fs;
-use crate::limits;
-use crate::volume::{ReadAt, Volume};
 
 /// Of the record itself. Its numbers count the disk's own sectors.
 const SECTOR_BYTES: usize = 512;

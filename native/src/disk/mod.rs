@@ -5,12 +5,15 @@
 pub mod gpt;
 pub mod lvm;
 pub mod mbr;
+pub mod salvage;
+pub mod sandbox;
+pub mod source;
+pub mod volume;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::error::Result;
-use crate::unreadable;
-use crate::volume::ReadAt;
+use crate::base::error::Result;
+use crate::disk::volume::ReadAt;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TableKind {
@@ -67,7 +70,7 @@ impl ReadAt for Salvaged<'_> {
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
-        let refused = unreadable::read(self.source, offset, buffer)?;
+        let refused = salvage::read(self.source, offset, buffer)?;
         self.refused.fetch_or(!refused.is_empty(), Ordering::Relaxed);
         Ok(())
     }

@@ -6,14 +6,14 @@
 pub mod btrfs;
 pub mod ext;
 pub mod fat;
-mod finish;
 pub mod ntfs;
 pub mod recognise;
+mod shared;
 pub mod xfs;
 
-use crate::error::Result;
-use crate::sandbox::caught;
-use crate::volume::Volume;
+use crate::base::error::Result;
+use crate::disk::sandbox::caught;
+use crate::disk::volume::Volume;
 
 /// Bytes of the source, absolute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

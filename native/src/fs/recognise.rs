@@ -1,8 +1,8 @@
 //! The name of what no parser takes, from its magic bytes, so that people learn what is kept as it is. A guess: nothing
 //! but the bytes here is looked at, and nothing depends on it.
 
+use crate::disk::volume::Volume;
 use crate::fs::fat::BITLOCKER;
-use crate::volume::Volume;
 
 /// What there is, and why it is read raw.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,8 +7,8 @@ use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use imager_native::error::{Error, Result};
-use imager_native::volume::ReadAt;
+use imager_native::base::error::{Error, Result};
+use imager_native::disk::volume::ReadAt;
 
 pub const PAGE: usize = 4096;
 const ZEROS: [u8; PAGE] = [0; PAGE];

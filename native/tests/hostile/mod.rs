@@ -14,11 +14,11 @@ pub mod seeds;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use imager_native::cut::MappedVolume;
+use imager_native::disk::volume::Volume;
 use imager_native::disk::{Partition, read_table};
 use imager_native::fs::{ByteRange, Outcome, map_volume};
-use imager_native::volume::Volume;
-use imager_native::volumes::map_volumes;
+use imager_native::map::cut::MappedVolume;
+use imager_native::map::volumes::map_volumes;
 
 use self::image::{Damaged, Sparse};
 use self::layout::{Governs, Layout};

@@ -1,11 +1,11 @@
 //! What must hold of every outcome, whatever the bytes say.
 
-use imager_native::cut::{self, Blocks, MappedVolume};
+use imager_native::base::limits::{BLOCK_BYTES, VOLUME_DOUBTS};
+use imager_native::disk::volume::ReadAt;
 use imager_native::disk::{Table, TableKind};
-use imager_native::exclude;
 use imager_native::fs::{ByteRange, Content, ExtentKind, Kind, Outcome, Stream, VolumeMap, btrfs, ntfs};
-use imager_native::limits::{BLOCK_BYTES, VOLUME_DOUBTS};
-use imager_native::volume::ReadAt;
+use imager_native::map::cut::{self, Blocks, MappedVolume};
+use imager_native::map::exclude;
 
 use super::image::Damaged;
 use super::layout::Bits;

@@ -11,9 +11,9 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use imager_native::error::{Error, Result};
+use imager_native::base::error::{Error, Result};
+use imager_native::disk::volume::{ReadAt, Volume};
 use imager_native::fs::{File, Kind, Outcome, VolumeMap, map_volume};
-use imager_native::volume::{ReadAt, Volume};
 
 /// The exit code of lab.py where this machine cannot make an image.
 const IMPOSSIBLE: i32 = 77;

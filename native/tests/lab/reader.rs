@@ -1,9 +1,9 @@
 //! Reads streams through a map's extents, as a mount will, and checks what every map must hold.
 
+use imager_native::disk::volume::ReadAt;
 use imager_native::fs::btrfs::packed;
 use imager_native::fs::ntfs::decompress;
 use imager_native::fs::{Content, ExtentKind, Kind, Stream, VolumeMap};
-use imager_native::volume::ReadAt;
 
 /// The logical bytes of a stream, at most `most`.
 pub fn read(source: &dyn ReadAt, stream: &Stream, most: u64) -> Vec<u8> {
@@ -61,7 +61,7 @@ pub fn check(map: &VolumeMap, start: u64, length: u64) {
     assert!(map.files.windows(2).all(|pair| pair[0].number < pair[1].number));
     let order = |index: usize| (map.entries[index].parent, &map.entries[index].name);
     assert!((1..map.entries.len()).all(|index| order(index - 1) < order(index)));
-    assert!(map.doubts.len() <= imager_native::limits::DOUBTS + 1);
+    assert!(map.doubts.len() <= imager_native::base::limits::DOUBTS + 1);
     let find = |number: u64| map.files.binary_search_by_key(&number, |file| file.number).map(|at| &map.files[at]);
     assert_eq!(find(map.root).unwrap().kind, Kind::Directory);
     for entry in &map.entries {

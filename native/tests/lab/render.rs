@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use aws_lc_rs::digest::{Context, SHA256, digest};
+use imager_native::disk::volume::{ReadAt, Volume};
 use imager_native::fs::btrfs::{inode_number, subvolume_index};
 use imager_native::fs::{Codec, Content, Extent, ExtentKind, File, Kind, Stream, Timestamp, VolumeMap};
-use imager_native::volume::{ReadAt, Volume};
 
 use super::{paths, reader};
 

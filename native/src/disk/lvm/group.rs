@@ -6,10 +6,10 @@ use std::collections::{HashMap, HashSet};
 use super::label::Label;
 use super::text::{Node, Section};
 use super::{Logical, Physical};
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
+use crate::base::limits::LVM_VOLUMES;
+use crate::disk::volume::Volume;
 use crate::fs::ByteRange;
-use crate::limits::LVM_VOLUMES;
-use crate::volume::Volume;
 
 const SECTOR: u64 = 512;
 const LINEAR_STATUS: [&str; 4] = ["READ", "WRITE", "VISIBLE", "FIXED_MINOR"];

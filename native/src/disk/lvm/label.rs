@@ -10,11 +10,11 @@
 //! text     a ring from byte 512 of the area to its end
 //! ```
 
-use crate::bytes::{le32, le64};
-use crate::error::{Error, Result};
+use crate::base::bytes::{le32, le64};
+use crate::base::error::{Error, Result};
+use crate::base::limits::{LVM_AREAS, LVM_METADATA_BYTES};
+use crate::disk::volume::Volume;
 use crate::fs::ByteRange;
-use crate::limits::{LVM_AREAS, LVM_METADATA_BYTES};
-use crate::volume::Volume;
 
 const SECTOR: usize = 512;
 const LABEL_SECTORS: u64 = 4;

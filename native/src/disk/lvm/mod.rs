@@ -6,12 +6,11 @@
 
 mod group;
 mod label;
-pub mod pieces;
 mod text;
 
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
+use crate::disk::volume::Volume;
 use crate::fs::ByteRange;
-use crate::volume::Volume;
 
 /// What a physical volume holds. All ranges are absolute in the source.
 #[derive(Debug)]

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use crate::error::{Error, Result};
-use crate::limits::{LVM_TEXT_DEPTH, LVM_TEXT_NODES};
+use crate::base::error::{Error, Result};
+use crate::base::limits::{LVM_TEXT_DEPTH, LVM_TEXT_NODES};
 
 #[derive(Debug, PartialEq, Eq)]
 pub enum Node {

@@ -14,10 +14,10 @@ use super::roots::{BLOCK_GROUP_TREE, EXTENT_TREE, Roots};
 use super::superblock::{MIRRORS, SUPERBLOCK_BYTES};
 use super::tree::{self, Found};
 use super::{Btrfs, Doubts};
-use crate::bytes::le64;
+use crate::base::bytes::le64;
+use crate::base::limits::MIB;
+use crate::base::ranges::coalesce;
 use crate::fs::ByteRange;
-use crate::limits::MIB;
-use crate::ranges::coalesce;
 
 const EXTENT_ITEM: u8 = 168;
 const METADATA_ITEM: u8 = 169;

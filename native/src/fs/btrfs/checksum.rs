@@ -1,6 +1,6 @@
 //! The checksum in front of the superblock and of every node: 32 bytes, over all that follows them.
 
-use crate::bytes::le32;
+use crate::base::bytes::le32;
 
 pub const CHECKSUM_BYTES: usize = 32;
 

@@ -7,9 +7,9 @@
 
 use super::node::Key;
 use super::superblock::Superblock;
-use crate::bytes::{Cursor, le16, le64};
-use crate::error::{Error, Result};
-use crate::volume::Volume;
+use crate::base::bytes::{Cursor, le16, le64};
+use crate::base::error::{Error, Result};
+use crate::disk::volume::Volume;
 
 pub const CHUNK_ITEM: u8 = 228;
 const HEADER_BYTES: usize = 48;

@@ -6,12 +6,12 @@
 //! offset (37)   num_bytes (45)
 //! ```
 
-use super::packed;
-use super::{Btrfs, node::Key};
-use crate::bytes::{le16, le64};
-use crate::error::{Error, Result};
+use super::node::Key;
+use super::{Btrfs, packed};
+use crate::base::bytes::{le16, le64};
+use crate::base::error::{Error, Result};
+use crate::base::limits::{PACKED_RAW_BYTES, RESIDENT_BYTES, STREAM_EXTENTS};
 use crate::fs::{Codec, Content, Extent, ExtentKind};
-use crate::limits::{PACKED_RAW_BYTES, RESIDENT_BYTES, STREAM_EXTENTS};
 
 pub const EXTENT_DATA: u8 = 108;
 const INLINE_HEADER_BYTES: usize = 21;

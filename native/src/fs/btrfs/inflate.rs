@@ -1,7 +1,7 @@
 //! zlib streams (RFC 1950, 1951), for extents of at most 128 KiB: canonical codes are decoded bit by bit.
 
 use super::packed::corrupt;
-use crate::error::Result;
+use crate::base::error::Result;
 
 const LENGTH_BASE: [u16; 29] =
     [3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 15, 17, 19, 23, 27, 31, 35, 43, 51, 59, 67, 83, 99, 115, 131, 163, 195, 227, 258];

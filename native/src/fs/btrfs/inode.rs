@@ -5,8 +5,8 @@
 //! flags   sequence   reserved 32   atime (112: seconds, nanoseconds u32)   ctime (124)   mtime (136)   otime (148)
 //! ```
 
-use crate::bytes::{le32, le64};
-use crate::error::{Error, Result};
+use crate::base::bytes::{le32, le64};
+use crate::base::error::{Error, Result};
 use crate::fs::{Kind, Timestamp};
 
 pub const INODE_ITEM: u8 = 1;

@@ -4,9 +4,9 @@
 
 use super::inflate::repeat;
 use super::packed::corrupt;
-use crate::bytes::le32;
-use crate::error::Result;
-use crate::limits::KIB;
+use crate::base::bytes::le32;
+use crate::base::error::Result;
+use crate::base::limits::KIB;
 
 const LENGTH_BYTES: usize = 4;
 const MOST_SECTOR_BYTES: usize = 64 * KIB;

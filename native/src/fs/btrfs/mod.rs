@@ -30,11 +30,11 @@ use self::node::Pointer;
 use self::roots::{FIRST_FREE, Roots, TOP_LEVEL};
 use self::superblock::{SUPERBLOCK_AT, Superblock};
 use self::tree::Found;
-use super::finish::{Doubts, tidy};
+use super::shared::{Doubts, tidy};
 use super::{File, Kind, VolumeMap};
-use crate::error::{Error, Result};
-use crate::limits;
-use crate::volume::Volume;
+use crate::base::error::{Error, Result};
+use crate::base::limits;
+use crate::disk::volume::Volume;
 
 /// Snapshots share nodes, and each of them walks them all: so many times the nodes that fit in the volume.
 const NODES_FACTOR: u64 = 8;

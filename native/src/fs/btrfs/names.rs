@@ -5,8 +5,8 @@
 //! ```
 
 use super::node::Key;
-use crate::bytes::le16;
-use crate::error::{Error, Result};
+use crate::base::bytes::le16;
+use crate::base::error::{Error, Result};
 
 pub const XATTR_ITEM: u8 = 24;
 pub const DIR_INDEX: u8 = 96;

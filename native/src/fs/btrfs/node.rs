@@ -6,8 +6,8 @@
 //! ```
 
 use super::Btrfs;
-use crate::bytes::{le32, le64};
-use crate::error::{Error, Result};
+use crate::base::bytes::{le32, le64};
+use crate::base::error::{Error, Result};
 
 const HEADER_BYTES: usize = 0x65;
 const KEY_BYTES: usize = 17;

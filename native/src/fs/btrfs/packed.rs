@@ -2,9 +2,9 @@
 
 use std::io::Read;
 
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
+use crate::base::limits::PACKED_RAW_BYTES;
 use crate::fs::Codec;
-use crate::limits::PACKED_RAW_BYTES;
 
 /// At most `raw_length` bytes; fewer where the stream ends before, the rest reads as zeros and is filled here.
 /// `packed` may be followed by padding.

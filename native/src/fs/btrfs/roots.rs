@@ -12,8 +12,8 @@ use super::node::{Key, Pointer};
 use super::superblock::MOST_LEVEL;
 use super::tree::{self, Found};
 use super::{Btrfs, Doubts};
-use crate::bytes::{le16, le32, le64};
-use crate::error::{Error, Result};
+use crate::base::bytes::{le16, le32, le64};
+use crate::base::error::{Error, Result};
 
 pub const EXTENT_TREE: u64 = 2;
 pub const TOP_LEVEL: u64 = 5;

@@ -10,9 +10,9 @@ use super::node::{Key, Pointer};
 use super::roots::{FIRST_FREE, LAST_FREE, ROOT_ITEM, Roots};
 use super::tree::{self, Found};
 use super::{Btrfs, Doubts, SUBVOLUME_SHIFT};
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
+use crate::base::limits::XATTR_BYTES;
 use crate::fs::{Content, DirectoryEntry, File, Kind, Stream};
-use crate::limits::XATTR_BYTES;
 
 /// 16 bits of a file's number.
 const SUBVOLUMES: usize = 1 << 16;

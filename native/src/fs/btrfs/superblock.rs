@@ -10,10 +10,10 @@
 //! ```
 
 use super::checksum::Checksum;
-use crate::bytes::{le16, le32, le64};
-use crate::error::{Error, Result};
-use crate::limits::KIB;
-use crate::volume::Volume;
+use crate::base::bytes::{le16, le32, le64};
+use crate::base::error::{Error, Result};
+use crate::base::limits::KIB;
+use crate::disk::volume::Volume;
 
 pub const SUPERBLOCK_AT: u64 = 64 * KIB as u64;
 pub const SUPERBLOCK_BYTES: usize = 4096;

@@ -3,7 +3,7 @@
 
 use super::Btrfs;
 use super::node::{Key, Node, Pointer};
-use crate::error::Error;
+use crate::base::error::Error;
 
 /// What a walk meets.
 pub enum Found<'a> {

@@ -5,7 +5,7 @@
 //! kernel  a_version u32 = 2   then e_tag u16, e_perm u16, e_id u32, which is all ones where there is none
 //! ```
 
-use crate::bytes::{Cursor, Writer};
+use crate::base::bytes::{Cursor, Writer};
 
 const DISK_VERSION: u32 = 1;
 const KERNEL_VERSION: u32 = 2;

@@ -1,8 +1,8 @@
 //! Backups of the superblock ("Sparse Superblocks"), for a primary one that is damaged.
 
 use super::superblock::{LOG_BLOCK_SIZE_MOST, SUPERBLOCK_BYTES, Superblock};
-use crate::bytes::le16;
-use crate::volume::Volume;
+use crate::base::bytes::le16;
+use crate::disk::volume::Volume;
 
 /// Where groups 1 and 3 begin, which hold a backup whatever the features, with groups as large as `mke2fs` makes them.
 fn backup_places() -> impl Iterator<Item = (u16, u64)> {

@@ -7,10 +7,10 @@ use super::checksum::crc32c;
 use super::group::{self, Group};
 use super::superblock::Superblock;
 use super::{Doubts, blocks_bytes};
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
+use crate::disk::volume::Volume;
 use crate::fs::ByteRange;
-use crate::fs::finish::{Span, coalesce, push};
-use crate::volume::Volume;
+use crate::fs::shared::{Span, coalesce, push};
 
 /// Blocks in use: those of the bitmaps, and those that files claim all the same.
 pub struct InUse {

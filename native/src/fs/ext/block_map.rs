@@ -3,8 +3,8 @@
 
 use super::extents::Runs;
 use super::inode::Inode;
-use crate::bytes::le32;
-use crate::error::Result;
+use crate::base::bytes::le32;
+use crate::base::error::Result;
 
 const DIRECT_BLOCKS: u64 = 12;
 const LEVELS: u32 = 3;

@@ -4,10 +4,10 @@
 use super::checksum::crc32c;
 use super::inode::{FLAG_ENCRYPT, I_BLOCK_BYTES, Inode};
 use super::{Ext, extents};
-use crate::bytes::{le16, le32};
-use crate::error::{Error, Result};
+use crate::base::bytes::{le16, le32};
+use crate::base::error::{Error, Result};
+use crate::base::limits::MIB;
 use crate::fs::DirectoryEntry;
-use crate::limits::MIB;
 
 const HEADER_BYTES: usize = 8;
 /// An inline directory starts with its parent's number instead of "." and "..".

@@ -5,10 +5,10 @@
 use super::checksum::crc32c;
 use super::inode::{FLAG_ENCRYPT, FLAG_EXTENTS, Inode};
 use super::{Ext, block_map, blocks_bytes};
-use crate::bytes::{le16, le32};
-use crate::error::{Error, Result};
+use crate::base::bytes::{le16, le32};
+use crate::base::error::{Error, Result};
+use crate::base::limits;
 use crate::fs::{Extent, ExtentKind};
-use crate::limits;
 
 const MAGIC: u16 = 0xf30a;
 const HEADER_BYTES: usize = 12;

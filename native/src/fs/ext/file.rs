@@ -3,9 +3,9 @@
 use super::inode::{FLAG_ENCRYPT, FLAG_EXTENTS, FLAG_INLINE_DATA, I_BLOCK_BYTES, Inode};
 use super::xattr::{self, Attributes};
 use super::{Doubts, Ext, directory, extents};
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
+use crate::base::limits;
 use crate::fs::{Content, DirectoryEntry, File, Kind, Stream};
-use crate::limits;
 
 /// The file, and a directory's entries appended to `entries`.
 pub fn build(ext: &Ext, inode: &Inode, entries: &mut Vec<DirectoryEntry>, doubts: &mut Doubts) -> Result<File> {

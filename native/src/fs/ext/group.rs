@@ -4,9 +4,9 @@
 use super::checksum::{crc16, crc32c};
 use super::superblock::{GroupChecksum, SUPERBLOCK_AT, Sparse, Superblock};
 use super::{Doubts, blocks_bytes};
-use crate::bytes::{le16, le32};
-use crate::error::{Error, Result};
-use crate::volume::Volume;
+use crate::base::bytes::{le16, le32};
+use crate::base::error::{Error, Result};
+use crate::disk::volume::Volume;
 
 const CHECKSUM_AT: usize = 0x1e;
 /// Descriptors from this size on have the high half of the block bitmap's checksum.

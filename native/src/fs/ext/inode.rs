@@ -3,8 +3,8 @@
 
 use super::checksum::crc32c;
 use super::superblock::Superblock;
-use crate::bytes::{le16, le32};
-use crate::error::{Error, Result};
+use crate::base::bytes::{le16, le32};
+use crate::base::error::{Error, Result};
 use crate::fs::{Kind, Timestamp};
 
 const BASE_BYTES: usize = 128;
@@ -152,7 +152,7 @@ fn timestamp(seconds: u32, extra: u32) -> Timestamp {
 mod tests {
     use super::super::superblock::tests::plain;
     use super::*;
-    use crate::volume::Volume;
+    use crate::disk::volume::Volume;
 
     fn superblock() -> Superblock {
         let mut bytes = vec![0; 1 << 20];

@@ -3,8 +3,8 @@
 
 use super::inode::{FLAG_EXTENTS, Inode};
 use super::{Ext, extents};
-use crate::bytes::{be32, le16};
-use crate::error::Result;
+use crate::base::bytes::{be32, le16};
+use crate::base::error::Result;
 use crate::fs::{ByteRange, ExtentKind};
 
 const MAGIC: u32 = 0xC03B_3998;

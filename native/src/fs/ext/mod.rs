@@ -24,11 +24,11 @@ use self::bitmap::InUse;
 use self::group::Group;
 use self::inode::{FLAG_EA_INODE, Inode};
 use self::superblock::{SUPERBLOCK_AT, Superblock};
-use super::finish::{Doubts, tidy};
+use super::shared::{Doubts, tidy};
 use super::{DirectoryEntry, File, Kind, VolumeMap};
-use crate::error::{Error, Result};
-use crate::limits::{self, MIB};
-use crate::volume::Volume;
+use crate::base::error::{Error, Result};
+use crate::base::limits::{self, MIB};
+use crate::disk::volume::Volume;
 
 const ROOT_INODE: u32 = 2;
 /// Extents and tree nodes of all files are at most the volume's blocks, unless blocks are shared; with this factor

@@ -3,10 +3,10 @@
 
 use super::backup;
 use super::checksum::crc32c;
-use crate::bytes::{le16, le32};
-use crate::error::{Error, Result};
-use crate::limits;
-use crate::volume::Volume;
+use crate::base::bytes::{le16, le32};
+use crate::base::error::{Error, Result};
+use crate::base::limits;
+use crate::disk::volume::Volume;
 
 pub const SUPERBLOCK_AT: u64 = 1024;
 pub const SUPERBLOCK_BYTES: usize = 1024;

@@ -4,9 +4,9 @@
 use super::checksum::crc32c;
 use super::inode::{FLAG_EA_INODE, Inode};
 use super::{Ext, acl, blocks_bytes, extents};
-use crate::bytes::{le16, le32};
-use crate::error::{Error, Result};
-use crate::limits;
+use crate::base::bytes::{le16, le32};
+use crate::base::error::{Error, Result};
+use crate::base::limits;
 
 const MAGIC: u32 = 0xea02_0000;
 const BLOCK_HEADER_BYTES: usize = 32;

@@ -19,8 +19,8 @@
 //! dosfstools read them by this field (mtools takes them for FAT12 or FAT16, and reads nonsense).
 
 use super::table::Width;
-use crate::bytes::{le16, le32};
-use crate::error::{Error, Result};
+use crate::base::bytes::{le16, le32};
+use crate::base::error::{Error, Result};
 
 pub const BOOT_BYTES: usize = 512;
 const WHAT: &str = "FAT boot sector";

@@ -9,7 +9,7 @@
 
 use super::heap::ENTRY_BYTES;
 use super::text;
-use crate::bytes::{le16, le32};
+use crate::base::bytes::{le16, le32};
 use crate::fs::Timestamp;
 
 pub const READ_ONLY: u8 = 0x01;

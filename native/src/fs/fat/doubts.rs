@@ -1,6 +1,6 @@
 //! Sentences for people, the first of them spelled out.
 
-use crate::limits;
+use crate::base::limits;
 
 #[derive(Default)]
 pub struct Doubts {

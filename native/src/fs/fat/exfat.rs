@@ -4,15 +4,14 @@
 use super::bits::Bits;
 use super::directory::{DIRECTORY, READ_ONLY};
 use super::doubts::Doubts;
-use super::exfat_boot;
 use super::exfat_directory::{Entry, Item, Reader};
 use super::heap::{Chain, ENTRY_BYTES, Heap};
 use super::table::{self, Place, Width};
 use super::tree::{self, Found, Pending, Tree};
-use super::{MOST_BYTES, VolumeMap};
-use crate::error::{Error, Result};
-use crate::limits;
-use crate::volume::Volume;
+use super::{MOST_BYTES, VolumeMap, exfat_boot};
+use crate::base::error::{Error, Result};
+use crate::base::limits;
+use crate::disk::volume::Volume;
 
 pub fn detect(volume: Volume) -> Result<bool> {
     exfat_boot::detect(volume)

@@ -15,9 +15,9 @@
 //! | 110 | 1 | NumberOfFats | 1 or 2 |
 
 use super::doubts::Doubts;
-use crate::bytes::{le16, le32, le64};
-use crate::error::{Error, Result};
-use crate::volume::Volume;
+use crate::base::bytes::{le16, le32, le64};
+use crate::base::error::{Error, Result};
+use crate::disk::volume::Volume;
 
 const WHAT: &str = "exFAT boot sector";
 const SECTOR_BYTES: usize = 512;

@@ -12,7 +12,7 @@
 
 use super::heap::ENTRY_BYTES;
 use super::text;
-use crate::bytes::{le16, le32, le64};
+use crate::base::bytes::{le16, le32, le64};
 use crate::fs::Timestamp;
 
 const BITMAP: u8 = 0x81;

@@ -3,9 +3,9 @@
 use super::exfat::{detect, map};
 use super::exfat_boot;
 use super::exfat_directory::checksum;
-use crate::error::Result;
+use crate::base::error::Result;
+use crate::disk::volume::Volume;
 use crate::fs::{Content, VolumeMap};
-use crate::volume::Volume;
 
 const SECTOR: usize = 512;
 const FAT: usize = 24 * SECTOR;

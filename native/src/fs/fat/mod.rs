@@ -30,8 +30,8 @@ use self::heap::{Chain, Heap};
 use self::table::{Place, Width};
 use self::tree::{Found, Tree};
 use super::VolumeMap;
-use crate::error::{Error, Result};
-use crate::volume::Volume;
+use crate::base::error::{Error, Result};
+use crate::disk::volume::Volume;
 
 pub use self::boot::BITLOCKER;
 

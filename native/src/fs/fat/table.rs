@@ -4,10 +4,10 @@
 
 use super::bits::Bits;
 use super::doubts::Doubts;
-use crate::bytes::{le16, le32};
-use crate::error::{Error, Result};
-use crate::limits;
-use crate::volume::Volume;
+use crate::base::bytes::{le16, le32};
+use crate::base::error::{Error, Result};
+use crate::base::limits;
+use crate::disk::volume::Volume;
 
 /// Whole entries of every width, and whole sectors of every size.
 const CHUNK_BYTES: u64 = 3 << 18;

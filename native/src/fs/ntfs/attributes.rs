@@ -16,8 +16,8 @@
 use super::boot::Boot;
 use super::record::Reference;
 use super::runs::{self, Run};
-use crate::bytes::{le16, le32, le64};
-use crate::error::{Error, Result};
+use crate::base::bytes::{le16, le32, le64};
+use crate::base::error::{Error, Result};
 
 pub const STANDARD_INFORMATION: u32 = 0x10;
 pub const ATTRIBUTE_LIST: u32 = 0x20;

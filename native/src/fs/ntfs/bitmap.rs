@@ -3,11 +3,11 @@
 use super::boot::Boot;
 use super::runs;
 use super::streams::Whole;
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
+use crate::base::limits;
+use crate::base::ranges::coalesce;
+use crate::disk::volume::Volume;
 use crate::fs::ByteRange;
-use crate::limits;
-use crate::ranges::coalesce;
-use crate::volume::Volume;
 
 /// $Boot, whose 8 KiB hold the boot sector and the loader.
 const BOOT_FILE_BYTES: u64 = 8192;

@@ -12,8 +12,8 @@
 //! | 0x40 | 1 | clusters_per_mft_record | signed; below zero: 2^-value bytes |
 //! | 0x48 | 8 | volume_serial_number | |
 
-use crate::bytes::{le16, le64};
-use crate::error::{Error, Result};
+use crate::base::bytes::{le16, le64};
+use crate::base::error::{Error, Result};
 
 pub const BOOT_BYTES: usize = 512;
 const WHAT: &str = "NTFS boot sector";

@@ -2,8 +2,8 @@
 //! one; zero ends the unit). A compressed chunk is groups of a flag byte and eight items, low bit first: a literal byte,
 //! or a 16-bit pair whose split between distance and length moves with the position in the chunk.
 
-use crate::error::{Error, Result};
-use crate::limits;
+use crate::base::error::{Error, Result};
+use crate::base::limits;
 
 const CHUNK_BYTES: usize = 4096;
 const WHAT: &str = "LZNT1";

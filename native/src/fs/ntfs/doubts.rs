@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use crate::error::Error;
-use crate::limits;
+use crate::base::error::Error;
+use crate::base::limits;
 
 const SHOWN: usize = 4;
 

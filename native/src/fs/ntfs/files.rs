@@ -8,10 +8,10 @@ use super::record::Reference;
 use super::special::{self, Special};
 use super::streams::{self, Whole};
 use super::text;
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
+use crate::base::limits;
+use crate::disk::volume::Volume;
 use crate::fs::{Content, File, Kind, Stream};
-use crate::limits;
-use crate::volume::Volume;
 
 /// What `ntfs-3g` shows of every file when no user mapping is given.
 const MODE: u16 = 0o777;

@@ -6,9 +6,9 @@ use super::boot::Boot;
 use super::doubts::Doubts;
 use super::record::{self, Claim, Header, Reference};
 use super::runs::{self, Runlist};
-use crate::error::{Error, Result};
-use crate::limits;
-use crate::volume::Volume;
+use crate::base::error::{Error, Result};
+use crate::base::limits;
+use crate::disk::volume::Volume;
 
 const WHAT: &str = "$MFT";
 

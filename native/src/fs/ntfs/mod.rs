@@ -27,8 +27,8 @@ use doubts::Doubts;
 use survey::{ROOT_RECORD, Survey};
 
 use super::{ByteRange, File, Kind, Timestamp, VolumeMap};
-use crate::error::{Error, Result};
-use crate::volume::Volume;
+use crate::base::error::{Error, Result};
+use crate::disk::volume::Volume;
 
 const VOLUME_IS_DIRTY: u16 = 1;
 

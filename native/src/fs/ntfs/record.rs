@@ -11,8 +11,8 @@
 //! | 0x18 | 4 | bytes_in_use | end of the attributes |
 //! | 0x20 | 8 | base_mft_record | zero in a base record, else the record that this one extends |
 
-use crate::bytes::{le16, le32, le64};
-use crate::error::{Error, Result};
+use crate::base::bytes::{le16, le32, le64};
+use crate::base::error::{Error, Result};
 
 /// Fixups guard 512 bytes each, whatever the disk's sector.
 const STRIDE: usize = 512;

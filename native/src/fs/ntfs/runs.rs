@@ -8,9 +8,9 @@
 //! cluster lies inside the volume, and one attribute never maps more clusters than the volume has.
 
 use super::boot::Boot;
-use crate::error::{Error, Result};
-use crate::limits;
-use crate::volume::Volume;
+use crate::base::error::{Error, Result};
+use crate::base::limits;
+use crate::disk::volume::Volume;
 
 const WHAT: &str = "NTFS mapping pairs";
 

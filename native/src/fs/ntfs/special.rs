@@ -3,7 +3,7 @@
 //! `ntfs-3g`, so that a tree reads as it does when mounted.
 
 use super::text;
-use crate::bytes::{le16, le32, le64};
+use crate::base::bytes::{le16, le32, le64};
 use crate::fs::Kind;
 
 const TAG_MOUNT_POINT: u32 = 0xA000_0003;
@@ -103,7 +103,7 @@ fn wsl_device(ea: &[u8]) -> Option<u64> {
 
 /// Whether a file with these DOS attributes and this size may be one of Interix's.
 pub fn may_be_interix(file_attributes: u32, size: u64) -> bool {
-    file_attributes & ATTR_SYSTEM != 0 && size <= crate::limits::LINK_BYTES
+    file_attributes & ATTR_SYSTEM != 0 && size <= crate::base::limits::LINK_BYTES
 }
 
 /// `data` is the whole unnamed stream.

@@ -4,10 +4,10 @@ use super::attributes::{Attribute, FLAG_COMPRESSED, FLAG_ENCRYPTED, Value};
 use super::boot::Boot;
 use super::runs::{self, Run, Runlist};
 use super::text;
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
+use crate::base::limits;
+use crate::disk::volume::Volume;
 use crate::fs::{Content, Extent, ExtentKind, Stream};
-use crate::limits;
-use crate::volume::Volume;
 
 const WHAT: &str = "$DATA";
 

@@ -10,9 +10,9 @@ use super::files::{self, Name};
 use super::mft::{Mft, Record};
 use super::record::{self, Claim, Reference};
 use super::streams::{self, Whole};
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
+use crate::disk::volume::Volume;
 use crate::fs::File;
-use crate::volume::Volume;
 
 pub const VOLUME_RECORD: u64 = 3;
 pub const ROOT_RECORD: u64 = 5;
@@ -152,7 +152,7 @@ fn about(record: &Record) -> About {
         match (attribute.kind, &attribute.value) {
             (attributes::VOLUME_NAME, Value::Resident(value)) => about.label = attributes::utf16(value),
             (attributes::VOLUME_INFORMATION, Value::Resident(value)) if value.len() >= 12 => {
-                about.flags = Some(crate::bytes::le16(value, 10));
+                about.flags = Some(crate::base::bytes::le16(value, 10));
             }
             _ => {}
         }

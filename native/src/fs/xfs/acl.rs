@@ -6,7 +6,7 @@
 //! kernel  a_version u32 = 2   then e_tag u16, e_perm u16, e_id u32, which is all ones where there is none
 //! ```
 
-use crate::bytes::{Writer, be16, be32};
+use crate::base::bytes::{Writer, be16, be32};
 
 const KERNEL_VERSION: u32 = 2;
 const ENTRY_BYTES: usize = 12;

@@ -5,9 +5,9 @@ use super::bmap::{self, Run};
 use super::checksum::{self, ATTRIBUTES, REMOTE};
 use super::inode::{Fork, Format, Inode};
 use super::{Xfs, acl};
-use crate::bytes::{be16, be32};
-use crate::error::{Error, Result};
-use crate::limits;
+use crate::base::bytes::{be16, be32};
+use crate::base::error::{Error, Result};
+use crate::base::limits;
 
 const WHAT: &str = "xfs attributes";
 const FLAG_LOCAL: u8 = 0x1;

@@ -4,10 +4,10 @@
 use super::Xfs;
 use super::checksum::{self, FILE_TREE};
 use super::inode::{Fork, Format, Inode};
-use crate::bytes::{be16, be64};
-use crate::error::{Error, Result};
+use crate::base::bytes::{be16, be64};
+use crate::base::error::{Error, Result};
+use crate::base::limits;
 use crate::fs::{Extent, ExtentKind};
-use crate::limits;
 
 const WHAT: &str = "xfs extents";
 const RECORD_BYTES: usize = 16;

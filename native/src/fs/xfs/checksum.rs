@@ -2,8 +2,8 @@
 //! system's UUID, and its owner. A block that is right but elsewhere or someone else's is refused like a wrong one.
 
 use super::superblock::Superblock;
-use crate::bytes::{be32, be64, le32};
-use crate::error::{Error, Result};
+use crate::base::bytes::{be32, be64, le32};
+use crate::base::error::{Error, Result};
 
 /// Offsets of the four.
 pub struct Seal {

@@ -5,8 +5,8 @@ use super::Xfs;
 use super::bmap::{self, Run};
 use super::checksum::{self, DIRECTORY};
 use super::inode::{Format, Inode};
-use crate::bytes::{be16, be32, be64};
-use crate::error::{Error, Result};
+use crate::base::bytes::{be16, be32, be64};
+use crate::base::error::{Error, Result};
 use crate::fs::DirectoryEntry;
 
 const WHAT: &str = "xfs directory";

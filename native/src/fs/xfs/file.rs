@@ -1,13 +1,12 @@
 //! An inode into the `File` of the map. What contradicts itself is refused here, for this inode alone.
 
-use super::bmap;
 use super::checksum::{self, REMOTE};
 use super::inode::{Format, Inode};
-use super::{Doubts, Xfs, attributes, directory};
-use crate::bytes::be32;
-use crate::error::{Error, Result};
+use super::{Doubts, Xfs, attributes, bmap, directory};
+use crate::base::bytes::be32;
+use crate::base::error::{Error, Result};
+use crate::base::limits;
 use crate::fs::{Content, DirectoryEntry, File, Kind, Stream};
-use crate::limits;
 
 const TARGET_HEADER_BYTES: usize = 56;
 /// Of 512 bytes each, the kernel's longest target needs three.

@@ -4,10 +4,10 @@
 use super::group_tree::{Format, GroupTree};
 use super::superblock::Superblock;
 use super::{Budget, Doubts, Xfs, checksum};
-use crate::bytes::{be16, be32, be64};
-use crate::error::{Error, Result};
-use crate::fs::finish::Span;
-use crate::volume::Volume;
+use crate::base::bytes::{be16, be32, be64};
+use crate::base::error::{Error, Result};
+use crate::disk::volume::Volume;
+use crate::fs::shared::Span;
 
 const AGF: Header = Header { what: "xfs AGF", magic: b"XAGF", sector: 1, uuid: 64, crc: 216 };
 const AGI: Header = Header { what: "xfs AGI", magic: b"XAGI", sector: 2, uuid: 296, crc: 312 };

@@ -4,10 +4,10 @@
 use super::Budget;
 use super::checksum::{self, GROUP_TREE};
 use super::superblock::Superblock;
-use crate::bytes::{be16, be32};
-use crate::error::{Error, Result};
-use crate::limits;
-use crate::volume::Volume;
+use crate::base::bytes::{be16, be32};
+use crate::base::error::{Error, Result};
+use crate::base::limits;
+use crate::disk::volume::Volume;
 
 const HEADER_BYTES_4: usize = 16;
 const HEADER_BYTES_5: usize = 56;

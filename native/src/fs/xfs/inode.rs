@@ -2,8 +2,8 @@
 
 use super::checksum;
 use super::superblock::Superblock;
-use crate::bytes::{be16, be32, be64};
-use crate::error::{Error, Result};
+use crate::base::bytes::{be16, be32, be64};
+use crate::base::error::{Error, Result};
 use crate::fs::{Kind, Timestamp};
 
 const MAGIC: &[u8; 2] = b"IN";

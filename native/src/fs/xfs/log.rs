@@ -5,10 +5,10 @@
 //! includes an external log, and a last record that wraps around the log's end.
 
 use super::superblock::Superblock;
-use crate::bytes::{be32, be64};
-use crate::error::Result;
-use crate::limits::{KIB, MIB};
-use crate::volume::Volume;
+use crate::base::bytes::{be32, be64};
+use crate::base::error::Result;
+use crate::base::limits::{KIB, MIB};
+use crate::disk::volume::Volume;
 
 const SECTOR: usize = 512;
 const MAGIC: u32 = 0xfeed_babe;

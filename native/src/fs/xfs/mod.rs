@@ -27,11 +27,11 @@ use self::group::Chunk;
 use self::inode::Inode;
 use self::space::InUse;
 use self::superblock::Superblock;
-use super::finish::{Doubts, tidy};
+use super::shared::{Doubts, tidy};
 use super::{DirectoryEntry, File, Kind, VolumeMap};
-use crate::error::{Error, Result};
-use crate::limits;
-use crate::volume::Volume;
+use crate::base::error::{Error, Result};
+use crate::base::limits;
+use crate::disk::volume::Volume;
 
 /// Blocks of metadata of all files are at most the volume's blocks; each is read at most twice.
 const BUDGET_FACTOR: u64 = 4;

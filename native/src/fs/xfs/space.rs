@@ -5,9 +5,9 @@ use std::cell::RefCell;
 
 use super::Doubts;
 use super::superblock::Superblock;
+use crate::disk::volume::Volume;
 use crate::fs::ByteRange;
-use crate::fs::finish::{Span, coalesce, push};
-use crate::volume::Volume;
+use crate::fs::shared::{Span, coalesce, push};
 
 pub struct InUse {
     /// Sorted, disjoint, coalesced.

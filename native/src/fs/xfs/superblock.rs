@@ -2,9 +2,9 @@
 //! not understood refuses the volume; the copies in other groups are not consulted.
 
 use super::checksum;
-use crate::bytes::{be16, be32, be64};
-use crate::error::{Error, Result};
-use crate::volume::Volume;
+use crate::base::bytes::{be16, be32, be64};
+use crate::base::error::{Error, Result};
+use crate::disk::volume::Volume;
 
 const MAGIC: &[u8; 4] = b"XFSB";
 const CRC_AT: usize = 224;

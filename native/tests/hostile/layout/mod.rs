@@ -11,10 +11,10 @@ mod xfs;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
+use imager_native::base::error::Result;
 use imager_native::disk::read_table;
-use imager_native::error::Result;
+use imager_native::disk::volume::{ReadAt, Volume};
 use imager_native::fs::{Content, ExtentKind, Outcome, map_volume};
-use imager_native::volume::{ReadAt, Volume};
 
 use super::Parser;
 use super::image::{Damaged, Sparse};

@@ -1,0 +1,10 @@
+//! What every room needs and no room is about: errors, caps, bytes, sets of ranges, keys, large buffers, direct I/O.
+
+pub mod bytes;
+pub mod device;
+pub mod direct;
+pub mod error;
+pub mod limits;
+pub mod pool;
+pub mod ranges;
+pub mod secret;

@@ -1,0 +1,7 @@
+//! What is stored and sent, byte by byte: a file for each page of `docs/formats` that the addon reads or writes.
+
+pub mod pack;
+pub mod page;
+pub mod record;
+pub mod references;
+pub mod shard;

@@ -1,0 +1,140 @@
+//! Files that are stretches of the snapshot's disk. Their reads need nobody's decision while all goes well; whoever reads
+//! ahead for them hears of sequential readers.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use super::{Inbox, Question, Request, locked};
+use crate::retrieve::disk_reader::Reader;
+
+/// So much is read in order before it is told.
+const RUN_BYTES: u64 = 1 << 20;
+/// The kernel reorders what it reads ahead.
+const SLACK_BYTES: u64 = 2 << 20;
+
+pub struct Image {
+    pub reader: Arc<Reader>,
+    /// Start and length on the disk of each stretch, one behind the other.
+    pub pieces: Vec<(u64, u64)>,
+}
+
+#[derive(Default)]
+pub(super) struct Images(Mutex<HashMap<u64, Image>>);
+
+/// A read of one stretch of the disk.
+pub(super) struct Found {
+    reader: Arc<Reader>,
+    start: u64,
+    end: u64,
+}
+
+impl Images {
+    pub fn add(&self, inode: u64, image: Image) {
+        locked(&self.0).insert(inode, image);
+    }
+
+    /// Nothing where the file is no image, and where the read is not of one stretch.
+    pub fn find(&self, inode: u64, offset: u64, size: u32) -> Option<Found> {
+        let images = locked(&self.0);
+        let image = images.get(&inode)?;
+        let (start, end) = stretch(&image.pieces, offset, size.into())?;
+        Some(Found { reader: image.reader.clone(), start, end })
+    }
+}
+
+/// Where a part of the stretches lies, cut at the end of the last.
+fn stretch(pieces: &[(u64, u64)], offset: u64, length: u64) -> Option<(u64, u64)> {
+    let mut skip = offset;
+    for (index, &(start, bytes)) in pieces.iter().enumerate() {
+        if skip >= bytes {
+            skip -= bytes;
+            continue;
+        }
+        let whole = skip + length <= bytes || index + 1 == pieces.len();
+        return whole.then_some((start + skip, start + bytes.min(skip + length)));
+    }
+    None
+}
+
+impl Found {
+    /// Answers now or later; or puts the request into the inbox.
+    pub fn answer(self, mut request: Request, may_wait: bool, inbox: Arc<Inbox>) {
+        let Self { reader, start, end } = self;
+        reader.read(start, end, may_wait, move |bytes| {
+            let Some(bytes) = bytes else { return inbox.put(request) };
+            // It is the answer to what was asked, so it cannot be refused.
+            let _ = request.data(&bytes);
+            if let Question::Read { offset, .. } = request.question {
+                inbox.hear(request.inode, offset, offset + bytes.len() as u64);
+            }
+        });
+    }
+}
+
+/// Bytes of a file that were read in order, or nearly so.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Run {
+    pub inode: u64,
+    pub start: u64,
+    pub end: u64,
+}
+
+/// The newest run of each image, from what of it was not told yet on, and those that are to be told.
+#[derive(Default)]
+pub(super) struct Runs {
+    under_way: HashMap<u64, (u64, u64)>,
+    ready: Vec<Run>,
+}
+
+impl Runs {
+    /// True where there was nothing to tell, and now is.
+    pub fn add(&mut self, inode: u64, start: u64, end: u64) -> bool {
+        let run = self.under_way.entry(inode).or_insert((start, end));
+        if start.abs_diff(run.1) > SLACK_BYTES {
+            *run = (start, end);
+        }
+        run.1 = run.1.max(end);
+        if run.1 - run.0 < RUN_BYTES {
+            return false;
+        }
+        self.ready.push(Run { inode, start: run.0, end: run.1 });
+        run.0 = run.1;
+        self.ready.len() == 1
+    }
+
+    pub fn take(&mut self) -> Vec<Run> {
+        std::mem::take(&mut self.ready)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_read_lies_in_one_stretch_and_ends_with_the_last() {
+        let pieces = [(1000, 10), (500, 20)];
+        assert_eq!(stretch(&pieces, 0, 10), Some((1000, 1010)));
+        assert_eq!(stretch(&pieces, 4, 10), None);
+        assert_eq!(stretch(&pieces, 10, 5), Some((500, 505)));
+        assert_eq!(stretch(&pieces, 25, 10), Some((515, 520)));
+        assert_eq!(stretch(&pieces, 30, 1), None);
+        assert_eq!(stretch(&[], 0, 1), None);
+    }
+
+    #[test]
+    fn runs_are_told_by_the_megabyte_and_scattered_reads_are_not() {
+        let mut runs = Runs::default();
+        for at in 0..1000 {
+            assert!(!runs.add(1, at * (4 << 20), at * (4 << 20) + 4096));
+        }
+        let half = RUN_BYTES / 2;
+        assert!(!runs.add(2, half, 2 * half));
+        assert!(runs.add(2, 0, half) || runs.add(2, 2 * half, 3 * half));
+        assert_eq!(runs.take(), [Run { inode: 2, start: half, end: 3 * half }]);
+        assert!(!runs.add(2, 3 * half, 4 * half));
+        assert!(runs.add(2, 4 * half, 5 * half));
+        assert_eq!(runs.take(), [Run { inode: 2, start: 3 * half, end: 5 * half }]);
+        assert_eq!(runs.take(), []);
+    }
+}

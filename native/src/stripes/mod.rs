@@ -1,0 +1,4 @@
+//! Packs as k data shards and m parity shards, and back.
+
+pub mod erasure;
+pub mod stripe;

@@ -1,0 +1,473 @@
+//! The serving end: a thread for each connection, which asks TypeScript about every question and then receives a shard
+//! into a file, or sends a part of one. Readers whom TypeScript has named are sent what they fetch without a turn through
+//! it; whatever cannot be sent so, it is asked about.
+//!
+//! Nobody can take more than his share: connections are counted, over all and for each host; every wait has an end;
+//! of a shard, no more than a few slices are in memory.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::{File, OpenOptions};
+use std::net::TcpStream;
+use std::ops::Range;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustls::server::{ServerConfig, UnbufferedServerConnection};
+
+use super::identity::Identity;
+use super::stream::Stream;
+use super::{Broken, Fetch, Kind, PREAMBLE, TO_END, write_frame};
+use crate::base::direct::{DIRECT_BYTES, Direct, aligned};
+use crate::base::error::{Error, Result};
+use crate::base::limits::{SHARD_BYTES, SLICE_BYTES};
+use crate::formats::shard::{self, BODY_OFFSET, ClearHeader};
+
+/// Bytes of a shard that are held at once, a whole number of slices.
+const PIECE_BYTES: usize = 4 * SLICE_BYTES;
+/// rustls and the file system need little; what is large lies on the heap.
+const STACK_BYTES: usize = 256 << 10;
+
+/// The numbers stand in `src/base/limits.ts`.
+#[derive(Clone, Copy)]
+pub struct Limits {
+    pub connections: usize,
+    pub connections_per_host: usize,
+    /// Until the handshake is over, and then until the first question is there.
+    pub greeting: Duration,
+    /// Without a byte during a transfer.
+    pub idle: Duration,
+    /// Between two questions.
+    pub keep: Duration,
+    /// One exchange, from its question's first byte on.
+    pub transfer: Duration,
+}
+
+/// What a connection asks. One order is followed, and a second one where the first leaves something to say; without one
+/// the connection ends.
+pub struct Asked {
+    pub host: [u8; 32],
+    pub question: Question,
+    orders: Sender<Order>,
+}
+
+pub enum Question {
+    /// For TypeScript alone to read.
+    Message(Vec<u8>),
+    Fetch(Fetch),
+}
+
+pub enum Order {
+    /// An error as TypeScript encodes it.
+    Refuse(Vec<u8>),
+    /// The same, and the connection ends: a stranger keeps no place.
+    Expel(Vec<u8>),
+    /// A body of `length` bytes, checked as a shard and synced to a new file; `received` is called in any case, and then
+    /// Done or Refuse must follow.
+    Receive {
+        path: PathBuf,
+        length: usize,
+        received: Received,
+    },
+    /// A part of a file; `sent` is called in any case, and where it is not told `Ok` or `Cut`, Refuse must follow.
+    Send {
+        path: PathBuf,
+        range: Range<u64>,
+        sent: Sent,
+    },
+    Done,
+}
+
+pub type Sent = Box<dyn FnOnce(std::result::Result<(), Unsent>) + Send>;
+
+/// Why a part of a file did not go out.
+#[derive(Debug)]
+pub enum Unsent {
+    Cut(Broken),
+    Absent,
+    /// It ends before the range does, or is longer than any shard.
+    Misfit,
+    Disk(std::io::Error),
+}
+
+pub type Received = Box<dyn FnOnce(std::result::Result<ClearHeader, Unreceived>) + Send>;
+
+/// Why there is no shard.
+#[derive(Debug)]
+pub enum Unreceived {
+    Cut(Broken),
+    /// What came is no sound shard.
+    Damaged(Error),
+    Disk(std::io::Error),
+}
+
+impl Asked {
+    /// False where the connection is gone.
+    pub fn order(&self, order: Order) -> bool {
+        self.orders.send(order).is_ok()
+    }
+}
+
+type Ask = Box<dyn Fn(Asked) + Send + Sync>;
+
+pub struct Server {
+    config: Arc<ServerConfig>,
+    limits: Limits,
+    ask: Ask,
+    shelf: RwLock<Shelf>,
+    open: Mutex<Open>,
+    changed: Condvar,
+}
+
+/// A folder of shards, and who is sent parts of them at once.
+#[derive(Default)]
+struct Shelf {
+    folder: PathBuf,
+    readers: HashSet<[u8; 32]>,
+}
+
+#[derive(Default)]
+struct Open {
+    next: u64,
+    closing: bool,
+    connections: HashMap<u64, Entry>,
+}
+
+struct Entry {
+    socket: TcpStream,
+    host: Option<[u8; 32]>,
+    /// An exchange is under way.
+    busy: bool,
+}
+
+impl Server {
+    pub fn new(identity: &Identity, limits: Limits, ask: Ask) -> Result<Arc<Self>> {
+        let config = Arc::new(identity.server()?);
+        Ok(Arc::new(Self {
+            config,
+            limits,
+            ask,
+            shelf: RwLock::default(),
+            open: Mutex::default(),
+            changed: Condvar::new(),
+        }))
+    }
+
+    /// From now on these hosts, and no others, are sent what they fetch from the folder without a question.
+    pub fn let_read(&self, folder: PathBuf, readers: HashSet<[u8; 32]>) {
+        *self.shelf.write().expect("no holder of this lock panics") = Shelf { folder, readers };
+    }
+
+    /// Takes over a connection of which `head` was read already. One too many is closed.
+    pub fn adopt(self: &Arc<Self>, socket: TcpStream, head: Vec<u8>) -> Result<()> {
+        let io = |error| Error::io("taking over a connection", error);
+        socket.set_nonblocking(false).map_err(io)?;
+        socket.set_nodelay(true).map_err(io)?;
+        let kept = socket.try_clone().map_err(io)?;
+        let mut open = self.lock();
+        if open.closing || open.connections.len() >= self.limits.connections {
+            return Ok(());
+        }
+        let id = open.next;
+        open.next += 1;
+        open.connections.insert(id, Entry { socket: kept, host: None, busy: false });
+        drop(open);
+        let server = Arc::clone(self);
+        let work = move || {
+            // Whoever is at the other end notices, and nobody else cares how a connection ended.
+            let _ = server.serve(id, socket, &head);
+            server.lock().connections.remove(&id);
+            server.changed.notify_all();
+        };
+        thread::Builder::new().name("carry".into()).stack_size(STACK_BYTES).spawn(work).map(drop).map_err(|error| {
+            self.lock().connections.remove(&id);
+            io(error)
+        })
+    }
+
+    /// Ends connections: idle ones now, the others when their exchange is over, all after `grace`.
+    pub fn close(&self, grace: Duration) {
+        let mut open = self.lock();
+        open.closing = true;
+        open.cut(|entry| !entry.busy);
+        let wait = self.changed.wait_timeout_while(open, grace, |open| !open.connections.is_empty());
+        let (open, _) = wait.expect("no holder of this lock panics");
+        open.cut(|_| true);
+    }
+
+    pub fn connections(&self) -> usize {
+        self.lock().connections.len()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().expect("no holder of this lock panics")
+    }
+
+    fn serve(&self, id: u64, mut socket: TcpStream, head: &[u8]) -> std::result::Result<(), Broken> {
+        let Limits { greeting, idle, keep, transfer, .. } = self.limits;
+        let greeted = Instant::now() + greeting;
+        let head = skip_preamble(&mut socket, head, greeted)?;
+        let tls =
+            UnbufferedServerConnection::new(self.config.clone()).map_err(|error| Broken::Tls(error.to_string()))?;
+        let mut stream = Stream::new(socket, tls, &head, greeting, greeted);
+        let host = stream.shake_hands()?;
+        self.lock().note(id, host, self.limits.connections_per_host)?;
+        let mut wait = greeting;
+        loop {
+            stream.until(wait, Instant::now() + wait);
+            let mut first = [0];
+            stream.read_exact(&mut first)?;
+            stream.until(idle, Instant::now() + transfer);
+            let question = read_question(first[0], &mut stream)?;
+            if !self.lock().begin(id) {
+                return Ok(());
+            }
+            let answered = self.answer(&mut stream, host, question);
+            stream.flush()?;
+            answered?;
+            if !self.lock().end(id) {
+                return Ok(());
+            }
+            wait = keep;
+        }
+    }
+
+    fn answer(
+        &self,
+        stream: &mut Stream<UnbufferedServerConnection>,
+        host: [u8; 32],
+        question: Question,
+    ) -> std::result::Result<(), Broken> {
+        let mut tried = None;
+        if let Question::Fetch(fetch) = &question
+            && let Some(path) = self.readable(&host, fetch)
+        {
+            match send(stream, &path, &fetch.range) {
+                Ok(()) => return Ok(()),
+                Err(Unsent::Cut(broken)) => return Err(broken),
+                Err(unsent) => tried = Some(unsent),
+            }
+        }
+        let (orders, ordered) = channel();
+        (self.ask)(Asked { host, question, orders });
+        self.follow(stream, &ordered, tried)
+    }
+
+    /// Where the shard lies (src/peers/store.ts), if this host is sent it at once.
+    fn readable(&self, host: &[u8; 32], Fetch { shard, range }: &Fetch) -> Option<PathBuf> {
+        let shelf = self.shelf.read().expect("no holder of this lock panics");
+        let name = format!("{:032x}", u128::from_be_bytes(*shard));
+        let may = shelf.readers.contains(host) && !range.is_empty();
+        may.then(|| shelf.folder.join(&name[..2]).join(format!("{name}.shard")))
+    }
+
+    /// `tried`: why it cannot be sent, where that is known already. It is not tried again, as half of it may be out.
+    fn follow(
+        &self,
+        stream: &mut Stream<UnbufferedServerConnection>,
+        orders: &Receiver<Order>,
+        mut tried: Option<Unsent>,
+    ) -> std::result::Result<(), Broken> {
+        let mut had_body = false;
+        loop {
+            match orders.recv_timeout(self.limits.transfer).map_err(|_| Broken::Late)? {
+                Order::Refuse(error) => return write_frame(stream, Kind::Refused, &error),
+                Order::Expel(error) => return write_frame(stream, Kind::Refused, &error).and(Err(Broken::Closed)),
+                Order::Done => return write_frame(stream, Kind::Done, &[]),
+                _ if std::mem::replace(&mut had_body, true) => {
+                    return Err(Broken::Malformed("two bodies for one question"));
+                }
+                Order::Receive { path, length, received } => received(receive(stream, &path, length)),
+                Order::Send { path, range, sent } => {
+                    let outcome = tried.take().map_or_else(|| send(stream, &path, &range), Err);
+                    let ended = match &outcome {
+                        Ok(()) => Some(Ok(())),
+                        Err(Unsent::Cut(_)) => Some(Err(Broken::Closed)),
+                        Err(_) => None,
+                    };
+                    sent(outcome);
+                    if let Some(ended) = ended {
+                        return ended;
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Open {
+    fn cut(&self, which: impl Fn(&Entry) -> bool) {
+        for entry in self.connections.values().filter(|entry| which(entry)) {
+            // It is gone either way.
+            let _ = entry.socket.shutdown(std::net::Shutdown::Both);
+        }
+    }
+
+    fn note(&mut self, id: u64, host: [u8; 32], most: usize) -> std::result::Result<(), Broken> {
+        if self.connections.values().filter(|entry| entry.host == Some(host)).count() >= most {
+            return Err(Broken::Malformed("too many connections of one host"));
+        }
+        if let Some(entry) = self.connections.get_mut(&id) {
+            entry.host = Some(host);
+        }
+        Ok(())
+    }
+
+    /// False while the server closes.
+    fn begin(&mut self, id: u64) -> bool {
+        if let Some(entry) = self.connections.get_mut(&id) {
+            entry.busy = true;
+        }
+        !self.closing
+    }
+
+    fn end(&mut self, id: u64) -> bool {
+        if let Some(entry) = self.connections.get_mut(&id) {
+            entry.busy = false;
+        }
+        !self.closing
+    }
+}
+
+/// What of `head` lies behind the preamble, which may itself not be there in full yet.
+fn skip_preamble(socket: &mut TcpStream, head: &[u8], deadline: Instant) -> std::result::Result<Vec<u8>, Broken> {
+    use std::io::Read;
+    let mut preamble = [0; PREAMBLE.len()];
+    let given = head.len().min(preamble.len());
+    preamble[..given].copy_from_slice(&head[..given]);
+    let mut filled = given;
+    while filled < preamble.len() {
+        let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+        socket.set_read_timeout(Some(left)).map_err(Broken::Io)?;
+        match socket.read(&mut preamble[filled..]) {
+            Ok(0) => return Err(Broken::Closed),
+            Ok(length) => filled += length,
+            Err(error) => return Err(Broken::Io(error)),
+        }
+    }
+    if preamble != *PREAMBLE {
+        return Err(Broken::Malformed("no connection of ours"));
+    }
+    Ok(head[given..].to_vec())
+}
+
+fn read_question(kind: u8, stream: &mut Stream<UnbufferedServerConnection>) -> std::result::Result<Question, Broken> {
+    match super::read_frame_of(kind, stream)? {
+        (Kind::Question, question) => Ok(Question::Message(question)),
+        (Kind::Fetch, fetch) => Fetch::decode(&fetch).map(Question::Fetch),
+        _ => Err(Broken::Malformed("an answer where a question should be")),
+    }
+}
+
+/// Takes the whole body in any case, so that the connection can go on and the other side hears why.
+fn receive(
+    stream: &mut Stream<UnbufferedServerConnection>,
+    path: &Path,
+    length: usize,
+) -> std::result::Result<ClearHeader, Unreceived> {
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    let file = file.map(Direct::new).map_err(Unreceived::Disk)?;
+    file.reserve(0, length as u64).map_err(Unreceived::Disk)?;
+    write_frame(stream, Kind::Go, &(length as u64).to_le_bytes()).map_err(Unreceived::Cut)?;
+    let mut memory = vec![0; PIECE_BYTES.min(length) + DIRECT_BYTES];
+    let buffer = aligned(&mut memory);
+    let mut intake = Intake { file, header: None, slice: 0, at: 0 };
+    let mut failure = None;
+    let mut left = length;
+    while left > 0 {
+        // The header alone, so that all later pieces begin with a slice.
+        let want = if left == length { BODY_OFFSET.min(length) } else { left.min(PIECE_BYTES) };
+        let piece = &mut buffer[..want];
+        stream.read_exact(piece).map_err(Unreceived::Cut)?;
+        if failure.is_none() {
+            failure = intake.take(piece, length).err();
+        }
+        left -= want;
+    }
+    match (failure, intake.header) {
+        (Some(failure), _) => Err(failure),
+        (None, Some(header)) => {
+            intake.file.sync_all().map_err(Unreceived::Disk)?;
+            forget(&intake.file);
+            Ok(header)
+        }
+        (None, None) => Err(Unreceived::Damaged(Error::corrupt("shard", 0, "it has no header"))),
+    }
+}
+
+/// A shard that was stored is not read soon: its pages are free for the next one, and what the host's owner works with stays
+/// in the cache.
+fn forget(file: &File) {
+    // SAFETY: advice about a file that is open here; refused, it changes nothing.
+    unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
+}
+
+struct Intake {
+    file: Direct,
+    header: Option<ClearHeader>,
+    slice: usize,
+    at: u64,
+}
+
+impl Intake {
+    fn take(&mut self, piece: &[u8], length: usize) -> std::result::Result<(), Unreceived> {
+        match &self.header {
+            None => self.header = Some(shard::read_header_of(piece, length).map_err(Unreceived::Damaged)?),
+            Some(header) => {
+                for slice in piece.chunks(SLICE_BYTES) {
+                    header.check_slice(self.slice, slice).map_err(Unreceived::Damaged)?;
+                    self.slice += 1;
+                }
+            }
+        }
+        self.file.write(self.at, piece).map_err(Unreceived::Disk)?;
+        self.at += piece.len() as u64;
+        Ok(())
+    }
+}
+
+/// Where the disk fails half way, zeros fill the rest; what follows them is no `done`.
+fn send(
+    stream: &mut Stream<UnbufferedServerConnection>,
+    path: &Path,
+    range: &Range<u64>,
+) -> std::result::Result<(), Unsent> {
+    let (file, start, length) = open(path, range)?;
+    let mut buffer = vec![0; PIECE_BYTES.min(length)];
+    let mut failure = None;
+    for at in (0..length.max(1)).step_by(PIECE_BYTES) {
+        let piece = &mut buffer[..PIECE_BYTES.min(length - at)];
+        if failure.is_none() {
+            failure = file.read_exact_at(piece, start + at as u64).err();
+        }
+        match (&failure, at) {
+            (Some(_), 0) => break,
+            (Some(_), _) => piece.fill(0),
+            (None, 0) => write_frame(stream, Kind::Go, &(length as u64).to_le_bytes()).map_err(Unsent::Cut)?,
+            (None, _) => {}
+        }
+        stream.write_all(piece).map_err(Unsent::Cut)?;
+    }
+    match failure {
+        Some(error) => Err(Unsent::Disk(error)),
+        None => write_frame(stream, Kind::Done, &[]).map_err(Unsent::Cut),
+    }
+}
+
+/// The file, and where in it how much is to be sent.
+fn open(path: &Path, range: &Range<u64>) -> std::result::Result<(File, u64, usize), Unsent> {
+    let failed = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::NotFound => Unsent::Absent,
+        _ => Unsent::Disk(error),
+    };
+    let file = File::open(path).map_err(failed)?;
+    let size = file.metadata().map_err(failed)?.len();
+    let end = if range.end == TO_END { size } else { range.end };
+    let length =
+        end.checked_sub(range.start).filter(|&length| end <= size && length <= (BODY_OFFSET + SHARD_BYTES) as u64);
+    length.map(|length| (file, range.start, length as usize)).ok_or(Unsent::Misfit)
+}
