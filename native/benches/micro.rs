@@ -7,15 +7,15 @@ use std::time::{Duration, Instant};
 
 use imager_native::base::limits::{BLOCK_BYTES, MAP_PAGE_BYTES, MIB};
 use imager_native::base::pool;
+use imager_native::base::ranges::ByteRange;
 use imager_native::base::secret::Secret;
-use imager_native::disk::Partition;
+use imager_native::disk::table::Partition;
 use imager_native::disk::volume::Volume;
 use imager_native::formats::page::{self, MapEntry, Ref};
 use imager_native::formats::record::{Domain, signature};
 use imager_native::formats::shard::{self, Place};
-use imager_native::fs::{
-    self, ByteRange, Content, Extent, ExtentKind, File, Kind, Outcome, Stream, Timestamp, VolumeMap,
-};
+use imager_native::fs::volume_map::{Content, Extent, ExtentKind, File, Kind, Stream, Timestamp, VolumeMap};
+use imager_native::fs::{self, Outcome};
 use imager_native::map::cut::{MappedVolume, allocated, cut};
 use imager_native::snapshot::batch::{Batch, is_zero};
 use imager_native::snapshot::packer::Packer;

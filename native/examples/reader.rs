@@ -19,10 +19,10 @@ use std::time::{Duration, Instant};
 
 use imager_native::base::error::{Error, Result};
 use imager_native::base::limits::MIB;
-use imager_native::base::ranges::{coalesce, without};
+use imager_native::base::ranges::{ByteRange, coalesce, without};
 use imager_native::disk::source::Source;
 use imager_native::disk::volume::ReadAt;
-use imager_native::fs::{ByteRange, Content, ExtentKind};
+use imager_native::fs::volume_map::{Content, ExtentKind};
 use imager_native::map::scan::Scan;
 
 const PAGE: u64 = 4096;

@@ -9,9 +9,11 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use imager_native::disk::read_table;
+use imager_native::disk::table::Partition;
 use imager_native::disk::volume::Volume;
-use imager_native::disk::{Partition, read_table};
-use imager_native::fs::{Outcome, VolumeMap, map_volume};
+use imager_native::fs::volume_map::VolumeMap;
+use imager_native::fs::{Outcome, map_volume};
 use lab::{Image, Row, Scratch, Trouble, reader, render};
 
 const WORKERS: usize = 3;
@@ -120,7 +122,7 @@ fn compare_image(row: &Row, second_opinion: bool) -> Tally {
     };
     let image = Image::open(&path);
     tally.images = 1;
-    let table = read_table(&image).unwrap();
+    let table = read_table(&image, &imager_native::fs::known).unwrap();
     let mut shown = BTreeMap::new();
     let mut known: BTreeSet<&str> = truth.lines().filter_map(|line| line.split(' ').next()).collect();
     let mut differs = |why: String| tally.mismatches.push(format!("{} {}: {why}", row.name, row.seed));

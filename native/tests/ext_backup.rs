@@ -4,8 +4,10 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use imager_native::base::ranges::ByteRange;
 use imager_native::disk::volume::Volume;
-use imager_native::fs::{ByteRange, Outcome, VolumeMap, map_volume};
+use imager_native::fs::volume_map::VolumeMap;
+use imager_native::fs::{Outcome, map_volume};
 use imager_native::map::scan::Scan;
 
 const KIB: usize = 1024;

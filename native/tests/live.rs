@@ -7,7 +7,7 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 use std::process::Command;
 
-use imager_native::fs::Kind;
+use imager_native::fs::volume_map::Kind;
 use lab::{Image, Mount, Scratch, mapped};
 
 fn sync(mount: &Mount) {

@@ -8,9 +8,11 @@ use std::process::Command;
 
 use build::{Area, MIB, group, label, linear, volume, write_area};
 use imager_native::base::error::Result;
-use imager_native::disk::lvm::{self, Logical, Physical};
+use imager_native::base::ranges::ByteRange;
+use imager_native::disk::lvm;
+use imager_native::disk::lvm::group::{Logical, Physical};
 use imager_native::disk::volume::Volume;
-use imager_native::fs::{ByteRange, Outcome};
+use imager_native::fs::Outcome;
 use imager_native::map::scan::Scan;
 
 const EXTENT: u64 = 64 << 10;

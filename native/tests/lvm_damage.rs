@@ -7,9 +7,9 @@ mod build;
 use std::time::{Duration, Instant};
 
 use build::{Area, MIB, group, label, linear, volume};
+use imager_native::base::ranges::ByteRange;
 use imager_native::disk::lvm;
 use imager_native::disk::volume::Volume;
-use imager_native::fs::ByteRange;
 use imager_native::map::cut;
 use imager_native::map::scan::Scan;
 

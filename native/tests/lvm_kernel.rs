@@ -6,8 +6,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use imager_native::base::ranges::ByteRange;
 use imager_native::disk::volume::ReadAt;
-use imager_native::fs::{ByteRange, Content, Extent, ExtentKind, Kind, Outcome};
+use imager_native::fs::Outcome;
+use imager_native::fs::volume_map::{Content, Extent, ExtentKind, Kind};
 use imager_native::map::scan::{Listing, Scan};
 
 const MIB: u64 = 1 << 20;

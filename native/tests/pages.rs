@@ -7,7 +7,7 @@ use imager_native::formats::pack::{self, Row};
 use imager_native::formats::page::{self, DirectoryRow, IndexEntry, MapEntry, Page, Ref, Top, Tree};
 use imager_native::formats::record::{self, Context, Domain, Type};
 use imager_native::formats::shard::{self, BODY_OFFSET, Place};
-use imager_native::fs::{Content, Extent, ExtentKind, File, Kind, Stream, Timestamp};
+use imager_native::fs::volume_map::{Content, Extent, ExtentKind, File, Kind, Stream, Timestamp};
 
 /// xorshift64.
 struct Random(u64);

@@ -7,7 +7,8 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use imager_native::disk::{Table, TableKind, read_table};
+use imager_native::disk::read_table;
+use imager_native::disk::table::{Table, TableKind};
 
 const MIB: u64 = 1 << 20;
 
@@ -79,7 +80,7 @@ impl Image {
     }
 
     fn read(&self) -> Table {
-        read_table(&fs::read(&self.path).unwrap()).unwrap()
+        read_table(&fs::read(&self.path).unwrap(), &imager_native::fs::known).unwrap()
     }
 }
 

@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use imager_native::disk::volume::Volume;
-use imager_native::fs::{Content, File, Kind, xfs};
+use imager_native::fs::volume_map::{Content, File, Kind};
+use imager_native::fs::xfs;
 
 const IMAGE_BYTES: u64 = 20 << 20;
 const IMAGES: [&str; 2] = [

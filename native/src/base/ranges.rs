@@ -1,6 +1,17 @@
 //! Sets of bytes of the source as ranges: sorted, disjoint, none empty.
 
-use crate::fs::ByteRange;
+/// Bytes of the source, absolute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ByteRange {
+    pub start: u64,
+    pub length: u64,
+}
+
+impl ByteRange {
+    pub fn end(&self) -> u64 {
+        self.start + self.length
+    }
+}
 
 /// Any ranges, each of which ends below 2^64, into a set.
 pub fn coalesce(mut ranges: Vec<ByteRange>) -> Vec<ByteRange> {

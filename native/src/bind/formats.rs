@@ -12,7 +12,7 @@ use crate::base::limits::PAGE_BYTES;
 use crate::formats::page::{self, Page, Ref};
 use crate::formats::record::signature;
 use crate::formats::references::References;
-use crate::fs::{Codec, Content, ExtentKind, File};
+use crate::fs::volume_map::{Codec, Content, ExtentKind, File};
 
 /// What opens one page; its key stays inside.
 #[napi]
@@ -183,7 +183,10 @@ impl ManifestPage {
 }
 
 fn file_record(file: &File) -> FileRecord {
-    let time = |time: crate::fs::Timestamp| FileTime { seconds: time.seconds as f64, nanoseconds: time.nanoseconds };
+    let time = |time: crate::fs::volume_map::Timestamp| FileTime {
+        seconds: time.seconds as f64,
+        nanoseconds: time.nanoseconds,
+    };
     FileRecord {
         number: file.number as f64,
         generation: file.generation,
@@ -205,12 +208,12 @@ fn file_record(file: &File) -> FileRecord {
     }
 }
 
-fn file_stream(stream: &crate::fs::Stream) -> FileStream {
+fn file_stream(stream: &crate::fs::volume_map::Stream) -> FileStream {
     let (resident, extents) = match &stream.content {
         Content::Resident(bytes) => (Either::A(bytes.clone().into()), &[][..]),
         Content::Extents(extents) => (Either::B(Null), extents.as_slice()),
     };
-    let extent = |extent: &crate::fs::Extent| {
+    let extent = |extent: &crate::fs::volume_map::Extent| {
         let (kind, raw_length, [codec, raw_offset, used]) = match extent.kind {
             ExtentKind::Plain => (0, 0, [0; 3]),
             ExtentKind::Unwritten => (1, 0, [0; 3]),

@@ -7,10 +7,8 @@ use napi::bindgen_prelude::{Buffer, Result, Uint8Array};
 use napi_derive::napi;
 
 use super::{fixed, thrown};
-use crate::base::error::Error;
 use crate::base::secret;
-use crate::formats::page::Ref;
-use crate::formats::record::{self, Context, Domain, Type};
+use crate::formats::vault;
 
 /// 32 bytes that stay in the addon.
 #[napi]
@@ -102,58 +100,17 @@ impl Secret {
     }
 }
 
-/// What one appliance needs to seal and open its snapshots.
-pub struct VaultKeys {
-    pub blocks: Domain,
-    pub pages: Domain,
-    pub trailer_key: secret::Secret,
-    pub fleet: [u8; 16],
-    root_key: secret::Secret,
-}
-
-/// The key of a snapshot's root page travels in its head, sealed under the manifest key.
-const ROOT_KEY: &str = "imager v1 head root";
-
-impl VaultKeys {
-    fn root_context(birth: u64) -> [u8; 32] {
-        let mut id = [0; 32];
-        id[..8].copy_from_slice(&birth.to_le_bytes());
-        id
-    }
-
-    pub fn seal_root(&self, root: &Ref) -> Vec<u8> {
-        let id = Self::root_context(root.birth);
-        let context = Context { kind: Type::Root, domain: &self.pages.id, id: &id };
-        let mut sealed = Vec::new();
-        record::seal(self.root_key.bytes(), context, &root.key, 1, &mut sealed);
-        sealed
-    }
-
-    pub fn open_root(&self, sealed: &[u8], birth: u64) -> crate::base::error::Result<Ref> {
-        let id = Self::root_context(birth);
-        let context = Context { kind: Type::Root, domain: &self.pages.id, id: &id };
-        let key = record::open(self.root_key.bytes(), context, sealed, 32)?;
-        let key = key.try_into().map_err(|_| Error::Forged { what: "the key of a root page" })?;
-        Ok(Ref { key, birth })
-    }
-}
-
 /// The keys of one appliance together: D, M_a and C_a.
 #[napi]
-pub struct Vault(pub(super) Arc<VaultKeys>);
+pub struct Vault(pub(super) Arc<vault::Vault>);
 
 #[napi]
 impl Vault {
     /// `fleet`: 16 bytes.
     #[napi(constructor)]
     pub fn new(domain_key: &Secret, manifest_key: &Secret, trailer_key: &Secret, fleet: Uint8Array) -> Result<Self> {
-        Ok(Self(Arc::new(VaultKeys {
-            blocks: Domain::blocks(&domain_key.0),
-            pages: Domain::pages(&manifest_key.0),
-            trailer_key: trailer_key.0.clone(),
-            fleet: fixed("fleet id", &fleet)?,
-            root_key: manifest_key.0.derive(ROOT_KEY, &[]),
-        })))
+        let fleet = fixed("fleet id", &fleet)?;
+        Ok(Self(Arc::new(vault::Vault::new(&domain_key.0, &manifest_key.0, &trailer_key.0, fleet))))
     }
 }
 

@@ -5,8 +5,8 @@ use napi_derive::napi;
 
 use super::formats::{ManifestPage, PageRef, wrong_kind};
 use crate::formats::page::{DirectoryRow, IndexEntry, Page};
-use crate::fs::{Content, File};
-use crate::mount;
+use crate::fs::volume_map::{Content, File};
+use crate::mount::layout::{ATTRIBUTES_BYTES, encode_attributes};
 
 /// Children of a folder, sorted by the bytes of their names.
 #[napi(object)]
@@ -116,14 +116,14 @@ pub fn file_attributes(pages: Vec<ClassInstance<ManifestPage>>, numbers: Float64
         _ => Err(wrong_kind()),
     });
     let pages = pages.collect::<Result<Vec<_>>>()?;
-    let mut bytes = Vec::with_capacity(numbers.len() * mount::ATTRIBUTES_BYTES);
+    let mut bytes = Vec::with_capacity(numbers.len() * ATTRIBUTES_BYTES);
     for number in numbers.iter() {
         let number = *number as u64;
         let parts = pages.iter().filter_map(|files| {
             let found = files.binary_search_by_key(&number, |file| file.number).ok()?;
             Some(&files[found])
         });
-        bytes.extend_from_slice(&mount::encode_attributes(parts));
+        bytes.extend_from_slice(&encode_attributes(parts));
     }
     Ok(bytes.into())
 }

@@ -1,15 +1,68 @@
-//! What a scan says, for TypeScript.
+//! A disk whose tables were read, and what they say.
 
-use napi::bindgen_prelude::{Buffer, Either, Float64Array, Null, Result};
+use std::sync::{Arc, Mutex};
+
+use napi::bindgen_prelude::{AsyncTask, BigUint64Array, Buffer, Either, Float64Array, Null, Result};
 use napi_derive::napi;
 
-use super::snapshot::{DiskScan, lock};
-use super::thrown;
+use super::{Job, job, lock, thrown};
 use crate::base::error::Error;
-use crate::disk::sandbox::Confinement;
-use crate::fs::{Content, Extent, ExtentKind, Kind, Outcome, btrfs};
+use crate::disk::sandbox::{self, Confinement};
+use crate::disk::source::Source;
+use crate::disk::volume::ReadAt;
+use crate::fs::volume_map::{Content, Extent, ExtentKind, Kind};
+use crate::fs::{Outcome, btrfs};
 use crate::map::picture;
 use crate::map::scan::{Listing, Named, Scan};
+
+/// A disk whose tables were read.
+#[napi]
+pub struct DiskScan {
+    pub(super) source: Arc<Source>,
+    pub(super) facts: DiskFacts,
+    pub(super) scan: Arc<Mutex<Scan>>,
+}
+
+/// Opens a block device or image file read-only and reads its tables. `everything`: nothing in use is left out.
+/// `flushed`: where volumes begin whose tables are whole now, whatever their journals say.
+#[napi(ts_return_type = "Promise<DiskScan>")]
+pub fn scan_disk(path: String, everything: bool, flushed: Option<Vec<f64>>) -> AsyncTask<Job<DiskScan>> {
+    job(move || {
+        let source = Arc::new(Source::open(&path)?);
+        let flushed: Vec<u64> = flushed.unwrap_or_default().into_iter().map(|start| start as u64).collect();
+        let work = || Scan::of_flushed(source.as_ref(), everything, &flushed);
+        let (scan, confinement) = sandbox::run(&[source.descriptor()], work)?;
+        let facts = DiskFacts::of(&scan, confinement);
+        Ok(DiskScan { source, facts, scan: Arc::new(Mutex::new(scan)) })
+    })
+}
+
+#[napi]
+impl DiskScan {
+    #[napi(getter)]
+    pub fn size_bytes(&self) -> f64 {
+        self.source.length() as f64
+    }
+
+    /// Sorted, disjoint: start and length alternate.
+    #[napi]
+    pub fn allocated(&self) -> BigUint64Array {
+        let ranges = lock(&self.scan).allocated();
+        ranges.iter().flat_map(|range| [range.start, range.length]).collect::<Vec<_>>().into()
+    }
+
+    /// Lets go of the disk: nothing more is read from it.
+    #[napi]
+    pub fn close(&self) {
+        self.source.close();
+    }
+
+    /// Lets go of the file maps; only `sizeBytes` is right after that.
+    #[napi]
+    pub fn release(&self) {
+        drop(lock(&self.scan).take_maps());
+    }
+}
 
 /// A partition and what is on it. Offsets and sizes in bytes.
 #[napi(object)]

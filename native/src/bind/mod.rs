@@ -3,25 +3,28 @@
 //! Long work runs as a `Job` on libuv's pool, off the event loop; its inputs and outputs move, they are not copied.
 
 mod body;
-mod changed;
 mod formats;
 mod keys;
 mod listing;
 mod map;
 mod mount;
-mod names;
 mod restore;
 mod retrieve;
 mod signatures;
 mod snapshot;
 mod stripes;
-mod window;
 mod wire;
+
+use std::sync::{Mutex, MutexGuard};
 
 use napi::bindgen_prelude::{AsyncTask, Result, ToNapiValue, TypeName};
 use napi::{Env, Task};
 
 use crate::base::error::Error;
+
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().expect("no holder of this lock panics")
+}
 
 /// `CODE: sentence`, which `src/native.ts` turns into an ImagerError.
 fn thrown(error: Error) -> napi::Error {
@@ -30,6 +33,10 @@ fn thrown(error: Error) -> napi::Error {
 
 fn fixed<const N: usize>(what: &'static str, bytes: &[u8]) -> Result<[u8; N]> {
     bytes.try_into().map_err(|_| thrown(Error::invalid(what, format!("{} bytes, not {N}", bytes.len()))))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// As many bytes as are written in hexadecimal.

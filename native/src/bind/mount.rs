@@ -11,7 +11,10 @@ use napi_derive::napi;
 use super::body::Body;
 use super::retrieve::DiskReader;
 use super::{Job, Result, job, thrown};
-use crate::mount::{self, Inbox, Question};
+use crate::mount::image::Image;
+use crate::mount::inbox::{Inbox, Run};
+use crate::mount::request::{Question, Request};
+use crate::mount::session::{Session, Shown, detach};
 
 #[napi(object)]
 pub struct MountOptions {
@@ -22,7 +25,7 @@ pub struct MountOptions {
 
 /// A mounted file system.
 #[napi]
-pub struct FuseSession(mount::Session);
+pub struct FuseSession(Session);
 
 #[napi]
 impl FuseSession {
@@ -35,7 +38,7 @@ impl FuseSession {
     /// What was read in order, and answered without a request to take, since the last call.
     #[napi]
     pub fn take_runs(&self) -> Vec<FuseRun> {
-        let told = |mount::Run { inode, start, end }| {
+        let told = |Run { inode, start, end }| {
             let (volume, number) = (volume_of(inode), number_of(inode));
             FuseRun { volume, number, offset: start as f64, length: (end - start) as f64 }
         };
@@ -48,7 +51,7 @@ impl FuseSession {
     pub fn show(&self, volume: u32, number: f64, starts: Vec<f64>, lengths: Vec<f64>, reader: &DiskReader) {
         let pieces = starts.iter().zip(lengths).map(|(&start, length)| (start as u64, length as u64)).collect();
         let inode = u64::from(volume) << NUMBER_BITS | number as u64;
-        self.0.show(inode, mount::Image { reader: reader.0.clone(), pieces });
+        self.0.show(inode, Image { reader: reader.0.clone(), pieces });
     }
 
     /// True once the kernel let go: nothing comes any more.
@@ -75,7 +78,7 @@ pub struct FuseRun {
 
 /// One question of the kernel, to be answered exactly once; one that is dropped answers EIO.
 #[napi]
-pub struct FuseRequest(mount::Request);
+pub struct FuseRequest(Request);
 
 /// Inode numbers are `volume * 2^48 + number`.
 const NUMBER_BITS: u32 = 48;
@@ -192,15 +195,15 @@ pub fn mount_file_system(
     let inbox = Inbox::new(Box::new(move || {
         wake.call((), ThreadsafeFunctionCallMode::NonBlocking);
     }));
-    let shown = mount::Shown { name: options.name, total_bytes: options.total_bytes as u64 };
+    let shown = Shown { name: options.name, total_bytes: options.total_bytes as u64 };
     Ok(job(move || {
         let mountpoint = Path::new(std::ffi::OsStr::from_bytes(&mountpoint));
-        mount::Session::mount(mountpoint, &shown, Arc::clone(&inbox)).map(FuseSession)
+        Session::mount(mountpoint, &shown, Arc::clone(&inbox)).map(FuseSession)
     }))
 }
 
 /// Takes a mount away from its name, busy or dead. `abort`: those who use it get errors at once; else they may finish.
 #[napi(ts_return_type = "Promise<void>")]
 pub fn detach_mount(mountpoint: Uint8Array, abort: bool) -> AsyncTask<Job<()>> {
-    job(move || mount::detach(&mountpoint, abort))
+    job(move || detach(&mountpoint, abort))
 }

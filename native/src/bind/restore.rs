@@ -2,16 +2,16 @@
 
 use std::sync::{Arc, RwLock};
 
-use napi::bindgen_prelude::{AsyncTask, Buffer, ClassInstance, Float64Array, Result, Uint32Array};
+use napi::bindgen_prelude::{AsyncTask, BigInt, Buffer, ClassInstance, Float64Array, Result, Uint8Array, Uint32Array};
 use napi_derive::napi;
 
 use super::body::Body;
 use super::formats::{ManifestPage, wrong_kind};
 use super::keys::Vault;
-use super::window::Births;
+use super::retrieve::Births;
 use super::{Job, job, thrown};
 use crate::formats::page::Page;
-use crate::restore::{plan, target};
+use crate::restore::{attributes, plan, target};
 use crate::retrieve::records::Fetched;
 
 /// What stands at a restore for bytes that the source did not give.
@@ -184,4 +184,22 @@ impl FetchPlan {
             Ok(WriteFacts { bytes: written.bytes as f64, bad: written.bad })
         }))
     }
+}
+
+/// Sets an extended attribute of the name itself, also where it is a symbolic link.
+#[napi]
+pub fn set_xattr(path: Uint8Array, name: Uint8Array, value: Uint8Array) -> Result<()> {
+    attributes::set_xattr(&path, &name, &value).map_err(thrown)
+}
+
+/// Sets the modification time of the name itself.
+#[napi]
+pub fn set_modified(path: Uint8Array, seconds: i64, nanoseconds: u32) -> Result<()> {
+    attributes::set_modified(&path, seconds, nanoseconds).map_err(thrown)
+}
+
+/// Makes a FIFO or device node; `mode` holds the bits of its type. The name must be free.
+#[napi]
+pub fn make_node(path: Uint8Array, mode: u32, device: BigInt) -> Result<()> {
+    attributes::make_node(&path, mode, device.get_u64().1).map_err(thrown)
 }

@@ -7,12 +7,14 @@ use napi::bindgen_prelude::{AsyncTask, BigUint64Array, Buffer, Float64Array, Res
 use napi_derive::napi;
 
 use super::{Job, job, thrown};
-use crate::signatures::index::{self, Index, Place};
+use crate::signatures::index::{self, Index};
+
+use crate::signatures::row::{self, Place};
 
 /// Rows of the repository from those of a commit.
 #[napi]
 pub fn signature_rows(stripe: f64, records: Uint8Array, births: Option<BigUint64Array>) -> Buffer {
-    index::rows(stripe as u64, &records, births.as_deref()).into()
+    row::rows(stripe as u64, &records, births.as_deref()).into()
 }
 
 /// Writes rows as a segment that no index uses yet.

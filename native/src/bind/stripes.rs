@@ -5,7 +5,7 @@ use napi_derive::napi;
 
 use super::body::Body;
 use super::keys::Secret;
-use super::{Job, job, thrown};
+use super::{Job, hex, job, thrown};
 use crate::base::bytes::Writer;
 use crate::formats::{pack, shard};
 use crate::stripes::erasure;
@@ -17,10 +17,6 @@ pub struct ShardFacts {
     pub root: String,
     pub body_offset: u32,
     pub body_bytes: u32,
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn facts(header: shard::ClearHeader) -> ShardFacts {

@@ -13,14 +13,14 @@ use napi::{Env, JsDeferred};
 use napi_derive::napi;
 
 use super::body::Body;
-use super::snapshot::StripeShard;
-use super::stripes::hex;
-use super::{Job, fixed, job, thrown};
+use super::snapshot::packs::StripeShard;
+use super::{Job, fixed, hex, job, thrown};
 use crate::base::error::Error;
+use crate::formats::frame::TO_END;
+use crate::wire::broken::Broken;
 use crate::wire::client::{self, Outcome, Target};
 use crate::wire::identity::Identity;
 use crate::wire::server::{self, Asked, Order, Question, Unreceived, Unsent};
-use crate::wire::{Broken, TO_END};
 
 pub(super) type Settled<T> = JsDeferred<T, Box<dyn FnOnce(Env) -> Result<T>>>;
 
@@ -34,7 +34,7 @@ pub(super) fn milliseconds(count: u32) -> Duration {
 
 /// The first byte of a data connection; TLS begins with another.
 #[napi]
-pub const DATA_PREAMBLE: u8 = crate::wire::PREAMBLE[0];
+pub const DATA_PREAMBLE: u8 = crate::formats::frame::PREAMBLE[0];
 
 /// Whom to ask, and how long to wait.
 #[napi(object)]

@@ -9,7 +9,8 @@
 //!         48 Attributes   56 PartitionName (36 UTF-16 units)
 //! ```
 
-use super::{Claims, Partition, Table, TableKind, mbr};
+use super::mbr;
+use super::table::{Claims, Partition, Table, TableKind};
 use crate::base::bytes::{le32, le64};
 use crate::base::error::{Error, Result};
 use crate::base::limits;
@@ -222,7 +223,10 @@ fn name(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::disk::read_table;
+
+    fn read_table(source: &dyn ReadAt) -> Result<Table> {
+        crate::disk::read_table(source, &|_| false)
+    }
 
     const LINUX: [u8; 16] = [
         0xaf, 0x3d, 0xc6, 0x0f, 0x83, 0x84, 0x72, 0x47, 0x8e, 0x79, 0x3d, 0x69, 0xd8, 0x47, 0x7d, 0xe4, //

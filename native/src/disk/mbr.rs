@@ -8,12 +8,11 @@
 
 use std::collections::HashSet;
 
-use super::{Claims, Partition, Table, TableKind};
+use super::table::{Claims, Known, Partition, Table, TableKind};
 use crate::base::bytes::le32;
 use crate::base::error::Result;
 use crate::base::limits;
 use crate::disk::volume::{ReadAt, Volume};
-use crate::fs;
 
 /// Of the record itself. Its numbers count the disk's own sectors.
 const SECTOR_BYTES: usize = 512;
@@ -93,10 +92,10 @@ pub(super) fn strangers(sector: &Sector, unit: u64, partitions: &[Partition]) ->
 }
 
 /// `None` when the first sector is no partition table.
-pub fn read(source: &dyn ReadAt) -> Result<Option<Table>> {
+pub fn read(source: &dyn ReadAt, known: Known) -> Result<Option<Table>> {
     let Some(sector) = first_sector(source)? else { return Ok(None) };
     let Some(entries) = entries(&sector) else { return Ok(None) };
-    let unit = sector_bytes(source, &entries)?;
+    let unit = sector_bytes(source, &entries, known)?;
     let sectors = source.length() / unit;
     let makes_sense = |entry: &Entry| !entry.empty() && entry.first != 0 && u64::from(entry.first) < sectors;
     if !entries.iter().any(makes_sense) {
@@ -126,7 +125,7 @@ pub fn read(source: &dyn ReadAt) -> Result<Option<Table>> {
 
 /// Nothing in the table says how large the disk's sectors are, and an image may be that of a disk with large ones. They
 /// are large where the whole table fits the disk so, and more of what it names is there than with small ones.
-fn sector_bytes(source: &dyn ReadAt, entries: &[Entry; 4]) -> Result<u64> {
+fn sector_bytes(source: &dyn ReadAt, entries: &[Entry; 4], known: Known) -> Result<u64> {
     let named = || entries.iter().filter(|entry| !entry.empty() && entry.kind != TYPE_PROTECTIVE);
     let sectors = source.length() / LARGE_SECTOR_BYTES;
     let small = SECTOR_BYTES as u64;
@@ -145,7 +144,7 @@ fn sector_bytes(source: &dyn ReadAt, entries: &[Entry; 4]) -> Result<u64> {
                 source.read_at(start, &mut sector)?;
                 self::entries(&sector).is_some_and(|[logical, ..]| !logical.empty())
             } else {
-                fs::known(Volume { source, start, length })
+                known(Volume { source, start, length })
             });
         }
         Ok(count)
@@ -224,7 +223,10 @@ fn file_system(sector: &Sector) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::disk::read_table;
+
+    fn read_table(source: &dyn ReadAt) -> Result<Table> {
+        crate::disk::read_table(source, &crate::fs::known)
+    }
 
     fn put(bytes: &mut [u8], sector: usize, number: usize, kind: u8, first: u32, sectors: u32) {
         let at = sector * 512 + ENTRIES_AT + number * ENTRY_BYTES;

@@ -8,51 +8,23 @@ pub mod mbr;
 pub mod salvage;
 pub mod sandbox;
 pub mod source;
+pub mod table;
 pub mod volume;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::base::error::Result;
+use crate::disk::table::{Known, Table, without_table};
 use crate::disk::volume::ReadAt;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TableKind {
-    Gpt,
-    Mbr,
-    /// No table: the whole source is one volume, partition 0 (also where a FAT or NTFS boot sector ends in 55AA).
-    None,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Partition {
-    /// GPT entry number from 1 (gaps stay); MBR 1 to 4, logical ones from 5; 0 for a source without a table.
-    pub index: u32,
-    /// Absolute bytes; inside the source, never overlapping another partition that is kept.
-    pub start: u64,
-    pub length: u64,
-    /// GPT: the type GUID in its usual text form, upper case; MBR: "0x83".
-    pub kind: String,
-    pub name: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Table {
-    pub kind: TableKind,
-    /// The disk's GUID or MBR signature in text, empty without a table.
-    pub id: String,
-    pub sector_bytes: u32,
-    /// Sorted by index.
-    pub partitions: Vec<Partition>,
-    /// Sentences on what was wrong and how it was read all the same (a bad primary header, an overlap left out).
-    pub doubts: Vec<String>,
-}
 
 /// Reads the table of a disk: GPT (primary, else backup; 512- and 4096-byte sectors), else MBR with logical
 /// partitions, else none. Broken tables degrade to fewer partitions with a doubt, never to an error: what is not
 /// in a partition is read raw. Bad sectors count as zeros. Only other I/O fails.
-pub fn read_table(source: &dyn ReadAt) -> Result<Table> {
+///
+/// `known` tells small from large sectors by what lies where a table of either would have its partitions.
+pub fn read_table(source: &dyn ReadAt, known: Known) -> Result<Table> {
     let salvaged = Salvaged { source, refused: AtomicBool::new(false) };
-    let mut table = read_any(&salvaged)?;
+    let mut table = read_any(&salvaged, known)?;
     if salvaged.refused.into_inner() {
         table.doubts.push("sectors where partition tables lie cannot be read".into());
     }
@@ -76,64 +48,12 @@ impl ReadAt for Salvaged<'_> {
     }
 }
 
-fn read_any(source: &dyn ReadAt) -> Result<Table> {
+fn read_any(source: &dyn ReadAt, known: Known) -> Result<Table> {
     if let Some(table) = gpt::read(source)? {
         return Ok(table);
     }
-    if let Some(table) = mbr::read(source)? {
+    if let Some(table) = mbr::read(source, known)? {
         return Ok(table);
     }
     Ok(without_table(source, vec![]))
-}
-
-/// The whole source as one volume.
-pub fn without_table(source: &dyn ReadAt, doubts: Vec<String>) -> Table {
-    let whole = Partition { index: 0, start: 0, length: source.length(), kind: String::new(), name: String::new() };
-    Table { kind: TableKind::None, id: String::new(), sector_bytes: 512, partitions: vec![whole], doubts }
-}
-
-/// Collects partitions that lie inside the disk and do not overlap each other or the tables themselves.
-struct Claims {
-    disk_bytes: u64,
-    reserved: Vec<(u64, u64)>,
-    partitions: Vec<Partition>,
-    doubts: Vec<String>,
-}
-
-impl Claims {
-    fn new(disk_bytes: u64, doubts: Vec<String>) -> Self {
-        Self { disk_bytes, reserved: Vec::new(), partitions: Vec::new(), doubts }
-    }
-
-    /// Bytes of a table. What was claimed over them before is given up.
-    fn reserve(&mut self, start: u64, length: u64) {
-        let end = start.saturating_add(length);
-        self.reserved.push((start, end));
-        let doubts = &mut self.doubts;
-        self.partitions.retain(|partition| {
-            let apart = partition.start >= end || partition.start + partition.length <= start;
-            if !apart {
-                doubts.push(format!("partition {} overlaps the partition table, it was left out", partition.index));
-            }
-            apart
-        });
-    }
-
-    fn claim(&mut self, mut partition: Partition) {
-        let index = partition.index;
-        if partition.start >= self.disk_bytes {
-            self.doubts.push(format!("partition {index} lies outside the disk, it was left out"));
-            return;
-        }
-        if partition.length > self.disk_bytes - partition.start {
-            partition.length = self.disk_bytes - partition.start;
-            self.doubts.push(format!("partition {index} passes the end of the disk, it was cut there"));
-        }
-        let (start, end) = (partition.start, partition.start + partition.length);
-        let kept = self.partitions.iter().map(|other| (other.start, other.start + other.length));
-        match self.reserved.iter().copied().chain(kept).find(|&(from, to)| start < to && from < end) {
-            Some(_) => self.doubts.push(format!("partition {index} overlaps what came before it, it was left out")),
-            None => self.partitions.push(partition),
-        }
-    }
 }

@@ -2,9 +2,8 @@
 //! filled at a restore with a pattern that nobody takes for data.
 
 use crate::base::error::Result;
+use crate::base::ranges::ByteRange;
 use crate::disk::volume::ReadAt;
-use crate::fs::ByteRange;
-use crate::map::cut::Piece;
 
 /// After a large read has failed: on a dying disk every failing read costs seconds, so steps are few.
 const STEP: usize = 64 << 10;
@@ -34,26 +33,6 @@ pub fn read(source: &dyn ReadAt, offset: u64, buffer: &mut [u8]) -> Result<Vec<B
         rest = after;
     }
     Ok(refused)
-}
-
-/// A piece cut where what was refused (a set) begins and ends.
-pub fn split(piece: Piece, refused: &[ByteRange]) -> Vec<Piece> {
-    let end = piece.disk + u64::from(piece.length);
-    let mut parts = Vec::new();
-    let mut push = |from: u64, to: u64, unreadable: bool| {
-        if from < to {
-            parts.push(Piece { disk: from, length: (to - from) as u32, unreadable });
-        }
-    };
-    let mut at = piece.disk;
-    for range in refused.iter().skip_while(|range| range.end() <= piece.disk).take_while(|range| range.start < end) {
-        let (from, to) = (range.start.max(at), range.end().min(end));
-        push(at, from, false);
-        push(from, to, true);
-        at = to;
-    }
-    push(at, end, false);
-    parts
 }
 
 /// `length` bytes for what was at `offset` of the source: each 512 bytes a line of text with its offset, then zeros.
@@ -118,14 +97,6 @@ mod tests {
     #[test]
     fn other_failures_end_it() {
         assert!(read(&vec![0; 100], 50, &mut [0; 100]).is_err(), "past the end");
-    }
-
-    #[test]
-    fn a_piece_is_split_where_it_was_refused() {
-        let refused = [(0, 10), (20, 30), (38, 90)].map(|(start, end)| ByteRange { start, length: end - start });
-        let parts = split(Piece { disk: 5, length: 35, unreadable: false }, &refused);
-        let parts: Vec<_> = parts.iter().map(|part| (part.disk, part.length, part.unreadable)).collect();
-        assert_eq!(parts, [(5, 5, true), (10, 10, false), (20, 10, true), (30, 8, false), (38, 2, true)]);
     }
 
     #[test]

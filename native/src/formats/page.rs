@@ -14,7 +14,7 @@
 use crate::base::bytes::{Cursor, Writer};
 use crate::base::error::{Error, Result};
 use crate::base::limits::{BLOCK_BYTES, MAP_PAGE_BYTES, PAGE_BYTES, RESIDENT_BYTES, XATTR_BYTES};
-use crate::fs::{Codec, Content, Extent, ExtentKind, File, Kind, Stream, Timestamp};
+use crate::fs::volume_map::{Codec, Content, Extent, ExtentKind, File, Kind, Stream, Timestamp};
 
 const MAGIC: &[u8; 4] = b"IMPG";
 pub const MAP_ENTRY_BYTES: usize = 52;

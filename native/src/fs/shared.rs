@@ -1,7 +1,7 @@
 //! What parsers do with what they found, whichever file system it is: sentences of doubt, a tree made of names, spans of
 //! blocks joined.
 
-use super::{DirectoryEntry, File, Kind};
+use super::volume_map::{DirectoryEntry, File, Kind};
 use crate::base::limits::VOLUME_DOUBTS;
 
 /// Sentences for people, the first of them spelled out.

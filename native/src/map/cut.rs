@@ -4,9 +4,10 @@
 //! Invariant: the runs of a `Cut` cover every byte that a snapshot must hold exactly once.
 
 use crate::base::limits::{BLOCK_BYTES, LARGE_STREAM_BLOCK_BYTES, LARGE_STREAM_BYTES};
-use crate::base::ranges::{coalesce, without};
-use crate::disk::Partition;
-use crate::fs::{ByteRange, Content, Extent, ExtentKind, Outcome, Stream};
+use crate::base::ranges::{ByteRange, coalesce, without};
+use crate::disk::table::Partition;
+use crate::fs::Outcome;
+use crate::fs::volume_map::{Content, Extent, ExtentKind, Stream};
 
 const BLOCK: u32 = BLOCK_BYTES as u32;
 
@@ -213,10 +214,30 @@ impl Blocks {
     }
 }
 
+/// A piece cut where what was refused (a set) begins and ends.
+pub fn split_unreadable(piece: Piece, refused: &[ByteRange]) -> Vec<Piece> {
+    let end = piece.disk + u64::from(piece.length);
+    let mut parts = Vec::new();
+    let mut push = |from: u64, to: u64, unreadable: bool| {
+        if from < to {
+            parts.push(Piece { disk: from, length: (to - from) as u32, unreadable });
+        }
+    };
+    let mut at = piece.disk;
+    for range in refused.iter().skip_while(|range| range.end() <= piece.disk).take_while(|range| range.start < end) {
+        let (from, to) = (range.start.max(at), range.end().min(end));
+        push(at, from, false);
+        push(from, to, true);
+        at = to;
+    }
+    push(at, end, false);
+    parts
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fs::{File, VolumeMap};
+    use crate::fs::volume_map::{File, VolumeMap};
 
     const BLOCK: u64 = BLOCK_BYTES as u64;
 
@@ -290,7 +311,7 @@ mod tests {
     #[test]
     fn a_packed_extent_is_cut_from_its_own_start_and_held_once() {
         let packed = |raw_offset, used| ExtentKind::Packed {
-            codec: crate::fs::Codec::Zstd,
+            codec: crate::fs::volume_map::Codec::Zstd,
             raw_length: 2 * BLOCK as u32,
             raw_offset,
             used,
@@ -416,5 +437,13 @@ mod tests {
         let cut =
             whole(101 * BLOCK, &disk(vec![file(extents)], vec![ByteRange { start: 10 * BLOCK, length: 11 * BLOCK }]));
         assert!(blocks(&cut).contains(&vec![(10 * BLOCK, BLOCK as u32 / 2)]));
+    }
+
+    #[test]
+    fn a_piece_is_split_where_it_was_refused() {
+        let refused = [(0, 10), (20, 30), (38, 90)].map(|(start, end)| ByteRange { start, length: end - start });
+        let parts = split_unreadable(Piece { disk: 5, length: 35, unreadable: false }, &refused);
+        let parts: Vec<_> = parts.iter().map(|part| (part.disk, part.length, part.unreadable)).collect();
+        assert_eq!(parts, [(5, 5, true), (10, 10, false), (20, 10, true), (30, 8, false), (38, 2, true)]);
     }
 }

@@ -4,9 +4,10 @@
 
 use std::collections::BTreeSet;
 
-use crate::base::ranges::{coalesce, meets, without};
+use crate::base::ranges::{ByteRange, coalesce, meets, without};
 use crate::disk::volume::{ReadAt, Volume};
-use crate::fs::{ByteRange, Content, ExtentKind, File, Kind, Outcome, VolumeMap};
+use crate::fs::Outcome;
+use crate::fs::volume_map::{Content, ExtentKind, File, Kind, VolumeMap};
 use crate::map::cut::MappedVolume;
 use crate::map::owners::paths_of;
 use crate::map::pieces::Pieces;
@@ -155,8 +156,8 @@ fn swap_page(volume: Volume) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::disk::Partition;
-    use crate::fs::{DirectoryEntry, Extent, Stream};
+    use crate::disk::table::Partition;
+    use crate::fs::volume_map::{DirectoryEntry, Extent, Stream};
 
     const PAGE: u64 = 4096;
     const SIZE: u64 = 32 * PAGE;

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::base::limits::PATH_DEPTH;
-use crate::base::ranges::meets;
-use crate::fs::{ByteRange, Content, VolumeMap};
+use crate::base::ranges::{ByteRange, meets};
+use crate::fs::volume_map::{Content, VolumeMap};
 
 /// One path for each of these files that has a name, from the volume's root and beginning with a slash. A pass over the
 /// names for each level of folders, so that nothing is kept for files that are not asked for.

@@ -2,8 +2,9 @@
 //!
 //! Invariant: every byte of the disk is of exactly one kind, so the cells of the whole disk add up to its size.
 
-use crate::base::ranges::coalesce;
-use crate::fs::{ByteRange, Content, Outcome};
+use crate::base::ranges::{ByteRange, coalesce};
+use crate::fs::Outcome;
+use crate::fs::volume_map::Content;
 use crate::map::cut::MappedVolume;
 use crate::map::scan::Scan;
 
@@ -90,7 +91,7 @@ fn inside(mut ranges: Vec<ByteRange>, size: u64) -> Vec<ByteRange> {
     coalesce(ranges)
 }
 
-fn file_ranges(map: &crate::fs::VolumeMap) -> Vec<ByteRange> {
+fn file_ranges(map: &crate::fs::volume_map::VolumeMap) -> Vec<ByteRange> {
     let streams = map.files.iter().flat_map(|file| &file.streams);
     let extents = streams.flat_map(|stream| match &stream.content {
         Content::Extents(extents) => extents.as_slice(),
@@ -160,8 +161,8 @@ fn cells_of(regions: &[Region], pieces: &[ByteRange], count: usize) -> Vec<Cell>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::disk::{Partition, Table, TableKind};
-    use crate::fs::{Extent, ExtentKind, File, Stream, VolumeMap};
+    use crate::disk::table::{Partition, Table, TableKind};
+    use crate::fs::volume_map::{Extent, ExtentKind, File, Stream, VolumeMap};
     use crate::map::exclude::Exclusion;
 
     fn range(start: u64, length: u64) -> ByteRange {

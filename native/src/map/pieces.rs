@@ -1,9 +1,9 @@
 //! A logical volume as one stretch of bytes, and what its file system says of it brought back to the disk.
 
 use crate::base::error::{Error, Result};
-use crate::base::ranges::coalesce;
+use crate::base::ranges::{ByteRange, coalesce};
 use crate::disk::volume::ReadAt;
-use crate::fs::{ByteRange, Content, Extent, ExtentKind, File, VolumeMap};
+use crate::fs::volume_map::{Content, Extent, ExtentKind, File, VolumeMap};
 
 /// Ranges of a source, one behind the other.
 pub struct Pieces<'a> {
@@ -118,7 +118,7 @@ impl ReadAt for Pieces<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fs::{Codec, Stream};
+    use crate::fs::volume_map::{Codec, Stream};
 
     const PIECES: [ByteRange; 3] = [
         ByteRange { start: 5000, length: 100 },

@@ -4,11 +4,14 @@ use std::collections::{HashMap, HashSet};
 
 use crate::base::error::{Error, Result};
 use crate::base::limits::RECORD_BYTES;
+use crate::base::ranges::ByteRange;
+use crate::disk;
 use crate::disk::sandbox::caught;
+use crate::disk::table::{Table, without_table};
 use crate::disk::volume::ReadAt;
-use crate::disk::{self, Table};
 use crate::formats::page;
-use crate::fs::{ByteRange, File, Kind, Outcome, Stream, VolumeMap};
+use crate::fs::volume_map::{File, Kind, Stream, VolumeMap};
+use crate::fs::{self, Outcome};
 use crate::map::cut::{self, Cut, MappedVolume};
 use crate::map::exclude::{self, Exclusion};
 use crate::map::volumes;
@@ -52,8 +55,8 @@ impl Scan {
 
     /// `flushed`: where volumes begin whose tables are whole now, whatever their journals say.
     pub fn of_flushed(source: &dyn ReadAt, everything: bool, flushed: &[u64]) -> Result<Self> {
-        let table = match caught(|| disk::read_table(source)) {
-            Err(Error::Unsupported { feature }) => disk::without_table(source, vec![format!("a table with {feature}")]),
+        let table = match caught(|| disk::read_table(source, &fs::known)) {
+            Err(Error::Unsupported { feature }) => without_table(source, vec![format!("a table with {feature}")]),
             table => table?,
         };
         let mut volumes = volumes::map_volumes(source, &table);
@@ -218,8 +221,8 @@ fn ending(name: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fs::Content;
     use crate::fs::ntfs::sample;
+    use crate::fs::volume_map::Content;
 
     /// Bytes on some of which every parser panics.
     struct Trap {

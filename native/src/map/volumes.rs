@@ -5,9 +5,10 @@
 
 use crate::base::error::Error;
 use crate::base::limits::LVM_PARTITIONS;
+use crate::disk::lvm::{self, group};
 use crate::disk::sandbox::caught;
+use crate::disk::table::{Partition, Table};
 use crate::disk::volume::{ReadAt, Volume};
-use crate::disk::{Partition, Table, lvm};
 use crate::fs::{self, Outcome};
 use crate::map::cut::MappedVolume;
 use crate::map::pieces::Pieces;
@@ -50,8 +51,8 @@ fn map_partition(source: &dyn ReadAt, partition: &Partition, highest: u32) -> Ve
     }
 }
 
-fn map_logical(source: &dyn ReadAt, within: u32, logical: lvm::Logical) -> MappedVolume {
-    let lvm::Logical { number, name, pieces } = logical;
+fn map_logical(source: &dyn ReadAt, within: u32, logical: group::Logical) -> MappedVolume {
+    let group::Logical { number, name, pieces } = logical;
     let stretch = Pieces::new(source, &pieces);
     let length = stretch.length();
     let outcome = match fs::map_volume(Volume::whole(&stretch)) {
@@ -63,7 +64,7 @@ fn map_logical(source: &dyn ReadAt, within: u32, logical: lvm::Logical) -> Mappe
     MappedVolume { partition, pieces, within: Some(within), outcome }
 }
 
-fn reason(physical: &lvm::Physical) -> String {
+fn reason(physical: &group::Physical) -> String {
     let mut reason =
         format!("it is a physical volume of LVM ({}); its logical volumes are shown apart", physical.group);
     for (name, kind) in physical.others.iter().take(NAMED) {

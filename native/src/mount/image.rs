@@ -1,16 +1,11 @@
-//! Files that are stretches of the snapshot's disk. Their reads need nobody's decision while all goes well; whoever reads
-//! ahead for them hears of sequential readers.
+//! Files that are stretches of the snapshot's disk. Their reads need nobody's decision while all goes well.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use super::{Inbox, Question, Request, locked};
+use super::inbox::{Inbox, locked};
+use super::request::{Question, Request};
 use crate::retrieve::disk_reader::Reader;
-
-/// So much is read in order before it is told.
-const RUN_BYTES: u64 = 1 << 20;
-/// The kernel reorders what it reads ahead.
-const SLACK_BYTES: u64 = 2 << 20;
 
 pub struct Image {
     pub reader: Arc<Reader>,
@@ -71,42 +66,6 @@ impl Found {
     }
 }
 
-/// Bytes of a file that were read in order, or nearly so.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Run {
-    pub inode: u64,
-    pub start: u64,
-    pub end: u64,
-}
-
-/// The newest run of each image, from what of it was not told yet on, and those that are to be told.
-#[derive(Default)]
-pub(super) struct Runs {
-    under_way: HashMap<u64, (u64, u64)>,
-    ready: Vec<Run>,
-}
-
-impl Runs {
-    /// True where there was nothing to tell, and now is.
-    pub fn add(&mut self, inode: u64, start: u64, end: u64) -> bool {
-        let run = self.under_way.entry(inode).or_insert((start, end));
-        if start.abs_diff(run.1) > SLACK_BYTES {
-            *run = (start, end);
-        }
-        run.1 = run.1.max(end);
-        if run.1 - run.0 < RUN_BYTES {
-            return false;
-        }
-        self.ready.push(Run { inode, start: run.0, end: run.1 });
-        run.0 = run.1;
-        self.ready.len() == 1
-    }
-
-    pub fn take(&mut self) -> Vec<Run> {
-        std::mem::take(&mut self.ready)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,21 +79,5 @@ mod tests {
         assert_eq!(stretch(&pieces, 25, 10), Some((515, 520)));
         assert_eq!(stretch(&pieces, 30, 1), None);
         assert_eq!(stretch(&[], 0, 1), None);
-    }
-
-    #[test]
-    fn runs_are_told_by_the_megabyte_and_scattered_reads_are_not() {
-        let mut runs = Runs::default();
-        for at in 0..1000 {
-            assert!(!runs.add(1, at * (4 << 20), at * (4 << 20) + 4096));
-        }
-        let half = RUN_BYTES / 2;
-        assert!(!runs.add(2, half, 2 * half));
-        assert!(runs.add(2, 0, half) || runs.add(2, 2 * half, 3 * half));
-        assert_eq!(runs.take(), [Run { inode: 2, start: half, end: 3 * half }]);
-        assert!(!runs.add(2, 3 * half, 4 * half));
-        assert!(runs.add(2, 4 * half, 5 * half));
-        assert_eq!(runs.take(), [Run { inode: 2, start: 3 * half, end: 5 * half }]);
-        assert_eq!(runs.take(), []);
     }
 }

@@ -7,7 +7,7 @@ use fuser::{FileAttr, FileType, Generation, INodeNo};
 
 use crate::base::bytes::{Cursor, Writer};
 use crate::base::error::Result;
-use crate::fs::{Content, File, Kind, Stream};
+use crate::fs::volume_map::{Content, File, Kind, Stream};
 
 /// NTFS names have up to 255 UTF-16 units, which is more in UTF-8; the kernel takes this many.
 const LONGEST_NAME_BYTES: usize = 1024;
@@ -168,7 +168,7 @@ impl<'a> Entries<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fs::{Extent, ExtentKind, Timestamp};
+    use crate::fs::volume_map::{Extent, ExtentKind, Timestamp};
 
     fn encoded(mode: u32) -> Vec<u8> {
         let mut bytes = Vec::new();

@@ -6,11 +6,10 @@ use std::sync::Mutex;
 
 use crate::base::error::{Error, Result};
 use crate::base::limits::BLOCK_BYTES;
-use crate::base::ranges::{coalesce, without};
+use crate::base::ranges::{ByteRange, coalesce, without};
 use crate::disk::salvage;
 use crate::formats::page::{MapEntry, Ref};
 use crate::formats::record::{Domain, signature};
-use crate::fs::ByteRange;
 use crate::restore::gather::Gather;
 use crate::restore::target::Target;
 use crate::retrieve::records::{Fetched, Place, record};

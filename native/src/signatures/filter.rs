@@ -2,7 +2,7 @@
 //! Signatures are uniformly random already, so their own bits are the hash. The block follows from an id's first bytes,
 //! as its place in the segment does: ascending ids walk through both in order.
 
-use crate::signatures::segment::prefix;
+use crate::signatures::row::prefix;
 
 /// With 6 bits set for each, about 1 of 150 ids that are not there is taken for one that may be.
 const BITS_PER_ROW: u64 = 12;

@@ -10,45 +10,11 @@ use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 
 use crate::base::error::{Error, Result};
 use crate::signatures::filter::Filter;
-use crate::signatures::segment::{self, ID_BYTES, Id, ROW_BYTES, Row, Segment, Writer};
+use crate::signatures::row::{ID_BYTES, Id, Place, ROW_BYTES, Row};
+use crate::signatures::segment::{self, Segment, Writer};
 
-/// Of `commit`: id | offset u32 LE | length u32 LE.
-const RECORD_BYTES: usize = 40;
 /// For how many rows in memory the filter before them is made, 1.5 MiB: twice `YOUNG_ROWS`. With more it lets more pass.
 const FILTERED_ROWS: u64 = 1 << 20;
-
-/// Rows as the log and segments have them. Birth numbers are `stripe << 16 | row number` where none are given.
-pub fn rows(stripe: u64, records: &[u8], births: Option<&[u64]>) -> Vec<u8> {
-    let records = records.as_chunks::<RECORD_BYTES>().0;
-    let mut bytes = Vec::with_capacity(records.len() * ROW_BYTES);
-    for (ordinal, record) in records.iter().enumerate() {
-        let birth = births.and_then(|births| births.get(ordinal).copied()).unwrap_or(stripe << 16 | ordinal as u64);
-        bytes.extend(&record[..ID_BYTES]);
-        bytes.extend(birth.to_be_bytes());
-        bytes.extend(stripe.to_be_bytes());
-        bytes.extend(record[ID_BYTES..ID_BYTES + 4].iter().rev());
-        bytes.extend(record[ID_BYTES + 4..].iter().rev());
-    }
-    bytes
-}
-
-/// What is behind an id, with the id's number in the batch.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Place {
-    pub index: u32,
-    pub birth: u64,
-    pub stripe: u64,
-    pub offset: u32,
-    pub length: u32,
-}
-
-impl Place {
-    fn of((index, row): &(u32, Row)) -> Self {
-        let long = |at: usize| u64::from_be_bytes(row[at..at + 8].try_into().expect("a row is 56 bytes"));
-        let last = long(48);
-        Self { index: *index, birth: long(32), stripe: long(40), offset: (last >> 32) as u32, length: last as u32 }
-    }
-}
 
 #[derive(Clone)]
 struct Held {
@@ -257,6 +223,7 @@ pub fn write_segment(folder: &Path, number: u32, rows: &[u8]) -> Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::signatures::row::rows;
 
     /// 73 rows fill a page.
     const COUNT: u32 = 1_000;

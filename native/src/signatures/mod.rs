@@ -2,4 +2,5 @@
 
 pub mod filter;
 pub mod index;
+pub mod row;
 pub mod segment;

@@ -21,11 +21,7 @@ use std::path::Path;
 use crate::base::bytes::Cursor;
 use crate::base::error::{Error, Result};
 use crate::signatures::filter::Filter;
-
-pub const ID_BYTES: usize = 32;
-pub const ROW_BYTES: usize = 56;
-pub type Id = [u8; ID_BYTES];
-pub type Row = [u8; ROW_BYTES];
+use crate::signatures::row::{ID_BYTES, Id, ROW_BYTES, Row, prefix};
 
 const PAGE_BYTES: usize = 4096;
 const PAGE_ROWS: usize = 73;
@@ -34,10 +30,6 @@ const FOOTER_BYTES: usize = 64;
 /// Pages that a merge reads at once from each segment, and that a writer writes at once.
 const RUN_PAGES: usize = 256;
 const WHAT: &str = "a segment of signatures";
-
-pub fn prefix(id: &[u8]) -> u64 {
-    u64::from_be_bytes(id[..8].try_into().expect("an id has 32 bytes"))
-}
 
 pub struct Writer {
     file: File,

@@ -3,13 +3,12 @@
 use crate::base::error::Result;
 use crate::base::limits::{BLOCK_BYTES, MIB, PACK_RECORDS};
 use crate::base::pool;
-use crate::base::ranges::coalesce;
+use crate::base::ranges::{ByteRange, coalesce};
 use crate::disk::salvage;
 use crate::disk::volume::ReadAt;
 use crate::formats::page::MapEntry;
 use crate::formats::record::{Domain, RECORD_OVERHEAD, signature};
-use crate::fs::ByteRange;
-use crate::map::cut::{Blocks, Cut, Piece};
+use crate::map::cut::{Blocks, Cut, Piece, split_unreadable};
 use crate::snapshot::reuse::{Known, Reuse};
 
 /// Plain bytes of one batch: enough to fill both cores, few enough to have several in flight.
@@ -115,7 +114,7 @@ impl Batch {
         let pieces = std::mem::take(&mut self.pieces);
         for item in &mut self.items {
             for piece in &pieces[from..item.pieces_end] {
-                self.pieces.extend(salvage::split(*piece, refused));
+                self.pieces.extend(split_unreadable(*piece, refused));
             }
             from = item.pieces_end;
             item.pieces_end = self.pieces.len();

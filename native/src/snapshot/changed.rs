@@ -3,9 +3,10 @@
 
 #![forbid(unsafe_code)]
 
-use crate::base::ranges::{coalesce, without};
+use crate::base::ranges::{ByteRange, coalesce, without};
 use crate::formats::page;
-use crate::fs::{ByteRange, Content, File, Outcome};
+use crate::fs::Outcome;
+use crate::fs::volume_map::{Content, File};
 use crate::map::scan::Scan;
 use crate::snapshot::parent::Digests;
 
@@ -88,8 +89,8 @@ fn extents(file: &File) -> impl Iterator<Item = ByteRange> + '_ {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::disk::{Partition, Table, TableKind};
-    use crate::fs::{Extent, ExtentKind, Stream, Timestamp, VolumeMap};
+    use crate::disk::table::{Partition, Table, TableKind};
+    use crate::fs::volume_map::{Extent, ExtentKind, Stream, Timestamp, VolumeMap};
     use crate::map::cut::MappedVolume;
 
     const CLUSTER: u64 = 4096;

@@ -6,10 +6,9 @@ use std::os::unix::fs::FileExt;
 
 use crate::base::error::{Error, Result};
 use crate::base::limits::MIB;
-use crate::base::ranges::{coalesce, without};
+use crate::base::ranges::{ByteRange, coalesce, without};
 use crate::disk::salvage;
 use crate::disk::volume::ReadAt;
-use crate::fs::ByteRange;
 use crate::snapshot::spill::unlinked;
 
 /// Between two looks whether the disk still holds still.

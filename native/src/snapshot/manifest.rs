@@ -7,9 +7,9 @@ use std::collections::VecDeque;
 
 use crate::base::error::{Error, Result};
 use crate::base::limits::{MAP_PAGE_BYTES, PAGE_BYTES};
-use crate::base::ranges::{coalesce, without};
+use crate::base::ranges::{ByteRange, coalesce, without};
 use crate::formats::page::{self, DirectoryRow, IndexEntry, MapEntry, Ref, Top, Tree};
-use crate::fs::{ByteRange, File, VolumeMap};
+use crate::fs::volume_map::{File, VolumeMap};
 use crate::map::owners;
 use crate::snapshot::batch::{BATCH_BYTES, Batch};
 use crate::snapshot::parent::ParentWriter;
@@ -294,7 +294,7 @@ mod tests {
     use crate::base::secret::Secret;
     use crate::formats::page::Page;
     use crate::formats::record::Domain;
-    use crate::fs::{Content, Stream};
+    use crate::fs::volume_map::{Content, Stream};
 
     fn file(number: u64, streams: usize) -> File {
         let content = || Content::Resident(vec![7; RESIDENT_BYTES]);

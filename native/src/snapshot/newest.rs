@@ -5,8 +5,8 @@
 use std::collections::VecDeque;
 
 use crate::base::error::{Error, Result};
+use crate::base::ranges::ByteRange;
 use crate::formats::page::MapEntry;
-use crate::fs::ByteRange;
 
 /// A place, and in which pass over the disk it was read.
 #[derive(Clone)]

@@ -3,9 +3,8 @@
 
 use crate::base::error::Result;
 use crate::base::limits::BLOCK_BYTES;
-use crate::base::ranges::holds;
+use crate::base::ranges::{ByteRange, holds};
 use crate::formats::page::MapEntry;
-use crate::fs::ByteRange;
 use crate::map::cut::Piece;
 use crate::snapshot::parent::Parent;
 

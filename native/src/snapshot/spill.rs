@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::base::bytes::{Cursor, Writer};
 use crate::base::error::{Error, Result};
+use crate::base::ranges::ByteRange;
 use crate::formats::page::{MapEntry, Ref};
-use crate::fs::ByteRange;
 use crate::snapshot::newest::{Newest, Row, Rows};
 
 /// 2^19 entries are 34 MB here, and 32 GiB of disk at 64 KiB a block.

@@ -12,12 +12,14 @@ use std::time::{Duration, Instant};
 use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::ServerName;
 
+use super::broken::Broken;
+use super::frames::{read_frame, write_frame};
 use super::identity::Identity;
 use super::stream::{Stream, send};
 use super::threads::{self, Work};
-use super::{Broken, Fetch, Kind, PREAMBLE, TO_END, read_frame, write_frame};
 use crate::base::limits::SHARD_BYTES;
 use crate::base::pool;
+use crate::formats::frame::{Fetch, Kind, PREAMBLE, TO_END};
 use crate::formats::shard::BODY_OFFSET;
 
 struct Connection {

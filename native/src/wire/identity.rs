@@ -16,8 +16,8 @@ use rustls::server::{NoServerSessionStorage, ServerConfig};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, OtherError, SignatureScheme};
 
-use super::ALPN;
 use crate::base::error::{Error, Result};
+use crate::formats::frame::ALPN;
 
 /// SubjectPublicKeyInfo of an Ed25519 key, up to its 32 bytes (RFC 8410).
 const SPKI_PREFIX: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];

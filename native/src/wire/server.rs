@@ -19,12 +19,14 @@ use std::time::{Duration, Instant};
 
 use rustls::server::{ServerConfig, UnbufferedServerConnection};
 
+use super::broken::Broken;
+use super::frames::{read_frame_of, write_frame};
 use super::identity::Identity;
 use super::stream::Stream;
-use super::{Broken, Fetch, Kind, PREAMBLE, TO_END, write_frame};
 use crate::base::direct::{DIRECT_BYTES, Direct, aligned};
 use crate::base::error::{Error, Result};
 use crate::base::limits::{SHARD_BYTES, SLICE_BYTES};
+use crate::formats::frame::{Fetch, Kind, PREAMBLE, TO_END};
 use crate::formats::shard::{self, BODY_OFFSET, ClearHeader};
 
 /// Bytes of a shard that are held at once, a whole number of slices.
@@ -356,9 +358,11 @@ fn skip_preamble(socket: &mut TcpStream, head: &[u8], deadline: Instant) -> std:
 }
 
 fn read_question(kind: u8, stream: &mut Stream<UnbufferedServerConnection>) -> std::result::Result<Question, Broken> {
-    match super::read_frame_of(kind, stream)? {
+    match read_frame_of(kind, stream)? {
         (Kind::Question, question) => Ok(Question::Message(question)),
-        (Kind::Fetch, fetch) => Fetch::decode(&fetch).map(Question::Fetch),
+        (Kind::Fetch, fetch) => {
+            Fetch::decode(&fetch).map(Question::Fetch).ok_or(Broken::Malformed("a fetch of another length"))
+        }
         _ => Err(Broken::Malformed("an answer where a question should be")),
     }
 }

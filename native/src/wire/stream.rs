@@ -12,8 +12,9 @@ use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{ConnectionState, UnbufferedStatus};
 use rustls::{CertificateError, OtherError};
 
-use super::Broken;
+use super::broken::Broken;
 use super::identity::{Stranger, host_of};
+use crate::formats::frame::ALPN;
 
 /// What one read takes from the socket at most. A handshake's flight (64 KiB at most) fits.
 const INCOMING_BYTES: usize = 256 << 10;
@@ -120,7 +121,7 @@ impl<S: Side> Stream<S> {
         while let Stand::Needs { open: false } = self.step(&mut [])? {
             self.receive()?;
         }
-        if self.tls.alpn() != Some(super::ALPN) {
+        if self.tls.alpn() != Some(ALPN) {
             return Err(Broken::Malformed("a connection for another protocol"));
         }
         let certificate = self.tls.certificates().and_then(<[_]>::first);

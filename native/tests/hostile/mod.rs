@@ -14,9 +14,11 @@ pub mod seeds;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use imager_native::base::ranges::ByteRange;
+use imager_native::disk::read_table;
+use imager_native::disk::table::Partition;
 use imager_native::disk::volume::Volume;
-use imager_native::disk::{Partition, read_table};
-use imager_native::fs::{ByteRange, Outcome, map_volume};
+use imager_native::fs::{Outcome, map_volume};
 use imager_native::map::cut::MappedVolume;
 use imager_native::map::volumes::map_volumes;
 
@@ -127,7 +129,7 @@ pub fn execute(parser: Parser, seeds: &[Seed], input: &[u8], limits: &Limits) ->
 /// As a snapshot reads a disk.
 fn read(parser: Parser, image: &Damaged) -> Vec<MappedVolume> {
     if parser.is_table() {
-        let table = read_table(image).unwrap();
+        let table = read_table(image, &imager_native::fs::known).unwrap();
         sane::assert_table(&table, image.length);
         return map_volumes(image, &table);
     }

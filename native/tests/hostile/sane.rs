@@ -1,9 +1,11 @@
 //! What must hold of every outcome, whatever the bytes say.
 
 use imager_native::base::limits::{BLOCK_BYTES, VOLUME_DOUBTS};
+use imager_native::base::ranges::ByteRange;
+use imager_native::disk::table::{Table, TableKind};
 use imager_native::disk::volume::ReadAt;
-use imager_native::disk::{Table, TableKind};
-use imager_native::fs::{ByteRange, Content, ExtentKind, Kind, Outcome, Stream, VolumeMap, btrfs, ntfs};
+use imager_native::fs::volume_map::{Content, ExtentKind, Kind, Stream, VolumeMap};
+use imager_native::fs::{Outcome, btrfs, ntfs};
 use imager_native::map::cut::{self, Blocks, MappedVolume};
 use imager_native::map::exclude;
 

@@ -13,7 +13,8 @@ use std::process::{Command, Output};
 
 use imager_native::base::error::{Error, Result};
 use imager_native::disk::volume::{ReadAt, Volume};
-use imager_native::fs::{File, Kind, Outcome, VolumeMap, map_volume};
+use imager_native::fs::volume_map::{File, Kind, VolumeMap};
+use imager_native::fs::{Outcome, map_volume};
 
 /// The exit code of lab.py where this machine cannot make an image.
 const IMPOSSIBLE: i32 = 77;

@@ -3,7 +3,7 @@
 use imager_native::disk::volume::ReadAt;
 use imager_native::fs::btrfs::packed;
 use imager_native::fs::ntfs::decompress;
-use imager_native::fs::{Content, ExtentKind, Kind, Stream, VolumeMap};
+use imager_native::fs::volume_map::{Content, ExtentKind, Kind, Stream, VolumeMap};
 
 /// The logical bytes of a stream, at most `most`.
 pub fn read(source: &dyn ReadAt, stream: &Stream, most: u64) -> Vec<u8> {
@@ -81,7 +81,7 @@ fn check_stream(map: &VolumeMap, stream: &Stream, start: u64, end: u64) {
     match &stream.content {
         Content::Resident(bytes) => assert_eq!(bytes.len() as u64, stream.size),
         Content::Extents(extents) => {
-            let logical_length = |extent: &imager_native::fs::Extent| match extent.kind {
+            let logical_length = |extent: &imager_native::fs::volume_map::Extent| match extent.kind {
                 ExtentKind::Packed { used, .. } => u64::from(used),
                 _ => extent.length,
             };

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use aws_lc_rs::digest::{Context, SHA256, digest};
 use imager_native::disk::volume::{ReadAt, Volume};
 use imager_native::fs::btrfs::{inode_number, subvolume_index};
-use imager_native::fs::{Codec, Content, Extent, ExtentKind, File, Kind, Stream, Timestamp, VolumeMap};
+use imager_native::fs::volume_map::{Codec, Content, Extent, ExtentKind, File, Kind, Stream, Timestamp, VolumeMap};
 
 use super::{paths, reader};
 

@@ -5,11 +5,32 @@ use std::collections::{HashMap, HashSet};
 
 use super::label::Label;
 use super::text::{Node, Section};
-use super::{Logical, Physical};
 use crate::base::error::{Error, Result};
 use crate::base::limits::LVM_VOLUMES;
+use crate::base::ranges::ByteRange;
 use crate::disk::volume::Volume;
-use crate::fs::ByteRange;
+
+/// What a physical volume holds. All ranges are absolute in the source.
+#[derive(Debug)]
+pub struct Physical {
+    /// The volume group's name.
+    pub group: String,
+    pub volumes: Vec<Logical>,
+    /// In use or not understood. What is neither here nor in a logical volume belongs to none, and is free.
+    pub rest: Vec<ByteRange>,
+    /// Names of visible logical volumes that are in `rest`, and their kind.
+    pub others: Vec<(String, String)>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub struct Logical {
+    /// From 1, in the order of the metadata, among visible ones.
+    pub number: u32,
+    /// "group/volume"
+    pub name: String,
+    /// In the order of the logical volume; neighbours joined.
+    pub pieces: Vec<ByteRange>,
+}
 
 const SECTOR: u64 = 512;
 const LINEAR_STATUS: [&str; 4] = ["READ", "WRITE", "VISIBLE", "FIXED_MINOR"];

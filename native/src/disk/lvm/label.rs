@@ -13,8 +13,8 @@
 use crate::base::bytes::{le32, le64};
 use crate::base::error::{Error, Result};
 use crate::base::limits::{LVM_AREAS, LVM_METADATA_BYTES};
+use crate::base::ranges::ByteRange;
 use crate::disk::volume::Volume;
-use crate::fs::ByteRange;
 
 const SECTOR: usize = 512;
 const LABEL_SECTORS: u64 = 4;

@@ -4,35 +4,13 @@
 //!
 //! Invariant: the pieces of the logical volumes, `rest` and what is free cover the physical volume exactly once.
 
-mod group;
+pub mod group;
 mod label;
 mod text;
 
 use crate::base::error::{Error, Result};
+use crate::disk::lvm::group::Physical;
 use crate::disk::volume::Volume;
-use crate::fs::ByteRange;
-
-/// What a physical volume holds. All ranges are absolute in the source.
-#[derive(Debug)]
-pub struct Physical {
-    /// The volume group's name.
-    pub group: String,
-    pub volumes: Vec<Logical>,
-    /// In use or not understood. What is neither here nor in a logical volume belongs to none, and is free.
-    pub rest: Vec<ByteRange>,
-    /// Names of visible logical volumes that are in `rest`, and their kind.
-    pub others: Vec<(String, String)>,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-pub struct Logical {
-    /// From 1, in the order of the metadata, among visible ones.
-    pub number: u32,
-    /// "group/volume"
-    pub name: String,
-    /// In the order of the logical volume; neighbours joined.
-    pub pieces: Vec<ByteRange>,
-}
 
 /// Is there a label with a good checksum?
 pub fn detect(volume: Volume) -> Result<bool> {

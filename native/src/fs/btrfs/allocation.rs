@@ -16,8 +16,7 @@ use super::tree::{self, Found};
 use super::{Btrfs, Doubts};
 use crate::base::bytes::le64;
 use crate::base::limits::MIB;
-use crate::base::ranges::coalesce;
-use crate::fs::ByteRange;
+use crate::base::ranges::{ByteRange, coalesce};
 
 const EXTENT_ITEM: u8 = 168;
 const METADATA_ITEM: u8 = 169;

@@ -11,7 +11,7 @@ use super::{Btrfs, packed};
 use crate::base::bytes::{le16, le64};
 use crate::base::error::{Error, Result};
 use crate::base::limits::{PACKED_RAW_BYTES, RESIDENT_BYTES, STREAM_EXTENTS};
-use crate::fs::{Codec, Content, Extent, ExtentKind};
+use crate::fs::volume_map::{Codec, Content, Extent, ExtentKind};
 
 pub const EXTENT_DATA: u8 = 108;
 const INLINE_HEADER_BYTES: usize = 21;

@@ -7,7 +7,7 @@
 
 use crate::base::bytes::{le32, le64};
 use crate::base::error::{Error, Result};
-use crate::fs::{Kind, Timestamp};
+use crate::fs::volume_map::{Kind, Timestamp};
 
 pub const INODE_ITEM: u8 = 1;
 const INODE_BYTES: usize = 160;

@@ -31,7 +31,7 @@ use self::roots::{FIRST_FREE, Roots, TOP_LEVEL};
 use self::superblock::{SUPERBLOCK_AT, Superblock};
 use self::tree::Found;
 use super::shared::{Doubts, tidy};
-use super::{File, Kind, VolumeMap};
+use super::volume_map::{File, Kind, VolumeMap};
 use crate::base::error::{Error, Result};
 use crate::base::limits;
 use crate::disk::volume::Volume;

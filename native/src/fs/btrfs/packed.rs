@@ -4,7 +4,7 @@ use std::io::Read;
 
 use crate::base::error::{Error, Result};
 use crate::base::limits::PACKED_RAW_BYTES;
-use crate::fs::Codec;
+use crate::fs::volume_map::Codec;
 
 /// At most `raw_length` bytes; fewer where the stream ends before, the rest reads as zeros and is filled here.
 /// `packed` may be followed by padding.

@@ -12,7 +12,7 @@ use super::tree::{self, Found};
 use super::{Btrfs, Doubts, SUBVOLUME_SHIFT};
 use crate::base::error::{Error, Result};
 use crate::base::limits::XATTR_BYTES;
-use crate::fs::{Content, DirectoryEntry, File, Kind, Stream};
+use crate::fs::volume_map::{Content, DirectoryEntry, File, Kind, Stream};
 
 /// 16 bits of a file's number.
 const SUBVOLUMES: usize = 1 << 16;

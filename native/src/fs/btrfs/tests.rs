@@ -1,7 +1,8 @@
 //! One good volume built by hand, and one named edit a test.
 
 use super::*;
-use crate::fs::{ByteRange, Content, ExtentKind};
+use crate::base::ranges::ByteRange;
+use crate::fs::volume_map::{Content, ExtentKind};
 
 const NODE: usize = 4096;
 const LENGTH: usize = 8 << 20;
@@ -297,7 +298,7 @@ fn a_packed_extent_says_which_part_is_the_files() {
     small.top[4].1 = regular(3, DATA, DATA_BYTES, 8192, 4096);
     let map = small.map();
     let Some(Content::Extents(extents)) = content(&map, 257) else { panic!("resident") };
-    let codec = crate::fs::Codec::Zstd;
+    let codec = crate::fs::volume_map::Codec::Zstd;
     let kind = ExtentKind::Packed { codec, raw_length: 1 << 17, raw_offset: 8192, used: 4096 };
     assert_eq!((extents[0].kind, extents[0].length), (kind, DATA_BYTES));
 }
@@ -335,7 +336,7 @@ fn a_log_tree_is_dirt() {
 
 #[test]
 fn cut_and_forged_streams_are_refused() {
-    use crate::fs::Codec::{Lzo, Zlib, Zstd};
+    use crate::fs::volume_map::Codec::{Lzo, Zlib, Zstd};
     for bytes in [&b""[..], b"\x78\x9c", b"\x78\x9c\x07", &[0xff; 64], &[0; 64]] {
         assert!(packed::unpack(Zlib, bytes, 4096).is_err());
         assert!(packed::unpack(Zstd, bytes, 4096).is_err() || bytes.is_empty());

@@ -8,8 +8,8 @@ use super::group::{self, Group};
 use super::superblock::Superblock;
 use super::{Doubts, blocks_bytes};
 use crate::base::error::{Error, Result};
+use crate::base::ranges::ByteRange;
 use crate::disk::volume::Volume;
-use crate::fs::ByteRange;
 use crate::fs::shared::{Span, coalesce, push};
 
 /// Blocks in use: those of the bitmaps, and those that files claim all the same.

@@ -7,7 +7,7 @@ use super::{Ext, extents};
 use crate::base::bytes::{le16, le32};
 use crate::base::error::{Error, Result};
 use crate::base::limits::MIB;
-use crate::fs::DirectoryEntry;
+use crate::fs::volume_map::DirectoryEntry;
 
 const HEADER_BYTES: usize = 8;
 /// An inline directory starts with its parent's number instead of "." and "..".

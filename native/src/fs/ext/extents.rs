@@ -8,7 +8,7 @@ use super::{Ext, block_map, blocks_bytes};
 use crate::base::bytes::{le16, le32};
 use crate::base::error::{Error, Result};
 use crate::base::limits;
-use crate::fs::{Extent, ExtentKind};
+use crate::fs::volume_map::{Extent, ExtentKind};
 
 const MAGIC: u16 = 0xf30a;
 const HEADER_BYTES: usize = 12;

@@ -5,7 +5,7 @@ use super::xattr::{self, Attributes};
 use super::{Doubts, Ext, directory, extents};
 use crate::base::error::{Error, Result};
 use crate::base::limits;
-use crate::fs::{Content, DirectoryEntry, File, Kind, Stream};
+use crate::fs::volume_map::{Content, DirectoryEntry, File, Kind, Stream};
 
 /// The file, and a directory's entries appended to `entries`.
 pub fn build(ext: &Ext, inode: &Inode, entries: &mut Vec<DirectoryEntry>, doubts: &mut Doubts) -> Result<File> {

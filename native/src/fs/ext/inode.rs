@@ -5,7 +5,7 @@ use super::checksum::crc32c;
 use super::superblock::Superblock;
 use crate::base::bytes::{le16, le32};
 use crate::base::error::{Error, Result};
-use crate::fs::{Kind, Timestamp};
+use crate::fs::volume_map::{Kind, Timestamp};
 
 const BASE_BYTES: usize = 128;
 const I_BLOCK_AT: usize = 0x28;

@@ -5,7 +5,8 @@ use super::inode::{FLAG_EXTENTS, Inode};
 use super::{Ext, extents};
 use crate::base::bytes::{be32, le16};
 use crate::base::error::Result;
-use crate::fs::{ByteRange, ExtentKind};
+use crate::base::ranges::ByteRange;
+use crate::fs::volume_map::ExtentKind;
 
 const MAGIC: u32 = 0xC03B_3998;
 /// A superblock of version 1 or 2.

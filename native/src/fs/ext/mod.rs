@@ -25,7 +25,7 @@ use self::group::Group;
 use self::inode::{FLAG_EA_INODE, Inode};
 use self::superblock::{SUPERBLOCK_AT, Superblock};
 use super::shared::{Doubts, tidy};
-use super::{DirectoryEntry, File, Kind, VolumeMap};
+use super::volume_map::{DirectoryEntry, File, Kind, VolumeMap};
 use crate::base::error::{Error, Result};
 use crate::base::limits::{self, MIB};
 use crate::disk::volume::Volume;

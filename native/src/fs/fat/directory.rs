@@ -10,7 +10,7 @@
 use super::heap::ENTRY_BYTES;
 use super::text;
 use crate::base::bytes::{le16, le32};
-use crate::fs::Timestamp;
+use crate::fs::volume_map::Timestamp;
 
 pub const READ_ONLY: u8 = 0x01;
 const VOLUME_LABEL: u8 = 0x08;

@@ -13,7 +13,7 @@
 use super::heap::ENTRY_BYTES;
 use super::text;
 use crate::base::bytes::{le16, le32, le64};
-use crate::fs::Timestamp;
+use crate::fs::volume_map::Timestamp;
 
 const BITMAP: u8 = 0x81;
 const UPCASE: u8 = 0x82;

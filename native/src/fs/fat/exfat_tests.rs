@@ -5,7 +5,7 @@ use super::exfat_boot;
 use super::exfat_directory::checksum;
 use crate::base::error::Result;
 use crate::disk::volume::Volume;
-use crate::fs::{Content, VolumeMap};
+use crate::fs::volume_map::{Content, VolumeMap};
 
 const SECTOR: usize = 512;
 const FAT: usize = 24 * SECTOR;

@@ -5,8 +5,9 @@ use super::bits::Bits;
 use super::doubts::Doubts;
 use super::table::{END, Run, Table};
 use crate::base::limits;
+use crate::base::ranges::ByteRange;
 use crate::disk::volume::Volume;
-use crate::fs::{ByteRange, Extent, ExtentKind};
+use crate::fs::volume_map::{Extent, ExtentKind};
 
 pub const ENTRY_BYTES: usize = 32;
 /// Of a piece of a directory: its end often comes early.

@@ -29,7 +29,7 @@ use self::doubts::Doubts;
 use self::heap::{Chain, Heap};
 use self::table::{Place, Width};
 use self::tree::{Found, Tree};
-use super::VolumeMap;
+use super::volume_map::VolumeMap;
 use crate::base::error::{Error, Result};
 use crate::disk::volume::Volume;
 

@@ -2,7 +2,7 @@
 
 use super::directory::tests::short;
 use super::*;
-use crate::fs::{Content, Extent};
+use crate::fs::volume_map::{Content, Extent};
 
 const SECTOR: usize = 512;
 const FAT: usize = SECTOR;

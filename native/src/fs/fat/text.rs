@@ -1,6 +1,6 @@
 //! FAT's own encodings of names and times, turned into those of the file map.
 
-use crate::fs::Timestamp;
+use crate::fs::volume_map::Timestamp;
 
 /// Letters 0x80 to 0xFF of code page 437, which Linux takes where nothing else is said; the volume itself does not say
 /// which one its short names are in.

@@ -2,7 +2,7 @@
 
 use super::doubts::Doubts;
 use super::heap::{Chain, Heap};
-use crate::fs::{Content, DirectoryEntry, File, Kind, Stream, Timestamp};
+use crate::fs::volume_map::{Content, DirectoryEntry, File, Kind, Stream, Timestamp};
 
 pub const ROOT: u64 = 1;
 const WRITE: u16 = 0o222;
@@ -91,7 +91,7 @@ impl Tree {
     }
 }
 
-fn stream(size: u64, valid: u64, extents: Vec<crate::fs::Extent>) -> Stream {
+fn stream(size: u64, valid: u64, extents: Vec<crate::fs::volume_map::Extent>) -> Stream {
     Stream { name: Vec::new(), size, valid, content: Content::Extents(extents) }
 }
 

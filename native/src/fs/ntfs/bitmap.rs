@@ -5,9 +5,8 @@ use super::runs;
 use super::streams::Whole;
 use crate::base::error::{Error, Result};
 use crate::base::limits;
-use crate::base::ranges::coalesce;
+use crate::base::ranges::{ByteRange, coalesce};
 use crate::disk::volume::Volume;
-use crate::fs::ByteRange;
 
 /// $Boot, whose 8 KiB hold the boot sector and the loader.
 const BOOT_FILE_BYTES: u64 = 8192;

@@ -11,7 +11,7 @@ use super::text;
 use crate::base::error::{Error, Result};
 use crate::base::limits;
 use crate::disk::volume::Volume;
-use crate::fs::{Content, File, Kind, Stream};
+use crate::fs::volume_map::{Content, File, Kind, Stream};
 
 /// What `ntfs-3g` shows of every file when no user mapping is given.
 const MODE: u16 = 0o777;

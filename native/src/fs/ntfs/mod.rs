@@ -26,8 +26,9 @@ use boot::{BOOT_BYTES, Boot};
 use doubts::Doubts;
 use survey::{ROOT_RECORD, Survey};
 
-use super::{ByteRange, File, Kind, Timestamp, VolumeMap};
+use super::volume_map::{File, Kind, Timestamp, VolumeMap};
 use crate::base::error::{Error, Result};
+use crate::base::ranges::ByteRange;
 use crate::disk::volume::Volume;
 
 const VOLUME_IS_DIRTY: u16 = 1;
@@ -125,7 +126,7 @@ fn bare_root() -> File {
 mod tests {
     use super::sample::{self, CLUSTER, MFT_LCN, RECORD};
     use super::*;
-    use crate::fs::Content;
+    use crate::fs::volume_map::Content;
 
     fn mapped(disk: &Vec<u8>) -> VolumeMap {
         map(Volume::whole(disk)).unwrap()

@@ -4,7 +4,7 @@
 
 use super::text;
 use crate::base::bytes::{le16, le32, le64};
-use crate::fs::Kind;
+use crate::fs::volume_map::Kind;
 
 const TAG_MOUNT_POINT: u32 = 0xA000_0003;
 const TAG_SYMLINK: u32 = 0xA000_000C;

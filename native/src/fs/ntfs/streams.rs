@@ -7,7 +7,7 @@ use super::text;
 use crate::base::error::{Error, Result};
 use crate::base::limits;
 use crate::disk::volume::Volume;
-use crate::fs::{Content, Extent, ExtentKind, Stream};
+use crate::fs::volume_map::{Content, Extent, ExtentKind, Stream};
 
 const WHAT: &str = "$DATA";
 

@@ -12,7 +12,7 @@ use super::record::{self, Claim, Reference};
 use super::streams::{self, Whole};
 use crate::base::error::{Error, Result};
 use crate::disk::volume::Volume;
-use crate::fs::File;
+use crate::fs::volume_map::File;
 
 pub const VOLUME_RECORD: u64 = 3;
 pub const ROOT_RECORD: u64 = 5;

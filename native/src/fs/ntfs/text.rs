@@ -1,6 +1,6 @@
 //! NTFS's own encodings of names and times, turned into those of the file map.
 
-use crate::fs::Timestamp;
+use crate::fs::volume_map::Timestamp;
 
 /// UTF-8; a surrogate without its partner becomes the three bytes that UTF-8 would give it (WTF-8), so that no two
 /// names of a folder become one.

@@ -4,7 +4,7 @@
 use super::doubts::Doubts;
 use super::files::Name;
 use super::survey::{EXTEND_RECORD, FIRST_USER_RECORD, ROOT_RECORD};
-use crate::fs::{DirectoryEntry, File, Kind};
+use crate::fs::volume_map::{DirectoryEntry, File, Kind};
 
 /// Where a folder hangs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,7 +159,7 @@ fn places(files: &[File], links: &mut Vec<Link>, doubts: &mut Doubts) -> Vec<Pla
 mod tests {
     use super::super::record::Reference;
     use super::*;
-    use crate::fs::Timestamp;
+    use crate::fs::volume_map::Timestamp;
 
     fn file(number: u64, kind: Kind) -> File {
         let at = Timestamp::default();

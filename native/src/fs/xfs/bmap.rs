@@ -7,7 +7,7 @@ use super::inode::{Fork, Format, Inode};
 use crate::base::bytes::{be16, be64};
 use crate::base::error::{Error, Result};
 use crate::base::limits;
-use crate::fs::{Extent, ExtentKind};
+use crate::fs::volume_map::{Extent, ExtentKind};
 
 const WHAT: &str = "xfs extents";
 const RECORD_BYTES: usize = 16;

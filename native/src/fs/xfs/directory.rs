@@ -7,7 +7,7 @@ use super::checksum::{self, DIRECTORY};
 use super::inode::{Format, Inode};
 use crate::base::bytes::{be16, be32, be64};
 use crate::base::error::{Error, Result};
-use crate::fs::DirectoryEntry;
+use crate::fs::volume_map::DirectoryEntry;
 
 const WHAT: &str = "xfs directory";
 /// Leaves and nodes of the index start here.

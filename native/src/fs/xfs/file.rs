@@ -6,7 +6,7 @@ use super::{Doubts, Xfs, attributes, bmap, directory};
 use crate::base::bytes::be32;
 use crate::base::error::{Error, Result};
 use crate::base::limits;
-use crate::fs::{Content, DirectoryEntry, File, Kind, Stream};
+use crate::fs::volume_map::{Content, DirectoryEntry, File, Kind, Stream};
 
 const TARGET_HEADER_BYTES: usize = 56;
 /// Of 512 bytes each, the kernel's longest target needs three.

@@ -4,7 +4,7 @@ use super::checksum;
 use super::superblock::Superblock;
 use crate::base::bytes::{be16, be32, be64};
 use crate::base::error::{Error, Result};
-use crate::fs::{Kind, Timestamp};
+use crate::fs::volume_map::{Kind, Timestamp};
 
 const MAGIC: &[u8; 2] = b"IN";
 const CRC_AT: usize = 100;

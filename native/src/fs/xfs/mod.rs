@@ -28,7 +28,7 @@ use self::inode::Inode;
 use self::space::InUse;
 use self::superblock::Superblock;
 use super::shared::{Doubts, tidy};
-use super::{DirectoryEntry, File, Kind, VolumeMap};
+use super::volume_map::{DirectoryEntry, File, Kind, VolumeMap};
 use crate::base::error::{Error, Result};
 use crate::base::limits;
 use crate::disk::volume::Volume;

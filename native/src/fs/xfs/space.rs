@@ -5,8 +5,8 @@ use std::cell::RefCell;
 
 use super::Doubts;
 use super::superblock::Superblock;
+use crate::base::ranges::ByteRange;
 use crate::disk::volume::Volume;
-use crate::fs::ByteRange;
 use crate::fs::shared::{Span, coalesce, push};
 
 pub struct InUse {

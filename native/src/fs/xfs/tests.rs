@@ -1,7 +1,8 @@
 //! One good volume of version 4 built by hand (no checksums in the way), and one named edit a test.
 
 use super::*;
-use crate::fs::{ByteRange, Content, ExtentKind, File};
+use crate::base::ranges::ByteRange;
+use crate::fs::volume_map::{Content, ExtentKind, File};
 
 const BLOCK: usize = 1024;
 const INODE: usize = 256;

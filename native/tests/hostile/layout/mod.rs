@@ -14,7 +14,8 @@ use std::sync::Mutex;
 use imager_native::base::error::Result;
 use imager_native::disk::read_table;
 use imager_native::disk::volume::{ReadAt, Volume};
-use imager_native::fs::{Content, ExtentKind, Outcome, map_volume};
+use imager_native::fs::volume_map::{Content, ExtentKind};
+use imager_native::fs::{Outcome, map_volume};
 
 use super::Parser;
 use super::image::{Damaged, Sparse};
@@ -105,7 +106,7 @@ pub fn find(parser: Parser, image: &Sparse) -> Layout {
     let traced = Traced { image: Damaged::new(image), reads: Mutex::default() };
     let mut found = Found::default();
     if parser.is_table() {
-        read_table(&traced).unwrap();
+        read_table(&traced, &imager_native::fs::known).unwrap();
     } else if let Outcome::Mapped(map) = map_volume(Volume::whole(&traced)) {
         let streams = map.files.iter().flat_map(|file| &file.streams);
         for stream in streams {

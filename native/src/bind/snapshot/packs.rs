@@ -1,200 +1,29 @@
-//! From the disk into stripes: scan, read, claim, seal, pack, encode.
+//! From batches into packs, manifest and stripes.
 
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 
 use napi::bindgen_prelude::{AsyncTask, BigUint64Array, Buffer, Result, Uint8Array};
 use napi_derive::napi;
 
-use super::changed::{FileRecords, Reread, Reuse};
-use super::keys::Vault;
-use super::map::DiskFacts;
-use super::{Job, fixed, job, thrown};
+use super::super::keys::Vault;
+use super::super::map::DiskScan;
+use super::super::{Job, fixed, hex, job, lock, thrown};
+use super::blocks::Batch;
+use super::changed::{FileRecords, Reread};
 use crate::base::error::Error;
-use crate::disk::sandbox;
-use crate::disk::source::Source;
-use crate::disk::volume::ReadAt;
+use crate::base::ranges::ByteRange;
 use crate::formats::pack::Row;
 use crate::formats::record::Type;
 use crate::formats::shard::{self, Place};
-use crate::fs::ByteRange;
-use crate::map::cut::{Blocks, Cut};
-use crate::map::scan::Scan;
 use crate::snapshot::parent::ParentWriter;
-use crate::snapshot::{batch, manifest, packer, reuse};
+use crate::snapshot::{manifest, packer};
 use crate::stripes::{erasure, stripe};
-
-pub(super) fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
-    shared.lock().expect("no holder of this lock panics")
-}
-
-/// A disk whose tables were read.
-#[napi]
-pub struct DiskScan {
-    pub(super) source: Arc<Source>,
-    pub(super) facts: DiskFacts,
-    pub(super) scan: Arc<Mutex<Scan>>,
-}
-
-/// Opens a block device or image file read-only and reads its tables. `everything`: nothing in use is left out.
-/// `flushed`: where volumes begin whose tables are whole now, whatever their journals say.
-#[napi(ts_return_type = "Promise<DiskScan>")]
-pub fn scan_disk(path: String, everything: bool, flushed: Option<Vec<f64>>) -> AsyncTask<Job<DiskScan>> {
-    job(move || {
-        let source = Arc::new(Source::open(&path)?);
-        let flushed: Vec<u64> = flushed.unwrap_or_default().into_iter().map(|start| start as u64).collect();
-        let work = || Scan::of_flushed(source.as_ref(), everything, &flushed);
-        let (scan, confinement) = sandbox::run(&[source.descriptor()], work)?;
-        let facts = DiskFacts::of(&scan, confinement);
-        Ok(DiskScan { source, facts, scan: Arc::new(Mutex::new(scan)) })
-    })
-}
-
-#[napi]
-impl DiskScan {
-    #[napi(getter)]
-    pub fn size_bytes(&self) -> f64 {
-        self.source.length() as f64
-    }
-
-    /// Sorted, disjoint: start and length alternate.
-    #[napi]
-    pub fn allocated(&self) -> BigUint64Array {
-        let ranges = lock(&self.scan).allocated();
-        ranges.iter().flat_map(|range| [range.start, range.length]).collect::<Vec<_>>().into()
-    }
-
-    /// The blocks of the disk in reading order; those that `reuse` knows are not read.
-    #[napi]
-    pub fn reader(&self, reuse: Option<&Reuse>) -> BlockSource {
-        BlockSource::new(self.source.clone(), lock(&self.scan).cut(), reuse.map(|reuse| reuse.0.clone()))
-    }
-
-    /// Lets go of the disk: nothing more is read from it.
-    #[napi]
-    pub fn close(&self) {
-        self.source.close();
-    }
-
-    /// Lets go of the file maps; only `sizeBytes` is right after that.
-    #[napi]
-    pub fn release(&self) {
-        drop(lock(&self.scan).take_maps());
-    }
-}
-
-#[napi]
-pub struct BlockSource {
-    source: Arc<dyn ReadAt>,
-    cut: Arc<Cut>,
-    walk: Blocks,
-    reuse: Option<Arc<Mutex<reuse::Reuse>>>,
-}
-
-impl BlockSource {
-    pub(super) fn new(source: Arc<dyn ReadAt>, cut: Cut, reuse: Option<Arc<Mutex<reuse::Reuse>>>) -> Self {
-        Self { source, cut: Arc::new(cut), walk: Blocks::default(), reuse }
-    }
-}
-
-#[napi]
-impl BlockSource {
-    #[napi(getter)]
-    pub fn total_bytes(&self) -> f64 {
-        self.cut.total_bytes as f64
-    }
-
-    /// The next batch, not read yet; null at the end.
-    #[napi]
-    pub fn next(&mut self) -> Result<Option<Batch>> {
-        let mut reuse = self.reuse.as_deref().map(lock);
-        let batch = batch::Batch::of_blocks(&mut self.walk, &self.cut, reuse.as_deref_mut()).map_err(thrown)?;
-        Ok(batch.map(|batch| Batch { inner: Arc::new(Mutex::new(batch)), source: Some(self.source.clone()) }))
-    }
-}
-
-/// Some MiB of blocks or pages on their way into packs.
-#[napi]
-pub struct Batch {
-    inner: Arc<Mutex<batch::Batch>>,
-    source: Option<Arc<dyn ReadAt>>,
-}
-
-/// What one batch holds.
-#[napi(object)]
-pub struct BatchFacts {
-    pub items: u32,
-    pub plain_bytes: f64,
-    pub zero_bytes: f64,
-    pub fresh: u32,
-    pub fresh_bytes: f64,
-    /// Taken over from the last snapshot, not read.
-    pub reused_blocks: u32,
-    pub reused_bytes: f64,
-    /// Blocks that were read to be sure, and are not what the last snapshot holds.
-    pub surprises: u32,
-}
-
-#[napi]
-impl Batch {
-    /// Reads the blocks (pages are in memory already) and computes keys and signatures.
-    #[napi(ts_return_type = "Promise<void>")]
-    pub fn prepare(&self, vault: &Vault) -> AsyncTask<Job<()>> {
-        let (inner, source, vault) = (self.inner.clone(), self.source.clone(), vault.0.clone());
-        job(move || {
-            let mut batch = lock(&inner);
-            match source {
-                Some(source) => {
-                    batch.read(source.as_ref())?;
-                    batch.hash(&vault.blocks);
-                }
-                None => batch.hash(&vault.pages),
-            }
-            Ok(())
-        })
-    }
-
-    /// Signatures of all items that are not zeros, 32 bytes each.
-    #[napi]
-    pub fn ids(&self) -> Buffer {
-        let batch = lock(&self.inner);
-        batch.items.iter().filter(|item| !item.zero).flat_map(|item| item.id).collect::<Vec<_>>().into()
-    }
-
-    /// Compresses and seals what was claimed as fresh. `level` is zstd's.
-    #[napi(ts_return_type = "Promise<void>")]
-    pub fn seal(&self, vault: &Vault, level: i32) -> AsyncTask<Job<()>> {
-        let (inner, vault, pages) = (self.inner.clone(), vault.0.clone(), self.source.is_none());
-        job(move || {
-            let domain = if pages { &vault.pages } else { &vault.blocks };
-            lock(&inner).seal(domain, level);
-            Ok(())
-        })
-    }
-
-    #[napi(getter)]
-    pub fn facts(&self) -> BatchFacts {
-        let batch = lock(&self.inner);
-        let bytes = |wanted: fn(&batch::Item) -> bool| {
-            batch.items.iter().filter(|item| wanted(item)).map(|item| item.length).sum::<usize>() as f64
-        };
-        BatchFacts {
-            items: batch.items.len() as u32,
-            plain_bytes: bytes(|_| true),
-            zero_bytes: bytes(|item| item.zero),
-            fresh: batch.items.iter().filter(|item| item.fresh).count() as u32,
-            fresh_bytes: bytes(|item| item.fresh),
-            reused_blocks: batch.reused_blocks as u32,
-            reused_bytes: batch.reused.iter().map(|entry| u64::from(entry.length)).sum::<u64>() as f64,
-            surprises: batch.surprises() as u32,
-        }
-    }
-}
 
 /// Fills packs of k shards.
 #[napi]
 pub struct Packer {
     packer: packer::Packer,
-    vault: Arc<super::keys::VaultKeys>,
+    vault: Arc<crate::formats::vault::Vault>,
 }
 
 #[napi]
@@ -426,7 +255,7 @@ impl Stripe {
     #[napi]
     pub fn root(&self, index: u32) -> Result<String> {
         let root = lock(&self.0).as_ref().and_then(|stripe| stripe.root(index as usize));
-        root.map(|root| super::stripes::hex(&root)).ok_or_else(|| thrown(Error::invalid("shard", "no such index")))
+        root.map(|root| hex(&root)).ok_or_else(|| thrown(Error::invalid("shard", "no such index")))
     }
 
     /// Lets go of the memory; its shards are gone.
@@ -445,7 +274,7 @@ pub struct StripeShard {
 
 impl StripeShard {
     /// The stripe, and the number of the shard in it.
-    pub(super) fn held(&self) -> Result<(Arc<stripe::Stripe>, usize)> {
+    pub(in crate::bind) fn held(&self) -> Result<(Arc<stripe::Stripe>, usize)> {
         let held = lock(&self.slot).clone().filter(|stripe| stripe.file(self.index).is_some());
         held.map(|stripe| (stripe, self.index)).ok_or_else(|| thrown(Error::invalid("shard", "it is not there")))
     }

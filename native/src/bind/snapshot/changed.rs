@@ -5,12 +5,12 @@ use std::sync::{Arc, Mutex};
 use napi::bindgen_prelude::{AsyncTask, BigUint64Array, Result, Uint8Array};
 use napi_derive::napi;
 
-use super::snapshot::{BlockSource, DiskScan, lock};
-use super::{Job, job, thrown};
+use super::super::map::DiskScan;
+use super::super::{Job, job, lock, thrown};
+use super::blocks::BlockSource;
 use crate::base::error::Error;
-use crate::base::ranges::{coalesce, without};
+use crate::base::ranges::{ByteRange, coalesce, without};
 use crate::disk::source::Source;
-use crate::fs::ByteRange;
 use crate::map::cut;
 use crate::map::scan::Scan;
 use crate::snapshot::copy::Copy;
@@ -38,6 +38,12 @@ pub struct Reread {
 
 #[napi]
 impl DiskScan {
+    /// The blocks of the disk in reading order; those that `reuse` knows are not read.
+    #[napi]
+    pub fn reader(&self, reuse: Option<&Reuse>) -> BlockSource {
+        BlockSource::new(self.source.clone(), lock(&self.scan).cut(), reuse.map(|reuse| reuse.0.clone()))
+    }
+
     /// `taken`: when the tables were read, in seconds since 1970 by this host's clock.
     #[napi(ts_return_type = "Promise<FileRecords>")]
     pub fn records(&self, taken: f64) -> AsyncTask<Job<FileRecords>> {

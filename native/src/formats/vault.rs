@@ -1,0 +1,37 @@
+//! The keys with which one appliance seals and opens its snapshots.
+
+use crate::base::error::Result;
+use crate::base::secret::Secret;
+use crate::formats::page::Ref;
+use crate::formats::record::Domain;
+use crate::formats::root_key::RootKey;
+
+pub struct Vault {
+    pub blocks: Domain,
+    pub pages: Domain,
+    pub trailer_key: Secret,
+    pub fleet: [u8; 16],
+    root_key: RootKey,
+}
+
+impl Vault {
+    /// D, M_a and C_a of docs/threat-model.md.
+    pub fn new(domain_key: &Secret, manifest_key: &Secret, trailer_key: &Secret, fleet: [u8; 16]) -> Self {
+        Self {
+            blocks: Domain::blocks(domain_key),
+            pages: Domain::pages(manifest_key),
+            trailer_key: trailer_key.clone(),
+            fleet,
+            root_key: RootKey::new(manifest_key),
+        }
+    }
+
+    pub fn seal_root(&self, root: &Ref) -> Vec<u8> {
+        self.root_key.seal(&self.pages.id, root)
+    }
+
+    /// Throws `Forged`.
+    pub fn open_root(&self, sealed: &[u8], birth: u64) -> Result<Ref> {
+        self.root_key.open(&self.pages.id, sealed, birth)
+    }
+}

@@ -1,0 +1,172 @@
+//! The file map (docs/overview.md): what a file system's own tables say about a volume. One type for all file systems.
+
+use crate::base::ranges::ByteRange;
+
+/// Everything that a volume's tables say. All disk addresses are absolute in the source and lie inside the volume.
+#[derive(Debug, Default)]
+pub struct VolumeMap {
+    /// "ext4", "ext3", "ext2", "ntfs", "fat12", "fat16", "fat32", "exfat", ...
+    pub file_system: &'static str,
+    pub label: String,
+    pub uuid: String,
+    pub cluster_bytes: u32,
+    /// The journal holds changes that the tables do not show yet.
+    pub dirty: bool,
+    /// The number of the root directory.
+    pub root: u64,
+    /// Sorted, disjoint, coalesced. Everything in use, tables and journal too; bytes between the end of the file
+    /// system and the end of the volume are included as allocated.
+    pub allocated: Vec<ByteRange>,
+    /// Sorted by number, each number once.
+    pub files: Vec<File>,
+    /// Sorted by (parent, name). No "." or "..".
+    pub entries: Vec<DirectoryEntry>,
+    /// btrfs: the ids of subvolumes and snapshots; `btrfs::subvolume_index` leads here. Else empty.
+    pub subvolumes: Vec<u64>,
+    /// Where the file system's own tables lie, as far as that is known: never left out, whoever claims them.
+    pub tables: Vec<ByteRange>,
+    /// Blocks of a journal that is empty, and that nobody will read: all but its superblock. Else empty.
+    pub idle_journal: Vec<ByteRange>,
+    /// Sentences about parts that could not be read as files and are kept raw, for the snapshot and for people.
+    pub doubts: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DirectoryEntry {
+    pub parent: u64,
+    /// As stored: bytes on ext, UTF-8 (WTF-8 for lone surrogates) made from UTF-16 on NTFS.
+    pub name: Vec<u8>,
+    pub child: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Kind {
+    File = 1,
+    Directory = 2,
+    Symlink = 3,
+    BlockDevice = 4,
+    CharacterDevice = 5,
+    Fifo = 6,
+    Socket = 7,
+}
+
+/// Seconds since 1970 and nanoseconds below 10^9.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Timestamp {
+    pub seconds: i64,
+    pub nanoseconds: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct File {
+    /// Inode number; on NTFS the MFT record number without its sequence; on FAT the place of its directory entry; on
+    /// btrfs with the subvolume's place in the list in the bits from 32 on.
+    pub number: u64,
+    /// ext: i_generation; NTFS: the record's sequence number.
+    pub generation: u32,
+    pub kind: Kind,
+    /// Permission bits, setuid, setgid and sticky (07777). NTFS: 0777 for folders, 0777 for files (as ntfs-3g shows).
+    pub mode: u16,
+    pub uid: u32,
+    pub gid: u32,
+    pub links: u32,
+    /// Makedev value of a device node, else 0. Linux encoding: (major << 8 | minor) with the high bits of `makedev(3)`.
+    pub device: u64,
+    pub modified: Timestamp,
+    pub changed: Timestamp,
+    pub created: Timestamp,
+    /// Name and value, in the order of the disk; names with their prefix ("user.mime", "security.capability").
+    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    /// The unnamed stream first where there is one; a directory's has a size only, a symlink's is its target.
+    pub streams: Vec<Stream>,
+}
+
+#[cfg(test)]
+impl File {
+    /// A file of root's, all of whose times are the epoch.
+    pub fn of_streams(number: u64, streams: Vec<Stream>) -> Self {
+        let time = Timestamp::default();
+        Self {
+            number,
+            generation: 0,
+            kind: Kind::File,
+            mode: 0,
+            uid: 0,
+            gid: 0,
+            links: 1,
+            device: 0,
+            modified: time,
+            changed: time,
+            created: time,
+            xattrs: vec![],
+            streams,
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stream {
+    /// Empty for the unnamed one; UTF-8 of an NTFS stream's name.
+    pub name: Vec<u8>,
+    /// Logical length in bytes.
+    pub size: u64,
+    /// Bytes past this read as zeros although extents cover them (NTFS valid data length; elsewhere = size).
+    pub valid: u64,
+    pub content: Content,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// Held whole in the file's own record: exactly `size` bytes.
+    Resident(Vec<u8>),
+    /// Sorted by logical offset, not overlapping; what is absent is a hole.
+    Extents(Vec<Extent>),
+}
+
+/// How btrfs packs an extent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Codec {
+    Zlib = 1,
+    Lzo = 2,
+    Zstd = 3,
+}
+
+impl Codec {
+    pub fn of_number(number: u8) -> Option<Self> {
+        [Self::Zlib, Self::Lzo, Self::Zstd].into_iter().find(|codec| *codec as u8 == number)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExtentKind {
+    Plain,
+    /// Allocated, reads as zeros.
+    Unwritten,
+    /// A compression unit: `raw_length` logical bytes kept in `length` disk bytes. LZNT1 on NTFS.
+    Compressed {
+        raw_length: u32,
+    },
+    /// btrfs: `length` disk bytes unpack to `raw_length` bytes, of which the file has `used` from `raw_offset` on. Each
+    /// is a stream of its own, and several files may use parts of it.
+    Packed {
+        codec: Codec,
+        raw_length: u32,
+        raw_offset: u32,
+        used: u32,
+    },
+    /// Ciphertext whose key we do not hold; the bytes are kept as they are.
+    Encrypted,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    pub kind: ExtentKind,
+    /// Byte offset in the stream; a multiple of the cluster.
+    pub logical: u64,
+    /// Absolute byte offset in the source.
+    pub disk: u64,
+    /// Bytes on disk; whole clusters, so the last extent may pass the stream's end.
+    pub length: u64,
+}

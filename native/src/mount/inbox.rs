@@ -1,0 +1,138 @@
+//! Requests of the kernel that wait for an answer, and what sequential readers have read without one.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::request::Request;
+
+/// So much is read in order before it is told.
+const RUN_BYTES: u64 = 1 << 20;
+/// The kernel reorders what it reads ahead.
+const SLACK_BYTES: u64 = 2 << 20;
+
+/// Requests that wait for someone to take them. `wake` is called when the inbox stops being empty, and at the end.
+pub struct Inbox {
+    queue: Mutex<VecDeque<Request>>,
+    /// Of reads that were answered without coming here.
+    runs: Mutex<Runs>,
+    wake: Mutex<Option<Box<dyn Fn() + Send>>>,
+    ended: AtomicBool,
+}
+
+impl Inbox {
+    pub fn new(wake: Box<dyn Fn() + Send>) -> Arc<Self> {
+        Arc::new(Self {
+            queue: Mutex::default(),
+            runs: Mutex::default(),
+            wake: Mutex::new(Some(wake)),
+            ended: AtomicBool::new(false),
+        })
+    }
+
+    pub fn take(&self) -> Vec<Request> {
+        locked(&self.queue).drain(..).collect()
+    }
+
+    /// What sequential readers have read without a request's coming here, since the last call.
+    pub fn take_runs(&self) -> Vec<Run> {
+        locked(&self.runs).take()
+    }
+
+    /// A read was answered that did not come here.
+    pub(super) fn hear(&self, inode: u64, start: u64, end: u64) {
+        if locked(&self.runs).add(inode, start, end) {
+            self.wake();
+        }
+    }
+
+    /// The kernel let go of the file system: nothing comes any more.
+    pub fn ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
+    pub(super) fn put(&self, request: Request) {
+        let first = {
+            let mut queue = locked(&self.queue);
+            queue.push_back(request);
+            queue.len() == 1
+        };
+        if first {
+            self.wake();
+        }
+    }
+
+    fn wake(&self) {
+        if let Some(wake) = locked(&self.wake).as_ref() {
+            wake();
+        }
+    }
+
+    pub(super) fn end(&self) {
+        self.ended.store(true, Ordering::Release);
+        self.wake();
+        *locked(&self.wake) = None;
+    }
+}
+
+/// A panic elsewhere does not make a queue of requests wrong.
+pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Bytes of a file that were read in order, or nearly so.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Run {
+    pub inode: u64,
+    pub start: u64,
+    pub end: u64,
+}
+
+/// The newest run of each image, from what of it was not told yet on, and those that are to be told.
+#[derive(Default)]
+struct Runs {
+    under_way: HashMap<u64, (u64, u64)>,
+    ready: Vec<Run>,
+}
+
+impl Runs {
+    /// True where there was nothing to tell, and now is.
+    fn add(&mut self, inode: u64, start: u64, end: u64) -> bool {
+        let run = self.under_way.entry(inode).or_insert((start, end));
+        if start.abs_diff(run.1) > SLACK_BYTES {
+            *run = (start, end);
+        }
+        run.1 = run.1.max(end);
+        if run.1 - run.0 < RUN_BYTES {
+            return false;
+        }
+        self.ready.push(Run { inode, start: run.0, end: run.1 });
+        run.0 = run.1;
+        self.ready.len() == 1
+    }
+
+    fn take(&mut self) -> Vec<Run> {
+        std::mem::take(&mut self.ready)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_are_told_by_the_megabyte_and_scattered_reads_are_not() {
+        let mut runs = Runs::default();
+        for at in 0..1000 {
+            assert!(!runs.add(1, at * (4 << 20), at * (4 << 20) + 4096));
+        }
+        let half = RUN_BYTES / 2;
+        assert!(!runs.add(2, half, 2 * half));
+        assert!(runs.add(2, 0, half) || runs.add(2, 2 * half, 3 * half));
+        assert_eq!(runs.take(), [Run { inode: 2, start: half, end: 3 * half }]);
+        assert!(!runs.add(2, 3 * half, 4 * half));
+        assert!(runs.add(2, 4 * half, 5 * half));
+        assert_eq!(runs.take(), [Run { inode: 2, start: 3 * half, end: 5 * half }]);
+        assert_eq!(runs.take(), []);
+    }
+}
