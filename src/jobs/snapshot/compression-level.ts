@@ -5,7 +5,7 @@
 import { cpus } from 'node:os'
 import type { Clock } from '../../base/clock.js'
 
-/** zstd's. On blocks of 64 KiB each costs some three times the one before (docs/performance.md). */
+/** zstd's. On blocks of 64 KiB each costs some three times the one before (docs/measurements.md). */
 export const LEVELS = [1, 3, 6, 9] as const
 /** Batches of 8 MiB between two decisions. */
 const BATCHES = 8
