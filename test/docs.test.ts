@@ -67,6 +67,42 @@ test('links between documents lead somewhere', (t) => {
   }
 })
 
+/** Where the links of an index lead, without those into other folders. */
+function listedIn(folder: string): string[] {
+  const links = read(`${folder}/README.md`).matchAll(/\]\(([^)#/\s:]+)(?=[)#])/g)
+  return [...new Set([...links].map(([, name]) => join(folder, name!)))].sort()
+}
+
+function pagesOf(folder: string): string[] {
+  const files = [...filesUnder(folder, '.md'), ...filesUnder(folder, '.svg')]
+  return files.filter((file) => dirname(file) === folder && !file.endsWith('/README.md')).sort()
+}
+
+for (const folder of ['docs', 'docs/formats', 'docs/decisions']) {
+  test(`the index of ${folder} names every page there, and no other`, (t) => {
+    t.deepEqual(listedIn(folder), pagesOf(folder))
+    t.true(pagesOf(folder).length > 10)
+  })
+}
+
+test('decisions are listed under their own number and title; numbers that are not used are named', (t) => {
+  const index = read('docs/decisions/README.md')
+  const rows = [...index.matchAll(/^\| \[(\d+)\]\((\d{4})-[^)]+\) \| (.+?) \|/gm)]
+  const titles = rows.map(([, number, , title]) => `# ${number}. ${title}`)
+  const decisions = pagesOf('docs/decisions')
+  t.deepEqual(
+    titles,
+    decisions.map((file) => read(file).split('\n', 1)[0]),
+  )
+  t.deepEqual(
+    rows.map(([, number]) => number!.padStart(4, '0')),
+    decisions.map((file) => file.replace('docs/decisions/', '').slice(0, 4)),
+  )
+  const used = new Set(rows.map(([, number]) => Number(number)))
+  const unused = Array.from({ length: Math.max(...used) }, (_, at) => at + 1).filter((number) => !used.has(number))
+  t.true(index.includes(`never used**: ${unused.join(', ')}.`), `never used are ${unused.join(', ')}`)
+})
+
 test('documents that code names exist', (t) => {
   const sources = [...filesUnder('src', '.ts'), ...filesUnder('native/src', '.rs')]
   for (const file of sources) {
