@@ -55,7 +55,7 @@ test.serial('man/imager.1 says what --help says', async (t) => {
   t.true(page.length > 5000)
 })
 
-const documents = ['README.md', 'CHANGELOG.md', ...filesUnder('docs', '.md')]
+const documents = ['README.md', 'CHANGELOG.md', 'CONTRIBUTING.md', ...filesUnder('docs', '.md')]
 
 test('links between documents lead somewhere', (t) => {
   t.true(documents.length > 3)
