@@ -5,6 +5,7 @@
 //! Invariants: a request is answered exactly once, and one that is dropped answers EIO. Nothing ever changes, so the
 //! kernel may keep names, attributes, folders and data for as long as it likes. A panic ends a request, not a thread.
 
+mod attach;
 pub mod image;
 pub mod inbox;
 pub mod layout;

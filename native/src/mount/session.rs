@@ -9,10 +9,11 @@ use std::sync::{Arc, Mutex};
 
 use fuser::{
     BackgroundSession, Config, Errno, FileHandle, Filesystem, FopenFlags, INodeNo, InitFlags, KernelConfig, LockOwner,
-    MountOption, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry,
-    ReplyOpen, ReplyStatfs, ReplyXattr, SessionACL,
+    OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyOpen,
+    ReplyStatfs, ReplyXattr, SessionACL,
 };
 
+use super::attach::attach;
 use super::image::{Image, Images};
 use super::inbox::{Inbox, locked};
 use super::request::{Question, Reply, Request};
@@ -156,7 +157,7 @@ impl Filesystem for Forwarder {
     }
 }
 
-/// A mounted file system. Dropping it leaves the mount: fuser would unmount by name, which may have become another's.
+/// A mounted file system. Dropping it leaves the mount, whose name may have become another's.
 pub struct Session {
     inbox: Arc<Inbox>,
     images: Arc<Images>,
@@ -173,25 +174,20 @@ impl Session {
         // SAFETY: no arguments, cannot fail.
         let root = unsafe { libc::geteuid() } == 0;
         let mut config = Config::default();
-        config.mount_options = vec![
-            MountOption::RO,
-            MountOption::NoSuid,
-            MountOption::NoDev,
-            MountOption::DefaultPermissions,
-            MountOption::FSName(shown.name.clone()),
-            // Not `Subtype`: fuser hands that to fusermount only, and mount(2) understands it too.
-            MountOption::CUSTOM("subtype=imager".into()),
-        ];
-        config.acl = if root { SessionACL::All } else { SessionACL::Owner };
+        let acl = if root { SessionACL::All } else { SessionACL::Owner };
         config.n_threads = Some(THREADS);
         let images = Arc::<Images>::default();
         let (inbox_too, images_too) = (inbox.clone(), images.clone());
         let total_bytes = shown.total_bytes;
         let reading = AtomicUsize::new(0);
         let forwarder = Forwarder { inbox: inbox_too, images: images_too, total_bytes, opens_folders: false, reading };
-        let session = fuser::Session::new(forwarder, mountpoint, &config)
-            .and_then(fuser::Session::spawn)
-            .map_err(|error| Error::io("mount", error))?;
+        let device = attach(mountpoint, &shown.name, root).map_err(|error| Error::io("mount", error))?;
+        let session = fuser::Session::from_fd(forwarder, device, acl, config).and_then(fuser::Session::spawn);
+        let session = session.map_err(|error| {
+            // It was mounted a moment ago, and this process has told nobody of it.
+            let _ = detach(mountpoint.as_os_str().as_bytes(), true);
+            Error::io("mount", error)
+        })?;
         Ok(Self { inbox, images, background: Mutex::new(Some(session)) })
     }
 
@@ -214,14 +210,6 @@ impl Session {
             // What a read of the device gives where the mount was taken away by force (`detach` with `abort`).
             Err(error) if error.raw_os_error() == Some(libc::ECONNABORTED) => Ok(()),
             ended => ended.map_err(|error| Error::io("end of the mount", error)),
-        }
-    }
-}
-
-impl Drop for Session {
-    fn drop(&mut self) {
-        if let Some(background) = locked(&self.background).take() {
-            std::mem::forget(background);
         }
     }
 }
