@@ -69,14 +69,10 @@ export function firstDifference(a: string, b: string): number | undefined {
   }
 }
 
-/** Attaches a file to a loop device until the test ends; undefined where that is not allowed. */
-export function attachLoop(t: { teardown(work: () => void): void }, path: string): string | undefined {
-  try {
-    const device = execFileSync('losetup', ['--find', '--show', path], { stdio: ['ignore', 'pipe', 'pipe'] })
-    const name = device.toString().trim()
-    t.teardown(() => execFileSync('losetup', ['-d', name], { stdio: 'pipe' }))
-    return name
-  } catch {
-    return undefined
-  }
+/** Attaches a file to a loop device until the test ends. */
+export function attachLoop(t: { teardown(work: () => void): void }, path: string): string {
+  const device = execFileSync('losetup', ['--find', '--show', path], { stdio: ['ignore', 'pipe', 'pipe'] })
+  const name = device.toString().trim()
+  t.teardown(() => execFileSync('losetup', ['-d', name], { stdio: 'pipe' }))
+  return name
 }

@@ -15,8 +15,9 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { SnapshotRow } from '../../src/catalog/types.js'
 import type { FilesReport } from '../../src/jobs/restore/files.js'
+import { lacksFuse, lacksTools, testWhere } from '../machine.js'
 import { imager, lastLine, start, TestLab } from './lab.js'
-import { diskTest, fill, folderOf, hasTool, run, treeOf, withDisk, withMounted, xattrsOf } from './tree.js'
+import { diskTest, fill, folderOf, lacksDisk, run, treeOf, withDisk, withMounted, xattrsOf } from './tree.js'
 
 interface Line {
   path: string | null
@@ -139,9 +140,9 @@ diskTest(
   },
 )
 
-diskTest('a mount in the background: ready when it says so, exact, and away when asked', async (t) => {
+const mountTest = testWhere(lacksDisk, lacksFuse())
+mountTest('a mount in the background: ready when it says so, exact, and away when asked', async (t) => {
   const lab = await TestLab.up(t, 4)
-  if (!existsSync('/dev/fuse')) return t.log('skipped: there is no /dev/fuse')
   const state = ['--state', lab.lab.appliance.state]
   const disk = lab.path('disk.img')
   await withDisk(disk, 96, ['-L', 'some disk'], fill)
@@ -193,8 +194,8 @@ diskTest('a mount in the background: ready when it says so, exact, and away when
   t.is((await imager('mount', id, mountpoint, '--state', lab.path('none'))).code, 10)
 })
 
-diskTest('files of an NTFS volume: streams, compressed units, holes, hard links', async (t) => {
-  if (!hasTool('ntfs-3g') || !hasTool('mkntfs')) return t.log('skipped: no ntfs-3g')
+const ntfsTest = testWhere(lacksDisk, lacksFuse(), lacksTools('ntfs-3g', 'mkntfs'))
+ntfsTest('files of an NTFS volume: streams, compressed units, holes, hard links', async (t) => {
   const lab = await TestLab.up(t, 3)
   const state = ['--state', lab.lab.appliance.state]
   const disk = lab.path('disk.img')

@@ -12,8 +12,11 @@ import {
 } from 'node:fs'
 import { join } from 'node:path'
 import { MiB } from '../../src/base/units.js'
+import { lacksFuse, lacksTools, testWhere } from '../machine.js'
 import { imager, TestLab } from './lab.js'
-import { diskTest, fill, hasTool, run, treeOf, withDisk, withMounted } from './tree.js'
+import { fill, lacksDisk, run, treeOf, withDisk, withMounted } from './tree.js'
+
+const test = testWhere(lacksDisk, lacksFuse(), lacksTools('lvm', 'sfdisk'))
 
 const EXTENT = MiB
 const START = 4 * MiB
@@ -70,12 +73,7 @@ class Group {
   }
 }
 
-diskTest('logical volumes are listed, mounted and restored', async (t) => {
-  const absent = ['lvm', 'sfdisk'].filter((tool) => !hasTool(tool))
-  if (absent.length > 0) {
-    t.log(`skipped: no ${absent.join(', ')}`)
-    return t.pass()
-  }
+test('logical volumes are listed, mounted and restored', async (t) => {
   const lab = await TestLab.up(t, 3)
   const state = ['--state', lab.lab.appliance.state]
   const [root, home, disk] = [lab.path('root.img'), lab.path('home.img'), lab.path('disk.img')]

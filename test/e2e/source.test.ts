@@ -12,11 +12,12 @@ import {
   writeFileSync,
   writeSync,
 } from 'node:fs'
-import test, { type ExecutionContext } from 'ava'
+import type { ExecutionContext } from 'ava'
 import { KiB, MiB } from '../../src/base/units.js'
 import type { RestoreReport } from '../../src/jobs/restore/disk.js'
 import type { FilesReport } from '../../src/jobs/restore/files.js'
 import type { SnapshotReport } from '../../src/jobs/snapshot/snapshot.js'
+import { lacksFileSystem, lacksFuse, lacksTools, testWhere } from '../machine.js'
 import { attachLoop } from './disks.js'
 import { imager, lastLine, TestLab } from './lab.js'
 
@@ -30,8 +31,8 @@ function spoil(image: string, marker: Buffer): void {
   closeSync(file)
 }
 
-/** A disk of ext4 on btrfs, one sector of a file of which cannot be read. Undefined where this machine cannot do that. */
-function badDisk(t: ExecutionContext, lab: TestLab): { disk: string; whole: string; marker: Buffer } | undefined {
+/** A disk of ext4 on btrfs, one sector of a file of which cannot be read. */
+function badDisk(t: ExecutionContext, lab: TestLab): { disk: string; whole: string; marker: Buffer } {
   const marker = Buffer.alloc(SECTOR, 'a sector that will be lost ')
   const folder = lab.path('files')
   mkdirSync(folder)
@@ -44,13 +45,8 @@ function badDisk(t: ExecutionContext, lab: TestLab): { disk: string; whole: stri
   execFileSync('mkfs.btrfs', ['-q', '-d', 'single', '-m', 'single', outer])
   mkdirSync(mounted)
   const device = attachLoop(t, outer)
-  if (device === undefined) return undefined
   const mount = () => execFileSync('mount', ['-t', 'btrfs', device, mounted], { stdio: 'pipe' })
-  try {
-    mount()
-  } catch {
-    return undefined
-  }
+  mount()
   t.teardown(() => execFileSync('umount', [mounted]))
   copyFileSync(whole, `${mounted}/disk.img`)
   execFileSync('umount', [mounted])
@@ -60,15 +56,11 @@ function badDisk(t: ExecutionContext, lab: TestLab): { disk: string; whole: stri
   return { disk: `${mounted}/disk.img`, whole, marker }
 }
 
-test.serial('a bad sector is recorded, named with its file, and a marked pattern at a restore', async (t) => {
+const badTest = testWhere(lacksFileSystem('btrfs'), lacksFuse(), lacksTools('mkfs.ext4', 'mkfs.btrfs', 'blockdev'))
+badTest('a bad sector is recorded, named with its file, and a marked pattern at a restore', async (t) => {
   const lab = await TestLab.up(t, 2)
   const state = ['--state', lab.lab.appliance.state]
   const bad = badDisk(t, lab)
-  if (!bad) {
-    t.log('skipped: no loop devices or no btrfs in this kernel')
-    t.pass()
-    return
-  }
   const expected = readFileSync(bad.whole)
   const at = expected.indexOf(bad.marker)
   const taken = await imager('snapshot', bad.disk, '--json', ...state)
@@ -118,11 +110,10 @@ test.serial('a bad sector is recorded, named with its file, and a marked pattern
 })
 
 /** An ext4 disk with a swap file that was used, a look-alike, and a journal that was used. */
-function swappingDisk(t: ExecutionContext, lab: TestLab): string | undefined {
+function swappingDisk(t: ExecutionContext, lab: TestLab): string {
   const disk = lab.path('swapping.img')
   execFileSync('mkfs.ext4', ['-q', '-b', '4096', '-J', 'size=4', disk, '64M'], { stdio: 'pipe' })
   const device = attachLoop(t, disk)
-  if (device === undefined) return undefined
   const mounted = lab.path('swapping')
   mkdirSync(mounted)
   execFileSync('mount', [device, mounted])
@@ -138,15 +129,11 @@ function swappingDisk(t: ExecutionContext, lab: TestLab): string | undefined {
   return disk
 }
 
-test.serial('swap files and an empty journal are left out, listed, and stored with --everything', async (t) => {
+const swapTest = testWhere(lacksFileSystem('ext4'), lacksTools('mkfs.ext4', 'mkswap', 'e2fsck', 'debugfs'))
+swapTest('swap files and an empty journal are left out, listed, and stored with --everything', async (t) => {
   const lab = await TestLab.up(t, 2)
   const state = ['--state', lab.lab.appliance.state]
   const disk = swappingDisk(t, lab)
-  if (disk === undefined) {
-    t.log('skipped: no loop devices')
-    t.pass()
-    return
-  }
   const taken = await imager('snapshot', disk, '--json', ...state)
   t.is(taken.code, 0, taken.stdout)
   const swap = { partition: 0, what: 'swap file', path: '/swapfile', bytes: 2 * MiB - SECTOR }

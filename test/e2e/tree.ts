@@ -2,11 +2,9 @@
 import { execFileSync } from 'node:child_process'
 import { createHash, randomBytes } from 'node:crypto'
 import {
-  accessSync,
   chmodSync,
   chownSync,
   closeSync,
-  constants,
   ftruncateSync,
   linkSync,
   lstatSync,
@@ -24,32 +22,18 @@ import {
 } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import anyTest, { type ExecutionContext, type TestFn } from 'ava'
+import type { ExecutionContext } from 'ava'
 import { MiB } from '../../src/base/units.js'
+import { lacksFileSystem, lacksTools, testWhere } from '../machine.js'
 
 const TOOLS = ['mkfs.ext4', 'mount', 'umount', 'losetup', 'filefrag', 'setfattr', 'getfattr', 'mknod']
-const FOLDERS = [...(process.env.PATH ?? '').split(':'), '/usr/sbin', '/sbin']
+/** Why no disk can be filled by the kernel here. */
+export const lacksDisk = lacksFileSystem('ext4') ?? lacksTools(...TOOLS)
 
 /** u::rw-, u:1234:rw-, g::r--, m::rw-, o::r-- as the kernel takes it (posix_acl_xattr.h). */
 const ACL = `0x02000000${'01000600ffffffff'}${'02000600d2040000'}${'04000400ffffffff'}${'10000600ffffffff'}${'20000400ffffffff'}`
 
-export function hasTool(tool: string): boolean {
-  return FOLDERS.some((folder) => {
-    try {
-      accessSync(join(folder, tool), constants.X_OK)
-      return true
-    } catch {
-      return false
-    }
-  })
-}
-
-const absent = TOOLS.filter((tool) => !hasTool(tool))
-const missing = process.getuid?.() !== 0 ? 'not root' : absent.length > 0 ? `no ${absent.join(', ')}` : undefined
-if (missing) process.stderr.write(`Tests with a mounted disk are skipped: ${missing}\n`)
-
-/** `test.serial`, or the same skipped with the reason printed. */
-export const diskTest = (missing ? anyTest.skip : anyTest.serial) as TestFn
+export const diskTest = testWhere(lacksDisk)
 
 export function run(tool: string, ...args: string[]): string {
   return execFileSync(tool, args, {

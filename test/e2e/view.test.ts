@@ -6,6 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import test, { type ExecutionContext } from 'ava'
 import { MiB } from '../../src/base/units.js'
 import type { SnapshotReport } from '../../src/jobs/snapshot/snapshot.js'
+import { lacksFileSystem, lacksTools, testWhere } from '../machine.js'
 import { atOneMoment, startWriter, stopWriter } from './busy.js'
 import { attachLoop } from './disks.js'
 import { imager, lastLine, start, TestLab } from './lab.js'
@@ -17,13 +18,22 @@ const SYSTEMS = {
 } as const
 type System = keyof typeof SYSTEMS
 
-/** A mounted file system on a loop device; undefined where this machine has none. */
+const NEEDED: Readonly<Record<System, string[]>> = {
+  ext4: ['mkfs.ext4', 'e2fsck'],
+  xfs: ['mkfs.xfs', 'xfs_repair'],
+  btrfs: ['mkfs.btrfs', 'btrfs'],
+}
+/** Tests with a mounted file system, and somebody who writes there. */
+const testOn = (system: System) =>
+  testWhere(lacksFileSystem(system), lacksTools(...NEEDED[system], 'fsfreeze', 'python3'))
+
+/** A mounted file system on a loop device. */
 function mounted(
   t: ExecutionContext,
   lab: TestLab,
   system: System,
   sizeMiB: number,
-): { device: string; point: string } | undefined {
+): { device: string; point: string } {
   const image = lab.path(`${system}.img`)
   closeSync(openSync(image, 'w'))
   truncateSync(image, sizeMiB * MiB)
@@ -32,24 +42,16 @@ function mounted(
   const device = attachLoop(t, image)
   const point = lab.path(`on-${system}`)
   mkdirSync(point)
-  try {
-    if (device === undefined) throw new Error('no loop devices')
-    execFileSync('mount', ['-t', system, device, point], { stdio: 'pipe' })
-  } catch (error) {
-    t.log(`skipped: ${String(error)}`)
-    t.pass()
-    return undefined
-  }
+  execFileSync('mount', ['-t', system, device, point], { stdio: 'pipe' })
   t.teardown(() => execFileSync('umount', [point]))
   return { device, point }
 }
 
 for (const system of Object.keys(SYSTEMS) as System[]) {
-  test.serial(`${system} that is written while it is read is stored as it was at one moment`, async (t) => {
+  testOn(system)(`${system} that is written while it is read is stored as it was at one moment`, async (t) => {
     const lab = await TestLab.up(t, 2)
     const state = ['--state', lab.lab.appliance.state]
     const disk = mounted(t, lab, system, 320)
-    if (!disk) return
     writeFileSync(`${disk.point}/ballast`, randomBytes(60 * MiB))
     const writer = await startWriter(0.1, 4, disk.point)
     t.teardown(() => stopWriter(writer))
@@ -73,10 +75,9 @@ for (const system of Object.keys(SYSTEMS) as System[]) {
   })
 }
 
-test.serial('a file that never holds still is torn: named, with exit 3, and all else is whole', async (t) => {
+testOn('ext4')('a file that never holds still is torn: named, with exit 3, and all else is whole', async (t) => {
   const lab = await TestLab.up(t, 2)
   const disk = mounted(t, lab, 'ext4', 200)
-  if (!disk) return
   // The copy of what moved takes half of what is free in the state folder; here that is less than one large file.
   const small = lab.path('small')
   mkdirSync(small)
@@ -114,16 +115,12 @@ test.serial('a file that never holds still is torn: named, with exit 3, and all 
   t.true(atOneMoment(target, lab.path('restored')) > 0)
 })
 
-test.serial('a mounted disk needs a quiet window; one that never is quiet is refused with exit 7', async (t) => {
+const mountedTest = testWhere(lacksFileSystem('ext4'))
+mountedTest('a mounted disk needs a quiet window; one that never is quiet is refused with exit 7', async (t) => {
   const lab = await TestLab.up(t, 2)
   const state = ['--state', lab.lab.appliance.state]
   const disk = lab.makeDisk('disk.img', 24)
   const device = attachLoop(t, disk)
-  if (device === undefined) {
-    t.log('skipped: no loop devices')
-    t.pass()
-    return
-  }
   const mountpoint = lab.path('mounted')
   mkdirSync(mountpoint)
   execFileSync('mount', ['-o', 'noatime,noinit_itable', device, mountpoint])
@@ -159,11 +156,10 @@ test.serial('a mounted disk needs a quiet window; one that never is quiet is ref
   t.regex(frozen.stdout, /VIEW_REFUSED/)
 })
 
-test.serial('a disk in use with pauses is stored as it was in one of them, or refused', async (t) => {
+testOn('ext4')('a disk in use with pauses is stored as it was in one of them, or refused', async (t) => {
   const lab = await TestLab.up(t, 2)
   const state = ['--state', lab.lab.appliance.state]
   const disk = mounted(t, lab, 'ext4', 64)
-  if (!disk) return
   const writer = await startWriter(6, 2, disk.point)
   t.teardown(() => stopWriter(writer))
   const taken = await imager('snapshot', disk.device, '--view', 'quiet', '--quiet', '1', '--json', ...state)

@@ -1,23 +1,18 @@
 /** What the tests of the real mount share. Everything is asynchronous: this process serves the mount it looks at. */
 import { execFile } from 'node:child_process'
-import { existsSync } from 'node:fs'
 import { mkdtemp, rmdir } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import type { ExecutionContext, TestFn } from 'ava'
-import anyTest from 'ava'
+import type { ExecutionContext } from 'ava'
 import { type Mounted, type MountParts, mountSnapshot } from '../../src/mount/mount.js'
 import { readMounts } from '../../src/mount/mountinfo.js'
 import type { SnapshotReader } from '../../src/retrieve/reader.js'
+import { lacksFuse, testWhere } from '../machine.js'
 
 export const run = promisify(execFile)
 
-const missing = !existsSync('/dev/fuse') ? 'there is no /dev/fuse' : process.getuid?.() !== 0 ? 'not root' : undefined
-
-/** `test.serial`, or the same skipped with the reason printed. */
-export const fuseTest = (missing ? anyTest.skip : anyTest.serial) as TestFn
-if (missing) process.stderr.write(`FUSE tests are skipped: ${missing}\n`)
+export const fuseTest = testWhere(lacksFuse())
 
 export function decompress(): never {
   throw new Error('nothing is compressed here')

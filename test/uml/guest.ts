@@ -2,7 +2,7 @@
  * Commands as root under another kernel, User-Mode Linux (Debian: user-mode-linux), for what the kernel of this machine may
  * not have: device-mapper. It sees this machine's files through an overlay; what it writes goes to its memory and is gone.
  */
-import { execFile, execFileSync } from 'node:child_process'
+import { execFile } from 'node:child_process'
 import {
   chmodSync,
   closeSync,
@@ -18,6 +18,7 @@ import {
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
+import { lacksRoot, lacksTools } from '../machine.js'
 
 const MODULES = '/usr/lib/uml/modules'
 
@@ -30,18 +31,8 @@ export interface GuestOptions {
 }
 
 /** Why there can be no guest here; undefined where there can. */
-export function guestMissing(...tools: string[]): string | undefined {
-  const missing = ['linux.uml', ...tools].find((tool) => {
-    try {
-      execFileSync('which', [tool], { stdio: 'pipe' })
-      return false
-    } catch {
-      return true
-    }
-  })
-  if (missing) return `${missing} is not installed`
-  if (process.getuid?.() !== 0) return 'it takes root'
-  return existsSync(MODULES) ? undefined : `there is no ${MODULES}`
+export function lacksGuest(...tools: string[]): string | undefined {
+  return lacksRoot() ?? lacksTools('linux.uml', ...tools) ?? (existsSync(MODULES) ? undefined : `no ${MODULES}`)
 }
 
 export interface GuestOutcome {

@@ -1,17 +1,12 @@
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
-import test from 'ava'
-import { guestMissing, runGuest } from './guest.js'
+import { testWhere } from '../machine.js'
+import { lacksGuest, runGuest } from './guest.js'
 
 const file = (path: string) => fileURLToPath(new URL(path, import.meta.url))
 
-test('a logical volume in use is read from an LVM snapshot, which never stays', async (t) => {
-  const missing = guestMissing('lvcreate', 'python3')
-  if (missing !== undefined) {
-    t.log(`skipped: ${missing}`)
-    t.pass()
-    return
-  }
+const guestTest = testWhere(lacksGuest('lvcreate', 'python3'))
+guestTest('a logical volume in use is read from an LVM snapshot, which never stays', async (t) => {
   const variables = {
     MAIN: file('../../bin/imager.cjs'),
     WRITER: file('../../../test/e2e/busy-writer.py'),
