@@ -18,3 +18,6 @@ pub mod mount;
 
 #[cfg(feature = "node")]
 mod bind;
+#[cfg(test)]
+#[path = "../tests/skips/mod.rs"]
+mod skips;

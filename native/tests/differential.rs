@@ -40,7 +40,7 @@ fn every_image_is_what_others_say() {
     let arguments = if all { vec!["--all"] } else { vec!["--seed", &seed] };
     let rows = match lab::rows(&arguments) {
         Ok(rows) => rows,
-        Err(Trouble::Impossible(reason)) => return lab::skipped("real images", &reason),
+        Err(Trouble::Impossible(reason)) => return lab::skipped(&reason),
         Err(Trouble::Failed(why)) => panic!("{why}"),
     };
     let rows: Vec<Row> = rows.into_iter().filter(|row| row.name.starts_with(&only)).collect();
@@ -95,7 +95,7 @@ fn print_table(tallies: &BTreeMap<String, Tally>, seed: &str) {
         sum.left_out.extend(tally.left_out.clone());
     }
     line("all", &sum);
-    sum.left_out.iter().for_each(|reason| lab::skipped("an image", reason));
+    sum.left_out.iter().for_each(|reason| lab::skipped(reason));
 }
 
 fn compare_image(row: &Row, second_opinion: bool) -> Tally {

@@ -1,5 +1,5 @@
-//! Images of file systems in use: a journal or a log that still holds changes, files without a name. Needs root and
-//! loop devices; says so and passes where they are missing.
+//! Images of file systems in use: a journal or a log that still holds changes, files without a name. Skipped
+//! without root and loop devices.
 
 mod lab;
 

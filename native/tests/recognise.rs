@@ -1,5 +1,7 @@
 //! What `blkid` calls a volume that no parser takes, and what we call it.
 
+mod skips;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -32,12 +34,12 @@ fn names_agree_with_blkid() {
         let image = folder.join("image");
         fs::File::create(&image).unwrap().set_len(mib << 20).unwrap();
         if let Err(why) = make(maker, &image) {
-            println!("recognise: {maker} left out: {why}");
+            skips::skipped(&format!("{maker}: {why}"));
             continue;
         }
         let output = Command::new("blkid").args(["-p", "-o", "export"]).arg(&image).output();
         let Ok(output) = output else {
-            println!("recognise: skipped, blkid is not there");
+            skips::skipped("blkid is not installed");
             break;
         };
         let text = String::from_utf8_lossy(&output.stdout).into_owned();

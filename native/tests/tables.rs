@@ -1,5 +1,7 @@
-//! Partition tables that `sfdisk` writes against what it reads back, and file systems on whole disks. Tools that
-//! are missing are named and their part passes.
+//! Partition tables that `sfdisk` writes against what it reads back, and file systems on whole disks. A test
+//! whose tools are missing is skipped.
+
+mod skips;
 
 use std::fs;
 use std::io::Write;
@@ -120,7 +122,7 @@ fn sfdisk_agrees() {
         let mut image = Image::new(&format!("gpt-{sector_bytes}"), 64);
         let attached = sector_bytes == 512 || image.attach(sector_bytes);
         if !attached || !image.sfdisk(gpt) {
-            println!("tables: GPT of {sector_bytes} skipped, no sfdisk or no loop device of such sectors");
+            skips::skipped(&format!("GPT: no sfdisk or no loop device with sectors of {sector_bytes} bytes"));
             continue;
         }
         compare(&image, TableKind::Gpt, sector_bytes);
@@ -143,7 +145,7 @@ fn sfdisk_agrees() {
         let mut image = Image::new(&format!("mbr-{sector_bytes}"), 64);
         let attached = sector_bytes == 512 || image.attach(sector_bytes);
         if !attached || !image.sfdisk(mbr) {
-            println!("tables: MBR of {sector_bytes} skipped, no sfdisk or no loop device of such sectors");
+            skips::skipped(&format!("MBR: no sfdisk or no loop device with sectors of {sector_bytes} bytes"));
             continue;
         }
         image.mark(sector_bytes);
@@ -162,7 +164,7 @@ fn file_systems_on_whole_disks_have_no_table() {
         let image = Image::new(&format!("{program}-{mib}"), mib);
         let made = Command::new(program).args(&arguments).arg(&image.path).output();
         if !made.is_ok_and(|output| output.status.success()) {
-            println!("tables: {program} skipped, it is not there");
+            skips::skipped(&format!("{program} makes no image"));
             continue;
         }
         let table = image.read();

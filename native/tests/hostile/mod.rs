@@ -10,6 +10,8 @@ pub mod memory;
 pub mod random;
 pub mod sane;
 pub mod seeds;
+#[path = "../skips/mod.rs"]
+mod skips;
 
 use std::path::Path;
 use std::time::{Duration, Instant};

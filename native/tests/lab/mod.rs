@@ -3,10 +3,11 @@
 
 pub mod reader;
 pub mod render;
+#[path = "../skips/mod.rs"]
+mod skips;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -15,6 +16,8 @@ use imager_native::base::error::{Error, Result};
 use imager_native::disk::volume::{ReadAt, Volume};
 use imager_native::fs::volume_map::{File, Kind, VolumeMap};
 use imager_native::fs::{Outcome, map_volume};
+
+pub use skips::skipped;
 
 /// The exit code of lab.py where this machine cannot make an image.
 const IMPOSSIBLE: i32 = 77;
@@ -81,14 +84,14 @@ impl Scratch {
         self.0.join(name)
     }
 
-    /// An image of the matrix; `None`, with the reason printed, where this machine cannot make it.
+    /// An image of the matrix; `None`, and the test is skipped, where this machine cannot make it.
     pub fn image(&self, name: &str, seed: u64) -> Option<PathBuf> {
         let path = self.path("image");
         match lab("make", &[name, &seed.to_string(), path.to_str().unwrap()]) {
             Ok(_) => Some(path),
             Err(Trouble::Failed(why)) => panic!("{why}"),
             Err(Trouble::Impossible(reason)) => {
-                skipped(name, &reason);
+                skipped(&format!("{name}: {reason}"));
                 None
             }
         }
@@ -117,11 +120,6 @@ impl Drop for Mount {
     fn drop(&mut self) {
         let _ = Command::new("umount").arg(&self.0).status();
     }
-}
-
-/// Not by println, which is silent in a test that passes.
-pub fn skipped(what: &str, reason: &str) {
-    let _ = writeln!(std::io::stderr(), "SKIPPED: {what}: {reason}");
 }
 
 /// What a command prints.

@@ -1,16 +1,18 @@
 //! Good images, each made by its file system's own tools over several options, small and sparse. What cannot be made here
-//! is said and left out.
+//! is left out, and the test counts as skipped.
 
 mod files;
 mod linux;
 mod windows;
 
+use std::cell::RefCell;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::image::Sparse;
+use super::skips::skipped;
 use super::{Parser, Seed};
 
 /// Options, KiB, and who makes it.
@@ -45,7 +47,7 @@ pub fn all(parser: Parser, kept: Option<&Path>) -> Vec<Seed> {
         let bench = Bench::new(&format!("{}-{number}", parser.name()));
         fs::File::create(bench.image()).unwrap().set_len(kib << 10).unwrap();
         if make(&bench, options).is_none() {
-            println!("hostile: {name} is left out");
+            skipped(&format!("no image of {name}: {}", bench.why.take()));
             continue;
         }
         if let Some(at) = at {
@@ -58,17 +60,21 @@ pub fn all(parser: Parser, kept: Option<&Path>) -> Vec<Seed> {
 }
 
 /// A folder of its own for one image, removed at the end.
-pub struct Bench(PathBuf);
+pub struct Bench {
+    folder: PathBuf,
+    /// What the last program that failed said.
+    why: RefCell<String>,
+}
 
 impl Bench {
     fn new(name: &str) -> Self {
         let folder = std::env::temp_dir().join(format!("imager-hostile-{name}-{}", std::process::id()));
         fs::create_dir_all(folder.join("mount")).unwrap();
-        Self(folder)
+        Self { folder, why: RefCell::default() }
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.0.join(name)
+        self.folder.join(name)
     }
 
     fn image(&self) -> PathBuf {
@@ -79,15 +85,20 @@ impl Bench {
         self.path("mount")
     }
 
-    /// What it prints; none, with its own words, where it fails or is not there.
+    fn fails<T>(&self, why: String) -> Option<T> {
+        self.why.replace(why);
+        None
+    }
+
+    /// What it prints; none, with its own words in `why`, where it fails or is not there.
     fn run(&self, program: &str, arguments: &[&std::ffi::OsStr]) -> Option<String> {
         let mut command = Command::new(program);
         command.args(arguments).stdin(Stdio::null()).env("MTOOLS_SKIP_CHECK", "1").env("LC_ALL", "C.UTF-8");
-        let output = command.output().map_err(|error| println!("hostile: {program}: {error}")).ok()?;
-        if !output.status.success() {
-            println!("hostile: {command:?}: {}", String::from_utf8_lossy(&output.stderr).trim());
-            return None;
-        }
+        let output = match command.output() {
+            Ok(output) if output.status.success() => output,
+            Ok(output) => return self.fails(format!("{program}: {}", String::from_utf8_lossy(&output.stderr))),
+            Err(error) => return self.fails(format!("{program}: {error}")),
+        };
         Some(String::from_utf8_lossy(&output.stdout).trim().to_string())
     }
 
@@ -113,14 +124,17 @@ impl Bench {
         let at = self.mountpoint();
         let device = || fs::metadata(&at).map_or(0, |folder| folder.dev());
         let before = device();
-        let mut child: Child = command.arg(&at).stdout(Stdio::null()).stderr(Stdio::null()).spawn().ok()?;
+        let spawned = command.arg(&at).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let mut child: Child = match spawned {
+            Ok(child) => child,
+            Err(error) => return self.fails(format!("{:?}: {error}", command.get_program())),
+        };
         let started = Instant::now();
         while device() == before {
             if child.try_wait().unwrap().is_some() || started.elapsed() > Duration::from_secs(20) {
                 let _ = child.kill();
                 let _ = child.wait();
-                println!("hostile: {command:?} does not mount");
-                return None;
+                return self.fails(format!("{:?} does not mount", command.get_program()));
             }
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -141,7 +155,7 @@ impl Drop for Bench {
         if fs::read_to_string("/proc/mounts").is_ok_and(|mounts| mounts.contains(&*mount.to_string_lossy())) {
             let _ = Command::new("umount").arg("-l").arg(&mount).status();
         }
-        let _ = fs::remove_dir_all(&self.0);
+        let _ = fs::remove_dir_all(&self.folder);
     }
 }
 
