@@ -43,7 +43,12 @@ fn make(folder: &Path) -> Vec<u8> {
     let out = folder.join("out");
     fs::create_dir(&out).unwrap();
     let guest = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lvm/guest.sh");
+    let registers = folder.join("registers.so");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lvm/registers.c");
+    let compiled = Command::new("cc").args(["-shared", "-fPIC", "-O2", "-o"]).args([&registers, &source]).status();
+    assert!(compiled.unwrap().success());
     let status = Command::new("timeout")
+        .env("LD_PRELOAD", &registers)
         .args(["-k", "2", "150", "linux.uml", "mem=256M", "rootfstype=hostfs", "rootflags=/", "ro", "quiet"])
         .args(["con=null", "con0=null,fd:1", &format!("init={}", guest.display())])
         .args([format!("uml_dir={}", folder.display()), format!("ubd0={}", disk.display())])

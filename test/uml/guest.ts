@@ -2,7 +2,7 @@
  * Commands as root under another kernel, User-Mode Linux (Debian: user-mode-linux), for what the kernel of this machine may
  * not have: device-mapper. It sees this machine's files through an overlay; what it writes goes to its memory and is gone.
  */
-import { execFile } from 'node:child_process'
+import { execFile, execFileSync } from 'node:child_process'
 import {
   chmodSync,
   closeSync,
@@ -17,10 +17,12 @@ import {
 } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { lacksRoot, lacksTools } from '../machine.js'
 
 const MODULES = '/usr/lib/uml/modules'
+const REGISTERS = fileURLToPath(new URL('../../../native/tests/lvm/registers.c', import.meta.url))
 
 export interface GuestOptions {
   /** Run by bash; /dev/ubda, /dev/ubdb... are the disks. */
@@ -56,10 +58,12 @@ export async function runGuest({ script, disksMiB, memoryMiB, timeoutMs }: Guest
     const boot = ['root=/dev/root', 'rootfstype=hostfs', 'rootflags=/', 'ro', `init=${init}`]
     const quiet = ['con=null', 'con0=null,fd:1', 'quiet', 'loglevel=3']
     const options = [`mem=${memoryMiB}M`, `uml_dir=${folder}`, ...boot, ...quiet, ...disks]
+    const registers = join(folder, 'registers.so')
+    execFileSync('cc', ['-shared', '-fPIC', '-O2', '-o', registers, REGISTERS])
     const running = promisify(execFile)('linux.uml', options, {
       timeout: timeoutMs,
       killSignal: 'SIGKILL',
-      env: process.env,
+      env: { ...process.env, LD_PRELOAD: registers },
     })
     const console_ = await running.then(
       ({ stdout }) => stdout,
