@@ -110,6 +110,8 @@ impl Lab {
         std::fs::create_dir(&folder).unwrap();
         let received = Arc::new(Mutex::new(Vec::new()));
         let (place, noted) = (folder.clone(), received.clone());
+        // One that nobody can answer any more ends its connection; these are held as long as the server is.
+        let unanswered = Mutex::new(Vec::new());
         let ask = move |asked: Asked| {
             assert_eq!(asked.host, secret(1).signing_key(), "only the appliance asks in these tests");
             let message = match &asked.question {
@@ -141,10 +143,7 @@ impl Lab {
                     });
                     asked.order(Order::Receive { path: place.join("shard"), length, received });
                 }
-                ("silence", _) => drop(thread::spawn(move || {
-                    thread::sleep(Duration::from_secs(2));
-                    drop(asked);
-                })),
+                ("silence", _) => unanswered.lock().unwrap().push(asked),
                 ("out", _) => drop(asked.order(Order::Expel(b"out".to_vec()))),
                 _ => drop(asked.order(Order::Refuse(message))),
             }
@@ -513,30 +512,27 @@ fn a_server_that_lies_about_a_body_is_found_out() {
 fn an_exchange_ends_at_its_deadline_or_when_it_is_stopped() {
     let lab = Lab::new();
     let client = Arc::new(client());
-    let started = Instant::now();
-    let late = Target { deadline: started + Duration::from_millis(300), ..lab.target() };
+    // But for what is tried it would wait an hour.
+    let hour = Duration::from_secs(3600);
+    let patient = || Target { deadline: Instant::now() + hour, idle: hour, ..lab.target() };
+    let late = Target { deadline: Instant::now() + Duration::from_millis(300), ..patient() };
     let outcome = client.put(&late, b"silence", &[], &Stop::default());
     assert!(matches!(outcome, Outcome::Unreachable { .. }), "{outcome:?}");
-    assert!(started.elapsed() < Duration::from_millis(1500), "{:?}", started.elapsed());
     let stop = Arc::new(Stop::default());
     let stopping = stop.clone();
     thread::spawn(move || {
         thread::sleep(Duration::from_millis(200));
         stopping.stop();
     });
-    let started = Instant::now();
-    client.put(&lab.target(), b"silence", &[], &stop);
-    assert!(started.elapsed() < Duration::from_millis(1500), "{:?}", started.elapsed());
+    client.put(&patient(), b"silence", &[], &stop);
 }
 
 #[test]
 fn a_server_that_closes_lets_an_exchange_end_and_takes_no_other() {
     let (lab, client) = (Lab::new(), client());
     let idle = lab.rude();
-    let started = Instant::now();
-    lab.server.close(Duration::from_secs(5));
+    lab.server.close(Duration::from_secs(3600));
     lab.wait_for(0);
-    assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
     drop(idle);
     assert!(matches!(lab.ask(&client, "x", &[]), Outcome::NotCarried { .. }));
 }
@@ -674,15 +670,18 @@ fn a_host_that_is_silent_costs_its_patience_once_and_is_named() {
     // It takes connections, and that is all.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let host = secret(2).signing_key();
+    let hour = Duration::from_secs(3600);
     let target = target(listener.local_addr().unwrap().port(), host);
-    let reader = reader(client(), target.clone(), &disk);
-    let started = Instant::now();
+    let target = Target { deadline: Instant::now() + hour, connect: hour, idle: hour, ..target };
+    let reader = reader(client(), target, &disk);
+    // It is not waited for as long as the target says.
     assert_eq!(missing(&reader, &disk), [0, 1]);
-    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
     assert_eq!(reader.silent(&disk.window, &[1]), [host]);
-    let started = Instant::now();
+    listener.set_nonblocking(true).unwrap();
+    let tried = || listener.incoming().map_while(Result::ok).count();
+    assert!(tried() > 0);
     assert_eq!(read(&reader, 0, 10), None);
-    assert!(started.elapsed() < Duration::from_millis(200), "{:?}", started.elapsed());
+    assert_eq!(tried(), 0, "it is not asked again");
     // One of whom nothing is known, or whose shard is damaged, is nobody to be avoided.
     let lines = Arc::new(Lines::new(
         Arc::new(client()),

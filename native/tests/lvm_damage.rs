@@ -1,10 +1,8 @@
 //! Damage to LVM's metadata, with its checksums made right again, thousands of times: nothing panics, and what is said of
-//! the disk covers it once. `IMAGER_FUZZ_SECONDS` prolongs it, `IMAGER_SEED` repeats one run.
+//! the disk covers it once. `IMAGER_FUZZ_CASES` prolongs it, `IMAGER_SEED` repeats one run.
 
 #[path = "lvm/build.rs"]
 mod build;
-
-use std::time::{Duration, Instant};
 
 use build::{Area, MIB, group, label, linear, volume};
 use imager_native::base::ranges::ByteRange;
@@ -15,6 +13,8 @@ use imager_native::map::scan::Scan;
 
 const EXTENT: u64 = 64 << 10;
 const LENGTH: u64 = MIB + 100 * EXTENT;
+/// What a quiet machine did in the four seconds that this took when it went by the clock.
+const CASES: u64 = 8000;
 const WORDS: [&str; 20] = [
     "0",
     "-1",
@@ -83,7 +83,7 @@ fn assert_disjoint(mut ranges: Vec<ByteRange>, length: u64, case: &str) -> u64 {
 #[test]
 fn damaged_metadata_never_panics_and_covers_the_disk_once() {
     let seed = std::env::var("IMAGER_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(0x1234_5678_9abc_def1);
-    let seconds = std::env::var("IMAGER_FUZZ_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(4);
+    let cases = std::env::var("IMAGER_FUZZ_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(CASES);
     let cow = "start_extent=0\nextent_count=30\ntype=\"snapshot\"\nchunk_size=8\norigin=\"root\"\ncow_store=\"snap\"";
     let text = group(
         3,
@@ -96,11 +96,10 @@ fn damaged_metadata_never_panics_and_covers_the_disk_once() {
         .concat(),
     );
     let mut random = Random(seed);
-    let (started, mut cases, mut read, mut whole) = (Instant::now(), 0u64, 0u64, 0u64);
+    let (mut read, mut whole) = (0u64, 0u64);
     let mut bytes = vec![0; LENGTH as usize];
-    while started.elapsed() < Duration::from_secs(seconds) {
-        cases += 1;
-        let case = format!("seed {seed}, case {cases}");
+    for number in 1..=cases {
+        let case = format!("seed {seed}, case {number}");
         let text = String::from_utf8_lossy(&damaged(&text, &mut random)).into_owned();
         bytes[..16_384].fill(0);
         label(&mut bytes, LENGTH, &[Area::first(&text)]);
@@ -120,7 +119,7 @@ fn damaged_metadata_never_panics_and_covers_the_disk_once() {
             assert_eq!(physical.rest[0].start, 0, "{case}");
             whole += u64::from(physical.volumes.len() == 2);
         }
-        if cases % 16 == 0 {
+        if number % 16 == 0 {
             let scan = Scan::new(&bytes, true).unwrap();
             let runs = scan.cut().runs;
             let held = runs.iter().map(|run: &cut::Run| ByteRange { start: run.disk, length: run.length }).collect();
@@ -129,5 +128,5 @@ fn damaged_metadata_never_panics_and_covers_the_disk_once() {
         }
     }
     println!("lvm: {cases} cases, {read} of them read, {whole} with all their volumes");
-    assert!(cases > 500 && read > cases / 20 && whole > 5 && read < cases);
+    assert!(read > cases / 20 && whole > 5 && read < cases);
 }

@@ -13,7 +13,7 @@ import { command } from './command.js'
 import { fileSystemsUnder, type Mount, readMounts, unescapeOctal } from './mounts.js'
 import type { SourceFacts } from './source.js'
 
-/** The watchdog thaws after this, whatever happens. */
+/** The watchdog thaws after this, whatever happens, unless it is told another limit. */
 export const FROZEN_MS = 10_000
 /** Of those whose frozen state was compared with what they are restored to. */
 const FREEZABLE = ['ext2', 'ext3', 'ext4', 'xfs', 'btrfs']
@@ -104,12 +104,12 @@ export class Freeze {
     readonly until: number,
   ) {}
 
-  /** Throws IO where one cannot be frozen; then none is. */
-  static async begin(mounts: readonly Mount[]): Promise<Freeze> {
+  /** For `limitMs` at most. Throws IO where one cannot be frozen; then none is. */
+  static async begin(mounts: readonly Mount[], limitMs = FROZEN_MS): Promise<Freeze> {
     // So that the freeze itself has little to write, with everybody waiting.
     for (const { point } of mounts) await command('sync', ['-f', point])
-    const until = performance.now() + FROZEN_MS
-    const watchdog = spawn(process.execPath, [WATCHDOG, String(FROZEN_MS), ...mounts.map(({ point }) => point)], {
+    const until = performance.now() + limitMs
+    const watchdog = spawn(process.execPath, [WATCHDOG, String(limitMs), ...mounts.map(({ point }) => point)], {
       detached: true, // A session of its own: what ends us does not end it.
       stdio: ['pipe', 'pipe', 'ignore'],
       cwd: '/',

@@ -1,5 +1,6 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { watch } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
 import Database from 'better-sqlite3'
@@ -25,8 +26,8 @@ test('kill -9 of a writer leaves every committed stripe whole and every other on
     [9, 2],
     [16, 5],
   ] as const
-  for (const [commits, thenMs] of rounds) {
-    for (const line of await writeUntilKilled(folder.path, lease, commits, thenMs)) {
+  for (const [commits, changes] of rounds) {
+    for (const line of await writeUntilKilled(folder.path, lease, commits, changes)) {
       const [word, stripe, ids] = line.split(' ')
       if (word === 'placed' && ids?.length === 400 * 64) content.set(Number(stripe), Buffer.from(ids, 'hex'))
       if (word === 'committed') committed.add(Number(stripe))
@@ -49,19 +50,26 @@ test('kill -9 of a writer leaves every committed stripe whole and every other on
   t.true(segments > 8, 'segments were made and merged')
 })
 
-/** Lets it acknowledge so many commits, waits a moment more, kills it; what it said. */
-async function writeUntilKilled(folder: string, lease: string, commits: number, thenMs: number): Promise<string[]> {
+/**
+ * Lets it acknowledge so many commits, then change files of the catalog so many times more (segments made, listed, removed,
+ * the journal written), and kills it in the middle; what it said.
+ */
+async function writeUntilKilled(folder: string, lease: string, commits: number, changes: number): Promise<string[]> {
   const writer = spawn(process.execPath, [join(import.meta.dirname, 'writer.js'), folder, lease], {
     stdio: ['ignore', 'pipe', 'inherit'],
   })
   let text = ''
-  let isDoomed = false
+  let left = changes
+  const look = () => {
+    if (text.split('committed').length > commits && left-- <= 0) writer.kill('SIGKILL')
+  }
+  const catalog = join(folder, 'catalog')
+  const watchers = [catalog, join(catalog, 'signatures')].map((path) => watch(path, look))
   writer.stdout.on('data', (chunk: Buffer) => {
     text += chunk.toString()
-    if (isDoomed || text.split('committed').length <= commits) return
-    isDoomed = true
-    setTimeout(() => writer.kill('SIGKILL'), thenMs)
+    if (changes === 0) look()
   })
   await once(writer, 'close')
+  for (const watcher of watchers) watcher.close()
   return text.split('\n')
 }

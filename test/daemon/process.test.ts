@@ -49,9 +49,9 @@ test('a loop survives its task’s errors, runs when woken, and stops', async (t
     throw new Error('no')
   }
   const loop = new Loop(3_600_000, task, (error) => errors.push(error))
-  await sleep(5)
+  await loop.first
   loop.wake()
-  await sleep(5)
+  while (runs < 2) await sleep(1)
   await loop.close()
   t.is(runs, 2)
   t.is(errors.length, 2)

@@ -1,7 +1,17 @@
 /** Sources and targets that somebody else uses. */
 import { execFileSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { closeSync, cpSync, mkdirSync, openSync, truncateSync, writeFileSync, writeSync } from 'node:fs'
+import {
+  closeSync,
+  cpSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import test, { type ExecutionContext } from 'ava'
 import { MiB } from '../../src/base/units.js'
@@ -85,6 +95,8 @@ testOn('ext4')('a file that never holds still is torn: named, with exit 3, and a
   t.teardown(() => execFileSync('umount', [small]))
   cpSync(lab.lab.appliance.state, `${small}/state`, { recursive: true })
   const state = ['--state', `${small}/state`]
+  // What is copied goes in the order of the disk, so there must be room for the others in front of the large file.
+  execFileSync('fallocate', ['-l', '32M', `${disk.point}/room`])
   const large = openSync(`${disk.point}/never still`, 'w')
   const pages = (80 * MiB) / (64 * 1024)
   const rewrite = (round: number) => {
@@ -92,6 +104,9 @@ testOn('ext4')('a file that never holds still is torn: named, with exit 3, and a
       writeSync(large, Buffer.alloc(64 * 1024, round), 0, 64 * 1024, page * 64 * 1024)
   }
   for (let page = 0; page < pages; page++) writeSync(large, Buffer.alloc(64 * 1024, 1), 0, 64 * 1024, page * 64 * 1024)
+  fsyncSync(large)
+  rmSync(`${disk.point}/room`)
+  execFileSync('sync', ['-f', disk.point])
   const writer = await startWriter(0.2, 1, disk.point)
   t.teardown(() => stopWriter(writer))
   const child = start(['snapshot', disk.device, '--json', ...state])

@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { readdirSync, writeFileSync } from 'node:fs'
+import { readdirSync, watch, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
@@ -71,9 +71,13 @@ for (const way of WAYS)
       const uploads = [upload(), upload(), upload(), upload()]
       const enough = acknowledged.length + 3
       while (alive && acknowledged.length < enough) await sleep(5)
-      await sleep(13 * round)
-      child.kill('SIGKILL')
+      // Then so many names come and go where shards are written before they are whole.
+      let left = 3 * round
+      const watcher = watch(join(store, 'incoming'), () => {
+        if (left-- === 0) child.kill('SIGKILL')
+      })
       await Promise.all(uploads)
+      watcher.close()
       connection.close()
       data.close()
     }

@@ -44,9 +44,7 @@ test('a host that hangs costs its patience once: the others give its part, and i
       signal?.addEventListener('abort', () => reject(new ImagerError('INTERRUPTED', {}))),
     ).finally(() => released++)
   })
-  const started = performance.now()
   t.true((await read()).equals(wanted))
-  t.true(performance.now() - started < 5_000)
   t.is(released, 1)
   asked.length = 0
   t.true((await read()).equals(wanted))
@@ -55,16 +53,16 @@ test('a host that hangs costs its patience once: the others give its part, and i
 
 test('who gives up waits for nobody, and the host is let go', async (t) => {
   const controller = new AbortController()
-  let released = 0
+  let [waiting, released] = [0, 0]
+  // They never answer of themselves: who waited for them would wait for ever.
   const { read } = await fleet(async (_, signal) => {
-    await new Promise((_resolve, reject) =>
+    const letGo = new Promise((_resolve, reject) =>
       signal?.addEventListener('abort', () => reject(new ImagerError('INTERRUPTED', {}))),
     ).finally(() => released++)
+    if (++waiting === 2) controller.abort(new ImagerError('INTERRUPTED'))
+    await letGo
   })
-  setTimeout(() => controller.abort(new ImagerError('INTERRUPTED')), 50)
-  const started = performance.now()
   await t.throwsAsync(read(controller.signal), { code: 'INTERRUPTED' })
-  t.true(performance.now() - started < 250)
   t.is(released, 2)
 })
 

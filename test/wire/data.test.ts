@@ -84,7 +84,6 @@ test('every exchange ends: by its deadline, by the signal, at a host that says n
   // Held, because a question that nobody can answer any more ends its connection.
   const held: DataQuestion[] = []
   const { link } = await carrying(t, (question) => new Promise(() => void held.push(question)))
-  const started = performance.now()
   const data = link()
   await t.throwsAsync(data.put(Buffer.from('a'), body, { timeoutMs: 200 }), {
     code: 'HOST_UNREACHABLE',
@@ -93,7 +92,7 @@ test('every exchange ends: by its deadline, by the signal, at a host that says n
   const stop = new AbortController()
   const waiting = Array.from({ length: 6 }, () => data.put(Buffer.from('b'), body, { signal: stop.signal }))
   const ends = waiting.map((one) => t.throwsAsync(one, { code: 'INTERRUPTED' }))
-  await sleep(100)
+  while (held.length === 1) await sleep(5)
   stop.abort()
   await Promise.all(ends)
   await t.throwsAsync(data.put(Buffer.from('c'), body, { signal: stop.signal }), { code: 'INTERRUPTED' })
@@ -104,7 +103,6 @@ test('every exchange ends: by its deadline, by the signal, at a host that says n
   await t.throwsAsync(link({ addresses: [address] }).put(Buffer.from('a'), body, { timeoutMs: 300 }), {
     code: 'HOST_UNREACHABLE',
   })
-  t.true(performance.now() - started < 3000)
 })
 
 test('noise and silence on the port disturb nobody', async (t) => {

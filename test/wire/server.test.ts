@@ -137,8 +137,8 @@ test('a caller that falls silent in the middle of its body is cut off', async (t
   const { key, cert } = lo.member
   const { socket, closed } = await bare(t, lo.address, { key, cert })
   socket.write('PUT /echo HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\nabc')
-  const first = await Promise.race([closed.then(() => 'closed'), sleep(3000, 'open')])
-  t.is(first, 'closed')
+  await closed
+  t.pass()
 })
 
 test('two requests in one packet get two answers; an early answer ends the connection', async (t) => {
