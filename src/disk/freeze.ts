@@ -44,6 +44,7 @@ export function whyNotFrozen(source: SourceFacts, needed: readonly string[]): st
   const all = readMounts()
   for (const [what, path] of [...neededBySystem(), ...needed.map((path) => [`imager's ${path}`, path] as const)]) {
     const under = fileSystemsUnder(path, all)
+    if (!under) return `the file systems that are needed for ${what} cannot all be seen from here`
     const hit = mounts.find(({ device }) => under.has(device))
     if (hit) return `${hit.point} is needed for ${what}`
   }

@@ -1,5 +1,5 @@
 /** /proc/self/mountinfo (proc(5)), and which file systems a path needs to be reached. */
-import { readdirSync, readFileSync, realpathSync, statSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, realpathSync, statSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 
 export interface Mount {
@@ -58,28 +58,54 @@ function realpathOf(path: string): string {
 }
 
 /**
- * The file systems that must work for `path` to be read: its own, those that hold the images of its loop devices, and the
- * layers of an overlay.
+ * The file systems (`Mount.device`) that must work for `path` to be read: its own, those that hold the images of its loop
+ * devices, and the layers of an overlay. Undefined where they cannot all be known: in a chroot or a container a mount, an
+ * image or a layer may lie where nothing of here leads.
  */
-export function fileSystemsUnder(path: string, mounts: readonly Mount[], found = new Set<string>()): Set<string> {
-  const mount = mountOf(path, mounts)
-  if (!mount || found.has(mount.device)) return found
-  found.add(mount.device)
-  const layers = mount.options.flatMap((option) => /^(?:upper|lower|work)dir=(.*)$/.exec(option)?.[1]?.split(':') ?? [])
-  const below = [...imagesUnder(deviceFolder(mount)), ...(mount.type === 'overlay' ? layers : [])]
-  for (const one of below) fileSystemsUnder(one, mounts, found)
-  return found
+export function fileSystemsUnder(path: string, mounts: readonly Mount[]): ReadonlySet<string> | undefined {
+  const found = new Set<string>()
+  return addUnder(path, mounts, found) ? found : undefined
 }
 
-/** btrfs has device numbers of its own; what it is mounted from is a path. */
-function deviceFolder(mount: Mount): string | undefined {
+/** False where one of them cannot be known. */
+function addUnder(path: string, mounts: readonly Mount[], found: Set<string>): boolean {
+  const mount = mountOf(path, mounts) ?? unlistedMount(path)
+  if (!mount) return false
+  if (found.has(mount.device)) return true
+  found.add(mount.device)
+  const layers = mount.options.flatMap((option) => /^(?:upper|lower|work)dir=(.*)$/.exec(option)?.[1]?.split(':') ?? [])
+  const folder = deviceFolder(mount)
+  if (folder === 'unknown') return false
+  const below = [...imagesUnder(folder), ...(mount.type === 'overlay' ? layers : [])]
+  return below.every((one) => existsSync(one) && addUnder(one, mounts, found))
+}
+
+/** What mountinfo does not show, as the root of a chroot: known where the file system is a block device's own. */
+function unlistedMount(path: string): Pick<Mount, 'device' | 'type' | 'source' | 'options'> | undefined {
+  const device = deviceNumbers(statSync(realpathOf(path)).dev)
+  return device.startsWith('0:') ? undefined : { device, type: '', source: '', options: [] }
+}
+
+/** Linux' encoding of device numbers (makedev(3)), as `major:minor`. */
+export function deviceNumbers(device: number): string {
+  const number = BigInt(device)
+  const major = ((number >> 8n) & 0xfffn) | ((number >> 32n) & ~0xfffn)
+  const minor = (number & 0xffn) | ((number >> 12n) & ~0xffn)
+  return `${major}:${minor}`
+}
+
+/**
+ * The folder in /sys of the block device that a file system lies on; undefined where it lies on none. btrfs has device
+ * numbers of its own; what it is mounted from is a path.
+ */
+function deviceFolder({ device, source }: Pick<Mount, 'device' | 'source'>): string | 'unknown' | undefined {
   try {
-    if (!mount.device.startsWith('0:')) return realpathSync(`/sys/dev/block/${mount.device}`)
-    return mount.source.startsWith('/')
-      ? realpathSync(`/sys/class/block/${realpathSync(mount.source).split('/').at(-1)}`)
+    if (!device.startsWith('0:')) return realpathSync(`/sys/dev/block/${device}`)
+    return source.startsWith('/')
+      ? realpathSync(`/sys/class/block/${realpathSync(source).split('/').at(-1)}`)
       : undefined
   } catch {
-    return undefined
+    return 'unknown'
   }
 }
 

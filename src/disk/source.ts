@@ -5,7 +5,7 @@
 import { readdirSync, readFileSync, realpathSync, type Stats, statSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { ImagerError, reason } from '../base/errors.js'
-import { type Mount, readMounts } from './mounts.js'
+import { deviceNumbers, type Mount, readMounts } from './mounts.js'
 
 /** Of everything in /sys, whatever the device's own sectors. */
 const SECTOR_BYTES = 512
@@ -66,16 +66,7 @@ function statOf(path: string): Stats {
 
 /** The kernel's name of a block device: sdb, sdb1, loop3. */
 export function deviceName(stats: Stats): string {
-  return basename(realpathSync(`/sys/dev/block/${major(stats.rdev)}:${minor(stats.rdev)}`))
-}
-
-/** Linux' encoding of device numbers (makedev(3)). */
-function major(device: number): number {
-  return Number(((BigInt(device) >> 8n) & 0xfffn) | ((BigInt(device) >> 32n) & ~0xfffn))
-}
-
-function minor(device: number): number {
-  return Number((BigInt(device) & 0xffn) | ((BigInt(device) >> 12n) & ~0xffn))
+  return basename(realpathSync(`/sys/dev/block/${deviceNumbers(stats.rdev)}`))
 }
 
 function sysfs(name: string, file: string): string | undefined {

@@ -11,12 +11,14 @@ import type { ExecutionContext } from 'ava'
 import { systemClock } from '../../src/base/clock.js'
 import { MiB } from '../../src/base/units.js'
 import { Freeze, isReadOnly, whyNotFrozen, writableMounts } from '../../src/disk/freeze.js'
-import { fileSystemsUnder, mountOf, readMounts } from '../../src/disk/mounts.js'
+import { fileSystemsUnder, readMounts } from '../../src/disk/mounts.js'
 import { inspectSource, type SourceFacts } from '../../src/disk/source.js'
 import { openView } from '../../src/disk/view.js'
 import { lacksFileSystem, lacksTools, testWhere } from '../machine.js'
 
-const lacksFreezing = lacksFileSystem('ext4') ?? lacksTools('mkfs.ext4', 'fsfreeze')
+/** In a container whose layers cannot be seen nothing may be frozen. */
+const lacksRoots = fileSystemsUnder('/', readMounts()) ? undefined : 'nobody can tell what / lies on'
+const lacksFreezing = lacksFileSystem('ext4') ?? lacksTools('mkfs.ext4', 'fsfreeze') ?? lacksRoots
 const test = testWhere(lacksFreezing)
 
 function mounted(t: ExecutionContext): { point: string; facts: SourceFacts } {
@@ -132,13 +134,12 @@ test('where every file system is read-only nobody waits for a quiet window, and 
 
 const lacksSwap = existsSync('/proc/swaps') ? undefined : 'no swap in this kernel'
 testWhere(lacksFreezing, lacksSwap)('what imager or the system needs is never frozen', async (t) => {
-  const root = mountOf('/', readMounts())
   const facts = { path: '/dev/x', kind: 'device', title: '', uses: ['/'], logicalVolume: false } as const
-  // Whatever it is here, as if it were of a kind that may be frozen.
-  t.is(
-    whyNotFrozen({ ...facts, mounts: [{ ...root!, type: 'ext4', readOnly: false, start: 0 }] }, []),
-    '/ is needed for /',
-  )
+  // Whatever they are here, as if they were of a kind that may be frozen.
+  for (const device of fileSystemsUnder('/', readMounts()) ?? []) {
+    const mount = { point: '/', device, type: 'ext4', source: '', readOnly: false, options: [], start: 0 }
+    t.is(whyNotFrozen({ ...facts, mounts: [mount] }, []), '/ is needed for /')
+  }
 
   const disk = mounted(t)
   mkdirSync(join(disk.point, 'state'))
@@ -162,7 +163,7 @@ testWhere(lacksFreezing, lacksSwap)('what imager or the system needs is never fr
 
   // A file system on an image that lies on another one needs both.
   const inner = mountIn(t, disk.point)
-  t.true(fileSystemsUnder(inner.point, readMounts()).has(disk.facts.mounts[0]!.device))
+  t.true(fileSystemsUnder(inner.point, readMounts())?.has(disk.facts.mounts[0]!.device))
   t.regex(whyNotFrozen(disk.facts, [inner.point]) ?? '', /needed for imager's/)
   writeFileSync(join(inner.point, 'swap'), Buffer.alloc(MiB))
   execFileSync('mkswap', [join(inner.point, 'swap')], { stdio: 'pipe' })
@@ -170,4 +171,33 @@ testWhere(lacksFreezing, lacksSwap)('what imager or the system needs is never fr
   const why = whyNotFrozen(inner.facts, [])
   execFileSync('swapoff', [join(inner.point, 'swap')])
   t.regex(why ?? '', /needed for a swap file/)
+})
+
+/** What `whyNotFrozen` says where `folder` is the root: mountinfo does not show what a plain folder lies on. */
+function askInChroot(folder: string, facts: SourceFacts): string {
+  mkdirSync(folder)
+  const program = `const { whyNotFrozen } = await import(${JSON.stringify(FREEZER)})
+    console.log(whyNotFrozen(${JSON.stringify(facts)}, []))`
+  const script = `set -e
+    for path in /*; do
+      if [ -L "$path" ]; then cp -P "$path" .; elif [ -d "$path" ]; then mkdir ".$path" && mount --rbind "$path" ".$path"; fi
+    done
+    exec chroot . "$@"`
+  const words = ['-m', 'sh', '-c', script, 'sh', process.execPath, '--input-type=module', '-e', program]
+  return execFileSync('unshare', words, { cwd: folder, encoding: 'utf8', stdio: 'pipe' }).trim()
+}
+
+const chrootTest = testWhere(lacksFreezing, lacksTools('unshare', 'chroot'))
+chrootTest('in a chroot that mountinfo does not show nothing is frozen that may be needed', (t) => {
+  const disk = mounted(t)
+  t.is(askInChroot(join(disk.point, 'root'), disk.facts), `${disk.point} is needed for /`)
+  // Of a file system without a device of its own only mountinfo knows where it lies.
+  const memory = mkdtempSync(join(tmpdir(), 'imager freeze '))
+  execFileSync('mount', ['-t', 'tmpfs', 'tmpfs', memory])
+  t.teardown(() => {
+    execFileSync('umount', [memory])
+    rmSync(memory, { recursive: true })
+  })
+  const why = 'the file systems that are needed for / cannot all be seen from here'
+  t.is(askInChroot(join(memory, 'root'), disk.facts), why)
 })
