@@ -101,7 +101,8 @@ async function store(plan: SnapshotPlan, options: SnapshotOptions, parts: Pipeli
   const pipeline = new Pipeline(plan, begun, openVault(home), parts)
   const held = join(home.state, `held-${volume}.bin`)
   const { reuse, why } = await findReuse(held, plan, options, begun, parts)
-  const stored = await storeStill(plan, pipeline, options.everything, home.state, reuse)
+  const { everything } = options
+  const stored = await storeStill(plan, pipeline, { clock, everything, folder: home.state, reuse })
   const { scan, torn: tornRanges } = stored
   await closeStill(plan)
   const notes = [...why, ...(pipeline.surprises > 0 ? [surprised(pipeline.surprises)] : [])]

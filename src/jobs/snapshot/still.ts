@@ -5,6 +5,7 @@
  * Invariant: the last tables were read, and copied, in one moment that held. Every file is as they say, or is named torn.
  */
 import { statfs } from 'node:fs/promises'
+import type { Clock } from '../../base/clock.js'
 import { hasCode, ImagerError } from '../../base/errors.js'
 import { GiB } from '../../base/units.js'
 import type { SourceFacts } from '../../disk/source.js'
@@ -24,6 +25,16 @@ export interface Still {
   readonly taken: number
 }
 
+export interface StoreParts {
+  readonly clock: Clock
+  /** Nothing in use is left out. */
+  readonly everything: boolean
+  /** Takes the copies of what changed. */
+  readonly folder: string
+  /** What the last snapshot of this disk holds already. */
+  readonly reuse: Reuse | null
+}
+
 /** The view that was asked for and the tables as it shows them. Throws NO_STATIC_VIEW, VIEW_REFUSED. */
 export async function openStill(
   source: SourceFacts,
@@ -34,7 +45,7 @@ export async function openStill(
   const view = await openView(source, options, parts)
   let looked: Omit<Still, 'view'> | undefined
   try {
-    looked = await look(view, everything)
+    looked = await look(view, everything, parts.clock)
     if (looked?.scan.sizeBytes === 0)
       throw new ImagerError('SOURCE_UNREADABLE', { path: source.path, why: 'it is empty' })
     if (looked) return { view, ...looked }
@@ -59,9 +70,9 @@ export async function closeStill({ view, scan }: Still): Promise<void> {
 }
 
 /** The tables of one moment; undefined where it did not last. */
-async function look(view: StaticView, everything: boolean): Promise<Omit<Still, 'view'> | undefined> {
+async function look(view: StaticView, everything: boolean, clock: Clock): Promise<Omit<Still, 'view'> | undefined> {
   for (let moment = 0; moment < MOMENTS; moment++) {
-    const taken = Date.now() / 1000
+    const taken = clock.now() / 1000
     const { value, held } = await view.hold(async ({ broken }) => {
       const scan = await scanDisk(view.path, everything, [...view.flushed])
       return broken() ? undefined : scan
@@ -76,11 +87,9 @@ async function look(view: StaticView, everything: boolean): Promise<Omit<Still, 
 export async function storeStill(
   { view, scan: first, taken }: Still,
   pipeline: Pipeline,
-  everything: boolean,
-  folder: string,
-  reuse: Reuse | null,
+  parts: StoreParts,
 ): Promise<{ scan: DiskScanHandle; taken: number; torn: BigUint64Array }> {
-  await pipeline.storeBlocks(first.reader(reuse))
+  await pipeline.storeBlocks(first.reader(parts.reuse))
   if (pipeline.surprises > 0) {
     pipeline.beginFullPass(first)
     await pipeline.storeBlocks(first.reader(), 'reading everything')
@@ -92,7 +101,7 @@ export async function storeStill(
   for (let moment = 1; view.live && view.moved(); moment++) {
     before ??= await scan.records(taken)
     scan.release()
-    const found = await lookAgain(view, before, everything, folder)
+    const found = await lookAgain(view, before, parts)
     const last = moment >= MOMENTS
     if (!found && last) throw new ImagerError('SOURCE_CHANGED', { path: view.path, what: 'it never held still' })
     if (!found) continue
@@ -123,12 +132,11 @@ export async function storeStill(
 async function lookAgain(
   view: StaticView,
   before: FileRecords,
-  everything: boolean,
-  folder: string,
+  { clock, everything, folder }: StoreParts,
 ): Promise<{ scan: DiskScanHandle; again: Reread; taken: number } | undefined> {
   const { bavail, bsize } = await statfs(folder)
   const room = Math.min(COPY_BYTES, (bavail * bsize) / 2)
-  const taken = Date.now() / 1000
+  const taken = clock.now() / 1000
   const { value, held } = await view.hold(async (moment) => {
     const scan = await scanDisk(view.path, everything, [...view.flushed])
     const again = await scan.reread(before, folder)
