@@ -69,10 +69,6 @@ export interface RestoreFilesPlan extends FilesPlan {
   readonly opened: Opened
 }
 
-export async function restoreFiles(options: FilesOptions, parts: FilesParts): Promise<FilesReport> {
-  return await runRestoreFiles(await planRestoreFiles(options, parts), options, parts)
-}
-
 /** Throws TARGET_NOT_EMPTY, TARGET_TOO_SMALL, TARGET_MISSING and what opening a snapshot throws. */
 export async function planRestoreFiles(options: FilesOptions, parts: FilesParts): Promise<RestoreFilesPlan> {
   const paths = readList(options.files, options.nul)
