@@ -32,6 +32,8 @@ export const DATA_CONNECTIONS = 128
 export const DATA_CONNECTIONS_PER_HOST = 16
 /** A host that answered but carried no data is asked over HTTPS for this long. */
 export const DATA_RETRY_MS = 60_000
+/** The addon ends an exchange this much after its caller's deadline, so that one of the two speaks of it. */
+export const DATA_AFTER_MS = 1_000
 /** An idle connection is kept this long; the client lets go first, so that it never writes into one just closed. */
 export const KEEP_ALIVE_MS = 30_000
 export const FREE_SOCKET_MS = 15_000

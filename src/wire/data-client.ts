@@ -6,6 +6,7 @@ import { ImagerError } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
 import {
   CONNECT_TIMEOUT_MS,
+  DATA_AFTER_MS,
   FREE_SOCKET_MS,
   IDLE_TIMEOUT_MS,
   SOCKETS_PER_HOST,
@@ -112,7 +113,7 @@ export class DataLink implements Carrier {
       const interrupt = () => stop.stop()
       ended.addEventListener('abort', interrupt, { once: true })
       try {
-        return this.#settle(await exchange({ ...this.#target, timeoutMs }, stop), ended)
+        return this.#settle(await exchange({ ...this.#target, timeoutMs: timeoutMs + DATA_AFTER_MS }, stop), ended)
       } finally {
         ended.removeEventListener('abort', interrupt)
       }
