@@ -15,12 +15,8 @@ import { fileURLToPath } from 'node:url'
 import { systemClock } from '../src/base/clock.js'
 import { tlsIdentity } from '../src/keys/certificate.js'
 import { signGrant } from '../src/keys/grant.js'
-import { DataClient } from '../src/native.js'
-import { PeerClient } from '../src/peers/client.js'
-import { Connection } from '../src/wire/client.js'
-import { DataLink } from '../src/wire/data-client.js'
 import { fleet, hostOf, makeFleet } from '../test/keys/fleet.js'
-import { makeShard } from '../test/peers/peer.js'
+import { makeShard, openTransport, WAYS } from '../test/peers/peer.js'
 import { median, showSpread, spread, table } from './arithmetic.js'
 
 const SHARDS = 64
@@ -29,7 +25,6 @@ const AT_ONCE = 4
 const READS = 20_000
 const READ_BYTES = 16 << 10
 const MB = 1e6
-const WAYS = ['data connections', 'HTTPS'] as const
 const VERBS = ['PUT', 'GET'] as const
 
 interface Figure {
@@ -67,13 +62,9 @@ async function main(): Promise<void> {
 async function measureAll(peer: ChildProcess, address: string, members: ReturnType<typeof makeFleet>) {
   const tls = tlsIdentity(members.appliance)
   const host = hostOf(members.peer)
-  const connection = new Connection({ tls, addresses: [address], host })
-  const data = new DataClient(tls.key, tls.cert)
-  const link = new DataLink({ client: data, addresses: [address], host, name: 'peer' })
-  const clients = {
-    HTTPS: new PeerClient(host, 'peer', connection),
-    'data connections': new PeerClient(host, 'peer', connection, link),
-  }
+  const called = { tls, addresses: [address], host, name: 'peer' }
+  const [data, https] = [openTransport('data connections', called), openTransport('HTTPS', called)]
+  const clients = { 'data connections': data.shards, HTTPS: https.shards }
   const body = Buffer.alloc(SHARD_BYTES)
   for (let at = 0; at < body.length; at += 4) body.writeUInt32LE((at * 2_654_435_761) >>> 0, at)
   const expires = systemClock.now() + 3_600_000
@@ -95,19 +86,20 @@ async function measureAll(peer: ChildProcess, address: string, members: ReturnTy
       })
       const client = clients[way]
       const work = {
-        PUT: (index: number) => client.sendShard(shards[index]!.shard, shards[index]!.bytes, shards[index]!.grant),
-        GET: async (index: number) => void (await client.fetchShard(shards[index]!.shard)),
+        PUT: (index: number) => client.put(shards[index]!.shard, shards[index]!.bytes, shards[index]!.grant),
+        GET: async (index: number) => void (await client.fetch(shards[index]!.shard, undefined)).take(),
       }
       for (const verb of VERBS) figures.push({ way, verb, figure: await measureOne(peer, work[verb]) })
       const read = async (index: number) => {
         const start = 4096 + ((index * 2_654_435_761) % (SHARD_BYTES - READ_BYTES))
-        await client.fetchShard(shards[index % SHARDS]!.shard, [start, start + READ_BYTES])
+        const body = await client.fetch(shards[index % SHARDS]!.shard, [start, start + READ_BYTES])
+        body.take()
       }
       readings.push({ way, reading: await measureReads(peer, read) })
     }
   }
-  connection.close()
   data.close()
+  https.close()
   return { figures, readings }
 }
 

@@ -134,7 +134,7 @@ class Check {
     if (bytes === undefined) return damaged('missing')
     if (bytes !== fileBytes(row)) return damaged('wrong length')
     if (!this.#readData) return
-    const file = await peer.fetchShard(shard.shard, undefined, { signal: this.#parts.signal })
+    const file = (await peer.fetchBody(shard.shard, undefined, { signal: this.#parts.signal })).take()
     this.readBytes += file.length
     try {
       const facts = await inspectShard(file)

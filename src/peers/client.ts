@@ -2,20 +2,16 @@
 import * as v from 'valibot'
 import { ImagerError } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
-import { INVENTORY_ROWS, MESSAGE_BYTES, SHARD_FILE_BYTES, TRANSFER_TIMEOUT_MS } from '../base/limits.js'
+import { INVENTORY_ROWS, MESSAGE_BYTES, TRANSFER_TIMEOUT_MS } from '../base/limits.js'
 import { Count, Id } from '../keys/fields.js'
 import { STATEMENT_BYTES } from '../keys/statement.js'
-import { Body, type BodyHandle } from '../native.js'
+import type { BodyHandle } from '../native.js'
+import type { CallOptions } from '../wire/bounded.js'
 import type { Requester } from '../wire/client.js'
-import { type Carrier, type DataBody, NotCarried, type ShardRange } from '../wire/data-client.js'
 import { decodeMessage } from '../wire/message.js'
-import { encodeQuestion } from './data.js'
+import type { ShardFile, ShardRange, ShardTransport } from '../wire/shard-transport.js'
+import { HttpsTransport } from './https-transport.js'
 import type { DocumentKind, Held, Space } from './store.js'
-
-export interface CallOptions {
-  readonly signal?: AbortSignal | undefined
-  readonly timeoutMs?: number
-}
 
 export interface Document {
   readonly name: string
@@ -42,34 +38,19 @@ export class PeerClient {
   constructor(
     readonly host: Hex,
     readonly name: string,
+    /** For everything but shards. */
     readonly connection: Requester,
-    /** For the bodies of shards; without one, or where it does not get through, they go over `connection`. */
-    readonly carrier?: Carrier | undefined,
+    readonly shards: ShardTransport = new HttpsTransport(name, connection),
   ) {}
 
   /** Returns when the shard is durable there. `grant` in base64, as the coordinator gave it. */
-  async sendShard(shard: Hex, file: DataBody, grant: string, options: CallOptions = {}): Promise<void> {
-    const lengthBytes = file instanceof Uint8Array ? file.length : file.lengthBytes
-    const question = { operation: 'put' as const, shard, lengthBytes, grant }
-    if (await this.#carry((carrier) => carrier.put(encodeQuestion(question), file, transfer(options)))) return
-    const headers = { 'imager-grant': grant }
-    await this.connection.request('PUT', `/v1/shards/${shard}`, {
-      ...transfer(options),
-      headers,
-      body: file instanceof Uint8Array ? file : file.bytes(),
-      maxBytes: 0,
-    })
-  }
-
-  /** As `fetchBody`, in JavaScript's memory. */
-  async fetchShard(shard: Hex, range?: ShardRange, options: CallOptions = {}): Promise<Buffer> {
-    return (await this.fetchBody(shard, range, options)).take()
+  sendShard(shard: Hex, file: ShardFile, grant: string, options?: CallOptions): Promise<void> {
+    return this.shards.put(shard, file, grant, options)
   }
 
   /** Exactly the bytes of the range, end exclusive; without one the whole file. Not verified. */
-  async fetchBody(shard: Hex, range?: ShardRange, options: CallOptions = {}): Promise<BodyHandle> {
-    const carried = await this.#carry((carrier) => carrier.fetch(shard, range, transfer(options)))
-    return carried?.value ?? new Body(await this.#fetchPlainly(shard, range, options))
+  fetchBody(shard: Hex, range?: ShardRange, options?: CallOptions): Promise<BodyHandle> {
+    return this.shards.fetch(shard, range, options)
   }
 
   /** One page of what it holds, in order of ids. */
@@ -122,25 +103,6 @@ export class PeerClient {
   async fetchState(options: CallOptions = {}): Promise<Space> {
     const { body } = await this.connection.request('GET', '/v1/state', { ...options, maxBytes: 4096 })
     return decodeMessage(State, body).body
-  }
-
-  async #fetchPlainly(shard: Hex, range: ShardRange | undefined, options: CallOptions): Promise<Buffer> {
-    const maxBytes = range ? range[1] - range[0] : SHARD_FILE_BYTES
-    const given = { ...transfer(options), ...(range && { range }), maxBytes }
-    const { body } = await this.connection.request('GET', `/v1/shards/${shard}`, given)
-    if (!range || body.length === maxBytes) return body
-    throw this.#lied(`${body.length} bytes of shard ${shard} where ${maxBytes} were asked for`)
-  }
-
-  /** undefined where HTTPS has to do it. */
-  async #carry<T>(work: (carrier: Carrier) => Promise<T>): Promise<{ value: T } | undefined> {
-    if (!this.carrier) return undefined
-    try {
-      return { value: await work(this.carrier) }
-    } catch (error) {
-      if (error instanceof NotCarried) return undefined
-      throw error
-    }
   }
 
   async #message<S extends v.GenericSchema>(schema: S, path: string, options: CallOptions) {

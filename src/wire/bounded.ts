@@ -1,6 +1,12 @@
 /** An end for every piece of work: its deadline, or the caller's signal. */
 import { ImagerError } from '../base/errors.js'
 
+/** How long a call may take, and who may end it before that. */
+export interface CallOptions {
+  readonly timeoutMs?: number
+  readonly signal?: AbortSignal | undefined
+}
+
 export interface Bounds {
   readonly timeoutMs: number
   readonly signal?: AbortSignal | undefined

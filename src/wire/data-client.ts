@@ -19,11 +19,11 @@ import {
   DataStop,
   type DataStopHandle,
   type DataTarget,
-  type StripeShard,
 } from '../native.js'
 import { parseAddress } from './address.js'
-import { bounded } from './bounded.js'
+import { bounded, type CallOptions } from './bounded.js'
 import { decodeRefusal } from './refusal.js'
+import { NotCarried, type ShardFile, type ShardRange } from './shard-transport.js'
 
 export interface DataLinkOptions {
   readonly client: DataClientHandle
@@ -35,27 +35,6 @@ export interface DataLinkOptions {
   readonly name: string
   readonly idleTimeoutMs?: number
 }
-
-export interface ExchangeOptions {
-  readonly timeoutMs?: number
-  readonly signal?: AbortSignal | undefined
-}
-
-/** What can be sent: bytes, or a shard that the addon holds. */
-export type DataBody = Uint8Array | StripeShard
-
-/** Of a shard's file; end exclusive. */
-export type ShardRange = readonly [start: number, end: number]
-
-/** The part of a link that clients need. */
-export interface Carrier {
-  put(question: Uint8Array, body: DataBody, options?: ExchangeOptions): Promise<void>
-  /** Exactly the range; without one the whole file. */
-  fetch(shard: Hex, range: ShardRange | undefined, options?: ExchangeOptions): Promise<BodyHandle>
-}
-
-/** The host answers, but not to this: it may do the same over HTTPS. */
-export class NotCarried extends Error {}
 
 type Exchange = (target: DataTarget, stop: DataStopHandle) => Promise<DataOutcome>
 
@@ -78,7 +57,7 @@ export function dataTarget({
   }
 }
 
-export class DataLink implements Carrier {
+export class DataLink {
   readonly #options: DataLinkOptions
   readonly #target: DataTarget
 
@@ -87,22 +66,23 @@ export class DataLink implements Carrier {
     this.#target = dataTarget(options)
   }
 
-  /** Both throw what `Connection.request` throws, and NotCarried. */
-  async put(question: Uint8Array, body: DataBody, options: ExchangeOptions = {}): Promise<void> {
+  /** Throws as `ShardTransport.put` does. */
+  async put(question: Uint8Array, file: ShardFile, options: CallOptions = {}): Promise<void> {
     const { client } = this.#options
     await this.#run((target, stop) => {
-      if (body instanceof Uint8Array) return client.put(target, question, body, stop)
-      return client.putShard(target, question, body, stop)
+      if (file instanceof Uint8Array) return client.put(target, question, file, stop)
+      return client.putShard(target, question, file, stop)
     }, options)
   }
 
-  async fetch(shard: Hex, range: ShardRange | undefined, options: ExchangeOptions = {}): Promise<BodyHandle> {
+  /** Throws as `ShardTransport.fetch` does. */
+  async fetch(shard: Hex, range: ShardRange | undefined, options: CallOptions = {}): Promise<BodyHandle> {
     const [start, end] = range ?? [0]
     const id = Buffer.from(shard, 'hex')
     return this.#run((target, stop) => this.#options.client.fetch(target, id, start, end, stop), options)
   }
 
-  async #run(exchange: Exchange, { timeoutMs = TRANSFER_TIMEOUT_MS, signal }: ExchangeOptions): Promise<BodyHandle> {
+  async #run(exchange: Exchange, { timeoutMs = TRANSFER_TIMEOUT_MS, signal }: CallOptions): Promise<BodyHandle> {
     const { addresses, name } = this.#options
     const late = () => {
       const why = `no answer within ${timeoutMs / 1000} s`

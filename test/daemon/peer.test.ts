@@ -6,11 +6,11 @@ import { tlsIdentity } from '../../src/keys/certificate.js'
 import { mayDeliver, openEntry, openKeybag, RECOVERY } from '../../src/keys/keybag.js'
 import { openMembership, signMembership } from '../../src/keys/membership.js'
 import { deriveRoot } from '../../src/keys/root.js'
-import { DataClient, Secret } from '../../src/native.js'
+import { Secret } from '../../src/native.js'
 import { PeerClient } from '../../src/peers/client.js'
 import { Connection } from '../../src/wire/client.js'
-import { DataLink } from '../../src/wire/data-client.js'
 import { eventually, TestFleet } from '../fleet/fleet.js'
+import { openTransport } from '../peers/peer.js'
 
 test('the words and one peer give every key back', async (t) => {
   const fleet = await TestFleet.found(t)
@@ -81,17 +81,14 @@ test('a host that leaves the fleet reads nothing from the moment on that the pee
   await coordinator.close()
   const shard = '5a'.repeat(16)
   writeFileSync(join(fleet.dir, 'pc-1/store/shards/5a', `${shard}.shard`), 'sealed')
-  const { tls } = appliance
-  const [data, at] = [new DataClient(tls.key, tls.cert), { addresses: [address], host: pc.host, name: 'pc-1' }]
-  const connection = new Connection({ tls, ...at })
-  fleet.closing({ close: async () => connection.close() })
-  fleet.closing({ close: async () => data.close() })
-  const client = new PeerClient(pc.host, 'pc-1', connection, new DataLink({ client: data, ...at }))
-  t.is((await client.fetchShard(shard, [1, 4])).toString(), 'eal')
+  const called = { tls: appliance.tls, addresses: [address], host: pc.host }
+  const { shards, close } = openTransport('data connections', called)
+  fleet.closing({ close: async () => close() })
+  t.is((await shards.fetch(shard, [1, 4])).take().toString(), 'eal')
   const { body } = pc.membership()
   const hosts = body.hosts.filter(({ host }) => host !== appliance.host)
   t.true(pc.saveMembership(signMembership({ ...body, sequence: body.sequence + 1, hosts }, fleet.home.secret)))
-  await t.throwsAsync(client.fetchShard(shard, [1, 4]), { code: 'NOT_ALLOWED', message: /member/ })
+  await t.throwsAsync(shards.fetch(shard, [1, 4]), { code: 'NOT_ALLOWED', message: /member/ })
 })
 
 test('a peer that was away gets what it missed when it is back', async (t) => {

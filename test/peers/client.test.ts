@@ -11,7 +11,7 @@ function liar(...answers: Buffer[]): PeerClient {
 }
 
 test('fewer bytes than asked for are a lie', async (t) => {
-  await t.throwsAsync(liar(Buffer.alloc(9)).fetchShard(shardId(1), [0, 10]), { code: 'HOST_LIED', message: /9 bytes/ })
+  await t.throwsAsync(liar(Buffer.alloc(9)).fetchBody(shardId(1), [0, 10]), { code: 'HOST_LIED', message: /9 bytes/ })
 })
 
 test('an inventory that does not go on is a lie', async (t) => {

@@ -3,15 +3,19 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { ExecutionContext } from 'ava'
-import { tlsIdentity } from '../../src/keys/certificate.js'
+import { type ErrorCode, hasCode } from '../../src/base/errors.js'
+import { type TlsIdentity, tlsIdentity } from '../../src/keys/certificate.js'
 import { type Grant, signGrant } from '../../src/keys/grant.js'
 import { openMembership } from '../../src/keys/membership.js'
 import { DataClient, hash, type SecretHandle } from '../../src/native.js'
 import { PeerClient } from '../../src/peers/client.js'
+import { DataTransport } from '../../src/peers/data-transport.js'
+import { HttpsTransport } from '../../src/peers/https-transport.js'
 import { servePeer } from '../../src/peers/server.js'
 import { ShardStore, type StoreOptions } from '../../src/peers/store.js'
 import { Connection } from '../../src/wire/client.js'
 import { DataLink } from '../../src/wire/data-client.js'
+import type { ShardTransport } from '../../src/wire/shard-transport.js'
 import { fleet, hostOf, makeFleet, type TestFleet } from '../keys/fleet.js'
 
 const BODY_OFFSET = 4096
@@ -64,6 +68,25 @@ export interface TestPeer {
 export const WAYS = ['data connections', 'HTTPS'] as const
 export type Way = (typeof WAYS)[number]
 
+export interface Called {
+  tls: TlsIdentity
+  addresses: readonly string[]
+  host: string
+  name?: string
+}
+
+export function openTransport(
+  way: Way,
+  { tls, name = 'pc-1', ...at }: Called,
+): { shards: ShardTransport; close(): void } {
+  if (way === 'HTTPS') {
+    const connection = new Connection({ tls, name, ...at })
+    return { shards: new HttpsTransport(name, connection), close: () => connection.close() }
+  }
+  const client = new DataClient(tls.key, tls.cert)
+  return { shards: new DataTransport(new DataLink({ client, name, ...at })), close: () => client.close() }
+}
+
 export async function startPeer(
   t: ExecutionContext,
   options: Partial<StoreOptions> = {},
@@ -102,15 +125,14 @@ export async function startPeer(
   })
   t.teardown(() => served.close())
   const client = (who: SecretHandle) => {
-    const [mine, at] = [tlsIdentity(who), { addresses: [served.address], host: tls.host, name: 'pc-1' }]
-    const connection = new Connection({ tls: mine, ...at })
-    const data = new DataClient(mine.key, mine.cert)
+    const called = { tls: tlsIdentity(who), addresses: [served.address], host: tls.host, name: 'pc-1' }
+    const connection = new Connection(called)
+    const { shards, close } = openTransport(way, called)
     t.teardown(() => {
       connection.close()
-      data.close()
+      close()
     })
-    if (way === 'HTTPS') return new PeerClient(tls.host, 'pc-1', connection)
-    return new PeerClient(tls.host, 'pc-1', connection, new DataLink({ client: data, ...at }))
+    return new PeerClient(tls.host, 'pc-1', connection, shards)
   }
   const grant: TestPeer['grant'] = (shard, lengthBytes, change = {}, signer = members.coordinator) => {
     const expires = now.value + 1000
@@ -142,4 +164,27 @@ export async function startPeer(
     grant,
     send,
   }
+}
+
+/** As the appliance of a fleet has it. */
+export function transportTo(
+  t: ExecutionContext,
+  way: Way,
+  { fleet, address, host }: TestPeer,
+  addresses: readonly string[] = [address],
+): ShardTransport {
+  const { shards, close } = openTransport(way, { tls: tlsIdentity(fleet.appliance), addresses, host })
+  t.teardown(close)
+  return shards
+}
+
+/** `codes`: separated by blanks. */
+export async function throwsOneOf(
+  t: ExecutionContext,
+  codes: string,
+  work: Promise<unknown>,
+  which: string,
+): Promise<void> {
+  const error = await t.throwsAsync(work)
+  t.true(hasCode(error, ...(codes.split(' ') as ErrorCode[])), `${which}: ${error}`)
 }

@@ -32,17 +32,17 @@ for (const way of WAYS)
     const bytes = makeShard(shard, body)
     await peer.send(shard, bytes)
     const client = peer.client(peer.fleet.appliance)
-    t.true((await client.fetchShard(shard)).equals(bytes))
+    t.true((await client.fetchBody(shard)).take().equals(bytes))
     for (const [start, end] of [
       [0, 1],
       [4096, 5000],
       [4096, bytes.length],
       [bytes.length - 1, bytes.length],
     ] as const) {
-      t.true((await client.fetchShard(shard, [start, end])).equals(bytes.subarray(start, end)))
+      t.true((await client.fetchBody(shard, [start, end])).take().equals(bytes.subarray(start, end)))
     }
-    await t.throwsAsync(client.fetchShard(shard, [4096, bytes.length + 1]), { code: 'SHARD_CORRUPT' })
-    await t.throwsAsync(client.fetchShard(shardId(2)), { code: 'SHARD_MISSING', message: /pc-1/ })
+    await t.throwsAsync(client.fetchBody(shard, [4096, bytes.length + 1]), { code: 'SHARD_CORRUPT' })
+    await t.throwsAsync(client.fetchBody(shardId(2)), { code: 'SHARD_MISSING', message: /pc-1/ })
     t.deepEqual(await client.fetchInventory(), { shards: [{ shard, bytes: bytes.length }], next: null })
     const state = await client.fetchState()
     t.is(state.usedBytes, bytes.length)
@@ -102,7 +102,7 @@ for (const way of WAYS)
     const second = makeShard(shardId(2), Buffer.alloc(1 << 20, 1))
     await t.throwsAsync(peer.send(shardId(2), second), { code: 'HOST_FULL', message: /pc-1 has no space/ })
     await peer.send(shardId(1), first)
-    t.is((await peer.client(peer.fleet.appliance).fetchShard(shardId(1))).length, first.length)
+    t.is((await peer.client(peer.fleet.appliance).fetchBody(shardId(1))).length, first.length)
   })
 
 test('an upload that is cut in the middle leaves nothing', async (t) => {
@@ -132,17 +132,17 @@ for (const way of WAYS)
     const shard = shardId(1)
     await peer.send(shard, makeShard(shard, Buffer.alloc(10, 1)))
     for (const who of [peer.fleet.appliance, peer.fleet.coordinator, peer.fleet.root]) {
-      t.is((await peer.client(who).fetchShard(shard)).length, 4106)
+      t.is((await peer.client(who).fetchBody(shard)).length, 4106)
       t.is((await peer.client(who).fetchInventory()).shards.length, 1)
     }
     const other = peer.client(peer.fleet.peer)
-    await t.throwsAsync(other.fetchShard(shard), { code: 'NOT_ALLOWED' })
+    await t.throwsAsync(other.fetchBody(shard), { code: 'NOT_ALLOWED' })
     await t.throwsAsync(other.fetchInventory(), { code: 'NOT_ALLOWED' })
     await t.throwsAsync(other.fetchDocument('keybag', '0'.repeat(64)), { code: 'NOT_ALLOWED' })
     t.true((await other.fetchState()).freeBytes > 0)
     const stranger = peer.client(Secret.random())
     for (const asked of [
-      stranger.fetchShard(shard),
+      stranger.fetchBody(shard),
       stranger.fetchState(),
       stranger.sendDocument('head', snapshot, shardBytes()),
     ]) {
@@ -161,12 +161,12 @@ test('what a reader fetches costs no turn of JavaScript, from the moment on that
   const clients = { appliance: peer.client(appliance), guest: peer.client(guest), root: peer.client(peer.fleet.root) }
   const reads = async (who: keyof typeof clients) => {
     const before = peer.looked.times
-    t.true((await clients[who].fetchShard(shard)).equals(bytes))
-    t.true((await clients[who].fetchShard(shard, [4000, 5000])).equals(bytes.subarray(4000, 5000)))
+    t.true((await clients[who].fetchBody(shard)).take().equals(bytes))
+    t.true((await clients[who].fetchBody(shard, [4000, 5000])).take().equals(bytes.subarray(4000, 5000)))
     t.is(peer.looked.times, before, `${who} is sent it at once`)
   }
   const refuses = (who: keyof typeof clients, message: RegExp) =>
-    t.throwsAsync(clients[who].fetchShard(shard, [0, 10]), { code: 'NOT_ALLOWED', message })
+    t.throwsAsync(clients[who].fetchBody(shard, [0, 10]), { code: 'NOT_ALLOWED', message })
   await reads('appliance')
   await refuses('guest', /member/)
   const adopt = (sequence: number, role: 'appliance' | 'peer') => {
@@ -204,10 +204,10 @@ test('ranges that are none, or of no shard, are refused as they always were', as
     ],
   } as const
   for (const [code, ranges] of Object.entries(wrong)) {
-    for (const range of ranges) await t.throwsAsync(client.fetchShard(shard, range), { code }, range.join())
+    for (const range of ranges) await t.throwsAsync(client.fetchBody(shard, range), { code }, range.join())
   }
-  await t.throwsAsync(client.fetchShard(shardId(2), [0, 10]), { code: 'SHARD_MISSING', message: /pc-1/ })
-  t.true((await client.fetchShard(shard, [0, bytes.length])).equals(bytes))
+  await t.throwsAsync(client.fetchBody(shardId(2), [0, 10]), { code: 'SHARD_MISSING', message: /pc-1/ })
+  t.true((await client.fetchBody(shard, [0, bytes.length])).take().equals(bytes))
 })
 
 test('heads are kept once, from appliances, under their own name', async (t) => {

@@ -48,7 +48,8 @@ for (const way of WAYS) {
     await new Promise((resolve) => setImmediate(resolve))
     stripe.release()
     await last
-    for (const [index, copy] of copies.entries()) t.true((await client.fetchShard(shardId(index + 1))).equals(copy))
+    for (const [index, copy] of copies.entries())
+      t.true((await client.fetchBody(shardId(index + 1))).take().equals(copy))
     t.throws(() => shards[0]!.bytes(), { message: /not there/ })
     t.throws(() => stripe.root(0))
   })

@@ -4,7 +4,8 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import test, { type ExecutionContext } from 'ava'
 import { ImagerError } from '../../src/base/errors.js'
 import { DataClient, type DataQuestion } from '../../src/native.js'
-import { DataLink, type DataLinkOptions, NotCarried } from '../../src/wire/data-client.js'
+import { DataLink, type DataLinkOptions } from '../../src/wire/data-client.js'
+import { NotCarried } from '../../src/wire/shard-transport.js'
 import { identity, loopback } from './loopback.js'
 
 /** Nobody takes it here. */

@@ -120,7 +120,7 @@ async function readHeader(
 ): Promise<FoundShard | 'damaged' | 'foreign'> {
   if (bytes <= BODY_OFFSET) return 'damaged'
   try {
-    const prefix = await peer.fetchShard(shard, [0, BODY_OFFSET], { signal })
+    const prefix = (await peer.fetchBody(shard, [0, BODY_OFFSET], { signal })).take()
     const facts = inspectShardHeader(prefix)
     if (facts.shard !== shard || facts.bodyOffset + facts.bodyBytes !== bytes) return 'damaged'
     for (const [writer, key] of trailerKeys) {
