@@ -7,9 +7,9 @@ import { signHead } from '../../src/keys/head.js'
 import { signKeybag } from '../../src/keys/keybag.js'
 import { signMembership } from '../../src/keys/membership.js'
 import { Secret } from '../../src/native.js'
-import { fleet, hostOf, member, otherFleet, type TestFleet } from '../keys/fleet.js'
+import { fleet, hostOf, member, type TestFleet } from '../keys/fleet.js'
 import { bare } from '../wire/loopback.js'
-import { makeShard, shardId, startPeer, WAYS } from './peer.js'
+import { makeShard, shardId, startPeer } from './peer.js'
 
 const snapshot = 'ab'.repeat(16)
 
@@ -23,87 +23,6 @@ function makeHead(members: TestFleet, signer = members.appliance, sequence = 1) 
     signer,
   )
 }
-
-for (const way of WAYS)
-  test(`a shard goes there and comes back, whole and in ranges (${way})`, async (t) => {
-    const peer = await startPeer(t, {}, way)
-    const shard = shardId(1)
-    const body = Buffer.alloc(4 << 20, 'imager')
-    const bytes = makeShard(shard, body)
-    await peer.send(shard, bytes)
-    const client = peer.client(peer.fleet.appliance)
-    t.true((await client.fetchBody(shard)).take().equals(bytes))
-    for (const [start, end] of [
-      [0, 1],
-      [4096, 5000],
-      [4096, bytes.length],
-      [bytes.length - 1, bytes.length],
-    ] as const) {
-      t.true((await client.fetchBody(shard, [start, end])).take().equals(bytes.subarray(start, end)))
-    }
-    await t.throwsAsync(client.fetchBody(shard, [4096, bytes.length + 1]), { code: 'SHARD_CORRUPT' })
-    await t.throwsAsync(client.fetchBody(shardId(2)), { code: 'SHARD_MISSING', message: /pc-1/ })
-    t.deepEqual(await client.fetchInventory(), { shards: [{ shard, bytes: bytes.length }], next: null })
-    const state = await client.fetchState()
-    t.is(state.usedBytes, bytes.length)
-    t.is(state.capacityBytes, state.usedBytes + state.freeBytes)
-  })
-
-for (const way of WAYS)
-  test(`nothing is stored without the grant that fits (${way})`, async (t) => {
-    const peer = await startPeer(t, {}, way)
-    const shard = shardId(1)
-    const bytes = makeShard(shard, Buffer.alloc(100_000, 1))
-    const { appliance, coordinator, peer: own } = peer.fleet
-    const client = peer.client(appliance)
-    const fits = () => peer.grant(shard, bytes.length)
-    const wrong: [string, string][] = [
-      ['length', peer.grant(shard, bytes.length + 1)],
-      ['shard', peer.grant(shardId(2), bytes.length)],
-      ['host', peer.grant(shard, bytes.length, { host: hostOf(coordinator) })],
-      ['bearer', peer.grant(shard, bytes.length, { bearer: hostOf(coordinator) })],
-      ['fleet', peer.grant(shard, bytes.length, { fleet: otherFleet })],
-      ['term', peer.grant(shard, bytes.length, { term: 2 })],
-      ['expires', peer.grant(shard, bytes.length, { expires: peer.now.value })],
-      ['signer', peer.grant(shard, bytes.length, {}, own)],
-    ]
-    for (const [field, grant] of wrong) {
-      await t.throwsAsync(client.sendShard(shard, bytes, grant), { code: 'NOT_ALLOWED', message: new RegExp(field) })
-    }
-    for (const grant of ['', 'AAAA', fits().slice(0, 100)]) {
-      await t.throwsAsync(client.sendShard(shard, bytes, grant), { code: 'CORRUPT' })
-    }
-    t.deepEqual((await peer.store.inventory('', 9)).shards, [])
-    await client.sendShard(shard, bytes, fits())
-    await client.sendShard(shard, bytes, fits())
-    const other = makeShard(shard, Buffer.alloc(100_000, 2))
-    await t.throwsAsync(client.sendShard(shard, other, fits()), { code: 'HOST_REFUSED' })
-  })
-
-for (const way of WAYS)
-  test(`a damaged shard, or one of another name, is not stored (${way})`, async (t) => {
-    const peer = await startPeer(t, {}, way)
-    const shard = shardId(1)
-    const bytes = makeShard(shard, Buffer.alloc(200_000, 1))
-    for (const at of [0, 10, 40, 100, 5000, bytes.length - 1]) {
-      const damaged = Buffer.from(bytes)
-      damaged[at] = (damaged[at] ?? 0) ^ 1
-      await t.throwsAsync(peer.send(shard, damaged), { code: 'CORRUPT', message: /arrived damaged/ }, `byte ${at}`)
-    }
-    await t.throwsAsync(peer.send(shardId(2), bytes), { code: 'FORGED' })
-    t.deepEqual((await peer.store.inventory('', 9)).shards, [])
-  })
-
-for (const way of WAYS)
-  test(`a full peer says so before the bytes are sent, and goes on serving (${way})`, async (t) => {
-    const peer = await startPeer(t, { maxBytes: 6000 }, way)
-    const first = makeShard(shardId(1), Buffer.alloc(1000, 1))
-    await peer.send(shardId(1), first)
-    const second = makeShard(shardId(2), Buffer.alloc(1 << 20, 1))
-    await t.throwsAsync(peer.send(shardId(2), second), { code: 'HOST_FULL', message: /pc-1 has no space/ })
-    await peer.send(shardId(1), first)
-    t.is((await peer.client(peer.fleet.appliance).fetchBody(shardId(1))).length, first.length)
-  })
 
 test('an upload that is cut in the middle leaves nothing', async (t) => {
   const peer = await startPeer(t)
@@ -125,32 +44,6 @@ test('an upload that is cut in the middle leaves nothing', async (t) => {
   t.deepEqual(readdirSync(join(peer.folder, 'incoming')), [])
   await peer.send(shard, bytes)
 })
-
-for (const way of WAYS)
-  test(`who may read: not peers, not strangers; the root always (${way})`, async (t) => {
-    const peer = await startPeer(t, {}, way)
-    const shard = shardId(1)
-    await peer.send(shard, makeShard(shard, Buffer.alloc(10, 1)))
-    for (const who of [peer.fleet.appliance, peer.fleet.coordinator, peer.fleet.root]) {
-      t.is((await peer.client(who).fetchBody(shard)).length, 4106)
-      t.is((await peer.client(who).fetchInventory()).shards.length, 1)
-    }
-    const other = peer.client(peer.fleet.peer)
-    await t.throwsAsync(other.fetchBody(shard), { code: 'NOT_ALLOWED' })
-    await t.throwsAsync(other.fetchInventory(), { code: 'NOT_ALLOWED' })
-    await t.throwsAsync(other.fetchDocument('keybag', '0'.repeat(64)), { code: 'NOT_ALLOWED' })
-    t.true((await other.fetchState()).freeBytes > 0)
-    const stranger = peer.client(Secret.random())
-    for (const asked of [
-      stranger.fetchBody(shard),
-      stranger.fetchState(),
-      stranger.sendDocument('head', snapshot, shardBytes()),
-    ]) {
-      await t.throwsAsync(asked, { code: 'NOT_ALLOWED', message: /member/ })
-    }
-  })
-
-const shardBytes = () => Buffer.alloc(100_000)
 
 test('what a reader fetches costs no turn of JavaScript, from the moment on that he is one until he is none', async (t) => {
   const peer = await startPeer(t)

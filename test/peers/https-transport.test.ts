@@ -1,0 +1,4 @@
+import test from 'ava'
+import { conformance } from './conformance.js'
+
+conformance(test, 'HTTPS')
