@@ -15,6 +15,7 @@ import { openHome } from '../keys/home.js'
 import type { Places, SignatureRepository } from '../signatures/repository.js'
 import { ID_BYTES } from '../signatures/rows.js'
 import { type SegmentOptions, SegmentRepository } from '../signatures/segments.js'
+import { unfitBecause } from '../stripes/place.js'
 import { checkCommit, checkIds, checkPlace, checkRecords, checkReserve } from './checks.js'
 import { type Admission, HostCatalogue } from './hosts.js'
 import { type Lease, Leases } from './leases.js'
@@ -331,18 +332,10 @@ export class LocalCatalog implements Catalog {
     for (const { host } of shards) needed.set(host, (needed.get(host) ?? 0) + lengthBytes)
     for (const [host, bytes] of needed) {
       const row = rows.get(host)
-      const why = host === bearer ? 'it is the host that is backed up' : unfitBecause(row, bytes)
+      const why = row ? unfitBecause(row, bearer, bytes) : 'it is not a member of the fleet'
       if (why) throw new ImagerError('HOST_UNFIT', { host: row?.name ?? host.slice(0, 8), key: host, why })
     }
   }
-}
-
-function unfitBecause(row: HostRow | undefined, neededBytes: number): string | undefined {
-  if (!row) return 'it is not a member of the fleet'
-  if (row.storage === '') return 'it offers no store'
-  if (row.away) return 'it has not been seen lately'
-  if (row.freeBytes < neededBytes) return `it has ${formatBytes(row.freeBytes)} free`
-  return undefined
 }
 
 function placeName({ index, host, shard }: { index: number; host: Hex; shard: Hex }): string {

@@ -85,9 +85,14 @@ export function hostsOfStripe(group: Group, stripe: number): (Hex | undefined)[]
   return places.map((_, index) => places[(index + stripe) % width])
 }
 
-function unfitBecause(host: Candidate, appliance: Hex, needBytes: number): string | undefined {
-  if (host.host === appliance) return 'it is the host that is imaged'
-  if (host.storage === '') return 'it offers no space yet'
+/** Why a host cannot take so many bytes of what `appliance` stores; undefined where it can. */
+export function unfitBecause(
+  host: Pick<Candidate, 'host' | 'storage' | 'away' | 'freeBytes'>,
+  appliance: Hex,
+  needBytes: number,
+): string | undefined {
+  if (host.host === appliance) return 'it is the host that is backed up'
+  if (host.storage === '') return 'it offers no store'
   if (host.away) return 'it is away'
   if (host.freeBytes < needBytes) return `it has only ${formatBytes(host.freeBytes)} free`
   return undefined

@@ -108,7 +108,7 @@ function placing(test: TestFn, open: OpenStand): void {
     s.local.members.heartbeat(peer, { ...offerOf(s, peer), freeBytes: 59_999 })
     await refused(peer, /59,?999|60 kB free/)
     s.clock.time += AWAY_AFTER_MS + 1
-    await refused(s.peers[1] as Hex, /seen lately/)
+    await refused(s.peers[1] as Hex, /it is away/)
     s.beat()
     t.truthy(await s.catalog.place(lease, on(s.peers[1] as Hex)))
   })
