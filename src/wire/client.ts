@@ -5,13 +5,7 @@
 import type { ClientRequest, IncomingHttpHeaders, IncomingMessage } from 'node:http'
 import { Agent, request as httpsRequest } from 'node:https'
 import { Readable } from 'node:stream'
-import {
-  connect,
-  createSecureContext,
-  type SecureContext,
-  type TLSSocket,
-  type ConnectionOptions as TlsOptions,
-} from 'node:tls'
+import { createSecureContext, type SecureContext, type TLSSocket } from 'node:tls'
 import { hasCode, ImagerError, reason } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
 import {
@@ -30,7 +24,7 @@ import { formatRange, parseAddress } from './address.js'
 import { bounded } from './bounded.js'
 import { decodeRefusal } from './refusal.js'
 import type { Pattern } from './router.js'
-import { CIPHERS, exportSecret, SOCKET_BUFFER_BYTES } from './tls.js'
+import { CIPHERS, dialTls, exportSecret, hangUp } from './tls.js'
 
 export interface ConnectionOptions {
   readonly tls: TlsIdentity
@@ -186,35 +180,17 @@ export class Connection implements Requester {
 
   async #dialOne(address: string): Promise<TLSSocket> {
     const { key, cert } = this.#options.tls
-    // No authority is asked: a host is its key.
     this.#context ??= createSecureContext({ key, cert, ca: [], minVersion: 'TLSv1.3', ciphers: CIPHERS })
-    const options: TlsOptions & { highWaterMark: number; noDelay: boolean } = {
-      ...parseAddress(address),
-      secureContext: this.#context,
-      minVersion: 'TLSv1.3',
-      rejectUnauthorized: false,
-      highWaterMark: SOCKET_BUFFER_BYTES,
-      noDelay: true,
-    }
-    const socket = connect(options)
-    const limit = this.#options.connectTimeoutMs ?? CONNECT_TIMEOUT_MS
-    const timer = setTimeout(() => socket.destroy(new Error(`no connection within ${limit / 1000} s`)), limit)
+    const limitMs = this.#options.connectTimeoutMs ?? CONNECT_TIMEOUT_MS
+    const socket = await dialTls(parseAddress(address), this.#context, limitMs).catch((error: unknown) => {
+      throw this.#unreachable(reason(error), error, address)
+    })
     try {
-      await new Promise<void>((resolve, reject) => {
-        socket.once('secureConnect', resolve)
-        socket.once('error', reject)
-        socket.once('close', () => reject(new Error('it closed the connection')))
-      })
       this.#checkPin(socket, address)
-      socket.removeAllListeners('close')
       return socket
     } catch (error) {
-      socket.on('error', () => {})
-      socket.destroy()
-      if (error instanceof ImagerError) throw error
-      throw this.#unreachable(reason(error), error, address)
-    } finally {
-      clearTimeout(timer)
+      hangUp(socket)
+      throw error
     }
   }
 

@@ -1,5 +1,5 @@
-/** What both ends of a connection have in common. */
-import type { TLSSocket } from 'node:tls'
+/** What both ends of a connection have in common, and how a client gets one. */
+import { connect, type SecureContext, type TLSSocket, type ConnectionOptions as TlsOptions } from 'node:tls'
 import { KiB } from '../base/units.js'
 
 /** AES-128 first: 128 bits are what the curves give too, and it is the quickest where the processor knows AES. */
@@ -12,4 +12,45 @@ const EXPORTER_LABEL = 'EXPORTER-imager-v1'
 /** RFC 8446, section 7.5: equal at both ends of this connection and of no other. */
 export function exportSecret(socket: TLSSocket): Buffer {
   return socket.exportKeyingMaterial(32, EXPORTER_LABEL, Buffer.alloc(0))
+}
+
+/**
+ * A socket on which the handshake is done. Whose key answered is for the caller to look at: a host is its key, and no
+ * authority is asked. Throws what Node says where nothing answers, or not by `limitMs`.
+ */
+export async function dialTls(
+  address: { host: string; port: number },
+  secureContext: SecureContext,
+  limitMs: number,
+): Promise<TLSSocket> {
+  const options: TlsOptions & { highWaterMark: number; noDelay: boolean } = {
+    ...address,
+    secureContext,
+    minVersion: 'TLSv1.3',
+    rejectUnauthorized: false,
+    highWaterMark: SOCKET_BUFFER_BYTES,
+    noDelay: true,
+  }
+  const socket = connect(options)
+  const timer = setTimeout(() => socket.destroy(new Error(`no connection within ${limitMs / 1000} s`)), limitMs)
+  try {
+    await new Promise<void>((resolve, reject) => {
+      socket.once('secureConnect', resolve)
+      socket.once('error', reject)
+      socket.once('close', () => reject(new Error('it closed the connection')))
+    })
+    socket.removeAllListeners('close')
+    return socket
+  } catch (error) {
+    hangUp(socket)
+    throw error
+  } finally {
+    clearTimeout(timer)
+  }
+}
+
+/** Ends a socket on which nobody waits any more, whatever it still says. */
+export function hangUp(socket: TLSSocket): void {
+  socket.on('error', () => {})
+  socket.destroy()
 }
