@@ -1,5 +1,6 @@
-/** What people type for sizes and addresses, checked before anything starts. */
+/** What people type for sizes and addresses, checked before anything starts; options that several commands have. */
 import { hostname } from 'node:os'
+import type { Argv } from 'yargs'
 import { ImagerError } from '../base/errors.js'
 
 const SUFFIXES = { K: 2 ** 10, M: 2 ** 20, G: 2 ** 30, T: 2 ** 40 } as const
@@ -41,4 +42,24 @@ export function computerName(): string {
       .replace(/[^A-Za-z0-9._-]/g, '-')
       .slice(0, 64) || 'host'
   )
+}
+
+/** The options of a command that makes this host a coordinator; `coordinator`: what its help calls it. */
+export function asCoordinator<T>(yargs: Argv<T>, verb: string, coordinator: string) {
+  return yargs
+    .option('name', { type: 'string', default: computerName(), requiresArg: true, describe: 'Name of this host' })
+    .option('domain', { type: 'string', requiresArg: true, describe: 'What fails together (default: the name)' })
+    .option('listen', {
+      type: 'string',
+      default: '0.0.0.0:7420',
+      requiresArg: true,
+      coerce: parseAddress('listen', verb),
+      describe: `HOST:PORT ${coordinator} will listen on`,
+    })
+    .option('address', {
+      type: 'string',
+      requiresArg: true,
+      coerce: parseAddress('address', verb),
+      describe: 'HOST:PORT under which others reach it (default: from --listen)',
+    })
 }

@@ -1,5 +1,5 @@
 import { advertised } from '../../fleet/address.js'
-import { computerName, parseAddress, usage } from '../arguments.js'
+import { asCoordinator, usage } from '../arguments.js'
 import { defineCommand } from '../command.js'
 
 export const command = defineCommand({
@@ -7,23 +7,11 @@ export const command = defineCommand({
   describe: 'Found a fleet: this host becomes its coordinator',
   example: ['imager init --listen 0.0.0.0:7420', 'then: imager coordinator'],
   builder: (yargs) =>
-    yargs
-      .option('name', { type: 'string', default: computerName(), requiresArg: true, describe: 'Name of this host' })
-      .option('domain', { type: 'string', requiresArg: true, describe: 'What fails together (default: the name)' })
-      .option('listen', {
-        type: 'string',
-        default: '0.0.0.0:7420',
-        requiresArg: true,
-        coerce: parseAddress('listen', 'init'),
-        describe: 'HOST:PORT the coordinator will listen on',
-      })
-      .option('address', {
-        type: 'string',
-        requiresArg: true,
-        coerce: parseAddress('address', 'init'),
-        describe: 'HOST:PORT under which others reach it (default: from --listen)',
-      })
-      .option('words-file', { type: 'string', requiresArg: true, describe: 'Write the 24 words there, not here' }),
+    asCoordinator(yargs, 'init', 'the coordinator').option('words-file', {
+      type: 'string',
+      requiresArg: true,
+      describe: 'Write the 24 words there, not here',
+    }),
   async run(args, { state, output }) {
     const [{ initFleet }, { existsSync, writeFileSync }] = await Promise.all([
       import('../../fleet/init.js'),

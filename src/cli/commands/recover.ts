@@ -2,7 +2,7 @@ import { Exit } from '../../base/errors.js'
 import { formatBytes, formatSeconds } from '../../base/units.js'
 import { advertised } from '../../fleet/address.js'
 import type { RecoverReport } from '../../jobs/recover/recover.js'
-import { computerName, parseAddress, usage } from '../arguments.js'
+import { asCoordinator, parseAddress, usage } from '../arguments.js'
 import { defineCommand } from '../command.js'
 import { progressOf } from '../progress.js'
 
@@ -17,35 +17,24 @@ export const command = defineCommand({
     'then: imager restore latest --to /dev/sdX',
   ],
   builder: (yargs) =>
-    yargs
-      .option('words-file', {
-        type: 'string',
-        demandOption: true,
-        requiresArg: true,
-        describe: 'File with the 24 words',
-      })
-      .option('peer', {
-        type: 'string',
-        demandOption: true,
-        requiresArg: true,
-        coerce: parseAddress('peer', 'recover'),
-        describe: 'HOST:PORT of any peer of the fleet',
-      })
-      .option('name', { type: 'string', default: computerName(), requiresArg: true, describe: 'Name of this host' })
-      .option('domain', { type: 'string', requiresArg: true, describe: 'What fails together (default: the name)' })
-      .option('listen', {
-        type: 'string',
-        default: '0.0.0.0:7420',
-        requiresArg: true,
-        coerce: parseAddress('listen', 'recover'),
-        describe: 'HOST:PORT the new coordinator will listen on',
-      })
-      .option('address', {
-        type: 'string',
-        requiresArg: true,
-        coerce: parseAddress('address', 'recover'),
-        describe: 'HOST:PORT under which others reach it (default: from --listen)',
-      }),
+    asCoordinator(
+      yargs
+        .option('words-file', {
+          type: 'string',
+          demandOption: true,
+          requiresArg: true,
+          describe: 'File with the 24 words',
+        })
+        .option('peer', {
+          type: 'string',
+          demandOption: true,
+          requiresArg: true,
+          coerce: parseAddress('peer', 'recover'),
+          describe: 'HOST:PORT of any peer of the fleet',
+        }),
+      'recover',
+      'the new coordinator',
+    ),
   async run(args, { state, output, signal }) {
     const [{ planRecover, runRecover }, { systemClock }, { readFileSync, statSync }] = await Promise.all([
       import('../../jobs/recover/recover.js'),
