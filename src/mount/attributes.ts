@@ -2,23 +2,13 @@
  * The bytes in which attributes and folders go to the addon; the layouts are documented where they are decoded,
  * native/src/mount/layout.rs. An inode number is `volume * 2^48 + number`; volume 0 is the top of the mounted tree.
  */
-import { ATTRIBUTES_BYTES, type Kind, type Timestamp } from '../retrieve/reader.js'
+import { ATTRIBUTES_BYTES, type FileRow, type Kind } from '../retrieve/reader.js'
 
-export interface Attributes {
+/** What the kernel hears of a file's record. */
+export interface Attributes extends Omit<FileRow, 'created' | 'xattrs' | 'streams'> {
   readonly volume: number
-  readonly number: number
-  readonly kind: Kind
-  readonly mode: number
-  readonly uid: number
-  readonly gid: number
-  readonly links: number
-  readonly size: number
   /** Bytes that the content takes on the disk. */
   readonly allocatedBytes: number
-  readonly device: number
-  readonly generation: number
-  readonly modified: Timestamp
-  readonly changed: Timestamp
 }
 
 export interface Listed {
