@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod btrfs;
+mod budget;
 pub mod ext;
 pub mod fat;
 pub mod ntfs;

@@ -1,7 +1,8 @@
-//! Backups of the superblock ("Sparse Superblocks"), for a primary one that is damaged.
+//! Which superblock counts: the primary one, or a backup ("Sparse Superblocks") where that is damaged.
 
 use super::superblock::{LOG_BLOCK_SIZE_MOST, SUPERBLOCK_BYTES, Superblock};
 use crate::base::bytes::le16;
+use crate::base::error::{Error, Result};
 use crate::disk::volume::Volume;
 
 /// Where groups 1 and 3 begin, which hold a backup whatever the features, with groups as large as `mke2fs` makes them.
@@ -11,6 +12,18 @@ fn backup_places() -> impl Iterator<Item = (u16, u64)> {
         let first = u64::from(log == 0);
         [1u16, 3].map(|group| (group, (first + u64::from(group) * 8 * block_bytes) * block_bytes))
     })
+}
+
+/// The primary one, else a backup.
+pub fn read(volume: Volume) -> Result<Superblock> {
+    match Superblock::read(volume) {
+        Err(error @ Error::Corrupt { .. }) => match find(volume) {
+            // Nothing in it says whether the journal waits to be replayed.
+            Some(found) => Ok(Superblock { dirty: true, stands_in: Some(error.to_string()), ..found }),
+            None => Err(error),
+        },
+        other => other,
+    }
 }
 
 /// The first backup that makes sense where it lies; with a volume of anything else there is none.

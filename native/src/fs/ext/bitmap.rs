@@ -6,11 +6,10 @@ use std::cell::RefCell;
 use super::checksum::crc32c;
 use super::group::{self, Group};
 use super::superblock::Superblock;
-use super::{Doubts, blocks_bytes};
 use crate::base::error::{Error, Result};
 use crate::base::ranges::ByteRange;
 use crate::disk::volume::Volume;
-use crate::fs::shared::{Span, coalesce, push};
+use crate::fs::shared::{Doubts, Span, coalesce, push};
 
 /// Blocks in use: those of the bitmaps, and those that files claim all the same.
 pub struct InUse {
@@ -68,8 +67,8 @@ pub fn read_all(volume: Volume, superblock: &Superblock, groups: &[Group], doubt
 /// Where superblocks, descriptors, bitmaps and inode tables lie: absolute, a set.
 pub fn tables(volume: Volume, superblock: &Superblock, groups: &[Group]) -> Vec<ByteRange> {
     let span = |(start, end): Span| ByteRange {
-        start: volume.absolute(blocks_bytes(superblock, start)),
-        length: blocks_bytes(superblock, end - start),
+        start: volume.absolute(superblock.bytes(start)),
+        length: superblock.bytes(end - start),
     };
     coalesce(table_spans(superblock, groups)).into_iter().map(span).collect()
 }
@@ -91,11 +90,11 @@ fn byte_ranges(volume: Volume, superblock: &Superblock, spans: Vec<Span>) -> Vec
     let mut ranges: Vec<ByteRange> = spans
         .into_iter()
         .map(|(start, end)| ByteRange {
-            start: volume.absolute(blocks_bytes(superblock, start)),
-            length: blocks_bytes(superblock, end - start),
+            start: volume.absolute(superblock.bytes(start)),
+            length: superblock.bytes(end - start),
         })
         .collect();
-    let end = blocks_bytes(superblock, superblock.blocks_count);
+    let end = superblock.bytes(superblock.blocks_count);
     let tail = ByteRange { start: volume.absolute(end), length: volume.length - end };
     match ranges.last_mut() {
         _ if tail.length == 0 => {}
@@ -110,7 +109,7 @@ fn read(volume: Volume, superblock: &Superblock, number: u32, group: &Group) -> 
     if !group.trusted || group.block_uninit {
         return Ok(None);
     }
-    let at = blocks_bytes(superblock, group.block_bitmap);
+    let at = superblock.bytes(group.block_bitmap);
     let bitmap = volume.read_vec(at, superblock.block_bytes as usize)?;
     let clusters = (superblock.blocks_per_group >> superblock.cluster_bits) as usize;
     if superblock.metadata_checksums() {

@@ -1,8 +1,8 @@
 //! The block map of ext2 and ext3 ("Direct/Indirect Block Addressing"): twelve blocks, then one, two and three
 //! levels of blocks full of pointers. A pointer of 0 is a hole.
 
-use super::extents::Runs;
 use super::inode::Inode;
+use super::runs::Runs;
 use crate::base::bytes::le32;
 use crate::base::error::Result;
 

@@ -2,8 +2,9 @@
 //! empty entries, so the linear way meets every name. A block that contradicts itself loses its own names only.
 
 use super::checksum::crc32c;
+use super::extents;
 use super::inode::{FLAG_ENCRYPT, I_BLOCK_BYTES, Inode};
-use super::{Ext, extents};
+use super::reader::Ext;
 use crate::base::bytes::{le16, le32};
 use crate::base::error::{Error, Result};
 use crate::base::limits::MIB;

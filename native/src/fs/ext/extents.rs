@@ -2,25 +2,25 @@
 //! Depth falls by one at each level, every node holds something, and logical blocks only grow; so no node can be
 //! met twice and the walk ends.
 
+use super::block_map;
 use super::checksum::crc32c;
 use super::inode::{FLAG_ENCRYPT, FLAG_EXTENTS, Inode};
-use super::{Ext, block_map, blocks_bytes};
+use super::reader::Ext;
+use super::runs::{LOGICAL_END, Runs};
 use crate::base::bytes::{le16, le32};
 use crate::base::error::{Error, Result};
 use crate::base::limits;
-use crate::fs::volume_map::{Extent, ExtentKind};
+use crate::fs::volume_map::Extent;
 
 const MAGIC: u16 = 0xf30a;
 const HEADER_BYTES: usize = 12;
 const ENTRY_BYTES: usize = 12;
 /// A longer ee_len says "unwritten" and is too long by this.
 const WRITTEN_BLOCKS_MOST: u16 = 32768;
-/// Logical blocks are 32 bits.
-const LOGICAL_END: u64 = 1 << 32;
 
 /// All extents of an inode that keeps its content in blocks. Absolute, sorted, and merged where they touch.
 pub fn read(ext: &Ext, inode: &Inode) -> Result<Vec<Extent>> {
-    let mut runs = Runs { ext, encrypted: inode.has(FLAG_ENCRYPT), extents: Vec::new(), next: 0 };
+    let mut runs = Runs::new(ext, inode.has(FLAG_ENCRYPT));
     if inode.has(FLAG_EXTENTS) {
         let mut tree = Tree { inode, runs };
         let depth = le16(inode.block, 6);
@@ -32,69 +32,11 @@ pub fn read(ext: &Ext, inode: &Inode) -> Result<Vec<Extent>> {
     } else {
         block_map::walk(inode, &mut runs)?;
     }
-    runs.extents.shrink_to_fit();
-    Ok(runs.extents)
+    Ok(runs.into_extents())
 }
 
 fn corrupt(inode: &Inode, why: String) -> Error {
     Error::corrupt("extents", 0, format!("inode {}: {why}", inode.number))
-}
-
-/// Collects runs of blocks in logical order.
-pub struct Runs<'a> {
-    pub ext: &'a Ext<'a>,
-    encrypted: bool,
-    extents: Vec<Extent>,
-    /// The first logical block that may follow.
-    next: u64,
-}
-
-impl Runs<'_> {
-    pub fn push(&mut self, logical: u64, block: u64, count: u64, unwritten: bool) -> Result<()> {
-        let superblock = &self.ext.superblock;
-        if logical < self.next || logical + count > LOGICAL_END {
-            return Err(Error::corrupt("extents", block, format!("logical block {logical} is out of order")));
-        }
-        if !superblock.holds(block, count) {
-            return Err(Error::corrupt("extents", block, format!("{count} blocks are outside the file system")));
-        }
-        self.ext.in_use.claim(block, count);
-        self.next = logical + count;
-        let extent = Extent {
-            kind: match (unwritten, self.encrypted) {
-                (true, _) => ExtentKind::Unwritten,
-                (false, true) => ExtentKind::Encrypted,
-                (false, false) => ExtentKind::Plain,
-            },
-            logical: blocks_bytes(superblock, logical),
-            disk: self.ext.volume.absolute(blocks_bytes(superblock, block)),
-            length: blocks_bytes(superblock, count),
-        };
-        if let Some(last) = self.extents.last_mut() {
-            let touching = last.logical + last.length == extent.logical && last.disk + last.length == extent.disk;
-            if touching && last.kind == extent.kind {
-                last.length += extent.length;
-                return Ok(());
-            }
-        }
-        if self.extents.len() >= limits::STREAM_EXTENTS {
-            return Err(Error::corrupt("extents", block, "more extents than are read of one file"));
-        }
-        self.ext.budget.extents(1)?;
-        self.extents.push(extent);
-        Ok(())
-    }
-
-    /// A block of the map itself: counted, because each has one place only.
-    pub fn node(&self, block: u64) -> Result<Vec<u8>> {
-        let superblock = &self.ext.superblock;
-        if !superblock.holds(block, 1) {
-            return Err(Error::corrupt("extents", block, "a node is outside the file system"));
-        }
-        self.ext.budget.blocks(1)?;
-        self.ext.in_use.claim(block, 1);
-        self.ext.volume.read_vec(blocks_bytes(superblock, block), superblock.block_bytes as usize)
-    }
 }
 
 struct Tree<'a> {

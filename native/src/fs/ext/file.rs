@@ -1,10 +1,12 @@
 //! An inode into the `File` of the map. What contradicts itself is refused here, for this inode alone.
 
 use super::inode::{FLAG_ENCRYPT, FLAG_EXTENTS, FLAG_INLINE_DATA, I_BLOCK_BYTES, Inode};
+use super::reader::Ext;
 use super::xattr::{self, Attributes};
-use super::{Doubts, Ext, directory, extents};
+use super::{directory, extents};
 use crate::base::error::{Error, Result};
 use crate::base::limits;
+use crate::fs::shared::Doubts;
 use crate::fs::volume_map::{Content, DirectoryEntry, File, Kind, Stream};
 
 /// The file, and a directory's entries appended to `entries`.

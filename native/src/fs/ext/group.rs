@@ -2,11 +2,12 @@
 //! "Sparse Superblocks"). A descriptor that cannot be believed costs its group, not the volume.
 
 use super::checksum::{crc16, crc32c};
-use super::superblock::{GroupChecksum, SUPERBLOCK_AT, Sparse, Superblock};
-use super::{Doubts, blocks_bytes};
+use super::features::{GroupChecksum, Sparse};
+use super::superblock::{SUPERBLOCK_AT, Superblock};
 use crate::base::bytes::{le16, le32};
 use crate::base::error::{Error, Result};
 use crate::disk::volume::Volume;
+use crate::fs::shared::Doubts;
 
 const CHECKSUM_AT: usize = 0x1e;
 /// Descriptors from this size on have the high half of the block bitmap's checksum.
@@ -47,7 +48,7 @@ pub fn read_all(volume: Volume, superblock: &Superblock, doubts: &mut Doubts) ->
             let at = SUPERBLOCK_AT + 0x20;
             return Err(Error::corrupt("ext superblock", at, "the group descriptors pass the end of the volume"));
         }
-        let raw = volume.read_vec(blocks_bytes(superblock, block), superblock.block_bytes as usize)?;
+        let raw = volume.read_vec(superblock.bytes(block), superblock.block_bytes as usize)?;
         for raw in raw.chunks_exact(usize::from(superblock.descriptor_bytes)) {
             let group = groups.len() as u32;
             if group == superblock.group_count {
@@ -73,7 +74,7 @@ fn backup(volume: Volume, superblock: &Superblock, group: u32) -> Option<Group> 
         return None;
     }
     let bytes = usize::from(superblock.descriptor_bytes);
-    let table = blocks_bytes(superblock, superblock.group_first_block(1) + 1);
+    let table = superblock.bytes(superblock.group_first_block(1) + 1);
     let raw = volume.read_vec(table + u64::from(group) * bytes as u64, bytes).ok()?;
     let found = decode(superblock, group, &raw).ok()?;
     Some(Group { stands_in: true, block_uninit: false, inodes: superblock.inodes_per_group, ..found })

@@ -13,6 +13,8 @@ pub const I_BLOCK_BYTES: usize = 60;
 const CHECKSUM_LO_AT: usize = 0x7c;
 const CHECKSUM_HI_AT: usize = 0x82;
 
+pub const ROOT_INODE: u32 = 2;
+
 pub const FLAG_ENCRYPT: u32 = 0x800;
 pub const FLAG_EXTENTS: u32 = 0x8_0000;
 pub const FLAG_EA_INODE: u32 = 0x20_0000;

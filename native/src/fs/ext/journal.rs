@@ -1,8 +1,9 @@
 //! The journal of a volume that was cleanly unmounted ("Journal (jbd2)"): behind its superblock it holds only what is
 //! in its place already, and nobody reads it again.
 
+use super::extents;
 use super::inode::{FLAG_EXTENTS, Inode};
-use super::{Ext, extents};
+use super::reader::Ext;
 use crate::base::bytes::{be32, le16};
 use crate::base::error::Result;
 use crate::base::ranges::ByteRange;
@@ -11,11 +12,6 @@ use crate::fs::volume_map::ExtentKind;
 const MAGIC: u32 = 0xC03B_3998;
 /// A superblock of version 1 or 2.
 const SUPERBLOCKS: [u32; 2] = [3, 4];
-
-/// Of the file system's superblock: s_jnl_blocks, where s_jnl_backup_type says that it is a copy of i_block.
-pub fn backup(raw: &[u8]) -> [u8; 60] {
-    if raw[0xfd] == 1 { raw[0x10c..0x148].try_into().expect("sixty bytes") } else { [0; 60] }
-}
 
 /// The blocks behind its superblock; empty where there is none, or where it is not certain to be empty.
 pub fn idle(ext: &Ext) -> Vec<ByteRange> {

@@ -1,8 +1,11 @@
 //! The superblock: 1024 bytes at byte 1024, whatever the block size (Documentation/filesystems/ext4, "Super Block").
 //! Everything later is computed from these fields, so nonsense here refuses the whole volume.
 
-use super::backup;
 use super::checksum::crc32c;
+use super::features::{
+    COMPAT_HAS_JOURNAL, COMPAT_RESIZE_INODE, Features, GroupChecksum, INCOMPAT_64BIT, INCOMPAT_CSUM_SEED,
+    INCOMPAT_FILETYPE, INCOMPAT_LARGEDIR, INCOMPAT_META_BG, INCOMPAT_RECOVER, RO_COMPAT_BIGALLOC, Sparse,
+};
 use crate::base::bytes::{le16, le32};
 use crate::base::error::{Error, Result};
 use crate::base::limits;
@@ -26,52 +29,6 @@ const LOG_CLUSTER_SIZE_MOST: u32 = 20;
 const BLOCKS_PER_GROUP_LEAST: u32 = 256;
 const DESCRIPTOR_BYTES_LEAST: u16 = 64;
 const DESCRIPTOR_BYTES_MOST: u16 = 1024;
-
-const COMPAT_HAS_JOURNAL: u32 = 0x4;
-const COMPAT_RESIZE_INODE: u32 = 0x10;
-const COMPAT_SPARSE_SUPER2: u32 = 0x200;
-const COMPAT_ORPHAN_FILE: u32 = 0x1000;
-const RO_COMPAT_SPARSE_SUPER: u32 = 0x1;
-const RO_COMPAT_EXT3: u32 = 0x7;
-const RO_COMPAT_GDT_CSUM: u32 = 0x10;
-const RO_COMPAT_QUOTA: u32 = 0x100;
-const RO_COMPAT_BIGALLOC: u32 = 0x200;
-const RO_COMPAT_METADATA_CSUM: u32 = 0x400;
-const INCOMPAT_FILETYPE: u32 = 0x2;
-const INCOMPAT_RECOVER: u32 = 0x4;
-const INCOMPAT_META_BG: u32 = 0x10;
-const INCOMPAT_64BIT: u32 = 0x80;
-const INCOMPAT_CSUM_SEED: u32 = 0x2000;
-const INCOMPAT_LARGEDIR: u32 = 0x4000;
-const INCOMPAT_EXT3: u32 = INCOMPAT_FILETYPE | INCOMPAT_RECOVER | INCOMPAT_META_BG;
-
-/// Bit, name, and whether it is read here.
-const INCOMPAT: [(u32, &str, bool); 16] = [
-    (0x1, "compression", false),
-    (INCOMPAT_FILETYPE, "filetype", true),
-    (INCOMPAT_RECOVER, "needs_recovery", true),
-    (0x8, "journal_dev", false),
-    (INCOMPAT_META_BG, "meta_bg", true),
-    (0x40, "extents", true),
-    (INCOMPAT_64BIT, "64bit", true),
-    (0x100, "mmp", true),
-    (0x200, "flex_bg", true),
-    (0x400, "ea_inode", true),
-    (0x1000, "dirdata", false),
-    (INCOMPAT_CSUM_SEED, "metadata_csum_seed", true),
-    (INCOMPAT_LARGEDIR, "large_dir", true),
-    (0x8000, "inline_data", true),
-    (0x10000, "encrypt", true),
-    (0x20000, "casefold", true),
-];
-
-/// Whether and how group descriptors carry a checksum.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GroupChecksum {
-    None,
-    Crc16,
-    Crc32c,
-}
 
 #[derive(Clone, Debug)]
 pub struct Superblock {
@@ -109,14 +66,6 @@ pub struct Superblock {
     pub stands_in: Option<String>,
 }
 
-/// Which groups hold a copy of the superblock, besides the first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sparse {
-    Every,
-    Powers,
-    Two([u32; 2]),
-}
-
 pub fn detect(volume: Volume) -> Result<bool> {
     let mut magic = [0; 2];
     if volume.length < SUPERBLOCK_AT + SUPERBLOCK_BYTES as u64 {
@@ -127,18 +76,9 @@ pub fn detect(volume: Volume) -> Result<bool> {
 }
 
 impl Superblock {
-    /// The primary one, else a backup.
+    /// The primary one; backup.rs has those that stand in for it.
     pub fn read(volume: Volume) -> Result<Self> {
-        let primary =
-            volume.read_vec(SUPERBLOCK_AT, SUPERBLOCK_BYTES).and_then(|raw| Self::decode(&raw, volume.length));
-        match primary {
-            Err(error @ Error::Corrupt { .. }) => match backup::find(volume) {
-                // Nothing in it says whether the journal waits to be replayed.
-                Some(found) => Ok(Self { dirty: true, stands_in: Some(error.to_string()), ..found }),
-                None => Err(error),
-            },
-            other => other,
-        }
+        Self::decode(&volume.read_vec(SUPERBLOCK_AT, SUPERBLOCK_BYTES)?, volume.length)
     }
 
     /// `raw` are `SUPERBLOCK_BYTES`.
@@ -147,6 +87,9 @@ impl Superblock {
             return corrupt(MAGIC_AT, "s_magic is not 0xEF53");
         }
         let features = Features::decode(raw)?;
+        if features.group_checksum() == GroupChecksum::Crc32c {
+            verify_checksum(raw)?;
+        }
         let shape = Shape::decode(raw, &features, volume_bytes)?;
         let uuid: [u8; 16] = raw[0x68..0x78].try_into().expect("sixteen bytes");
         let s_state = le16(raw, 0x3a);
@@ -172,11 +115,11 @@ impl Superblock {
             inode_bytes: shape.inode_bytes,
             first_inode: shape.first_inode,
             hidden_inodes: features.hidden_inodes(raw),
-            journal_blocks: super::journal::backup(raw),
+            journal_blocks: journal_blocks(raw),
             journal_inode: (features.compat & COMPAT_HAS_JOURNAL != 0)
                 .then(|| le32(raw, 0xe0))
                 .filter(|&number| number != 0),
-            descriptor_bytes: features.descriptor_bytes(raw)?,
+            descriptor_bytes: descriptor_bytes(&features, raw)?,
             group_checksum: features.group_checksum(),
             checksum_seed: if seeded { s_checksum_seed } else { crc32c(!0, &uuid) },
             first_meta_bg: if features.incompat & INCOMPAT_META_BG != 0 { le32(raw, 0x104) } else { u32::MAX },
@@ -191,6 +134,11 @@ impl Superblock {
     pub fn uuid_text(&self) -> String {
         let hex: String = self.uuid.iter().map(|byte| format!("{byte:02x}")).collect();
         [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
+    }
+
+    /// Byte offset in the volume, or length; `blocks` are within the file system, so that nothing overflows.
+    pub fn bytes(&self, blocks: u64) -> u64 {
+        blocks * u64::from(self.block_bytes)
     }
 
     pub fn metadata_checksums(&self) -> bool {
@@ -215,101 +163,33 @@ impl Superblock {
     }
 }
 
+/// s_jnl_blocks, where s_jnl_backup_type says that it is a copy of i_block.
+fn journal_blocks(raw: &[u8]) -> [u8; 60] {
+    if raw[0xfd] == 1 { raw[0x10c..0x148].try_into().expect("sixty bytes") } else { [0; 60] }
+}
+
 fn corrupt<T>(at: usize, why: impl Into<String>) -> Result<T> {
     Err(Error::corrupt("ext superblock", SUPERBLOCK_AT + at as u64, why))
 }
 
-struct Features {
-    compat: u32,
-    incompat: u32,
-    ro_compat: u32,
+fn verify_checksum(raw: &[u8]) -> Result<()> {
+    let s_checksum = le32(raw, CHECKSUM_AT);
+    if crc32c(!0, &raw[..CHECKSUM_AT]) != s_checksum {
+        return corrupt(CHECKSUM_AT, "s_checksum does not match");
+    }
+    Ok(())
 }
 
-impl Features {
-    /// Refuses what would be misread. An unknown ro_compat feature only forbids writing.
-    fn decode(raw: &[u8]) -> Result<Self> {
-        let s_rev_level = le32(raw, 0x4c);
-        if s_rev_level == 0 {
-            return Ok(Self { compat: 0, incompat: 0, ro_compat: 0 });
-        }
-        let (compat, incompat, ro_compat) = (le32(raw, 0x5c), le32(raw, 0x60), le32(raw, 0x64));
-        let known = INCOMPAT.iter().filter(|(_, _, read)| *read).fold(0, |bits, (bit, _, _)| bits | bit);
-        let names: Vec<String> = (0..32)
-            .map(|shift| 1 << shift)
-            .filter(|bit| incompat & bit & !known != 0)
-            .map(|bit| match INCOMPAT.iter().find(|(known, _, _)| *known == bit) {
-                Some((_, name, _)) => (*name).to_string(),
-                None => format!("incompat {bit:#x}"),
-            })
-            .collect();
-        if !names.is_empty() {
-            return Err(Error::unsupported(format!("ext feature {}", names.join(", "))));
-        }
-        let features = Self { compat, incompat, ro_compat };
-        if features.group_checksum() == GroupChecksum::Crc32c {
-            let s_checksum = le32(raw, CHECKSUM_AT);
-            if crc32c(!0, &raw[..CHECKSUM_AT]) != s_checksum {
-                return corrupt(CHECKSUM_AT, "s_checksum does not match");
-            }
-        }
-        Ok(features)
+fn descriptor_bytes(features: &Features, raw: &[u8]) -> Result<u16> {
+    if features.incompat & INCOMPAT_64BIT == 0 {
+        return Ok(32);
     }
-
-    /// As `blkid` names them.
-    fn name(&self) -> &'static str {
-        let newer = self.incompat & !INCOMPAT_EXT3 != 0 || self.ro_compat & !RO_COMPAT_EXT3 != 0;
-        match (newer, self.compat & COMPAT_HAS_JOURNAL != 0) {
-            (true, _) => "ext4",
-            (false, true) => "ext3",
-            (false, false) => "ext2",
-        }
+    let s_desc_size = le16(raw, 0xfe);
+    let sizes = DESCRIPTOR_BYTES_LEAST..=DESCRIPTOR_BYTES_MOST;
+    if !sizes.contains(&s_desc_size) || !s_desc_size.is_power_of_two() {
+        return corrupt(0xfe, format!("s_desc_size is {s_desc_size}"));
     }
-
-    fn group_checksum(&self) -> GroupChecksum {
-        if self.ro_compat & RO_COMPAT_METADATA_CSUM != 0 {
-            GroupChecksum::Crc32c
-        } else if self.ro_compat & RO_COMPAT_GDT_CSUM != 0 {
-            GroupChecksum::Crc16
-        } else {
-            GroupChecksum::None
-        }
-    }
-
-    fn descriptor_bytes(&self, raw: &[u8]) -> Result<u16> {
-        if self.incompat & INCOMPAT_64BIT == 0 {
-            return Ok(32);
-        }
-        let s_desc_size = le16(raw, 0xfe);
-        let sizes = DESCRIPTOR_BYTES_LEAST..=DESCRIPTOR_BYTES_MOST;
-        if !sizes.contains(&s_desc_size) || !s_desc_size.is_power_of_two() {
-            return corrupt(0xfe, format!("s_desc_size is {s_desc_size}"));
-        }
-        Ok(s_desc_size)
-    }
-
-    fn sparse(&self, raw: &[u8]) -> Sparse {
-        if self.compat & COMPAT_SPARSE_SUPER2 != 0 {
-            Sparse::Two([le32(raw, 0x24c), le32(raw, 0x250)])
-        } else if self.ro_compat & RO_COMPAT_SPARSE_SUPER != 0 {
-            Sparse::Powers
-        } else {
-            Sparse::Every
-        }
-    }
-
-    fn hidden_inodes(&self, raw: &[u8]) -> Vec<u32> {
-        let mut numbers = Vec::new();
-        if self.compat & COMPAT_HAS_JOURNAL != 0 {
-            numbers.push(le32(raw, 0xe0));
-        }
-        if self.compat & COMPAT_ORPHAN_FILE != 0 {
-            numbers.push(le32(raw, 0x280));
-        }
-        if self.ro_compat & RO_COMPAT_QUOTA != 0 {
-            numbers.extend([le32(raw, 0x240), le32(raw, 0x244), le32(raw, 0x26c)]);
-        }
-        numbers
-    }
+    Ok(s_desc_size)
 }
 
 /// The sizes and counts, checked against each other and the volume.
@@ -419,6 +299,7 @@ impl Shape {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use super::super::features::RO_COMPAT_METADATA_CSUM;
     use super::*;
 
     /// A superblock of 1,024 blocks of 1 KiB in one group, without any feature but `filetype`.

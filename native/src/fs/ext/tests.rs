@@ -2,6 +2,7 @@
 
 use super::inode::{FLAG_ENCRYPT, FLAG_EXTENTS, FLAG_INLINE_DATA};
 use super::*;
+use crate::base::ranges::ByteRange;
 use crate::fs::volume_map::{Content, ExtentKind, File};
 
 const BLOCK: usize = 1024;
@@ -124,7 +125,7 @@ fn a_good_volume_is_mapped_at_its_place() {
     small.extents(FILE, &[(0, 2, 40), (2, 1, 42), (5, 32768 + 3, 50)]);
     let map = small.map();
     assert_eq!((map.doubts.len(), names(&map)), (0, vec!["2/file".to_string()]), "{:?}", map.doubts);
-    assert_eq!(map.allocated[0], crate::base::ranges::ByteRange { start: Small::START, length: 129 * BLOCK as u64 });
+    assert_eq!(map.allocated[0], ByteRange { start: Small::START, length: 129 * BLOCK as u64 });
     let Content::Extents(extents) = &map.files[1].streams[0].content else { panic!() };
     assert_eq!(extents.len(), 2);
     assert_eq!((extents[0].length, extents[0].disk), (3 * 1024, Small::START + 40 * 1024));

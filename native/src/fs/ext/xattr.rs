@@ -3,7 +3,8 @@
 
 use super::checksum::crc32c;
 use super::inode::{FLAG_EA_INODE, Inode};
-use super::{Ext, acl, blocks_bytes, extents};
+use super::reader::Ext;
+use super::{acl, extents};
 use crate::base::bytes::{le16, le32};
 use crate::base::error::{Error, Result};
 use crate::base::limits;
@@ -57,7 +58,7 @@ pub fn read_block(ext: &Ext, inode: &Inode, found: &mut Attributes) -> Result<()
         return Err(corrupt(inode, format!("i_file_acl is {}", inode.file_acl)));
     }
     ext.in_use.claim(inode.file_acl, 1);
-    let at = blocks_bytes(superblock, inode.file_acl);
+    let at = superblock.bytes(inode.file_acl);
     let block = ext.volume.read_vec(at, superblock.block_bytes as usize)?;
     let (h_magic, h_blocks, h_checksum) = (le32(&block, 0), le32(&block, 8), le32(&block, H_CHECKSUM_AT));
     if h_magic != MAGIC || h_blocks != 1 {
