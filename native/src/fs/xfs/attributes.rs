@@ -1,10 +1,11 @@
 //! Extended attributes: short form in the inode, or leaf blocks below nodes, with long values in blocks of their
 //! own. Level falls by one and every block is counted, so the walk ends.
 
+use super::acl;
 use super::bmap::{self, Run};
-use super::checksum::{self, ATTRIBUTES, REMOTE};
+use super::checksum::{ATTRIBUTES, REMOTE};
 use super::inode::{Fork, Format, Inode};
-use super::{Xfs, acl};
+use super::reader::Xfs;
 use crate::base::bytes::{be16, be32};
 use crate::base::error::{Error, Result};
 use crate::base::limits;
@@ -68,7 +69,7 @@ impl Found<'_> {
         let (block, at) = bmap::read_blocks(self.xfs, runs, logical, 1)?;
         let pick = |magic: (u16, u16)| if superblock.v5 { magic.1 } else { magic.0 };
         let magic = be16(&block, 8);
-        checksum::verify(superblock, WHAT, &block, at, self.inode.number, &ATTRIBUTES)?;
+        superblock.verify(WHAT, &block, at, self.inode.number, &ATTRIBUTES)?;
         if magic == pick(LEAF_MAGIC) && level.unwrap_or(0) == 0 {
             return self.leaf(runs, &block);
         }
@@ -130,7 +131,7 @@ impl Found<'_> {
                 if &block[..4] != b"XARM" || offset != value.len() || bytes != whole {
                     return Err(self.corrupt("a value's block contradicts itself"));
                 }
-                checksum::verify(&self.xfs.superblock, WHAT, &block, at, self.inode.number, &REMOTE)?;
+                self.xfs.superblock.verify(WHAT, &block, at, self.inode.number, &REMOTE)?;
                 value.extend_from_slice(&block[REMOTE_HEADER_BYTES..REMOTE_HEADER_BYTES + whole]);
             } else {
                 value.extend_from_slice(&block[..wanted.min(block_bytes)]);

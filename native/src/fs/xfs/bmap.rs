@@ -1,9 +1,9 @@
 //! Where a fork's bytes lie: a list of extents in the inode, or a B+tree of them (bmbt, long form). Level falls by
 //! one, every node holds something, logical blocks only grow: the walk ends.
 
-use super::Xfs;
-use super::checksum::{self, FILE_TREE};
+use super::checksum::FILE_TREE;
 use super::inode::{Fork, Format, Inode};
+use super::reader::Xfs;
 use crate::base::bytes::{be16, be64};
 use crate::base::error::{Error, Result};
 use crate::base::limits;
@@ -101,7 +101,7 @@ impl Walk<'_> {
         if &node[..4] != magic || bb_level != level || bb_numrecs == 0 || bb_numrecs > room {
             return Err(self.corrupt(format!("a node of level {bb_level} with {bb_numrecs} of {room} entries")));
         }
-        checksum::verify(superblock, WHAT, &node, at, self.inode.number, &FILE_TREE)?;
+        superblock.verify(WHAT, &node, at, self.inode.number, &FILE_TREE)?;
         self.xfs.in_use.claim(block, 1);
         if level == 0 {
             return self.records(&node[header..header + bb_numrecs * RECORD_BYTES]);

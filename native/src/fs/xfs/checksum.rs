@@ -1,7 +1,6 @@
 //! What every metadata block of version 5 carries: a CRC-32C (kept little-endian), its own address, the file
 //! system's UUID, and its owner. A block that is right but elsewhere or someone else's is refused like a wrong one.
 
-use super::superblock::Superblock;
 use crate::base::bytes::{be32, be64, le32};
 use crate::base::error::{Error, Result};
 
@@ -32,18 +31,8 @@ pub fn holds(bytes: &[u8], at: usize) -> bool {
     crc32c::crc32c_append(sum, &bytes[at + 4..]) == le32(bytes, at)
 }
 
-/// `at` is the block's byte offset in the volume. Version 4 has nothing to check.
-pub fn verify(
-    superblock: &Superblock,
-    what: &'static str,
-    bytes: &[u8],
-    at: u64,
-    owner: u64,
-    seal: &Seal,
-) -> Result<()> {
-    if !superblock.v5 {
-        return Ok(());
-    }
+/// `at` is the block's byte offset in the volume, `uuid` the file system's.
+pub fn verify(uuid: &[u8; 16], what: &'static str, bytes: &[u8], at: u64, owner: u64, seal: &Seal) -> Result<()> {
     let refuse = |why: &str| Err(Error::corrupt(what, at, why));
     if !holds(bytes, seal.crc) {
         return refuse("the checksum does not match");
@@ -51,7 +40,7 @@ pub fn verify(
     if be64(bytes, seal.address) != at / ADDRESS_BYTES {
         return refuse("it belongs elsewhere");
     }
-    if bytes[seal.uuid..seal.uuid + 16] != superblock.meta_uuid {
+    if bytes[seal.uuid..seal.uuid + 16] != *uuid {
         return refuse("it belongs to another file system");
     }
     let named = if seal.wide_owner { be64(bytes, seal.owner) } else { u64::from(be32(bytes, seal.owner)) };

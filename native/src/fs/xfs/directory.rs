@@ -1,10 +1,10 @@
 //! Directories: short form in the inode, one block with everything ("block"), or data blocks below 32 GiB whose
 //! indexes lie above and are not needed. A block that contradicts itself loses its own names only.
 
-use super::Xfs;
 use super::bmap::{self, Run};
-use super::checksum::{self, DIRECTORY};
+use super::checksum::DIRECTORY;
 use super::inode::{Format, Inode};
+use super::reader::Xfs;
 use crate::base::bytes::{be16, be32, be64};
 use crate::base::error::{Error, Result};
 use crate::fs::volume_map::DirectoryEntry;
@@ -109,7 +109,7 @@ fn block(xfs: &Xfs, inode: &Inode, runs: &[Run], logical: u64, listing: &mut Lis
         }
         _ => return Err(corrupt(inode, "a block has no magic number")),
     };
-    checksum::verify(superblock, WHAT, &bytes, at, inode.number, &DIRECTORY)?;
+    superblock.verify(WHAT, &bytes, at, inode.number, &DIRECTORY)?;
     let start = if superblock.v5 { HEADER_BYTES_5 } else { HEADER_BYTES_4 };
     let area = bytes.get(start..end).ok_or_else(|| corrupt(inode, "its index is too long"))?;
     names(xfs, inode, area, listing)

@@ -1,11 +1,13 @@
 //! An inode into the `File` of the map. What contradicts itself is refused here, for this inode alone.
 
-use super::checksum::{self, REMOTE};
+use super::checksum::REMOTE;
 use super::inode::{Format, Inode};
-use super::{Doubts, Xfs, attributes, bmap, directory};
+use super::reader::Xfs;
+use super::{attributes, bmap, directory};
 use crate::base::bytes::be32;
 use crate::base::error::{Error, Result};
 use crate::base::limits;
+use crate::fs::shared::Doubts;
 use crate::fs::volume_map::{Content, DirectoryEntry, File, Kind, Stream};
 
 const TARGET_HEADER_BYTES: usize = 56;
@@ -87,7 +89,7 @@ fn target(xfs: &Xfs, inode: &Inode) -> Result<Vec<u8>> {
             if &bytes[..4] != b"XSLM" || sl_offset != target.len() || sl_bytes != part {
                 return Err(corrupt("a block of its target contradicts itself"));
             }
-            checksum::verify(&xfs.superblock, "xfs symbolic link", &bytes, at, inode.number, &REMOTE)?;
+            xfs.superblock.verify("xfs symbolic link", &bytes, at, inode.number, &REMOTE)?;
         }
         target.extend_from_slice(&bytes[header..header + part]);
     }

@@ -1,13 +1,15 @@
 //! The headers of an allocation group: AGF (free space) and AGI (inodes), and the two trees they lead to. A group
 //! whose free space cannot be believed is in use as a whole; one whose inodes cannot be found loses its files.
 
+use super::checksum;
 use super::group_tree::{Format, GroupTree};
+use super::reader::Xfs;
 use super::superblock::Superblock;
-use super::{Budget, Doubts, Xfs, checksum};
 use crate::base::bytes::{be16, be32, be64};
 use crate::base::error::{Error, Result};
 use crate::disk::volume::Volume;
-use crate::fs::shared::Span;
+use crate::fs::budget::Budget;
+use crate::fs::shared::{Doubts, Span};
 
 const AGF: Header = Header { what: "xfs AGF", magic: b"XAGF", sector: 1, uuid: 64, crc: 216 };
 const AGI: Header = Header { what: "xfs AGI", magic: b"XAGI", sector: 2, uuid: 296, crc: 312 };

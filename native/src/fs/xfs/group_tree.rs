@@ -1,13 +1,13 @@
 //! The B+trees of an allocation group (`struct xfs_btree_block`, short form). Level falls by one, every node holds
 //! something and is counted, so the walk ends.
 
-use super::Budget;
-use super::checksum::{self, GROUP_TREE};
+use super::checksum::GROUP_TREE;
 use super::superblock::Superblock;
 use crate::base::bytes::{be16, be32};
 use crate::base::error::{Error, Result};
 use crate::base::limits;
 use crate::disk::volume::Volume;
+use crate::fs::budget::Budget;
 
 const HEADER_BYTES_4: usize = 16;
 const HEADER_BYTES_5: usize = 56;
@@ -94,7 +94,7 @@ impl GroupTree<'_> {
         if bb_numrecs > (node.len() - header) / entry || (bb_numrecs == 0 && (level > 0 || !is_root)) {
             return Err(Error::corrupt(what, at, format!("a node of {bb_numrecs} entries")));
         }
-        checksum::verify(self.superblock, what, &node, at, u64::from(self.group), &GROUP_TREE)?;
+        self.superblock.verify(what, &node, at, u64::from(self.group), &GROUP_TREE)?;
         self.nodes.push(linear);
         Ok(node)
     }

@@ -10,28 +10,27 @@ mod acl;
 mod attributes;
 mod bmap;
 mod checksum;
+mod chunk;
 mod directory;
 mod file;
 mod group;
 mod group_tree;
 mod inode;
 mod log;
+mod reader;
 mod space;
 mod superblock;
 #[cfg(test)]
 mod tests;
 
-use std::cell::Cell;
-
-use self::group::Chunk;
-use self::inode::Inode;
+use self::reader::Xfs;
 use self::space::InUse;
 use self::superblock::Superblock;
-use super::shared::{Doubts, tidy};
-use super::volume_map::{DirectoryEntry, File, Kind, VolumeMap};
 use crate::base::error::{Error, Result};
-use crate::base::limits;
 use crate::disk::volume::Volume;
+use crate::fs::budget::Budget;
+use crate::fs::shared::{Doubts, tidy};
+use crate::fs::volume_map::{File, Kind, VolumeMap};
 
 /// Blocks of metadata of all files are at most the volume's blocks; each is read at most twice.
 const BUDGET_FACTOR: u64 = 4;
@@ -46,18 +45,18 @@ pub fn detect(volume: Volume) -> Result<bool> {
 pub fn map(volume: Volume) -> Result<VolumeMap> {
     let superblock = Superblock::read(volume)?;
     let mut doubts = Doubts::default();
-    let budget = Budget::new(&superblock);
+    let budget = budget(&superblock);
     let free = group::free_space(volume, &superblock, &budget, &mut doubts);
     let in_use = InUse::all_but(&free, superblock.blocks_count);
     drop(free);
     let xfs = Xfs { volume, superblock, budget, in_use };
-    claim_headers(&xfs);
+    xfs.claim_headers();
 
     let mut files = Vec::new();
     let mut entries = Vec::new();
     for group in 0..xfs.superblock.ag_count {
         for chunk in group::chunks(&xfs, group, &mut doubts) {
-            read_chunk(&xfs, group, &chunk, &mut files, &mut entries, &mut doubts);
+            chunk::read(&xfs, group, &chunk, &mut files, &mut entries, &mut doubts);
         }
     }
     let root = xfs.superblock.root;
@@ -86,111 +85,10 @@ pub fn map(volume: Volume) -> Result<VolumeMap> {
     })
 }
 
-/// What every reader of a structure needs.
-struct Xfs<'a> {
-    volume: Volume<'a>,
-    superblock: Superblock,
-    budget: Budget,
-    in_use: InUse,
-}
-
-/// Superblock, AGF, AGI and AGFL of each group, and the log.
-fn claim_headers(xfs: &Xfs) {
-    let superblock = &xfs.superblock;
-    let blocks = (4 * u32::from(superblock.sector_bytes)).div_ceil(superblock.block_bytes);
-    for group in 0..superblock.ag_count {
-        let count = blocks.min(superblock.ag_length(group));
-        xfs.in_use.claim(superblock.ag_first(group), u64::from(count));
-    }
-    if let Some((first, count)) = superblock.log {
-        xfs.in_use.claim(first, count);
-    }
-}
-
-/// The inodes in use of one chunk. Inodes lie side by side from the group's start on.
-fn read_chunk(
-    xfs: &Xfs,
-    group: u32,
-    chunk: &Chunk,
-    files: &mut Vec<File>,
-    entries: &mut Vec<DirectoryEntry>,
-    doubts: &mut Doubts,
-) {
-    let superblock = &xfs.superblock;
-    let inode_bytes = usize::from(superblock.inode_bytes);
-    let first_bytes = superblock.bytes(superblock.ag_first(group));
-    let mut rest = chunk.used;
-    while rest != 0 {
-        let start = rest.trailing_zeros();
-        let count = (rest >> start).trailing_ones();
-        rest &= !(u64::MAX >> (64 - count) << start);
-        let first = chunk.first + start;
-        let at = first_bytes + u64::from(first) * inode_bytes as u64;
-        let block = at / u64::from(superblock.block_bytes);
-        let end = (at + u64::from(count) * inode_bytes as u64).div_ceil(u64::from(superblock.block_bytes));
-        xfs.in_use.claim(block, end - block);
-        let raw = match xfs.volume.read_vec(at, count as usize * inode_bytes) {
-            Ok(raw) => raw,
-            Err(error) => {
-                doubts.push(format!("{error}; {count} inodes there are left out"));
-                continue;
-            }
-        };
-        for (index, raw) in (0..).zip(raw.chunks_exact(inode_bytes)) {
-            let bits = superblock.ag_block_log + superblock.inode_block_log;
-            let number = u64::from(group) << bits | u64::from(first + index);
-            if superblock.hidden_inodes.contains(&number) || inode::links(raw) == 0 {
-                continue;
-            }
-            let file =
-                Inode::decode(superblock, number, raw).and_then(|inode| file::build(xfs, &inode, entries, doubts));
-            match file {
-                Ok(file) => files.push(file),
-                Err(error) => doubts.push(format!("inode {number}: {error}; it is kept as blocks only")),
-            }
-        }
-    }
-}
-
-/// Work that is left for the whole volume, so that many inodes cannot each claim the same blocks.
-struct Budget {
-    blocks: Cell<u64>,
-    extents: Cell<u64>,
-    attribute_bytes: Cell<u64>,
-}
-
-impl Budget {
-    /// Before version 5 no blocks are shared, and each has one extent at most. From there on a block of extents names
-    /// its owner, so that their records bound them.
-    fn new(superblock: &Superblock) -> Self {
-        let per_block = if superblock.v5 { u64::from(superblock.block_bytes) / EXTENT_RECORD_BYTES } else { 1 };
-        Self {
-            blocks: Cell::new(superblock.blocks_count.saturating_mul(BUDGET_FACTOR)),
-            extents: Cell::new(superblock.blocks_count.saturating_mul(per_block)),
-            attribute_bytes: Cell::new(limits::VOLUME_XATTR_BYTES as u64),
-        }
-    }
-
-    /// Nodes of trees, and blocks of directories and attributes.
-    fn blocks(&self, count: u64) -> Result<()> {
-        spend(&self.blocks, count, "the files of the volume have more metadata blocks than it has blocks")
-    }
-
-    fn extents(&self, count: u64) -> Result<()> {
-        spend(&self.extents, count, "the files of the volume have more extents than it has room for")
-    }
-
-    fn attribute_bytes(&self, count: usize) -> Result<()> {
-        spend(&self.attribute_bytes, count as u64, "more extended attributes than are read of one volume")
-    }
-}
-
-fn spend(left: &Cell<u64>, count: u64, why: &str) -> Result<()> {
-    match left.get().checked_sub(count) {
-        Some(rest) => {
-            left.set(rest);
-            Ok(())
-        }
-        None => Err(Error::corrupt("xfs volume", 0, why)),
-    }
+/// Before version 5 no blocks are shared, and each has one extent at most. From there on a block of extents names its
+/// owner, so that their records bound them.
+fn budget(superblock: &Superblock) -> Budget {
+    let per_block = if superblock.v5 { u64::from(superblock.block_bytes) / EXTENT_RECORD_BYTES } else { 1 };
+    let blocks = superblock.blocks_count;
+    Budget::new("xfs volume", blocks.saturating_mul(BUDGET_FACTOR), blocks.saturating_mul(per_block))
 }

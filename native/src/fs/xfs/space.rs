@@ -3,11 +3,10 @@
 
 use std::cell::RefCell;
 
-use super::Doubts;
 use super::superblock::Superblock;
 use crate::base::ranges::ByteRange;
 use crate::disk::volume::Volume;
-use crate::fs::shared::{Span, coalesce, push};
+use crate::fs::shared::{Doubts, Span, coalesce, push};
 
 pub struct InUse {
     /// Sorted, disjoint, coalesced.

@@ -1,7 +1,7 @@
 //! The superblock (`struct xfs_dsb`): geometry and features, and how packed block numbers become places. What is
 //! not understood refuses the volume; the copies in other groups are not consulted.
 
-use super::checksum;
+use super::checksum::{self, Seal};
 use crate::base::bytes::{be16, be32, be64};
 use crate::base::error::{Error, Result};
 use crate::disk::volume::Volume;
@@ -174,6 +174,12 @@ impl Superblock {
     /// Bytes before a linear block, or of a number of blocks; within the file system, so that nothing overflows.
     pub fn bytes(&self, blocks: u64) -> u64 {
         blocks * u64::from(self.block_bytes)
+    }
+
+    /// What a block of metadata says of itself (checksum.rs); `at` is its byte offset in the volume. Version 4 has
+    /// nothing to check.
+    pub fn verify(&self, what: &'static str, bytes: &[u8], at: u64, owner: u64, seal: &Seal) -> Result<()> {
+        if self.v5 { checksum::verify(&self.meta_uuid, what, bytes, at, owner, seal) } else { Ok(()) }
     }
 
     pub fn uuid_text(&self) -> String {
