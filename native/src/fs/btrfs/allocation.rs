@@ -9,41 +9,21 @@
 use std::collections::HashMap;
 
 use super::chunks::Chunk;
-use super::node::Pointer;
+use super::key::Pointer;
+use super::reader::Btrfs;
 use super::roots::{BLOCK_GROUP_TREE, EXTENT_TREE, Roots};
 use super::superblock::{MIRRORS, SUPERBLOCK_BYTES};
 use super::tree::{self, Found};
-use super::{Btrfs, Doubts};
 use crate::base::bytes::le64;
 use crate::base::limits::MIB;
 use crate::base::ranges::{ByteRange, coalesce};
+use crate::fs::shared::Doubts;
 
 const EXTENT_ITEM: u8 = 168;
 const METADATA_ITEM: u8 = 169;
 const BLOCK_GROUP_ITEM: u8 = 192;
 /// btrfs puts no chunk before it, boot loaders do.
 const RESERVED_BYTES: u64 = MIB as u64;
-const RANGES_LEAST: usize = 1 << 16;
-
-/// A set of ranges, coalesced now and then so that extents shared by many snapshots take no memory.
-#[derive(Default)]
-pub struct Ranges {
-    ranges: Vec<ByteRange>,
-    coalesce_at: usize,
-}
-
-impl Ranges {
-    pub fn push(&mut self, start: u64, length: u64) {
-        match self.ranges.last_mut() {
-            Some(last) if last.end() == start => last.length += length,
-            _ => self.ranges.push(ByteRange { start, length }),
-        }
-        if self.ranges.len() >= self.coalesce_at.max(RANGES_LEAST) {
-            self.ranges = coalesce(std::mem::take(&mut self.ranges));
-            self.coalesce_at = self.ranges.len() * 2;
-        }
-    }
-}
 
 /// Absolute in the source.
 pub fn read(btrfs: &Btrfs, roots: &Roots, doubts: &mut Doubts) -> Vec<ByteRange> {
@@ -72,7 +52,7 @@ pub fn read(btrfs: &Btrfs, roots: &Roots, doubts: &mut Doubts) -> Vec<ByteRange>
         }
     }
     let in_use = coalesce(in_use);
-    let seen = coalesce(btrfs.seen.take().ranges);
+    let seen = btrfs.seen.take().into_set();
     let all = coalesce([in_use.as_slice(), seen.as_slice()].concat());
     if total(&all) != total(&in_use) {
         let more = total(&all) - total(&in_use);

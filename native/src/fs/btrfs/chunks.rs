@@ -5,7 +5,7 @@
 //! sector_size u32   num_stripes u16 (44)   sub_stripes u16   stripes from 48, 32 bytes each: devid   offset   uuid 16
 //! ```
 
-use super::node::Key;
+use super::key::Key;
 use super::superblock::Superblock;
 use crate::base::bytes::{Cursor, le16, le64};
 use crate::base::error::{Error, Result};

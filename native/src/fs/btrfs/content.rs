@@ -6,8 +6,9 @@
 //! offset (37)   num_bytes (45)
 //! ```
 
-use super::node::Key;
-use super::{Btrfs, packed};
+use super::key::Key;
+use super::packed;
+use super::reader::Btrfs;
 use crate::base::bytes::{le16, le64};
 use crate::base::error::{Error, Result};
 use crate::base::limits::{PACKED_RAW_BYTES, RESIDENT_BYTES, STREAM_EXTENTS};

@@ -1,6 +1,6 @@
 //! zlib streams (RFC 1950, 1951), for extents of at most 128 KiB: canonical codes are decoded bit by bit.
 
-use super::packed::corrupt;
+use super::corrupt::corrupt;
 use crate::base::error::Result;
 
 const LENGTH_BASE: [u16; 29] =

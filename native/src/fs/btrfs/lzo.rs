@@ -2,8 +2,8 @@
 //! a sector's boundary of the packed bytes. Each segment but the last unpacks to a whole sector, so that the first one
 //! tells how long a sector is. The instructions are in the kernel's `Documentation/staging/lzo.rst`.
 
+use super::corrupt::corrupt;
 use super::inflate::repeat;
-use super::packed::corrupt;
 use crate::base::bytes::le32;
 use crate::base::error::Result;
 use crate::base::limits::KIB;

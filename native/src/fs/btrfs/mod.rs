@@ -8,14 +8,19 @@
 
 mod allocation;
 mod checksum;
+mod chunk_tree;
 mod chunks;
 mod content;
+mod corrupt;
 mod inflate;
 mod inode;
+mod key;
 mod lzo;
 mod names;
 mod node;
 pub mod packed;
+mod ranges;
+mod reader;
 mod roots;
 mod subvolume;
 mod superblock;
@@ -23,26 +28,13 @@ mod superblock;
 mod tests;
 mod tree;
 
-use std::cell::{Cell, RefCell};
-
-use self::chunks::{CHUNK_ITEM, Chunks};
-use self::node::Pointer;
 use self::roots::{FIRST_FREE, Roots, TOP_LEVEL};
-use self::superblock::{SUPERBLOCK_AT, Superblock};
-use self::tree::Found;
-use super::shared::{Doubts, tidy};
-use super::volume_map::{File, Kind, VolumeMap};
+use self::subvolume::SUBVOLUME_SHIFT;
+use self::superblock::SUPERBLOCK_AT;
 use crate::base::error::{Error, Result};
-use crate::base::limits;
 use crate::disk::volume::Volume;
-
-/// Snapshots share nodes, and each of them walks them all: so many times the nodes that fit in the volume.
-const NODES_FACTOR: u64 = 8;
-/// A file has at least an inode item and a name in a leaf, about 400 bytes; snapshots share those too.
-const BYTES_PER_FILE: u64 = 256;
-/// Files of a small volume with many snapshots.
-const FILES_LEAST: u64 = 1 << 16;
-const SUBVOLUME_SHIFT: u32 = 32;
+use crate::fs::shared::{Doubts, tidy};
+use crate::fs::volume_map::{File, Kind, VolumeMap};
 
 /// Whether the volume has the magic; `map` says whether it can be read.
 pub fn detect(volume: Volume) -> Result<bool> {
@@ -61,7 +53,7 @@ pub fn subvolume_index(number: u64) -> usize {
 
 pub fn map(volume: Volume) -> Result<VolumeMap> {
     let mut doubts = Doubts::default();
-    let btrfs = Btrfs::open(volume, &mut doubts)?;
+    let btrfs = chunk_tree::open(volume, &mut doubts)?;
     let roots = Roots::read(&btrfs, &mut doubts)?;
     let mut files = Vec::new();
     let mut entries = Vec::new();
@@ -88,74 +80,4 @@ pub fn map(volume: Volume) -> Result<VolumeMap> {
         idle_journal: Vec::new(),
         doubts: doubts.into_sentences(),
     })
-}
-
-/// What every reader of a structure needs.
-struct Btrfs<'a> {
-    volume: Volume<'a>,
-    superblock: Superblock,
-    chunks: Chunks,
-    nodes_left: Cell<u64>,
-    attribute_bytes_left: Cell<u64>,
-    /// Logical ranges that trees and files use, whatever the extent tree says.
-    seen: RefCell<allocation::Ranges>,
-}
-
-impl<'a> Btrfs<'a> {
-    fn open(volume: Volume<'a>, doubts: &mut Doubts) -> Result<Self> {
-        let superblock = Superblock::read(volume)?;
-        if superblock.checksum == checksum::Checksum::Unverified {
-            doubts.push("the checksums of its nodes are of a kind that is not verified here".into());
-        }
-        let nodes = (volume.length / u64::from(superblock.node_bytes)).saturating_mul(NODES_FACTOR);
-        let chunks = Chunks::from_superblock(volume, &superblock)?;
-        let seen = RefCell::default();
-        let attribute_bytes_left = Cell::new(limits::VOLUME_XATTR_BYTES as u64);
-        let nodes_left = Cell::new(nodes);
-        let mut btrfs = Self { volume, superblock, chunks, nodes_left, attribute_bytes_left, seen };
-        btrfs.read_chunk_tree()?;
-        Ok(btrfs)
-    }
-
-    /// All of it, or the volume cannot be read: without a chunk nobody knows what lies where.
-    fn read_chunk_tree(&mut self) -> Result<()> {
-        let top = Pointer {
-            logical: self.superblock.chunk_root,
-            level: self.superblock.chunk_root_level,
-            generation: self.superblock.chunk_root_generation,
-            first: None,
-        };
-        let mut items = Vec::new();
-        let mut lost = None;
-        tree::walk(self, top, |found| match found {
-            Found::Item(key, item) if key.kind == CHUNK_ITEM => items.push((key, item.to_vec())),
-            Found::Item(..) => {}
-            Found::Lost { error, .. } => lost = Some(error),
-        });
-        if let Some(error) = lost {
-            return Err(error);
-        }
-        items.iter().try_for_each(|(key, item)| self.chunks.add(self.volume, &self.superblock, *key, item))
-    }
-
-    fn spend_node(&self) -> Result<()> {
-        let why = "its trees have more nodes than are read of a volume of this size";
-        let left = self.nodes_left.get().checked_sub(1).ok_or_else(|| Error::corrupt("btrfs volume", 0, why))?;
-        self.nodes_left.set(left);
-        Ok(())
-    }
-
-    fn spend_attribute_bytes(&self, count: usize) -> bool {
-        let left = self.attribute_bytes_left.get().checked_sub(count as u64);
-        self.attribute_bytes_left.set(left.unwrap_or_default());
-        left.is_some()
-    }
-
-    fn files_most(&self) -> u64 {
-        (self.volume.length / BYTES_PER_FILE).clamp(FILES_LEAST, limits::BTRFS_FILES)
-    }
-
-    fn saw(&self, logical: u64, length: u64) {
-        self.seen.borrow_mut().push(logical, length);
-    }
 }

@@ -4,7 +4,7 @@
 //! location: key 17   transid (17)   data_len u16 (25)   name_len u16 (27)   type u8 (29)   name   data
 //! ```
 
-use super::node::Key;
+use super::key::Key;
 use crate::base::bytes::le16;
 use crate::base::error::{Error, Result};
 

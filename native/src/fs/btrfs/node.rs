@@ -5,7 +5,8 @@
 //! level u8 (0x64); from 0x65: key 17, blockptr u64, generation u64; in a leaf: key 17, offset u32, size u32
 //! ```
 
-use super::Btrfs;
+use super::key::{Key, Pointer};
+use super::reader::Btrfs;
 use crate::base::bytes::{le32, le64};
 use crate::base::error::{Error, Result};
 
@@ -13,30 +14,6 @@ const HEADER_BYTES: usize = 0x65;
 const KEY_BYTES: usize = 17;
 const POINTER_BYTES: usize = 33;
 const ITEM_BYTES: usize = 25;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Key {
-    pub objectid: u64,
-    pub kind: u8,
-    pub offset: u64,
-}
-
-impl Key {
-    /// `bytes` holds at least 17 from `at`.
-    pub fn decode(bytes: &[u8], at: usize) -> Self {
-        Self { objectid: le64(bytes, at), kind: bytes[at + 8], offset: le64(bytes, at + 9) }
-    }
-}
-
-/// What a node's parent says about it.
-#[derive(Clone, Copy, Debug)]
-pub struct Pointer {
-    pub logical: u64,
-    pub level: u8,
-    pub generation: u64,
-    /// Unknown for the top of a tree.
-    pub first: Option<Key>,
-}
 
 /// A node that passed all checks.
 pub struct Node {

@@ -2,7 +2,8 @@
 
 use std::io::Read;
 
-use crate::base::error::{Error, Result};
+use super::corrupt::corrupt;
+use crate::base::error::Result;
 use crate::base::limits::PACKED_RAW_BYTES;
 use crate::fs::volume_map::Codec;
 
@@ -27,8 +28,4 @@ fn zstd_frame(packed: &[u8], raw_length: usize) -> Result<Vec<u8>> {
     let mut raw = Vec::with_capacity(raw_length);
     decoder.take(raw_length as u64).read_to_end(&mut raw).map_err(refused)?;
     Ok(raw)
-}
-
-pub fn corrupt(why: impl Into<String>) -> Error {
-    Error::corrupt("btrfs compressed extent", 0, why)
 }

@@ -8,12 +8,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::node::{Key, Pointer};
+use super::key::{Key, Pointer};
+use super::reader::Btrfs;
 use super::superblock::MOST_LEVEL;
 use super::tree::{self, Found};
-use super::{Btrfs, Doubts};
 use crate::base::bytes::{le16, le32, le64};
 use crate::base::error::{Error, Result};
+use crate::fs::shared::Doubts;
 
 pub const EXTENT_TREE: u64 = 2;
 pub const TOP_LEVEL: u64 = 5;

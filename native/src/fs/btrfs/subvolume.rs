@@ -5,15 +5,18 @@ use std::collections::HashMap;
 
 use super::content::{EXTENT_DATA, Gathered};
 use super::inode::{INODE_ITEM, Inode};
+use super::key::{Key, Pointer};
 use super::names::{self, DIR_INDEX, XATTR_ITEM};
-use super::node::{Key, Pointer};
+use super::reader::Btrfs;
 use super::roots::{FIRST_FREE, LAST_FREE, ROOT_ITEM, Roots};
 use super::tree::{self, Found};
-use super::{Btrfs, Doubts, SUBVOLUME_SHIFT};
 use crate::base::error::{Error, Result};
 use crate::base::limits::XATTR_BYTES;
+use crate::fs::shared::Doubts;
 use crate::fs::volume_map::{Content, DirectoryEntry, File, Kind, Stream};
 
+/// A file's number has its inode's below this bit, and its subvolume's place in the list above.
+pub const SUBVOLUME_SHIFT: u32 = 32;
 /// 16 bits of a file's number.
 const SUBVOLUMES: usize = 1 << 16;
 

@@ -1,8 +1,9 @@
 //! Walking a tree from its smallest key to its largest, without recursion: a child's level is one below its parent's,
 //! so that the way down ends, and the volume's budget of nodes ends the rest.
 
-use super::Btrfs;
-use super::node::{Key, Node, Pointer};
+use super::key::{Key, Pointer};
+use super::node::Node;
+use super::reader::Btrfs;
 use crate::base::error::Error;
 
 /// What a walk meets.
