@@ -2,7 +2,6 @@
 //! but the bytes here is looked at, and nothing depends on it.
 
 use crate::disk::volume::Volume;
-use crate::fs::fat::BITLOCKER;
 
 /// What there is, and why it is read raw.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +20,9 @@ const fn magic(at: u64, bytes: &'static [u8], name: &'static str, reason: &'stat
     Magic { at, bytes, found: Found { name, reason } }
 }
 
+/// BitLocker To Go shows a small FAT volume to systems that do not know it, which has this identifier.
+pub const BITLOCKER_TO_GO_AT: u64 = 0x1A8;
+pub const BITLOCKER_TO_GO: [u8; 16] = *b"\x3b\xd6\x67\x49\x29\x2e\xd8\x4a\x83\x99\xf6\xa3\x39\xe3\xd0\x01";
 const LUKS: &str = "it is LUKS: encrypted, kept as it is";
 const BITLOCKED: &str = "it is BitLocker: encrypted, kept as it is";
 const SWAP: &str = "it is swap space, it has no files";
@@ -37,7 +39,7 @@ const MAGICS: &[Magic] = &[
     magic(0, b"LUKS\xba\xbe\0\x01", "luks", LUKS),
     magic(0, b"LUKS\xba\xbe\0\x02", "luks", LUKS),
     magic(3, b"-FVE-FS-", "bitlocker", BITLOCKED),
-    magic(0x1A8, &BITLOCKER, "bitlocker", BITLOCKED),
+    magic(BITLOCKER_TO_GO_AT, &BITLOCKER_TO_GO, "bitlocker", BITLOCKED),
     magic(24, b"LVM2 001", "lvm2", LVM),
     magic(512 + 24, b"LVM2 001", "lvm2", LVM),
     magic(1024 + 24, b"LVM2 001", "lvm2", LVM),

@@ -21,6 +21,7 @@
 use super::table::Width;
 use crate::base::bytes::{le16, le32};
 use crate::base::error::{Error, Result};
+use crate::fs::recognise::{BITLOCKER_TO_GO, BITLOCKER_TO_GO_AT};
 
 pub const BOOT_BYTES: usize = 512;
 const WHAT: &str = "FAT boot sector";
@@ -28,9 +29,6 @@ const FIRST_FAT16: u64 = 4085;
 const FIRST_FAT32: u64 = 65525;
 /// FAT32 keeps 28 bits, and the last values mean something else.
 const MOST_CLUSTERS: u64 = 0x0FFF_FFF5;
-/// BitLocker To Go shows a small FAT volume to systems that do not know it; its identifier stands at 0x1A8.
-const BITLOCKER_AT: usize = 0x1A8;
-pub const BITLOCKER: [u8; 16] = *b"\x3b\xd6\x67\x49\x29\x2e\xd8\x4a\x83\x99\xf6\xa3\x39\xe3\xd0\x01";
 
 #[derive(Clone, Debug)]
 pub struct Boot {
@@ -63,7 +61,7 @@ pub fn looks_like(sector: &[u8; BOOT_BYTES]) -> bool {
         && matches!(sector[0x10], 1..=2)
         && matches!(sector[0x15], 0xF0 | 0xF8..)
         && (le16(sector, 0x16) != 0 || le32(sector, 0x24) != 0)
-        && sector[BITLOCKER_AT..][..16] != BITLOCKER
+        && sector[BITLOCKER_TO_GO_AT as usize..][..16] != BITLOCKER_TO_GO
 }
 
 pub fn decode(sector: &[u8; BOOT_BYTES], volume_bytes: u64) -> Result<Boot> {
@@ -200,7 +198,7 @@ pub mod tests {
             assert!(!looks_like(&sector) && decode(&sector, 1 << 40).is_err(), "byte {at:#x} = {byte:#x}");
         }
         let mut sector = floppy();
-        sector[BITLOCKER_AT..][..16].copy_from_slice(&BITLOCKER);
+        sector[BITLOCKER_TO_GO_AT as usize..][..16].copy_from_slice(&BITLOCKER_TO_GO);
         assert!(!looks_like(&sector));
     }
 }

@@ -4,14 +4,15 @@
 use super::bits::Bits;
 use super::directory::{DIRECTORY, READ_ONLY};
 use super::doubts::Doubts;
+use super::exfat_boot;
 use super::exfat_directory::{Entry, Item, Reader};
-use super::heap::{Chain, ENTRY_BYTES, Heap};
+use super::heap::{Chain, ENTRY_BYTES, Heap, MOST_BYTES};
 use super::table::{self, Place, Width};
 use super::tree::{self, Found, Pending, Tree};
-use super::{MOST_BYTES, VolumeMap, exfat_boot};
 use crate::base::error::{Error, Result};
 use crate::base::limits;
 use crate::disk::volume::Volume;
+use crate::fs::volume_map::VolumeMap;
 
 pub fn detect(volume: Volume) -> Result<bool> {
     exfat_boot::detect(volume)

@@ -10,6 +10,8 @@ use crate::disk::volume::Volume;
 use crate::fs::volume_map::{Extent, ExtentKind};
 
 pub const ENTRY_BYTES: usize = 32;
+/// So that the number of a file, the offset of its entry / 32, is below 2^48.
+pub const MOST_BYTES: u64 = 1 << 53;
 /// Of a piece of a directory: its end often comes early.
 const FIRST_READ_BYTES: u64 = 64 << 10;
 

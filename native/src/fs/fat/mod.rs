@@ -26,17 +26,12 @@ use self::bits::Bits;
 use self::boot::{BOOT_BYTES, Boot};
 use self::directory::{Item, Reader};
 use self::doubts::Doubts;
-use self::heap::{Chain, Heap};
+use self::heap::{Chain, Heap, MOST_BYTES};
 use self::table::{Place, Width};
 use self::tree::{Found, Tree};
-use super::volume_map::VolumeMap;
 use crate::base::error::{Error, Result};
 use crate::disk::volume::Volume;
-
-pub use self::boot::BITLOCKER;
-
-/// So that an offset / 32 is below 2^48.
-const MOST_BYTES: u64 = 1 << 53;
+use crate::fs::volume_map::VolumeMap;
 
 /// Whether the boot sector is one of FAT12, FAT16 or FAT32; `exfat` tells for itself.
 pub fn detect(volume: Volume) -> Result<bool> {
