@@ -657,6 +657,9 @@ export interface FoundPlaces {
   lengths: Uint32Array
 }
 
+/** Types of mounts (/proc/mounts) that may be frozen: those whose frozen state was compared with what it is restored to. */
+export declare function freezableTypes(): Array<string>
+
 /** Bytes of a file that were read in order. */
 export interface FuseRun {
   volume: number

@@ -85,6 +85,7 @@ export const {
   decompressUnit,
   detachMount,
   fileAttributes,
+  freezableTypes,
   hash,
   inspectShard,
   inspectShardHeader,

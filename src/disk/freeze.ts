@@ -9,14 +9,13 @@ import { basename, isAbsolute } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { ImagerError } from '../base/errors.js'
+import { freezableTypes } from '../native.js'
 import { command } from './command.js'
 import { fileSystemsUnder, type Mount, readMounts, unescapeOctal } from './mounts.js'
 import type { SourceFacts } from './source.js'
 
 /** The watchdog thaws after this, whatever happens, unless it is told another limit. */
 export const FROZEN_MS = 10_000
-/** Of those whose frozen state was compared with what they are restored to. */
-const FREEZABLE = ['ext2', 'ext3', 'ext4', 'xfs', 'btrfs']
 const WATCHDOG = fileURLToPath(new URL('./watchdog.js', import.meta.url))
 
 /** Mounts of the source that can be written, one for each file system. */
@@ -39,7 +38,8 @@ export function whyNotFrozen(source: SourceFacts, needed: readonly string[]): st
   if (mounts.length === 0) return 'no file system on it is mounted for writing'
   if (source.uses.includes('swap')) return 'it holds swap space in use'
   if (process.getuid?.() !== 0) return 'that takes root'
-  const strange = mounts.find(({ type }) => !FREEZABLE.includes(type))
+  const freezable = freezableTypes()
+  const strange = mounts.find(({ type }) => !freezable.includes(type))
   if (strange) return `${strange.type} on ${strange.point} is not one that imager freezes`
   const all = readMounts()
   for (const [what, path] of [...neededBySystem(), ...needed.map((path) => [`imager's ${path}`, path] as const)]) {

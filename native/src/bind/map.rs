@@ -11,7 +11,7 @@ use crate::disk::sandbox::{self, Confinement};
 use crate::disk::source::Source;
 use crate::disk::volume::ReadAt;
 use crate::fs::volume_map::{Content, Extent, ExtentKind, Kind};
-use crate::fs::{Outcome, btrfs};
+use crate::fs::{self, Outcome, btrfs};
 use crate::map::picture;
 use crate::map::scan::{Listing, Named, Scan};
 
@@ -35,6 +35,12 @@ pub fn scan_disk(path: String, everything: bool, flushed: Option<Vec<f64>>) -> A
         let facts = DiskFacts::of(&scan, confinement);
         Ok(DiskScan { source, facts, scan: Arc::new(Mutex::new(scan)) })
     })
+}
+
+/// Types of mounts (/proc/mounts) that may be frozen: those whose frozen state was compared with what it is restored to.
+#[napi]
+pub fn freezable_types() -> Vec<String> {
+    fs::freezable().map(String::from).collect()
 }
 
 #[napi]

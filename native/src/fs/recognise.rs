@@ -93,15 +93,13 @@ const MAGICS: &[Magic] = &[
     magic(0, b"ER\x10\0", "applemap", APPLE),
 ];
 
+/// The name of swap space, with or without a system that sleeps in it.
+pub const SWAP_SPACE: &str = "swap";
+/// Where the kernel puts the magic of swap space: at the end of the first page, whatever a page is there.
 const SWAP_PAGES: [u64; 5] = [4096, 8192, 16384, 32768, 65536];
-const SWAP_MAGICS: [(&[u8], &str); 6] = [
-    (b"SWAPSPACE2", SWAP),
-    (b"SWAP-SPACE", SWAP),
-    (b"S1SUSPEND\0", ASLEEP),
-    (b"S2SUSPEND\0", ASLEEP),
-    (b"ULSUSPEND\0", ASLEEP),
-    (b"LINHIB0001", ASLEEP),
-];
+const SWAP_MAGICS: [&[u8]; 2] = [b"SWAPSPACE2", b"SWAP-SPACE"];
+/// Of a system that sleeps there.
+const SLEEP_MAGICS: [&[u8]; 4] = [b"S1SUSPEND\0", b"S2SUSPEND\0", b"ULSUSPEND\0", b"LINHIB0001"];
 /// Uberblocks of the first ZFS label; each begins with its magic.
 const ZFS_RING: (u64, usize, usize) = (128 << 10, 128, 1024);
 const ZFS_MAGIC: u64 = 0x00BA_B10C;
@@ -114,9 +112,18 @@ pub fn recognise(volume: Volume) -> Option<Found> {
 }
 
 fn swap(has: &impl Fn(u64, &[u8]) -> bool) -> Option<Found> {
-    let all = SWAP_PAGES.iter().flat_map(|page| SWAP_MAGICS.iter().map(move |magic| (page - 10, magic)));
-    let mut there = all.filter(|(at, (bytes, _))| has(*at, bytes));
-    there.next().map(|(_, (_, reason))| Found { name: "swap", reason })
+    let any = |page: u64, magics: &[&[u8]]| magics.iter().any(|magic| has(page - 10, magic));
+    let page = SWAP_PAGES.into_iter().find(|page| any(*page, &SWAP_MAGICS) || any(*page, &SLEEP_MAGICS))?;
+    let reason = if any(page, &SWAP_MAGICS) { SWAP } else { ASLEEP };
+    Some(Found { name: SWAP_SPACE, reason })
+}
+
+/// The size of the page that holds the header of swap space in which nobody sleeps.
+pub fn swap_page(volume: Volume) -> Option<u64> {
+    SWAP_PAGES.into_iter().find(|page| {
+        let magic = volume.read_vec(page - 10, 10);
+        magic.is_ok_and(|magic| SWAP_MAGICS.contains(&magic.as_slice()))
+    })
 }
 
 /// Version 0.90 lies in the last 64 KiB that begin at a multiple of 64 KiB, 1.0 at least 8 KiB before the end.

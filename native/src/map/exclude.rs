@@ -6,8 +6,9 @@ use std::collections::BTreeSet;
 
 use crate::base::ranges::{ByteRange, coalesce, meets, without};
 use crate::disk::volume::{ReadAt, Volume};
-use crate::fs::Outcome;
+use crate::fs::recognise::{SWAP_SPACE, swap_page};
 use crate::fs::volume_map::{Content, ExtentKind, File, Kind, VolumeMap};
+use crate::fs::{self, Outcome};
 use crate::map::cut::MappedVolume;
 use crate::map::owners::paths_of;
 use crate::map::pieces::Pieces;
@@ -23,10 +24,6 @@ pub struct Exclusion {
     pub ranges: Vec<ByteRange>,
 }
 
-/// Where the kernel puts the magic of swap space: at the end of the first page, whatever a page is there.
-const SWAP_PAGES: [u64; 5] = [4096, 8192, 16384, 32768, 65536];
-/// Not `S1SUSPEND` and its like: there a sleeping system lies.
-const SWAP_MAGICS: [&[u8]; 2] = [b"SWAPSPACE2", b"SWAP-SPACE"];
 /// More of one volume are kept like any other file.
 const SWAP_FILES: usize = 100;
 /// mkswap refuses less than ten pages.
@@ -48,8 +45,9 @@ pub fn subtract(allocated: Vec<ByteRange>, exclusions: &[Exclusion]) -> Vec<Byte
 fn of_volume(source: &dyn ReadAt, volume: &MappedVolume) -> Vec<Exclusion> {
     let partition = &volume.partition;
     match &volume.outcome {
-        Outcome::Raw { found: "swap", .. } => {
+        Outcome::Raw { found: SWAP_SPACE, .. } => {
             let stretch = Pieces::new(source, &volume.pieces);
+            // Its header stays.
             let behind = |page| stretch.split(page, stretch.length()).collect();
             let ranges = swap_page(Volume::whole(&stretch)).map_or(vec![], behind);
             vec![Exclusion { partition: partition.index, what: "swap partition", path: vec![], ranges }]
@@ -98,7 +96,7 @@ fn disk_ranges(file: &File) -> impl Iterator<Item = ByteRange> + '_ {
 
 /// Windows makes them anew when it starts. They lie in the root folder.
 fn windows_files(map: &VolumeMap) -> Vec<(u64, &'static str, Vec<ByteRange>)> {
-    if !matches!(map.file_system, "ntfs" | "exfat" | "fat32" | "fat16") {
+    if !fs::of(map).is_some_and(|system| system.has_windows_files(map)) {
         return vec![];
     }
     let from = map.entries.partition_point(|entry| entry.parent < map.root);
@@ -143,14 +141,6 @@ fn swap_file(source: &dyn ReadAt, file: &File) -> Option<Vec<ByteRange>> {
         (rest.length > 0).then_some(rest)
     });
     Some(ranges.collect())
-}
-
-/// The size of the page that holds the header of swap space; the header stays.
-fn swap_page(volume: Volume) -> Option<u64> {
-    SWAP_PAGES.into_iter().find(|page| {
-        let magic = volume.read_vec(page - 10, 10);
-        magic.is_ok_and(|magic| SWAP_MAGICS.contains(&magic.as_slice()))
-    })
 }
 
 #[cfg(test)]

@@ -5,8 +5,9 @@
 
 use crate::base::ranges::{ByteRange, coalesce, without};
 use crate::formats::page;
-use crate::fs::Outcome;
+use crate::fs::file_system::FileSystem;
 use crate::fs::volume_map::{Content, File};
+use crate::fs::{self, Outcome};
 use crate::map::scan::Scan;
 use crate::snapshot::parent::Digests;
 
@@ -54,13 +55,10 @@ pub fn reread(before: &Records, scan: &Scan) -> Reread {
     Reread { tables, files }
 }
 
-/// FAT counts times in two seconds, and anybody may set them back.
-const WITHOUT_TRUSTWORTHY_TIMES: [&str; 4] = ["fat12", "fat16", "fat32", "exfat"];
-
-/// The files of clean volumes, each with where its volume begins.
+/// The files of clean volumes whose times of change can be trusted, each with where its volume begins.
 fn clean_files(scan: &Scan) -> impl Iterator<Item = (u64, &File)> {
     let clean = scan.volumes.iter().filter_map(|volume| match &volume.outcome {
-        Outcome::Mapped(map) if !map.dirty && !WITHOUT_TRUSTWORTHY_TIMES.contains(&map.file_system) => {
+        Outcome::Mapped(map) if !map.dirty && fs::of(map).is_some_and(FileSystem::has_trustworthy_times) => {
             Some((volume.partition.start, map))
         }
         Outcome::Mapped(_) | Outcome::Raw { .. } => None,
@@ -120,7 +118,7 @@ mod tests {
         let partition =
             Partition { index: 1, start: 0, length: 100 * CLUSTER, kind: String::new(), name: String::new() };
         let allocated = allocated.iter().map(|&(from, to)| range(from, to)).collect();
-        let map = VolumeMap { allocated, files, dirty, ..VolumeMap::default() };
+        let map = VolumeMap { file_system: "ext4", allocated, files, dirty, ..VolumeMap::default() };
         let volumes = vec![MappedVolume::of_partition(partition, Outcome::Mapped(map))];
         let table =
             Table { kind: TableKind::None, id: String::new(), sector_bytes: 512, partitions: vec![], doubts: vec![] };

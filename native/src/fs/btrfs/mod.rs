@@ -33,8 +33,42 @@ use self::subvolume::SUBVOLUME_SHIFT;
 use self::superblock::SUPERBLOCK_AT;
 use crate::base::error::{Error, Result};
 use crate::disk::volume::Volume;
+use crate::fs::file_system::FileSystem;
 use crate::fs::shared::{Doubts, tidy};
 use crate::fs::volume_map::{File, Kind, VolumeMap};
+
+/// btrfs on one device.
+pub struct BtrfsFileSystem;
+
+impl FileSystem for BtrfsFileSystem {
+    fn name(&self) -> &'static str {
+        "btrfs"
+    }
+
+    fn names(&self) -> &'static [&'static str] {
+        &["btrfs"]
+    }
+
+    fn detect(&self, volume: Volume) -> Result<bool> {
+        detect(volume)
+    }
+
+    fn map(&self, volume: Volume) -> Result<VolumeMap> {
+        map(volume)
+    }
+
+    fn has_windows_files(&self, _map: &VolumeMap) -> bool {
+        false
+    }
+
+    fn has_trustworthy_times(&self) -> bool {
+        true
+    }
+
+    fn frozen_as(&self) -> &'static [&'static str] {
+        &["btrfs"]
+    }
+}
 
 /// Whether the volume has the magic; `map` says whether it can be read.
 pub fn detect(volume: Volume) -> Result<bool> {

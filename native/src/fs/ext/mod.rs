@@ -28,6 +28,7 @@ use self::superblock::SUPERBLOCK_AT;
 use crate::base::error::{Error, Result};
 use crate::disk::volume::Volume;
 use crate::fs::budget::Budget;
+use crate::fs::file_system::FileSystem;
 use crate::fs::shared::{Doubts, tidy};
 use crate::fs::volume_map::{File, Kind, VolumeMap};
 
@@ -35,15 +36,47 @@ use crate::fs::volume_map::{File, Kind, VolumeMap};
 /// even a read-only image of shared blocks is read, and a hostile one still ends.
 const BUDGET_FACTOR: u64 = 8;
 
+/// ext2, ext3 and ext4.
+pub struct ExtFileSystem;
+
+impl FileSystem for ExtFileSystem {
+    fn name(&self) -> &'static str {
+        "ext"
+    }
+
+    fn names(&self) -> &'static [&'static str] {
+        &["ext2", "ext3", "ext4"]
+    }
+
+    fn detect(&self, volume: Volume) -> Result<bool> {
+        detect(volume)
+    }
+
+    /// Only a backup of the superblock, which may be left over from before.
+    fn detect_remains(&self, volume: Volume) -> Result<bool> {
+        Ok(backup::find(volume).is_some())
+    }
+
+    fn map(&self, volume: Volume) -> Result<VolumeMap> {
+        map(volume)
+    }
+
+    fn has_windows_files(&self, _map: &VolumeMap) -> bool {
+        false
+    }
+
+    fn has_trustworthy_times(&self) -> bool {
+        true
+    }
+
+    fn frozen_as(&self) -> &'static [&'static str] {
+        &["ext2", "ext3", "ext4"]
+    }
+}
+
 /// Whether the volume has the magic number; `map` says whether it can be read.
 pub fn detect(volume: Volume) -> Result<bool> {
     superblock::detect(volume)
-}
-
-/// Whether a backup of the superblock is where it should be. Only for volumes that nothing else is known of: it may be
-/// left over from before.
-pub fn detect_backup(volume: Volume) -> Result<bool> {
-    Ok(backup::find(volume).is_some())
 }
 
 pub fn map(volume: Volume) -> Result<VolumeMap> {

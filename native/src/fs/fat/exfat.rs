@@ -12,7 +12,42 @@ use super::tree::{self, Found, Pending, Tree};
 use crate::base::error::{Error, Result};
 use crate::base::limits;
 use crate::disk::volume::Volume;
+use crate::fs::file_system::FileSystem;
 use crate::fs::volume_map::VolumeMap;
+
+/// exFAT.
+pub struct ExFatFileSystem;
+
+impl FileSystem for ExFatFileSystem {
+    fn name(&self) -> &'static str {
+        "exfat"
+    }
+
+    fn names(&self) -> &'static [&'static str] {
+        &["exfat"]
+    }
+
+    fn detect(&self, volume: Volume) -> Result<bool> {
+        detect(volume)
+    }
+
+    fn map(&self, volume: Volume) -> Result<VolumeMap> {
+        map(volume)
+    }
+
+    fn has_windows_files(&self, _map: &VolumeMap) -> bool {
+        true
+    }
+
+    /// Anybody may set them back.
+    fn has_trustworthy_times(&self) -> bool {
+        false
+    }
+
+    fn frozen_as(&self) -> &'static [&'static str] {
+        &[]
+    }
+}
 
 pub fn detect(volume: Volume) -> Result<bool> {
     exfat_boot::detect(volume)

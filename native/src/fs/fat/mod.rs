@@ -31,7 +31,43 @@ use self::table::{Place, Width};
 use self::tree::{Found, Tree};
 use crate::base::error::{Error, Result};
 use crate::disk::volume::Volume;
+use crate::fs::file_system::FileSystem;
 use crate::fs::volume_map::VolumeMap;
+
+/// FAT12, FAT16 and FAT32.
+pub struct FatFileSystem;
+
+impl FileSystem for FatFileSystem {
+    fn name(&self) -> &'static str {
+        "fat"
+    }
+
+    fn names(&self) -> &'static [&'static str] {
+        &["fat12", "fat16", "fat32"]
+    }
+
+    fn detect(&self, volume: Volume) -> Result<bool> {
+        detect(volume)
+    }
+
+    fn map(&self, volume: Volume) -> Result<VolumeMap> {
+        map(volume)
+    }
+
+    fn has_windows_files(&self, map: &VolumeMap) -> bool {
+        // Nothing starts from a floppy disk's.
+        map.file_system != "fat12"
+    }
+
+    /// They count in two seconds, and anybody may set them back.
+    fn has_trustworthy_times(&self) -> bool {
+        false
+    }
+
+    fn frozen_as(&self) -> &'static [&'static str] {
+        &[]
+    }
+}
 
 /// Whether the boot sector is one of FAT12, FAT16 or FAT32; `exfat` tells for itself.
 pub fn detect(volume: Volume) -> Result<bool> {

@@ -26,12 +26,46 @@ use boot::{BOOT_BYTES, Boot};
 use doubts::Doubts;
 use survey::{ROOT_RECORD, Survey};
 
-use super::volume_map::{File, Kind, Timestamp, VolumeMap};
 use crate::base::error::{Error, Result};
 use crate::base::ranges::ByteRange;
 use crate::disk::volume::Volume;
+use crate::fs::file_system::FileSystem;
+use crate::fs::volume_map::{File, Kind, Timestamp, VolumeMap};
 
 const VOLUME_IS_DIRTY: u16 = 1;
+
+/// NTFS.
+pub struct NtfsFileSystem;
+
+impl FileSystem for NtfsFileSystem {
+    fn name(&self) -> &'static str {
+        "ntfs"
+    }
+
+    fn names(&self) -> &'static [&'static str] {
+        &["ntfs"]
+    }
+
+    fn detect(&self, volume: Volume) -> Result<bool> {
+        detect(volume)
+    }
+
+    fn map(&self, volume: Volume) -> Result<VolumeMap> {
+        map(volume)
+    }
+
+    fn has_windows_files(&self, _map: &VolumeMap) -> bool {
+        true
+    }
+
+    fn has_trustworthy_times(&self) -> bool {
+        true
+    }
+
+    fn frozen_as(&self) -> &'static [&'static str] {
+        &[]
+    }
+}
 
 pub fn detect(volume: Volume) -> Result<bool> {
     if volume.length < BOOT_BYTES as u64 {

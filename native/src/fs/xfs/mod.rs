@@ -29,6 +29,7 @@ use self::superblock::Superblock;
 use crate::base::error::{Error, Result};
 use crate::disk::volume::Volume;
 use crate::fs::budget::Budget;
+use crate::fs::file_system::FileSystem;
 use crate::fs::shared::{Doubts, tidy};
 use crate::fs::volume_map::{File, Kind, VolumeMap};
 
@@ -36,6 +37,39 @@ use crate::fs::volume_map::{File, Kind, VolumeMap};
 const BUDGET_FACTOR: u64 = 4;
 /// An extent takes this much of an inode or of a block that belongs to one inode.
 const EXTENT_RECORD_BYTES: u64 = 16;
+
+/// XFS, versions 4 and 5.
+pub struct XfsFileSystem;
+
+impl FileSystem for XfsFileSystem {
+    fn name(&self) -> &'static str {
+        "xfs"
+    }
+
+    fn names(&self) -> &'static [&'static str] {
+        &["xfs"]
+    }
+
+    fn detect(&self, volume: Volume) -> Result<bool> {
+        detect(volume)
+    }
+
+    fn map(&self, volume: Volume) -> Result<VolumeMap> {
+        map(volume)
+    }
+
+    fn has_windows_files(&self, _map: &VolumeMap) -> bool {
+        false
+    }
+
+    fn has_trustworthy_times(&self) -> bool {
+        true
+    }
+
+    fn frozen_as(&self) -> &'static [&'static str] {
+        &["xfs"]
+    }
+}
 
 /// Whether the volume has the magic number; `map` says whether it can be read.
 pub fn detect(volume: Volume) -> Result<bool> {
