@@ -3,6 +3,8 @@
 
 #[path = "lvm/build.rs"]
 mod build;
+#[path = "../src/base/xorshift.rs"]
+mod xorshift;
 
 use build::{Area, MIB, group, label, linear, volume};
 use imager_native::base::ranges::ByteRange;
@@ -10,6 +12,7 @@ use imager_native::disk::lvm;
 use imager_native::disk::volume::Volume;
 use imager_native::map::cut;
 use imager_native::map::scan::Scan;
+use xorshift::Random;
 
 const EXTENT: u64 = 64 << 10;
 const LENGTH: u64 = MIB + 100 * EXTENT;
@@ -38,31 +41,26 @@ const WORDS: [&str; 20] = [
     "\n",
 ];
 
-struct Random(u64);
-
 impl Random {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % end as u64) as usize
+    fn index(&mut self, end: usize) -> usize {
+        self.below(end as u64) as usize
     }
 }
 
 /// Some bytes changed, a word put in, a stretch taken out or doubled.
 fn damaged(text: &str, random: &mut Random) -> Vec<u8> {
     let mut bytes = text.as_bytes().to_vec();
-    for _ in 0..1 + random.below(4) {
-        let at = random.below(bytes.len());
-        let end = (at + random.below(30)).min(bytes.len());
-        match random.below(5) {
-            0 => bytes[at] = random.below(256) as u8,
-            1 => _ = bytes.splice(at..at, WORDS[random.below(WORDS.len())].bytes()),
-            2 => _ = bytes.splice(at..end, WORDS[random.below(WORDS.len())].bytes()),
+    for _ in 0..1 + random.index(4) {
+        let at = random.index(bytes.len());
+        let end = (at + random.index(30)).min(bytes.len());
+        match random.index(5) {
+            0 => bytes[at] = random.index(256) as u8,
+            1 => _ = bytes.splice(at..at, WORDS[random.index(WORDS.len())].bytes()),
+            2 => _ = bytes.splice(at..end, WORDS[random.index(WORDS.len())].bytes()),
             3 => _ = bytes.drain(at..end),
             _ => {
                 let number = bytes.iter().skip(at).position(u8::is_ascii_digit).map_or(at, |more| at + more);
-                bytes[number] = b'0' + random.below(10) as u8;
+                bytes[number] = b'0' + random.index(10) as u8;
             }
         }
         if bytes.is_empty() {
@@ -103,9 +101,9 @@ fn damaged_metadata_never_panics_and_covers_the_disk_once() {
         let text = String::from_utf8_lossy(&damaged(&text, &mut random)).into_owned();
         bytes[..16_384].fill(0);
         label(&mut bytes, LENGTH, &[Area::first(&text)]);
-        if random.below(8) == 0 {
-            let at = [512 + random.below(512), 4096 + random.below(512)][random.below(2)];
-            bytes[at] = random.below(256) as u8;
+        if random.index(8) == 0 {
+            let at = [512 + random.index(512), 4096 + random.index(512)][random.index(2)];
+            bytes[at] = random.index(256) as u8;
             let sum = build::checksum(&bytes[4100..4608]);
             bytes[4096..4100].copy_from_slice(&sum.to_le_bytes());
             let sum = build::checksum(&bytes[532..1024]);

@@ -1,6 +1,9 @@
 //! Every decoder of stored bytes against generated pages and against damage. Seeded; a failure names its seed.
 //! `IMAGER_MUTATIONS` sets how many damaged inputs each decoder gets.
 
+#[path = "../src/base/xorshift.rs"]
+mod xorshift;
+
 use imager_native::base::limits::{BLOCK_BYTES, MAP_PAGE_BYTES, PAGE_BYTES};
 use imager_native::base::secret::Secret;
 use imager_native::formats::pack::{self, Row};
@@ -8,40 +11,27 @@ use imager_native::formats::page::{self, DirectoryRow, IndexEntry, MapEntry, Pag
 use imager_native::formats::record::{self, Context, Domain, Type};
 use imager_native::formats::shard::{self, BODY_OFFSET, Place};
 use imager_native::fs::volume_map::{Content, Extent, ExtentKind, File, Kind, Stream, Timestamp};
-
-/// xorshift64.
-struct Random(u64);
+use xorshift::Random;
 
 impl Random {
     fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn below(&mut self, below: u64) -> u64 {
-        self.next() % below
-    }
-
     /// A number of any length in bits, so that every length of LEB128 occurs.
     fn number(&mut self, bits: u32) -> u64 {
         match self.below(u64::from(bits) + 1) as u32 {
             0 => 0,
-            length => self.next() >> (64 - length),
+            length => self.draw() >> (64 - length),
         }
     }
 
     fn bytes(&mut self, most: u64) -> Vec<u8> {
-        (0..self.below(most + 1)).map(|_| self.next() as u8).collect()
+        (0..self.below(most + 1)).map(|_| self.draw() as u8).collect()
     }
 
     fn reference(&mut self) -> Ref {
-        Ref { key: std::array::from_fn(|_| self.next() as u8), birth: self.number(64) }
+        Ref { key: std::array::from_fn(|_| self.draw() as u8), birth: self.number(64) }
     }
 
     fn kind(&mut self) -> Kind {
@@ -89,7 +79,7 @@ impl Random {
     }
 
     fn file(&mut self, number: u64) -> File {
-        let mut time = || Timestamp { seconds: self.next() as i64, nanoseconds: self.next() as u32 };
+        let mut time = || Timestamp { seconds: self.draw() as i64, nanoseconds: self.draw() as u32 };
         let (modified, changed, created) = (time(), time(), time());
         File {
             number,
@@ -269,10 +259,10 @@ fn sealed_nonsense_never_panics() {
         let mut random = Random::new(seed);
         let count = random.below(4) as u8;
         let mut plain = vec![count];
-        plain.extend((0..16 * u64::from(count)).map(|_| random.next() as u8));
+        plain.extend((0..16 * u64::from(count)).map(|_| random.draw() as u8));
         for _ in 0..random.below(5) {
             let row: Vec<u8> =
-                (0..50).map(|at| if at == 9 { random.below(4) as u8 } else { random.next() as u8 }).collect();
+                (0..50).map(|at| if at == 9 { random.below(4) as u8 } else { random.draw() as u8 }).collect();
             plain.extend(row);
         }
         random.damage(&mut plain);

@@ -8,3 +8,5 @@ pub mod limits;
 pub mod pool;
 pub mod ranges;
 pub mod secret;
+#[cfg(test)]
+pub mod xorshift;

@@ -237,6 +237,7 @@ pub fn split_unreadable(piece: Piece, refused: &[ByteRange]) -> Vec<Piece> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::xorshift::Random;
     use crate::fs::volume_map::{File, VolumeMap};
 
     const BLOCK: u64 = BLOCK_BYTES as u64;
@@ -345,17 +346,7 @@ mod tests {
 
     const CELL: u64 = 512;
 
-    /// xorshift64.
-    struct Random(u64);
-
     impl Random {
-        fn below(&mut self, below: u64) -> u64 {
-            self.0 ^= self.0 << 13;
-            self.0 ^= self.0 >> 7;
-            self.0 ^= self.0 << 17;
-            self.0 % below
-        }
-
         fn range(&mut self, cells: u64) -> ByteRange {
             let wild = self.below(20) == 0;
             let start = if wild { (1 << 50) + self.below(cells) } else { self.below(cells) };

@@ -161,6 +161,7 @@ fn cells_of(regions: &[Region], pieces: &[ByteRange], count: usize) -> Vec<Cell>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::xorshift::Random;
     use crate::disk::table::{Partition, Table, TableKind};
     use crate::fs::volume_map::{Extent, ExtentKind, File, Stream, VolumeMap};
     use crate::map::exclude::Exclusion;
@@ -230,13 +231,8 @@ mod tests {
 
     #[test]
     fn regions_agree_with_a_count_byte_by_byte() {
-        let mut random = 0x2545_f491_4f6c_dd1du64;
-        let mut next = move |end: u64| {
-            random ^= random << 13;
-            random ^= random >> 7;
-            random ^= random << 17;
-            random % end
-        };
+        let mut random = Random(0x2545_f491_4f6c_dd1d);
+        let mut next = move |end: u64| random.below(end);
         for _ in 0..500 {
             let mut ranges = |count: u64| (0..count).map(|_| (100 + next(300), next(60))).collect::<Vec<_>>();
             let (used, extents) = (ranges(6), ranges(8));

@@ -128,6 +128,7 @@ fn never_read(at: u64) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::xorshift::Random;
     use crate::formats::page::Ref;
 
     impl Rows for VecDeque<Row> {
@@ -165,13 +166,8 @@ mod tests {
     #[test]
     fn every_byte_is_as_it_was_read_last_and_nothing_else_is_held() {
         for seed in 1..2000u64 {
-            let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            let mut random = |below: u64| {
-                state ^= state << 13;
-                state ^= state >> 7;
-                state ^= state << 17;
-                state % below
-            };
+            let mut numbers = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            let mut random = |below: u64| numbers.below(below);
             let mut last: Vec<Option<(u64, u64)>> = vec![None; 400];
             let mut rows = vec![];
             for pass in 0..1 + random(4) {

@@ -219,6 +219,7 @@ pub fn unlinked(folder: &str) -> std::io::Result<File> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::xorshift::Random;
 
     #[test]
     fn entries_come_back_in_order_from_memory_and_from_disk() {
@@ -275,13 +276,8 @@ mod tests {
     fn windows_say_of_every_byte_what_was_pushed() {
         let folder = std::env::temp_dir();
         for seed in 1..200u64 {
-            let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            let mut random = |below: u64| {
-                state ^= state << 13;
-                state ^= state >> 7;
-                state ^= state << 17;
-                state % below
-            };
+            let mut numbers = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            let mut random = |below: u64| numbers.below(below);
             let window = 16 + random(100);
             let (mut entries, mut expected, mut at) = (vec![], std::collections::BTreeMap::new(), random(50));
             for _ in 0..random(150) {

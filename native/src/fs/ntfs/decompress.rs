@@ -77,6 +77,7 @@ fn chunk(mut body: &[u8], target: &mut [u8], at: u64) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::xorshift::Random;
 
     #[test]
     fn a_published_example() {
@@ -105,16 +106,9 @@ F# E D E A F# F# G A A G F# E D D E F# E D D\0";
         assert!(unit(&[1, 0xb0, 1, 0], 4096).is_err(), "half a pair");
         assert!(unit(&[3, 0xb0, 2, 65, 0xff, 0x0f], 100).is_err(), "a pair past the end");
         // Ten thousand random units: errors are fine, panics are not.
-        let mut seed = 0x9E37_79B9_7F4A_7C15u64;
+        let mut random = Random(0x9E37_79B9_7F4A_7C15);
         for _ in 0..10_000 {
-            let bytes: Vec<u8> = (0..64)
-                .map(|_| {
-                    seed ^= seed << 13;
-                    seed ^= seed >> 7;
-                    seed ^= seed << 17;
-                    seed as u8
-                })
-                .collect();
+            let bytes: Vec<u8> = (0..64).map(|_| random.draw() as u8).collect();
             let _ = unit(&[&[61, 0xb0], &bytes[..62]].concat(), 8192);
         }
     }

@@ -1,9 +1,14 @@
 //! Files for the images: trees of extents and runs, small ones, short and long names and targets, attributes, holes.
 
+#[path = "../../../src/base/xorshift.rs"]
+mod xorshift;
+
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
+
+use xorshift::Random;
 
 const KIB: usize = 1024;
 
@@ -58,14 +63,8 @@ pub fn text(length: usize) -> Vec<u8> {
 
 /// Bytes that do not compress.
 pub fn noise(length: usize) -> Vec<u8> {
-    let mut state = 0x9e37_79b9_7f4a_7c15u64;
-    let next = std::iter::repeat_with(move || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state as u8
-    });
-    next.take(length).collect()
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    (0..length).map(|_| random.below(256) as u8).collect()
 }
 
 /// Fills what is free with files of one piece, frees every second, and writes one file into the gaps.
