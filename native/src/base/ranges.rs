@@ -15,16 +15,24 @@ impl ByteRange {
 
 /// Any ranges, each of which ends below 2^64, into a set.
 pub fn coalesce(mut ranges: Vec<ByteRange>) -> Vec<ByteRange> {
-    ranges.retain(|range| range.length > 0);
     ranges.sort_unstable();
     let mut merged: Vec<ByteRange> = Vec::with_capacity(ranges.len());
     for range in ranges {
-        match merged.last_mut() {
-            Some(last) if range.start <= last.end() => last.length = last.length.max(range.end() - last.start),
-            _ => merged.push(range),
-        }
+        push(&mut merged, range);
     }
     merged
+}
+
+/// Appends a range, joined to the last one where they meet; an empty one is dropped. What is pushed in order becomes a
+/// set.
+pub fn push(ranges: &mut Vec<ByteRange>, range: ByteRange) {
+    match ranges.last_mut() {
+        _ if range.length == 0 => {}
+        Some(last) if last.start <= range.start && range.start <= last.end() => {
+            last.length = last.length.max(range.end() - last.start);
+        }
+        _ => ranges.push(range),
+    }
 }
 
 /// The set `ranges` without the set `taken`.
@@ -75,6 +83,18 @@ mod tests {
         assert_eq!(without(&whole, &[]), whole);
         assert_eq!(without(&whole, &set(&[(0, 50)])), []);
         assert_eq!(without(&whole, &set(&[(5, 22), (24, 25), (49, 60)])), set(&[(0, 5), (22, 24), (25, 30), (40, 49)]));
+    }
+
+    #[test]
+    fn spans_are_merged() {
+        assert_eq!(
+            coalesce(set(&[(5, 9), (1, 3), (3, 4), (6, 7), (9, 12), (20, 21)])),
+            set(&[(1, 4), (5, 12), (20, 21)])
+        );
+        assert_eq!(coalesce(set(&[(7, 7), (9, 9)])), []);
+        let mut pushed = set(&[(5, 9)]);
+        set(&[(9, 10), (2, 3), (3, 3)]).into_iter().for_each(|range| push(&mut pushed, range));
+        assert_eq!(pushed, set(&[(5, 10), (2, 3)]));
     }
 
     #[test]

@@ -8,10 +8,13 @@ mod budget;
 pub mod ext;
 pub mod fat;
 pub mod file_system;
+mod in_use;
+mod listing;
 pub mod ntfs;
 pub mod recognise;
 mod shared;
 pub mod volume_map;
+mod wtf8;
 pub mod xfs;
 
 use self::file_system::FileSystem;

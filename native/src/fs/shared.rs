@@ -1,8 +1,7 @@
-//! What parsers do with what they found, whichever file system it is: sentences of doubt, a tree made of names, spans of
-//! blocks joined.
+//! What parsers do with what they found, whichever file system it is: sentences of doubt, and a tree made of names.
 
 use super::volume_map::{DirectoryEntry, File, Kind};
-use crate::base::limits::VOLUME_DOUBTS;
+use crate::base::limits::DOUBTS;
 
 /// Sentences for people, the first of them spelled out.
 #[derive(Default)]
@@ -13,16 +12,26 @@ pub struct Doubts {
 
 impl Doubts {
     pub fn push(&mut self, sentence: String) {
-        if self.sentences.len() < VOLUME_DOUBTS {
+        self.push_for(1, sentence);
+    }
+
+    /// A sentence that stands for `count` doubts.
+    pub fn push_for(&mut self, count: u64, sentence: String) {
+        if self.sentences.len() < DOUBTS {
             self.sentences.push(sentence);
         } else {
-            self.more += 1;
+            self.more += count;
         }
+    }
+
+    /// Only counted.
+    pub fn leave_out(&mut self, count: u64) {
+        self.more += count;
     }
 
     pub fn into_sentences(mut self) -> Vec<String> {
         if self.more > 0 {
-            self.sentences.push(format!("and {} more", self.more));
+            self.sentences.push(format!("{} further doubts are not listed", self.more));
         }
         self.sentences
     }
@@ -55,38 +64,5 @@ pub fn tidy(root: u64, files: &[File], entries: &mut Vec<DirectoryEntry>, doubts
     }
     if twice > 0 {
         doubts.push(format!("{twice} names are given twice or lead to a directory a second time, they were left out"));
-    }
-}
-
-/// First block, and the one behind the last.
-pub type Span = (u64, u64);
-
-/// Appends a span, joined to the last one where they meet; empty ones are dropped.
-pub fn push(spans: &mut Vec<Span>, (start, end): Span) {
-    match spans.last_mut() {
-        _ if start >= end => {}
-        Some(last) if last.0 <= start && start <= last.1 => last.1 = last.1.max(end),
-        _ => spans.push((start, end)),
-    }
-}
-
-/// Sorted and disjoint.
-pub fn coalesce(mut spans: Vec<Span>) -> Vec<Span> {
-    spans.sort_unstable();
-    let mut merged: Vec<Span> = Vec::with_capacity(spans.len());
-    for span in spans {
-        push(&mut merged, span);
-    }
-    merged
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn spans_are_merged() {
-        assert_eq!(coalesce(vec![(5, 9), (1, 3), (3, 4), (6, 7), (9, 12), (20, 21)]), [(1, 4), (5, 12), (20, 21)]);
-        assert_eq!(coalesce(vec![(7, 7), (9, 8)]), []);
     }
 }

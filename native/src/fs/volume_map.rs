@@ -51,6 +51,36 @@ pub enum Kind {
     Socket = 7,
 }
 
+impl Kind {
+    const ALL: [Self; 7] = [
+        Self::File,
+        Self::Directory,
+        Self::Symlink,
+        Self::BlockDevice,
+        Self::CharacterDevice,
+        Self::Fifo,
+        Self::Socket,
+    ];
+
+    /// The type bits of a Unix mode (S_IFMT), the same on every disk.
+    pub fn type_bits(self) -> u32 {
+        match self {
+            Self::Fifo => 0o01_0000,
+            Self::CharacterDevice => 0o02_0000,
+            Self::Directory => 0o04_0000,
+            Self::BlockDevice => 0o06_0000,
+            Self::File => 0o10_0000,
+            Self::Symlink => 0o12_0000,
+            Self::Socket => 0o14_0000,
+        }
+    }
+
+    /// `None` where type bits mean nothing, or a mode has bits above them.
+    pub fn of_mode(mode: u32) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.type_bits() == mode & !0o7777)
+    }
+}
+
 /// Seconds since 1970 and nanoseconds below 10^9.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Timestamp {

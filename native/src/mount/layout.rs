@@ -30,7 +30,8 @@ pub(super) fn decode_attributes(cursor: &mut Cursor) -> Result<(FileAttr, Genera
     let changed = time(changed_s, cursor.u32()?);
     let generation = Generation(u64::from(cursor.u32()?));
     let mode = cursor.u32()?;
-    let kind = kind(mode).ok_or_else(|| cursor.corrupt(format!("mode {mode:o} has no known type")))?;
+    let kind = Kind::of_mode(mode & libc::S_IFMT);
+    let kind = kind.ok_or_else(|| cursor.corrupt(format!("mode {mode:o} has no known type")))?;
     let attributes = FileAttr {
         ino: INodeNo(inode),
         size,
@@ -39,7 +40,7 @@ pub(super) fn decode_attributes(cursor: &mut Cursor) -> Result<(FileAttr, Genera
         mtime: modified,
         ctime: changed,
         crtime: SystemTime::UNIX_EPOCH,
-        kind,
+        kind: file_type(kind),
         perm: (mode & 0o7777) as u16,
         nlink: cursor.u32()?,
         uid: cursor.u32()?,
@@ -64,7 +65,7 @@ pub fn encode_attributes<'a>(mut parts: impl Iterator<Item = &'a File>) -> [u8; 
     writer.u64(content.map_or(0, |content| content.size)).u64(allocated.div_ceil(BLOCK_UNIT));
     writer.u64(file.modified.seconds as u64).u64(file.changed.seconds as u64);
     writer.u32(file.modified.nanoseconds).u32(file.changed.nanoseconds);
-    writer.u32(file.generation).u32(type_bits(file.kind) | u32::from(file.mode) & 0o7777);
+    writer.u32(file.generation).u32(file.kind.type_bits() | u32::from(file.mode) & 0o7777);
     writer.u32(file.links).u32(file.uid).u32(file.gid).u32(file.device as u32);
     encoded.copy_from_slice(&writer.bytes);
     encoded
@@ -81,18 +82,6 @@ fn allocated_bytes(stream: &Stream) -> u64 {
     }
 }
 
-fn type_bits(kind: Kind) -> u32 {
-    match kind {
-        Kind::File => libc::S_IFREG,
-        Kind::Directory => libc::S_IFDIR,
-        Kind::Symlink => libc::S_IFLNK,
-        Kind::BlockDevice => libc::S_IFBLK,
-        Kind::CharacterDevice => libc::S_IFCHR,
-        Kind::Fifo => libc::S_IFIFO,
-        Kind::Socket => libc::S_IFSOCK,
-    }
-}
-
 /// A time that this machine cannot say is shown as 1970.
 fn time(seconds: i64, nanoseconds: u32) -> SystemTime {
     let whole = Duration::from_secs(seconds.unsigned_abs());
@@ -101,17 +90,16 @@ fn time(seconds: i64, nanoseconds: u32) -> SystemTime {
     shifted.and_then(|at| at.checked_add(Duration::from_nanos(u64::from(nanoseconds)))).unwrap_or(base)
 }
 
-fn kind(mode: u32) -> Option<FileType> {
-    Some(match mode & libc::S_IFMT {
-        libc::S_IFREG => FileType::RegularFile,
-        libc::S_IFDIR => FileType::Directory,
-        libc::S_IFLNK => FileType::Symlink,
-        libc::S_IFBLK => FileType::BlockDevice,
-        libc::S_IFCHR => FileType::CharDevice,
-        libc::S_IFIFO => FileType::NamedPipe,
-        libc::S_IFSOCK => FileType::Socket,
-        _ => return None,
-    })
+fn file_type(kind: Kind) -> FileType {
+    match kind {
+        Kind::File => FileType::RegularFile,
+        Kind::Directory => FileType::Directory,
+        Kind::Symlink => FileType::Symlink,
+        Kind::BlockDevice => FileType::BlockDevice,
+        Kind::CharacterDevice => FileType::CharDevice,
+        Kind::Fifo => FileType::NamedPipe,
+        Kind::Socket => FileType::Socket,
+    }
 }
 
 pub(super) fn nothing() -> FileAttr {

@@ -1,6 +1,6 @@
 //! What must hold of every outcome, whatever the bytes say.
 
-use imager_native::base::limits::{BLOCK_BYTES, VOLUME_DOUBTS};
+use imager_native::base::limits::{BLOCK_BYTES, DOUBTS};
 use imager_native::base::ranges::ByteRange;
 use imager_native::disk::table::{Table, TableKind};
 use imager_native::disk::volume::ReadAt;
@@ -59,7 +59,7 @@ fn assert_map(map: &VolumeMap, start: u64, end: u64) {
     assert!(map.files.windows(2).all(|pair| pair[0].number < pair[1].number), "files are not in order");
     let order = |index: usize| (map.entries[index].parent, &map.entries[index].name);
     assert!((1..map.entries.len()).all(|index| order(index - 1) < order(index)), "entries are not in order");
-    assert!(map.doubts.len() <= VOLUME_DOUBTS + 1);
+    assert!(map.doubts.len() <= DOUBTS + 1);
     let kind = |number: u64| {
         let at = map.files.binary_search_by_key(&number, |file| file.number);
         at.ok().map(|at| map.files[at].kind)

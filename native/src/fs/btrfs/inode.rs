@@ -34,16 +34,7 @@ impl Inode {
             return corrupt(format!("it has {} bytes", item.len()));
         }
         let (size, mode) = (le64(item, 16), le32(item, 52));
-        let kind = match mode >> 12 {
-            0o10 => Kind::File,
-            0o4 => Kind::Directory,
-            0o12 => Kind::Symlink,
-            0o6 => Kind::BlockDevice,
-            0o2 => Kind::CharacterDevice,
-            0o1 => Kind::Fifo,
-            0o14 => Kind::Socket,
-            _ => return corrupt(format!("mode {mode:o}")),
-        };
+        let Some(kind) = Kind::of_mode(mode) else { return corrupt(format!("mode {mode:o}")) };
         if size > i64::MAX as u64 {
             return corrupt(format!("a size of {size}"));
         }

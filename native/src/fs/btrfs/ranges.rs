@@ -1,6 +1,6 @@
 //! Logical ranges that are met one by one.
 
-use crate::base::ranges::{ByteRange, coalesce};
+use crate::base::ranges::{ByteRange, coalesce, push};
 
 const RANGES_LEAST: usize = 1 << 16;
 
@@ -13,10 +13,7 @@ pub struct Ranges {
 
 impl Ranges {
     pub fn push(&mut self, start: u64, length: u64) {
-        match self.ranges.last_mut() {
-            Some(last) if last.end() == start => last.length += length,
-            _ => self.ranges.push(ByteRange { start, length }),
-        }
+        push(&mut self.ranges, ByteRange { start, length });
         if self.ranges.len() >= self.coalesce_at.max(RANGES_LEAST) {
             self.ranges = coalesce(std::mem::take(&mut self.ranges));
             self.coalesce_at = self.ranges.len() * 2;

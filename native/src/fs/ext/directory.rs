@@ -8,8 +8,9 @@ use super::reader::Ext;
 use crate::base::bytes::{le16, le32};
 use crate::base::error::{Error, Result};
 use crate::base::limits::MIB;
-use crate::fs::volume_map::DirectoryEntry;
+use crate::fs::listing::Listing;
 
+const WHAT: &str = "directory";
 const HEADER_BYTES: usize = 8;
 /// An inline directory starts with its parent's number instead of "." and "..".
 const INLINE_PARENT_BYTES: usize = 4;
@@ -19,24 +20,13 @@ const TAIL_MARK: [u8; 8] = [0, 0, 0, 0, 12, 0, 0, 0xde];
 /// Only a block of 64 KiB needs it: an entry as long as the block, in 16 bits.
 const WHOLE_BLOCK: usize = 65536;
 
-/// Names and children of one directory, in the order of the disk.
-pub struct Listing {
-    pub entries: Vec<DirectoryEntry>,
-    /// Blocks and names left out, and why the last one was.
-    pub left_out: u32,
-    pub why: Option<Error>,
-}
-
-impl Listing {
-    fn leave_out(&mut self, why: Error) {
-        self.left_out += 1;
-        self.why = Some(why);
-    }
+fn listing_of(ext: &Ext, inode: &Inode) -> Listing {
+    Listing::new(WHAT, inode.number.into(), ext.superblock.inodes_count.into())
 }
 
 /// A directory in blocks of its own. Fails when its extents do.
 pub fn read(ext: &Ext, inode: &Inode) -> Result<Listing> {
-    let mut listing = Listing { entries: Vec::new(), left_out: 0, why: None };
+    let mut listing = listing_of(ext, inode);
     let block_bytes = ext.superblock.block_bytes as usize;
     for extent in extents::read(ext, inode)? {
         let length = inode.size.saturating_sub(extent.logical).min(extent.length);
@@ -57,7 +47,7 @@ pub fn read(ext: &Ext, inode: &Inode) -> Result<Listing> {
 
 /// An inline directory: the rest of i_block, then the attribute that continues it.
 pub fn read_inline(ext: &Ext, inode: &Inode, continuation: &[u8]) -> Listing {
-    let mut listing = Listing { entries: Vec::new(), left_out: 0, why: None };
+    let mut listing = listing_of(ext, inode);
     for area in [&inode.block[INLINE_PARENT_BYTES..I_BLOCK_BYTES], continuation] {
         if let Err(error) = parse(ext, inode, area, &mut listing) {
             listing.leave_out(error);
@@ -85,7 +75,7 @@ fn verify(ext: &Ext, inode: &Inode, block: &[u8], last: usize) -> Result<()> {
 }
 
 fn corrupt(inode: &Inode, why: impl Into<String>) -> Error {
-    Error::corrupt("directory", u64::from(inode.number), why)
+    Error::corrupt(WHAT, u64::from(inode.number), why)
 }
 
 /// Returns where the last entry starts.
@@ -108,26 +98,10 @@ fn parse(ext: &Ext, inode: &Inode, area: &[u8], listing: &mut Listing) -> Result
         }
         if child != 0 {
             let name = &rest[HEADER_BYTES..HEADER_BYTES + name_len];
-            take(ext, inode, child, name, listing);
+            listing.take(child.into(), name, inode.has(FLAG_ENCRYPT));
         }
         last = at;
         at += rec_len;
     }
     Ok(last)
-}
-
-/// Ciphertext may hold any byte; other names hold neither NUL nor a slash.
-fn take(ext: &Ext, inode: &Inode, child: u32, name: &[u8], listing: &mut Listing) {
-    if name == b"." || name == b".." {
-        return;
-    }
-    let plain = !inode.has(FLAG_ENCRYPT);
-    if name.is_empty() || (plain && name.iter().any(|byte| matches!(byte, 0 | b'/'))) {
-        listing.leave_out(corrupt(inode, "a name is empty or holds NUL or a slash"));
-    } else if child > ext.superblock.inodes_count {
-        listing.leave_out(corrupt(inode, format!("a name leads to inode {child}")));
-    } else {
-        let (parent, child) = (u64::from(inode.number), u64::from(child));
-        listing.entries.push(DirectoryEntry { parent, name: name.to_vec(), child });
-    }
 }

@@ -94,10 +94,6 @@ fn list(
     } else {
         directory::read(ext, inode)?
     };
-    if let Some(why) = listing.why {
-        let left_out = listing.left_out;
-        doubts.push(format!("inode {}: {left_out} blocks or names were left out; {why}", inode.number));
-    }
-    entries.extend(listing.entries);
+    listing.finish(entries, doubts);
     Ok(())
 }

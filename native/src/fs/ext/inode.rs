@@ -73,7 +73,7 @@ impl<'a> Inode<'a> {
         if superblock.metadata_checksums() && !checksum_holds(checksum_seed, raw, fields_end) {
             return corrupt("its checksum does not match".into());
         }
-        let Some(kind) = kind(i_mode) else { return corrupt(format!("i_mode is {i_mode:#o}")) };
+        let Some(kind) = Kind::of_mode(i_mode.into()) else { return corrupt(format!("i_mode is {i_mode:#o}")) };
         let large = kind == Kind::File || (kind == Kind::Directory && superblock.large_dir);
         let size = u64::from(i_size_lo) | if large { u64::from(i_size_high) << 32 } else { 0 };
         if size > i64::MAX as u64 {
@@ -125,19 +125,6 @@ fn checksum_holds(seed: u32, raw: &[u8], fields_end: usize) -> bool {
     let sum = crc32c(crc32c(sum, &raw[CHECKSUM_LO_AT + 2..CHECKSUM_HI_AT]), &[0, 0]);
     let high = le16(raw, CHECKSUM_HI_AT);
     crc32c(sum, &raw[CHECKSUM_HI_AT + 2..]) == u32::from(low) | u32::from(high) << 16
-}
-
-fn kind(i_mode: u16) -> Option<Kind> {
-    Some(match i_mode >> 12 {
-        0x1 => Kind::Fifo,
-        0x2 => Kind::CharacterDevice,
-        0x4 => Kind::Directory,
-        0x6 => Kind::BlockDevice,
-        0x8 => Kind::File,
-        0xa => Kind::Symlink,
-        0xc => Kind::Socket,
-        _ => return None,
-    })
 }
 
 /// The lower two bits of the extra word carry the seconds past 2038, the others are nanoseconds.

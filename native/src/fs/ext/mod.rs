@@ -103,7 +103,7 @@ pub fn map(volume: Volume) -> Result<VolumeMap> {
     files.shrink_to_fit();
     let idle_journal = journal::idle(&ext);
     let tables = bitmap::tables(volume, &ext.superblock, &ext.groups);
-    let allocated = ext.in_use.into_ranges(volume, &ext.superblock, &mut doubts);
+    let allocated = ext.in_use.into_ranges("block bitmaps", &mut doubts);
     Ok(VolumeMap {
         file_system: ext.superblock.file_system,
         uuid: ext.superblock.uuid_text(),

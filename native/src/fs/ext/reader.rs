@@ -1,11 +1,11 @@
 //! What every reader of a structure needs, and the way from an inode's number to its bytes.
 
-use super::bitmap::InUse;
 use super::group::Group;
 use super::superblock::Superblock;
 use crate::base::error::{Error, Result};
 use crate::disk::volume::Volume;
 use crate::fs::budget::Budget;
+use crate::fs::in_use::InUse;
 
 /// What every reader of a structure needs.
 pub struct Ext<'a> {
@@ -13,7 +13,7 @@ pub struct Ext<'a> {
     pub superblock: Superblock,
     pub groups: Vec<Group>,
     pub budget: Budget,
-    pub in_use: InUse,
+    pub in_use: InUse<'a>,
 }
 
 impl Ext<'_> {

@@ -10,6 +10,7 @@ use crate::base::bytes::{le16, le32};
 use crate::base::error::{Error, Result};
 use crate::base::limits;
 use crate::disk::volume::Volume;
+use crate::fs::in_use::Blocks;
 
 pub const SUPERBLOCK_AT: u64 = 1024;
 pub const SUPERBLOCK_BYTES: usize = 1024;
@@ -139,6 +140,10 @@ impl Superblock {
     /// Byte offset in the volume, or length; `blocks` are within the file system, so that nothing overflows.
     pub fn bytes(&self, blocks: u64) -> u64 {
         blocks * u64::from(self.block_bytes)
+    }
+
+    pub fn blocks<'a>(&self, volume: Volume<'a>) -> Blocks<'a> {
+        Blocks { volume, block_bytes: self.block_bytes, count: self.blocks_count }
     }
 
     pub fn metadata_checksums(&self) -> bool {

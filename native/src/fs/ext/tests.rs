@@ -142,7 +142,7 @@ fn blocks_of_files_are_kept_whatever_the_bitmap_says() {
     let starts: Vec<_> = map.allocated.iter().map(|range| (range.start - Small::START) / 1024).collect();
     assert_eq!(starts, [0, 200, 300, 400]);
     assert_eq!(map.allocated[0].length, 130 * 1024);
-    assert!(map.doubts.last().unwrap().starts_with("6 blocks of files are free"), "{:?}", map.doubts);
+    assert!(map.doubts.last().unwrap().starts_with("6 blocks in use are free"), "{:?}", map.doubts);
 }
 
 #[test]

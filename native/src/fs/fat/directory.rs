@@ -11,6 +11,7 @@ use super::heap::ENTRY_BYTES;
 use super::text;
 use crate::base::bytes::{le16, le32};
 use crate::fs::volume_map::Timestamp;
+use crate::fs::wtf8::wtf8;
 
 pub const READ_ONLY: u8 = 0x01;
 const VOLUME_LABEL: u8 = 0x08;
@@ -117,7 +118,7 @@ impl Reader {
             return None;
         }
         let length = self.units.iter().position(|&unit| unit == 0).unwrap_or(self.units.len());
-        Some(text::wtf8(&self.units[..length])).filter(|name| length <= 255 && text::is_name(name))
+        Some(wtf8(&self.units[..length])).filter(|name| length <= 255 && text::is_name(name))
     }
 }
 

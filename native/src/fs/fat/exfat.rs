@@ -3,7 +3,6 @@
 
 use super::bits::Bits;
 use super::directory::{DIRECTORY, READ_ONLY};
-use super::doubts::Doubts;
 use super::exfat_boot;
 use super::exfat_directory::{Entry, Item, Reader};
 use super::heap::{Chain, ENTRY_BYTES, Heap, MOST_BYTES};
@@ -13,6 +12,7 @@ use crate::base::error::{Error, Result};
 use crate::base::limits;
 use crate::disk::volume::Volume;
 use crate::fs::file_system::FileSystem;
+use crate::fs::shared::Doubts;
 use crate::fs::volume_map::VolumeMap;
 
 /// exFAT.

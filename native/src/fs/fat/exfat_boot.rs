@@ -14,10 +14,10 @@
 //! | 108 | 1, 1 | BytesPerSectorShift, SectorsPerClusterShift | 9 to 12; together at most 25 |
 //! | 110 | 1 | NumberOfFats | 1 or 2 |
 
-use super::doubts::Doubts;
 use crate::base::bytes::{le16, le32, le64};
 use crate::base::error::{Error, Result};
 use crate::disk::volume::Volume;
+use crate::fs::shared::Doubts;
 
 const WHAT: &str = "exFAT boot sector";
 const SECTOR_BYTES: usize = 512;

@@ -14,6 +14,7 @@ use super::heap::ENTRY_BYTES;
 use super::text;
 use crate::base::bytes::{le16, le32, le64};
 use crate::fs::volume_map::Timestamp;
+use crate::fs::wtf8::wtf8;
 
 const BITMAP: u8 = 0x81;
 const UPCASE: u8 = 0x82;
@@ -82,7 +83,7 @@ impl Reader {
             0 => Item::End,
             BITMAP => Item::Bitmap(raw[1], le32(raw, 20), le64(raw, 24)),
             UPCASE => Item::Upcase(le32(raw, 20)),
-            LABEL => Item::Label(text::wtf8(&units(raw)[..usize::from(raw[1].min(11))])),
+            LABEL => Item::Label(wtf8(&units(raw)[..usize::from(raw[1].min(11))])),
             FILE => {
                 self.set.clear();
                 self.set.push(*raw);
@@ -121,7 +122,7 @@ impl Reader {
         }
         let mut name: Vec<u16> = parts.flat_map(units).collect();
         name.truncate(length);
-        let name = text::wtf8(&name);
+        let name = wtf8(&name);
         if !text::is_name(&name) {
             return Err("it has no usable name");
         }

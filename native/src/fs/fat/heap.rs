@@ -2,11 +2,11 @@
 //! first that asks, so that cycles and cross-links end by themselves and all chains together cost what the volume has.
 
 use super::bits::Bits;
-use super::doubts::Doubts;
 use super::table::{END, Run, Table};
 use crate::base::limits;
-use crate::base::ranges::ByteRange;
+use crate::base::ranges::{ByteRange, push};
 use crate::disk::volume::Volume;
+use crate::fs::shared::Doubts;
 use crate::fs::volume_map::{Extent, ExtentKind};
 
 pub const ENTRY_BYTES: usize = 32;
@@ -150,13 +150,7 @@ impl Heap<'_> {
         });
         let mut ranges: Vec<ByteRange> = Vec::new();
         for (start, end) in [(0, self.at)].into_iter().chain(clusters).chain([(end, self.volume.length)]) {
-            let start = self.volume.absolute(start);
-            let length = self.volume.absolute(end) - start;
-            match ranges.last_mut() {
-                Some(last) if last.end() == start => last.length += length,
-                _ if length > 0 => ranges.push(ByteRange { start, length }),
-                _ => {}
-            }
+            push(&mut ranges, ByteRange { start: self.volume.absolute(start), length: end - start });
         }
         ranges.shrink_to_fit();
         ranges

@@ -9,7 +9,6 @@
 mod bits;
 mod boot;
 mod directory;
-mod doubts;
 pub mod exfat;
 mod exfat_boot;
 mod exfat_directory;
@@ -25,13 +24,13 @@ mod tree;
 use self::bits::Bits;
 use self::boot::{BOOT_BYTES, Boot};
 use self::directory::{Item, Reader};
-use self::doubts::Doubts;
 use self::heap::{Chain, Heap, MOST_BYTES};
 use self::table::{Place, Width};
 use self::tree::{Found, Tree};
 use crate::base::error::{Error, Result};
 use crate::disk::volume::Volume;
 use crate::fs::file_system::FileSystem;
+use crate::fs::shared::Doubts;
 use crate::fs::volume_map::VolumeMap;
 
 /// FAT12, FAT16 and FAT32.

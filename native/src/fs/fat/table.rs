@@ -3,11 +3,11 @@
 //! the volume is not fragmented.
 
 use super::bits::Bits;
-use super::doubts::Doubts;
 use crate::base::bytes::{le16, le32};
 use crate::base::error::{Error, Result};
 use crate::base::limits;
 use crate::disk::volume::Volume;
+use crate::fs::shared::Doubts;
 
 /// Whole entries of every width, and whole sectors of every size.
 const CHUNK_BYTES: u64 = 3 << 18;

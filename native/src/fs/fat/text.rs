@@ -14,22 +14,6 @@ pub fn oem(bytes: &[u8]) -> String {
     bytes.iter().map(letter).collect()
 }
 
-/// UTF-8; a surrogate without its partner becomes the three bytes that UTF-8 would give it (WTF-8), so that no two
-/// names of a folder become one.
-pub fn wtf8(units: &[u16]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(units.len());
-    for unit in char::decode_utf16(units.iter().copied()) {
-        match unit {
-            Ok(letter) => bytes.extend(letter.encode_utf8(&mut [0; 4]).as_bytes()),
-            Err(lone) => {
-                let unit = lone.unpaired_surrogate();
-                bytes.extend([0xE0 | (unit >> 12) as u8, 0x80 | (unit >> 6 & 63) as u8, 0x80 | (unit & 63) as u8]);
-            }
-        }
-    }
-    bytes
-}
-
 /// Whether a directory can show it: no path separator, no NUL, not one of the two dots.
 pub fn is_name(name: &[u8]) -> bool {
     !name.is_empty() && name != b"." && name != b".." && !name.contains(&b'/') && !name.contains(&0)

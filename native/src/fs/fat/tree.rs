@@ -1,7 +1,7 @@
 //! What the directories of FAT and exFAT have in common: files and names collected from the root down.
 
-use super::doubts::Doubts;
 use super::heap::{Chain, Heap};
+use crate::fs::shared::Doubts;
 use crate::fs::volume_map::{Content, DirectoryEntry, File, Kind, Stream, Timestamp};
 
 pub const ROOT: u64 = 1;

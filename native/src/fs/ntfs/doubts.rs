@@ -4,25 +4,24 @@ use std::collections::HashMap;
 
 use crate::base::error::Error;
 use crate::base::limits;
+use crate::fs::shared::Doubts;
 
 const SHOWN: usize = 4;
 
 #[derive(Default)]
-pub struct Doubts {
-    sentences: Vec<String>,
+pub struct RecordDoubts {
+    /// About the volume as a whole.
+    volume: Doubts,
     reasons: Vec<(String, u64, Vec<u64>)>,
     index: HashMap<String, usize>,
+    /// Records whose reason is one too many.
     beyond: u64,
 }
 
-impl Doubts {
+impl RecordDoubts {
     /// Something about the volume as a whole.
     pub fn volume(&mut self, sentence: impl Into<String>) {
-        if self.sentences.len() < limits::DOUBTS {
-            self.sentences.push(sentence.into());
-        } else {
-            self.beyond += 1;
-        }
+        self.volume.push(sentence.into());
     }
 
     pub fn record(&mut self, number: u64, reason: impl Into<String>) {
@@ -50,13 +49,8 @@ impl Doubts {
     }
 
     pub fn into_sentences(self) -> Vec<String> {
-        let mut sentences = self.sentences;
-        let mut beyond = self.beyond;
+        let mut doubts = self.volume;
         for (reason, count, numbers) in self.reasons {
-            if sentences.len() >= limits::DOUBTS {
-                beyond += count;
-                continue;
-            }
             let shown = numbers.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
             let more = count - numbers.len() as u64;
             let which = match (count, more) {
@@ -64,12 +58,10 @@ impl Doubts {
                 (_, 0) => format!("MFT records {shown}"),
                 _ => format!("MFT records {shown} and {more} more"),
             };
-            sentences.push(format!("{which}: {reason}"));
+            doubts.push_for(count, format!("{which}: {reason}"));
         }
-        if beyond > 0 {
-            sentences.push(format!("{beyond} further doubts are not listed"));
-        }
-        sentences
+        doubts.leave_out(self.beyond);
+        doubts.into_sentences()
     }
 }
 
@@ -79,7 +71,7 @@ mod tests {
 
     #[test]
     fn equal_reasons_are_counted_and_the_list_is_short() {
-        let mut doubts = Doubts::default();
+        let mut doubts = RecordDoubts::default();
         doubts.volume("The volume is odd");
         (0..7).for_each(|number| doubts.error(number, &Error::corrupt("record", number, "torn")));
         (0..300).for_each(|number| doubts.record(number, format!("reason {number}")));

@@ -2,16 +2,17 @@
 
 use super::attributes::{self, Attribute, FileName, StandardInformation, Value};
 use super::boot::Boot;
-use super::doubts::Doubts;
+use super::doubts::RecordDoubts;
 use super::mft::{self, Record};
 use super::record::Reference;
 use super::special::{self, Special};
 use super::streams::{self, Whole};
-use super::text;
+use super::time;
 use crate::base::error::{Error, Result};
 use crate::base::limits;
 use crate::disk::volume::Volume;
 use crate::fs::volume_map::{Content, File, Kind, Stream};
+use crate::fs::wtf8::wtf8;
 
 /// What `ntfs-3g` shows of every file when no user mapping is given.
 const MODE: u16 = 0o777;
@@ -24,7 +25,7 @@ pub struct Name {
     pub name: Vec<u8>,
 }
 
-pub fn build(volume: Volume, boot: &Boot, record: Record, doubts: &mut Doubts) -> Result<(File, Vec<Name>)> {
+pub fn build(volume: Volume, boot: &Boot, record: Record, doubts: &mut RecordDoubts) -> Result<(File, Vec<Name>)> {
     let Record { number, sequence_number, directory, attributes, .. } = record;
     let mut data = Vec::new();
     let mut names = Vec::new();
@@ -39,7 +40,7 @@ pub fn build(volume: Volume, boot: &Boot, record: Record, doubts: &mut Doubts) -
             (attributes::FILE_NAME, Value::Resident(value)) => {
                 let FileName { parent_directory: parent, name, dos } = FileName::decode(value)?;
                 if !dos {
-                    names.push(Name { child: number, parent, name: text::wtf8(&name) });
+                    names.push(Name { child: number, parent, name: wtf8(&name) });
                 }
             }
             (attributes::REPARSE_POINT, _) => reparse_point = Some(attribute),
@@ -59,9 +60,9 @@ pub fn build(volume: Volume, boot: &Boot, record: Record, doubts: &mut Doubts) -
         gid: 0,
         links: names.len().max(1) as u32,
         device: 0,
-        modified: text::timestamp(information.last_data_change_time),
-        changed: text::timestamp(information.last_mft_change_time),
-        created: text::timestamp(information.creation_time),
+        modified: time::timestamp(information.last_data_change_time),
+        changed: time::timestamp(information.last_mft_change_time),
+        created: time::timestamp(information.creation_time),
         xattrs: Vec::new(),
         streams: Vec::new(),
     };
@@ -89,7 +90,7 @@ fn from_reparse_point(
     file: &File,
     point: &Attribute,
     ea: Option<Attribute>,
-    doubts: &mut Doubts,
+    doubts: &mut RecordDoubts,
 ) -> Result<Option<Special>> {
     let value = mft::read_value(volume, boot, point, limits::LINK_BYTES)?;
     if let Some(reason) = special::stored_elsewhere(&value).filter(|_| file.kind == Kind::File) {

@@ -3,7 +3,7 @@
 
 use super::attributes::{self, Attribute, DATA, Segment, Value};
 use super::boot::Boot;
-use super::doubts::Doubts;
+use super::doubts::RecordDoubts;
 use super::record::{self, Claim, Header, Reference};
 use super::runs::{self, Runlist};
 use crate::base::error::{Error, Result};
@@ -86,7 +86,7 @@ pub struct Mft {
 }
 
 impl Mft {
-    pub fn open(volume: Volume, boot: &Boot, doubts: &mut Doubts) -> Result<Self> {
+    pub fn open(volume: Volume, boot: &Boot, doubts: &mut RecordDoubts) -> Result<Self> {
         let first = match first_record(volume, boot, boot.mft_lcn) {
             Ok(record) => record,
             // The mirror holds the first records once more. If it is no better, the first failure says more.

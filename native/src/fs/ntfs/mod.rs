@@ -19,11 +19,11 @@ pub(crate) mod sample;
 mod special;
 mod streams;
 mod survey;
-mod text;
+mod time;
 mod tree;
 
 use boot::{BOOT_BYTES, Boot};
-use doubts::Doubts;
+use doubts::RecordDoubts;
 use survey::{ROOT_RECORD, Survey};
 
 use crate::base::error::{Error, Result};
@@ -80,7 +80,7 @@ pub fn map(volume: Volume) -> Result<VolumeMap> {
     let mut sector = [0; BOOT_BYTES];
     volume.read(0, &mut sector)?;
     let boot = boot::decode(&sector, volume.length)?;
-    let mut doubts = Doubts::default();
+    let mut doubts = RecordDoubts::default();
     let mft = mft::Mft::open(volume, &boot, &mut doubts)?;
     let Survey { mut files, names, about, bitmap, occupied, .. } = Survey::run(volume, &boot, &mft, &mut doubts)?;
 
@@ -119,7 +119,7 @@ fn allocated(
     boot: &Boot,
     bitmap: Option<streams::Whole>,
     occupied: Vec<(u64, u64)>,
-    doubts: &mut Doubts,
+    doubts: &mut RecordDoubts,
 ) -> Vec<ByteRange> {
     let bitmap = bitmap.ok_or_else(|| Error::corrupt("$Bitmap", 0, "its record is bad"));
     match bitmap.and_then(|bitmap| bitmap::read(volume, boot, &bitmap)) {

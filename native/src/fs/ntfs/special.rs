@@ -2,9 +2,9 @@
 //! Interix (and `ntfs-3g`, by default) by a system file with a certain beginning. What each means is taken from
 //! `ntfs-3g`, so that a tree reads as it does when mounted.
 
-use super::text;
 use crate::base::bytes::{le16, le32, le64};
 use crate::fs::volume_map::Kind;
+use crate::fs::wtf8::wtf8;
 
 const TAG_MOUNT_POINT: u32 = 0xA000_0003;
 const TAG_SYMLINK: u32 = 0xA000_000C;
@@ -75,7 +75,7 @@ fn windows_target(data: &[u8], header_bytes: usize) -> Option<Vec<u8>> {
     let substitute_name_offset = header_bytes + usize::from(le16(data, 0));
     let substitute_name_length = usize::from(le16(data, 2));
     let name = data.get(substitute_name_offset..substitute_name_offset + substitute_name_length)?;
-    let mut target = text::wtf8(&super::attributes::utf16(name));
+    let mut target = wtf8(&super::attributes::utf16(name));
     target.iter_mut().filter(|byte| **byte == b'\\').for_each(|byte| *byte = b'/');
     if let [b'/', b'?', b'?', b'/', letter, b':', path @ ..] = target.as_slice()
         && letter.is_ascii_alphabetic()
@@ -116,7 +116,7 @@ pub fn interix(file_attributes: u32, data: &[u8]) -> Option<Special> {
     let (magic, rest) = data.split_at_checked(INTERIX_MAGIC_BYTES)?;
     let device = || (rest.len() == 16).then(|| makedev(le64(rest, 0), le64(rest, 8)));
     match magic {
-        b"IntxLNK\x01" => link(text::wtf8(&super::attributes::utf16(rest))),
+        b"IntxLNK\x01" => link(wtf8(&super::attributes::utf16(rest))),
         b"IntxCHR\0" => Some(Special::Device(Kind::CharacterDevice, device()?)),
         b"IntxBLK\0" => Some(Special::Device(Kind::BlockDevice, device()?)),
         _ => None,

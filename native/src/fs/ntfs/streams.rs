@@ -3,11 +3,11 @@
 use super::attributes::{Attribute, FLAG_COMPRESSED, FLAG_ENCRYPTED, Value};
 use super::boot::Boot;
 use super::runs::{self, Run, Runlist};
-use super::text;
 use crate::base::error::{Error, Result};
 use crate::base::limits;
 use crate::disk::volume::Volume;
 use crate::fs::volume_map::{Content, Extent, ExtentKind, Stream};
+use crate::fs::wtf8::wtf8;
 
 const WHAT: &str = "$DATA";
 
@@ -81,7 +81,7 @@ pub fn join(mut attributes: Vec<Attribute>, boot: &Boot) -> Result<Vec<(Vec<u16>
 }
 
 pub fn stream(name: &[u16], whole: Whole, volume: Volume, boot: &Boot) -> Result<Stream> {
-    let name = text::wtf8(name);
+    let name = wtf8(name);
     let size = whole.size();
     Ok(match whole {
         Whole::Resident(value) => Stream { name, size, valid: size, content: Content::Resident(value) },

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use super::attributes::{self, Attribute, ListEntry, Value};
 use super::boot::Boot;
-use super::doubts::Doubts;
+use super::doubts::RecordDoubts;
 use super::files::{self, Name};
 use super::mft::{Mft, Record};
 use super::record::{self, Claim, Reference};
@@ -31,7 +31,7 @@ pub struct About {
 pub struct Survey<'a> {
     volume: Volume<'a>,
     boot: &'a Boot,
-    pub doubts: &'a mut Doubts,
+    pub doubts: &'a mut RecordDoubts,
     pub files: Vec<File>,
     pub names: Vec<Name>,
     pub about: About,
@@ -44,7 +44,7 @@ pub struct Survey<'a> {
 }
 
 impl<'a> Survey<'a> {
-    pub fn run(volume: Volume<'a>, boot: &'a Boot, mft: &Mft, doubts: &'a mut Doubts) -> Result<Self> {
+    pub fn run(volume: Volume<'a>, boot: &'a Boot, mft: &Mft, doubts: &'a mut RecordDoubts) -> Result<Self> {
         let mut survey = Self {
             volume,
             boot,

@@ -1,7 +1,7 @@
 //! From names to directory entries. Only what hangs below the root, without a loop, is let through; what lies in
 //! $Extend, the file system's own folder, is dropped with its files.
 
-use super::doubts::Doubts;
+use super::doubts::RecordDoubts;
 use super::files::Name;
 use super::survey::{EXTEND_RECORD, FIRST_USER_RECORD, ROOT_RECORD};
 use crate::fs::volume_map::{DirectoryEntry, File, Kind};
@@ -25,7 +25,7 @@ pub struct Tree {
 }
 
 /// `files` sorted by number, without the system's own but for the root.
-pub fn build(files: Vec<File>, names: Vec<Name>, doubts: &mut Doubts) -> Tree {
+pub fn build(files: Vec<File>, names: Vec<Name>, doubts: &mut RecordDoubts) -> Tree {
     let mut links: Vec<Link> = names.into_iter().filter_map(|name| link(&files, name, doubts)).collect();
     let places = places(&files, &mut links, doubts);
 
@@ -80,7 +80,7 @@ impl Parent {
     }
 }
 
-fn link(files: &[File], name: Name, doubts: &mut Doubts) -> Option<Link> {
+fn link(files: &[File], name: Name, doubts: &mut RecordDoubts) -> Option<Link> {
     let Name { child, parent, name } = name;
     if child == ROOT_RECORD {
         // The root is its own parent, by the name ".".
@@ -112,7 +112,7 @@ fn link(files: &[File], name: Name, doubts: &mut Doubts) -> Option<Link> {
 }
 
 /// Finds where each folder hangs, in one pass over all. Leaves each folder only one name: with two, the tree could loop.
-fn places(files: &[File], links: &mut Vec<Link>, doubts: &mut Doubts) -> Vec<Place> {
+fn places(files: &[File], links: &mut Vec<Link>, doubts: &mut RecordDoubts) -> Vec<Place> {
     let mut parents: Vec<Option<Parent>> = vec![None; files.len()];
     links.retain(|link| {
         let file = &files[link.child];
@@ -187,7 +187,7 @@ mod tests {
     }
 
     fn run(files: &[(u64, Kind)], names: Vec<Name>) -> (Vec<(u64, String, u64)>, Vec<u64>, usize) {
-        let mut doubts = Doubts::default();
+        let mut doubts = RecordDoubts::default();
         let tree = build(files.iter().map(|&(number, kind)| file(number, kind)).collect(), names, &mut doubts);
         let entries =
             tree.entries.into_iter().map(|e| (e.parent, String::from_utf8(e.name).unwrap(), e.child)).collect();

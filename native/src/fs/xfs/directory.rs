@@ -7,7 +7,7 @@ use super::inode::{Format, Inode};
 use super::reader::Xfs;
 use crate::base::bytes::{be16, be32, be64};
 use crate::base::error::{Error, Result};
-use crate::fs::volume_map::DirectoryEntry;
+use crate::fs::listing::Listing;
 
 const WHAT: &str = "xfs directory";
 /// Leaves and nodes of the index start here.
@@ -19,41 +19,13 @@ const TAIL_BYTES: usize = 8;
 const INDEX_ENTRY_BYTES: usize = 8;
 const FREE_TAG: u16 = 0xffff;
 
-/// Names and children of one directory, in the order of the disk.
-#[derive(Default)]
-pub struct Listing {
-    pub entries: Vec<DirectoryEntry>,
-    /// Blocks and names left out, and why the last one was.
-    pub left_out: u32,
-    pub why: Option<Error>,
-}
-
-impl Listing {
-    fn leave_out(&mut self, why: Error) {
-        self.left_out += 1;
-        self.why = Some(why);
-    }
-
-    /// Names hold neither NUL nor a slash.
-    fn take(&mut self, inode: &Inode, child: u64, name: &[u8]) {
-        if name == b"." || name == b".." {
-            return;
-        }
-        if name.is_empty() || name.iter().any(|byte| matches!(byte, 0 | b'/')) {
-            self.leave_out(corrupt(inode, "a name is empty or holds NUL or a slash"));
-            return;
-        }
-        self.entries.push(DirectoryEntry { parent: inode.number, name: name.to_vec(), child });
-    }
-}
-
 fn corrupt(inode: &Inode, why: impl Into<String>) -> Error {
     Error::corrupt(WHAT, inode.number, why)
 }
 
 /// Fails when the extents do.
 pub fn read(xfs: &Xfs, inode: &Inode) -> Result<Listing> {
-    let mut listing = Listing::default();
+    let mut listing = Listing::new(WHAT, inode.number, u64::MAX);
     if inode.data.format == Format::Local {
         if let Err(error) = short_form(xfs, inode, &mut listing) {
             listing.leave_out(error);
@@ -91,7 +63,7 @@ fn short_form(xfs: &Xfs, inode: &Inode, listing: &mut Listing) -> Result<()> {
         let number_at = 3 + length + usize::from(xfs.superblock.file_type);
         let (entry, following) = rest.split_at_checked(number_at + number_bytes).ok_or_else(cut)?;
         let child = if wide == 0 { u64::from(be32(entry, number_at)) } else { be64(entry, number_at) };
-        listing.take(inode, child, &entry[3..3 + length]);
+        listing.take(child, &entry[3..3 + length], false);
         rest = following;
     }
     Ok(())
@@ -131,7 +103,7 @@ fn names(xfs: &Xfs, inode: &Inode, mut area: &[u8], listing: &mut Listing) -> Re
         }
         let (entry, following) = area.split_at(length);
         if !free {
-            listing.take(inode, be64(entry, 0), &entry[9..9 + usize::from(entry[8])]);
+            listing.take(be64(entry, 0), &entry[9..9 + usize::from(entry[8])], false);
         }
         area = following;
     }

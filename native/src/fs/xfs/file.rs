@@ -21,7 +21,7 @@ pub fn build(xfs: &Xfs, inode: &Inode, entries: &mut Vec<DirectoryEntry>, doubts
             vec![Stream { name: Vec::new(), size: inode.size, valid: inode.size, content: content(xfs, inode)? }]
         }
         Kind::Directory => {
-            list(xfs, inode, entries, doubts)?;
+            directory::read(xfs, inode)?.finish(entries, doubts);
             // Its size for people; its blocks are metadata, not content.
             vec![Stream { name: Vec::new(), size: inode.size, valid: 0, content: Content::Extents(Vec::new()) }]
         }
@@ -97,14 +97,4 @@ fn target(xfs: &Xfs, inode: &Inode) -> Result<Vec<u8>> {
         return Err(corrupt("its target is cut"));
     }
     Ok(target)
-}
-
-fn list(xfs: &Xfs, inode: &Inode, entries: &mut Vec<DirectoryEntry>, doubts: &mut Doubts) -> Result<()> {
-    let listing = directory::read(xfs, inode)?;
-    if let Some(why) = listing.why {
-        let left_out = listing.left_out;
-        doubts.push(format!("inode {}: {left_out} blocks or names were left out; {why}", inode.number));
-    }
-    entries.extend(listing.entries);
-    Ok(())
 }

@@ -9,7 +9,7 @@ use crate::base::bytes::{be16, be32, be64};
 use crate::base::error::{Error, Result};
 use crate::disk::volume::Volume;
 use crate::fs::budget::Budget;
-use crate::fs::shared::{Doubts, Span};
+use crate::fs::shared::Doubts;
 
 const AGF: Header = Header { what: "xfs AGF", magic: b"XAGF", sector: 1, uuid: 64, crc: 216 };
 const AGI: Header = Header { what: "xfs AGI", magic: b"XAGI", sector: 2, uuid: 296, crc: 312 };
@@ -54,8 +54,9 @@ impl Header {
     }
 }
 
-/// Free blocks of all groups, sorted and disjoint. Blocks of the free list (AGFL) are not among them.
-pub fn free_space(volume: Volume, superblock: &Superblock, budget: &Budget, doubts: &mut Doubts) -> Vec<Span> {
+/// Free blocks of all groups, sorted and disjoint: the first one of a stretch, and the one behind its last. Blocks of the
+/// free list (AGFL) are not among them.
+pub fn free_space(volume: Volume, superblock: &Superblock, budget: &Budget, doubts: &mut Doubts) -> Vec<(u64, u64)> {
     let mut free = Vec::new();
     for group in 0..superblock.ag_count {
         let before = free.len();
@@ -72,7 +73,7 @@ fn free_of_group(
     superblock: &Superblock,
     budget: &Budget,
     group: u32,
-    free: &mut Vec<Span>,
+    free: &mut Vec<(u64, u64)>,
 ) -> Result<()> {
     let agf = AGF.read(volume, superblock, group)?;
     let (agf_root, agf_level, agf_freeblks) = (be32(&agf, 16), be32(&agf, 28), be32(&agf, 52));

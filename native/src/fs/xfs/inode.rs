@@ -97,9 +97,10 @@ impl<'a> Inode<'a> {
             _ => Some(Fork { format: format(number, raw[83])?, bytes: attributes, extents: attribute_extents }),
         };
         let time = |at: usize| timestamp(be64(raw, at), di_flags2 & FLAG2_BIGTIME != 0);
+        let kind = Kind::of_mode(di_mode.into()).ok_or_else(|| corrupt(number, format!("mode {di_mode:#o}")))?;
         Ok(Self {
             number,
-            kind: kind(number, di_mode)?,
+            kind,
             mode: di_mode & 0o7777,
             uid: be32(raw, 8),
             gid: be32(raw, 12),
@@ -131,19 +132,6 @@ fn verify(superblock: &Superblock, number: u64, raw: &[u8]) -> Result<()> {
         return Err(corrupt(number, format!("it calls itself {di_ino}, or belongs to another file system")));
     }
     Ok(())
-}
-
-fn kind(number: u64, mode: u16) -> Result<Kind> {
-    Ok(match mode >> 12 {
-        0x1 => Kind::Fifo,
-        0x2 => Kind::CharacterDevice,
-        0x4 => Kind::Directory,
-        0x6 => Kind::BlockDevice,
-        0x8 => Kind::File,
-        0xa => Kind::Symlink,
-        0xc => Kind::Socket,
-        _ => return Err(corrupt(number, format!("mode {mode:#o}"))),
-    })
 }
 
 fn format(number: u64, value: u8) -> Result<Format> {

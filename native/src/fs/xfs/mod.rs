@@ -18,18 +18,17 @@ mod group_tree;
 mod inode;
 mod log;
 mod reader;
-mod space;
 mod superblock;
 #[cfg(test)]
 mod tests;
 
 use self::reader::Xfs;
-use self::space::InUse;
 use self::superblock::Superblock;
 use crate::base::error::{Error, Result};
 use crate::disk::volume::Volume;
 use crate::fs::budget::Budget;
 use crate::fs::file_system::FileSystem;
+use crate::fs::in_use::{Blocks, InUse};
 use crate::fs::shared::{Doubts, tidy};
 use crate::fs::volume_map::{File, Kind, VolumeMap};
 
@@ -81,7 +80,8 @@ pub fn map(volume: Volume) -> Result<VolumeMap> {
     let mut doubts = Doubts::default();
     let budget = budget(&superblock);
     let free = group::free_space(volume, &superblock, &budget, &mut doubts);
-    let in_use = InUse::all_but(&free, superblock.blocks_count);
+    let blocks = Blocks { volume, block_bytes: superblock.block_bytes, count: superblock.blocks_count };
+    let in_use = InUse::all_but(blocks, &free);
     drop(free);
     let xfs = Xfs { volume, superblock, budget, in_use };
     xfs.claim_headers();
@@ -101,7 +101,7 @@ pub fn map(volume: Volume) -> Result<VolumeMap> {
     tidy(root, &files, &mut entries, &mut doubts);
     files.shrink_to_fit();
     let dirty = xfs.superblock.in_progress || !log::is_clean(volume, &xfs.superblock);
-    let allocated = xfs.in_use.into_ranges(volume, &xfs.superblock, &mut doubts);
+    let allocated = xfs.in_use.into_ranges("trees of free space", &mut doubts);
     Ok(VolumeMap {
         subvolumes: vec![],
         file_system: "xfs",

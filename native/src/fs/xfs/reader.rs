@@ -1,15 +1,15 @@
 //! What every reader of a structure needs.
 
-use super::space::InUse;
 use super::superblock::Superblock;
 use crate::disk::volume::Volume;
 use crate::fs::budget::Budget;
+use crate::fs::in_use::InUse;
 
 pub struct Xfs<'a> {
     pub volume: Volume<'a>,
     pub superblock: Superblock,
     pub budget: Budget,
-    pub in_use: InUse,
+    pub in_use: InUse<'a>,
 }
 
 impl Xfs<'_> {
