@@ -5,6 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import test from 'ava'
 import { tlsIdentity } from '../../src/keys/certificate.js'
 import { Peers } from '../../src/peers/pool.js'
+import { listening } from '../wire/loopback.js'
 import { makeShard, shardId, startPeer } from './peer.js'
 
 test('one client for a host, a new one where its address changed', async (t) => {
@@ -27,9 +28,7 @@ test('a host that did not answer fails at once for a while, then is tried again'
     tries++
     socket.destroy()
   })
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  t.teardown(() => server.close())
-  const address = `127.0.0.1:${(server.address() as { port: number }).port}`
+  const address = await listening(t, server)
   const peer = await startPeer(t)
   const clock = { time: 0, now: () => clock.time }
   const rows = [{ host: peer.host, name: 'pc-1', addresses: [address] }]
@@ -65,9 +64,7 @@ test('where a firewall lets nothing but TLS through, shards go over HTTPS, with 
       socket.pipe(through).pipe(socket)
     })
   })
-  await new Promise<void>((resolve) => firewall.listen(0, '127.0.0.1', resolve))
-  t.teardown(() => firewall.close())
-  const address = `127.0.0.1:${(firewall.address() as { port: number }).port}`
+  const address = await listening(t, firewall)
   const rows = [{ host: peer.host, name: 'pc-1', addresses: [address] }]
   const clock = { time: 0, now: () => clock.time }
   const said: string[] = []

@@ -1,11 +1,10 @@
 /** A host that serves no shards: it says what a test makes it say, in the language of the way in which it is asked. */
-import { once } from 'node:events'
-import { type AddressInfo, createServer, type Socket } from 'node:net'
+import { createServer } from 'node:net'
 import { createServer as createTls, type TLSSocket } from 'node:tls'
 import type { ExecutionContext } from 'ava'
 import type { TlsIdentity } from '../../src/keys/certificate.js'
 import { DATA_PREAMBLE } from '../../src/native.js'
-import { identity } from '../wire/loopback.js'
+import { identity, listening } from '../wire/loopback.js'
 import type { Way } from './peer.js'
 
 const PREAMBLE = 'imager/1'
@@ -58,7 +57,6 @@ export interface Rogue {
 export async function startRogue(t: ExecutionContext, behave: (socket: TLSSocket) => void): Promise<Rogue> {
   const tls = identity()
   const heard: Buffer[] = []
-  const sockets = new Set<Socket>()
   const ends: Promise<unknown>[] = []
   const greeter = createTls(
     { key: tls.key, cert: tls.cert, requestCert: true, rejectUnauthorized: false, ALPNProtocols: ['imager-data/1'] },
@@ -70,7 +68,6 @@ export async function startRogue(t: ExecutionContext, behave: (socket: TLSSocket
   )
   greeter.on('tlsClientError', () => {})
   const server = createServer((socket) => {
-    sockets.add(socket)
     ends.push(new Promise((resolve) => socket.once('close', resolve)))
     socket.on('error', () => {})
     socket.once('readable', () => {
@@ -80,12 +77,6 @@ export async function startRogue(t: ExecutionContext, behave: (socket: TLSSocket
       greeter.emit('connection', socket)
     })
   })
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  t.teardown(() => {
-    for (const socket of sockets) socket.destroy()
-    server.close()
-  })
-  const address = `127.0.0.1:${(server.address() as AddressInfo).port}`
+  const address = await listening(t, server)
   return { tls, address, heard: () => Buffer.concat(heard), left: async () => void (await Promise.all(ends)) }
 }

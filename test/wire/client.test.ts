@@ -1,11 +1,9 @@
-import { once } from 'node:events'
-import type { AddressInfo } from 'node:net'
-import { createServer as createTcp, type Server, type Socket } from 'node:net'
+import { createServer as createTcp } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { createServer as createTls, type TLSSocket } from 'node:tls'
 import test, { type ExecutionContext } from 'ava'
 import { Connection } from '../../src/wire/client.js'
-import { identity, loopback } from './loopback.js'
+import { identity, listening, loopback } from './loopback.js'
 
 /** A host with the right key and wrong manners. */
 async function rude(t: ExecutionContext, behave: (socket: TLSSocket) => void) {
@@ -25,18 +23,6 @@ async function rude(t: ExecutionContext, behave: (socket: TLSSocket) => void) {
   })
   t.teardown(() => connection.close())
   return connection
-}
-
-async function listening(t: ExecutionContext, server: Server): Promise<string> {
-  const sockets = new Set<Socket>()
-  server.on('connection', (socket: Socket) => sockets.add(socket))
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  t.teardown(() => {
-    for (const socket of sockets) socket.destroy()
-    server.close()
-  })
-  return `127.0.0.1:${(server.address() as AddressInfo).port}`
 }
 
 test('bytes there and back, small and large, many at once over few sockets', async (t) => {

@@ -6,7 +6,7 @@ import { ImagerError } from '../../src/base/errors.js'
 import { DataClient, type DataQuestion } from '../../src/native.js'
 import { DataLink, type DataLinkOptions } from '../../src/wire/data-client.js'
 import { NotCarried } from '../../src/wire/shard-transport.js'
-import { identity, loopback } from './loopback.js'
+import { identity, listening, loopback } from './loopback.js'
 
 /** Nobody takes it here. */
 const body = Buffer.alloc(10)
@@ -98,9 +98,7 @@ test('every exchange ends: by its deadline, by the signal, at a host that says n
   await Promise.all(ends)
   await t.throwsAsync(data.put(Buffer.from('c'), body, { signal: stop.signal }), { code: 'INTERRUPTED' })
   const mute = createServer((socket) => socket.on('error', () => {}))
-  await new Promise<void>((resolve) => mute.listen(0, '127.0.0.1', resolve))
-  t.teardown(() => mute.close())
-  const address = `127.0.0.1:${(mute.address() as { port: number }).port}`
+  const address = await listening(t, mute)
   await t.throwsAsync(link({ addresses: [address] }).put(Buffer.from('a'), body, { timeoutMs: 300 }), {
     code: 'HOST_UNREACHABLE',
   })

@@ -1,4 +1,6 @@
 /** A server on loopback with a few routes, and hosts with real certificates. */
+import { once } from 'node:events'
+import type { AddressInfo, Server, Socket } from 'node:net'
 import { connect, type TLSSocket } from 'node:tls'
 import type { ExecutionContext } from 'ava'
 import { ImagerError } from '../../src/base/errors.js'
@@ -102,6 +104,19 @@ export async function loopback(
     },
     close: () => served.close(),
   }
+}
+
+/** Where a server listens until the test ends, with all who have called it. */
+export async function listening(t: ExecutionContext, server: Server): Promise<string> {
+  const sockets = new Set<Socket>()
+  server.on('connection', (socket: Socket) => sockets.add(socket))
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.teardown(() => {
+    for (const socket of sockets) socket.destroy()
+    server.close()
+  })
+  return `127.0.0.1:${(server.address() as AddressInfo).port}`
 }
 
 /** A bare TLS socket, connected; collects what it is sent. */
