@@ -1,11 +1,12 @@
-import test from 'ava'
+import test, { type ExecutionContext } from 'ava'
 import fc from 'fast-check'
 import { AWAY_AFTER_MS, HEARTBEAT_MS } from '../../src/base/limits.js'
 import { shareSpace } from '../../src/catalog/hosts.js'
 import type { HostRow } from '../../src/catalog/types.js'
 import { hex, member, offer, openPlain, TurnedClock, temporaryFolder } from './harness.js'
 
-test('uptime is the time seen over the time since admission', async (t) => {
+/** A catalog whose one member has not been heard of yet. */
+function onePeer(t: ExecutionContext) {
   const folder = temporaryFolder()
   t.teardown(folder.remove)
   const clock = new TurnedClock()
@@ -13,6 +14,11 @@ test('uptime is the time seen over the time since admission', async (t) => {
   t.teardown(() => catalog.close())
   const host = hex(32)
   catalog.members.admit(member(host, 'peer', 'pc1'))
+  return { clock, catalog, host }
+}
+
+test('uptime is the time seen over the time since admission', async (t) => {
+  const { clock, catalog, host } = onePeer(t)
   t.like((await catalog.hosts())[0], { away: true, uptime: 0 })
 
   const beatFor = (ms: number) => {
@@ -39,13 +45,7 @@ test('uptime is the time seen over the time since admission', async (t) => {
 })
 
 test('a host is away after three missed heartbeats, and renewed admission keeps what was measured', async (t) => {
-  const folder = temporaryFolder()
-  t.teardown(folder.remove)
-  const clock = new TurnedClock()
-  const catalog = openPlain(folder.path, clock)
-  t.teardown(() => catalog.close())
-  const host = hex(32)
-  catalog.members.admit(member(host, 'peer', 'pc1'))
+  const { clock, catalog, host } = onePeer(t)
   catalog.members.heartbeat(host, offer('disk', 500))
   clock.time += AWAY_AFTER_MS
   t.false((await catalog.hosts())[0]?.away)
