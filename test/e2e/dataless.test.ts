@@ -8,8 +8,7 @@ import { LocalCatalog } from '../../src/catalog/local.js'
 import { serveCoordinator } from '../../src/coordinator/server.js'
 import { Traffic } from '../../src/coordinator/traffic.js'
 import { openHome } from '../../src/keys/home.js'
-import { firstDifference } from './disks.js'
-import { imager, TestLab } from './lab.js'
+import { TestLab } from './lab.js'
 
 const WINDOW = 16
 
@@ -53,18 +52,12 @@ test('a whole snapshot and restore pass by the coordinator: under 1 % in bytes, 
   })
   const disk = lab.makeDisk('disk.img', 96)
   await lab.snapshot(t, disk)
-  const restore = async (name: string) => {
-    const target = lab.path(name)
-    const restored = await imager('restore', 'latest', '--to', target, '--state', lab.lab.appliance.state)
-    t.is(restored.code, 0, restored.stderr)
-    t.is(firstDifference(disk, target), undefined)
-  }
-  await restore('restored.img')
+  await lab.restoreLatest(t, disk, 'restored.img')
   t.false('locate' in traffic.byCall, 'what lies where it was first stored is not asked for block by block')
   const db = new Database(join(state, 'catalog', 'catalog.db'))
   db.exec('DELETE FROM record')
   db.close()
-  await restore('again.img')
+  await lab.restoreLatest(t, disk, 'again.img')
   t.true('locate' in traffic.byCall, 'but where the lengths of records are not known')
 
   const shards = lab.lab.peers.flatMap(({ store }) => {

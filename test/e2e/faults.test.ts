@@ -4,7 +4,6 @@ import { once } from 'node:events'
 import {
   closeSync,
   existsSync,
-  mkdirSync,
   openSync,
   readdirSync,
   readFileSync,
@@ -60,10 +59,7 @@ function flip(path: string, offset: number): void {
 test.serial(
   'one host more than may be missing: restore refuses before it writes, and says who would suffice',
   async (t) => {
-    const lab = await TestLab.up(t, 4)
-    const state = ['--state', lab.lab.appliance.state]
-    const disk = lab.makeDisk('disk.img', 24)
-    await lab.snapshot(t, disk)
+    const { lab, disk, state } = await TestLab.imaged(t, 4, 24)
     for (const peer of lab.lab.peers.slice(0, 3)) await lab.kill(peer.pid)
     const target = lab.path('target.img')
     const refused = await imager('restore', 'latest', '--to', target, '--json', ...state)
@@ -76,17 +72,12 @@ test.serial(
     const back = lab.startPeer(0)
     t.teardown(() => void back.kill())
     await once(back.stdout as NodeJS.ReadableStream, 'data')
-    const done = await imager('restore', 'latest', '--to', target, '--json', ...state)
-    t.is(done.code, 0, done.stdout)
-    t.is(firstDifference(disk, target), undefined)
+    await lab.restoreLatest(t, disk)
   },
 )
 
 test.serial('hosts that fall silent during a restore are waited for', async (t) => {
-  const lab = await TestLab.up(t, 3)
-  const state = ['--state', lab.lab.appliance.state]
-  const disk = lab.makeDisk('disk.img', 300)
-  await lab.snapshot(t, disk)
+  const { lab, disk, state } = await TestLab.imaged(t, 3, 300)
   const target = lab.path('target.img')
   const restoring = start(['restore', 'latest', '--to', target, '--json', ...state])
   t.teardown(() => void restoring.kill())
@@ -108,18 +99,12 @@ test.serial('hosts that fall silent during a restore are waited for', async (t) 
 })
 
 test.serial('damaged, cut, emptied and deleted shards are corrected on the way, and found by check', async (t) => {
-  const lab = await TestLab.up(t, 4)
-  const state = ['--state', lab.lab.appliance.state]
-  const disk = lab.makeDisk('disk.img', 24)
-  await lab.snapshot(t, disk)
+  const { lab, disk, state } = await TestLab.imaged(t, 4, 24)
   const [one, two] = lab.lab.peers.map((peer) => shardsOf(peer.store)) as [string[], string[]]
   for (const offset of [5000, 70_000, 200_000]) flip(one[0] as string, offset)
   truncateSync(two[0] as string, 6000)
   rmSync(two[1] as string)
-  const target = lab.path('target.img')
-  const done = await imager('restore', 'latest', '--to', target, '--json', ...state)
-  t.is(done.code, 0, done.stdout)
-  t.is(firstDifference(disk, target), undefined)
+  await lab.restoreLatest(t, disk)
   const check = await imager('check', '--read-data', '--json', ...state)
   t.is(check.code, 6, check.stdout)
   const found = lastLine<CheckReport>(check).damage.map(({ host, what }) => `${host} ${what}`)
@@ -127,20 +112,13 @@ test.serial('damaged, cut, emptied and deleted shards are corrected on the way, 
 })
 
 test.serial('a flipped byte anywhere in a data shard is found and corrected', async (t) => {
-  const lab = await TestLab.up(t, 3)
-  const state = ['--state', lab.lab.appliance.state]
-  const disk = lab.makeDisk('disk.img', 16)
-  await lab.snapshot(t, disk)
+  const { lab, disk } = await TestLab.imaged(t, 3, 16)
   let corrected = 0
   for (const [index, peer] of lab.lab.peers.entries()) {
     const path = shardsOf(peer.store)[0] as string
     const offset = 4096 + 20_000 * (index + 1)
     flip(path, offset)
-    const target = lab.path(`target-${index}.img`)
-    const done = await imager('restore', 'latest', '--to', target, '--json', ...state)
-    t.is(done.code, 0, done.stdout)
-    t.is(firstDifference(disk, target), undefined)
-    corrected += lastLine<RestoreReport>(done).corrected
+    corrected += (await lab.restoreLatest(t, disk, `target-${index}.img`)).corrected
     flip(path, offset)
   }
   t.is(corrected, 2, 'of three shards two hold data')
@@ -215,9 +193,7 @@ test.serial('a host that dies in mid-snapshot costs shards, not the snapshot', a
   t.true(code === 4 || code === 0, stdout)
   const report = lastLine<SnapshotReport>({ code, stdout, stderr: '' })
   t.true(report.survives >= 1)
-  const target = lab.path('target.img')
-  t.is((await imager('restore', 'latest', '--to', target, ...state)).code, 0)
-  t.is(firstDifference(disk, target), undefined)
+  await lab.restoreLatest(t, disk)
 })
 
 test.serial('sources and options that cannot be are refused with their own codes', async (t) => {
@@ -243,10 +219,7 @@ test.serial('sources and options that cannot be are refused with their own codes
 })
 
 test.serial('a host that hangs costs one deadline, not one for each of its shards', async (t) => {
-  const lab = await TestLab.up(t, 4)
-  const state = ['--state', lab.lab.appliance.state]
-  const disk = lab.makeDisk('disk.img', 100)
-  await lab.snapshot(t, disk)
+  const { lab, disk, state } = await TestLab.imaged(t, 4, 100)
   const { pid, address, store } = lab.lab.peers[0] as LabReport['peers'][number]
   process.kill(pid, 'SIGSTOP')
   t.teardown(() => process.kill(pid, 'SIGCONT'))
@@ -262,13 +235,8 @@ test.serial('a host that hangs costs one deadline, not one for each of its shard
 })
 
 fuseTest('a mount reads on where hosts hang, refuse and give damaged records', async (t) => {
-  const lab = await TestLab.up(t, 4)
-  const state = ['--state', lab.lab.appliance.state]
-  const disk = lab.makeDisk('disk.img', 48)
-  await lab.snapshot(t, disk)
-  const mountpoint = lab.path('mnt')
-  mkdirSync(mountpoint)
-  t.teardown(() => imager('unmount', mountpoint))
+  const { lab, disk, state } = await TestLab.imaged(t, 4, 48)
+  const mountpoint = lab.mountpoint(t)
   const compare = async (what: string) => {
     t.is((await imager('mount', 'latest', mountpoint, ...state)).code, 0)
     t.is(firstDifference(disk, join(mountpoint, 'disk.img')), undefined, what)

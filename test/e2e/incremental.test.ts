@@ -8,7 +8,7 @@ import { KiB, MiB } from '../../src/base/units.js'
 import type { MappedFile } from '../../src/jobs/map/map.js'
 import type { SnapshotReport } from '../../src/jobs/snapshot/snapshot.js'
 import { lacksFileSystem, lacksFuse, lacksTools, testWhere } from '../machine.js'
-import { attachLoop, firstDifference } from './disks.js'
+import { attachLoop } from './disks.js'
 import { imager, lastLine, TestLab } from './lab.js'
 
 const CHANGE = fileURLToPath(new URL('../../../test/e2e/incremental.py', import.meta.url))
@@ -113,7 +113,5 @@ test.serial('an unchanged disk is hardly read; a change without any trace is fou
     if (report.notes.length > 0) found = report
   }
   t.regex(found?.notes[0] ?? '', /everything was read, because one block of a file had changed/)
-  const target = lab.path('target.img')
-  await imager('restore', 'latest', '--to', target, '--state', lab.lab.appliance.state)
-  t.is(firstDifference(disk, target), undefined)
+  await lab.restoreLatest(t, disk)
 })

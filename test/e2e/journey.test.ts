@@ -41,10 +41,7 @@ test.serial('a disk with ext4 and NTFS comes back whole although two of six host
 testWhere(lacksMounts())(
   'onto a file system without room: refused before a byte is written, or ended with clear words',
   async (t) => {
-    const lab = await TestLab.up(t, 3)
-    const state = ['--state', lab.lab.appliance.state]
-    const disk = lab.makeDisk('disk.img', 24)
-    await lab.snapshot(t, disk)
+    const { lab, state } = await TestLab.imaged(t, 3, 24)
     const small = lab.path('small')
     execFileSync('mkdir', [small])
     execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=1m', 'tmpfs', small], { stdio: 'pipe' })
@@ -63,10 +60,7 @@ testWhere(lacksMounts())(
 
 const deviceTest = testWhere(lacksFileSystem('ext4'), lacksTools('mkfs.ext4'))
 deviceTest('onto a device: refused while it is too small, mounted or not empty; then bit-identical', async (t) => {
-  const lab = await TestLab.up(t, 3)
-  const state = ['--state', lab.lab.appliance.state]
-  const disk = lab.makeDisk('disk.img', 24)
-  await lab.snapshot(t, disk)
+  const { lab, disk, state } = await TestLab.imaged(t, 3, 24)
   const file = lab.path('target.img')
   writeFileSync(file, '')
   truncateSync(file, 16 * MiB)

@@ -10,7 +10,9 @@ import { fileURLToPath } from 'node:url'
 import type { ExecutionContext } from 'ava'
 import { MiB } from '../../src/base/units.js'
 import type { LabReport } from '../../src/daemon/lab.js'
+import type { RestoreReport } from '../../src/jobs/restore/disk.js'
 import type { StoredSnapshot } from '../../src/retrieve/snapshot.js'
+import { firstDifference } from './disks.js'
 
 const MAIN = fileURLToPath(new URL('../../bin/imager.cjs', import.meta.url))
 
@@ -55,6 +57,14 @@ export class TestLab {
     return new TestLab(folder, lastLine<LabReport>(outcome))
   }
 
+  /** A lab with one snapshot of one disk; `state`: the options that name the appliance. */
+  static async imaged(t: ExecutionContext, peers: number, sizeMiB: number) {
+    const lab = await TestLab.up(t, peers)
+    const disk = lab.makeDisk('disk.img', sizeMiB)
+    await lab.snapshot(t, disk)
+    return { lab, disk, state: ['--state', lab.lab.appliance.state] }
+  }
+
   path(name: string): string {
     return join(this.folder, name)
   }
@@ -77,6 +87,23 @@ export class TestLab {
     const outcome = await imager('snapshot', disk, ...more, '--state', this.lab.appliance.state, '--json')
     t.is(outcome.code, 0, outcome.stdout + outcome.stderr)
     return lastLine<{ snapshot: string }>(outcome).snapshot
+  }
+
+  /** Restores the latest snapshot beside its disk, and compares them. */
+  async restoreLatest(t: ExecutionContext, disk: string, name = 'target.img'): Promise<RestoreReport> {
+    const target = this.path(name)
+    const done = await imager('restore', 'latest', '--to', target, '--json', '--state', this.lab.appliance.state)
+    t.is(done.code, 0, done.stdout + done.stderr)
+    t.is(firstDifference(disk, target), undefined)
+    return lastLine<RestoreReport>(done)
+  }
+
+  /** A folder to mount on; nothing is mounted there when the test ends. */
+  mountpoint(t: ExecutionContext): string {
+    const path = this.path('mnt')
+    mkdirSync(path)
+    t.teardown(() => imager('unmount', path))
+    return path
   }
 
   /** Kills a process of the lab, and waits until it is gone. */

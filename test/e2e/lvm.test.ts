@@ -1,7 +1,6 @@
 /** A disk with LVM from end to end: its logical volumes are volumes of the snapshot, whole and file by file. */
 import {
   closeSync,
-  mkdirSync,
   openSync,
   readdirSync,
   readFileSync,
@@ -109,10 +108,8 @@ test('logical volumes are listed, mounted and restored', async (t) => {
     t.deepEqual(treeOf(join(back, '2001/etc')), treeOf(join(mounted, 'etc')))
   })
 
-  const mountpoint = lab.path('mnt')
-  mkdirSync(mountpoint)
+  const mountpoint = lab.mountpoint(t)
   t.is((await imager('mount', 'latest', mountpoint, ...state)).code, 0)
-  t.teardown(() => imager('unmount', mountpoint))
   t.deepEqual(readdirSync(join(mountpoint, 'files')).sort(), ['2001', '2002'])
   t.is(readFileSync(join(mountpoint, 'files/2002/letter'), 'utf8'), 'Dear Anna')
   t.deepEqual(readdirSync(join(mountpoint, 'volumes')).sort(), ['1.img', '2.img', '2001.img', '2002.img'])

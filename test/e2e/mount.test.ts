@@ -10,14 +10,9 @@ import { firstDifference } from './disks.js'
 import { imager, TestLab } from './lab.js'
 
 fuseTest('with too few hosts reads fail with EIO; with enough again they are right', async (t) => {
-  const lab = await TestLab.up(t, 4)
-  const state = ['--state', lab.lab.appliance.state]
-  const disk = lab.makeDisk('disk.img', 48)
-  await lab.snapshot(t, disk)
-  const mountpoint = lab.path('mnt')
-  mkdirSync(mountpoint)
+  const { lab, disk, state } = await TestLab.imaged(t, 4, 48)
+  const mountpoint = lab.mountpoint(t)
   t.is((await imager('mount', 'latest', mountpoint, ...state)).code, 0)
-  t.teardown(() => imager('unmount', mountpoint))
   const image = `${mountpoint}/disk.img`
   t.is(readFileSync(image).subarray(0, MiB).compare(readFileSync(disk).subarray(0, MiB)), 0)
   await imager('unmount', mountpoint)
@@ -61,13 +56,11 @@ fuseTest(
     const disk = lab.path('disk.img')
     execFileSync('mkfs.ext4', ['-q', '-N', '8000', '-d', source, disk, '96M'], { stdio: 'pipe' })
     await lab.snapshot(t, disk)
-    const mountpoint = lab.path('mnt')
-    mkdirSync(mountpoint)
+    const mountpoint = lab.mountpoint(t)
     const remount = async () => {
       await imager('unmount', mountpoint)
       t.is((await imager('mount', 'latest', mountpoint, ...state)).code, 0)
     }
-    t.teardown(() => imager('unmount', mountpoint))
     const listed = (folder: string) =>
       execFileSync('find', [folder, '-mindepth', '1', '-printf', '%P %y %m %U %G %n %s\\n'], {
         encoding: 'utf8',
