@@ -75,7 +75,7 @@ function addUnder(path: string, mounts: readonly Mount[], found: Set<string>): b
   found.add(mount.device)
   const layers = mount.options.flatMap((option) => /^(?:upper|lower|work)dir=(.*)$/.exec(option)?.[1]?.split(':') ?? [])
   const folder = deviceFolder(mount)
-  if (folder === 'unknown') return false
+  if (folder === null) return false
   const below = [...imagesUnder(folder), ...(mount.type === 'overlay' ? layers : [])]
   return below.every((one) => existsSync(one) && addUnder(one, mounts, found))
 }
@@ -95,17 +95,17 @@ export function deviceNumbers(device: number): string {
 }
 
 /**
- * The folder in /sys of the block device that a file system lies on; undefined where it lies on none. btrfs has device
- * numbers of its own; what it is mounted from is a path.
+ * The folder in /sys of the block device that a file system lies on; undefined where it lies on none, null where that
+ * device is not to be found. btrfs has device numbers of its own; what it is mounted from is a path.
  */
-function deviceFolder({ device, source }: Pick<Mount, 'device' | 'source'>): string | 'unknown' | undefined {
+function deviceFolder({ device, source }: Pick<Mount, 'device' | 'source'>): string | null | undefined {
   try {
     if (!device.startsWith('0:')) return realpathSync(`/sys/dev/block/${device}`)
     return source.startsWith('/')
       ? realpathSync(`/sys/class/block/${realpathSync(source).split('/').at(-1)}`)
       : undefined
   } catch {
-    return 'unknown'
+    return null
   }
 }
 

@@ -12,7 +12,7 @@ import { inspectSource } from '../../src/disk/source.js'
 import type { Moment, StaticView } from '../../src/disk/view.js'
 import type { Pipeline } from '../../src/jobs/pipeline.js'
 import { closeStill, openStill, storeStill } from '../../src/jobs/still.js'
-import { type BlockSource, type Reread, scanDisk } from '../../src/native.js'
+import { type BlockSource, scanDisk } from '../../src/native.js'
 import { lacksTools, testWhere } from '../machine.js'
 
 const test = testWhere(lacksTools('mkfs.ext4', 'debugfs'))
@@ -91,7 +91,7 @@ class Passes {
     this.begun.push('everything')
   }
 
-  beginPass(_: Reread): void {
+  beginPass(): void {
     this.begun.push('what moved')
   }
 }
