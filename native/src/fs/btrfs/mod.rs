@@ -12,7 +12,6 @@ mod chunk_tree;
 mod chunks;
 mod content;
 mod corrupt;
-mod inflate;
 mod inode;
 mod key;
 mod lzo;
