@@ -5,15 +5,15 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { ExecutionContext } from 'ava'
-import { systemClock } from '../../src/base/clock.js'
-import { ImagerError } from '../../src/base/errors.js'
-import { MiB } from '../../src/base/units.js'
-import { inspectSource } from '../../src/disk/source.js'
-import type { Moment, StaticView } from '../../src/disk/view.js'
-import type { Pipeline } from '../../src/jobs/pipeline.js'
-import { closeStill, openStill, storeStill } from '../../src/jobs/still.js'
-import { type BlockSource, scanDisk } from '../../src/native.js'
-import { lacksTools, testWhere } from '../machine.js'
+import { systemClock } from '../../../src/base/clock.js'
+import { ImagerError } from '../../../src/base/errors.js'
+import { MiB } from '../../../src/base/units.js'
+import { inspectSource } from '../../../src/disk/source.js'
+import type { Moment, StaticView } from '../../../src/disk/view.js'
+import type { Pipeline } from '../../../src/jobs/snapshot/pipeline.js'
+import { closeStill, openStill, storeStill } from '../../../src/jobs/snapshot/still.js'
+import { type BlockSource, scanDisk } from '../../../src/native.js'
+import { lacksTools, testWhere } from '../../machine.js'
 
 const test = testWhere(lacksTools('mkfs.ext4', 'debugfs'))
 const LARGE = 24 * MiB
@@ -96,12 +96,14 @@ class Passes {
   }
 }
 
+const store = (folder: string) => ({ clock: systemClock, everything: false, folder, reuse: null })
+
 async function stored(t: ExecutionContext, behaviour: Behaviour, surprises = 0) {
   const folder = folderOf(t)
   const view = new ToldView(imageIn(folder), behaviour)
   const passes = Object.assign(new Passes(), { surprises })
   const still = { view, scan: await scanDisk(view.path, false), taken: Date.now() / 1000 }
-  const work = storeStill(still, passes as unknown as Pipeline, false, folder, null)
+  const work = storeStill(still, passes as unknown as Pipeline, store(folder))
   return { view, passes, work }
 }
 
@@ -110,7 +112,7 @@ test('what nobody uses is read once, and confirmed', async (t) => {
   const parts = { clock: systemClock, signal: new AbortController().signal, needed: [] }
   const still = await openStill(inspectSource(image), AUTO, false, parts)
   const passes = new Passes()
-  const { torn } = await storeStill(still, passes as unknown as Pipeline, false, folderOf(t), null)
+  const { torn } = await storeStill(still, passes as unknown as Pipeline, store(folderOf(t)))
   t.deepEqual([passes.stored.map(([what]) => what), passes.begun, [...torn]], [['reading and storing'], [], []])
   t.true((passes.stored[0]?.[1] ?? 0) > LARGE)
   writeFileSync(image, 'written meanwhile')
