@@ -111,7 +111,13 @@ async function comesBack(t: ExecutionContext, row: Row, truth: string | undefine
   }
 }
 
+/** Tests must be declared at one go, so whatever must be waited for comes before the first. */
 const chosen = await rows()
+const made = new Map<Row, { text: string } | { impossible: string }>()
+if (Array.isArray(chosen)) {
+  // All of them at once would fill the disk: those are made one after the other, and one that cannot be made fails.
+  for (const row of all ? [] : chosen) made.set(row, await prepare(row))
+}
 test.before(async (t) => {
   if (Array.isArray(chosen)) peers = await TestLab.up({ is: t.is, teardown: (work) => closing.push(work) }, 3)
 })
@@ -122,10 +128,9 @@ test.after.always(async () => {
 if (!Array.isArray(chosen)) testWhere(chosen.impossible)('restored images are the same', (t) => t.fail())
 else {
   for (const row of chosen) {
-    // All of them at once would fill the disk: those are made one after the other, and one that cannot be made fails.
-    const made = all ? undefined : await prepare(row)
-    const reason = made && 'impossible' in made ? made.impossible : undefined
-    const truth = made && 'text' in made ? made.text : undefined
+    const one = made.get(row)
+    const reason = one && 'impossible' in one ? one.impossible : undefined
+    const truth = one && 'text' in one ? one.text : undefined
     testWhere(reason)(`${row.name} (${row.seed}) comes back as it was`, (t) => comesBack(t, row, truth))
   }
 }
