@@ -49,18 +49,6 @@ export declare class DataClient {
   close(): void
 }
 
-/** Which hosts have which parts of packs, for the addon to fetch them by itself. */
-export declare class DataLines {
-  constructor(client: DataClient, patience: DataPatience)
-  /** How a host is reached; `timeoutMs` counts for nothing. */
-  host(target: DataTarget): void
-  /** The data shards of a stripe in their order, and the host of each, in hexadecimal; empty where a shard is damaged. */
-  stripe(stripe: number, bodyBytes: number, shards: Array<string>, hosts: Array<string>): void
-  forgetStripes(): void
-  /** A host that does not answer is not asked for a while. */
-  avoid(host: string): void
-}
-
 /** A question that waits for an order; one that is dropped ends its connection. */
 export declare class DataQuestion {
   /** Who asks: the key that TLS has proved, in hexadecimal. */
@@ -101,17 +89,33 @@ export declare class DataStop {
   stop(): void
 }
 
+/** Fetches parts of packs by itself, over data connections. */
+export declare class DirectParts {
+  constructor(client: DataClient, routes: Routes)
+  /** How a host is reached; `timeoutMs` counts for nothing. */
+  host(target: DataTarget): void
+}
+
 /** Reads the disk of a snapshot, and keeps the blocks that were used last. */
 export declare class DiskReader {
   /** `bytes` of blocks are kept. */
-  constructor(lines: DataLines, vault: Vault, bytes: number)
-  /** A window by its number, for reads that the addon answers by itself; null: all of it is zeros. */
-  learn(number: number, window?: Window | undefined | null): void
-  need(window: Window, offset: number, length: number): WindowNeed
-  /** Has the blocks of entries fetched and opened, and waits for those that are on the way already. */
-  fetch(window: Window, entries: Array<number>): Promise<ReaderMissing>
+  constructor(parts: DirectParts, vault: Vault, bytes: number)
   /**
-   * Opens the blocks of entries from what was fetched (as `FetchPlan.write`); returns the entries whose record did not
+   * The windows from `first` to `last` from all their map pages; those without one are zeros. `locations` in the order of
+   * `mapBirths`. Throws CORRUPT for one that no pack can have.
+   */
+  learn(first: number, last: number, pages: Array<ManifestPage>, locations: RecordLocations): void
+  /** Null where it was not learnt, or is forgotten. */
+  window(number: number): KnownWindow | null
+  /** What a read of these bytes of a window still needs. */
+  need(window: Window, offset: number, length: number): WindowNeed
+  /**
+   * Has the blocks of entries fetched and opened, and waits for those that are on the way already; the entries whose
+   * blocks did not come.
+   */
+  fetch(window: Window, entries: Array<number>): Promise<number[]>
+  /**
+   * Opens the blocks of entries from what was fetched (as `PlanLocated.write`); returns the entries whose record did not
    * verify. Uses the bodies up.
    */
   open(window: Window, entries: Array<number>, offsets: Array<number>, fetched: Array<Body>): Promise<number[]>
@@ -121,20 +125,18 @@ export declare class DiskReader {
 
 /** A disk whose tables were read. */
 export declare class DiskScan {
-  /** `taken`: when the tables were read, in seconds since 1970 by this host's clock. */
-  records(taken: number): Promise<FileRecords>
-  /**
-   * What of this scan `snapshot` (16 bytes) holds, as it was kept in `path`; null where that is of another snapshot, or
-   * nothing was kept. `run`: the number of this snapshot of the disk. Throws CORRUPT.
-   */
-  reuse(path: string, snapshot: Uint8Array, run: number): Promise<Reuse | null>
-  /** What of this scan may differ from what was read after `before`. `folder` takes the copy of it. */
-  reread(before: FileRecords, folder: string): Promise<Reread>
+  get sizeBytes(): number
+  /** Sorted, disjoint: start and length alternate. */
+  allocated(): BigUint64Array
+  /** Lets go of the disk: nothing more is read from it. */
+  close(): void
+  /** Lets go of the file maps; only `sizeBytes` is right after that. */
+  release(): void
   /** Bytes of files by type and owner, the `most` largest of each. */
   census(most: number): Census
   /**
    * Of each stretch its cells: bytes outside of partitions, of metadata, files, free, raw, unsettled, left out
-   * (`strip::Kind`).
+   * (`picture::Kind`).
    */
   strips(stretches: Array<Stretch>): Array<Float64Array>
   /** Bytes of files that lie in their own records. */
@@ -144,49 +146,17 @@ export declare class DiskScan {
   listing(): MapListing
   /** The next lines of a listing, about `count`; none at its end. */
   lines(listing: MapListing, count: number): MapLines
-  get sizeBytes(): number
-  /** Sorted, disjoint: start and length alternate. */
-  allocated(): BigUint64Array
   /** The blocks of the disk in reading order; those that `reuse` knows are not read. */
   reader(reuse?: Reuse | undefined | null): BlockSource
-  /** Lets go of the disk: nothing more is read from it. */
-  close(): void
-  /** Lets go of the file maps; only `sizeBytes` is right after that. */
-  release(): void
-}
-
-/** What a restore fetches and where it goes. */
-export declare class FetchPlan {
-  constructor()
-  /** Adds the entries of a map page. */
-  add(page: ManifestPage): void
-  /** Has the target make room for all that will be written. After `keepDiffering`. */
-  reserve(target: Target): Promise<void>
-  /** Fills what the source did not give with a marked pattern; returns its bytes. */
-  writeUnreadable(target: Target): Promise<number>
-  /** Drops the places of the target that hold the right bytes already; returns how many bytes. Before `births`. */
-  keepDiffering(vault: Vault, target: Target): Promise<number>
-  /** Makes zeros of `from .. to` where the snapshot holds nothing; returns the bytes that had to be written. */
-  clear(target: Target, from: number, to: number): Promise<number>
-  /** Reads back from the medium what was written; returns the bytes. Throws CORRUPT where they are not as they should. */
-  verify(vault: Vault, target: Target): Promise<number>
-  /** The end of the last byte that the added pages say anything of. */
-  get end(): number
-  get blockCount(): number
-  /** Birth numbers of the distinct blocks. */
-  births(): Births
-  /** Their signatures, 32 bytes each. */
-  ids(): Buffer
-  /** Where each of `births` lies. */
-  locate(stripes: Float64Array, offsets: Uint32Array, lengths: Uint32Array): void
-  stripes(): Array<number>
-  /** Ranges of a stripe's pack to fetch: start and end alternate. Records closer than `gap` share one. */
-  ranges(stripe: number, gap: number): Array<number>
+  /** `taken`: when the tables were read, in seconds since 1970 by this host's clock. */
+  records(taken: number): Promise<FileRecords>
   /**
-   * Opens the records of a stripe from what was fetched (`offsets[i]`, ascending, is where `fetched[i]` begins in the
-   * pack), verifies and writes their blocks; `only`: the blocks of a second try. Uses the bodies up.
+   * What of this scan `snapshot` (16 bytes) holds, as it was kept in `path`; null where that is of another snapshot, or
+   * nothing was kept. `run`: the number of this snapshot of the disk. Throws CORRUPT.
    */
-  write(stripe: number, offsets: Array<number>, fetched: Array<Body>, only: Array<number> | undefined | null, vault: Vault, target: Target): Promise<WriteFacts>
+  reuse(path: string, snapshot: Uint8Array, run: number): Promise<Reuse | null>
+  /** What of this scan may differ from what was read after `before`. `folder` takes the copy of it. */
+  reread(before: FileRecords, folder: string): Promise<Reread>
 }
 
 /** What each file's record said. */
@@ -234,6 +204,17 @@ export declare class FuseSession {
   release(): void
 }
 
+/** Tells births apart into locations, once the lengths of their stripes' records are known. */
+export declare class LocationIndex {
+  constructor()
+  /** Stripes of these births whose lengths are not known, each once. */
+  unknown(births: BigUint64Array): Array<number>
+  /** The lengths of all records of a stripe, in order; none where the catalog does not tell them. */
+  learn(stripe: number, lengths: Uint32Array): void
+  /** A location for each birth, in order. */
+  locate(births: BigUint64Array): RecordLocations
+}
+
 export declare class Manifest {
   /** `folder` holds what spills. */
   constructor(folder: string)
@@ -264,16 +245,6 @@ export declare class Manifest {
 
 /** A verified, decoded page of a manifest. */
 export declare class ManifestPage {
-  /** Of an index page. */
-  keys(): IndexKeys
-  /** Of an index page: what opens one of its children. */
-  entry(index: number): PageRef
-  /** About how much memory the page takes, for whoever keeps pages. */
-  get memoryBytes(): number
-  /** Of a directory page: up to `limit` names of a folder behind `after`. */
-  names(parent: number, after: Uint8Array | undefined | null, limit: number): DirectoryNames
-  /** Of a directory page: does it begin with this name of this folder, or before it? */
-  beginsBy(parent: number, name: Uint8Array): boolean
   /** Of the root: what the snapshot says about itself, JSON. */
   description(): string
   /** Of the root: its trees, in order; `top` gives the page of each. */
@@ -287,17 +258,16 @@ export declare class ManifestPage {
   file(number: number): FileRecord | null
   /** Of a directory page: the number behind a name. */
   child(parent: number, name: Uint8Array): number | null
-  /** Of a map page: the birth numbers of its blocks. */
-  births(): Births
-  /** Of a map page: the signatures of its blocks, 32 bytes each. */
-  blockIds(): Buffer
-  /** Of a map page: where its first entry lies on the disk. */
-  firstOffset(): number
-  /**
-   * Of a map page: the page with its blocks' places, in the order of `births`. Throws CORRUPT for one that no
-   * pack can have.
-   */
-  window(stripes: Float64Array, offsets: Uint32Array, lengths: Uint32Array): Window
+  /** Of an index page. */
+  keys(): IndexKeys
+  /** Of an index page: what opens one of its children. */
+  entry(index: number): PageRef
+  /** About how much memory the page takes, for whoever keeps pages. */
+  get memoryBytes(): number
+  /** Of a directory page: up to `limit` names of a folder behind `after`. */
+  names(parent: number, after: Uint8Array | undefined | null, limit: number): DirectoryNames
+  /** Of a directory page: does it begin with this name of this folder, or before it? */
+  beginsBy(parent: number, name: Uint8Array): boolean
 }
 
 /** Where a listing is. */
@@ -335,10 +305,58 @@ export declare class Packer {
 export declare class PageRef {
   /** The signature, 32 bytes. */
   id(): Buffer
-  /** That it was first stored in. */
-  get stripe(): number
-  /** Its place among that stripe's records. */
-  get ordinal(): number
+  /** Its birth number (docs/formats/pack.md). */
+  get birth(): bigint
+}
+
+/** What a restore fetches and where it goes, in four steps; each is used up by the next one. First: map pages are collected. */
+export declare class PlanCollected {
+  constructor()
+  /** Adds the entries of a map page. */
+  add(page: ManifestPage): void
+  /** The end of the last byte that the added pages say anything of. */
+  get end(): number
+  /** Distinct blocks. */
+  get blockCount(): number
+  /** All of it is written, whatever the target holds. */
+  all(): PlanSelected
+  /** Leaves out the places of the target that hold the right bytes already. */
+  differing(vault: Vault, target: Target): Promise<PlanDiffering>
+}
+
+/** Last step: what is fetched from where. */
+export declare class PlanLocated {
+  /** Distinct, ascending. */
+  stripes(): Array<number>
+  /** The ranges of a stripe's pack to fetch; their members are blocks. */
+  ranges(stripe: number): Array<PackRange>
+  /**
+   * Opens the records of a stripe from what was fetched (`offsets[i]`, ascending, is where `fetched[i]` begins in the
+   * pack), verifies and writes their blocks; `only`: the blocks of a second try. Uses the bodies up.
+   */
+  write(stripe: number, offsets: Array<number>, fetched: Array<Body>, only: Array<number> | undefined | null, vault: Vault, target: Target): Promise<WriteFacts>
+  /** Reads back from the medium what was written; returns the bytes. Throws CORRUPT where they are not as they should. */
+  verify(vault: Vault, target: Target): Promise<number>
+}
+
+/** Third step: the target has room for it. */
+export declare class PlanReserved {
+  /** Fills what the source did not give with a marked pattern; returns its bytes. */
+  writeUnreadable(target: Target): Promise<number>
+  /** Birth numbers of the distinct blocks. */
+  births(): BigUint64Array
+  /** Their signatures, 32 bytes each. */
+  ids(): Buffer
+  /** Where each of `births` lies. Throws CORRUPT for what no pack can hold. */
+  locate(locations: RecordLocations): PlanLocated
+}
+
+/** Second step: what is written. */
+export declare class PlanSelected {
+  /** Makes zeros of `from .. to` where the snapshot holds nothing; returns the bytes that had to be written. */
+  clear(target: Target, from: number, to: number): Promise<number>
+  /** Has the target make room for all that will be written. Throws TARGET_FULL. */
+  reserve(target: Target): Promise<PlanReserved>
 }
 
 /** The births of a snapshot, collected again from its manifest. */
@@ -371,6 +389,32 @@ export declare class Reread {
 
 /** What the last snapshot of a disk holds of it. */
 export declare class Reuse {}
+
+/** Which hosts have which parts of packs, who of them does not answer, which shards are damaged (`retrieve/routes.rs`). */
+export declare class Routes {
+  constructor(patience: RoutePatience)
+  /** Those of these stripes whose layout is not known. */
+  unknown(stripes: Array<number>): Array<number>
+  /** Throws INVALID for ids that are none. */
+  learn(stripe: number, k: number, m: number, packBytes: number, shards: Array<RouteShard>): void
+  /** The parts of a range of a pack, in order. Throws CORRUPT for one outside of it, and for an unknown stripe. */
+  spans(stripe: number, start: number, end: number): Array<RouteSpan>
+  /** All shards of a stripe, damaged ones too. */
+  shards(stripe: number): Array<RouteShard>
+  /** Shards of which any k rebuild the one at `index`, in the order in which they are asked. */
+  others(stripe: number, index: number): Array<RouteShard>
+  /** k, m, and how long each shard's body is. */
+  shape(stripe: number): Array<number>
+  /**
+   * A range of a pack from whole shard files: of each of `shards(stripe)` its file, if it came. Only those count whose every
+   * slice and root are right. Uses the files up.
+   */
+  readSound(stripe: number, start: number, end: number, files: Array<Body | undefined | null>): Promise<SoundRange>
+  /** How long a host may take for so many bytes, in ms, before others are asked too. */
+  patienceMs(bytes: number): number
+  /** This host does not answer: for a while it is asked last. */
+  avoid(host: string): void
+}
 
 /** 32 bytes that stay in the addon. */
 export declare class Secret {
@@ -445,18 +489,21 @@ export declare class Target {
 
 /** The keys of one appliance together: D, M_a and C_a. */
 export declare class Vault {
-  /** `fleet`: 16 bytes. */
-  constructor(domainKey: Secret, manifestKey: Secret, trailerKey: Secret, fleet: Uint8Array)
   /** What opens the root page of a snapshot, from its head. Throws FORGED. */
   openRoot(sealed: Uint8Array, birth: bigint): PageRef
-  /** Opens and decodes a page. Throws FORGED where the record does not verify. */
-  openPage(page: PageRef, record: Uint8Array): Promise<ManifestPage>
+  /** `fleet`: 16 bytes. */
+  constructor(domainKey: Secret, manifestKey: Secret, trailerKey: Secret, fleet: Uint8Array)
+  /**
+   * Opens and decodes pages from what was fetched of a pack (`offsets[i]`, ascending, is where `fetched[i]` begins there);
+   * null for each whose record does not verify. Uses the bodies up. Throws what a page throws that verifies and makes no sense.
+   */
+  openPages(pages: Array<PageRef>, locations: RecordLocations, offsets: Array<number>, fetched: Array<Body>): Promise<(ManifestPage | null)[]>
 }
 
 /** A map page and where its blocks lie. */
 export declare class Window {
-  /** The ranges to fetch for some entries; records closer than `gap` share one. */
-  ranges(entries: Array<number>, gap: number): Array<WindowRange>
+  /** The ranges to fetch for some entries, which are their members. */
+  ranges(entries: Array<number>): Array<PackRange>
 }
 
 /** What one batch holds. */
@@ -471,15 +518,6 @@ export interface BatchFacts {
   reusedBytes: number
   /** Blocks that were read to be sure, and are not what the last snapshot holds. */
   surprises: number
-}
-
-/**
- * Birth numbers of records (docs/formats/pack.md): the stripe that each was first stored in, and its place among that
- * stripe's records.
- */
-export interface Births {
-  stripes: Float64Array
-  ordinals: Uint32Array
 }
 
 export interface Census {
@@ -520,16 +558,6 @@ export interface DataOutcome {
   bytes: Buffer
   address: string
   why: string
-}
-
-/**
- * Deadlines of `DataLines`: a span may take `leastMs` and as long as its bytes at `bytesPerMs`; a host that took longer is
- * not asked for `asideMs`.
- */
-export interface DataPatience {
-  leastMs: number
-  bytesPerMs: number
-  asideMs: number
 }
 
 /** What became of a body: `sound` with its facts, or why not. `cut`: the connection is gone. */
@@ -675,7 +703,7 @@ export declare function hash(data: Uint8Array): Buffer
 export interface IndexKeys {
   firsts: Float64Array
   lasts: Float64Array
-  births: Float64Array
+  births: BigUint64Array
 }
 
 /** Checks a whole shard file: header, slice table, root and every slice. Throws CORRUPT. */
@@ -683,6 +711,11 @@ export declare function inspectShard(bytes: Uint8Array): Promise<ShardFacts>
 
 /** Checks the clear header in the first 4096 bytes of a shard file. Throws CORRUPT. */
 export declare function inspectShardHeader(prefix: Uint8Array): ShardFacts
+
+/** What the reader knows of a window: null where all of it is zeros. */
+export interface KnownWindow {
+  blocks: Window | null
+}
 
 /** What a snapshot leaves out on purpose. */
 export interface LeftOut {
@@ -696,6 +729,12 @@ export interface LeftOut {
 
 /** Makes a FIFO or device node; `mode` holds the bits of its type. The name must be free. */
 export declare function makeNode(path: Uint8Array, mode: number, device: bigint): void
+
+/** Of map pages: the birth numbers of their blocks, page by page. */
+export declare function mapBirths(pages: Array<ManifestPage>): BigUint64Array
+
+/** Their signatures, 32 bytes each. */
+export declare function mapIds(pages: Array<ManifestPage>): Buffer
 
 /**
  * Some lines of a listing, each one stream of a file under one of its names. Columns, not objects: a million buffers
@@ -732,10 +771,21 @@ export interface MountOptions {
   totalBytes: number
 }
 
-/** Of entries whose blocks were wanted: those that did not come, and which hosts did not answer for them, in hexadecimal. */
-export interface ReaderMissing {
-  entries: Array<number>
-  silent: Array<string>
+/** A range of a pack, and which of those that were asked for have their record in it. */
+export interface PackRange {
+  stripe: number
+  start: number
+  end: number
+  members: Array<number>
+}
+
+/** The ranges to fetch for some records, whose places in the batch are the members; those closer than `gap` bytes share one. */
+export declare function packRanges(locations: RecordLocations, gap: number): Array<PackRange>
+
+/** What differs on a target, and how many bytes do not. */
+export interface PlanDiffering {
+  selected: PlanSelected
+  sameBytes: number
 }
 
 /** Opens the sealed header in the first 4096 bytes of a shard file; null where another trailer key sealed it. */
@@ -744,8 +794,46 @@ export declare function readShardPlace(prefix: Uint8Array, trailerKey: Secret): 
 /** Rows of birth u64 LE | id 32 | offset u32 LE | length u32 LE of a pack's trailer. */
 export declare function readTrailer(bytes: Uint8Array, offset: number, stripe: number, trailerKey: Secret): Buffer
 
+/** Where records lie: a stripe (0 where nobody knows), and bytes of its pack. */
+export interface RecordLocations {
+  stripes: Float64Array
+  offsets: Uint32Array
+  lengths: Uint32Array
+}
+
 /** Rebuilds one range of a shard from the same range of any k others. Uses them up. */
 export declare function recoverBody(k: number, m: number, shards: Array<Body | undefined | null>, wanted: number): Promise<Body>
+
+/**
+ * Deadlines of a fetch: it may take `leastMs` and as long as its bytes at `bytesPerMs`; a host that took longer is left alone
+ * for `asideMs`.
+ */
+export interface RoutePatience {
+  leastMs: number
+  bytesPerMs: number
+  asideMs: number
+}
+
+/** A shard as the catalog names it. Ids in hexadecimal. */
+export interface RouteShard {
+  index: number
+  shard: string
+  host: string
+  root: string
+}
+
+/**
+ * A part of a range of a pack: bytes `start` to `end` of a data shard's body, which begin at `offset` of the pack. `own` has
+ * them as they are, if it is not damaged; `silent`: it did not answer of late.
+ */
+export interface RouteSpan {
+  index: number
+  start: number
+  end: number
+  offset: number
+  own: RouteShard | null
+  silent: boolean
+}
 
 /**
  * Opens a block device or image file read-only and reads its tables. `everything`: nothing in use is left out.
@@ -794,6 +882,16 @@ export interface Share {
 /** Rows of the repository from those of a commit. */
 export declare function signatureRows(stripe: number, records: Uint8Array, births?: BigUint64Array | undefined | null): Buffer
 
+/**
+ * What whole shard files gave: the range, or null where too few are right; the indexes of those that are; and those that came
+ * and are damaged.
+ */
+export interface SoundRange {
+  body: Body | null
+  right: Array<number>
+  damaged: Array<RouteShard>
+}
+
 /** A volume by its place among `facts().volumes`, or the whole disk, and the number of cells to show it in. */
 export interface Stretch {
   volume: number | null
@@ -810,6 +908,7 @@ export interface TreeTop {
   level: number
 }
 
+/** Bytes of the disk that the source did not give. */
 export interface UnreadablePart {
   offset: number
   length: number
@@ -858,14 +957,6 @@ export interface VolumeFacts {
 export interface WindowNeed {
   entries: Array<number>
   unreadable: UnreadablePart | null
-}
-
-/** A range of a pack, and the entries whose records lie in it. */
-export interface WindowRange {
-  stripe: number
-  start: number
-  end: number
-  entries: Array<number>
 }
 
 export interface WriteFacts {

@@ -16,7 +16,9 @@ use imager_native::formats::page::{MapEntry, Page, Ref};
 use imager_native::formats::record::Domain;
 use imager_native::formats::shard::{self, BODY_OFFSET, Place};
 use imager_native::retrieve::disk_reader::Reader;
-use imager_native::retrieve::routes::{Layout, Lines, Patience};
+use imager_native::retrieve::parts::DirectParts;
+use imager_native::retrieve::records::Location;
+use imager_native::retrieve::routes::{Layout, Patience, Routes, Shard};
 use imager_native::retrieve::window::{BlockCache, Window};
 use imager_native::wire::broken::Broken;
 use imager_native::wire::client::{Client, Outcome, Stop, Target};
@@ -559,6 +561,8 @@ fn certificates_of_no_host_have_no_key() {
 /// Two blocks of a disk in a pack of two shards; the second block's record lies in both.
 struct Disk {
     domain: Domain,
+    page: Arc<Page>,
+    locations: Vec<Location>,
     window: Arc<Window>,
     files: [Vec<u8>; 2],
 }
@@ -568,31 +572,53 @@ const BLOCK: usize = 60_000;
 
 fn disk() -> Disk {
     let domain = Domain::blocks(&secret(8));
-    let (mut pack, mut entries, mut lengths) = (vec![], vec![], vec![]);
+    let (mut pack, mut entries, mut locations) = (vec![], vec![], vec![]);
     for at in 0..2u64 {
         let plain: Vec<u8> = (0..BLOCK as u64).map(|i| ((i * i * (at + 3)) >> 5) as u8).collect();
         let key = domain.block_key(&plain);
-        lengths.push(domain.seal(&key, &plain, 1, &mut pack) as u32);
+        let offset = pack.len() as u32;
+        let length = domain.seal(&key, &plain, 1, &mut pack) as u32;
+        locations.push(Location { stripe: 9, offset, length });
         let block = Ref { key, birth: 1 << 16 };
         entries.push(MapEntry { disk: at * BLOCK as u64, length: BLOCK as u32, in_block: 0, block });
     }
-    let window = Window::new(Arc::new(Page::Map(entries)), &[9, 9], &[0, lengths[0]], &lengths).unwrap();
+    let page = Arc::new(Page::Map(entries));
+    let window = Window::new(page.clone(), &locations).unwrap();
     let body = (pack.len() - 1000) as u32;
     let file = |part: &[u8]| [&vec![0; BODY_OFFSET][..], part].concat();
     let files =
         [file(&pack[..body as usize]), file(&[&pack[body as usize..], &vec![0; body as usize - 1000]].concat())];
-    Disk { domain, window: Arc::new(window), files }
+    Disk { domain, page, locations, window: Arc::new(window), files }
 }
 
-fn reader(client: Client, target: Target, disk: &Disk) -> Arc<Reader> {
+/// A reader of that disk, and the routes it goes by. Without `second` nobody has its second shard.
+fn reader_by(
+    client: Client,
+    target: Option<Target>,
+    host: [u8; 32],
+    disk: &Disk,
+    second: bool,
+) -> (Arc<Reader>, Arc<Mutex<Routes>>) {
     let patience = Patience { least: Duration::from_millis(300), bytes_per_ms: 4000, aside: Duration::from_secs(20) };
-    let lines = Arc::new(Lines::new(Arc::new(client), patience));
-    let shards = vec![Some((SHARD, target.host)), Some((SECOND, target.host))];
-    lines.learn_stripe(9, Layout { body_bytes: (disk.files[0].len() - BODY_OFFSET) as u32, shards });
-    lines.learn_host(target);
-    let reader = Arc::new(Reader::new(lines, BlockCache::new(1 << 20), disk.domain.clone()));
-    reader.learn(0, Some(disk.window.clone()));
-    reader
+    let routes = Arc::new(Mutex::new(Routes::default()));
+    let shard = |index: u32, id| Shard { index, id, host, root: [0; 32] };
+    let shards = vec![shard(0, SHARD), shard(1, SECOND)].into_iter().take(if second { 2 } else { 1 }).collect();
+    let pack_bytes = 2 * (disk.files[0].len() - BODY_OFFSET) as u32;
+    routes.lock().unwrap().learn(9, Layout { k: 2, m: 0, pack_bytes, shards });
+    let parts = DirectParts::new(Arc::new(client), patience, routes.clone());
+    target.into_iter().for_each(|target| parts.learn_host(target));
+    let reader = Arc::new(Reader::new(Arc::new(parts), BlockCache::new(1 << 20), disk.domain.clone()));
+    reader.learn(0..=0, std::slice::from_ref(&disk.page), &disk.locations).unwrap();
+    (reader, routes)
+}
+
+fn reader(client: Client, target: Target, disk: &Disk) -> (Arc<Reader>, Arc<Mutex<Routes>>) {
+    let host = target.host;
+    reader_by(client, Some(target), host, disk, true)
+}
+
+fn is_silent(routes: &Mutex<Routes>, host: [u8; 32]) -> bool {
+    routes.lock().unwrap().is_silent(&host, Instant::now())
 }
 
 fn wait<T: Send + 'static>(begin: impl FnOnce(Box<dyn FnOnce(T) + Send>)) -> T {
@@ -623,7 +649,7 @@ fn shelved(disk: &Disk) -> Lab {
 fn a_disk_is_read_from_the_hosts_alone_and_each_block_is_fetched_once() {
     let disk = disk();
     let lab = shelved(&disk);
-    let reader = reader(client(), Target { at_once: 1, ..lab.target() }, &disk);
+    let (reader, _) = reader(client(), Target { at_once: 1, ..lab.target() }, &disk);
     let (tell, told) = std::sync::mpsc::channel();
     for number in 0..20 {
         let (tell, may_wait) = (tell.clone(), number == 1);
@@ -639,7 +665,7 @@ fn a_disk_is_read_from_the_hosts_alone_and_each_block_is_fetched_once() {
     drop(lab);
     assert!(read(&reader, 59_000, 61_000) == Some(bytes));
     assert_eq!(read(&reader, 8 << 20, (8 << 20) + 1), None, "a window that nobody told of");
-    reader.learn(1, None);
+    reader.learn(1..=1, &[], &[]).unwrap();
     assert_eq!(read(&reader, 8 << 20, (8 << 20) + 3), Some(vec![0; 3]));
     assert_eq!(read(&reader, (8 << 20) - 1, (8 << 20) + 1), None, "in two windows");
 }
@@ -653,13 +679,13 @@ fn what_is_refused_or_damaged_is_told_and_its_host_asked_again() {
     let mut damaged = disk.files[0].clone();
     damaged[last] ^= 1;
     std::fs::write(&path, &damaged).unwrap();
-    let reader = reader(client(), lab.target(), &disk);
+    let (reader, routes) = reader(client(), lab.target(), &disk);
     assert_eq!(missing(&reader, &disk), [1]);
     assert_eq!(read(&reader, 0, 61_000), None);
     assert!(read(&reader, 0, 60_000).is_some());
     std::fs::remove_file(&path).unwrap();
     assert_eq!(missing(&reader, &disk), [1]);
-    assert!(reader.silent(&disk.window, &[0, 1]).is_empty());
+    assert!(!is_silent(&routes, lab.target().host));
     lab.shelve(&disk.files[0]);
     assert!(missing(&reader, &disk).is_empty());
 }
@@ -673,24 +699,21 @@ fn a_host_that_is_silent_costs_its_patience_once_and_is_named() {
     let hour = Duration::from_secs(3600);
     let target = target(listener.local_addr().unwrap().port(), host);
     let target = Target { deadline: Instant::now() + hour, connect: hour, idle: hour, ..target };
-    let reader = reader(client(), target, &disk);
+    let (reader, routes) = reader(client(), target, &disk);
     // It is not waited for as long as the target says.
     assert_eq!(missing(&reader, &disk), [0, 1]);
-    assert_eq!(reader.silent(&disk.window, &[1]), [host]);
+    assert!(is_silent(&routes, host));
     listener.set_nonblocking(true).unwrap();
     let tried = || listener.incoming().map_while(Result::ok).count();
     assert!(tried() > 0);
     assert_eq!(read(&reader, 0, 10), None);
     assert_eq!(tried(), 0, "it is not asked again");
     // One of whom nothing is known, or whose shard is damaged, is nobody to be avoided.
-    let lines = Arc::new(Lines::new(
-        Arc::new(client()),
-        Patience { least: Duration::ZERO, bytes_per_ms: 1, aside: Duration::ZERO },
-    ));
-    lines.learn_stripe(9, Layout { body_bytes: 100_000, shards: vec![Some((SHARD, host)), None] });
-    let alone = Arc::new(Reader::new(lines, BlockCache::new(1 << 20), disk.domain.clone()));
-    assert_eq!(missing(&alone, &disk), [0, 1]);
-    assert!(alone.silent(&disk.window, &[0, 1]).is_empty());
+    for second in [true, false] {
+        let (alone, routes) = reader_by(client(), None, host, &disk, second);
+        assert_eq!(missing(&alone, &disk), [0, 1]);
+        assert!(!is_silent(&routes, host));
+    }
 }
 
 #[test]

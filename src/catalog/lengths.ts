@@ -27,14 +27,6 @@ export function lengthsOf({ stripe, records, births }: Records): Buffer | undefi
   return lengths
 }
 
-/** Where each record begins, and at last where the last one ends. */
-export function startsOf(lengths: Uint32Array): Uint32Array {
-  const starts = new Uint32Array(lengths.length + 1)
-  starts[0] = PACK_HEADER_BYTES
-  for (const [ordinal, length] of lengths.entries()) starts[ordinal + 1] = (starts[ordinal] as number) + length
-  return starts
-}
-
 /** For each stripe: count u32, its lengths u32; LE. */
 export function encodeLengths(stripes: readonly Uint32Array[]): Buffer {
   return Buffer.concat(

@@ -8,10 +8,9 @@ import type { Hex } from '../base/ids.js'
 import { Slots } from '../base/queue.js'
 import type { Catalog, ShardRow, StripeRow } from '../catalog/types.js'
 import type { Home } from '../keys/home.js'
-import { inspectShard } from '../native.js'
+import { inspectShard, shardFileBytes } from '../native.js'
 import type { PeerClient } from '../peers/client.js'
 import type { Peers } from '../peers/pool.js'
-import { BODY_OFFSET, shardBytes } from '../retrieve/packs.js'
 import { findOutlook } from '../stripes/suffice.js'
 import { Meter, type Report } from './progress.js'
 
@@ -147,5 +146,5 @@ class Check {
 }
 
 function fileBytes(row: StripeRow): number {
-  return BODY_OFFSET + shardBytes(row)
+  return shardFileBytes(row.packBytes, row.k)
 }

@@ -6,7 +6,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { ImagerError } from '../base/errors.js'
 import { Slots } from '../base/queue.js'
-import type { BodyHandle, FuseRequestHandle, FuseRun } from '../native.js'
+import type { FuseRequestHandle, FuseRun } from '../native.js'
 import { encodeFolder } from './attributes.js'
 import type { Complaints } from './complaints.js'
 import { EIO, errnoOf, Refusal } from './errno.js'
@@ -92,7 +92,7 @@ export class FuseServer {
         const { offset, size } = request
         const bytes = await this.#reads.run(() => orAborted(signal, () => this.#tree.read(place, offset, size, signal)))
         const { length } = bytes
-        this.#data(pending, bytes)
+        if (this.#claim(pending)) request.body(bytes)
         this.#ahead.read(place, offset, length)
         return
       }
@@ -120,10 +120,8 @@ export class FuseServer {
     }
   }
 
-  #data(pending: Pending, bytes: Buffer | BodyHandle): void {
-    if (!this.#claim(pending)) return
-    if (Buffer.isBuffer(bytes)) pending.request.data(bytes)
-    else pending.request.body(bytes)
+  #data(pending: Pending, bytes: Buffer): void {
+    if (this.#claim(pending)) pending.request.data(bytes)
   }
 
   /** True for the first who wants to answer. */

@@ -2,7 +2,7 @@
  * The mounted tree: `/disk.img`, `/volumes/<n>.img` and `/files/<n>/...`, answered from the snapshot's file table.
  * Listing and stat never read a file's data. What is not there is a Refusal; what cannot be had throws.
  */
-import type { BodyHandle } from '../native.js'
+import { Body, type BodyHandle } from '../native.js'
 import type { Child, FileRow, SnapshotReader, Stream } from '../retrieve/reader.js'
 import { type Decompress, diskRanges, planRead, StreamReader } from '../retrieve/stream.js'
 import { encodeAttributes, LAST, type Listed, setVolume } from './attributes.js'
@@ -87,13 +87,13 @@ export class Tree {
     return await this.#streams.read(target, 0, target.size, signal)
   }
 
-  async read(place: Place, offset: number, length: number, signal?: AbortSignal): Promise<Buffer | BodyHandle> {
+  async read(place: Place, offset: number, length: number, signal?: AbortSignal): Promise<BodyHandle> {
     if (place.volume === TOP) return await this.#readImage(place.number, offset, length, signal)
     const row = await this.#row(place)
     if (row.kind === 'directory') throw new Refusal(EISDIR)
     const content = unnamed(row)
-    if (!content) return Buffer.alloc(0)
-    const bytes = this.#streams.readAsItComes(content, offset, length, signal)
+    if (!content) return new Body(Buffer.alloc(0))
+    const bytes = this.#streams.readBody(content, offset, length, signal)
     // Behind the read itself, which somebody waits for.
     const followed = this.#walks?.read(place, offset + length, content.size)
     const [first] = content.extents
@@ -168,15 +168,14 @@ export class Tree {
     }
   }
 
-  async #readImage(number: number, offset: number, length: number, signal?: AbortSignal): Promise<Buffer | BodyHandle> {
+  async #readImage(number: number, offset: number, length: number, signal?: AbortSignal): Promise<BodyHandle> {
     const image = this.#top.image(number)
     if (!image) throw new Refusal(this.#top.children(number) ? EISDIR : ENOENT)
     const ranges = imageRanges(image, offset, length)
     const [only] = ranges
-    if (only && ranges.length === 1) return await this.#streams.readDiskAsItComes(only.start, only.length, signal)
-    return Buffer.concat(
-      await Promise.all(ranges.map(({ start, length }) => this.#streams.readDisk(start, length, signal))),
-    )
+    if (only && ranges.length === 1) return await this.#streams.diskBody(only.start, only.length, signal)
+    const parts = await Promise.all(ranges.map(({ start, length }) => this.#streams.readDisk(start, length, signal)))
+    return new Body(Buffer.concat(parts))
   }
 
   async #row({ volume, number }: Place): Promise<FileRow> {

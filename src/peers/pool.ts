@@ -6,7 +6,7 @@ import type { Clock } from '../base/clock.js'
 import { ImagerError } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
 import type { TlsIdentity } from '../keys/certificate.js'
-import { DataClient, type DataClientHandle, DataLines, type DataLinesHandle, type DataPatience } from '../native.js'
+import { DataClient, type DataClientHandle, DirectParts, type DirectPartsHandle, type RoutesHandle } from '../native.js'
 import { Connection, type Requester } from '../wire/client.js'
 import { DataLink, dataTarget } from '../wire/data-client.js'
 import type { ShardTransport } from '../wire/shard-transport.js'
@@ -72,11 +72,11 @@ export class Peers {
     return { connection, client: new PeerClient(host, name, requester, shards) }
   }
 
-  /** For ranges that the addon fetches by itself. */
-  lines(patience: DataPatience): DataLinesHandle {
-    const lines = new DataLines(this.#data, patience)
-    for (const row of this.hosts()) if (row.addresses.length > 0) lines.host(dataTarget(row))
-    return lines
+  /** For parts of packs that the addon fetches by itself. */
+  direct(routes: RoutesHandle): DirectPartsHandle {
+    const direct = new DirectParts(this.#data, routes)
+    for (const row of this.hosts()) if (row.addresses.length > 0) direct.host(dataTarget(row))
+    return direct
   }
 
   close(): void {

@@ -53,7 +53,8 @@ export class Leaves {
     this.#name = name
     this.#kept = kept
     const only = (value: number) => Float64Array.from(tree ? [value] : [])
-    const keys = { firsts: only(0), lasts: only(Number.MAX_SAFE_INTEGER), births: only(0) }
+    const births = BigUint64Array.from(tree ? [0n] : [])
+    const keys = { firsts: only(0), lasts: only(Number.MAX_SAFE_INTEGER), births }
     this.#root = { level: tree?.level ?? 0, keys, ref: () => tree?.top as PageRef }
   }
 

@@ -1,42 +1,19 @@
 /** Pages of a manifest: fetched in one go for many, verified, decoded. Trees are walked from their tops down. */
-import { hasCode, ImagerError } from '../base/errors.js'
-import type { ManifestPage, PageRef, VaultHandle } from '../native.js'
+import { ImagerError } from '../base/errors.js'
+import { type ManifestPage, type PageRef, packRanges, type RecordLocations, type VaultHandle } from '../native.js'
 import { LruCache } from './cache.js'
+import type { Locator } from './locator.js'
 import type { PackReader } from './packs.js'
-import type { Located, Places } from './places.js'
 
 /** Pages that lie closer than this in a pack are fetched in one range. */
 const GAP_BYTES = 64 * 1024
 export const TREE = { map: 1, files: 2, directories: 3 } as const
 
-/** A record's place in a pack. */
-export interface Place {
+/** A record's bytes in a pack. */
+export interface Location {
   readonly stripe: number
   readonly offset: number
   readonly length: number
-}
-
-function placesOf({ stripes, offsets, lengths }: Located): Place[] {
-  return Array.from(stripes, (stripe, at) => ({ stripe, offset: offsets[at] ?? 0, length: lengths[at] ?? 0 }))
-}
-
-/** Ranges of packs that hold all of `places`, neighbours joined; each with the indexes of the places it holds. */
-export function joinPlaces(places: readonly Place[], gapBytes: number): (Place & { members: number[] })[] {
-  const order = places.map((_, index) => index)
-  const at = (index: number) => places[index] as Place
-  order.sort((a, b) => at(a).stripe - at(b).stripe || at(a).offset - at(b).offset)
-  const joined: (Place & { members: number[] })[] = []
-  for (const index of order) {
-    const place = at(index)
-    const last = joined.at(-1)
-    if (last && last.stripe === place.stripe && place.offset <= last.offset + last.length + gapBytes) {
-      const end = Math.max(last.offset + last.length, place.offset + place.length)
-      joined[joined.length - 1] = { ...last, length: end - last.offset, members: [...last.members, index] }
-    } else {
-      joined.push({ ...place, members: [index] })
-    }
-  }
-  return joined
 }
 
 /** Pages of pages that are kept, some 100 KiB each. */
@@ -46,49 +23,61 @@ export class ManifestReader {
   readonly #indexes = new LruCache<string, Promise<ManifestPage | undefined>>(INDEXES_KEPT)
 
   constructor(
-    readonly places: Places,
+    readonly locator: Locator,
     readonly packs: PackReader,
     readonly vault: VaultHandle,
   ) {}
 
   /** Where pages lie. */
-  locate(refs: readonly PageRef[]): Promise<Located> {
-    const stripes = Float64Array.from(refs, (ref) => ref.stripe)
-    const ordinals = Uint32Array.from(refs, (ref) => ref.ordinal)
-    return this.places.of({ stripes, ordinals }, () => Buffer.concat(refs.map((ref) => ref.id())))
+  locate(refs: readonly PageRef[]): Promise<RecordLocations> {
+    const births = BigUint64Array.from(refs, (ref) => ref.birth)
+    return this.locator.of(births, () => Buffer.concat(refs.map((ref) => ref.id())))
   }
 
+  /** Throws CORRUPT for one that the catalog does not know or that does not verify, NOT_RESTORABLE. */
   async pages(refs: readonly PageRef[], signal?: AbortSignal): Promise<ManifestPage[]> {
-    const places = placesOf(await this.locate(refs))
-    if (places.some((place) => place.stripe === 0)) {
-      throw new ImagerError('CORRUPT', { what: 'The catalog does not know a page of this snapshot' })
-    }
-    await this.packs.prepare([...new Set(places.map((place) => place.stripe))])
-    const pages = new Array<ManifestPage>(refs.length)
-    await Promise.all(
-      joinPlaces(places, GAP_BYTES).map(async ({ stripe, offset, length, members }) => {
-        const bytes = await this.packs.read(stripe, offset, offset + length, signal)
-        await Promise.all(
-          members.map(async (index) => {
-            const place = places[index] as Place
-            const record = bytes.subarray(place.offset - offset, place.offset - offset + place.length)
-            pages[index] = await this.openPage(refs[index] as PageRef, record, place, signal)
-          }),
-        )
-      }),
-    )
-    return pages
+    return await this.#open(refs, await this.locate(refs), signal)
   }
 
-  /** Where the record does not verify, once more from sound shards. */
-  async openPage(ref: PageRef, record: Buffer, place: Place, signal?: AbortSignal): Promise<ManifestPage> {
-    try {
-      return await this.vault.openPage(ref, record)
-    } catch (error) {
-      if (!hasCode(error, 'FORGED', 'UNSUPPORTED')) throw error
-      const { stripe, offset, length } = place
-      return this.vault.openPage(ref, await this.packs.readSound(stripe, offset, offset + length, signal))
+  /** A page of which a head says where it lies. */
+  async pageAt(ref: PageRef, { stripe, offset, length }: Location, signal?: AbortSignal): Promise<ManifestPage> {
+    const stripes = Float64Array.of(stripe)
+    const locations = { stripes, offsets: Uint32Array.of(offset), lengths: Uint32Array.of(length) }
+    const [page] = await this.#open([ref], locations, signal)
+    return page as ManifestPage
+  }
+
+  async #open(
+    refs: readonly PageRef[],
+    locations: RecordLocations,
+    signal: AbortSignal | undefined,
+  ): Promise<ManifestPage[]> {
+    const { stripes, offsets, lengths } = locations
+    if (stripes.includes(0))
+      throw new ImagerError('CORRUPT', { what: 'The catalog does not know a page of this snapshot' })
+    await this.packs.prepare([...new Set(stripes)])
+    const pages = new Array<ManifestPage>(refs.length)
+    const open = async (range: ReturnType<typeof packRanges>[number]) => {
+      await this.packs.open(
+        [range],
+        async (pieces, only = range.members) => {
+          const own = only.map((at) => refs[at] as PageRef)
+          const [starts, bodies] = [pieces.map(({ start }) => start), pieces.map(({ body }) => body)]
+          const pick = (numbers: Uint32Array) => Uint32Array.from(only, (at) => numbers[at] as number)
+          const places = {
+            stripes: new Float64Array(only.length).fill(range.stripe),
+            offsets: pick(offsets),
+            lengths: pick(lengths),
+          }
+          const opened = await this.vault.openPages(own, places, starts, bodies)
+          for (const [at, page] of opened.entries()) if (page) pages[only[at] as number] = page
+          return only.filter((_, at) => !opened[at])
+        },
+        { hedged: true, signal },
+      )
     }
+    await Promise.all(packRanges(locations, GAP_BYTES).map(open))
+    return pages
   }
 
   /** The leaves whose keys meet `first..=last`, below a page of `level`, in order and a parent page at a time. */

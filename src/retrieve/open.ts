@@ -4,12 +4,12 @@ import type { Hex } from '../base/ids.js'
 import type { Catalog, SnapshotRow } from '../catalog/types.js'
 import { type Head, openHead } from '../keys/head.js'
 import type { Home } from '../keys/home.js'
-import type { DataLinesHandle, ManifestPage, PageRef, VaultHandle } from '../native.js'
+import { type DirectPartsHandle, type ManifestPage, type PageRef, Routes, type VaultHandle } from '../native.js'
 import type { Peers } from '../peers/pool.js'
 import { type Description, decodeDescription } from './description.js'
+import { Locator } from './locator.js'
 import { ManifestReader } from './manifest.js'
 import { PATIENCE, PackReader } from './packs.js'
-import { Places } from './places.js'
 
 export interface RetrieveParts {
   readonly home: Home
@@ -31,19 +31,19 @@ export interface OpenSnapshot {
   readonly description: Description
   readonly root: ManifestPage
   readonly packs: PackReader
-  /** What the packs know, for the addon. */
-  readonly lines: DataLinesHandle
+  /** Fetches what it can without JavaScript, by what the packs' routes know. */
+  readonly direct: DirectPartsHandle
   readonly manifest: ManifestReader
   /** Undefined where there is nothing of the kind: an empty disk, a raw volume. */
   tree(tree: number, volume: number): Tree | undefined
 }
 
-function openPacks({ home, catalog, peers }: RetrieveParts, lines: DataLinesHandle): PackReader {
+function openPacks({ home, catalog, peers }: RetrieveParts, routes: InstanceType<typeof Routes>): PackReader {
   return new PackReader({
     catalog,
     clock: peers.clock,
     fetch: (host, shard, range, signal) => peers.get(host).fetchBody(shard, range, { signal }),
-    lines,
+    routes,
     hostName: (host) => home.membership().find(host)?.name ?? host.slice(0, 8),
   })
 }
@@ -63,14 +63,12 @@ export async function openFound(
   const head = openHead(bytes, home.fleet)
   if (head.snapshot !== row.id)
     throw new ImagerError('FORGED', { what: 'The catalog gives the head of another snapshot' })
-  const lines = parts.peers.lines(PATIENCE)
-  const packs = openPacks(parts, lines)
-  for (const host of parts.avoid ?? []) packs.avoid(host)
-  const manifest = new ManifestReader(new Places(catalog), packs, vault)
-  const { stripe, offset, length, key, birth } = head.root
-  const ref = vault.openRoot(Buffer.from(key, 'base64'), BigInt(birth))
-  const record = await packs.read(stripe, offset, offset + length, signal)
-  const root = await manifest.openPage(ref, record, { stripe, offset, length }, signal)
+  const routes = new Routes(PATIENCE)
+  const packs = openPacks(parts, routes)
+  for (const host of parts.avoid ?? []) routes.avoid(host)
+  const manifest = new ManifestReader(new Locator(catalog), packs, vault)
+  const ref = vault.openRoot(Buffer.from(head.root.key, 'base64'), BigInt(head.root.birth))
+  const root = await manifest.pageAt(ref, head.root, signal)
   const description = decodeDescription(root.description())
   if (description.snapshot !== row.id) throw new ImagerError('FORGED', { what: 'The root page is of another snapshot' })
   const tops = root.tops()
@@ -78,5 +76,5 @@ export async function openFound(
     const at = tops.findIndex((top) => top.tree === kind && top.volume === volume)
     return at < 0 ? undefined : { top: root.top(at), level: tops[at]?.level ?? 0 }
   }
-  return { row, head, description, root, packs, lines, manifest, tree }
+  return { row, head, description, root, packs, direct: parts.peers.direct(routes), manifest, tree }
 }

@@ -1,28 +1,26 @@
 /**
- * Ranges of packs, from whichever shards are there. A data shard holds its part of the pack as it is, so a range costs that
- * range of one host (two where it straddles); a missing one costs the same range of k others. Nothing here is believed by
- * its reader, who verifies each record; where one does not verify, `readSound` uses only shards whose every slice and root
- * are right, and remembers which were not.
+ * Ranges of packs, from whichever shards are there. Who has which part, who does not answer and what is damaged stands in
+ * `Routes` (native/src/retrieve/routes.rs), which is asked and told; here is what takes time: fetching, hedging (racing a slow
+ * host against the others), rebuilding, waiting. A data shard holds its part of the pack as it is, so a range costs that range
+ * of one host (two where it straddles); a missing one costs the same range of k others.
  */
 import type { Clock } from '../base/clock.js'
 import { hasCode, ImagerError } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
-import { SHARD_BYTES } from '../base/limits.js'
-import type { ShardRow, StripeRow } from '../catalog/types.js'
-import { Body, type BodyHandle, type DataLinesHandle, inspectShard, recoverBody } from '../native.js'
+import type { StripeRow } from '../catalog/types.js'
+import {
+  type BodyHandle,
+  type PackRange,
+  type RouteShard,
+  type RouteSpan,
+  type RoutesHandle,
+  recoverBody,
+} from '../native.js'
 
 /** Where a shard's body begins (docs/formats/shard.md). */
 export const BODY_OFFSET = 4096
-const LAYOUTS_KEPT = 100_000
-const AVOID_MS = 30_000
-/** A host that takes longer than this, and than its bytes at 4 MB/s, is raced by the others. */
-const HEDGE_MS = 300
-const HEDGE_BYTES_PER_MS = 4_000
-export const PATIENCE = { leastMs: HEDGE_MS, bytesPerMs: HEDGE_BYTES_PER_MS, asideMs: AVOID_MS }
-
-export interface StripeSource {
-  stripes(numbers: readonly number[]): Promise<StripeRow[]>
-}
+/** A host that takes longer than `leastMs`, and than its bytes at 4 MB/s, is hedged, and asked last for `asideMs`. */
+export const PATIENCE = { leastMs: 300, bytesPerMs: 4_000, asideMs: 30_000 }
 
 /** Bytes [start, end) of a shard file; the whole file without a range. */
 export type FetchShard = (
@@ -32,44 +30,45 @@ export type FetchShard = (
   signal: AbortSignal | undefined,
 ) => Promise<BodyHandle>
 
-/** A part of a range, as it came; `start` is its place in the pack. */
+/** A part of a range, as it came; `start` is its offset in the pack. */
 export interface Piece {
   readonly start: number
   readonly body: BodyHandle
 }
 
+/** Opens the records of `only`, or of all members of the ranges, from pieces in order; returns those that did not verify. */
+export type OpenRecords = (pieces: Piece[], only: number[] | undefined) => Promise<number[]>
+
+export interface ReadOptions {
+  /** Somebody waits for this: a slow host costs its part of the others' bandwidth, and not his time. */
+  readonly hedged?: boolean
+  readonly signal?: AbortSignal | undefined
+}
+
 export interface PackReaderParts {
-  readonly catalog: StripeSource
+  readonly catalog: { stripes(numbers: readonly number[]): Promise<StripeRow[]> }
+  readonly routes: RoutesHandle
   readonly fetch: FetchShard
   readonly clock: Clock
   /** For sentences. */
   readonly hostName: (host: Hex) => string
-  /** Hears what the addon needs to know to fetch ranges by itself. */
-  readonly lines?: DataLinesHandle
-}
-
-/** A stretch of one shard's body. */
-interface Span {
-  readonly index: number
-  readonly start: number
-  readonly end: number
 }
 
 /** Returns when it may be tried again; throws to give up. */
 type Wait = (error: ImagerError, waitedMs: number) => Promise<void>
 
-type FetchOwn = (own: ShardRow, span: Span, row: StripeRow) => Promise<BodyHandle>
+type Extent = Pick<PackRange, 'stripe' | 'start' | 'end'>
 
 export class PackReader {
   /** Shards that were found damaged; each was corrected from others. */
   readonly damaged = new Map<Hex, { host: Hex; stripe: number }>()
   readonly #parts: PackReaderParts
-  readonly #layouts = new Map<number, StripeRow>()
-  readonly #avoided = new Map<Hex, number>()
+  readonly #routes: RoutesHandle
   #wait: Wait | undefined
 
   constructor(parts: PackReaderParts) {
     this.#parts = parts
+    this.#routes = parts.routes
   }
 
   /** From now on, where too few hosts answer, they are waited for. */
@@ -77,52 +76,42 @@ export class PackReader {
     this.#wait = wait
   }
 
-  /** Learns the layouts of many stripes in one question. */
+  /** Learns the layouts of many stripes in one question. Throws CORRUPT for one that the catalog does not know. */
   async prepare(stripes: readonly number[]): Promise<void> {
-    const unknown = stripes.filter((stripe) => !this.#layouts.has(stripe))
+    const unknown = this.#routes.unknown([...stripes])
     if (unknown.length === 0) return
-    if (this.#layouts.size > LAYOUTS_KEPT) {
-      this.#layouts.clear()
-      this.#parts.lines?.forgetStripes()
-    }
-    for (const row of await this.#parts.catalog.stripes(unknown)) {
-      this.#layouts.set(row.stripe, row)
-      this.#tellLines(row)
+    for (const { stripe, k, m, packBytes, shards } of await this.#parts.catalog.stripes(unknown)) {
+      this.#routes.learn(stripe, k, m, packBytes, shards)
     }
   }
 
-  #tellLines(row: StripeRow): void {
-    const shards: Hex[] = Array.from({ length: row.k }, () => '')
-    const hosts = [...shards]
-    for (const { index, shard, host } of row.shards) {
-      if (index >= row.k || this.damaged.has(shard)) continue
-      shards[index] = shard
-      hosts[index] = host
-    }
-    this.#parts.lines?.stripe(row.stripe, shardBytes(row), shards, hosts)
+  /**
+   * Has the records in some ranges of one stripe opened: fetched fast; what does not verify, once more from shards that were
+   * checked whole. Throws NOT_RESTORABLE; CORRUPT where no host gives what verifies.
+   */
+  async open(ranges: readonly PackRange[], open: OpenRecords, options: ReadOptions = {}): Promise<void> {
+    const fast = await Promise.all(ranges.map((range) => this.read(range, options)))
+    const bad = await open(fast.flat(), undefined)
+    if (bad.length === 0) return
+    const members = new Set(bad)
+    const again = ranges.filter((range) => range.members.some((member) => members.has(member)))
+    const worse = await open(await Promise.all(again.map((range) => this.readSound(range, options.signal))), bad)
+    if (worse.length === 0) return
+    const what = `${worse.length} records of stripe ${ranges[0]?.stripe} do not verify from any host`
+    throw new ImagerError('CORRUPT', { what })
   }
 
-  /** Bytes [start, end) of a pack, not verified, in order: a piece from each shard. Throws NOT_RESTORABLE. */
-  async readPieces(stripe: number, start: number, end: number, signal?: AbortSignal): Promise<Piece[]> {
-    const fetchOwn: FetchOwn = (own, span) => this.#fetch(own, span, signal)
-    return this.#patiently(() => this.#pieces(stripe, start, end, fetchOwn, signal))
-  }
-
-  /** The same for somebody who waits: a host that is slow costs its part of the fleet's lines, and not his time. */
-  async readSoon(stripe: number, start: number, end: number, signal?: AbortSignal): Promise<Piece[]> {
-    const fetchOwn: FetchOwn = (own, span, row) => this.#hedge(row, own, span, signal)
-    return this.#patiently(() => this.#pieces(stripe, start, end, fetchOwn, signal))
-  }
-
-  /** The same as one buffer. */
-  async read(stripe: number, start: number, end: number, signal?: AbortSignal): Promise<Buffer> {
-    const parts = (await this.readSoon(stripe, start, end, signal)).map(({ body }) => body.take())
-    return parts.length === 1 ? (parts[0] as Buffer) : Buffer.concat(parts)
-  }
-
-  /** The same from shards that were checked whole. Throws NOT_RESTORABLE. */
-  readSound(stripe: number, start: number, end: number, signal?: AbortSignal): Promise<Buffer> {
-    return this.#patiently(() => this.#sound(stripe, start, end, signal))
+  /** Bytes of a pack, not verified: a piece from each shard, in order. Throws NOT_RESTORABLE. */
+  read({ stripe, start, end }: Extent, options: ReadOptions = {}): Promise<Piece[]> {
+    return this.#patiently(async () => {
+      await this.prepare([stripe])
+      const spans = this.#routes.spans(stripe, start, end)
+      const piece = async (span: RouteSpan) => ({
+        start: span.offset,
+        body: await this.#readSpan(stripe, span, options),
+      })
+      return await Promise.all(spans.map(piece))
+    })
   }
 
   async #patiently<T>(read: () => Promise<T>): Promise<T> {
@@ -137,108 +126,83 @@ export class PackReader {
     }
   }
 
-  async #sound(stripe: number, start: number, end: number, signal: AbortSignal | undefined): Promise<Buffer> {
-    const row = await this.#layout(stripe)
-    const bodies = await Promise.all(row.shards.map((shard) => this.#soundBody(row, shard, signal)))
-    const spans = spansOf(row, start, end)
-    const present = slots(row, (index) => bodies[row.shards.findIndex((shard) => shard.index === index)])
-    const missing = spans.map((span) => span.index).filter((index) => !present[index])
-    if (missing.length > 0 && present.filter(Boolean).length < row.k) throw this.#notRestorable(row, present)
-    for (const index of missing) {
-      const others = present.map((body) => body && new Body(body))
-      present[index] = (await recoverBody(row.k, row.m, others, index)).take()
-    }
-    return Buffer.concat(spans.map((span) => (present[span.index] as Buffer).subarray(span.start, span.end)))
+  /** The same from shards whose every slice and root are right; those that are not are remembered. */
+  readSound({ stripe, start, end }: Extent, signal?: AbortSignal): Promise<Piece> {
+    return this.#patiently(async () => {
+      const whole = ({ host, shard }: RouteShard) =>
+        this.#parts.fetch(host, shard, undefined, signal).catch((error: unknown) => throwIfOurs(error, signal))
+      const files = await Promise.all(this.#routes.shards(stripe).map(whole))
+      const { body, right, damaged } = await this.#routes.readSound(stripe, start, end, files)
+      for (const { shard, host } of damaged) this.damaged.set(shard, { host, stripe })
+      if (!body) throw this.#notRestorable(stripe, new Set(right))
+      return { start, body }
+    })
   }
 
-  async #pieces(
-    stripe: number,
-    start: number,
-    end: number,
-    fetchOwn: FetchOwn,
-    signal: AbortSignal | undefined,
-  ): Promise<Piece[]> {
-    const row = await this.#layout(stripe)
-    const length = shardBytes(row)
-    return await Promise.all(
-      spansOf(row, start, end).map(async (span) => {
-        return { start: span.index * length + span.start, body: await this.#readSpan(row, span, fetchOwn, signal) }
-      }),
-    )
-  }
-
-  async #layout(stripe: number): Promise<StripeRow> {
-    await this.prepare([stripe])
-    const row = this.#layouts.get(stripe)
-    if (row) return row
-    throw new ImagerError('CORRUPT', { what: `The catalog does not know stripe ${stripe}` })
-  }
-
-  /** From its own host, else from the others; from an avoided host only where nothing else is left. */
-  async #readSpan(
-    row: StripeRow,
-    span: Span,
-    fetchOwn: FetchOwn,
-    signal: AbortSignal | undefined,
-  ): Promise<BodyHandle> {
-    const own = row.shards.find((one) => one.index === span.index && !this.damaged.has(one.shard))
-    if (own && !this.#isAvoided(own.host)) {
+  /** From its own host, else from the others; from a silent host only where nothing else is left. */
+  async #readSpan(stripe: number, span: RouteSpan, { hedged, signal }: ReadOptions): Promise<BodyHandle> {
+    const { own, silent } = span
+    if (own && !silent) {
       try {
-        return await fetchOwn(own, span, row)
+        return await (hedged ? this.#readHedged(stripe, own, span, signal) : this.#fetch(own, span, signal))
       } catch (error) {
-        this.#mayGoOn(error, signal)
-        return this.#rebuild(row, span, signal)
+        throwIfOurs(error, signal)
+        return this.#rebuild(stripe, span, signal)
       }
     }
     try {
-      return await this.#rebuild(row, span, signal)
+      return await this.#rebuild(stripe, span, signal)
     } catch (error) {
       if (!own || !hasCode(error, 'NOT_RESTORABLE')) throw error
       return await this.#fetch(own, span, signal).catch((failure: unknown) => {
-        this.#mayGoOn(failure, signal)
+        throwIfOurs(failure, signal)
         throw error
       })
     }
   }
 
   /** From the same range of k others: asked k at once, each failure replaced by the next. */
-  async #rebuild(row: StripeRow, span: Span, signal: AbortSignal | undefined): Promise<BodyHandle> {
-    const others = row.shards
-      .filter((shard) => shard.index !== span.index && !this.damaged.has(shard.shard))
-      .sort((a, b) => Number(this.#isAvoided(a.host)) - Number(this.#isAvoided(b.host)))
-    const present: (BodyHandle | undefined)[] = slots(row, () => undefined)
+  async #rebuild(stripe: number, span: RouteSpan, signal: AbortSignal | undefined): Promise<BodyHandle> {
+    const [k, m] = this.#routes.shape(stripe) as [number, number]
+    const others = this.#routes.others(stripe, span.index)
+    const present = new Map<number, BodyHandle>()
     const fetchNext = async (): Promise<void> => {
       for (let shard = others.shift(); shard; shard = others.shift()) {
         try {
-          present[shard.index] = await this.#fetch(shard, span, signal)
+          present.set(shard.index, await this.#fetch(shard, span, signal))
           return
         } catch (error) {
-          this.#mayGoOn(error, signal)
+          throwIfOurs(error, signal)
         }
       }
     }
-    await Promise.all(Array.from({ length: row.k }, fetchNext))
-    if (present.filter(Boolean).length < row.k) throw this.#notRestorable(row, present)
-    return recoverBody(row.k, row.m, present, span.index)
+    await Promise.all(Array.from({ length: k }, fetchNext))
+    if (present.size < k) throw this.#notRestorable(stripe, new Set(present.keys()))
+    const bodies = Array.from({ length: k + m }, (_, index) => present.get(index))
+    return recoverBody(k, m, bodies, span.index)
   }
 
   /** From its own host, or, where that takes too long, from whoever comes first; the others are asked no further. */
-  async #hedge(row: StripeRow, own: ShardRow, span: Span, signal: AbortSignal | undefined): Promise<BodyHandle> {
+  async #readHedged(
+    stripe: number,
+    own: RouteShard,
+    span: RouteSpan,
+    signal: AbortSignal | undefined,
+  ): Promise<BodyHandle> {
     const over = new AbortController()
     const interrupt = () => over.abort(signal?.reason)
     signal?.addEventListener('abort', interrupt, { once: true })
     if (signal?.aborted) interrupt()
-    const patience = HEDGE_MS + (span.end - span.start) / HEDGE_BYTES_PER_MS
     let timer: NodeJS.Timeout | undefined
     const late = new Promise<void>((resolve) => {
-      timer = setTimeout(resolve, patience)
+      timer = setTimeout(resolve, this.#routes.patienceMs(span.end - span.start))
     })
     try {
       const first = this.#fetch(own, span, over.signal)
       const body = await Promise.race([first, late])
       if (body) return body
-      this.avoid(own.host)
-      const others = this.#rebuild(row, span, over.signal)
+      this.#routes.avoid(own.host)
+      const others = this.#rebuild(stripe, span, over.signal)
       return await Promise.any([first, others])
         .catch(() => others)
         .finally(() => over.abort())
@@ -248,83 +212,27 @@ export class PackReader {
     }
   }
 
-  async #fetch({ host, shard }: ShardRow, span: Span, signal: AbortSignal | undefined): Promise<BodyHandle> {
+  async #fetch({ host, shard }: RouteShard, span: RouteSpan, signal: AbortSignal | undefined): Promise<BodyHandle> {
     try {
       return await this.#parts.fetch(host, shard, [BODY_OFFSET + span.start, BODY_OFFSET + span.end], signal)
     } catch (error) {
-      if (hasCode(error, 'HOST_UNREACHABLE')) this.avoid(host)
+      if (hasCode(error, 'HOST_UNREACHABLE')) this.#routes.avoid(host)
       throw error
     }
   }
 
-  /** This host does not answer: for a while it is asked last, so that one that hangs costs its deadline once. */
-  avoid(host: Hex): void {
-    this.#avoided.set(host, this.#parts.clock.now() + AVOID_MS)
-    this.#parts.lines?.avoid(host)
-  }
-
-  /** The same for hosts that did not answer the addon, which does not ask them for a while either. */
-  avoidSilent(hosts: readonly Hex[]): void {
-    for (const host of hosts) if (!this.#isAvoided(host)) this.avoid(host)
-  }
-
-  #isAvoided(host: Hex): boolean {
-    return (this.#avoided.get(host) ?? 0) > this.#parts.clock.now()
-  }
-
-  async #soundBody(row: StripeRow, shard: ShardRow, signal: AbortSignal | undefined): Promise<Buffer | undefined> {
-    try {
-      const file = (await this.#parts.fetch(shard.host, shard.shard, undefined, signal)).take()
-      const facts = await inspectShard(file)
-      const body = file.subarray(facts.bodyOffset)
-      if (facts.shard === shard.shard && facts.root === shard.root && body.length === shardBytes(row)) return body
-    } catch (error) {
-      if (!hasCode(error, 'CORRUPT', 'UNSUPPORTED')) {
-        this.#mayGoOn(error, signal)
-        return undefined
-      }
-    }
-    this.damaged.set(shard.shard, { host: shard.host, stripe: row.stripe })
-    this.#tellLines(row)
-    return undefined
-  }
-
-  /** Whatever a host does wrong makes its shard an erasure; our own cancelling ends the read. */
-  #mayGoOn(error: unknown, signal: AbortSignal | undefined): void {
-    signal?.throwIfAborted()
-    if (!(error instanceof ImagerError)) throw error
-  }
-
-  #notRestorable(row: StripeRow, present: readonly unknown[]): ImagerError {
-    const missing = row.shards.filter((shard) => !present[shard.index])
+  #notRestorable(stripe: number, present: ReadonlySet<number>): ImagerError {
+    const [k] = this.#routes.shape(stripe) as [number]
+    const missing = this.#routes.shards(stripe).filter((shard) => !present.has(shard.index))
     const names = [...new Set(missing.map((shard) => this.#parts.hostName(shard.host)))].sort()
-    const needed = row.k - present.filter(Boolean).length
-    return new ImagerError('NOT_RESTORABLE', {
-      missing: names.length,
-      suffice: `any ${needed} of ${names.join(', ')}`,
-      stripe: row.stripe,
-    })
+    const suffice = `any ${k - present.size} of ${names.join(', ')}`
+    return new ImagerError('NOT_RESTORABLE', { missing: names.length, suffice, stripe })
   }
 }
 
-/** Length of each shard's body. */
-export function shardBytes(row: Pick<StripeRow, 'k' | 'packBytes'>): number {
-  return Math.min(Math.ceil(row.packBytes / row.k), SHARD_BYTES)
-}
-
-function spansOf(row: StripeRow, start: number, end: number): Span[] {
-  if (start < 0 || end > row.packBytes || start >= end) {
-    throw new ImagerError('CORRUPT', { what: `bytes ${start} to ${end} of stripe ${row.stripe} are outside its pack` })
-  }
-  const length = shardBytes(row)
-  const spans: Span[] = []
-  for (let index = Math.floor(start / length); index * length < end; index++) {
-    const base = index * length
-    spans.push({ index, start: Math.max(0, start - base), end: Math.min(length, end - base) })
-  }
-  return spans
-}
-
-function slots<T>(row: StripeRow, at: (index: number) => T): T[] {
-  return Array.from({ length: row.k + row.m }, (_, index) => at(index))
+/** Whatever a host does wrong makes its shard an erasure; our own cancelling ends the read. */
+function throwIfOurs(error: unknown, signal: AbortSignal | undefined): undefined {
+  signal?.throwIfAborted()
+  if (!(error instanceof ImagerError)) throw error
+  return undefined
 }

@@ -94,7 +94,7 @@ export interface SnapshotReader {
   readonly timeMs: number
   readonly volumes: readonly SnapshotVolume[]
   /** Exactly `length` bytes at `offset` of the disk. */
-  readDisk(offset: number, length: number, signal?: AbortSignal): Promise<Buffer | BodyHandle>
+  readDisk(offset: number, length: number, signal?: AbortSignal): Promise<BodyHandle>
   file(volume: number, number: number): Promise<FileRow | undefined>
   /**
    * Of many files, in their order: ATTRIBUTES_BYTES of each, whose inode is the number alone. The error of one that cannot

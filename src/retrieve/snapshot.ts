@@ -29,7 +29,7 @@ export class StoredSnapshot implements SnapshotReader {
     return this.#disk.reader
   }
 
-  readDisk(offset: number, length: number, signal?: AbortSignal): Promise<Buffer | BodyHandle> {
+  readDisk(offset: number, length: number, signal?: AbortSignal): Promise<BodyHandle> {
     return this.#disk.read(offset, length, signal)
   }
 

@@ -8,7 +8,7 @@
 import { ImagerError } from '../base/errors.js'
 import { Slots } from '../base/queue.js'
 import { MiB } from '../base/units.js'
-import type { BodyHandle } from '../native.js'
+import { Body, type BodyHandle } from '../native.js'
 import type { Extent, SnapshotReader, Stream } from './reader.js'
 
 /** Where on the disk the pieces of a range lie. */
@@ -176,31 +176,25 @@ export class StreamReader {
 
   /** The bytes of [offset, offset + length), shorter only at the end of the stream. */
   async read(stream: Stream, offset: number, length: number, signal?: AbortSignal): Promise<Buffer> {
-    return buffer(await this.readAsItComes(stream, offset, length, signal))
-  }
-
-  /** The same, outside of JavaScript's memory where it comes in one piece of the disk. */
-  async readAsItComes(
-    stream: Stream,
-    offset: number,
-    length: number,
-    signal?: AbortSignal,
-  ): Promise<Buffer | BodyHandle> {
     const pieces = planRead(stream, offset, length)
     const [only] = pieces
     if (!only) return Buffer.alloc(0)
-    if (pieces.length > 1) return await this.#assemble(pieces, signal)
-    return only.kind === 'disk'
-      ? await this.readDiskAsItComes(only.disk, only.length, signal)
-      : await this.#piece(only, signal)
+    return pieces.length === 1 ? await this.#piece(only, signal) : await this.#assemble(pieces, signal)
+  }
+
+  /** The same, outside of JavaScript's memory: not copied where it comes in one piece of the disk. */
+  async readBody(stream: Stream, offset: number, length: number, signal?: AbortSignal): Promise<BodyHandle> {
+    const [only, ...more] = planRead(stream, offset, length)
+    if (only?.kind === 'disk' && more.length === 0) return await this.diskBody(only.disk, only.length, signal)
+    return new Body(await this.read(stream, offset, length, signal))
   }
 
   /** Exactly these bytes of the disk. */
   async readDisk(offset: number, length: number, signal?: AbortSignal): Promise<Buffer> {
-    return buffer(await this.readDiskAsItComes(offset, length, signal))
+    return (await this.diskBody(offset, length, signal)).take()
   }
 
-  async readDiskAsItComes(offset: number, length: number, signal?: AbortSignal): Promise<Buffer | BodyHandle> {
+  async diskBody(offset: number, length: number, signal?: AbortSignal): Promise<BodyHandle> {
     signal?.throwIfAborted()
     const bytes = await this.reader.readDisk(offset, length, signal)
     if (bytes.length !== length) throw corrupt(`${bytes.length} of ${length} bytes came for disk offset ${offset}`)
@@ -251,10 +245,6 @@ export class StreamReader {
     if (raw.length > skip) raw.copy(padded, 0, skip)
     return padded
   }
-}
-
-function buffer(bytes: Buffer | BodyHandle): Buffer {
-  return Buffer.isBuffer(bytes) ? bytes : bytes.take()
 }
 
 function corrupt(what: string): ImagerError {

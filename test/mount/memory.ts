@@ -1,5 +1,6 @@
 /** A snapshot in memory, for tests of whoever reads snapshots: files are laid out on a disk that is one Buffer. */
 import { encodeAttributes } from '../../src/mount/attributes.js'
+import { Body, type BodyHandle } from '../../src/native.js'
 import type { Child, Extent, FileRow, Kind, SnapshotReader, SnapshotVolume, Stream } from '../../src/retrieve/reader.js'
 
 const CLUSTER = 4096
@@ -86,10 +87,10 @@ export class MemorySnapshot implements SnapshotReader {
     return disk
   }
 
-  async readDisk(offset: number, length: number, signal?: AbortSignal): Promise<Buffer> {
+  async readDisk(offset: number, length: number, signal?: AbortSignal): Promise<BodyHandle> {
     this.reads.push({ offset, length })
     if (offset < 0 || offset + length > this.disk.length) throw new Error(`read of ${length} at ${offset}`)
-    return (await this.fault?.(offset, length, signal)) ?? this.disk.subarray(offset, offset + length)
+    return new Body((await this.fault?.(offset, length, signal)) ?? this.disk.subarray(offset, offset + length))
   }
 
   async child(_volume: number, parent: number, name: Buffer): Promise<number | undefined> {

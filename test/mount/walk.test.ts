@@ -1,6 +1,7 @@
 /** What is asked for ahead of who reads the files of a tree in the order of its listings. */
 import test from 'ava'
 import { Tree } from '../../src/mount/tree.js'
+import { Body } from '../../src/native.js'
 import type { Extent, Stream } from '../../src/retrieve/reader.js'
 import { MemorySnapshot } from './memory.js'
 
@@ -35,7 +36,7 @@ async function makeLab(): Promise<Lab> {
     add(folder, 'picture', MiB)
   }
   const reader = Object.assign(snapshot, {
-    readDisk: async (_: number, length: number) => Buffer.alloc(length),
+    readDisk: async (_: number, length: number) => new Body(Buffer.alloc(length)),
     prefetch: async (offset: number, length: number) => void asked.push([offset, length]),
   })
   const tree = new Tree(reader, (bytes) => bytes, { uid: 0, gid: 0 })

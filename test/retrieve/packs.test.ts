@@ -1,8 +1,8 @@
 import test from 'ava'
 import { systemClock } from '../../src/base/clock.js'
 import { ImagerError } from '../../src/base/errors.js'
-import { Body, recoverBody } from '../../src/native.js'
-import { BODY_OFFSET, type FetchShard, PackReader } from '../../src/retrieve/packs.js'
+import { Body, Routes, recoverBody } from '../../src/native.js'
+import { BODY_OFFSET, type FetchShard, PATIENCE, PackReader } from '../../src/retrieve/packs.js'
 
 const K = 2
 const BYTES = 1000
@@ -13,18 +13,23 @@ async function fleet(delay: (host: string, signal: AbortSignal | undefined) => P
   const given = [...data.map((body) => new Body(body)), undefined]
   const bodies = [...data, (await recoverBody(K, 1, given, 2)).take()]
   const asked: string[] = []
-  const fetch: FetchShard = async (host, _, range, signal) => {
+  const fetch: FetchShard = async (id, _, range, signal) => {
+    const host = `${Buffer.from(id, 'hex')[0]}`
     asked.push(host)
     await delay(host, signal)
     const [start, end] = range as [number, number]
     return new Body((bodies[Number(host)] as Buffer).subarray(start - BODY_OFFSET, end - BODY_OFFSET))
   }
-  const shards = bodies.map((_, index) => ({ index, host: `${index}`, shard: `shard ${index}`, root: '' }))
+  const id = (index: number, bytes: number) => Buffer.alloc(bytes, index).toString('hex')
+  const shards = bodies.map((_, index) => ({ index, host: id(index, 32), shard: id(index, 16), root: id(0, 32) }))
   const row = { stripe: 7, k: K, m: 1, packBytes: K * BYTES, shards }
   const catalog = { stripes: async () => [row] }
-  const packs = new PackReader({ catalog, fetch, clock: systemClock, hostName: (host) => host })
+  const packs = new PackReader({
+    ...{ catalog, fetch, routes: new Routes(PATIENCE), clock: systemClock },
+    hostName: (host) => host,
+  })
   const read = async (signal?: AbortSignal) => {
-    const pieces = await packs.readSoon(7, 900, 1100, signal)
+    const pieces = await packs.read({ stripe: 7, start: 900, end: 1100 }, { hedged: true, signal })
     return Buffer.concat(pieces.map(({ body }) => body.take()))
   }
   return { read, asked, wanted: Buffer.concat(data).subarray(900, 1100) }

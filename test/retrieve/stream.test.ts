@@ -1,5 +1,6 @@
 import test from 'ava'
 import fc from 'fast-check'
+import { Body } from '../../src/native.js'
 import type { Extent, Stream } from '../../src/retrieve/reader.js'
 import { planRead, StreamReader } from '../../src/retrieve/stream.js'
 
@@ -69,7 +70,7 @@ function naive(stream: Stream): Buffer {
 }
 
 const reader = new StreamReader(
-  { readDisk: async (offset, length) => disk.subarray(offset, offset + length) },
+  { readDisk: async (offset, length) => new Body(disk.subarray(offset, offset + length)) },
   decompress,
 )
 
@@ -150,7 +151,7 @@ test('a failing or short read fails the range; nothing is filled in', async (t) 
   const stream = { name: '', size: 128, valid: 128, resident: null, extents }
   const failing = new StreamReader({ readDisk: () => Promise.reject(new Error('gone')) }, decompress)
   await t.throwsAsync(failing.read(stream, 0, 128), { message: 'gone' })
-  const short = new StreamReader({ readDisk: async (_, length) => Buffer.alloc(length - 1) }, decompress)
+  const short = new StreamReader({ readDisk: async (_, length) => new Body(Buffer.alloc(length - 1)) }, decompress)
   await t.throwsAsync(short.read(stream, 0, 128), { code: 'CORRUPT' })
 })
 
@@ -178,7 +179,7 @@ test('a fragmented range has a bounded number of reads under way', async (t) => 
         most = Math.max(most, ++now)
         await new Promise((resolve) => setImmediate(resolve))
         now--
-        return disk.subarray(offset, offset + length)
+        return new Body(disk.subarray(offset, offset + length))
       },
     },
     decompress,
@@ -191,7 +192,7 @@ test('a fragmented range has a bounded number of reads under way', async (t) => 
 test('a packed extent gives its part of what it unpacks to', async (t) => {
   const codecs: number[] = []
   const unpacking = new StreamReader(
-    { readDisk: async (offset, length) => disk.subarray(offset, offset + length) },
+    { readDisk: async (offset, length) => new Body(disk.subarray(offset, offset + length)) },
     (bytes, rawLength, codec) => {
       codecs.push(codec)
       return Buffer.concat([bytes, Buffer.alloc(rawLength - bytes.length, 7)])

@@ -5,6 +5,7 @@ pub mod device;
 pub mod direct;
 pub mod error;
 pub mod limits;
+pub mod lru;
 pub mod pool;
 pub mod ranges;
 pub mod secret;

@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use napi::bindgen_prelude::{AsyncTask, BigInt, Buffer, Either, Null, Result, Uint8Array};
+use napi::bindgen_prelude::{BigInt, Buffer, Either, Null, Result, Uint8Array};
 use napi_derive::napi;
 
 use super::keys::Vault;
-use super::{Job, job, thrown};
+use super::thrown;
 use crate::base::error::Error;
-use crate::base::limits::PAGE_BYTES;
 use crate::formats::page::{self, Page, Ref};
 use crate::formats::record::signature;
 use crate::formats::references::References;
@@ -26,16 +25,10 @@ impl PageRef {
         signature(&self.0.key).to_vec().into()
     }
 
-    /// That it was first stored in.
+    /// Its birth number (docs/formats/pack.md).
     #[napi(getter)]
-    pub fn stripe(&self) -> f64 {
-        (self.0.birth >> 16) as f64
-    }
-
-    /// Its place among that stripe's records.
-    #[napi(getter)]
-    pub fn ordinal(&self) -> u32 {
-        (self.0.birth & 0xffff) as u32
+    pub fn birth(&self) -> BigInt {
+        self.0.birth.into()
     }
 }
 
@@ -249,16 +242,6 @@ impl Vault {
     #[napi]
     pub fn open_root(&self, sealed: Uint8Array, birth: BigInt) -> Result<PageRef> {
         self.0.open_root(&sealed, birth.get_u64().1).map(PageRef).map_err(thrown)
-    }
-
-    /// Opens and decodes a page. Throws FORGED where the record does not verify.
-    #[napi(ts_return_type = "Promise<ManifestPage>")]
-    pub fn open_page(&self, page: &PageRef, record: Uint8Array) -> AsyncTask<Job<ManifestPage>> {
-        let (vault, page) = (self.0.clone(), page.0);
-        job(move || {
-            let plain = vault.pages.open(&page.key, &record, PAGE_BYTES)?;
-            Ok(ManifestPage(Arc::new(page::decode(&plain)?)))
-        })
     }
 }
 

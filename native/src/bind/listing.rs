@@ -1,6 +1,6 @@
 //! What a listing asks of decoded pages: many names and the attributes of many files at once, with no object for each.
 
-use napi::bindgen_prelude::{Buffer, ClassInstance, Float64Array, Result, Uint8Array, Uint32Array};
+use napi::bindgen_prelude::{BigUint64Array, Buffer, ClassInstance, Float64Array, Result, Uint8Array, Uint32Array};
 use napi_derive::napi;
 
 use super::formats::{ManifestPage, PageRef, wrong_kind};
@@ -24,7 +24,7 @@ pub struct DirectoryNames {
 pub struct IndexKeys {
     pub firsts: Float64Array,
     pub lasts: Float64Array,
-    pub births: Float64Array,
+    pub births: BigUint64Array,
 }
 
 #[napi]
@@ -39,7 +39,7 @@ impl ManifestPage {
         Ok(IndexKeys {
             firsts: each(|entry| entry.first),
             lasts: each(|entry| entry.last),
-            births: each(|entry| entry.child.birth),
+            births: entries.iter().map(|entry| entry.child.birth).collect::<Vec<_>>().into(),
         })
     }
 

@@ -1,15 +1,16 @@
 //! From fetched records to the disk or file that a restore writes.
 
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 
-use napi::bindgen_prelude::{AsyncTask, BigInt, Buffer, ClassInstance, Float64Array, Result, Uint8Array, Uint32Array};
+use napi::bindgen_prelude::{AsyncTask, BigInt, BigUint64Array, Buffer, ClassInstance, Result, Uint8Array};
 use napi_derive::napi;
 
 use super::body::Body;
 use super::formats::{ManifestPage, wrong_kind};
 use super::keys::Vault;
-use super::retrieve::Births;
+use super::retrieve::{PackRange, RecordLocations};
 use super::{Job, job, thrown};
+use crate::base::error::Error;
 use crate::formats::page::Page;
 use crate::restore::{attributes, plan, target};
 use crate::retrieve::records::Fetched;
@@ -58,108 +59,144 @@ pub struct WriteFacts {
     pub bad: Vec<u32>,
 }
 
-/// What a restore fetches and where it goes.
-#[napi]
-pub struct FetchPlan(Arc<RwLock<plan::FetchPlan>>);
+fn used_up() -> Error {
+    Error::invalid("plan", "this step of it was taken already")
+}
 
-const UNPOISONED: &str = "no holder of this lock panics";
+/// What a restore fetches and where it goes, in four steps; each is used up by the next one. First: map pages are collected.
+#[napi]
+pub struct PlanCollected(Option<plan::Collected>);
 
 #[napi]
-impl FetchPlan {
+impl PlanCollected {
     #[napi(constructor)]
     #[allow(clippy::new_without_default)]
     pub fn new() -> Self {
-        Self(Arc::new(RwLock::new(plan::FetchPlan::default())))
+        Self(Some(plan::Collected::default()))
     }
 
     /// Adds the entries of a map page.
     #[napi]
-    pub fn add(&self, page: &ManifestPage) -> Result<()> {
+    pub fn add(&mut self, page: &ManifestPage) -> Result<()> {
         let Page::Map(entries) = &*page.0 else { return Err(wrong_kind()) };
-        self.0.write().expect(UNPOISONED).add(entries);
+        self.0.as_mut().ok_or_else(|| thrown(used_up()))?.add(entries);
         Ok(())
-    }
-
-    /// Has the target make room for all that will be written. After `keepDiffering`.
-    #[napi(ts_return_type = "Promise<void>")]
-    pub fn reserve(&self, target: &Target) -> AsyncTask<Job<()>> {
-        let (plan, target) = (self.0.clone(), target.0.clone());
-        job(move || plan.read().expect(UNPOISONED).reserve(&target))
-    }
-
-    /// Fills what the source did not give with a marked pattern; returns its bytes.
-    #[napi(ts_return_type = "Promise<number>")]
-    pub fn write_unreadable(&self, target: &Target) -> AsyncTask<Job<f64>> {
-        let (plan, target) = (self.0.clone(), target.0.clone());
-        job(move || Ok(plan.read().expect(UNPOISONED).write_unreadable(&target)? as f64))
-    }
-
-    /// Drops the places of the target that hold the right bytes already; returns how many bytes. Before `births`.
-    #[napi(ts_return_type = "Promise<number>")]
-    pub fn keep_differing(&self, vault: &Vault, target: &Target) -> AsyncTask<Job<f64>> {
-        let (plan, vault, target) = (self.0.clone(), vault.0.clone(), target.0.clone());
-        job(move || Ok(plan.write().expect(UNPOISONED).keep_differing(&target, &vault.blocks)? as f64))
-    }
-
-    /// Makes zeros of `from .. to` where the snapshot holds nothing; returns the bytes that had to be written.
-    #[napi(ts_return_type = "Promise<number>")]
-    pub fn clear(&self, target: &Target, from: f64, to: f64) -> AsyncTask<Job<f64>> {
-        let (plan, target) = (self.0.clone(), target.0.clone());
-        job(move || Ok(plan.read().expect(UNPOISONED).clear(&target, from as u64, to as u64)? as f64))
-    }
-
-    /// Reads back from the medium what was written; returns the bytes. Throws CORRUPT where they are not as they should.
-    #[napi(ts_return_type = "Promise<number>")]
-    pub fn verify(&self, vault: &Vault, target: &Target) -> AsyncTask<Job<f64>> {
-        let (plan, vault, target) = (self.0.clone(), vault.0.clone(), target.0.clone());
-        job(move || Ok(plan.read().expect(UNPOISONED).verify(&target, &vault.blocks)? as f64))
     }
 
     /// The end of the last byte that the added pages say anything of.
     #[napi(getter)]
     pub fn end(&self) -> f64 {
-        self.0.read().expect(UNPOISONED).end() as f64
+        self.0.as_ref().map_or(0, plan::Collected::end) as f64
     }
 
+    /// Distinct blocks.
     #[napi(getter)]
     pub fn block_count(&self) -> u32 {
-        self.0.read().expect(UNPOISONED).block_count() as u32
+        self.0.as_ref().map_or(0, plan::Collected::block_count) as u32
+    }
+
+    /// All of it is written, whatever the target holds.
+    #[napi]
+    pub fn all(&mut self) -> Result<PlanSelected> {
+        let collected = self.0.take().ok_or_else(|| thrown(used_up()))?;
+        Ok(PlanSelected(Some(Arc::new(collected.all()))))
+    }
+
+    /// Leaves out the places of the target that hold the right bytes already.
+    #[napi(ts_return_type = "Promise<PlanDiffering>")]
+    pub fn differing(&mut self, vault: &Vault, target: &Target) -> Result<AsyncTask<Job<PlanDiffering>>> {
+        let collected = self.0.take().ok_or_else(|| thrown(used_up()))?;
+        let (vault, target) = (vault.0.clone(), target.0.clone());
+        Ok(job(move || {
+            let (selected, same) = collected.differing(&target, &vault.blocks)?;
+            Ok(PlanDiffering { selected: PlanSelected(Some(Arc::new(selected))), same_bytes: same as f64 })
+        }))
+    }
+}
+
+/// What differs on a target, and how many bytes do not.
+#[napi(object, object_from_js = false)]
+pub struct PlanDiffering {
+    pub selected: PlanSelected,
+    pub same_bytes: f64,
+}
+
+/// Second step: what is written.
+#[napi]
+pub struct PlanSelected(Option<Arc<plan::Selected>>);
+
+#[napi]
+impl PlanSelected {
+    /// Makes zeros of `from .. to` where the snapshot holds nothing; returns the bytes that had to be written.
+    #[napi(ts_return_type = "Promise<number>")]
+    pub fn clear(&self, target: &Target, from: f64, to: f64) -> Result<AsyncTask<Job<f64>>> {
+        let (plan, target) = (self.0.clone().ok_or_else(|| thrown(used_up()))?, target.0.clone());
+        Ok(job(move || Ok(plan.clear(&target, from as u64, to as u64)? as f64)))
+    }
+
+    /// Has the target make room for all that will be written. Throws TARGET_FULL.
+    #[napi(ts_return_type = "Promise<PlanReserved>")]
+    pub fn reserve(&mut self, target: &Target) -> Result<AsyncTask<Job<PlanReserved>>> {
+        let plan = self.0.take().and_then(Arc::into_inner).ok_or_else(|| thrown(used_up()))?;
+        let target = target.0.clone();
+        Ok(job(move || Ok(PlanReserved(Some(Arc::new(plan.reserve(&target)?))))))
+    }
+}
+
+/// Third step: the target has room for it.
+#[napi]
+pub struct PlanReserved(Option<Arc<plan::Reserved>>);
+
+#[napi]
+impl PlanReserved {
+    fn held(&self) -> Result<&Arc<plan::Reserved>> {
+        self.0.as_ref().ok_or_else(|| thrown(used_up()))
+    }
+
+    /// Fills what the source did not give with a marked pattern; returns its bytes.
+    #[napi(ts_return_type = "Promise<number>")]
+    pub fn write_unreadable(&self, target: &Target) -> Result<AsyncTask<Job<f64>>> {
+        let (plan, target) = (self.held()?.clone(), target.0.clone());
+        Ok(job(move || Ok(plan.write_unreadable(&target)? as f64)))
     }
 
     /// Birth numbers of the distinct blocks.
     #[napi]
-    pub fn births(&self) -> Births {
-        Births::of(self.0.read().expect(UNPOISONED).blocks.iter().map(|block| block.birth))
+    pub fn births(&self) -> Result<BigUint64Array> {
+        Ok(self.held()?.births().into())
     }
 
     /// Their signatures, 32 bytes each.
     #[napi]
-    pub fn ids(&self) -> Buffer {
-        self.0.read().expect(UNPOISONED).ids().into()
+    pub fn ids(&self) -> Result<Buffer> {
+        Ok(self.held()?.ids().into())
     }
 
-    /// Where each of `births` lies.
+    /// Where each of `births` lies. Throws CORRUPT for what no pack can hold.
     #[napi]
-    pub fn locate(&self, stripes: Float64Array, offsets: Uint32Array, lengths: Uint32Array) -> Result<()> {
-        let stripes: Vec<u64> = stripes.iter().map(|&stripe| stripe as u64).collect();
-        self.0.write().expect(UNPOISONED).locate(&stripes, &offsets, &lengths).map_err(thrown)
+    pub fn locate(&mut self, locations: RecordLocations) -> Result<PlanLocated> {
+        let plan = self.0.take().and_then(Arc::into_inner).ok_or_else(|| thrown(used_up()))?;
+        let plan = plan.locate(&locations.decode()).map_err(thrown)?;
+        Ok(PlanLocated(Arc::new(plan)))
     }
+}
 
+/// Last step: what is fetched from where.
+#[napi]
+pub struct PlanLocated(Arc<plan::Located>);
+
+#[napi]
+impl PlanLocated {
+    /// Distinct, ascending.
     #[napi]
     pub fn stripes(&self) -> Vec<f64> {
-        self.0.read().expect(UNPOISONED).stripes().into_iter().map(|stripe| stripe as f64).collect()
+        self.0.stripes().into_iter().map(|stripe| stripe as f64).collect()
     }
 
-    /// Ranges of a stripe's pack to fetch: start and end alternate. Records closer than `gap` share one.
+    /// The ranges of a stripe's pack to fetch; their members are blocks.
     #[napi]
-    pub fn ranges(&self, stripe: f64, gap: u32) -> Vec<u32> {
-        self.0
-            .read()
-            .expect(UNPOISONED)
-            .ranges(stripe as u64, gap)
-            .into_iter()
-            .flat_map(|(start, end)| [start, end])
-            .collect()
+    pub fn ranges(&self, stripe: f64) -> Vec<PackRange> {
+        self.0.ranges(stripe as u64).iter().map(PackRange::of).collect()
     }
 
     /// Opens the records of a stripe from what was fetched (`offsets[i]`, ascending, is where `fetched[i]` begins in the
@@ -177,12 +214,17 @@ impl FetchPlan {
         let (plan, vault, target) = (self.0.clone(), vault.0.clone(), target.0.clone());
         let bodies = fetched.iter().map(|body| body.spend()).collect::<Result<Vec<_>>>()?;
         Ok(job(move || {
-            let fetched: Vec<Fetched> =
-                offsets.iter().zip(&bodies).map(|(&offset, bytes)| Fetched { offset, bytes }).collect();
-            let plan = plan.read().expect(UNPOISONED);
+            let fetched = Fetched::each(&offsets, &bodies);
             let written = plan.write(stripe as u64, &fetched, only.as_deref(), &vault.blocks, &target)?;
             Ok(WriteFacts { bytes: written.bytes as f64, bad: written.bad })
         }))
+    }
+
+    /// Reads back from the medium what was written; returns the bytes. Throws CORRUPT where they are not as they should.
+    #[napi(ts_return_type = "Promise<number>")]
+    pub fn verify(&self, vault: &Vault, target: &Target) -> AsyncTask<Job<f64>> {
+        let (plan, vault, target) = (self.0.clone(), vault.0.clone(), target.0.clone());
+        job(move || Ok(plan.verify(&target, &vault.blocks)? as f64))
     }
 }
 

@@ -1,154 +1,344 @@
-//! Reading the disk of a snapshot.
+//! The read path: locations, routes, and the disk of a snapshot.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use napi::Env;
 use napi::bindgen_prelude::{
-    AsyncTask, Buffer, ClassInstance, Either, Float64Array, Null, Object, Result, Uint32Array,
+    AsyncTask, BigUint64Array, Buffer, ClassInstance, Either, Float64Array, Null, Object, Result, Uint32Array,
 };
 use napi_derive::napi;
 
 use super::body::Body;
-use super::formats::{ManifestPage, wrong_kind};
+use super::formats::{ManifestPage, PageRef, wrong_kind};
 use super::keys::Vault;
 use super::wire::{DataClient, DataTarget, Settled, milliseconds, settle};
-use super::{Job, decoded, hex, job, thrown};
-use crate::formats::page::Page;
+use super::{Job, decoded, hex, job, lock, thrown};
+use crate::base::limits::PAGE_BYTES;
+use crate::formats::page::{self, MapEntry, Page, Ref};
 use crate::retrieve::disk_reader::Reader;
-use crate::retrieve::records::Fetched;
-use crate::retrieve::routes::{Layout, Lines, Patience};
+use crate::retrieve::records::{Fetched, Location, Range, ranges, record};
+use crate::retrieve::routes::{self, Aside, Layout, Patience, Shard, Span};
 use crate::retrieve::window::{self, BlockCache, Need};
+use crate::retrieve::{locations, parts, sound};
+
+/// Where records lie: a stripe (0 where nobody knows), and bytes of its pack.
+#[napi(object)]
+pub struct RecordLocations {
+    pub stripes: Float64Array,
+    pub offsets: Uint32Array,
+    pub lengths: Uint32Array,
+}
+
+impl RecordLocations {
+    fn of(locations: &[Location]) -> Self {
+        Self {
+            stripes: locations.iter().map(|location| location.stripe as f64).collect::<Vec<_>>().into(),
+            offsets: locations.iter().map(|location| location.offset).collect::<Vec<_>>().into(),
+            lengths: locations.iter().map(|location| location.length).collect::<Vec<_>>().into(),
+        }
+    }
+
+    pub(super) fn decode(&self) -> Vec<Location> {
+        let each = self.stripes.iter().zip(&*self.offsets).zip(&*self.lengths);
+        each.map(|((&stripe, &offset), &length)| Location { stripe: stripe as u64, offset, length }).collect()
+    }
+}
+
+/// A range of a pack, and which of those that were asked for have their record in it.
+#[napi(object)]
+pub struct PackRange {
+    pub stripe: f64,
+    pub start: u32,
+    pub end: u32,
+    pub members: Vec<u32>,
+}
+
+impl PackRange {
+    pub(super) fn of(range: &Range) -> Self {
+        let Range { stripe, start, end, members } = range;
+        Self { stripe: *stripe as f64, start: *start, end: *end, members: members.clone() }
+    }
+}
+
+/// The ranges to fetch for some records, whose places in the batch are the members; those closer than `gap` bytes share one.
+#[napi]
+pub fn pack_ranges(locations: RecordLocations, gap: u32) -> Vec<PackRange> {
+    let located = locations.decode().into_iter().zip(0..);
+    ranges(located, gap, u32::MAX).iter().map(PackRange::of).collect()
+}
+
+/// Tells births apart into locations, once the lengths of their stripes' records are known.
+#[napi]
+pub struct LocationIndex(Mutex<locations::RecordLocations>);
+
+#[napi]
+impl LocationIndex {
+    #[napi(constructor)]
+    #[allow(clippy::new_without_default)]
+    pub fn new() -> Self {
+        Self(Mutex::default())
+    }
+
+    /// Stripes of these births whose lengths are not known, each once.
+    #[napi]
+    pub fn unknown(&self, births: BigUint64Array) -> Vec<f64> {
+        lock(&self.0).unknown(&births).into_iter().map(|stripe| stripe as f64).collect()
+    }
+
+    /// The lengths of all records of a stripe, in order; none where the catalog does not tell them.
+    #[napi]
+    pub fn learn(&self, stripe: f64, lengths: Uint32Array) {
+        lock(&self.0).learn(stripe as u64, &lengths);
+    }
+
+    /// A location for each birth, in order.
+    #[napi]
+    pub fn locate(&self, births: BigUint64Array) -> RecordLocations {
+        RecordLocations::of(&lock(&self.0).locate(&births))
+    }
+}
+
+#[napi]
+impl Vault {
+    /// Opens and decodes pages from what was fetched of a pack (`offsets[i]`, ascending, is where `fetched[i]` begins there);
+    /// null for each whose record does not verify. Uses the bodies up. Throws what a page throws that verifies and makes no sense.
+    #[napi(ts_return_type = "Promise<(ManifestPage | null)[]>")]
+    pub fn open_pages(
+        &self,
+        pages: Vec<ClassInstance<PageRef>>,
+        locations: RecordLocations,
+        offsets: Vec<u32>,
+        fetched: Vec<ClassInstance<Body>>,
+    ) -> Result<AsyncTask<Job<Vec<Either<ManifestPage, Null>>>>> {
+        let (vault, locations) = (self.0.clone(), locations.decode());
+        let pages: Vec<Ref> = pages.iter().map(|page| page.0).collect();
+        let bodies = fetched.iter().map(|body| body.spend()).collect::<Result<Vec<_>>>()?;
+        Ok(job(move || {
+            let fetched = Fetched::each(&offsets, &bodies);
+            let open = |(page, location): (&Ref, &Location)| {
+                let record = record(&fetched, *location)?;
+                vault.pages.open(&page.key, &record, PAGE_BYTES).ok()
+            };
+            let opened = pages.iter().zip(&locations).map(open);
+            let decoded = opened.map(|plain| match plain {
+                Some(plain) => Ok(Either::A(ManifestPage(Arc::new(page::decode(&plain)?)))),
+                None => Ok(Either::B(Null)),
+            });
+            decoded.collect()
+        }))
+    }
+}
 
 /// A map page and where its blocks lie.
 #[napi]
 pub struct Window(pub(super) Arc<window::Window>);
 
-/// A range of a pack, and the entries whose records lie in it.
-#[napi(object)]
-pub struct WindowRange {
-    pub stripe: f64,
-    pub start: u32,
-    pub end: u32,
-    pub entries: Vec<u32>,
+fn entries_of<'a>(pages: &'a [ClassInstance<ManifestPage>]) -> Result<Vec<&'a [MapEntry]>> {
+    let entries = |page: &'a ClassInstance<ManifestPage>| match &*page.0 {
+        Page::Map(entries) => Ok(entries.as_slice()),
+        _ => Err(wrong_kind()),
+    };
+    pages.iter().map(entries).collect()
 }
 
-/// Birth numbers of records (docs/formats/pack.md): the stripe that each was first stored in, and its place among that
-/// stripe's records.
-#[napi(object)]
-pub struct Births {
-    pub stripes: Float64Array,
-    pub ordinals: Uint32Array,
-}
-
-impl Births {
-    pub(super) fn of(births: impl Iterator<Item = u64> + Clone) -> Self {
-        let stripes: Vec<f64> = births.clone().map(|birth| (birth >> 16) as f64).collect();
-        let ordinals: Vec<u32> = births.map(|birth| (birth & 0xffff) as u32).collect();
-        Self { stripes: stripes.into(), ordinals: ordinals.into() }
-    }
-}
-
+/// Of map pages: the birth numbers of their blocks, page by page.
 #[napi]
-impl ManifestPage {
-    /// Of a map page: the birth numbers of its blocks.
-    #[napi]
-    pub fn births(&self) -> Result<Births> {
-        let Page::Map(entries) = &*self.0 else { return Err(wrong_kind()) };
-        Ok(Births::of(window::stored(entries).map(|block| block.birth)))
-    }
+pub fn map_births(pages: Vec<ClassInstance<ManifestPage>>) -> Result<BigUint64Array> {
+    let entries = entries_of(&pages)?;
+    let births = entries.iter().flat_map(|entries| window::stored(entries)).map(|block| block.birth);
+    Ok(births.collect::<Vec<_>>().into())
+}
 
-    /// Of a map page: the signatures of its blocks, 32 bytes each.
-    #[napi]
-    pub fn block_ids(&self) -> Result<Buffer> {
-        let Page::Map(entries) = &*self.0 else { return Err(wrong_kind()) };
-        Ok(window::ids(entries).into())
-    }
-
-    /// Of a map page: where its first entry lies on the disk.
-    #[napi]
-    pub fn first_offset(&self) -> Result<f64> {
-        let Page::Map(entries) = &*self.0 else { return Err(wrong_kind()) };
-        Ok(entries.first().map_or(0.0, |entry| entry.disk as f64))
-    }
-
-    /// Of a map page: the page with its blocks' places, in the order of `births`. Throws CORRUPT for one that no
-    /// pack can have.
-    #[napi]
-    pub fn window(&self, stripes: Float64Array, offsets: Uint32Array, lengths: Uint32Array) -> Result<Window> {
-        let stripes: Vec<u64> = stripes.iter().map(|&stripe| stripe as u64).collect();
-        let window = window::Window::new(self.0.clone(), &stripes, &offsets, &lengths);
-        window.map(|window| Window(Arc::new(window))).map_err(thrown)
-    }
+/// Their signatures, 32 bytes each.
+#[napi]
+pub fn map_ids(pages: Vec<ClassInstance<ManifestPage>>) -> Result<Buffer> {
+    Ok(entries_of(&pages)?.into_iter().flat_map(window::ids).collect::<Vec<u8>>().into())
 }
 
 #[napi]
 impl Window {
-    /// The ranges to fetch for some entries; records closer than `gap` share one.
+    /// The ranges to fetch for some entries, which are their members.
     #[napi]
-    pub fn ranges(&self, entries: Vec<u32>, gap: u32) -> Vec<WindowRange> {
-        let range = |window::Range { stripe, start, end, entries }| {
-            let stripe = stripe as f64;
-            WindowRange { stripe, start, end, entries }
-        };
-        self.0.ranges(&entries, gap).into_iter().map(range).collect()
+    pub fn ranges(&self, entries: Vec<u32>) -> Vec<PackRange> {
+        self.0.ranges(&entries).iter().map(PackRange::of).collect()
     }
 }
 
-/// Deadlines of `DataLines`: a span may take `leastMs` and as long as its bytes at `bytesPerMs`; a host that took longer is
-/// not asked for `asideMs`.
+/// Deadlines of a fetch: it may take `leastMs` and as long as its bytes at `bytesPerMs`; a host that took longer is left alone
+/// for `asideMs`.
 #[napi(object)]
-pub struct DataPatience {
+pub struct RoutePatience {
     pub least_ms: u32,
     pub bytes_per_ms: u32,
     pub aside_ms: u32,
 }
 
-/// Which hosts have which parts of packs, for the addon to fetch them by itself.
+/// A shard as the catalog names it. Ids in hexadecimal.
+#[napi(object)]
+pub struct RouteShard {
+    pub index: u32,
+    pub shard: String,
+    pub host: String,
+    pub root: String,
+}
+
+impl RouteShard {
+    fn of(shard: &Shard) -> Self {
+        Self { index: shard.index, shard: hex(&shard.id), host: hex(&shard.host), root: hex(&shard.root) }
+    }
+
+    fn decode(&self) -> Result<Shard> {
+        let (id, host) = (decoded("shard", &self.shard)?, decoded("host", &self.host)?);
+        Ok(Shard { index: self.index, id, host, root: decoded("root", &self.root)? })
+    }
+}
+
+/// A part of a range of a pack: bytes `start` to `end` of a data shard's body, which begin at `offset` of the pack. `own` has
+/// them as they are, if it is not damaged; `silent`: it did not answer of late.
+#[napi(object)]
+pub struct RouteSpan {
+    pub index: u32,
+    pub start: u32,
+    pub end: u32,
+    pub offset: u32,
+    pub own: Either<RouteShard, Null>,
+    pub silent: bool,
+}
+
+/// What whole shard files gave: the range, or null where too few are right; the indexes of those that are; and those that came
+/// and are damaged.
+#[napi(object, object_from_js = false)]
+pub struct SoundRange {
+    pub body: Either<Body, Null>,
+    pub right: Vec<u32>,
+    pub damaged: Vec<RouteShard>,
+}
+
+/// Which hosts have which parts of packs, who of them does not answer, which shards are damaged (`retrieve/routes.rs`).
 #[napi]
-pub struct DataLines(Arc<Lines>);
+pub struct Routes {
+    state: Arc<Mutex<routes::Routes>>,
+    patience: Patience,
+}
 
 #[napi]
-impl DataLines {
+impl Routes {
     #[napi(constructor)]
-    pub fn new(client: &DataClient, patience: DataPatience) -> Self {
+    pub fn new(patience: RoutePatience) -> Self {
         let patience = Patience {
             least: milliseconds(patience.least_ms),
-            bytes_per_ms: patience.bytes_per_ms.max(1),
+            bytes_per_ms: patience.bytes_per_ms,
             aside: milliseconds(patience.aside_ms),
         };
-        Self(Arc::new(Lines::new(client.0.clone(), patience)))
+        Self { state: Arc::default(), patience }
+    }
+
+    /// Those of these stripes whose layout is not known.
+    #[napi]
+    pub fn unknown(&self, stripes: Vec<f64>) -> Vec<f64> {
+        let stripes: Vec<u64> = stripes.into_iter().map(|stripe| stripe as u64).collect();
+        lock(&self.state).unknown(&stripes).into_iter().map(|stripe| stripe as f64).collect()
+    }
+
+    /// Throws INVALID for ids that are none.
+    #[napi]
+    pub fn learn(&self, stripe: f64, k: u32, m: u32, pack_bytes: u32, shards: Vec<RouteShard>) -> Result<()> {
+        let shards = shards.iter().map(RouteShard::decode).collect::<Result<_>>()?;
+        lock(&self.state).learn(stripe as u64, Layout { k, m, pack_bytes, shards });
+        Ok(())
+    }
+
+    /// The parts of a range of a pack, in order. Throws CORRUPT for one outside of it, and for an unknown stripe.
+    #[napi]
+    pub fn spans(&self, stripe: f64, start: u32, end: u32) -> Result<Vec<RouteSpan>> {
+        let (state, now) = (lock(&self.state), Instant::now());
+        let layout = state.layout(stripe as u64).map_err(thrown)?;
+        let span = |Span { index, start, end, offset }| {
+            let own = state.own(layout, index);
+            let silent = own.is_some_and(|own| state.is_silent(&own.host, now));
+            let own = own.map_or(Either::B(Null), |own| Either::A(RouteShard::of(&own)));
+            RouteSpan { index, start, end, offset, own, silent }
+        };
+        Ok(layout.spans(start, end).map_err(thrown)?.into_iter().map(span).collect())
+    }
+
+    /// All shards of a stripe, damaged ones too.
+    #[napi]
+    pub fn shards(&self, stripe: f64) -> Result<Vec<RouteShard>> {
+        let state = lock(&self.state);
+        Ok(state.layout(stripe as u64).map_err(thrown)?.shards.iter().map(RouteShard::of).collect())
+    }
+
+    /// Shards of which any k rebuild the one at `index`, in the order in which they are asked.
+    #[napi]
+    pub fn others(&self, stripe: f64, index: u32) -> Result<Vec<RouteShard>> {
+        let state = lock(&self.state);
+        let layout = state.layout(stripe as u64).map_err(thrown)?;
+        Ok(state.others(layout, index, Instant::now()).iter().map(RouteShard::of).collect())
+    }
+
+    /// k, m, and how long each shard's body is.
+    #[napi]
+    pub fn shape(&self, stripe: f64) -> Result<Vec<u32>> {
+        let state = lock(&self.state);
+        let layout = state.layout(stripe as u64).map_err(thrown)?;
+        Ok(vec![layout.k, layout.m, layout.body_bytes()])
+    }
+
+    /// A range of a pack from whole shard files: of each of `shards(stripe)` its file, if it came. Only those count whose every
+    /// slice and root are right. Uses the files up.
+    #[napi(ts_return_type = "Promise<SoundRange>")]
+    pub fn read_sound(
+        &self,
+        stripe: f64,
+        start: u32,
+        end: u32,
+        files: Vec<Option<ClassInstance<Body>>>,
+    ) -> Result<AsyncTask<Job<SoundRange>>> {
+        let layout = lock(&self.state).layout(stripe as u64).cloned().map_err(thrown)?;
+        let spent = |file: &Option<ClassInstance<Body>>| file.as_ref().map(|file| file.spend()).transpose();
+        let files = files.iter().map(spent).collect::<Result<Vec<_>>>()?;
+        let state = self.state.clone();
+        Ok(job(move || {
+            let files: Vec<Option<&[u8]>> = files.iter().map(Option::as_deref).collect();
+            let sound = sound::read(&layout, start, end, &files)?;
+            sound.damaged.iter().for_each(|shard| lock(&state).damage(shard.id));
+            let body = sound.bytes.map_or(Either::B(Null), |bytes| Either::A(bytes.into()));
+            Ok(SoundRange { body, right: sound.right, damaged: sound.damaged.iter().map(RouteShard::of).collect() })
+        }))
+    }
+
+    /// How long a host may take for so many bytes, in ms, before others are asked too.
+    #[napi]
+    pub fn patience_ms(&self, bytes: u32) -> u32 {
+        self.patience.for_bytes(bytes).as_millis() as u32
+    }
+
+    /// This host does not answer: for a while it is asked last.
+    #[napi]
+    pub fn avoid(&self, host: String) -> Result<()> {
+        let host = decoded("host", &host)?;
+        lock(&self.state).put_aside(host, Aside::Silent, Instant::now() + self.patience.aside);
+        Ok(())
+    }
+}
+
+/// Fetches parts of packs by itself, over data connections.
+#[napi]
+pub struct DirectParts(Arc<parts::DirectParts>);
+
+#[napi]
+impl DirectParts {
+    #[napi(constructor)]
+    pub fn new(client: &DataClient, routes: &Routes) -> Self {
+        Self(Arc::new(parts::DirectParts::new(client.0.clone(), routes.patience, routes.state.clone())))
     }
 
     /// How a host is reached; `timeoutMs` counts for nothing.
     #[napi]
     pub fn host(&self, target: DataTarget) -> Result<()> {
         self.0.learn_host(target.decode()?);
-        Ok(())
-    }
-
-    /// The data shards of a stripe in their order, and the host of each, in hexadecimal; empty where a shard is damaged.
-    #[napi]
-    pub fn stripe(&self, stripe: f64, body_bytes: u32, shards: Vec<String>, hosts: Vec<String>) -> Result<()> {
-        let one = |(shard, host): (String, String)| {
-            if shard.is_empty() {
-                return Ok(None);
-            }
-            Ok(Some((decoded("shard", &shard)?, decoded("host", &host)?)))
-        };
-        let shards = shards.into_iter().zip(hosts).map(one).collect::<Result<_>>()?;
-        self.0.learn_stripe(stripe as u64, Layout { body_bytes, shards });
-        Ok(())
-    }
-
-    #[napi]
-    pub fn forget_stripes(&self) {
-        self.0.forget_stripes();
-    }
-
-    /// A host that does not answer is not asked for a while.
-    #[napi]
-    pub fn avoid(&self, host: String) -> Result<()> {
-        self.0.avoid(decoded("host", &host)?);
         Ok(())
     }
 }
@@ -160,17 +350,17 @@ pub struct WindowNeed {
     pub unreadable: Either<UnreadablePart, Null>,
 }
 
+/// Bytes of the disk that the source did not give.
 #[napi(object)]
 pub struct UnreadablePart {
     pub offset: f64,
     pub length: f64,
 }
 
-/// Of entries whose blocks were wanted: those that did not come, and which hosts did not answer for them, in hexadecimal.
-#[napi(object)]
-pub struct ReaderMissing {
-    pub entries: Vec<u32>,
-    pub silent: Vec<String>,
+/// What the reader knows of a window: null where all of it is zeros.
+#[napi(object, object_from_js = false)]
+pub struct KnownWindow {
+    pub blocks: Either<Window, Null>,
 }
 
 /// Reads the disk of a snapshot, and keeps the blocks that were used last.
@@ -181,16 +371,32 @@ pub struct DiskReader(pub(super) Arc<Reader>);
 impl DiskReader {
     /// `bytes` of blocks are kept.
     #[napi(constructor)]
-    pub fn new(lines: &DataLines, vault: &Vault, bytes: u32) -> Self {
-        Self(Arc::new(Reader::new(lines.0.clone(), BlockCache::new(bytes as usize), vault.0.blocks.clone())))
+    pub fn new(parts: &DirectParts, vault: &Vault, bytes: u32) -> Self {
+        Self(Arc::new(Reader::new(parts.0.clone(), BlockCache::new(bytes as usize), vault.0.blocks.clone())))
     }
 
-    /// A window by its number, for reads that the addon answers by itself; null: all of it is zeros.
+    /// The windows from `first` to `last` from all their map pages; those without one are zeros. `locations` in the order of
+    /// `mapBirths`. Throws CORRUPT for one that no pack can have.
     #[napi]
-    pub fn learn(&self, number: u32, window: Option<&Window>) {
-        self.0.learn(number.into(), window.map(|window| window.0.clone()));
+    pub fn learn(
+        &self,
+        first: u32,
+        last: u32,
+        pages: Vec<ClassInstance<ManifestPage>>,
+        locations: RecordLocations,
+    ) -> Result<()> {
+        let pages: Vec<Arc<Page>> = pages.iter().map(|page| page.0.clone()).collect();
+        self.0.learn(first.into()..=last.into(), &pages, &locations.decode()).map_err(thrown)
     }
 
+    /// Null where it was not learnt, or is forgotten.
+    #[napi]
+    pub fn window(&self, number: u32) -> Option<KnownWindow> {
+        let blocks = |window: Option<_>| window.map_or(Either::B(Null), |window| Either::A(Window(window)));
+        self.0.window(number.into()).map(|known| KnownWindow { blocks: blocks(known) })
+    }
+
+    /// What a read of these bytes of a window still needs.
     #[napi]
     pub fn need(&self, window: &Window, offset: f64, length: f64) -> WindowNeed {
         match window.0.need(&self.0.cache, offset as u64, offset as u64 + length as u64) {
@@ -202,19 +408,16 @@ impl DiskReader {
         }
     }
 
-    /// Has the blocks of entries fetched and opened, and waits for those that are on the way already.
-    #[napi(ts_return_type = "Promise<ReaderMissing>")]
+    /// Has the blocks of entries fetched and opened, and waits for those that are on the way already; the entries whose
+    /// blocks did not come.
+    #[napi(ts_return_type = "Promise<number[]>")]
     pub fn fetch<'env>(&self, env: &'env Env, window: &Window, entries: Vec<u32>) -> Result<Object<'env>> {
-        let (settled, promise): (Settled<ReaderMissing>, _) = env.create_deferred()?;
-        let (reader, of) = (self.0.clone(), window.0.clone());
-        self.0.fetch(&window.0, &entries, false, move |entries| {
-            let silent = reader.silent(&of, &entries).iter().map(|host| hex(host)).collect();
-            settle(settled, ReaderMissing { entries, silent });
-        });
+        let (settled, promise): (Settled<Vec<u32>>, _) = env.create_deferred()?;
+        self.0.fetch(&window.0, &entries, false, move |missing| settle(settled, missing));
         Ok(promise)
     }
 
-    /// Opens the blocks of entries from what was fetched (as `FetchPlan.write`); returns the entries whose record did not
+    /// Opens the blocks of entries from what was fetched (as `PlanLocated.write`); returns the entries whose record did not
     /// verify. Uses the bodies up.
     #[napi(ts_return_type = "Promise<number[]>")]
     pub fn open(
@@ -226,11 +429,7 @@ impl DiskReader {
     ) -> Result<AsyncTask<Job<Vec<u32>>>> {
         let (reader, window) = (self.0.clone(), window.0.clone());
         let bodies = fetched.iter().map(|body| body.spend()).collect::<Result<Vec<_>>>()?;
-        Ok(job(move || {
-            let fetched: Vec<Fetched> =
-                offsets.iter().zip(&bodies).map(|(&offset, bytes)| Fetched { offset, bytes }).collect();
-            Ok(window.open(&reader.cache, &reader.domain, &entries, &fetched))
-        }))
+        Ok(job(move || Ok(window.open(&reader.cache, &reader.domain, &entries, &Fetched::each(&offsets, &bodies)))))
     }
 
     /// A part of the disk within a window; null where a block is absent (again).

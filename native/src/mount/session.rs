@@ -21,7 +21,7 @@ use crate::base::error::{Error, Result};
 
 /// Read-ahead requests that the kernel may have under way; each is up to 1 MiB.
 const BACKGROUND_REQUESTS: u16 = 32;
-/// All but one may wait for a host, as long as `Lines` lets it; that one passes requests on.
+/// All but one may wait for a host, as long as the patience of the routes lets it; that one passes requests on.
 const THREADS: usize = 6;
 /// The unit of `st_blocks`, whatever `st_blksize` says.
 const BLOCK_UNIT: u32 = 512;

@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::base::error::{Error, Result};
 use crate::formats::record::Domain;
-use crate::restore::plan::{FetchPlan, Use};
+use crate::restore::plan::{Collected, Located, Selected, Use};
 use crate::restore::target::Target;
 
-impl FetchPlan {
-    /// Drops the places that hold the right bytes already; returns how many bytes. Before `locate`.
-    pub fn keep_differing(&mut self, target: &Target, domain: &Domain) -> Result<u64> {
+impl Collected {
+    /// Leaves out the places that hold the right bytes already; returns how many bytes these are.
+    pub fn differing(mut self, target: &Target, domain: &Domain) -> Result<(Selected, u64)> {
         self.uses.sort_unstable_by_key(|place| (place.block, place.in_block, place.disk));
         let mut chains = chains(&self.uses);
         chains.sort_unstable_by_key(|chain| self.uses[chain[0]].disk);
@@ -25,12 +25,12 @@ impl FetchPlan {
         }
         let bytes = self.uses.iter().zip(&there).filter(|(_, there)| **there).map(|(place, _)| u64::from(place.length));
         let bytes = bytes.sum();
-        let mut there = there.into_iter();
-        self.uses.retain(|_| !there.next().expect("one for each"));
-        self.forget_unused();
-        Ok(bytes)
+        let differing = self.uses.iter().zip(&there).filter(|(_, there)| !**there).map(|(place, _)| *place).collect();
+        Ok((self.only(differing), bytes))
     }
+}
 
+impl Located {
     /// Reads back what was written, from the medium. Throws `Corrupt` for what is not as it should be.
     pub fn verify(&self, target: &Target, domain: &Domain) -> Result<u64> {
         target.forget_cached()?;
@@ -104,6 +104,7 @@ mod tests {
     use super::*;
     use crate::base::secret::Secret;
     use crate::formats::page::{MapEntry, Ref};
+    use crate::retrieve::records::{Fetched, Location};
 
     /// Three blocks: one whole and twice on the disk, one in two pieces, one of which only the second half is named.
     #[test]
@@ -123,21 +124,20 @@ mod tests {
             entry(40, 4, 3, b"bbbcccc", 2 << 16),
             entry(50, 4, 4, b"xxxxdddd", 3 << 16),
         ];
-        let plan = || {
-            let mut plan = FetchPlan::default();
-            plan.add(&entries);
-            plan
+        let differing = || {
+            let mut collected = Collected::default();
+            collected.add(&entries);
+            let (selected, same) = collected.differing(&target, &domain).unwrap();
+            let left: Vec<u64> = selected.uses.iter().map(|place| place.disk).collect();
+            (selected, left, same)
         };
-        let mut differing = plan();
-        assert_eq!(differing.keep_differing(&target, &domain).unwrap(), 0);
-        assert_eq!(differing.block_count(), 3);
+        let (selected, _, same) = differing();
+        assert_eq!((selected.blocks.len(), same), (3, 0));
         for (disk, bytes) in [(0, b"aaaaaaaa".as_slice()), (20, b"bbb"), (40, b"cccc"), (50, b"dddd")] {
             target.write(disk, bytes).unwrap();
         }
-        let mut differing = plan();
-        assert_eq!(differing.keep_differing(&target, &domain).unwrap(), 8 + 7);
-        let left: Vec<u64> = differing.uses.iter().map(|place| place.disk).collect();
-        assert_eq!((left, differing.block_count()), (vec![8, 50], 2), "half a block proves nothing");
+        let (selected, left, same) = differing();
+        assert_eq!((left, selected.blocks.len(), same), (vec![8, 50], 2, 8 + 7), "half a block proves nothing");
 
         let mut records = Vec::new();
         let mut seal = |plain: &[u8]| {
@@ -145,18 +145,19 @@ mod tests {
             (start, domain.seal(&domain.block_key(plain), plain, 1, &mut records) as u32)
         };
         let (a, d) = (seal(b"aaaaaaaa"), seal(b"xxxxdddd"));
-        differing.locate(&[3, 3], &[a.0, d.0], &[a.1, d.1]).unwrap();
-        let fetched = [crate::retrieve::records::Fetched { offset: 0, bytes: &records }];
-        assert_eq!(differing.write(3, &fetched, None, &domain, &target).unwrap().bytes, 12);
-        assert_eq!(differing.verify(&target, &domain).unwrap(), 12);
+        let located = [a, d].map(|(offset, length)| Location { stripe: 3, offset, length });
+        let plan = selected.reserve(&target).unwrap().locate(&located).unwrap();
+        let fetched = [Fetched { offset: 0, bytes: &records }];
+        assert_eq!(plan.write(3, &fetched, None, &domain, &target).unwrap().bytes, 12);
+        assert_eq!(plan.verify(&target, &domain).unwrap(), 12);
         for lost in [9, 53] {
             let mut byte = [0];
             target.read(lost, &mut byte).unwrap();
             target.write(lost, b"?").unwrap();
-            assert!(differing.verify(&target, &domain).is_err());
+            assert!(plan.verify(&target, &domain).is_err());
             target.write(lost, &byte).unwrap();
         }
-        assert!(differing.verify(&target, &domain).is_ok());
+        assert!(plan.verify(&target, &domain).is_ok());
         std::fs::remove_file(&path).unwrap();
     }
 }

@@ -1,22 +1,21 @@
-//! Who has which part of a pack, and the quick way there: ranges straight from the hosts that have them. TypeScript says
-//! who is asked for what; whoever is unknown here, late or wrong is TypeScript's business again, which knows other ways.
+//! Whom to ask for which part of a pack: layouts of stripes, hosts to leave alone, shards that are damaged. The one head of
+//! the read path: TypeScript and the threads that fetch tell it facts and ask it.
+//!
+//! Pure state: no thread, no socket, no clock. What depends on time is asked with `now`.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-use crate::base::pool::Recycled;
-use crate::formats::shard::BODY_OFFSET;
-use crate::wire::client::{Client, Outcome, Stop, Target};
-use crate::wire::threads::Work;
-
-/// That all connections to a host are busy is not its fault, but whoever reads shall not wait for that.
-const TURN: Duration = Duration::from_secs(1);
+use crate::base::error::{Error, Result};
+use crate::base::limits::SHARD_BYTES;
 
 pub type Host = [u8; 32];
-pub type Shard = [u8; 16];
+pub type ShardId = [u8; 16];
 
-/// How long a host may take, and for how long one that took longer is not asked.
+/// 5 shards each come to 50 MB.
+const LAYOUTS_KEPT: usize = 100_000;
+
+/// Deadlines of a fetch. A host that takes longer is raced by the others (hedged), and left alone for a while.
 #[derive(Clone, Copy)]
 pub struct Patience {
     pub least: Duration,
@@ -25,141 +24,221 @@ pub struct Patience {
     pub aside: Duration,
 }
 
-/// Where the parts of a pack are.
-pub struct Layout {
-    /// Each data shard's body is so long.
-    pub body_bytes: u32,
-    /// In the order of the pack; nothing where a shard is known to be damaged.
-    pub shards: Vec<Option<(Shard, Host)>>,
+impl Patience {
+    pub fn for_bytes(&self, bytes: u32) -> Duration {
+        self.least + Duration::from_millis((bytes / self.bytes_per_ms.max(1)).into())
+    }
 }
 
-/// A stretch of one shard's body.
+/// A shard as the catalog names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shard {
+    /// Below k: it carries its part of the pack as it is.
+    pub index: u32,
+    pub id: ShardId,
+    pub host: Host,
+    pub root: [u8; 32],
+}
+
+/// Where the parts of a pack are.
+#[derive(Clone)]
+pub struct Layout {
+    pub k: u32,
+    pub m: u32,
+    pub pack_bytes: u32,
+    pub shards: Vec<Shard>,
+}
+
+/// A part of a range: a stretch of one data shard's body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
-    target: Arc<Target>,
-    shard: Shard,
-    start: u32,
-    end: u32,
-    /// Where it begins in the pack.
+    pub index: u32,
+    /// In the shard's body, `end` exclusive.
+    pub start: u32,
+    pub end: u32,
+    /// In the pack.
     pub offset: u32,
 }
 
-struct Aside {
-    until: Instant,
-    /// It does not answer, or not in time: another is to be asked, whichever way.
-    silent: bool,
+impl Layout {
+    /// Length of each shard's body.
+    pub fn body_bytes(&self) -> u32 {
+        self.pack_bytes.div_ceil(self.k.max(1)).min(SHARD_BYTES as u32)
+    }
+
+    /// The parts of a range of the pack, in order. Throws `Corrupt` for bytes outside of it.
+    pub fn spans(&self, start: u32, end: u32) -> Result<Vec<Span>> {
+        let length = self.body_bytes();
+        let held = u64::from(self.k) * u64::from(length);
+        if start >= end || end > self.pack_bytes || u64::from(end) > held {
+            return Err(Error::corrupt("pack", start.into(), format!("bytes {start} to {end} are outside of it")));
+        }
+        let span = |index: u32| {
+            let base = index * length;
+            let offset = start.max(base);
+            Span { index, start: offset - base, end: end.min(base.saturating_add(length)) - base, offset }
+        };
+        Ok((start / length..end.div_ceil(length)).map(span).collect())
+    }
+}
+
+/// Why a host is left alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Aside {
+    /// It does not answer, or not in time: asked last, whichever way.
+    Silent,
+    /// It answers, but carries nothing over data connections: not asked that way.
+    NotCarried,
 }
 
 #[derive(Default)]
-struct Known {
-    targets: HashMap<Host, Arc<Target>>,
-    stripes: HashMap<u64, Layout>,
-    aside: HashMap<Host, Aside>,
+pub struct Routes {
+    layouts: HashMap<u64, Layout>,
+    aside: HashMap<Host, (Instant, Aside)>,
+    damaged: HashSet<ShardId>,
 }
 
-impl Known {
-    fn aside(&self, host: &Host) -> Option<&Aside> {
-        self.aside.get(host).filter(|aside| aside.until > Instant::now())
-    }
-}
-
-pub struct Lines {
-    client: Arc<Client>,
-    patience: Patience,
-    known: Mutex<Known>,
-}
-
-impl Lines {
-    pub fn new(client: Arc<Client>, patience: Patience) -> Self {
-        Self { client, patience, known: Mutex::default() }
-    }
-
-    fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().expect("no holder of this lock panics")
-    }
-
-    /// How a host is reached; the deadline in it counts for nothing.
-    pub fn learn_host(&self, target: Target) {
-        self.known().targets.insert(target.host, Arc::new(target));
-    }
-
-    pub fn learn_stripe(&self, stripe: u64, layout: Layout) {
-        self.known().stripes.insert(stripe, layout);
-    }
-
-    pub fn forget_stripes(&self) {
-        self.known().stripes.clear();
-    }
-
-    /// Not asked for a while, as one that does not answer.
-    pub fn avoid(&self, host: Host) {
-        self.put_aside(host, true);
-    }
-
-    fn put_aside(&self, host: Host, silent: bool) {
-        let until = Instant::now() + self.patience.aside;
-        self.known().aside.insert(host, Aside { until, silent });
-    }
-
-    /// The parts of a range of a pack; nothing where one of them is not to be had this way now.
-    pub fn spans(&self, stripe: u64, start: u32, end: u32) -> Option<Vec<Span>> {
-        let known = self.known();
-        let span = |(offset, shard, start, end): Part| {
-            let (shard, host) = shard?;
-            let target = known.targets.get(&host).filter(|_| known.aside(&host).is_none())?.clone();
-            Some(Span { target, shard, start, end, offset })
-        };
-        known.stripes.get(&stripe)?.parts(start, end).map(span).collect()
-    }
-
-    /// Who was silent and has a part of a range.
-    pub fn silent(&self, stripe: u64, start: u32, end: u32) -> Vec<Host> {
-        let known = self.known();
-        let Some(layout) = known.stripes.get(&stripe) else { return vec![] };
-        let hosts = layout.parts(start, end).filter_map(|(_, shard, ..)| shard.map(|(_, host)| host));
-        hosts.filter(|host| known.aside(host).is_some_and(|aside| aside.silent)).collect()
-    }
-
-    /// Calls `give` with the bytes of a span on the thread that fetched them, or drops it: on the caller's, where that may
-    /// wait and the host has a line free, or on another. The host's time begins when it is asked.
-    pub fn fetch(self: &Arc<Self>, span: Span, may_wait: bool, give: impl FnOnce(Recycled) + Send + 'static) {
-        let (lines, host, at_once) = (self.clone(), span.target.host, span.target.at_once);
-        let work: Work = Box::new(move || {
-            if lines.known().aside(&host).is_some() {
-                return;
-            }
-            let length = span.end - span.start;
-            let patience = lines.patience.least + Duration::from_millis((length / lines.patience.bytes_per_ms).into());
-            let target = Target { deadline: Instant::now() + patience, ..Target::clone(&span.target) };
-            let start = BODY_OFFSET as u64 + u64::from(span.start);
-            match lines.client.fetch(&target, &span.shard, start..start + u64::from(length), &Stop::default()) {
-                Outcome::Done(bytes) => give(Recycled(bytes)),
-                // Of this shard only; TypeScript hears it again and says what it means.
-                Outcome::Refused(_) => {}
-                Outcome::Unreachable { .. } => lines.put_aside(host, true),
-                Outcome::NotCarried { .. } | Outcome::Lied { .. } | Outcome::Malformed { .. } => {
-                    lines.put_aside(host, false);
-                }
-            }
-        });
-        let rest = if may_wait { self.client.run_here(host, at_once, work).err() } else { Some(work) };
-        if let Some(work) = rest {
-            // Without a thread or a turn the span is dropped, as one that was not given.
-            let _ = self.client.queue(host, at_once, Instant::now() + TURN, work);
+impl Routes {
+    pub fn learn(&mut self, stripe: u64, layout: Layout) {
+        if self.layouts.len() >= LAYOUTS_KEPT {
+            self.layouts.clear();
         }
+        self.layouts.insert(stripe, layout);
+    }
+
+    /// Those of `stripes` whose layout is not known (any more).
+    pub fn unknown(&self, stripes: &[u64]) -> Vec<u64> {
+        stripes.iter().copied().filter(|stripe| !self.layouts.contains_key(stripe)).collect()
+    }
+
+    /// Throws `Corrupt` where it was never learnt.
+    pub fn layout(&self, stripe: u64) -> Result<&Layout> {
+        let unknown = || Error::corrupt("catalog", 0, format!("it does not know stripe {stripe}"));
+        self.layouts.get(&stripe).ok_or_else(unknown)
+    }
+
+    /// From now on this shard is an erasure.
+    pub fn damage(&mut self, shard: ShardId) {
+        self.damaged.insert(shard);
+    }
+
+    pub fn put_aside(&mut self, host: Host, why: Aside, until: Instant) {
+        self.aside.insert(host, (until, why));
+    }
+
+    fn aside(&self, host: &Host, now: Instant) -> Option<Aside> {
+        self.aside.get(host).filter(|(until, _)| *until > now).map(|(_, why)| *why)
+    }
+
+    /// Whether it is left alone for any reason.
+    pub fn is_aside(&self, host: &Host, now: Instant) -> bool {
+        self.aside(host, now).is_some()
+    }
+
+    pub fn is_silent(&self, host: &Host, now: Instant) -> bool {
+        self.aside(host, now) == Some(Aside::Silent)
+    }
+
+    /// The shard that has a part of a pack as it is, if it is not damaged.
+    pub fn own(&self, layout: &Layout, index: u32) -> Option<Shard> {
+        layout.shards.iter().copied().find(|shard| shard.index == index && !self.damaged.contains(&shard.id))
+    }
+
+    /// Shards of which any k rebuild the one at `index`, in the order in which they are asked: silent hosts last.
+    pub fn others(&self, layout: &Layout, index: u32, now: Instant) -> Vec<Shard> {
+        let fit = |shard: &&Shard| shard.index != index && !self.damaged.contains(&shard.id);
+        let mut others: Vec<Shard> = layout.shards.iter().filter(fit).copied().collect();
+        others.sort_by_key(|shard| self.is_silent(&shard.host, now));
+        others
+    }
+
+    /// The parts of a range and who has each as it is; nothing where one of them is not to be had over a data connection now.
+    pub fn direct(&self, stripe: u64, start: u32, end: u32, now: Instant) -> Option<Vec<(Span, Shard)>> {
+        let layout = self.layouts.get(&stripe)?;
+        let route = |span: Span| {
+            let own = self.own(layout, span.index).filter(|own| self.aside(&own.host, now).is_none())?;
+            Some((span, own))
+        };
+        layout.spans(start, end).ok()?.into_iter().map(route).collect()
     }
 }
 
-/// Where it begins in the pack, the shard, and start and end in its body.
-type Part = (u32, Option<(Shard, Host)>, u32, u32);
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Layout {
-    /// The parts of a range, in order; none of a shard that the pack does not have.
-    fn parts(&self, start: u32, end: u32) -> impl Iterator<Item = Part> {
-        let length = self.body_bytes.max(1);
-        (start / length..end.div_ceil(length)).map(move |index| {
-            let base = index * length;
-            let (from, to) = (start.max(base), end.min(base.saturating_add(length)));
-            (from, self.shards.get(index as usize).copied().flatten(), from - base, to - base)
-        })
+    const AWHILE: Duration = Duration::from_secs(30);
+
+    fn shard(index: u32) -> Shard {
+        Shard { index, id: [index as u8; 16], host: [index as u8; 32], root: [0; 32] }
+    }
+
+    /// 3+2 with one shard a host.
+    fn routes() -> (Routes, Instant) {
+        let mut routes = Routes::default();
+        routes.learn(7, Layout { k: 3, m: 2, pack_bytes: 299, shards: (0..5).map(shard).collect() });
+        (routes, Instant::now())
+    }
+
+    fn indexes(shards: &[Shard]) -> Vec<u32> {
+        shards.iter().map(|shard| shard.index).collect()
+    }
+
+    #[test]
+    fn a_range_is_cut_where_shards_begin() {
+        let (routes, _) = routes();
+        let layout = routes.layout(7).unwrap();
+        let spans =
+            |start, end| layout.spans(start, end).unwrap().into_iter().map(|one| (one.index, one.start, one.end));
+        assert_eq!(spans(0, 100).collect::<Vec<_>>(), [(0, 0, 100)]);
+        assert_eq!(spans(99, 201).collect::<Vec<_>>(), [(0, 99, 100), (1, 0, 100), (2, 0, 1)]);
+        assert_eq!(spans(298, 299).collect::<Vec<_>>(), [(2, 98, 99)]);
+        assert_eq!(layout.spans(99, 201).unwrap().iter().map(|one| one.offset).collect::<Vec<_>>(), [99, 100, 200]);
+        for (start, end) in [(0, 300), (5, 5), (6, 5), (299, 300), (u32::MAX - 1, u32::MAX)] {
+            assert!(layout.spans(start, end).is_err(), "{start} to {end}");
+        }
+        let odd = Layout { k: 1, m: 0, pack_bytes: u32::MAX, shards: vec![] };
+        assert!(odd.spans(0, 1).is_ok() && odd.spans(0, u32::MAX).is_err(), "more than its shards can hold");
+        assert!(Layout { k: 0, ..odd }.spans(0, 1).is_err());
+        assert!(routes.layout(8).is_err());
+        assert_eq!(routes.unknown(&[6, 7, 8]), [6, 8]);
+    }
+
+    #[test]
+    fn a_host_that_is_set_aside_is_asked_last_until_its_time_is_over() {
+        let (mut routes, now) = routes();
+        routes.put_aside([1; 32], Aside::Silent, now + AWHILE);
+        assert_eq!(indexes(&routes.others(routes.layout(7).unwrap(), 0, now)), [2, 3, 4, 1]);
+        assert_eq!(indexes(&routes.others(routes.layout(7).unwrap(), 0, now + AWHILE)), [1, 2, 3, 4]);
+        assert!(routes.direct(7, 0, 100, now).is_some());
+        assert!(routes.direct(7, 0, 101, now).is_none(), "a part of it is at the silent host");
+        assert!(routes.direct(7, 0, 101, now + AWHILE).is_some());
+    }
+
+    #[test]
+    fn who_carries_nothing_is_asked_another_way() {
+        let (mut routes, now) = routes();
+        routes.put_aside([1; 32], Aside::NotCarried, now + AWHILE);
+        assert!(routes.direct(7, 100, 101, now).is_none());
+        assert!(!routes.is_silent(&[1; 32], now));
+        assert_eq!(indexes(&routes.others(routes.layout(7).unwrap(), 0, now)), [1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn a_damaged_shard_is_an_erasure() {
+        let (mut routes, now) = routes();
+        routes.damage([0; 16]);
+        let layout = routes.layout(7).unwrap();
+        assert!(routes.own(layout, 0).is_none());
+        assert_eq!(routes.own(layout, 1).unwrap().host, [1; 32]);
+        assert_eq!(indexes(&routes.others(layout, 1, now)), [2, 3, 4]);
+        assert!(routes.direct(7, 0, 1, now).is_none());
+    }
+
+    #[test]
+    fn patience_grows_with_what_is_asked() {
+        let patience = Patience { least: Duration::from_millis(300), bytes_per_ms: 4000, aside: AWHILE };
+        assert_eq!(patience.for_bytes(0), Duration::from_millis(300));
+        assert_eq!(patience.for_bytes(4_000_000), Duration::from_millis(1300));
     }
 }

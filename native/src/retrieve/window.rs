@@ -1,34 +1,30 @@
 //! Reading a part of the disk: the entries of one map page, where their blocks lie, and a cache of opened blocks that
 //! all pages share. Who reads asks what is absent, fetches that, has it opened into the cache, and reads.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::base::error::{Error, Result};
 use crate::base::limits::BLOCK_BYTES;
+use crate::base::lru::Lru;
 use crate::base::pool;
 use crate::formats::page::{MapEntry, Page, Ref};
 use crate::formats::record::{Domain, signature};
-use crate::retrieve::records::{Fetched, Place, record};
+use crate::retrieve::records::{Fetched, Location, Range, ranges, record};
 
 /// The blocks used last, under the keys that are their content's hashes: whoever named one wrongly gets another.
-pub struct BlockCache {
-    capacity: usize,
-    kept: Mutex<Kept>,
-}
+pub struct BlockCache(Mutex<Kept>);
 
+/// Blocks that lie closer than this in a pack come in one range.
+const GAP_BYTES: u32 = 32 << 10;
 /// A range that is so long is followed by another, which is fetched while it is opened.
 const RANGE_BYTES: u32 = 1 << 20;
-/// 64 KiB each.
+/// Buffers of blocks, 64 KiB each.
 const SPARES: usize = 64;
 
-#[derive(Default)]
 struct Kept {
-    blocks: HashMap<[u8; 32], (u64, Arc<Vec<u8>>)>,
-    /// By the time of the last use.
-    order: BTreeMap<u64, [u8; 32]>,
-    bytes: usize,
-    now: u64,
+    /// By their keys.
+    blocks: Lru<[u8; 32], Arc<Vec<u8>>>,
     /// Buffers of blocks that left, for those that come. Freed, they would be holes in the allocator's arenas, of which each
     /// thread that opens blocks may have its own.
     spare: VecDeque<Vec<u8>>,
@@ -69,41 +65,23 @@ impl Wait {
     }
 }
 
-impl Kept {
-    fn get(&mut self, key: &[u8; 32]) -> Option<Arc<Vec<u8>>> {
-        let (used, block) = self.blocks.get_mut(key)?;
-        self.now += 1;
-        self.order.remove(used);
-        self.order.insert(self.now, *key);
-        *used = self.now;
-        Some(block.clone())
-    }
-}
-
 impl BlockCache {
     /// `capacity` in bytes.
     pub fn new(capacity: usize) -> Self {
-        Self { capacity, kept: Mutex::default() }
+        Self(Mutex::new(Kept { blocks: Lru::new(capacity), spare: VecDeque::new(), coming: HashMap::new() }))
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
-        self.kept.lock().expect("no holder of this lock panics")
+        self.0.lock().expect("no holder of this lock panics")
     }
 
     fn put(&self, key: [u8; 32], block: Vec<u8>) {
         let mut kept = self.kept();
-        if kept.get(&key).is_some() {
+        if kept.blocks.get(&key).is_some() {
             return;
         }
-        kept.now += 1;
-        let now = kept.now;
-        kept.bytes += block.len();
-        kept.order.insert(now, key);
-        kept.blocks.insert(key, (now, Arc::new(block)));
-        while kept.bytes > self.capacity {
-            let Some((_, oldest)) = kept.order.pop_first() else { break };
-            let Some((_, block)) = kept.blocks.remove(&oldest) else { continue };
-            kept.bytes -= block.len();
+        let bytes = block.len();
+        for block in kept.blocks.put(key, Arc::new(block), bytes) {
             kept.spare.extend(Arc::into_inner(block));
             if kept.spare.len() > SPARES {
                 kept.spare.pop_front();
@@ -134,7 +112,7 @@ impl BlockCache {
                     landed.push(Some(entry));
                     continue;
                 };
-                if kept.get(&key).is_some() {
+                if kept.blocks.get(&key).is_some() {
                     landed.push(None);
                     continue;
                 }
@@ -165,7 +143,7 @@ impl BlockCache {
 pub struct Window {
     page: Arc<Page>,
     /// Of each entry; nothing where nothing is stored.
-    places: Vec<Option<Place>>,
+    locations: Vec<Option<Location>>,
 }
 
 /// What a read of some bytes still needs.
@@ -175,15 +153,6 @@ pub enum Need {
     Blocks(Vec<u32>),
     /// The source did not give this part: disk offset and length.
     Unreadable(u64, u64),
-}
-
-/// A range of a stripe's pack, and the entries whose records lie in it.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Range {
-    pub stripe: u64,
-    pub start: u32,
-    pub end: u32,
-    pub entries: Vec<u32>,
 }
 
 /// The blocks of a page, in its order.
@@ -197,17 +166,15 @@ pub fn ids(entries: &[MapEntry]) -> Vec<u8> {
 }
 
 impl Window {
-    /// The places are in the order of `stored`.
-    pub fn new(page: Arc<Page>, stripes: &[u64], offsets: &[u32], lengths: &[u32]) -> Result<Self> {
+    /// The locations are in the order of `stored`. Throws `Corrupt` for one that no pack can have.
+    pub fn new(page: Arc<Page>, locations: &[Location]) -> Result<Self> {
         let Page::Map(entries) = &*page else { return Err(Error::corrupt("manifest", 0, "this is no map page")) };
-        let mut located = stripes.iter().zip(offsets).zip(lengths);
-        let mut place = |entry: &MapEntry| match located.next() {
-            Some(((0, _), _)) | None => Err(Error::corrupt("catalog", entry.disk, "it does not know a block")),
-            Some(((&stripe, &offset), &length)) => Place::of_block(stripe, offset, length),
-        };
-        let places = entries.iter().map(|entry| entry.block.is_stored().then(|| place(entry)).transpose());
-        let places = places.collect::<Result<_>>()?;
-        Ok(Self { page, places })
+        let mut next = locations.iter().copied();
+        let locations = entries
+            .iter()
+            .map(|entry| entry.block.is_stored().then(|| next.next().unwrap_or_default().of_block()).transpose());
+        let locations = locations.collect::<Result<_>>()?;
+        Ok(Self { page, locations })
     }
 
     fn entries(&self) -> &[MapEntry] {
@@ -238,41 +205,25 @@ impl Window {
             if entry.block == Ref::UNREADABLE {
                 return Need::Unreadable(entry.disk, entry.length.into());
             }
-            if entry.block.is_stored() && kept.get(&entry.block.key).is_none() {
+            if entry.block.is_stored() && kept.blocks.get(&entry.block.key).is_none() {
                 absent.push(index as u32);
             }
         }
         Need::Blocks(absent)
     }
 
-    /// The ranges to fetch for some entries: records closer than `gap` share one, up to a size.
-    pub fn ranges(&self, entries: &[u32], gap: u32) -> Vec<Range> {
-        let place = |entry: u32| self.places.get(entry as usize).copied().flatten().map(|place| (place, entry));
-        let mut places: Vec<(Place, u32)> = entries.iter().filter_map(|&entry| place(entry)).collect();
-        places.sort_unstable_by_key(|(place, _)| (place.stripe, place.offset));
-        let mut ranges: Vec<Range> = Vec::new();
-        for (Place { stripe, offset, length }, entry) in places {
-            match ranges.last_mut() {
-                Some(last)
-                    if last.stripe == stripe
-                        && offset <= last.end.saturating_add(gap)
-                        && offset - last.start < RANGE_BYTES =>
-                {
-                    last.end = last.end.max(offset + length);
-                    last.entries.push(entry);
-                }
-                _ => ranges.push(Range { stripe, start: offset, end: offset + length, entries: vec![entry] }),
-            }
-        }
-        ranges
+    /// The ranges to fetch for some entries, by their numbers.
+    pub fn ranges(&self, entries: &[u32]) -> Vec<Range> {
+        let located = |&entry: &u32| self.locations.get(entry as usize).copied().flatten().map(|found| (found, entry));
+        ranges(entries.iter().filter_map(located), GAP_BYTES, RANGE_BYTES)
     }
 
     /// Opens the blocks of entries into the cache; returns those whose record did not verify.
     pub fn open(&self, cache: &BlockCache, domain: &Domain, entries: &[u32], fetched: &[Fetched]) -> Vec<u32> {
         let opened = |&entry: &u32| {
-            let place = self.places.get(entry as usize).copied().flatten()?;
+            let location = self.locations.get(entry as usize).copied().flatten()?;
             let key = self.entries()[entry as usize].block.key;
-            let record = record(fetched, place)?;
+            let record = record(fetched, location)?;
             let block = domain.open_into(&key, &record, BLOCK_BYTES, |length| cache.buffer(length)).ok()?;
             cache.put(key, block);
             Some(())
@@ -288,7 +239,7 @@ impl Window {
             if !entry.block.is_stored() {
                 continue;
             }
-            let Some(block) = cache.kept().get(&entry.block.key) else { return Ok(None) };
+            let Some(block) = cache.kept().blocks.get(&entry.block.key).cloned() else { return Ok(None) };
             let cut = start.saturating_sub(entry.disk);
             let to = (entry.disk + cut - start) as usize;
             let length = (end.min(entry.disk + u64::from(entry.length)) - entry.disk - cut) as usize;
@@ -335,9 +286,10 @@ mod tests {
         }
     }
 
-    fn window(entries: Vec<MapEntry>, places: &[(u32, u32)]) -> Window {
-        let (offsets, lengths): (Vec<u32>, Vec<u32>) = places.iter().copied().unzip();
-        Window::new(Arc::new(Page::Map(entries)), &vec![3; places.len()], &offsets, &lengths).unwrap()
+    fn window(entries: Vec<MapEntry>, locations: &[(u32, u32)]) -> Window {
+        let locations: Vec<Location> =
+            locations.iter().map(|&(offset, length)| Location { stripe: 3, offset, length }).collect();
+        Window::new(Arc::new(Page::Map(entries)), &locations).unwrap()
     }
 
     #[test]
@@ -350,7 +302,7 @@ mod tests {
         assert_eq!(window.need(&lab.cache, 0, 30), Need::Blocks(vec![0, 2]));
         assert_eq!(window.read(&lab.cache, 0, 30).unwrap(), None);
         let end = lab.pack.len() as u32;
-        assert_eq!(window.ranges(&[2, 0], 0), [Range { stripe: 3, start: 0, end, entries: vec![0, 2] }]);
+        assert_eq!(window.ranges(&[2, 0]), [Range { stripe: 3, start: 0, end, members: vec![0, 2] }]);
         assert_eq!(lab.open(&window, &[0, 2]), []);
         assert_eq!(window.need(&lab.cache, 0, 30), Need::Blocks(vec![]));
         let read = |start, end| window.read(&lab.cache, start, end).unwrap().unwrap();
@@ -369,9 +321,10 @@ mod tests {
         *lab.pack.last_mut().unwrap() ^= 1;
         assert_eq!(lab.open(&window, &[0, 9]), [0, 9]);
         for (stripe, length) in [(0, at_a.1), (1, 1)] {
-            assert!(Window::new(Arc::new(Page::Map(vec![a])), &[stripe], &[0], &[length]).is_err());
+            let location = Location { stripe, offset: 0, length };
+            assert!(Window::new(Arc::new(Page::Map(vec![a])), &[location]).is_err());
         }
-        assert!(Window::new(Arc::new(Page::Map(vec![a])), &[], &[], &[]).is_err());
+        assert!(Window::new(Arc::new(Page::Map(vec![a])), &[]).is_err());
     }
 
     #[test]
@@ -388,8 +341,8 @@ mod tests {
     fn the_block_used_longest_ago_leaves_first() {
         let mut lab = Lab::new(8);
         let blocks = [lab.entry(0, 0, b"aaaa"), lab.entry(4, 0, b"bbbb"), lab.entry(8, 0, b"cccc")];
-        let (entries, places): (Vec<_>, Vec<_>) = blocks.into_iter().unzip();
-        let window = window(entries, &places);
+        let (entries, locations): (Vec<_>, Vec<_>) = blocks.into_iter().unzip();
+        let window = window(entries, &locations);
         assert_eq!(lab.open(&window, &[0, 1]), []);
         assert!(window.read(&lab.cache, 0, 4).unwrap().is_some());
         assert_eq!(lab.open(&window, &[2]), []);

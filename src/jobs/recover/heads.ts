@@ -10,12 +10,12 @@ import type { LocalCatalog } from '../../catalog/local.js'
 import type { SnapshotSummary } from '../../catalog/types.js'
 import { type Head, openHead } from '../../keys/head.js'
 import type { Membership } from '../../keys/membership.js'
-import { hash, type ManifestPage, type PageRef, ReferenceSet, type VaultHandle } from '../../native.js'
+import { hash, type ManifestPage, type PageRef, ReferenceSet, Routes, type VaultHandle } from '../../native.js'
 import type { Peers } from '../../peers/pool.js'
 import { type Description, decodeDescription } from '../../retrieve/description.js'
+import { Locator } from '../../retrieve/locator.js'
 import { ManifestReader, TREE } from '../../retrieve/manifest.js'
-import { PackReader } from '../../retrieve/packs.js'
-import { Places } from '../../retrieve/places.js'
+import { PATIENCE, PackReader } from '../../retrieve/packs.js'
 import { LISTED, listed } from '../flaws.js'
 import type { Meter } from '../progress.js'
 import { ifSound, type Reached } from './reach.js'
@@ -90,17 +90,17 @@ async function rebuild(head: KeptHead, parts: HeadParts) {
   if (!vault) throw new ImagerError('FORGED', { what: 'No peer holds the key bag of its appliance' })
   const packs = new PackReader({
     catalog,
+    routes: new Routes(PATIENCE),
     clock: peers.clock,
     fetch: (host, shard, range, stop) => peers.get(host).fetchBody(shard, range, { signal: stop }),
     hostName: (host) => membership.find(host)?.name ?? host.slice(0, 8),
   })
-  const manifest = new ManifestReader(new Places(catalog), packs, vault)
-  const { key, birth, stripe, offset, length } = head.root
+  const manifest = new ManifestReader(new Locator(catalog), packs, vault)
+  const { key, birth, stripe } = head.root
   const ref = vault.openRoot(Buffer.from(key, 'base64'), BigInt(birth))
   const [known] = await catalog.stripes([stripe])
   if (!known) throw new ImagerError('CORRUPT', { what: 'Its root lies in a stripe of which too few shards are here' })
-  const record = await packs.read(stripe, offset, offset + length, signal)
-  const root = await manifest.openPage(ref, record, { stripe, offset, length }, signal)
+  const root = await manifest.pageAt(ref, head.root, signal)
   const description = decodeDescription(root.description())
   const meter = parts.meter(`reading manifest ${head.snapshot.slice(0, 8)}`, description.sizeBytes)
   const walk = new Walk(manifest, meter, signal)

@@ -11,11 +11,18 @@ import { forEachAtOnce } from '../../base/queue.js'
 import { MiB } from '../../base/units.js'
 import type { ImportedStripe, LocalCatalog } from '../../catalog/local.js'
 import { PACK_HEADER_BYTES, STRIPE_WIDTH } from '../../catalog/types.js'
-import { inspectShardHeader, readShardPlace, readTrailer, type SecretHandle, trailerOffset } from '../../native.js'
+import {
+  inspectShardHeader,
+  Routes,
+  readShardPlace,
+  readTrailer,
+  type SecretHandle,
+  trailerOffset,
+} from '../../native.js'
 import type { PeerClient } from '../../peers/client.js'
 import type { Peers } from '../../peers/pool.js'
 import type { Held } from '../../peers/store.js'
-import { BODY_OFFSET, PackReader } from '../../retrieve/packs.js'
+import { BODY_OFFSET, PATIENCE, PackReader } from '../../retrieve/packs.js'
 import { RECORD_BYTES } from '../../signatures/rows.js'
 import type { Meter } from '../progress.js'
 import type { FoundShard, FoundShards, FoundStripe } from './found-shards.js'
@@ -201,6 +208,7 @@ async function readStripe(stripe: FoundStripe, parts: SurveyParts): Promise<Impo
   const { peers, signal, trailerKeys } = parts
   const packs = new PackReader({
     catalog: { stripes: async () => [stripe] },
+    routes: new Routes(PATIENCE),
     clock: peers.clock,
     fetch: (host, shard, range, stop) => peers.get(host).fetchBody(shard, range, { signal: stop }),
     hostName: (host) => host,
@@ -226,10 +234,13 @@ async function readRows(packs: PackReader, { stripe, packBytes }: FoundStripe, k
     return readTrailer(await read(offset, packBytes), offset, stripe, key)
   }
   try {
-    return await rowsOf((start, end) => packs.read(stripe, start, end, signal))
+    return await rowsOf(async (start, end) => {
+      const pieces = await packs.read({ stripe, start, end }, { hedged: true, signal })
+      return Buffer.concat(pieces.map(({ body }) => body.take()))
+    })
   } catch (error) {
     if (!hasCode(error, 'CORRUPT', 'FORGED', 'UNSUPPORTED')) throw error
-    const whole = await packs.readSound(stripe, 0, packBytes, signal)
+    const whole = (await packs.readSound({ stripe, start: 0, end: packBytes }, signal)).body.take()
     return rowsOf(async (start, end) => whole.subarray(start, end))
   }
 }

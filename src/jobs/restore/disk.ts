@@ -9,13 +9,11 @@ import { ImagerError } from '../../base/errors.js'
 import type { Hex } from '../../base/ids.js'
 import { BREAKER_MS } from '../../base/limits.js'
 import { Slots } from '../../base/queue.js'
-import { KiB } from '../../base/units.js'
 import type { Flaws } from '../../catalog/types.js'
 import { inspectTarget, type TargetFacts } from '../../disk/target.js'
-import { Body, FetchPlan, Target, type VaultHandle } from '../../native.js'
+import { PlanCollected, type PlanLocatedHandle, Target, type VaultHandle } from '../../native.js'
 import { TREE } from '../../retrieve/manifest.js'
 import { type OpenSnapshot, openSnapshot, type RetrieveParts } from '../../retrieve/open.js'
-import type { Piece } from '../../retrieve/packs.js'
 import { findOutlook } from '../../stripes/suffice.js'
 import { Meter, type Report } from '../progress.js'
 import { RestoreJournal } from './journal.js'
@@ -24,8 +22,6 @@ import { RestoreJournal } from './journal.js'
 const WINDOW_BLOCKS = 500_000
 /** Stripes being fetched and written. */
 const STRIPES_IN_FLIGHT = 4
-/** Records closer than this in a pack come in one range. */
-const GAP_BYTES = 128 * KiB
 const PROBE_TIMEOUT_MS = 5_000
 /** Hosts that fall silent meanwhile are waited for: a switch that starts again, a PC that was moved. */
 const PATIENCE_MS = 120_000
@@ -142,18 +138,21 @@ export async function runRestore(plan: RestorePlan, parts: RestoreParts): Promis
     await sleep(BREAKER_MS, undefined, { signal })
   })
   const bytes = { written: 0, same: 0, verified: 0 }
-  for await (const { number, from, to, blocks } of windowsOf(snapshot, signal)) {
+  for await (const { number, from, to, collected } of windowsOf(snapshot, signal)) {
     if (plan.resumed && plan.journal.has(number)) continue
+    const { selected, sameBytes } = compare
+      ? await collected.differing(vault, target)
+      : { selected: collected.all(), sameBytes: 0 }
     if (compare) {
-      const same = await blocks.keepDiffering(vault, target)
-      bytes.same += same
-      meter.add(same)
-      bytes.written += await blocks.clear(target, from, to)
+      bytes.same += sameBytes
+      meter.add(sameBytes)
+      bytes.written += await selected.clear(target, from, to)
     }
-    await blocks.reserve(target)
-    await blocks.writeUnreadable(target)
-    bytes.written += await new Writer(snapshot, blocks, target, parts, meter).run()
-    if (plan.verify) bytes.verified += await blocks.verify(vault, target)
+    const reserved = await selected.reserve(target)
+    await reserved.writeUnreadable(target)
+    const located = reserved.locate(await snapshot.manifest.locator.of(reserved.births(), () => reserved.ids()))
+    bytes.written += await new Writer(snapshot, located, target, parts, meter).run()
+    if (plan.verify) bytes.verified += await located.verify(vault, target)
     else await target.sync()
     plan.journal.add(number)
   }
@@ -176,36 +175,34 @@ export async function runRestore(plan: RestorePlan, parts: RestoreParts): Promis
   }
 }
 
-type PlanHandle = InstanceType<typeof FetchPlan>
-
 /** A part of the disk, `from` inclusive to `to` exclusive, and the blocks that it holds. */
 interface Window {
   readonly number: number
   readonly from: number
   readonly to: number
-  readonly blocks: PlanHandle
+  readonly collected: InstanceType<typeof PlanCollected>
 }
 
 /** The whole disk, in windows whose plans are of bounded size: the same for every run of one snapshot. */
 async function* windowsOf(snapshot: OpenSnapshot, signal: AbortSignal): AsyncGenerator<Window> {
   const { sizeBytes } = snapshot.description
   const tree = snapshot.tree(TREE.map, 0)
-  let [number, from, blocks] = [0, 0, new FetchPlan()]
+  let [number, from, collected] = [0, 0, new PlanCollected()]
   const whole = tree ? snapshot.manifest.leaves(tree.top, tree.level, 0, Number.MAX_SAFE_INTEGER, signal) : []
   for await (const leaves of whole) {
-    for (const leaf of leaves) blocks.add(leaf)
-    if (blocks.blockCount < WINDOW_BLOCKS) continue
-    const to = Math.min(sizeBytes, blocks.end)
-    yield { number, from, to, blocks }
-    ;[number, from, blocks] = [number + 1, to, new FetchPlan()]
+    for (const leaf of leaves) collected.add(leaf)
+    if (collected.blockCount < WINDOW_BLOCKS) continue
+    const to = Math.min(sizeBytes, collected.end)
+    yield { number, from, to, collected }
+    ;[number, from, collected] = [number + 1, to, new PlanCollected()]
   }
-  yield { number, from, to: sizeBytes, blocks }
+  yield { number, from, to: sizeBytes, collected }
 }
 
 /** Fetches and writes what one plan names. */
 class Writer {
   readonly #snapshot: OpenSnapshot
-  readonly #plan: PlanHandle
+  readonly #plan: PlanLocatedHandle
   readonly #target: InstanceType<typeof Target>
   readonly #vault: VaultHandle
   readonly #parts: RestoreParts
@@ -214,7 +211,7 @@ class Writer {
 
   constructor(
     snapshot: OpenSnapshot,
-    plan: PlanHandle,
+    plan: PlanLocatedHandle,
     target: InstanceType<typeof Target>,
     parts: RestoreParts,
     meter: Meter,
@@ -228,10 +225,6 @@ class Writer {
   }
 
   async run(): Promise<number> {
-    if (this.#plan.blockCount === 0) return 0
-    const { places } = this.#snapshot.manifest
-    const found = await places.of(this.#plan.births(), () => this.#plan.ids())
-    this.#plan.locate(found.stripes, found.offsets, found.lengths)
     const slots = new Slots(STRIPES_IN_FLIGHT)
     const stripes = this.#plan.stripes()
     await this.#snapshot.packs.prepare(stripes)
@@ -255,40 +248,17 @@ class Writer {
   async #writeStripe(stripe: number): Promise<void> {
     const { signal } = this.#parts
     signal.throwIfAborted()
-    const first = await this.#fetchAndWrite(stripe, undefined, (start, end) =>
-      this.#snapshot.packs.readPieces(stripe, start, end, signal),
+    const { packs } = this.#snapshot
+    await packs.open(
+      this.#plan.ranges(stripe),
+      async (pieces, only) => {
+        const [starts, bodies] = [pieces.map(({ start }) => start), pieces.map(({ body }) => body)]
+        const { bytes, bad } = await this.#plan.write(stripe, starts, bodies, only, this.#vault, this.#target)
+        this.#written += bytes
+        this.#meter.add(bytes)
+        return bad
+      },
+      { signal },
     )
-    if (first.length === 0) return
-    const second = await this.#fetchAndWrite(stripe, first, async (start, end) => {
-      return [{ start, body: new Body(await this.#snapshot.packs.readSound(stripe, start, end, signal)) }]
-    })
-    if (second.length > 0) {
-      throw new ImagerError('CORRUPT', {
-        what: `${second.length} blocks of stripe ${stripe} do not verify from any host`,
-      })
-    }
-  }
-
-  /** The blocks that did not verify. */
-  async #fetchAndWrite(
-    stripe: number,
-    only: number[] | undefined,
-    read: (start: number, end: number) => Promise<Piece[]>,
-  ): Promise<number[]> {
-    const bounds = this.#plan.ranges(stripe, GAP_BYTES)
-    const starts = bounds.filter((_, at) => at % 2 === 0)
-    const ranges = await Promise.all(starts.map((start, at) => read(start, bounds[2 * at + 1] as number)))
-    const pieces = ranges.flat()
-    const { bytes, bad } = await this.#plan.write(
-      stripe,
-      pieces.map(({ start }) => start),
-      pieces.map(({ body }) => body),
-      only,
-      this.#vault,
-      this.#target,
-    )
-    this.#written += bytes
-    this.#meter.add(bytes)
-    return bad
   }
 }

@@ -50,4 +50,3 @@ fn zstd_frame(packed: &[u8], raw_length: usize) -> Result<Vec<u8>> {
     decoder.take(raw_length as u64).read_to_end(&mut raw).map_err(refused)?;
     Ok(raw)
 }
-

@@ -1,5 +1,5 @@
 import test from 'ava'
-import { joinBirths, Places } from '../../src/retrieve/places.js'
+import { Locator } from '../../src/retrieve/locator.js'
 
 /** Stripe 5 holds three records, 6 is told by signature only; who asked what is listed. */
 function catalogOf() {
@@ -19,29 +19,27 @@ function catalogOf() {
   }
 }
 
-const birthsOf = (...births: (readonly [number, number])[]) => ({
-  stripes: Float64Array.from(births, ([stripe]) => stripe),
-  ordinals: Uint32Array.from(births, ([, ordinal]) => ordinal),
-})
+const birthsOf = (...births: (readonly [number, number])[]) =>
+  BigUint64Array.from(births, ([stripe, ordinal]) => (BigInt(stripe) << 16n) | BigInt(ordinal))
 const idsOf = (words: readonly number[]) => () => Buffer.concat(words.map((word) => Buffer.alloc(32, word)))
 
 test('a birth number alone says where its record lies', async (t) => {
   const catalog = catalogOf()
-  const places = new Places(catalog)
-  const births = joinBirths([birthsOf([5, 2]), birthsOf(), birthsOf([5, 0], [5, 2])])
-  const found = await places.of(births, () => t.fail() as never)
+  const locator = new Locator(catalog)
+  const births = birthsOf([5, 2], [5, 0], [5, 2])
+  const found = await locator.of(births, () => t.fail() as never)
   t.deepEqual(found, {
     stripes: Float64Array.of(5, 5, 5),
     offsets: Uint32Array.of(166, 16, 166),
     lengths: Uint32Array.of(70, 100, 70),
   })
-  await places.of(births, idsOf([]))
+  await locator.of(births, idsOf([]))
   t.deepEqual(catalog.asked, [['records', 5]], 'asked once')
 })
 
 test('what is not told by stripe is asked for by its signature; what nobody knows has stripe 0', async (t) => {
   const catalog = catalogOf()
-  const found = await new Places(catalog).of(birthsOf([6, 1], [5, 1], [5, 3], [7, 0]), idsOf([11, 12, 13, 99]))
+  const found = await new Locator(catalog).of(birthsOf([6, 1], [5, 1], [5, 3], [7, 0]), idsOf([11, 12, 13, 99]))
   t.deepEqual(found, {
     stripes: Float64Array.of(8, 5, 8, 0),
     offsets: Uint32Array.of(11, 116, 13, 99),
@@ -60,7 +58,7 @@ test('a failed question is asked again', async (t) => {
     if (failures-- > 0) throw new Error('no answer')
     return catalog.records(stripes)
   }
-  const places = new Places({ ...catalog, records })
-  await t.throwsAsync(places.of(birthsOf([5, 0], [6, 0]), idsOf([1, 2])))
-  t.is((await places.of(birthsOf([5, 0]), idsOf([1]))).offsets[0], 16)
+  const locator = new Locator({ ...catalog, records })
+  await t.throwsAsync(locator.of(birthsOf([5, 0], [6, 0]), idsOf([1, 2])))
+  t.is((await locator.of(birthsOf([5, 0]), idsOf([1]))).offsets[0], 16)
 })
