@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use imager_native::base::clock::Clock;
 use imager_native::base::secret::Secret;
 use imager_native::formats::frame::{Fetch, Kind, PREAMBLE, TO_END};
 use imager_native::formats::page::{MapEntry, Page, Ref};
@@ -26,6 +27,7 @@ use imager_native::wire::frames::{read_frame, write_frame};
 use imager_native::wire::identity::{Identity, host_of};
 use imager_native::wire::server::{Asked, Limits, Order, Question, Server, Unsent};
 use imager_native::wire::stream::Stream;
+use imager_native::wire::timeouts::Timeouts;
 use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::ServerName;
 use rustls::server::UnbufferedServerConnection;
@@ -150,7 +152,7 @@ impl Lab {
                 _ => drop(asked.order(Order::Refuse(message))),
             }
         };
-        let server = Server::new(&identity(&secret(2)), LIMITS, Box::new(ask)).unwrap();
+        let server = Server::new(&identity(&secret(2)), LIMITS, Clock::SYSTEM, Box::new(ask)).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let accepting = server.clone();
@@ -196,8 +198,8 @@ impl Lab {
         socket.write_all(PREAMBLE).unwrap();
         let config = Arc::new(identity(&secret(1)).client(secret(2).signing_key()).unwrap());
         let side = UnbufferedClientConnection::new(config, ServerName::try_from("imager").unwrap()).unwrap();
-        let soon = Instant::now() + Duration::from_secs(5);
-        let mut stream = Stream::new(socket, side, &[], Duration::from_secs(5), soon);
+        let soon = Timeouts::within(Duration::from_secs(5), Instant::now());
+        let mut stream = Stream::new(socket, side, &[], soon, Clock::SYSTEM);
         assert_eq!(stream.shake_hands().unwrap(), secret(2).signing_key());
         stream
     }
@@ -237,7 +239,7 @@ fn target(port: u16, host: [u8; 32]) -> Target {
 }
 
 fn client() -> Client {
-    Client::new(identity(&secret(1)))
+    Client::new(identity(&secret(1)), Clock::SYSTEM)
 }
 
 #[test]
@@ -472,8 +474,8 @@ fn liar(act: fn(&mut Stream<UnbufferedServerConnection>)) -> u16 {
         let mut preamble = [0; PREAMBLE.len()];
         socket.read_exact(&mut preamble).unwrap();
         let side = UnbufferedServerConnection::new(Arc::new(identity(&secret(2)).server().unwrap())).unwrap();
-        let soon = Instant::now() + Duration::from_secs(5);
-        let mut stream = Stream::new(socket, side, &[], Duration::from_secs(5), soon);
+        let soon = Timeouts::within(Duration::from_secs(5), Instant::now());
+        let mut stream = Stream::new(socket, side, &[], soon, Clock::SYSTEM);
         stream.shake_hands().unwrap();
         read_frame(&mut stream).unwrap();
         act(&mut stream);

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use napi::bindgen_prelude::{AsyncTask, Buffer, Function, Object, Result, ToNapiValue, Uint8Array};
 use napi::threadsafe_function::ThreadsafeFunctionCallMode;
@@ -15,6 +15,7 @@ use napi_derive::napi;
 use super::body::Body;
 use super::snapshot::packs::StripeShard;
 use super::{Job, fixed, hex, job, thrown};
+use crate::base::clock::Clock;
 use crate::base::error::Error;
 use crate::formats::frame::TO_END;
 use crate::wire::broken::Broken;
@@ -58,7 +59,7 @@ impl DataTarget {
             addresses: self.names.into_iter().zip(self.ports).collect(),
             connect: milliseconds(self.connect_ms),
             idle: milliseconds(self.idle_ms),
-            deadline: Instant::now() + milliseconds(self.timeout_ms),
+            deadline: Clock::SYSTEM.now() + milliseconds(self.timeout_ms),
             keep: milliseconds(self.keep_ms),
             at_once: self.at_once as usize,
         })
@@ -137,7 +138,7 @@ impl DataClient {
     #[napi(constructor)]
     pub fn new(key: String, certificate: String) -> Result<Self> {
         let identity = Identity::from_pem(&key, &certificate).map_err(thrown)?;
-        Ok(Self(Arc::new(client::Client::new(identity))))
+        Ok(Self(Arc::new(client::Client::new(identity, Clock::SYSTEM))))
     }
 
     /// Sends `body` where the question is granted. It must not change meanwhile. A `stop` is used once.
@@ -249,7 +250,7 @@ impl DataServer {
         let ask = move |asked| {
             ask.call(DataQuestion(asked), ThreadsafeFunctionCallMode::NonBlocking);
         };
-        server::Server::new(&identity, limits, Box::new(ask)).map(Self).map_err(thrown)
+        server::Server::new(&identity, limits, Clock::SYSTEM, Box::new(ask)).map(Self).map_err(thrown)
     }
 
     /// From now on these hosts (32 bytes each), and no others, are sent what they fetch from a folder of shards without a

@@ -17,6 +17,8 @@ use super::frames::{read_frame, write_frame};
 use super::identity::Identity;
 use super::stream::{Stream, send};
 use super::threads::{self, Work};
+use super::timeouts::Timeouts;
+use crate::base::clock::Clock;
 use crate::base::limits::SHARD_BYTES;
 use crate::base::pool;
 use crate::formats::frame::{Fetch, Kind, PREAMBLE, TO_END};
@@ -27,13 +29,16 @@ struct Connection {
     address: Address,
 }
 
+/// A host's Ed25519 key.
+pub type Host = [u8; 32];
+
 /// Name and port.
 pub type Address = (String, u16);
 
 /// Whom to ask, and how long to wait.
 #[derive(Clone)]
 pub struct Target {
-    pub host: [u8; 32],
+    pub host: Host,
     /// Tried in turn, the last one that worked first.
     pub addresses: Vec<Address>,
     pub connect: Duration,
@@ -66,7 +71,7 @@ pub enum Outcome {
     /// Another host answers there, or one without a key.
     Lied {
         address: String,
-        actual: Option<[u8; 32]>,
+        actual: Option<Host>,
     },
     /// It answers, but does not carry data; it may do over HTTPS what it was asked.
     NotCarried {
@@ -105,15 +110,16 @@ impl Stop {
 
 pub struct Client {
     identity: Identity,
-    kept: Mutex<HashMap<[u8; 32], Vec<Kept>>>,
+    clock: Clock,
+    kept: Mutex<HashMap<Host, Vec<Kept>>>,
     /// Where each host answered last.
-    good: Mutex<HashMap<[u8; 32], Address>>,
+    good: Mutex<HashMap<Host, Address>>,
     turns: Mutex<Turns>,
 }
 
 #[derive(Default)]
 struct Turns {
-    hosts: HashMap<[u8; 32], Line>,
+    hosts: HashMap<Host, Line>,
     /// A thread looks after those who wait.
     watched: bool,
 }
@@ -139,13 +145,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Client {
-    pub fn new(identity: Identity) -> Self {
-        Self { identity, kept: Mutex::default(), good: Mutex::default(), turns: Mutex::default() }
+    pub fn new(identity: Identity, clock: Clock) -> Self {
+        Self { identity, clock, kept: Mutex::default(), good: Mutex::default(), turns: Mutex::default() }
     }
 
     /// Runs an exchange with a host on a thread, once fewer than `most` others with it are under way. Where that takes too
     /// long, it is dropped.
-    pub fn queue(self: &Arc<Self>, host: [u8; 32], most: usize, until: Instant, work: Work) -> std::io::Result<()> {
+    pub fn queue(self: &Arc<Self>, host: Host, most: usize, until: Instant, work: Work) -> std::io::Result<()> {
         let client = self.clone();
         let mut turns = lock(&self.turns);
         let line = turns.hosts.entry(host).or_default();
@@ -161,7 +167,7 @@ impl Client {
     }
 
     /// The same on the caller's thread, where it need not wait for its turn; otherwise gives it back.
-    pub fn run_here(self: &Arc<Self>, host: [u8; 32], most: usize, work: Work) -> Result<(), Work> {
+    pub fn run_here(self: &Arc<Self>, host: Host, most: usize, work: Work) -> Result<(), Work> {
         {
             let mut turns = lock(&self.turns);
             let line = turns.hosts.entry(host).or_default();
@@ -182,7 +188,7 @@ impl Client {
     }
 
     /// Runs an exchange with a host whose turn has begun, and then those that wait for a turn.
-    fn work(&self, host: [u8; 32], work: Work) {
+    fn work(&self, host: Host, work: Work) {
         let mut next = Some(work);
         while let Some(work) = next {
             exchange(work);
@@ -190,7 +196,7 @@ impl Client {
         }
     }
 
-    fn next(&self, host: [u8; 32]) -> Option<Work> {
+    fn next(&self, host: Host) -> Option<Work> {
         let mut turns = lock(&self.turns);
         let line = turns.hosts.entry(host).or_default();
         let next = line.waiting.pop_front();
@@ -206,7 +212,7 @@ impl Client {
             thread::sleep(LOOK);
             let mut late = Vec::new();
             let mut turns = lock(&self.turns);
-            let now = Instant::now();
+            let now = self.clock.now();
             for line in turns.hosts.values_mut() {
                 for one in std::mem::take(&mut line.waiting) {
                     if one.0 > now { line.waiting.push_back(one) } else { late.push(one) }
@@ -238,7 +244,7 @@ impl Client {
     }
 
     fn run(&self, target: &Target, exchange: &Exchange, stop: &Stop) -> Outcome {
-        if stop.stopped.load(Ordering::SeqCst) || Instant::now() >= target.deadline {
+        if stop.stopped.load(Ordering::SeqCst) || self.clock.now() >= target.deadline {
             return Outcome::Unreachable { address: "no address".into(), why: "it did not get its turn".into() };
         }
         while let Some(mut connection) = self.take(target) {
@@ -267,7 +273,7 @@ impl Client {
 
     fn take(&self, target: &Target) -> Option<Connection> {
         let mut kept = lock(&self.kept);
-        let now = Instant::now();
+        let now = self.clock.now();
         for connections in kept.values_mut() {
             connections.retain(|one| one.until > now);
         }
@@ -282,7 +288,7 @@ impl Client {
 
     fn keep(&self, mut connection: Connection, target: &Target, outcome: Outcome) -> Outcome {
         if connection.stream.rest() {
-            let one = Kept { connection, until: Instant::now() + target.keep };
+            let one = Kept { connection, until: self.clock.now() + target.keep };
             lock(&self.kept).entry(target.host).or_default().push(one);
         }
         outcome
@@ -294,7 +300,7 @@ impl Client {
         addresses.sort_by_key(|&address| good.as_ref() != Some(address));
         let mut failure = Outcome::Unreachable { address: "no address".into(), why: "it has none".into() };
         for address in addresses {
-            let limit = target.deadline.min(Instant::now() + target.connect);
+            let limit = target.deadline.min(self.clock.now() + target.connect);
             match self.dial(target, address, limit, stop) {
                 Ok(stream) => {
                     lock(&self.good).insert(target.host, address.clone());
@@ -316,7 +322,7 @@ impl Client {
         stop: &Stop,
     ) -> Result<Stream<UnbufferedClientConnection>, Outcome> {
         let unreachable = |why: String| Outcome::Unreachable { address: shown(address), why };
-        let socket = reach(address, limit).map_err(|error| unreachable(error.to_string()))?;
+        let socket = reach(address, limit, &self.clock).map_err(|error| unreachable(error.to_string()))?;
         self.greet(socket, target, limit, stop).map_err(|broken| match broken {
             Broken::Stranger(actual) => Outcome::Lied { address: shown(address), actual },
             Broken::Late => unreachable(broken.to_string()),
@@ -332,13 +338,14 @@ impl Client {
         stop: &Stop,
     ) -> Result<Stream<UnbufferedClientConnection>, Broken> {
         stop.watch(&socket)?;
-        send(&mut socket, PREAMBLE, target.connect, limit)?;
+        let timeouts = Timeouts { idle: target.connect, deadline: limit };
+        send(&mut socket, PREAMBLE, timeouts, &self.clock)?;
         let config = self.identity.client(target.host).map_err(|error| Broken::Tls(error.to_string()))?;
         // Not sent: a host is its key.
         let name = ServerName::try_from("imager").map_err(|error| Broken::Tls(error.to_string()))?;
         let side = UnbufferedClientConnection::new(Arc::new(config), name);
         let side = side.map_err(|error| Broken::Tls(error.to_string()))?;
-        let mut stream = Stream::new(socket, side, &[], target.connect, limit);
+        let mut stream = Stream::new(socket, side, &[], timeouts, self.clock.clone());
         let host = stream.shake_hands()?;
         if host == target.host { Ok(stream) } else { Err(Broken::Stranger(Some(host))) }
     }
@@ -356,10 +363,8 @@ fn shown((name, port): &Address) -> String {
 fn attempt(connection: &mut Connection, target: &Target, exchange: &Exchange, stop: &Stop) -> Result<Outcome, Failed> {
     let stream = &mut connection.stream;
     // An answer may take its time: behind it a disk is synced.
-    let patient = |stream: &mut Stream<_>| {
-        stream.until(target.deadline.saturating_duration_since(Instant::now()), target.deadline)
-    };
-    patient(stream);
+    let answering = Timeouts { idle: Duration::MAX, deadline: target.deadline };
+    stream.wait_for(answering);
     let mut answered = false;
     let mut run = || {
         stop.watch(stream.socket())?;
@@ -374,9 +379,9 @@ fn attempt(connection: &mut Connection, target: &Target, exchange: &Exchange, st
             Kind::Go => bytes.try_into().map(u64::from_le_bytes).map_err(|_| Broken::Malformed("no length"))?,
             _ => return Err(Broken::Malformed("an answer before there was a body")),
         };
-        stream.until(target.idle, target.deadline);
+        stream.wait_for(Timeouts { idle: target.idle, deadline: target.deadline });
         let fetched = transfer(stream, length, exchange)?;
-        patient(stream);
+        stream.wait_for(answering);
         match read_frame(stream)? {
             (Kind::Done, _) => Ok(Outcome::Done(fetched)),
             (Kind::Refused, bytes) => Ok(Outcome::Refused(bytes)),
@@ -389,10 +394,10 @@ fn attempt(connection: &mut Connection, target: &Target, exchange: &Exchange, st
 }
 
 /// The first of a name's addresses that answers.
-fn reach((name, port): &Address, limit: Instant) -> std::io::Result<TcpStream> {
+fn reach((name, port): &Address, limit: Instant, clock: &Clock) -> std::io::Result<TcpStream> {
     let mut failure = std::io::Error::new(std::io::ErrorKind::NotFound, "the name has no address");
     for address in (name.as_str(), *port).to_socket_addrs()? {
-        let left = limit.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+        let left = limit.saturating_duration_since(clock.now()).max(Duration::from_millis(1));
         match TcpStream::connect_timeout(&address, left) {
             Ok(socket) => return socket.set_nodelay(true).map(|()| socket),
             Err(error) => failure = error,

@@ -5,6 +5,7 @@
 //! or sent before TypeScript ordered it. Only a fetch is understood here too, and answered at once for the readers whom
 //! TypeScript named.
 
+pub mod admission;
 pub mod broken;
 pub mod client;
 pub mod frames;
@@ -12,3 +13,4 @@ pub mod identity;
 pub mod server;
 pub mod stream;
 pub mod threads;
+pub mod timeouts;

@@ -5,9 +5,9 @@
 //! Nobody can take more than his share: connections are counted, over all and for each host; every wait has an end;
 //! of a shard, no more than a few slices are in memory.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -19,10 +19,14 @@ use std::time::{Duration, Instant};
 
 use rustls::server::{ServerConfig, UnbufferedServerConnection};
 
+use super::admission::Admission;
 use super::broken::Broken;
+use super::client::Host;
 use super::frames::{read_frame_of, write_frame};
 use super::identity::Identity;
-use super::stream::Stream;
+use super::stream::{self, Stream};
+use super::timeouts::Timeouts;
+use crate::base::clock::Clock;
 use crate::base::direct::{DIRECT_BYTES, Direct, aligned};
 use crate::base::error::{Error, Result};
 use crate::base::limits::{SHARD_BYTES, SLICE_BYTES};
@@ -34,25 +38,45 @@ const PIECE_BYTES: usize = 4 * SLICE_BYTES;
 /// rustls and the file system need little; what is large lies on the heap.
 const STACK_BYTES: usize = 256 << 10;
 
-/// The numbers stand in `src/base/limits.ts`.
+/// Caps and timeouts. The numbers stand in `src/base/limits.ts`.
 #[derive(Clone, Copy)]
 pub struct Limits {
+    /// Cap on connections of all hosts: each has a thread, and 0.5 MB of memory at most.
     pub connections: usize,
+    /// Cap on connections of one host, so that it leaves some to the others.
     pub connections_per_host: usize,
-    /// Until the handshake is over, and then until the first question is there.
+    /// Timeout of the handshake, and then of the first question: who never speaks counts no longer.
     pub greeting: Duration,
-    /// Without a byte during a transfer.
+    /// Timeout of each wait for a byte while a question or a body is on its way.
     pub idle: Duration,
-    /// Between two questions.
+    /// Timeout of the wait for another question. More than `Target::keep`, so that the client lets go first.
     pub keep: Duration,
-    /// One exchange, from its question's first byte on.
+    /// Deadline of one exchange, from its question's first byte on; timeout of each order for it.
     pub transfer: Duration,
+}
+
+impl Limits {
+    /// Of the handshake.
+    fn greeting(&self, now: Instant) -> Timeouts {
+        Timeouts::within(self.greeting, now)
+    }
+
+    /// Of the wait for a question.
+    fn asking(&self, is_first: bool, now: Instant) -> Timeouts {
+        Timeouts::within(if is_first { self.greeting } else { self.keep }, now)
+    }
+
+    /// Of an exchange whose question's first byte came now.
+    fn exchange(&self, now: Instant) -> Timeouts {
+        Timeouts { idle: self.idle, deadline: now + self.transfer }
+    }
 }
 
 /// What a connection asks. One order is followed, and a second one where the first leaves something to say; without one
 /// the connection ends.
 pub struct Asked {
-    pub host: [u8; 32],
+    /// The key that TLS has proved.
+    pub host: Host,
     pub question: Question,
     orders: Sender<Order>,
 }
@@ -119,9 +143,12 @@ type Ask = Box<dyn Fn(Asked) + Send + Sync>;
 pub struct Server {
     config: Arc<ServerConfig>,
     limits: Limits,
+    clock: Clock,
     ask: Ask,
     shelf: RwLock<Shelf>,
-    open: Mutex<Open>,
+    /// Who is connected, each with its socket, by which another thread ends it.
+    open: Mutex<Admission<TcpStream>>,
+    /// A connection has ended.
     changed: Condvar,
 }
 
@@ -129,38 +156,25 @@ pub struct Server {
 #[derive(Default)]
 struct Shelf {
     folder: PathBuf,
-    readers: HashSet<[u8; 32]>,
-}
-
-#[derive(Default)]
-struct Open {
-    next: u64,
-    closing: bool,
-    connections: HashMap<u64, Entry>,
-}
-
-struct Entry {
-    socket: TcpStream,
-    host: Option<[u8; 32]>,
-    /// An exchange is under way.
-    busy: bool,
+    readers: HashSet<Host>,
 }
 
 impl Server {
-    pub fn new(identity: &Identity, limits: Limits, ask: Ask) -> Result<Arc<Self>> {
+    pub fn new(identity: &Identity, limits: Limits, clock: Clock, ask: Ask) -> Result<Arc<Self>> {
         let config = Arc::new(identity.server()?);
         Ok(Arc::new(Self {
             config,
             limits,
+            clock,
             ask,
             shelf: RwLock::default(),
-            open: Mutex::default(),
+            open: Mutex::new(Admission::new(limits.connections, limits.connections_per_host)),
             changed: Condvar::new(),
         }))
     }
 
     /// From now on these hosts, and no others, are sent what they fetch from the folder without a question.
-    pub fn let_read(&self, folder: PathBuf, readers: HashSet<[u8; 32]>) {
+    pub fn let_read(&self, folder: PathBuf, readers: HashSet<Host>) {
         *self.shelf.write().expect("no holder of this lock panics") = Shelf { folder, readers };
     }
 
@@ -170,23 +184,16 @@ impl Server {
         socket.set_nonblocking(false).map_err(io)?;
         socket.set_nodelay(true).map_err(io)?;
         let kept = socket.try_clone().map_err(io)?;
-        let mut open = self.lock();
-        if open.closing || open.connections.len() >= self.limits.connections {
-            return Ok(());
-        }
-        let id = open.next;
-        open.next += 1;
-        open.connections.insert(id, Entry { socket: kept, host: None, busy: false });
-        drop(open);
+        let Some(id) = self.lock().enter(kept) else { return Ok(()) };
         let server = Arc::clone(self);
         let work = move || {
             // Whoever is at the other end notices, and nobody else cares how a connection ended.
             let _ = server.serve(id, socket, &head);
-            server.lock().connections.remove(&id);
+            server.lock().leave(id);
             server.changed.notify_all();
         };
         thread::Builder::new().name("carry".into()).stack_size(STACK_BYTES).spawn(work).map(drop).map_err(|error| {
-            self.lock().connections.remove(&id);
+            self.lock().leave(id);
             io(error)
         })
     }
@@ -194,36 +201,36 @@ impl Server {
     /// Ends connections: idle ones now, the others when their exchange is over, all after `grace`.
     pub fn close(&self, grace: Duration) {
         let mut open = self.lock();
-        open.closing = true;
-        open.cut(|entry| !entry.busy);
-        let wait = self.changed.wait_timeout_while(open, grace, |open| !open.connections.is_empty());
+        open.close().for_each(cut);
+        let wait = self.changed.wait_timeout_while(open, grace, |open| open.count() > 0);
         let (open, _) = wait.expect("no holder of this lock panics");
-        open.cut(|_| true);
+        open.all().for_each(cut);
     }
 
     pub fn connections(&self) -> usize {
-        self.lock().connections.len()
+        self.lock().count()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Open> {
+    fn lock(&self) -> MutexGuard<'_, Admission<TcpStream>> {
         self.open.lock().expect("no holder of this lock panics")
     }
 
     fn serve(&self, id: u64, mut socket: TcpStream, head: &[u8]) -> std::result::Result<(), Broken> {
-        let Limits { greeting, idle, keep, transfer, .. } = self.limits;
-        let greeted = Instant::now() + greeting;
-        let head = skip_preamble(&mut socket, head, greeted)?;
+        let greeting = self.limits.greeting(self.clock.now());
+        let head = skip_preamble(&mut socket, head, greeting, &self.clock)?;
         let tls =
             UnbufferedServerConnection::new(self.config.clone()).map_err(|error| Broken::Tls(error.to_string()))?;
-        let mut stream = Stream::new(socket, tls, &head, greeting, greeted);
+        let mut stream = Stream::new(socket, tls, &head, greeting, self.clock.clone());
         let host = stream.shake_hands()?;
-        self.lock().note(id, host, self.limits.connections_per_host)?;
-        let mut wait = greeting;
+        if !self.lock().identify(id, host) {
+            return Err(Broken::Malformed("too many connections of one host"));
+        }
+        let mut is_first = true;
         loop {
-            stream.until(wait, Instant::now() + wait);
+            stream.wait_for(self.limits.asking(is_first, self.clock.now()));
             let mut first = [0];
             stream.read_exact(&mut first)?;
-            stream.until(idle, Instant::now() + transfer);
+            stream.wait_for(self.limits.exchange(self.clock.now()));
             let question = read_question(first[0], &mut stream)?;
             if !self.lock().begin(id) {
                 return Ok(());
@@ -234,14 +241,14 @@ impl Server {
             if !self.lock().end(id) {
                 return Ok(());
             }
-            wait = keep;
+            is_first = false;
         }
     }
 
     fn answer(
         &self,
         stream: &mut Stream<UnbufferedServerConnection>,
-        host: [u8; 32],
+        host: Host,
         question: Question,
     ) -> std::result::Result<(), Broken> {
         let mut tried = None;
@@ -260,7 +267,7 @@ impl Server {
     }
 
     /// Where the shard lies (src/peers/store.ts), if this host is sent it at once.
-    fn readable(&self, host: &[u8; 32], Fetch { shard, range }: &Fetch) -> Option<PathBuf> {
+    fn readable(&self, host: &Host, Fetch { shard, range }: &Fetch) -> Option<PathBuf> {
         let shelf = self.shelf.read().expect("no holder of this lock panics");
         let name = format!("{:032x}", u128::from_be_bytes(*shard));
         let may = shelf.readers.contains(host) && !range.is_empty();
@@ -301,55 +308,24 @@ impl Server {
     }
 }
 
-impl Open {
-    fn cut(&self, which: impl Fn(&Entry) -> bool) {
-        for entry in self.connections.values().filter(|entry| which(entry)) {
-            // It is gone either way.
-            let _ = entry.socket.shutdown(std::net::Shutdown::Both);
-        }
-    }
-
-    fn note(&mut self, id: u64, host: [u8; 32], most: usize) -> std::result::Result<(), Broken> {
-        if self.connections.values().filter(|entry| entry.host == Some(host)).count() >= most {
-            return Err(Broken::Malformed("too many connections of one host"));
-        }
-        if let Some(entry) = self.connections.get_mut(&id) {
-            entry.host = Some(host);
-        }
-        Ok(())
-    }
-
-    /// False while the server closes.
-    fn begin(&mut self, id: u64) -> bool {
-        if let Some(entry) = self.connections.get_mut(&id) {
-            entry.busy = true;
-        }
-        !self.closing
-    }
-
-    fn end(&mut self, id: u64) -> bool {
-        if let Some(entry) = self.connections.get_mut(&id) {
-            entry.busy = false;
-        }
-        !self.closing
-    }
+/// It is gone either way.
+fn cut(socket: &TcpStream) {
+    let _ = socket.shutdown(Shutdown::Both);
 }
 
 /// What of `head` lies behind the preamble, which may itself not be there in full yet.
-fn skip_preamble(socket: &mut TcpStream, head: &[u8], deadline: Instant) -> std::result::Result<Vec<u8>, Broken> {
-    use std::io::Read;
+fn skip_preamble(
+    socket: &mut TcpStream,
+    head: &[u8],
+    timeouts: Timeouts,
+    clock: &Clock,
+) -> std::result::Result<Vec<u8>, Broken> {
     let mut preamble = [0; PREAMBLE.len()];
     let given = head.len().min(preamble.len());
     preamble[..given].copy_from_slice(&head[..given]);
     let mut filled = given;
     while filled < preamble.len() {
-        let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
-        socket.set_read_timeout(Some(left)).map_err(Broken::Io)?;
-        match socket.read(&mut preamble[filled..]) {
-            Ok(0) => return Err(Broken::Closed),
-            Ok(length) => filled += length,
-            Err(error) => return Err(Broken::Io(error)),
-        }
+        filled += stream::receive(socket, &mut preamble[filled..], timeouts, clock)?;
     }
     if preamble != *PREAMBLE {
         return Err(Broken::Malformed("no connection of ours"));

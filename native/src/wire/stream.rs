@@ -4,7 +4,6 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::sync::{Mutex, MutexGuard};
-use std::time::{Duration, Instant};
 
 use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
 use rustls::pki_types::CertificateDer;
@@ -14,6 +13,8 @@ use rustls::{CertificateError, OtherError};
 
 use super::broken::Broken;
 use super::identity::{Stranger, host_of};
+use super::timeouts::Timeouts;
+use crate::base::clock::Clock;
 use crate::formats::frame::ALPN;
 
 /// What one read takes from the socket at most. A handshake's flight (64 KiB at most) fits.
@@ -70,8 +71,8 @@ pub struct Stream<S> {
     outgoing: Vec<u8>,
     /// Written and not yet sent: what is small goes with what follows it.
     waiting: Vec<u8>,
-    idle: Duration,
-    deadline: Instant,
+    timeouts: Timeouts,
+    clock: Clock,
 }
 
 /// Buffers of connections that rest: a short exchange would spend its time on fresh ones.
@@ -95,18 +96,19 @@ enum Stand {
 }
 
 impl<S: Side> Stream<S> {
-    /// `head` was read from the socket already. Each wait ends after `idle`, and all of them at `deadline`.
-    pub fn new(socket: TcpStream, tls: S, head: &[u8], idle: Duration, deadline: Instant) -> Self {
+    /// `head` was read from the socket already.
+    pub fn new(socket: TcpStream, tls: S, head: &[u8], timeouts: Timeouts, clock: Clock) -> Self {
         let (mut incoming, outgoing) = buffers();
         incoming.resize(INCOMING_BYTES.max(head.len()), 0);
         incoming[..head.len()].copy_from_slice(head);
         let (start, end) = (0, head.len());
         let (plain, waiting) = (Vec::new(), Vec::new());
-        Self { socket, tls, incoming, start, end, plain, taken: 0, outgoing, waiting, idle, deadline }
+        Self { socket, tls, incoming, start, end, plain, taken: 0, outgoing, waiting, timeouts, clock }
     }
 
-    pub fn until(&mut self, idle: Duration, deadline: Instant) {
-        (self.idle, self.deadline) = (idle, deadline);
+    /// From now on waits end so. The first call after `rest` gets buffers.
+    pub fn wait_for(&mut self, timeouts: Timeouts) {
+        self.timeouts = timeouts;
         if self.incoming.is_empty() {
             (self.incoming, self.outgoing) = buffers();
         }
@@ -171,7 +173,7 @@ impl<S: Side> Stream<S> {
 
     fn send(&mut self, piece: &[u8]) -> Result<(), Broken> {
         let sealed = self.seal(piece)?;
-        send(&mut self.socket, &self.outgoing[..sealed], self.idle, self.deadline)
+        send(&mut self.socket, &self.outgoing[..sealed], self.timeouts, &self.clock)
     }
 
     /// Whether nothing has come since `rest`: neither an end nor bytes that nobody asked for.
@@ -182,7 +184,7 @@ impl<S: Side> Stream<S> {
         waiting && self.socket.set_nonblocking(false).is_ok()
     }
 
-    /// Gives the buffers back until `until` begins another exchange. False where bytes came that nobody asked for.
+    /// Gives the buffers back until `wait_for` begins another exchange. False where bytes came that nobody asked for.
     pub fn rest(&mut self) -> bool {
         let quiet = self.start == self.end && self.taken == self.plain.len();
         let pair = (std::mem::take(&mut self.incoming), std::mem::take(&mut self.outgoing));
@@ -222,7 +224,7 @@ impl<S: Side> Stream<S> {
                     None
                 }
                 ConnectionState::TransmitTlsData(data) => {
-                    send(&mut self.socket, &self.outgoing[..flight], self.idle, self.deadline)?;
+                    send(&mut self.socket, &self.outgoing[..flight], self.timeouts, &self.clock)?;
                     flight = 0;
                     data.done();
                     None
@@ -246,18 +248,8 @@ impl<S: Side> Stream<S> {
         if room.is_empty() {
             return Err(Broken::Malformed("a TLS message that is too long"));
         }
-        loop {
-            let wait = patience(self.idle, self.deadline)?;
-            self.socket.set_read_timeout(Some(wait)).map_err(Broken::Io)?;
-            match self.socket.read(room) {
-                Ok(0) => return Err(Broken::Closed),
-                Ok(length) => {
-                    self.end += length;
-                    return Ok(());
-                }
-                Err(error) => forgive(error)?,
-            }
-        }
+        self.end += receive(&mut self.socket, room, self.timeouts, &self.clock)?;
+        Ok(())
     }
 
     fn seal(&mut self, piece: &[u8]) -> Result<usize, Broken> {
@@ -270,19 +262,13 @@ impl<S: Side> Stream<S> {
                 }
                 ConnectionState::EncodeTlsData(mut data) => {
                     let length = data.encode(&mut self.outgoing).map_err(|error| Broken::Tls(error.to_string()))?;
-                    send(&mut self.socket, &self.outgoing[..length], self.idle, self.deadline)?;
+                    send(&mut self.socket, &self.outgoing[..length], self.timeouts, &self.clock)?;
                 }
                 ConnectionState::TransmitTlsData(data) => data.done(),
                 _ => return Err(Broken::Closed),
             }
         }
     }
-}
-
-/// How long the next wait may take.
-fn patience(idle: Duration, deadline: Instant) -> Result<Duration, Broken> {
-    let left = deadline.saturating_duration_since(Instant::now());
-    if left.is_zero() { Err(Broken::Late) } else { Ok(left.min(idle)) }
 }
 
 /// A wait that a signal cut short goes on.
@@ -294,9 +280,22 @@ fn forgive(error: std::io::Error) -> Result<(), Broken> {
     }
 }
 
-pub(super) fn send(socket: &mut TcpStream, mut bytes: &[u8], idle: Duration, deadline: Instant) -> Result<(), Broken> {
+/// Reads what has come, one byte at least.
+pub fn receive(socket: &mut TcpStream, room: &mut [u8], timeouts: Timeouts, clock: &Clock) -> Result<usize, Broken> {
+    loop {
+        socket.set_read_timeout(Some(timeouts.next_wait(clock.now())?)).map_err(Broken::Io)?;
+        match socket.read(room) {
+            Ok(0) => return Err(Broken::Closed),
+            Ok(length) => return Ok(length),
+            Err(error) => forgive(error)?,
+        }
+    }
+}
+
+/// Writes all of it.
+pub fn send(socket: &mut TcpStream, mut bytes: &[u8], timeouts: Timeouts, clock: &Clock) -> Result<(), Broken> {
     while !bytes.is_empty() {
-        socket.set_write_timeout(Some(patience(idle, deadline)?)).map_err(Broken::Io)?;
+        socket.set_write_timeout(Some(timeouts.next_wait(clock.now())?)).map_err(Broken::Io)?;
         match socket.write(bytes) {
             Ok(0) => return Err(Broken::Closed),
             Ok(length) => bytes = &bytes[length..],
