@@ -40,11 +40,11 @@ export declare class DataClient {
   /** Key and certificate in PEM, as TLS has them everywhere. */
   constructor(key: string, certificate: string)
   /** Sends `body` where the question is granted. It must not change meanwhile. A `stop` is used once. */
-  put(target: DataTarget, question: Uint8Array, body: Uint8Array, stop: DataStop): Promise<DataOutcome>
+  put(target: DataEndpoint, question: Uint8Array, body: Uint8Array, stop: DataStop): Promise<DataOutcome>
   /** The same with a shard of a stripe, which is held until it is sent or given up. */
-  putShard(target: DataTarget, question: Uint8Array, shard: StripeShard, stop: DataStop): Promise<DataOutcome>
+  putShard(target: DataEndpoint, question: Uint8Array, shard: StripeShard, stop: DataStop): Promise<DataOutcome>
   /** Fetches bytes `start..end` of a shard's file, or all that follow where `end` is left out. */
-  fetch(target: DataTarget, shard: Uint8Array, start: number, end: number | undefined | null, stop: DataStop): Promise<DataOutcome>
+  fetch(target: DataEndpoint, shard: Uint8Array, start: number, end: number | undefined | null, stop: DataStop): Promise<DataOutcome>
   /** Closes what is kept and unused. */
   close(): void
 }
@@ -55,11 +55,13 @@ export declare class DataQuestion {
   get host(): string
   /** Empty where it is a `fetch`. */
   get question(): Buffer
+  /** Which bytes of which shard are fetched; null where it is a `question`. */
   get fetch(): DataFetch | null
   /** Receives a shard of so many bytes into a new file, checks and syncs it; then `done` or `refuse` must follow. */
   receive(path: string, length: number): Promise<DataReceived>
   /** Sends what is fetched, from this file, and `done`. Where it is neither `sent` nor `cut`, `refuse` must follow. */
   send(path: string): Promise<DataSent>
+  /** What was received is kept: the exchange is over. Throws IO where the connection is gone, like the others. */
   done(): void
   /** An error, encoded; also after a body. */
   refuse(error: Uint8Array): void
@@ -78,6 +80,7 @@ export declare class DataServer {
   letRead(folder: string, readers: Array<Uint8Array>): void
   /** Takes over the connection behind a descriptor, which its owner closes right after. `head` was read from it. */
   adopt(descriptor: number, head: Uint8Array): void
+  /** How many are open, before their handshake too. */
   get connections(): number
   /** Ends idle connections now, the others after their exchange or after `graceMs`. */
   close(graceMs: number): Promise<void>
@@ -85,7 +88,9 @@ export declare class DataServer {
 
 /** Ends one exchange, which then is `stopped` at once, whatever it waits for. */
 export declare class DataStop {
+  /** For one exchange. */
   constructor()
+  /** At any time; once the exchange is over, nothing happens. */
   stop(): void
 }
 
@@ -93,7 +98,7 @@ export declare class DataStop {
 export declare class DirectParts {
   constructor(client: DataClient, routes: Routes)
   /** How a host is reached; `timeoutMs` counts for nothing. */
-  host(target: DataTarget): void
+  host(target: DataEndpoint): void
 }
 
 /** Reads the disk of a snapshot, and keeps the blocks that were used last. */
@@ -530,6 +535,26 @@ export interface Census {
 /** The first byte of a data connection; TLS begins with another. */
 export declare const DATA_PREAMBLE: number
 
+/** How a host is reached: its key, its addresses, its deadlines (`wire/endpoint.rs`). */
+export interface DataEndpoint {
+  /** 32 bytes, the key that must answer. */
+  host: Buffer
+  /** Of each address, dialled in turn; the one that answered last first. */
+  names: Array<string>
+  /** In the order of `names`. */
+  ports: Array<number>
+  /** Timeout of one dial with its TLS handshake. */
+  connectMs: number
+  /** Timeout of each wait for bytes of a body. */
+  idleMs: number
+  /** Deadline of the exchange, the wait for its turn included. */
+  timeoutMs: number
+  /** Pool: a connection that was unused for so long is not used again. */
+  keepMs: number
+  /** Cap on exchanges with this host at once, of whichever kind; others wait for their turn. */
+  atOnce: number
+}
+
 /** Which bytes of a shard's file are fetched; without an `end` all that follow. */
 export interface DataFetch {
   /** Hexadecimal. */
@@ -538,13 +563,19 @@ export interface DataFetch {
   end?: number
 }
 
-/** Caps and deadlines of a server (`src/base/limits.ts`). */
+/** Caps and timeouts of a server (`src/base/limits.ts`). */
 export interface DataLimits {
+  /** Cap on connections of all hosts. */
   connections: number
+  /** Cap on connections of one host. */
   connectionsPerHost: number
+  /** Timeout of the handshake, and then of the first question. */
   greetingMs: number
+  /** Timeout of each wait for a byte while a question or a body is on its way. */
   idleMs: number
+  /** Timeout of the wait for another question. */
   keepMs: number
+  /** Deadline of one exchange, from its question's first byte on. */
   transferMs: number
 }
 
@@ -572,20 +603,6 @@ export interface DataReceived {
 export interface DataSent {
   kind: 'sent' | 'cut' | 'absent' | 'misfit' | 'disk'
   why: string
-}
-
-/** Whom to ask, and how long to wait. */
-export interface DataTarget {
-  /** 32 bytes, the key that must answer. */
-  host: Buffer
-  names: Array<string>
-  ports: Array<number>
-  connectMs: number
-  idleMs: number
-  timeoutMs: number
-  keepMs: number
-  /** Exchanges with this host that are under way at once, of whichever kind; others wait for their turn. */
-  atOnce: number
 }
 
 /**

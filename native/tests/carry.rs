@@ -1,6 +1,6 @@
 //! Data connections between real threads over loopback, and what hostile ends of them can do: nothing.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::ops::Range;
 use std::os::fd::AsRawFd;
@@ -22,9 +22,12 @@ use imager_native::retrieve::records::Location;
 use imager_native::retrieve::routes::{Layout, Patience, Routes, Shard};
 use imager_native::retrieve::window::{BlockCache, Window};
 use imager_native::wire::broken::Broken;
-use imager_native::wire::client::{Client, Outcome, Stop, Target};
+use imager_native::wire::client::{Client, Stop};
+use imager_native::wire::dial;
+use imager_native::wire::endpoint::{Address, Endpoint};
 use imager_native::wire::frames::{read_frame, write_frame};
 use imager_native::wire::identity::{Identity, host_of};
+use imager_native::wire::outcome::Outcome;
 use imager_native::wire::server::{Asked, Limits, Order, Question, Server, Unsent};
 use imager_native::wire::stream::Stream;
 use imager_native::wire::timeouts::Timeouts;
@@ -166,7 +169,7 @@ impl Lab {
         Self { server, port, folder, received }
     }
 
-    fn target(&self) -> Target {
+    fn target(&self) -> Endpoint {
         target(self.port, secret(2).signing_key())
     }
 
@@ -231,15 +234,15 @@ fn narrow(socket: &TcpStream) {
     }
 }
 
-fn target(port: u16, host: [u8; 32]) -> Target {
+fn target(port: u16, host: [u8; 32]) -> Endpoint {
     let second = Duration::from_secs(1);
     let deadline = Instant::now() + 10 * second;
     let addresses = vec![("127.0.0.1".to_string(), port)];
-    Target { host, addresses, connect: 5 * second, idle: 5 * second, deadline, keep: 5 * second, at_once: 4 }
+    Endpoint { host, addresses, connect: 5 * second, idle: 5 * second, deadline, keep: 5 * second, at_once: 4 }
 }
 
 fn client() -> Client {
-    Client::new(identity(&secret(1)), Clock::SYSTEM)
+    Client::new(identity(&secret(1)), Clock::SYSTEM, dial::tcp(Clock::SYSTEM))
 }
 
 #[test]
@@ -518,8 +521,8 @@ fn an_exchange_ends_at_its_deadline_or_when_it_is_stopped() {
     let client = Arc::new(client());
     // But for what is tried it would wait an hour.
     let hour = Duration::from_secs(3600);
-    let patient = || Target { deadline: Instant::now() + hour, idle: hour, ..lab.target() };
-    let late = Target { deadline: Instant::now() + Duration::from_millis(300), ..patient() };
+    let patient = || Endpoint { deadline: Instant::now() + hour, idle: hour, ..lab.target() };
+    let late = Endpoint { deadline: Instant::now() + Duration::from_millis(300), ..patient() };
     let outcome = client.put(&late, b"silence", &[], &Stop::default());
     assert!(matches!(outcome, Outcome::Unreachable { .. }), "{outcome:?}");
     let stop = Arc::new(Stop::default());
@@ -596,7 +599,7 @@ fn disk() -> Disk {
 /// A reader of that disk, and the routes it goes by. Without `second` nobody has its second shard.
 fn reader_by(
     client: Client,
-    target: Option<Target>,
+    target: Option<Endpoint>,
     host: [u8; 32],
     disk: &Disk,
     second: bool,
@@ -614,7 +617,7 @@ fn reader_by(
     (reader, routes)
 }
 
-fn reader(client: Client, target: Target, disk: &Disk) -> (Arc<Reader>, Arc<Mutex<Routes>>) {
+fn reader(client: Client, target: Endpoint, disk: &Disk) -> (Arc<Reader>, Arc<Mutex<Routes>>) {
     let host = target.host;
     reader_by(client, Some(target), host, disk, true)
 }
@@ -651,7 +654,7 @@ fn shelved(disk: &Disk) -> Lab {
 fn a_disk_is_read_from_the_hosts_alone_and_each_block_is_fetched_once() {
     let disk = disk();
     let lab = shelved(&disk);
-    let (reader, _) = reader(client(), Target { at_once: 1, ..lab.target() }, &disk);
+    let (reader, _) = reader(client(), Endpoint { at_once: 1, ..lab.target() }, &disk);
     let (tell, told) = std::sync::mpsc::channel();
     for number in 0..20 {
         let (tell, may_wait) = (tell.clone(), number == 1);
@@ -700,7 +703,7 @@ fn a_host_that_is_silent_costs_its_patience_once_and_is_named() {
     let host = secret(2).signing_key();
     let hour = Duration::from_secs(3600);
     let target = target(listener.local_addr().unwrap().port(), host);
-    let target = Target { deadline: Instant::now() + hour, connect: hour, idle: hour, ..target };
+    let target = Endpoint { deadline: Instant::now() + hour, connect: hour, idle: hour, ..target };
     let (reader, routes) = reader(client(), target, &disk);
     // It is not waited for as long as the target says.
     assert_eq!(missing(&reader, &disk), [0, 1]);
@@ -716,6 +719,44 @@ fn a_host_that_is_silent_costs_its_patience_once_and_is_named() {
         assert_eq!(missing(&alone, &disk), [0, 1]);
         assert!(!is_silent(&routes, host));
     }
+}
+
+/// A clock that is set forward by hand.
+fn set_forward() -> (Clock, Arc<Mutex<Duration>>) {
+    let (began, passed) = (Instant::now(), Arc::new(Mutex::new(Duration::ZERO)));
+    let shown = passed.clone();
+    (Clock::told_by(move || began + *shown.lock().unwrap()), passed)
+}
+
+#[test]
+fn addresses_are_dialled_in_turn_and_a_connection_is_kept_for_its_time_by_the_clock_that_is_given() {
+    let lab = Lab::new();
+    let (clock, passed) = set_forward();
+    let dialled = Arc::new(Mutex::new(vec![]));
+    let (noted, port) = (dialled.clone(), lab.port);
+    // Names that no resolver knows: they mean what this test says.
+    let dial = Box::new(move |(name, _): &Address, _| {
+        noted.lock().unwrap().push(name.clone());
+        if name == "here" { TcpStream::connect(("127.0.0.1", port)) } else { Err(ErrorKind::ConnectionRefused.into()) }
+    });
+    let client = Client::new(identity(&secret(1)), clock.clone(), dial);
+    let ask = |names: &[&str]| {
+        let addresses = names.iter().map(|name| (name.to_string(), 1)).collect();
+        let deadline = clock.now() + Duration::from_secs(10);
+        let outcome = client.put(&Endpoint { addresses, deadline, ..lab.target() }, b"x", &[], &Stop::default());
+        (outcome, std::mem::take(&mut *dialled.lock().unwrap()))
+    };
+    let refused = || Outcome::Refused(b"x".to_vec());
+    assert_eq!(ask(&["away", "here", "never"]), (refused(), vec!["away".into(), "here".into()]));
+    assert_eq!(ask(&["away", "here"]), (refused(), vec![]), "the connection is kept");
+    *passed.lock().unwrap() += lab.target().keep;
+    assert_eq!(ask(&["away", "here"]), (refused(), vec!["here".into()]), "where it answered last");
+    lab.wait_for(1);
+    client.close();
+    let (outcome, tried) = ask(&["away", "gone"]);
+    assert!(matches!(&outcome, Outcome::Unreachable { address, .. } if address == "gone:1"), "{outcome:?}");
+    assert_eq!(tried, ["away", "gone"]);
+    assert_eq!(ask(&[]), (Outcome::undialled(), vec![]));
 }
 
 #[test]

@@ -12,7 +12,7 @@ use napi_derive::napi;
 use super::body::Body;
 use super::formats::{ManifestPage, PageRef, wrong_kind};
 use super::keys::Vault;
-use super::wire::{DataClient, DataTarget, Settled, milliseconds, settle};
+use super::wire::{DataClient, DataEndpoint, Settled, milliseconds, settle};
 use super::{Job, decoded, hex, job, lock, thrown};
 use crate::base::limits::PAGE_BYTES;
 use crate::formats::page::{self, MapEntry, Page, Ref};
@@ -337,7 +337,7 @@ impl DirectParts {
 
     /// How a host is reached; `timeoutMs` counts for nothing.
     #[napi]
-    pub fn host(&self, target: DataTarget) -> Result<()> {
+    pub fn host(&self, target: DataEndpoint) -> Result<()> {
         self.0.learn_host(target.decode()?);
         Ok(())
     }

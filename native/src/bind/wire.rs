@@ -19,9 +19,11 @@ use crate::base::clock::Clock;
 use crate::base::error::Error;
 use crate::formats::frame::TO_END;
 use crate::wire::broken::Broken;
-use crate::wire::client::{self, Outcome, Target};
+use crate::wire::endpoint::Endpoint;
 use crate::wire::identity::Identity;
+use crate::wire::outcome::Outcome;
 use crate::wire::server::{self, Asked, Order, Question, Unreceived, Unsent};
+use crate::wire::{client, dial};
 
 pub(super) type Settled<T> = JsDeferred<T, Box<dyn FnOnce(Env) -> Result<T>>>;
 
@@ -37,24 +39,31 @@ pub(super) fn milliseconds(count: u32) -> Duration {
 #[napi]
 pub const DATA_PREAMBLE: u8 = crate::formats::frame::PREAMBLE[0];
 
-/// Whom to ask, and how long to wait.
+/// How a host is reached: its key, its addresses, its deadlines (`wire/endpoint.rs`).
 #[napi(object)]
-pub struct DataTarget {
+pub struct DataEndpoint {
     /// 32 bytes, the key that must answer.
     pub host: Buffer,
+    /// Of each address, dialled in turn; the one that answered last first.
     pub names: Vec<String>,
+    /// In the order of `names`.
     pub ports: Vec<u16>,
+    /// Timeout of one dial with its TLS handshake.
     pub connect_ms: u32,
+    /// Timeout of each wait for bytes of a body.
     pub idle_ms: u32,
+    /// Deadline of the exchange, the wait for its turn included.
     pub timeout_ms: u32,
+    /// Pool: a connection that was unused for so long is not used again.
     pub keep_ms: u32,
-    /// Exchanges with this host that are under way at once, of whichever kind; others wait for their turn.
+    /// Cap on exchanges with this host at once, of whichever kind; others wait for their turn.
     pub at_once: u32,
 }
 
-impl DataTarget {
-    pub(super) fn decode(self) -> Result<Target> {
-        Ok(Target {
+impl DataEndpoint {
+    /// The deadline counts from now on.
+    pub(super) fn decode(self) -> Result<Endpoint> {
+        Ok(Endpoint {
             host: fixed("host", &self.host)?,
             addresses: self.names.into_iter().zip(self.ports).collect(),
             connect: milliseconds(self.connect_ms),
@@ -109,11 +118,13 @@ pub struct DataStop {
 
 #[napi]
 impl DataStop {
+    /// For one exchange.
     #[napi(constructor)]
     pub fn new() -> Self {
         Self { stop: Arc::default(), promise: Arc::default() }
     }
 
+    /// At any time; once the exchange is over, nothing happens.
     #[napi]
     pub fn stop(&self) {
         self.stop.stop();
@@ -138,7 +149,8 @@ impl DataClient {
     #[napi(constructor)]
     pub fn new(key: String, certificate: String) -> Result<Self> {
         let identity = Identity::from_pem(&key, &certificate).map_err(thrown)?;
-        Ok(Self(Arc::new(client::Client::new(identity, Clock::SYSTEM))))
+        let (clock, dial) = (Clock::SYSTEM, dial::tcp(Clock::SYSTEM));
+        Ok(Self(Arc::new(client::Client::new(identity, clock, dial))))
     }
 
     /// Sends `body` where the question is granted. It must not change meanwhile. A `stop` is used once.
@@ -146,12 +158,12 @@ impl DataClient {
     pub fn put<'env>(
         &self,
         env: &'env Env,
-        target: DataTarget,
+        target: DataEndpoint,
         question: Uint8Array,
         body: Uint8Array,
         stop: &DataStop,
     ) -> Result<Object<'env>> {
-        self.start(env, target, stop, move |client, target, stop| client.put(target, &question, &[&body], stop))
+        self.start(env, target, stop, move |client, endpoint, stop| client.put(endpoint, &question, &[&body], stop))
     }
 
     /// The same with a shard of a stripe, which is held until it is sent or given up.
@@ -159,15 +171,15 @@ impl DataClient {
     pub fn put_shard<'env>(
         &self,
         env: &'env Env,
-        target: DataTarget,
+        target: DataEndpoint,
         question: Uint8Array,
         shard: &StripeShard,
         stop: &DataStop,
     ) -> Result<Object<'env>> {
         let (stripe, index) = shard.held()?;
-        self.start(env, target, stop, move |client, target, stop| {
+        self.start(env, target, stop, move |client, endpoint, stop| {
             let parts = stripe.file(index).unwrap_or_default();
-            client.put(target, &question, &parts, stop)
+            client.put(endpoint, &question, &parts, stop)
         })
     }
 
@@ -176,7 +188,7 @@ impl DataClient {
     pub fn fetch<'env>(
         &self,
         env: &'env Env,
-        target: DataTarget,
+        target: DataEndpoint,
         shard: Uint8Array,
         start: f64,
         end: Option<f64>,
@@ -184,7 +196,7 @@ impl DataClient {
     ) -> Result<Object<'env>> {
         let shard = fixed("shard", &shard)?;
         let range = start as u64..end.map_or(TO_END, |end| end as u64);
-        self.start(env, target, stop, move |client, target, stop| client.fetch(target, &shard, range, stop))
+        self.start(env, target, stop, move |client, endpoint, stop| client.fetch(endpoint, &shard, range, stop))
     }
 
     /// Closes what is kept and unused.
@@ -196,17 +208,17 @@ impl DataClient {
     fn start<'env>(
         &self,
         env: &'env Env,
-        target: DataTarget,
+        target: DataEndpoint,
         stop: &DataStop,
-        exchange: impl FnOnce(&client::Client, &Target, &client::Stop) -> Outcome + Send + 'static,
+        exchange: impl FnOnce(&client::Client, &Endpoint, &client::Stop) -> Outcome + Send + 'static,
     ) -> Result<Object<'env>> {
-        let target = target.decode()?;
+        let endpoint = target.decode()?;
         let (settled, promise) = env.create_deferred()?;
         *stop.promise.lock().expect("no holder of this lock panics") = Some(settled);
         let (client, stop, settled) = (self.0.clone(), stop.stop.clone(), stop.promise.clone());
-        let (host, at_once, deadline) = (target.host, target.at_once, target.deadline);
+        let (host, at_once, deadline) = (endpoint.host, endpoint.at_once, endpoint.deadline);
         let work = move || {
-            let outcome = exchange(&client, &target, &stop);
+            let outcome = exchange(&client, &endpoint, &stop);
             finish(&settled, || outcome.into());
         };
         self.0
@@ -216,14 +228,20 @@ impl DataClient {
     }
 }
 
-/// Caps and deadlines of a server (`src/base/limits.ts`).
+/// Caps and timeouts of a server (`src/base/limits.ts`).
 #[napi(object)]
 pub struct DataLimits {
+    /// Cap on connections of all hosts.
     pub connections: u32,
+    /// Cap on connections of one host.
     pub connections_per_host: u32,
+    /// Timeout of the handshake, and then of the first question.
     pub greeting_ms: u32,
+    /// Timeout of each wait for a byte while a question or a body is on its way.
     pub idle_ms: u32,
+    /// Timeout of the wait for another question.
     pub keep_ms: u32,
+    /// Deadline of one exchange, from its question's first byte on.
     pub transfer_ms: u32,
 }
 
@@ -269,6 +287,7 @@ impl DataServer {
         self.0.adopt(socket.into(), head.to_vec()).map_err(thrown)
     }
 
+    /// How many are open, before their handshake too.
     #[napi(getter)]
     pub fn connections(&self) -> u32 {
         self.0.connections() as u32
@@ -391,6 +410,7 @@ impl DataQuestion {
         }
     }
 
+    /// Which bytes of which shard are fetched; null where it is a `question`.
     #[napi(getter)]
     pub fn fetch(&self) -> Option<DataFetch> {
         let Question::Fetch(fetch) = &self.0.question else { return None };
@@ -422,6 +442,7 @@ impl DataQuestion {
         Ok(promise)
     }
 
+    /// What was received is kept: the exchange is over. Throws IO where the connection is gone, like the others.
     #[napi]
     pub fn done(&self) -> Result<()> {
         self.order(Order::Done)

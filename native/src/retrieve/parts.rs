@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use crate::base::pool::Recycled;
 use crate::formats::shard::BODY_OFFSET;
 use crate::retrieve::routes::{Aside, Host, Patience, Routes, Shard, Span};
-use crate::wire::client::{Client, Outcome, Stop, Target};
+use crate::wire::client::{Client, Stop};
+use crate::wire::endpoint::Endpoint;
+use crate::wire::outcome::Outcome;
 use crate::wire::threads::Work;
 
 /// How long a part waits for one of a host's connections: that all are busy is not its fault, but a reader shall not wait for it.
@@ -30,7 +32,7 @@ pub struct DirectParts {
     client: Arc<Client>,
     patience: Patience,
     /// How each host is reached.
-    endpoints: Mutex<HashMap<Host, Arc<Target>>>,
+    endpoints: Mutex<HashMap<Host, Arc<Endpoint>>>,
     routes: Arc<Mutex<Routes>>,
 }
 
@@ -44,7 +46,7 @@ impl DirectParts {
     }
 
     /// The deadline in it counts for nothing: each part has its own.
-    pub fn learn_host(&self, endpoint: Target) {
+    pub fn learn_host(&self, endpoint: Endpoint) {
         lock(&self.endpoints).insert(endpoint.host, Arc::new(endpoint));
     }
 }
@@ -86,7 +88,7 @@ fn exchange(
     client: &Client,
     routes: &Mutex<Routes>,
     patience: Patience,
-    endpoint: &Target,
+    endpoint: &Endpoint,
     span: Span,
     shard: Shard,
 ) -> Option<Recycled> {
@@ -95,7 +97,7 @@ fn exchange(
         return None;
     }
     let length = span.end - span.start;
-    let endpoint = Target { deadline: now + patience.for_bytes(length), ..endpoint.clone() };
+    let endpoint = Endpoint { deadline: now + patience.for_bytes(length), ..endpoint.clone() };
     let start = BODY_OFFSET as u64 + u64::from(span.start);
     let why = match client.fetch(&endpoint, &shard.id, start..start + u64::from(length), &Stop::default()) {
         Outcome::Done(bytes) => return Some(Recycled(bytes)),

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::client::Host;
+use super::endpoint::Host;
 
 pub struct Admission<E> {
     /// Cap on all connections.

@@ -1,7 +1,9 @@
-//! The asking end: connections to each host, kept for the next exchange. An exchange blocks its thread.
+//! The asking end: sockets and TLS. An exchange blocks its thread. What is decided on the way is decided by functions of
+//! state and `now`: which connection is used again (`kept`), which address is dialled and for how long (`endpoint`), what
+//! follows from a failure (`outcome`).
 
 use std::collections::{HashMap, VecDeque};
-use std::net::{Shutdown, TcpStream, ToSocketAddrs};
+use std::net::{Shutdown, TcpStream};
 use std::ops::{Range, RangeInclusive};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,8 +15,12 @@ use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::ServerName;
 
 use super::broken::Broken;
+use super::dial::Dial;
+use super::endpoint::{Address, Endpoint, Host};
 use super::frames::{read_frame, write_frame};
 use super::identity::Identity;
+use super::kept::Kept;
+use super::outcome::{Failed, Next, Origin, Outcome};
 use super::stream::{Stream, send};
 use super::threads::{self, Work};
 use super::timeouts::Timeouts;
@@ -29,27 +35,6 @@ struct Connection {
     address: Address,
 }
 
-/// A host's Ed25519 key.
-pub type Host = [u8; 32];
-
-/// Name and port.
-pub type Address = (String, u16);
-
-/// Whom to ask, and how long to wait.
-#[derive(Clone)]
-pub struct Target {
-    pub host: Host,
-    /// Tried in turn, the last one that worked first.
-    pub addresses: Vec<Address>,
-    pub connect: Duration,
-    pub idle: Duration,
-    pub deadline: Instant,
-    /// An unused connection is not used again after this long.
-    pub keep: Duration,
-    /// Exchanges with this host that `queue` has under way at once.
-    pub at_once: usize,
-}
-
 /// What is asked, and the body that goes or comes.
 enum Exchange<'a> {
     /// In parts, one behind the other.
@@ -58,34 +43,11 @@ enum Exchange<'a> {
     Fetch { asked: [u8; 32], lengths: RangeInclusive<u64> },
 }
 
-#[derive(Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// With the body that was fetched.
-    Done(Vec<u8>),
-    /// The other side's error, as its TypeScript encoded it.
-    Refused(Vec<u8>),
-    Unreachable {
-        address: String,
-        why: String,
-    },
-    /// Another host answers there, or one without a key.
-    Lied {
-        address: String,
-        actual: Option<Host>,
-    },
-    /// It answers, but does not carry data; it may do over HTTPS what it was asked.
-    NotCarried {
-        why: String,
-    },
-    Malformed {
-        what: String,
-    },
-}
-
 /// Ends an exchange from another thread.
 #[derive(Default)]
 pub struct Stop {
     stopped: AtomicBool,
+    /// Shut down by `stop`, so that whoever waits for it wakes.
     socket: Mutex<Option<TcpStream>>,
 }
 
@@ -98,9 +60,13 @@ impl Stop {
         }
     }
 
+    fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::SeqCst)
+    }
+
     fn watch(&self, socket: &TcpStream) -> Result<(), Broken> {
         *lock(&self.socket) = Some(socket.try_clone().map_err(Broken::Io)?);
-        if self.stopped.load(Ordering::SeqCst) { Err(Broken::Closed) } else { Ok(()) }
+        if self.is_stopped() { Err(Broken::Closed) } else { Ok(()) }
     }
 
     fn forget(&self) {
@@ -111,7 +77,8 @@ impl Stop {
 pub struct Client {
     identity: Identity,
     clock: Clock,
-    kept: Mutex<HashMap<Host, Vec<Kept>>>,
+    dial: Dial,
+    kept: Mutex<Kept<Connection>>,
     /// Where each host answered last.
     good: Mutex<HashMap<Host, Address>>,
     turns: Mutex<Turns>,
@@ -135,18 +102,13 @@ struct Line {
 /// How often those who wait are looked at.
 const LOOK: Duration = Duration::from_millis(50);
 
-struct Kept {
-    connection: Connection,
-    until: Instant,
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().expect("no holder of this lock panics")
 }
 
 impl Client {
-    pub fn new(identity: Identity, clock: Clock) -> Self {
-        Self { identity, clock, kept: Mutex::default(), good: Mutex::default(), turns: Mutex::default() }
+    pub fn new(identity: Identity, clock: Clock, dial: Dial) -> Self {
+        Self { identity, clock, dial, kept: Mutex::default(), good: Mutex::default(), turns: Mutex::default() }
     }
 
     /// Runs an exchange with a host on a thread, once fewer than `most` others with it are under way. Where that takes too
@@ -230,124 +192,107 @@ impl Client {
     }
 
     /// Sends a body, in parts, where the question is granted.
-    pub fn put(&self, target: &Target, question: &[u8], parts: &[&[u8]], stop: &Stop) -> Outcome {
-        self.run(target, &Exchange::Put { question, parts }, stop)
+    pub fn put(&self, endpoint: &Endpoint, question: &[u8], parts: &[&[u8]], stop: &Stop) -> Outcome {
+        self.run(endpoint, &Exchange::Put { question, parts }, stop)
     }
 
     /// Exactly these bytes of a shard's file; up to `TO_END` all that are there. Not verified.
-    pub fn fetch(&self, target: &Target, shard: &[u8; 16], range: Range<u64>, stop: &Stop) -> Outcome {
+    pub fn fetch(&self, endpoint: &Endpoint, shard: &[u8; 16], range: Range<u64>, stop: &Stop) -> Outcome {
         const MOST: u64 = (BODY_OFFSET + SHARD_BYTES) as u64;
         let length = range.end.saturating_sub(range.start);
         let lengths = if range.end == TO_END { 0..=MOST } else { length..=length.min(MOST) };
         let asked = Fetch { shard: *shard, range }.encode();
-        self.run(target, &Exchange::Fetch { asked, lengths }, stop)
+        self.run(endpoint, &Exchange::Fetch { asked, lengths }, stop)
     }
 
-    fn run(&self, target: &Target, exchange: &Exchange, stop: &Stop) -> Outcome {
-        if stop.stopped.load(Ordering::SeqCst) || self.clock.now() >= target.deadline {
-            return Outcome::Unreachable { address: "no address".into(), why: "it did not get its turn".into() };
+    fn run(&self, endpoint: &Endpoint, exchange: &Exchange, stop: &Stop) -> Outcome {
+        if stop.is_stopped() || endpoint.is_late(self.clock.now()) {
+            return Outcome::missed();
         }
-        while let Some(mut connection) = self.take(target) {
-            match attempt(&mut connection, target, exchange, stop) {
-                Ok(outcome) => return self.keep(connection, target, outcome),
-                // The other side may close a kept connection at the very moment it is used again.
-                Err(failed) if failed.is_unheard() && !stop.stopped.load(Ordering::SeqCst) => {}
-                Err(failed) => return failed.outcome(&connection),
+        loop {
+            let (mut connection, origin) = match self.take(&endpoint.host) {
+                Some(connection) => (connection, Origin::Kept),
+                None => match self.connect(endpoint, stop) {
+                    Ok(connection) => (connection, Origin::Dialled),
+                    Err(outcome) => return outcome,
+                },
+            };
+            match attempt(&mut connection, endpoint, exchange, stop) {
+                Ok(outcome) => {
+                    self.keep(connection, endpoint);
+                    return outcome;
+                }
+                Err(failed) => match failed.next(origin, stop.is_stopped(), &connection.address) {
+                    Next::Retry => {}
+                    Next::End(outcome) => return outcome,
+                },
             }
         }
-        let mut connection = match self.connect(target, stop) {
-            Ok(connection) => connection,
-            Err(outcome) => return outcome,
-        };
-        match attempt(&mut connection, target, exchange, stop) {
-            Ok(outcome) => self.keep(connection, target, outcome),
-            // It has no place for one more connection of ours, or does not take our key.
-            Err(failed) if failed.is_unheard() => Outcome::NotCarried { why: failed.broken.to_string() },
-            Err(failed) => failed.outcome(&connection),
-        }
     }
 
+    /// Closes the connections that are kept.
     pub fn close(&self) {
         lock(&self.kept).clear();
     }
 
-    fn take(&self, target: &Target) -> Option<Connection> {
-        let mut kept = lock(&self.kept);
+    fn take(&self, host: &Host) -> Option<Connection> {
         let now = self.clock.now();
-        for connections in kept.values_mut() {
-            connections.retain(|one| one.until > now);
-        }
-        let mine = kept.get_mut(&target.host)?;
-        while let Some(Kept { connection, .. }) = mine.pop() {
-            if connection.stream.is_quiet() {
-                return Some(connection);
-            }
-        }
-        None
+        let next = || lock(&self.kept).take(host, now);
+        std::iter::from_fn(next).find(|connection| connection.stream.is_quiet())
     }
 
-    fn keep(&self, mut connection: Connection, target: &Target, outcome: Outcome) -> Outcome {
+    fn keep(&self, mut connection: Connection, endpoint: &Endpoint) {
         if connection.stream.rest() {
-            let one = Kept { connection, until: self.clock.now() + target.keep };
-            lock(&self.kept).entry(target.host).or_default().push(one);
+            let until = endpoint.kept_until(self.clock.now());
+            lock(&self.kept).put(endpoint.host, connection, until);
         }
-        outcome
     }
 
-    fn connect(&self, target: &Target, stop: &Stop) -> Result<Connection, Outcome> {
-        let good = lock(&self.good).get(&target.host).cloned();
-        let mut addresses: Vec<&Address> = target.addresses.iter().collect();
-        addresses.sort_by_key(|&address| good.as_ref() != Some(address));
-        let mut failure = Outcome::Unreachable { address: "no address".into(), why: "it has none".into() };
-        for address in addresses {
-            let limit = target.deadline.min(self.clock.now() + target.connect);
-            match self.dial(target, address, limit, stop) {
+    fn connect(&self, endpoint: &Endpoint, stop: &Stop) -> Result<Connection, Outcome> {
+        let good = lock(&self.good).get(&endpoint.host).cloned();
+        let mut failure = Outcome::undialled();
+        for address in endpoint.dialled(good.as_ref()) {
+            let timeouts = endpoint.dialling(self.clock.now());
+            match self.reach(endpoint.host, address, timeouts, stop) {
                 Ok(stream) => {
-                    lock(&self.good).insert(target.host, address.clone());
+                    lock(&self.good).insert(endpoint.host, address.clone());
                     return Ok(Connection { stream, address: address.clone() });
                 }
-                // That somebody answers is worth more to know than that nobody answers elsewhere.
-                Err(outcome) if matches!(failure, Outcome::Unreachable { .. }) => failure = outcome,
-                Err(_) => {}
+                Err(outcome) => failure = failure.or(outcome),
             }
         }
         Err(failure)
     }
 
-    fn dial(
+    /// A connection with this address on which the host has proved its key.
+    fn reach(
         &self,
-        target: &Target,
+        host: Host,
         address: &Address,
-        limit: Instant,
+        timeouts: Timeouts,
         stop: &Stop,
     ) -> Result<Stream<UnbufferedClientConnection>, Outcome> {
-        let unreachable = |why: String| Outcome::Unreachable { address: shown(address), why };
-        let socket = reach(address, limit, &self.clock).map_err(|error| unreachable(error.to_string()))?;
-        self.greet(socket, target, limit, stop).map_err(|broken| match broken {
-            Broken::Stranger(actual) => Outcome::Lied { address: shown(address), actual },
-            Broken::Late => unreachable(broken.to_string()),
-            _ => Outcome::NotCarried { why: broken.to_string() },
-        })
+        let socket = (self.dial)(address, timeouts.deadline).map_err(|error| Outcome::unreached(address, &error))?;
+        self.greet(socket, host, timeouts, stop).map_err(|broken| Outcome::ungreeted(address, broken))
     }
 
     fn greet(
         &self,
         mut socket: TcpStream,
-        target: &Target,
-        limit: Instant,
+        host: Host,
+        timeouts: Timeouts,
         stop: &Stop,
     ) -> Result<Stream<UnbufferedClientConnection>, Broken> {
         stop.watch(&socket)?;
-        let timeouts = Timeouts { idle: target.connect, deadline: limit };
         send(&mut socket, PREAMBLE, timeouts, &self.clock)?;
-        let config = self.identity.client(target.host).map_err(|error| Broken::Tls(error.to_string()))?;
+        let config = self.identity.client(host).map_err(|error| Broken::Tls(error.to_string()))?;
         // Not sent: a host is its key.
         let name = ServerName::try_from("imager").map_err(|error| Broken::Tls(error.to_string()))?;
         let side = UnbufferedClientConnection::new(Arc::new(config), name);
         let side = side.map_err(|error| Broken::Tls(error.to_string()))?;
         let mut stream = Stream::new(socket, side, &[], timeouts, self.clock.clone());
-        let host = stream.shake_hands()?;
-        if host == target.host { Ok(stream) } else { Err(Broken::Stranger(Some(host))) }
+        let actual = stream.shake_hands()?;
+        if actual == host { Ok(stream) } else { Err(Broken::Stranger(Some(actual))) }
     }
 }
 
@@ -356,15 +301,14 @@ fn exchange(work: Work) {
     let _ = catch_unwind(AssertUnwindSafe(work));
 }
 
-fn shown((name, port): &Address) -> String {
-    if name.contains(':') { format!("[{name}]:{port}") } else { format!("{name}:{port}") }
-}
-
-fn attempt(connection: &mut Connection, target: &Target, exchange: &Exchange, stop: &Stop) -> Result<Outcome, Failed> {
+fn attempt(
+    connection: &mut Connection,
+    endpoint: &Endpoint,
+    exchange: &Exchange,
+    stop: &Stop,
+) -> Result<Outcome, Failed> {
     let stream = &mut connection.stream;
-    // An answer may take its time: behind it a disk is synced.
-    let answering = Timeouts { idle: Duration::MAX, deadline: target.deadline };
-    stream.wait_for(answering);
+    stream.wait_for(endpoint.answering());
     let mut answered = false;
     let mut run = || {
         stop.watch(stream.socket())?;
@@ -379,9 +323,9 @@ fn attempt(connection: &mut Connection, target: &Target, exchange: &Exchange, st
             Kind::Go => bytes.try_into().map(u64::from_le_bytes).map_err(|_| Broken::Malformed("no length"))?,
             _ => return Err(Broken::Malformed("an answer before there was a body")),
         };
-        stream.wait_for(Timeouts { idle: target.idle, deadline: target.deadline });
+        stream.wait_for(endpoint.carrying());
         let fetched = transfer(stream, length, exchange)?;
-        stream.wait_for(answering);
+        stream.wait_for(endpoint.answering());
         match read_frame(stream)? {
             (Kind::Done, _) => Ok(Outcome::Done(fetched)),
             (Kind::Refused, bytes) => Ok(Outcome::Refused(bytes)),
@@ -391,19 +335,6 @@ fn attempt(connection: &mut Connection, target: &Target, exchange: &Exchange, st
     let outcome = run();
     stop.forget();
     outcome.map_err(|broken| Failed { answered, broken })
-}
-
-/// The first of a name's addresses that answers.
-fn reach((name, port): &Address, limit: Instant, clock: &Clock) -> std::io::Result<TcpStream> {
-    let mut failure = std::io::Error::new(std::io::ErrorKind::NotFound, "the name has no address");
-    for address in (name.as_str(), *port).to_socket_addrs()? {
-        let left = limit.saturating_duration_since(clock.now()).max(Duration::from_millis(1));
-        match TcpStream::connect_timeout(&address, left) {
-            Ok(socket) => return socket.set_nodelay(true).map(|()| socket),
-            Err(error) => failure = error,
-        }
-    }
-    Err(failure)
 }
 
 fn transfer(
@@ -423,25 +354,5 @@ fn transfer(
             Ok(bytes)
         }
         Exchange::Fetch { .. } => Err(Broken::Malformed("it answers with more or less than was asked for")),
-    }
-}
-
-struct Failed {
-    /// Something of an answer had come.
-    answered: bool,
-    broken: Broken,
-}
-
-impl Failed {
-    /// The other side ended the connection without a word.
-    fn is_unheard(&self) -> bool {
-        !self.answered && matches!(self.broken, Broken::Closed | Broken::Io(_) | Broken::Tls(_))
-    }
-
-    fn outcome(self, connection: &Connection) -> Outcome {
-        match self.broken {
-            Broken::Malformed(what) => Outcome::Malformed { what: what.into() },
-            broken => Outcome::Unreachable { address: shown(&connection.address), why: broken.to_string() },
-        }
     }
 }

@@ -8,8 +8,12 @@
 pub mod admission;
 pub mod broken;
 pub mod client;
+pub mod dial;
+pub mod endpoint;
 pub mod frames;
 pub mod identity;
+pub mod kept;
+pub mod outcome;
 pub mod server;
 pub mod stream;
 pub mod threads;

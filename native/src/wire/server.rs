@@ -21,7 +21,7 @@ use rustls::server::{ServerConfig, UnbufferedServerConnection};
 
 use super::admission::Admission;
 use super::broken::Broken;
-use super::client::Host;
+use super::endpoint::Host;
 use super::frames::{read_frame_of, write_frame};
 use super::identity::Identity;
 use super::stream::{self, Stream};
@@ -49,7 +49,7 @@ pub struct Limits {
     pub greeting: Duration,
     /// Timeout of each wait for a byte while a question or a body is on its way.
     pub idle: Duration,
-    /// Timeout of the wait for another question. More than `Target::keep`, so that the client lets go first.
+    /// Timeout of the wait for another question. More than `Endpoint::keep`, so that the client lets go first.
     pub keep: Duration,
     /// Deadline of one exchange, from its question's first byte on; timeout of each order for it.
     pub transfer: Duration,

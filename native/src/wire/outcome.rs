@@ -1,0 +1,159 @@
+//! How an exchange ended, and what follows from one that failed: another connection, another address, or the end.
+
+use super::broken::Broken;
+use super::endpoint::{Address, Host, shown};
+
+#[derive(Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// With the body that was fetched.
+    Done(Vec<u8>),
+    /// The other side's error, as its TypeScript encoded it.
+    Refused(Vec<u8>),
+    Unreachable {
+        address: String,
+        why: String,
+    },
+    /// Another host answers there, or one without a key.
+    Lied {
+        address: String,
+        actual: Option<Host>,
+    },
+    /// It answers, but does not carry data; it may do over HTTPS what it was asked.
+    NotCarried {
+        why: String,
+    },
+    Malformed {
+        what: String,
+    },
+}
+
+impl Outcome {
+    fn nowhere(why: &str) -> Self {
+        Self::Unreachable { address: "no address".into(), why: why.into() }
+    }
+
+    /// Its deadline passed while it waited for its turn, or it was stopped by then.
+    pub fn missed() -> Self {
+        Self::nowhere("it did not get its turn")
+    }
+
+    /// Of a host before its first address is dialled.
+    pub fn undialled() -> Self {
+        Self::nowhere("it has none")
+    }
+
+    pub fn unreached(address: &Address, why: &impl ToString) -> Self {
+        Self::Unreachable { address: shown(address), why: why.to_string() }
+    }
+
+    /// Of a connection on which the handshake failed.
+    pub fn ungreeted(address: &Address, broken: Broken) -> Self {
+        match broken {
+            Broken::Stranger(actual) => Self::Lied { address: shown(address), actual },
+            Broken::Late => Self::unreached(address, &broken),
+            _ => Self::NotCarried { why: broken.to_string() },
+        }
+    }
+
+    /// Which of two failed dials is told: that somebody answers is worth more to know than that nobody answers elsewhere.
+    pub fn or(self, later: Self) -> Self {
+        if matches!(self, Self::Unreachable { .. }) { later } else { self }
+    }
+}
+
+/// How a connection came to an exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// From the pool.
+    Kept,
+    /// Dialled for this exchange.
+    Dialled,
+}
+
+/// An exchange that its connection did not survive.
+#[derive(Debug)]
+pub struct Failed {
+    /// Something of an answer had come.
+    pub answered: bool,
+    pub broken: Broken,
+}
+
+/// What follows from that.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Next {
+    /// The same on another connection.
+    Retry,
+    End(Outcome),
+}
+
+impl Failed {
+    /// The other side ended the connection without a word.
+    fn is_unheard(&self) -> bool {
+        !self.answered && matches!(self.broken, Broken::Closed | Broken::Io(_) | Broken::Tls(_))
+    }
+
+    /// `stopped`: nobody waits for the exchange any more.
+    pub fn next(self, origin: Origin, stopped: bool, address: &Address) -> Next {
+        match (origin, self.is_unheard(), self.broken) {
+            // The other side may close a kept connection at the very moment it is used again.
+            (Origin::Kept, true, _) if !stopped => Next::Retry,
+            // It has no place for one more connection of ours, or does not take our key.
+            (Origin::Dialled, true, broken) => Next::End(Outcome::NotCarried { why: broken.to_string() }),
+            (_, _, Broken::Malformed(what)) => Next::End(Outcome::Malformed { what: what.into() }),
+            (_, _, broken) => Next::End(Outcome::unreached(address, &broken)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Error, ErrorKind};
+
+    use super::*;
+
+    fn address() -> Address {
+        ("host".into(), 1)
+    }
+
+    fn next(broken: Broken, answered: bool, origin: Origin, stopped: bool) -> &'static str {
+        match (Failed { answered, broken }).next(origin, stopped, &address()) {
+            Next::Retry => "retry",
+            Next::End(Outcome::NotCarried { .. }) => "not carried",
+            Next::End(Outcome::Malformed { .. }) => "malformed",
+            Next::End(Outcome::Unreachable { address, .. }) if address == "host:1" => "unreachable",
+            Next::End(_) => "something else",
+        }
+    }
+
+    #[test]
+    fn only_a_kept_connection_that_ended_without_a_word_is_tried_anew() {
+        let ends: [fn() -> Broken; 3] =
+            [|| Broken::Closed, || Broken::Io(Error::from(ErrorKind::BrokenPipe)), || Broken::Tls("alert".into())];
+        for broken in ends {
+            assert_eq!(next(broken(), false, Origin::Kept, false), "retry");
+            assert_eq!(next(broken(), false, Origin::Kept, true), "unreachable", "nobody waits for it");
+            assert_eq!(next(broken(), false, Origin::Dialled, false), "not carried");
+            assert_eq!(next(broken(), false, Origin::Dialled, true), "not carried");
+            for origin in [Origin::Kept, Origin::Dialled] {
+                assert_eq!(next(broken(), true, origin, false), "unreachable", "half an answer is an answer");
+            }
+        }
+        for (origin, answered) in [(Origin::Kept, false), (Origin::Kept, true), (Origin::Dialled, false)] {
+            assert_eq!(next(Broken::Late, answered, origin, false), "unreachable");
+            assert_eq!(next(Broken::Malformed("odd"), answered, origin, false), "malformed");
+        }
+    }
+
+    #[test]
+    fn of_failed_dials_the_first_one_that_somebody_answered_is_told() {
+        let unreachable = |why: &str| Outcome::unreached(&address(), &why);
+        let lied = || Outcome::ungreeted(&address(), Broken::Stranger(Some([1; 32])));
+        let not_carried = || Outcome::ungreeted(&address(), Broken::Closed);
+        assert_eq!(Outcome::undialled().or(unreachable("a")).or(unreachable("b")), unreachable("b"));
+        assert_eq!(unreachable("a").or(lied()).or(unreachable("b")).or(not_carried()), lied());
+        assert_eq!(not_carried().or(lied()), not_carried());
+        assert_eq!(lied(), Outcome::Lied { address: "host:1".into(), actual: Some([1; 32]) });
+        let late = Outcome::ungreeted(&address(), Broken::Late);
+        assert_eq!(late.or(not_carried()), not_carried(), "a handshake that took too long is no answer");
+    }
+}
