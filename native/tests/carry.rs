@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -31,6 +32,7 @@ use imager_native::wire::outcome::Outcome;
 use imager_native::wire::server::{Asked, Limits, Order, Question, Server, Unsent};
 use imager_native::wire::stream::Stream;
 use imager_native::wire::timeouts::Timeouts;
+use imager_native::wire::turns::Turn;
 use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::ServerName;
 use rustls::server::UnbufferedServerConnection;
@@ -766,27 +768,21 @@ fn who_gets_no_turn_in_time_is_dropped_and_the_others_go_on() {
     let (tell, told) = std::sync::mpsc::channel();
     let now = Instant::now();
     let host = [1; 32];
-    client
-        .queue(
-            host,
-            1,
-            now,
-            Box::new(move || {
-                let _ = gate.recv();
-            }),
-        )
-        .unwrap();
+    let held = Box::new(move |_| gate.recv().unwrap_or_default());
+    client.queue(host, 1, now, held).unwrap();
     for (name, until) in [("late", now + Duration::from_millis(100)), ("patient", now + Duration::from_secs(60))] {
-        let told = Told(name, tell.clone());
-        client.queue(host, 1, until, Box::new(move || told.ran())).unwrap();
+        let tell = tell.clone();
+        client.queue(host, 1, until, Box::new(move |turn| tell.send((name, turn)).unwrap())).unwrap();
     }
     let hear = || told.recv_timeout(Duration::from_secs(10)).unwrap();
-    assert_eq!(hear(), "late gone");
+    assert_eq!(hear(), ("late", Turn::Missed));
     assert!(now.elapsed() >= Duration::from_millis(100));
-    client.queue([2; 32], 1, now, Box::new(move || tell.send("another host's ran".into()).unwrap())).unwrap();
-    assert_eq!(hear(), "another host's ran");
+    client.queue([2; 32], 1, now, Box::new(move |turn| tell.send(("another host's", turn)).unwrap())).unwrap();
+    assert_eq!(hear(), ("another host's", Turn::Begun));
     drop(open);
-    assert_eq!((hear(), hear()), ("patient ran".into(), "patient gone".into()));
+    assert_eq!(hear(), ("patient", Turn::Begun));
+    // None is told twice: nobody is left who could tell.
+    assert!(told.recv_timeout(Duration::from_secs(10)).is_err_and(|error| error == RecvTimeoutError::Disconnected));
 }
 
 #[test]
@@ -795,29 +791,16 @@ fn whoever_may_wait_takes_a_free_turn_himself_and_hands_it_on() {
     let (tell, told) = std::sync::mpsc::channel();
     let (host, until) = ([1; 32], Instant::now() + Duration::from_secs(60));
     let (inner, late) = (client.clone(), tell.clone());
-    let work = move || {
+    let work = move |turn| {
+        assert_eq!(turn, Turn::Begun);
         tell.send(std::thread::current().id()).unwrap();
-        assert!(inner.run_here(host, 1, Box::new(|| ())).is_err(), "the only turn is taken");
-        inner.queue(host, 1, until, Box::new(move || late.send(std::thread::current().id()).unwrap())).unwrap();
+        assert!(inner.run_here(host, 1, Box::new(|_| ())).is_err(), "the only turn is taken");
+        inner.queue(host, 1, until, Box::new(move |_| late.send(std::thread::current().id()).unwrap())).unwrap();
     };
     assert!(client.run_here(host, 1, Box::new(work)).is_ok());
     assert_eq!(told.recv().unwrap(), std::thread::current().id());
     assert_ne!(told.recv_timeout(Duration::from_secs(10)).unwrap(), std::thread::current().id());
-    while client.run_here(host, 1, Box::new(|| ())).is_err() {
+    while client.run_here(host, 1, Box::new(|_| ())).is_err() {
         assert!(Instant::now() < until, "the turn never comes back");
-    }
-}
-
-struct Told(&'static str, std::sync::mpsc::Sender<String>);
-
-impl Told {
-    fn ran(self) {
-        self.1.send(format!("{} ran", self.0)).unwrap();
-    }
-}
-
-impl Drop for Told {
-    fn drop(&mut self) {
-        self.1.send(format!("{} gone", self.0)).unwrap();
     }
 }

@@ -23,6 +23,7 @@ use crate::wire::endpoint::Endpoint;
 use crate::wire::identity::Identity;
 use crate::wire::outcome::Outcome;
 use crate::wire::server::{self, Asked, Order, Question, Unreceived, Unsent};
+use crate::wire::turns::Turn;
 use crate::wire::{client, dial};
 
 pub(super) type Settled<T> = JsDeferred<T, Box<dyn FnOnce(Env) -> Result<T>>>;
@@ -217,8 +218,11 @@ impl DataClient {
         *stop.promise.lock().expect("no holder of this lock panics") = Some(settled);
         let (client, stop, settled) = (self.0.clone(), stop.stop.clone(), stop.promise.clone());
         let (host, at_once, deadline) = (endpoint.host, endpoint.at_once, endpoint.deadline);
-        let work = move || {
-            let outcome = exchange(&client, &endpoint, &stop);
+        let work = move |turn| {
+            let outcome = match turn {
+                Turn::Begun => exchange(&client, &endpoint, &stop),
+                Turn::Missed => Outcome::missed(),
+            };
             finish(&settled, || outcome.into());
         };
         self.0

@@ -2,6 +2,7 @@
 //! TypeScript then fetches it another way.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use crate::retrieve::routes::{Aside, Host, Patience, Routes, Shard, Span};
 use crate::wire::client::{Client, Stop};
 use crate::wire::endpoint::Endpoint;
 use crate::wire::outcome::Outcome;
-use crate::wire::threads::Work;
+use crate::wire::turns::{Turn, Work};
 
 /// How long a part waits for one of a host's connections: that all are busy is not its fault, but a reader shall not wait for it.
 const TURN: Duration = Duration::from_secs(1);
@@ -63,21 +64,14 @@ impl Parts for DirectParts {
         let Some(endpoint) = lock(&self.endpoints).get(&shard.host).cloned() else { return ended(None) };
         let (client, routes, patience) = (self.client.clone(), self.routes.clone(), self.patience);
         let at_once = endpoint.at_once;
-        struct Tmp(Option<Ended>);
-        impl Drop for Tmp {
-            fn drop(&mut self) {
-                if let Some(ended) = self.0.take() {
-                    ended(None);
-                }
-            }
-        }
-        let mut tmp = Tmp(Some(ended));
-        let work: Work = Box::new(move || {
-            let bytes = exchange(&client, &routes, patience, &endpoint, span, shard);
-            tmp.0.take().unwrap()(bytes);
+        let work: Work = Box::new(move |turn| {
+            let ask = || exchange(&client, &routes, patience, &endpoint, span, shard);
+            // A panic is a bug of ours; whoever waits for the part must not wait for ever.
+            ended(if turn == Turn::Begun { catch_unwind(AssertUnwindSafe(ask)).ok().flatten() } else { None });
         });
         let rest = if may_wait { self.client.run_here(shard.host, at_once, work).err() } else { Some(work) };
         if let Some(work) = rest {
+            // Without a thread the part has ended already.
             let _ = self.client.queue(shard.host, at_once, Instant::now() + TURN, work);
         }
     }

@@ -1,15 +1,13 @@
 //! The asking end: sockets and TLS. An exchange blocks its thread. What is decided on the way is decided by functions of
-//! state and `now`: which connection is used again (`kept`), which address is dialled and for how long (`endpoint`), what
-//! follows from a failure (`outcome`).
+//! state and `now`: who may begin (`turns`), which connection is used again (`kept`), which address is dialled and for how
+//! long (`endpoint`), what follows from a failure (`outcome`).
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::net::{Shutdown, TcpStream};
 use std::ops::{Range, RangeInclusive};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::ServerName;
@@ -21,9 +19,11 @@ use super::frames::{read_frame, write_frame};
 use super::identity::Identity;
 use super::kept::Kept;
 use super::outcome::{Failed, Next, Origin, Outcome};
+use super::runner::Runner;
 use super::stream::{Stream, send};
-use super::threads::{self, Work};
+use super::threads;
 use super::timeouts::Timeouts;
+use super::turns::Work;
 use crate::base::clock::Clock;
 use crate::base::limits::SHARD_BYTES;
 use crate::base::pool;
@@ -81,26 +81,8 @@ pub struct Client {
     kept: Mutex<Kept<Connection>>,
     /// Where each host answered last.
     good: Mutex<HashMap<Host, Address>>,
-    turns: Mutex<Turns>,
+    runner: Arc<Runner>,
 }
-
-#[derive(Default)]
-struct Turns {
-    hosts: HashMap<Host, Line>,
-    /// A thread looks after those who wait.
-    watched: bool,
-}
-
-/// Exchanges with one host: so many are under way, the others wait, first come first served.
-#[derive(Default)]
-struct Line {
-    busy: usize,
-    /// Until when each waits.
-    waiting: VecDeque<(Instant, Work)>,
-}
-
-/// How often those who wait are looked at.
-const LOOK: Duration = Duration::from_millis(50);
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().expect("no holder of this lock panics")
@@ -108,87 +90,18 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Client {
     pub fn new(identity: Identity, clock: Clock, dial: Dial) -> Self {
-        Self { identity, clock, dial, kept: Mutex::default(), good: Mutex::default(), turns: Mutex::default() }
+        let runner = Runner::new(clock.clone(), threads::claim);
+        Self { identity, clock, dial, kept: Mutex::default(), good: Mutex::default(), runner }
     }
 
-    /// Runs an exchange with a host on a thread, once fewer than `most` others with it are under way. Where that takes too
-    /// long, it is dropped.
-    pub fn queue(self: &Arc<Self>, host: Host, most: usize, until: Instant, work: Work) -> std::io::Result<()> {
-        let client = self.clone();
-        let mut turns = lock(&self.turns);
-        let line = turns.hosts.entry(host).or_default();
-        if line.busy >= most {
-            line.waiting.push_back((until, work));
-            if std::mem::replace(&mut turns.watched, true) {
-                return Ok(());
-            }
-            return threads::run(move || client.watch()).inspect_err(|_| turns.watched = false);
-        }
-        line.busy += 1;
-        threads::run(move || client.work(host, work)).inspect_err(|_| turns.hosts.entry(host).or_default().busy -= 1)
+    /// As `Runner::queue`.
+    pub fn queue(&self, host: Host, most: usize, until: Instant, work: Work) -> std::io::Result<()> {
+        self.runner.queue(host, most, until, work)
     }
 
-    /// The same on the caller's thread, where it need not wait for its turn; otherwise gives it back.
-    pub fn run_here(self: &Arc<Self>, host: Host, most: usize, work: Work) -> Result<(), Work> {
-        {
-            let mut turns = lock(&self.turns);
-            let line = turns.hosts.entry(host).or_default();
-            if line.busy >= most {
-                return Err(work);
-            }
-            line.busy += 1;
-        }
-        exchange(work);
-        while let Some(next) = self.next(host) {
-            let client = self.clone();
-            // Without a thread it is dropped, as one that has waited too long.
-            if threads::run(move || client.work(host, next)).is_ok() {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    /// Runs an exchange with a host whose turn has begun, and then those that wait for a turn.
-    fn work(&self, host: Host, work: Work) {
-        let mut next = Some(work);
-        while let Some(work) = next {
-            exchange(work);
-            next = self.next(host);
-        }
-    }
-
-    fn next(&self, host: Host) -> Option<Work> {
-        let mut turns = lock(&self.turns);
-        let line = turns.hosts.entry(host).or_default();
-        let next = line.waiting.pop_front();
-        if next.is_none() {
-            line.busy -= 1;
-        }
-        next.map(|(_, work)| work)
-    }
-
-    /// Drops those who have waited too long, until nobody waits.
-    fn watch(&self) {
-        loop {
-            thread::sleep(LOOK);
-            let mut late = Vec::new();
-            let mut turns = lock(&self.turns);
-            let now = self.clock.now();
-            for line in turns.hosts.values_mut() {
-                for one in std::mem::take(&mut line.waiting) {
-                    if one.0 > now { line.waiting.push_back(one) } else { late.push(one) }
-                }
-            }
-            turns.watched = turns.hosts.values().any(|line| !line.waiting.is_empty());
-            let over = !turns.watched;
-            // Whoever hears that he was dropped may ask for something else at once.
-            drop(turns);
-            drop(late);
-            if over {
-                return;
-            }
-        }
+    /// As `Runner::run_here`.
+    pub fn run_here(&self, host: Host, most: usize, work: Work) -> Result<(), Work> {
+        self.runner.run_here(host, most, work)
     }
 
     /// Sends a body, in parts, where the question is granted.
@@ -294,11 +207,6 @@ impl Client {
         let actual = stream.shake_hands()?;
         if actual == host { Ok(stream) } else { Err(Broken::Stranger(Some(actual))) }
     }
-}
-
-/// A panic ends one exchange, and not those that wait behind it.
-fn exchange(work: Work) {
-    let _ = catch_unwind(AssertUnwindSafe(work));
 }
 
 fn attempt(

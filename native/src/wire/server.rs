@@ -451,3 +451,29 @@ fn open(path: &Path, range: &Range<u64>) -> std::result::Result<(File, u64, usiz
         end.checked_sub(range.start).filter(|&length| end <= size && length <= (BODY_OFFSET + SHARD_BYTES) as u64);
     length.map(|length| (file, range.start, length as usize)).ok_or(Unsent::Misfit)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_greeted_asks_and_is_served_each_for_its_own_time() {
+        let second = Duration::from_secs(1);
+        let limits = Limits {
+            connections: 1,
+            connections_per_host: 1,
+            greeting: 5 * second,
+            idle: 2 * second,
+            keep: 30 * second,
+            transfer: 60 * second,
+        };
+        let now = Instant::now();
+        assert_eq!(limits.greeting(now).next_wait(now).ok(), Some(5 * second));
+        assert_eq!(limits.asking(true, now).next_wait(now).ok(), Some(5 * second), "the first question");
+        assert_eq!(limits.asking(false, now).next_wait(now).ok(), Some(30 * second));
+        let exchange = limits.exchange(now);
+        assert_eq!(exchange.next_wait(now).ok(), Some(2 * second));
+        assert_eq!(exchange.next_wait(now + 59 * second).ok(), Some(second));
+        assert!(exchange.next_wait(now + 60 * second).is_err());
+    }
+}
