@@ -27,6 +27,7 @@ impl Body {
         bytes.to_vec().into()
     }
 
+    /// Bytes; 0 once they were taken or used.
     #[napi(getter)]
     pub fn length(&self) -> u32 {
         self.0.lock().expect("no holder of this lock panics").as_ref().map_or(0, |bytes| bytes.len() as u32)

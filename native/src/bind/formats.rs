@@ -47,6 +47,8 @@ pub struct Mapped {
     pub pieces: u32,
 }
 
+/// A piece of a stream. `logical` is its byte offset in the stream, `disk` the one on the disk, `length` its bytes
+/// there.
 #[napi(object)]
 pub struct FileExtent {
     /// 0 plain, 1 unwritten, 2 compressed, 3 encrypted, 4 packed.
@@ -64,6 +66,8 @@ pub struct FileExtent {
     pub length: f64,
 }
 
+/// A stream of a file: `size` in bytes; from `valid` on it reads as zeros. `resident`: the bytes of one that lies in
+/// the file's own record, null where `extents` have them. `name` is empty for the content of the file itself.
 #[napi(object)]
 pub struct FileStream {
     pub name: String,
@@ -73,12 +77,14 @@ pub struct FileStream {
     pub extents: Vec<FileExtent>,
 }
 
+/// Seconds since 1970, below 0 for earlier ones, and nanoseconds below 10^9.
 #[napi(object)]
 pub struct FileTime {
     pub seconds: f64,
     pub nanoseconds: u32,
 }
 
+/// An extended attribute; the name with its prefix (`user.mime`).
 #[napi(object)]
 pub struct FileXattr {
     pub name: Buffer,
@@ -130,6 +136,7 @@ impl ManifestPage {
         Ok(tops.iter().map(top).collect())
     }
 
+    /// Of the root: what opens the top page of a tree, by its index in `tops`. Throws CORRUPT where there is none.
     #[napi]
     pub fn top(&self, index: u32) -> Result<PageRef> {
         match &*self.0 {
@@ -252,6 +259,7 @@ pub struct ReferenceSet(References);
 
 #[napi]
 impl ReferenceSet {
+    /// An empty set.
     #[napi(constructor)]
     pub fn new() -> Self {
         Self::default()
@@ -269,11 +277,13 @@ impl ReferenceSet {
         refs.iter().filter(|one| one.is_stored()).for_each(|one| self.0.add(one.birth));
     }
 
+    /// Adds one birth number: of the root page, which no other page names.
     #[napi]
     pub fn add_birth(&mut self, birth: BigInt) {
         self.0.add(birth.get_u64().1);
     }
 
+    /// The reference bitmap of all that was added (docs/formats/references.md).
     #[napi]
     pub fn encode(&self) -> Buffer {
         self.0.encode().into()

@@ -16,6 +16,7 @@ pub struct Secret(pub(super) secret::Secret);
 
 #[napi]
 impl Secret {
+    /// A new one, from the system's random source.
     #[napi(factory)]
     pub fn random() -> Self {
         Self(secret::Secret::random())
@@ -114,6 +115,7 @@ impl Vault {
     }
 }
 
+/// Whether an Ed25519 signature (64 bytes) of a message is by this public key (32 bytes); false for other lengths too.
 #[napi]
 pub fn verify_signature(public_key: Uint8Array, message: Uint8Array, signature: Uint8Array) -> bool {
     secret::verify_signature(&public_key, &message, &signature)

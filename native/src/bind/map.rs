@@ -45,6 +45,7 @@ pub fn freezable_types() -> Vec<String> {
 
 #[napi]
 impl DiskScan {
+    /// Bytes of the disk.
     #[napi(getter)]
     pub fn size_bytes(&self) -> f64 {
         self.source.length() as f64
@@ -106,6 +107,8 @@ pub struct VolumeFacts {
     pub doubts: Vec<String>,
 }
 
+/// A disk by its partition table. `size` in bytes; `id` as the table has it; `doubts`: sentences about what of the
+/// table could not be read.
 #[napi(object)]
 #[derive(Clone)]
 pub struct DiskFacts {
@@ -135,6 +138,7 @@ pub struct MapLines {
 }
 
 impl DiskFacts {
+    /// From a scan, and from what the kernel held its parsers with.
     pub fn of(scan: &Scan, confinement: Confinement) -> Self {
         let confined = [(confinement.landlock, "landlock"), (confinement.seccomp, "seccomp")];
         Self {
@@ -298,6 +302,7 @@ pub struct Share {
     pub bytes: f64,
 }
 
+/// Bytes of files, the largest sums first.
 #[napi(object)]
 pub struct Census {
     /// By the ending of names.
@@ -339,6 +344,7 @@ impl DiskScan {
         picture::resident_bytes(&lock(&self.scan)) as f64
     }
 
+    /// What a snapshot of this disk would leave out on purpose; none with `everything`.
     #[napi]
     pub fn left_out(&self) -> Vec<LeftOut> {
         let left_out = |exclusion: &crate::map::exclude::Exclusion| LeftOut {
@@ -350,11 +356,13 @@ impl DiskScan {
         lock(&self.scan).exclusions.iter().map(left_out).collect()
     }
 
+    /// What the tables said when they were read.
     #[napi]
     pub fn facts(&self) -> DiskFacts {
         self.facts.clone()
     }
 
+    /// The start of a listing of all files, for `lines`.
     #[napi]
     pub fn listing(&self) -> MapListing {
         MapListing(Listing::new(&lock(&self.scan)))

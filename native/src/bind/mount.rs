@@ -16,6 +16,7 @@ use crate::mount::inbox::{Inbox, Run};
 use crate::mount::request::{Question, Request};
 use crate::mount::session::{Session, Shown, detach};
 
+/// What a mount shows of itself: `totalBytes` is the size that `df` prints.
 #[napi(object)]
 pub struct MountOptions {
     /// The source column of `mount`: A-Z a-z 0-9 : . _ - only.
@@ -126,6 +127,7 @@ impl FuseRequest {
         number_of(self.0.inode)
     }
 
+    /// Of `lookup` and `xattr`: the name that is asked for, as bytes; else empty.
     #[napi(getter)]
     pub fn name(&self) -> Buffer {
         match &self.0.question {
@@ -134,6 +136,8 @@ impl FuseRequest {
         }
     }
 
+    /// Of `read`: the first byte. Of the questions for a folder: the cookie of the last entry that the kernel has, 0 at
+    /// the start. Else 0.
     #[napi(getter)]
     pub fn offset(&self) -> f64 {
         match self.0.question {
@@ -143,6 +147,7 @@ impl FuseRequest {
         }
     }
 
+    /// Of `read`: bytes; else 0.
     #[napi(getter)]
     pub fn size(&self) -> u32 {
         match self.0.question {
@@ -151,16 +156,22 @@ impl FuseRequest {
         }
     }
 
+    /// Answers `lookup` and `attributes` with 72 bytes as `src/mount/attributes.ts` writes them. Like the other answers
+    /// it throws INVALID where the question was answered already or wants another kind, and CORRUPT for bytes that make
+    /// no sense.
     #[napi]
     pub fn attributes(&mut self, encoded: Uint8Array) -> Result<()> {
         self.0.attributes(&encoded).map_err(thrown)
     }
 
+    /// Answers `lookup`: there is no such name, and the kernel may remember it.
     #[napi]
     pub fn missing(&mut self) -> Result<()> {
         self.0.missing().map_err(thrown)
     }
 
+    /// Answers `read`, `link`, `xattr` and `xattrNames`. An attribute that is longer than the asker has room for fails
+    /// with ERANGE.
     #[napi]
     pub fn data(&mut self, bytes: Uint8Array) -> Result<()> {
         self.0.data(&bytes).map_err(thrown)
@@ -172,11 +183,14 @@ impl FuseRequest {
         self.0.data(&bytes.spend()?).map_err(thrown)
     }
 
+    /// Answers `folder` and `folderWithAttributes` with entries as `src/mount/attributes.ts` writes them; the kernel
+    /// takes as many as fit, and asks again after the last of them.
     #[napi]
     pub fn folder(&mut self, encoded: Uint8Array) -> Result<()> {
         self.0.folder(&encoded).map_err(thrown)
     }
 
+    /// Answers any question with an errno above 0; a number that is none counts as EIO.
     #[napi]
     pub fn error(&mut self, errno: i32) -> Result<()> {
         self.0.error(errno).map_err(thrown)

@@ -27,6 +27,8 @@ pub struct Target(Arc<target::Target>);
 
 #[napi]
 impl Target {
+    /// Opens a block device of at least `length` bytes, or a file, which is created where it is absent. Throws IO, also
+    /// for a device that is in use.
     #[napi(factory)]
     pub fn open(path: String, length: f64) -> Result<Self> {
         target::Target::open(&path, length as u64).map(|target| Self(Arc::new(target))).map_err(thrown)
@@ -45,6 +47,7 @@ impl Target {
         self.0.resize().map_err(thrown)
     }
 
+    /// Makes durable what was written. Throws IO.
     #[napi(ts_return_type = "Promise<void>")]
     pub fn sync(&self) -> AsyncTask<Job<()>> {
         let target = self.0.clone();
@@ -52,6 +55,7 @@ impl Target {
     }
 }
 
+/// What a step of a restore wrote, in bytes.
 #[napi(object)]
 pub struct WriteFacts {
     pub bytes: f64,
@@ -69,6 +73,7 @@ pub struct PlanCollected(Option<plan::Collected>);
 
 #[napi]
 impl PlanCollected {
+    /// A plan of nothing yet.
     #[napi(constructor)]
     #[allow(clippy::new_without_default)]
     pub fn new() -> Self {

@@ -74,6 +74,7 @@ pub struct LocationIndex(Mutex<locations::RecordLocations>);
 
 #[napi]
 impl LocationIndex {
+    /// One that knows no stripe yet.
     #[napi(constructor)]
     #[allow(clippy::new_without_default)]
     pub fn new() -> Self {
@@ -224,6 +225,7 @@ pub struct Routes {
 
 #[napi]
 impl Routes {
+    /// Routes that know no stripe yet.
     #[napi(constructor)]
     pub fn new(patience: RoutePatience) -> Self {
         let patience = Patience {
@@ -330,6 +332,7 @@ pub struct DirectParts(Arc<parts::DirectParts>);
 
 #[napi]
 impl DirectParts {
+    /// Asks over the connections of `client`, as `routes` say; what it learns of hosts and shards goes there.
     #[napi(constructor)]
     pub fn new(client: &DataClient, routes: &Routes) -> Self {
         Self(Arc::new(parts::DirectParts::new(client.0.clone(), routes.patience, routes.state.clone())))

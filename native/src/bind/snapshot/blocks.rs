@@ -11,6 +11,7 @@ use crate::disk::volume::ReadAt;
 use crate::map::cut::{Blocks, Cut};
 use crate::snapshot::{batch, reuse};
 
+/// Blocks of a disk, or of a copy of parts of it, in reading order; handed out as batches that are not read yet.
 #[napi]
 pub struct BlockSource {
     source: Arc<dyn ReadAt>,
@@ -27,6 +28,7 @@ impl BlockSource {
 
 #[napi]
 impl BlockSource {
+    /// Bytes of all its blocks, from the start on.
     #[napi(getter)]
     pub fn total_bytes(&self) -> f64 {
         self.cut.total_bytes as f64
@@ -100,6 +102,8 @@ impl Batch {
         })
     }
 
+    /// Counts, and sums in bytes, as far as they are known: zeros and surprises after `prepare`, fresh ones after
+    /// `Packer.claim`.
     #[napi(getter)]
     pub fn facts(&self) -> BatchFacts {
         let batch = lock(&self.inner);

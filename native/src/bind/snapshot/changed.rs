@@ -99,6 +99,7 @@ impl Reread {
         job(move || lock(&copy).as_mut().map_or(Err(used()), |copy| copy.step(source.as_ref())))
     }
 
+    /// Bytes in the copy so far; 0 once it has ended.
     #[napi(getter)]
     pub fn copied_bytes(&self) -> f64 {
         lock(&self.copy).as_ref().map_or(0, Copy::written) as f64

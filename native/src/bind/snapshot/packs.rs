@@ -28,6 +28,7 @@ pub struct Packer {
 
 #[napi]
 impl Packer {
+    /// `k`: data shards of each stripe.
     #[napi(constructor)]
     pub fn new(vault: &Vault, k: u32) -> Self {
         Self { packer: packer::Packer::new(vault.0.trailer_key.clone(), k as usize), vault: vault.0.clone() }
@@ -39,6 +40,7 @@ impl Packer {
         self.packer.offer_stripes(stripes.into_iter().map(|stripe| stripe as u64));
     }
 
+    /// Stripe numbers that were offered and are not used yet.
     #[napi(getter)]
     pub fn stripes_left(&self) -> u32 {
         self.packer.stripes_left() as u32
@@ -82,6 +84,7 @@ impl Packer {
     }
 }
 
+/// The manifest of one snapshot while it is made: where each block lies, then the pages that say so.
 #[napi]
 pub struct Manifest(manifest::Manifest);
 
@@ -165,6 +168,7 @@ impl Manifest {
     }
 }
 
+/// What a head needs to name the root page: its birth number, and its key, sealed.
 #[napi(object)]
 pub struct SealedRoot {
     pub birth: napi::bindgen_prelude::BigInt,
@@ -189,11 +193,13 @@ impl From<packer::Pack> for Pack {
 
 #[napi]
 impl Pack {
+    /// The number of the stripe that it becomes.
     #[napi(getter)]
     pub fn stripe(&self) -> f64 {
         self.stripe as f64
     }
 
+    /// Bytes of the pack, trailer included.
     #[napi(getter)]
     pub fn length_bytes(&self) -> u32 {
         self.length
@@ -246,6 +252,7 @@ type StripeSlot = Arc<Mutex<Option<Arc<stripe::Stripe>>>>;
 
 #[napi]
 impl Stripe {
+    /// The shard at an index below k+m; one that is not there shows when it is used.
     #[napi]
     pub fn shard(&self, index: u32) -> StripeShard {
         StripeShard { slot: self.0.clone(), index: index as usize }
@@ -282,6 +289,7 @@ impl StripeShard {
 
 #[napi]
 impl StripeShard {
+    /// Bytes of its file. Throws INVALID where there is no such shard, or its stripe was released.
     #[napi(getter)]
     pub fn length_bytes(&self) -> Result<u32> {
         let (stripe, index) = self.held()?;
