@@ -95,8 +95,8 @@ function readSysfs(name: string): string {
 
 /** Where tables and superblocks of every kind lie: both ends, and a sample between. Undefined: only zeros there. */
 function firstContent(path: string, sizeBytes: number): number | undefined {
-  const window = MiB
-  const last = Math.max(0, sizeBytes - window)
+  const edgeBytes = MiB
+  const last = Math.max(0, sizeBytes - edgeBytes)
   const samples = Array.from({ length: 64 }, (_, at) => Math.floor((last * at) / 63 / 4096) * 4096)
   let descriptor: number
   try {
@@ -106,7 +106,7 @@ function firstContent(path: string, sizeBytes: number): number | undefined {
   }
   try {
     for (const offset of samples) {
-      const buffer = Buffer.alloc(offset === 0 || offset >= last - 4096 ? window : 4096)
+      const buffer = Buffer.alloc(offset === 0 || offset >= last - 4096 ? edgeBytes : 4096)
       const length = readSync(descriptor, buffer, 0, buffer.length, offset)
       const at = buffer.subarray(0, length).findIndex((byte) => byte !== 0)
       if (at >= 0) return offset + at

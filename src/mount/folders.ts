@@ -1,6 +1,6 @@
 /**
  * Listings that go on where the last answer ended. The kernel names a place in a folder by a number; here that is the
- * position among the children. Children are fetched a window at a time, and the names after which the windows of a folder
+ * position among the children. Children are fetched a batch at a time, and the names after which the batches of a folder
  * begin are remembered, so that each is fetched on its own: a snapshot's folders never change.
  */
 import { LruCache } from '../retrieve/cache.js'
@@ -21,17 +21,17 @@ export interface Spot {
   readonly position: number
 }
 
-const WINDOW = 512
-/** 128 windows of 512 names are about 10 MiB. */
-const WINDOWS = 128
+const BATCH_NAMES = 512
+/** 128 batches of 512 names are about 10 MiB. */
+const BATCHES_KEPT = 128
 const FOLDERS = 128
 /** Of that many children, or twice as many, it is known where they were listed; some 100 bytes each. */
 const SPOTS = 16_384
 const NONE: Some = { children: [], ended: true }
 
 export class Folders {
-  readonly #windows = new LruCache<string, Some>(WINDOWS)
-  /** The name after which each window of a folder begins, as far as that is known. */
+  readonly #batches = new LruCache<string, Some>(BATCHES_KEPT)
+  /** The name after which each batch of a folder begins, as far as that is known. */
   readonly #begins = new LruCache<string, (Buffer | null)[]>(FOLDERS)
   /** Where the children were listed that came last, and those before them: both are dropped whole, which costs nothing. */
   #spots = new Map<string, Spot>()
@@ -40,13 +40,13 @@ export class Folders {
   /** Some children from `position` on, at least one unless the folder ends there. */
   async from(folder: Place, position: number, fetch: FetchChildren): Promise<Some> {
     const begins = this.#begins.getOrMake(keyOf(folder), () => [null])
-    const wanted = Math.floor(position / WINDOW)
+    const wanted = Math.floor(position / BATCH_NAMES)
     for (let at = Math.min(wanted, begins.length - 1); ; at++) {
-      const { children, ended } = await this.#window(folder, at, begins[at] ?? null, fetch)
-      if (at === wanted) return { children: children.slice(position - at * WINDOW), ended }
+      const { children, ended } = await this.#batch(folder, at, begins[at] ?? null, fetch)
+      if (at === wanted) return { children: children.slice(position - at * BATCH_NAMES), ended }
       const last = children.at(-1)
       if (ended || !last) return NONE
-      // A copy: the name is part of all those of its window.
+      // A copy: the name is part of all those of its batch.
       begins[at + 1] = Buffer.from(last.name)
     }
   }
@@ -57,21 +57,21 @@ export class Folders {
     return this.#spots.get(key) ?? this.#older.get(key)
   }
 
-  async #window(folder: Place, at: number, after: Buffer | null, fetch: FetchChildren): Promise<Some> {
+  async #batch(folder: Place, at: number, after: Buffer | null, fetch: FetchChildren): Promise<Some> {
     const key = `${keyOf(folder)}/${at}`
-    const kept = this.#windows.get(key)
+    const kept = this.#batches.get(key)
     if (kept) return kept
-    const children = await fetch(after, WINDOW)
-    const window = { children, ended: children.length < WINDOW }
-    this.#windows.set(key, window)
+    const children = await fetch(after, BATCH_NAMES)
+    const batch = { children, ended: children.length < BATCH_NAMES }
+    this.#batches.set(key, batch)
     if (this.#spots.size >= SPOTS) {
       this.#older = this.#spots
       this.#spots = new Map()
     }
     for (const [index, { number }] of children.entries()) {
-      this.#spots.set(keyOf({ volume: folder.volume, number }), { folder, position: at * WINDOW + index })
+      this.#spots.set(keyOf({ volume: folder.volume, number }), { folder, position: at * BATCH_NAMES + index })
     }
-    return window
+    return batch
   }
 }
 

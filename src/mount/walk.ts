@@ -72,7 +72,8 @@ class Walk {
   /** The next files in order, with what was asked for of each. */
   readonly #ahead = new Map<string, number>()
   #aheadBytes = 0
-  #window = FIRST_BYTES
+  /** How far ahead of its reader the walk asks, in bytes. */
+  #aheadLimitBytes = FIRST_BYTES
   #busy = false
 
   constructor(listings: Listings, key: string, spot: Spot, sure: boolean) {
@@ -99,14 +100,14 @@ class Walk {
       passed += bytes
     }
     // A reader who chooses among the files is not fetched in masses what it does not want.
-    const window = passed > this.#window / 4 ? this.#window / 2 : this.#window * 2
-    this.#window = Math.min(MOST_BYTES, Math.max(FIRST_BYTES, window))
+    const limit = passed > this.#aheadLimitBytes / 4 ? this.#aheadLimitBytes / 2 : this.#aheadLimitBytes * 2
+    this.#aheadLimitBytes = Math.min(MOST_BYTES, Math.max(FIRST_BYTES, limit))
     return true
   }
 
   /** `rest` bytes of the file that is being read are still to come. */
   goOn(rest: number): void {
-    if (this.#busy || rest + this.#aheadBytes > this.#window / 2) return
+    if (this.#busy || rest + this.#aheadBytes > this.#aheadLimitBytes / 2) return
     this.#busy = true
     this.#extend(rest)
       .catch(() => undefined)
@@ -117,7 +118,7 @@ class Walk {
 
   async #extend(rest: number): Promise<void> {
     const ranges: DiskRange[] = []
-    const enough = () => rest + this.#aheadBytes > this.#window
+    const enough = () => rest + this.#aheadBytes > this.#aheadLimitBytes
     let steps = this.sure ? STEPS : FIRST_STEPS
     while (this.#spot && steps > 0 && !enough()) {
       const spot: Spot = this.#spot
@@ -147,7 +148,7 @@ class Walk {
     const content = this.sure && (await this.#listings.content(place))
     // It was passed meanwhile, or holds nothing.
     if (!content || !this.#ahead.has(key)) return []
-    const bytes = Math.min(content.size, this.#window)
+    const bytes = Math.min(content.size, this.#aheadLimitBytes)
     this.#weigh(key, Math.max(bytes, LEAST_BYTES))
     return [...diskRanges(planRead(content, 0, bytes))].map(({ disk, length }) => ({ start: disk, length }))
   }

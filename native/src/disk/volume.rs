@@ -1,4 +1,4 @@
-//! Where bytes of a disk come from: anything readable at an offset, and a window of it.
+//! Where bytes of a disk come from: anything readable at an offset, and a part of it.
 
 use crate::base::error::{Error, Result};
 

@@ -18,8 +18,8 @@ import { findOutlook } from '../../stripes/suffice.js'
 import { Meter, type Report } from '../progress.js'
 import { RestoreJournal } from './journal.js'
 
-/** Blocks of one window: what is planned at once, about 100 bytes each. */
-const WINDOW_BLOCKS = 500_000
+/** Blocks of one section: what is planned at once, about 100 bytes each. */
+const SECTION_BLOCKS = 500_000
 /** Stripes being fetched and written. */
 const STRIPES_IN_FLIGHT = 4
 const PROBE_TIMEOUT_MS = 5_000
@@ -138,7 +138,7 @@ export async function runRestore(plan: RestorePlan, parts: RestoreParts): Promis
     await sleep(BREAKER_MS, undefined, { signal })
   })
   const bytes = { written: 0, same: 0, verified: 0 }
-  for await (const { number, from, to, collected } of windowsOf(snapshot, signal)) {
+  for await (const { number, from, to, collected } of sectionsOf(snapshot, signal)) {
     if (plan.resumed && plan.journal.has(number)) continue
     const { selected, sameBytes } = compare
       ? await collected.differing(vault, target)
@@ -176,22 +176,22 @@ export async function runRestore(plan: RestorePlan, parts: RestoreParts): Promis
 }
 
 /** A part of the disk, `from` inclusive to `to` exclusive, and the blocks that it holds. */
-interface Window {
+interface Section {
   readonly number: number
   readonly from: number
   readonly to: number
   readonly collected: InstanceType<typeof PlanCollected>
 }
 
-/** The whole disk, in windows whose plans are of bounded size: the same for every run of one snapshot. */
-async function* windowsOf(snapshot: OpenSnapshot, signal: AbortSignal): AsyncGenerator<Window> {
+/** The whole disk, in sections whose plans are of bounded size: the same for every run of one snapshot. */
+async function* sectionsOf(snapshot: OpenSnapshot, signal: AbortSignal): AsyncGenerator<Section> {
   const { sizeBytes } = snapshot.description
   const tree = snapshot.tree(TREE.map, 0)
   let [number, from, collected] = [0, 0, new PlanCollected()]
   const whole = tree ? snapshot.manifest.leaves(tree.top, tree.level, 0, Number.MAX_SAFE_INTEGER, signal) : []
   for await (const leaves of whole) {
     for (const leaf of leaves) collected.add(leaf)
-    if (collected.blockCount < WINDOW_BLOCKS) continue
+    if (collected.blockCount < SECTION_BLOCKS) continue
     const to = Math.min(sizeBytes, collected.end)
     yield { number, from, to, collected }
     ;[number, from, collected] = [number + 1, to, new PlanCollected()]

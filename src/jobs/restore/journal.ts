@@ -1,5 +1,5 @@
 /**
- * What a restore that was cut short had done: a line for the target, and one for each window of the map that is written and
+ * What a restore that was cut short had done: a line for the target, and one for each section of the disk that is written and
  * durable. The next run of the same snapshot onto the same target goes on there, and needs no `--force`. In the state
  * folder; gone when the restore is done. A last line that was cut off is no line.
  */
@@ -23,11 +23,11 @@ export class RestoreJournal {
 
   /** Whether the last run onto this target was of the same snapshot, and was cut short. */
   resume(): boolean {
-    const [first, ...windows] = this.#lines()
+    const [first, ...sections] = this.#lines()
     if (first !== this.#first()) return false
     // A disk without a serial number may be another one under the same name: then all of it is looked at again.
     const { kind, title, path } = this.#target
-    if (kind !== 'device' || title !== path) this.#done = new Set(windows.map(Number))
+    if (kind !== 'device' || title !== path) this.#done = new Set(sections.map(Number))
     return true
   }
 
@@ -36,12 +36,12 @@ export class RestoreJournal {
     writeFileSync(this.#path, `${this.#first()}\n`, { mode: 0o600, flush: true })
   }
 
-  has(window: number): boolean {
-    return this.#done.has(window)
+  has(section: number): boolean {
+    return this.#done.has(section)
   }
 
-  add(window: number): void {
-    appendFileSync(this.#path, `${window}\n`, { flush: true })
+  add(section: number): void {
+    appendFileSync(this.#path, `${section}\n`, { flush: true })
   }
 
   end(): void {
