@@ -24,11 +24,11 @@ export interface Prefetcher {
 }
 
 export class ReadAhead {
-  readonly #target: Prefetcher
+  readonly #prefetcher: Prefetcher
   readonly #readers = new Map<string, Reader>()
 
-  constructor(target: Prefetcher) {
-    this.#target = target
+  constructor(prefetcher: Prefetcher) {
+    this.#prefetcher = prefetcher
   }
 
   read(place: Place, offset: number, length: number): void {
@@ -45,7 +45,7 @@ export class ReadAhead {
     const to = reader.at + AHEAD_BYTES
     reader.announced = to
     // A hint that fails costs nothing: the read itself will say what is wrong.
-    this.#target.prefetch(place, from, to - from).catch(() => undefined)
+    this.#prefetcher.prefetch(place, from, to - from).catch(() => undefined)
   }
 
   #keep(key: string, reader: Reader): void {

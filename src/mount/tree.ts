@@ -13,7 +13,7 @@ import { Rows } from './rows.js'
 import { imageRanges, type Owner, type Place, TOP, Top, type TopChild } from './top.js'
 import { Walks } from './walk.js'
 
-/** The kernel's PATH_MAX: a longer target cannot be followed. */
+/** The kernel's PATH_MAX: a longer link target cannot be followed. */
 const LINK_BYTES = 4096
 /** The kernel's limits on extended attributes. */
 const XATTR_VALUE_BYTES = 65_536
@@ -81,10 +81,10 @@ export class Tree {
 
   async link(place: Place, signal?: AbortSignal): Promise<Buffer> {
     const row = await this.#row(place)
-    const target = unnamed(row)
-    if (row.kind !== 'symlink' || !target) throw new Refusal(EINVAL)
-    if (target.size >= LINK_BYTES) throw new Refusal(ENAMETOOLONG)
-    return await this.#streams.read(target, 0, target.size, signal)
+    const linkTarget = unnamed(row)
+    if (row.kind !== 'symlink' || !linkTarget) throw new Refusal(EINVAL)
+    if (linkTarget.size >= LINK_BYTES) throw new Refusal(ENAMETOOLONG)
+    return await this.#streams.read(linkTarget, 0, linkTarget.size, signal)
   }
 
   async read(place: Place, offset: number, length: number, signal?: AbortSignal): Promise<BodyHandle> {

@@ -31,7 +31,7 @@ export interface Extent {
 }
 
 export interface Stream {
-  /** Empty for the unnamed one: a file's content, a symbolic link's target. */
+  /** Empty for the unnamed one: the content of a file, the link target of a symbolic link. */
   readonly name: string
   readonly size: number
   /** Bytes from here to `size` are zeros, whatever the extents hold. */

@@ -25,9 +25,9 @@ export interface Group extends Scheme {
   /** Fit, but not needed: they take the place of a member that fails. */
   readonly spares: readonly Hex[]
   readonly leftOut: readonly { readonly name: string; readonly why: string }[]
-  /** Hosts that may be missing when every shard is placed, those of absent hosts too. */
-  readonly target: number
-  /** The same with the members alone. */
+  /** How many hosts may be missing as it was asked, or else once every shard is placed, those for absent hosts too. */
+  readonly wanted: number
+  /** How many may be missing with the members alone. */
   readonly reach: number
 }
 
@@ -62,8 +62,8 @@ export function formGroup(hosts: readonly Candidate[], appliance: Hex, needBytes
     members,
     spares,
     leftOut,
-    target: wish.tolerate ?? targetOf(members, scheme, absent),
-    reach: targetOf(members, scheme, 0),
+    wanted: wish.tolerate ?? survivesWith(members, scheme, absent),
+    reach: survivesWith(members, scheme, 0),
   }
 }
 
@@ -108,8 +108,8 @@ function repeat<T>(items: readonly T[], count: number): T[] {
   return Array.from({ length: count }, (_, index) => items[index % items.length] as T)
 }
 
-/** With the absent hosts back, the fullest hosts lost first. */
-function targetOf(members: readonly Hex[], { k, m }: Scheme, absent: number): number {
+/** How many hosts may be missing once `absent` more of them hold a shard each; those with most shards are lost first. */
+function survivesWith(members: readonly Hex[], { k, m }: Scheme, absent: number): number {
   const counts = new Map<Hex, number>()
   for (const host of members) counts.set(host, (counts.get(host) ?? 0) + 1)
   const later = Array.from({ length: Math.min(absent, k + m - members.length) }, () => 1)

@@ -21,8 +21,8 @@ export class Router<R extends Pattern> {
   }
 
   /** Throws PROTOCOL: a path that nobody serves is one of another version, or no client of ours. */
-  find(method: string, target: string): Match<R> {
-    const [path = '', ...rest] = target.split('?')
+  find(method: string, url: string): Match<R> {
+    const [path = '', ...rest] = url.split('?')
     const given = path.split('/')
     for (const { route, segments } of this.#routes) {
       if (route.method !== method || segments.length !== given.length) continue

@@ -38,11 +38,11 @@ test('the hosts that are most often there, then those with most space, come firs
 test('a host that is only away keeps its place; too few hosts hold several shards each', (t) => {
   const away = formGroup([...fleet(5), host('x', { away: true })], '', MiB, { scheme: { k: 4, m: 2 } })
   t.is(away.members.length, 5)
-  t.is(away.target, 2)
+  t.is(away.wanted, 2)
   t.is(hostsOfStripe(away, 3).filter((one) => one === undefined).length, 1)
   const few = formGroup(fleet(3), '', MiB, { scheme: { k: 4, m: 2 } })
   t.is(few.members.length, 6)
-  t.is(few.target, 1)
+  t.is(few.wanted, 1)
 })
 
 test('every stripe of a group survives its target, and shards rotate over all hosts', (t) => {
@@ -55,7 +55,7 @@ test('every stripe of a group survives its target, and shards rotate over all ho
         fc.pre(n > m)
         const group = formGroup(fleet(n), '', MiB, { tolerate: m })
         const holders = hostsOfStripe(group, stripe)
-        return stripeSurvives(group.k, holders as string[]) >= group.target && new Set(holders).size === holders.length
+        return stripeSurvives(group.k, holders as string[]) >= group.wanted && new Set(holders).size === holders.length
       },
     ),
   )

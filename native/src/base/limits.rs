@@ -74,7 +74,7 @@ pub const XFS_TREE_DEPTH: u16 = 16;
 /// Depth of the tree of an XFS file's attributes (the kernel's XFS_DA_NODE_MAXDEPTH).
 pub const XFS_ATTRIBUTE_DEPTH: u16 = 5;
 /// A symbolic link's target on XFS (the kernel's XFS_SYMLINK_MAXLEN).
-pub const XFS_TARGET_BYTES: u64 = 1024;
+pub const XFS_LINK_TARGET_BYTES: u64 = 1024;
 /// Files of one btrfs volume, each snapshot's counted again: 300 bytes each are 10 GB.
 pub const BTRFS_FILES: u64 = 1 << 25;
 /// Bytes that one compressed btrfs extent holds and unpacks to: the kernel compresses at most 128 KiB at a time.

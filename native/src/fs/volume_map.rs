@@ -108,7 +108,7 @@ pub struct File {
     pub created: Timestamp,
     /// Name and value, in the order of the disk; names with their prefix ("user.mime", "security.capability").
     pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
-    /// The unnamed stream first where there is one; a directory's has a size only, a symlink's is its target.
+    /// The unnamed stream first where there is one; a directory's has a size only, a symlink's is its link target.
     pub streams: Vec<Stream>,
 }
 

@@ -38,11 +38,11 @@ fn by_kernel(mountpoint: &Path, name: &str, access: &str) -> io::Result<OwnedFd>
     let fd = device.as_raw_fd();
     let options = format!("fd={fd},rootmode={mode:o},user_id={user},group_id={group},{access},{SUBTYPE}");
     let [name, options] = [name, &options].map(|text| CString::new(text).expect("no zero byte in it"));
-    let target = CString::new(mountpoint.as_os_str().as_bytes())?;
+    let path = CString::new(mountpoint.as_os_str().as_bytes())?;
     let flags = libc::MS_RDONLY | libc::MS_NOSUID | libc::MS_NODEV;
     // SAFETY: terminated strings, which outlive the call.
     let mounted =
-        unsafe { libc::mount(name.as_ptr(), target.as_ptr(), c"fuse".as_ptr(), flags, options.as_ptr().cast()) };
+        unsafe { libc::mount(name.as_ptr(), path.as_ptr(), c"fuse".as_ptr(), flags, options.as_ptr().cast()) };
     if mounted == 0 { Ok(device.into()) } else { Err(io::Error::last_os_error()) }
 }
 

@@ -87,6 +87,7 @@ interface Entry {
   readonly links: number
   readonly size: number
   readonly modified: string
+  /** Of a symbolic link: where it leads. */
   readonly target?: string
   /** Its last part as far as it can be written. */
   readonly name: string
@@ -101,17 +102,17 @@ async function entry(
 ): Promise<Entry> {
   const { utf8, timeMs } = await import('../../retrieve/paths.js')
   const { kind, uid, gid, links, size, mode } = row
-  const target = kind === 'symlink' ? await readTarget(reader, row) : undefined
+  const linkTarget = kind === 'symlink' ? await readLinkTarget(reader, row) : undefined
   const time = new Date(timeMs(row.modified))
   return {
     ...{ partition, path: utf8(path) ?? null, inode: row.number, kind, mode: mode.toString(8).padStart(4, '0') },
     ...{ uid, gid, links, size, modified: Number.isNaN(time.getTime()) ? '' : time.toISOString() },
-    ...(target !== undefined && { target }),
+    ...(linkTarget !== undefined && { target: linkTarget }),
     name: name.toString('utf8'),
   }
 }
 
-async function readTarget(reader: SnapshotReader, row: FileRow): Promise<string> {
+async function readLinkTarget(reader: SnapshotReader, row: FileRow): Promise<string> {
   const [{ StreamReader }, { decompressUnit }] = await Promise.all([
     import('../../retrieve/stream.js'),
     import('../../native.js'),
@@ -122,9 +123,9 @@ async function readTarget(reader: SnapshotReader, row: FileRow): Promise<string>
 }
 
 /** As `ls -l`: type and mode, owner, group, size, time, name. */
-function renderEntry({ kind, mode, uid, gid, size, modified, name, target }: Entry): string {
+function renderEntry({ kind, mode, uid, gid, size, modified, name, target: linkTarget }: Entry): string {
   const owner = `${String(uid).padStart(5)} ${String(gid).padStart(5)}`
-  const shown = target === undefined ? name : `${name} -> ${target}`
+  const shown = linkTarget === undefined ? name : `${name} -> ${linkTarget}`
   const time = formatTime(Date.parse(modified)).padEnd(16)
   return `${TYPE_LETTERS[kind]}${formatMode(Number.parseInt(mode, 8))} ${owner} ${String(size).padStart(12)} ${time} ${shown}`
 }

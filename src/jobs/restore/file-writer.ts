@@ -56,7 +56,7 @@ export class FileWriter {
     }
     await this.#settled(folder, name, async (temporary) => {
       const path = folder.path(temporary)
-      if (kind === 'symlink') symlinkSync(await this.#target(row), path)
+      if (kind === 'symlink') symlinkSync(await this.#linkTarget(row), path)
       else if (kind === 'file') await this.#content(path, row)
       else if (kind !== 'directory') makeNode(path, NODES[kind] | 0o600, BigInt(row.device))
       await this.#attributes(path, row)
@@ -129,7 +129,7 @@ export class FileWriter {
     }
   }
 
-  async #target(row: FileRow): Promise<Buffer> {
+  async #linkTarget(row: FileRow): Promise<Buffer> {
     const stream = unnamed(row)
     if (!stream || stream.size === 0 || stream.size >= LINK_BYTES) {
       throw new ImagerError('UNSUPPORTED', { what: `a symbolic link of ${stream?.size ?? 0} bytes` })

@@ -227,8 +227,8 @@ export class Pipeline {
 
   /** Blocks that survive less than what this run can reach are stored again. */
   #tolerated(): number {
-    const { target, reach } = this.#plan.group
-    return Math.max(1, Math.min(target, reach))
+    const { wanted, reach } = this.#plan.group
+    return Math.max(1, Math.min(wanted, reach))
   }
 
   async #append(batch: Batch, meter: Meter): Promise<void> {

@@ -136,7 +136,7 @@ async function store(plan: SnapshotPlan, options: SnapshotOptions, parts: Pipeli
     leftOut: leftOut.slice(0, LISTED),
     unreadable: listed(flaws.unreadable),
     torn: listed(flaws.torn),
-    tolerate: group.target,
+    tolerate: group.wanted,
     k: group.k,
     m: group.m,
   }
@@ -149,7 +149,7 @@ async function store(plan: SnapshotPlan, options: SnapshotOptions, parts: Pipeli
     sourceBytes: facts.size,
     seconds: (clock.now() - started) / 1000,
     survives,
-    target: group.target,
+    target: group.wanted,
     state,
     scheme: `${group.k}+${group.m}`,
     view: view.how,
@@ -169,7 +169,7 @@ async function findReuse(
 ): Promise<{ reuse: Reuse | null; why: string[] }> {
   if (fullRead || parent === null) return { reuse: null, why: [] }
   const last = await catalog.snapshot(parent)
-  const wanted = Math.max(1, Math.min(group.target, group.reach))
+  const wanted = Math.max(1, Math.min(group.wanted, group.reach))
   if (last.survives < wanted) {
     return { reuse: null, why: ['everything was read, because the last snapshot survives too little'] }
   }

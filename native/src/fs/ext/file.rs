@@ -56,10 +56,10 @@ fn read_attributes(ext: &Ext, inode: &Inode, doubts: &mut Doubts) -> Result<Attr
 }
 
 fn stream(ext: &Ext, inode: &Inode, inline: Option<&[u8]>, doubts: &mut Doubts) -> Result<Stream> {
-    let short_target = inode.kind == Kind::Symlink && inode.size < I_BLOCK_BYTES as u64;
+    let short_link_target = inode.kind == Kind::Symlink && inode.size < I_BLOCK_BYTES as u64;
     let content = if inode.has(FLAG_INLINE_DATA) {
         Content::Resident(resident(inode, inline.unwrap_or_default())?)
-    } else if short_target && !inode.has(FLAG_EXTENTS) {
+    } else if short_link_target && !inode.has(FLAG_EXTENTS) {
         Content::Resident(inode.block[..inode.size as usize].to_vec())
     } else {
         Content::Extents(extents::read(ext, inode)?)

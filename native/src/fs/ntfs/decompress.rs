@@ -15,7 +15,7 @@ pub fn unit(compressed: &[u8], raw_length: usize) -> Result<Vec<u8>> {
     }
     let mut raw = vec![0u8; raw_length];
     let mut rest = compressed;
-    for target in raw.chunks_mut(CHUNK_BYTES) {
+    for out in raw.chunks_mut(CHUNK_BYTES) {
         let [low, high, after @ ..] = rest else { break };
         let header = u16::from_le_bytes([*low, *high]);
         if header == 0 {
@@ -27,10 +27,10 @@ pub fn unit(compressed: &[u8], raw_length: usize) -> Result<Vec<u8>> {
             return Err(Error::corrupt(WHAT, at, "a chunk passes the end of its unit"));
         };
         if header & 0x8000 != 0 {
-            chunk(body, target, at)?;
+            chunk(body, out, at)?;
         } else if length == CHUNK_BYTES {
             // The last chunk of a unit that is no multiple of 4 KiB is cut.
-            target.copy_from_slice(&body[..target.len()]);
+            out.copy_from_slice(&body[..out.len()]);
         } else {
             return Err(Error::corrupt(WHAT, at, "a plain chunk that is not 4 KiB long"));
         }
@@ -39,7 +39,7 @@ pub fn unit(compressed: &[u8], raw_length: usize) -> Result<Vec<u8>> {
     Ok(raw)
 }
 
-fn chunk(mut body: &[u8], target: &mut [u8], at: u64) -> Result<()> {
+fn chunk(mut body: &[u8], out: &mut [u8], at: u64) -> Result<()> {
     let corrupt = |why: &str| Error::corrupt(WHAT, at, why);
     let mut done = 0usize;
     while let Some((&flags, after)) = body.split_first() {
@@ -49,7 +49,7 @@ fn chunk(mut body: &[u8], target: &mut [u8], at: u64) -> Result<()> {
                 return Ok(());
             }
             if flags >> bit & 1 == 0 {
-                *target.get_mut(done).ok_or_else(|| corrupt("a chunk of more than 4 KiB"))? = body[0];
+                *out.get_mut(done).ok_or_else(|| corrupt("a chunk of more than 4 KiB"))? = body[0];
                 done += 1;
                 body = &body[1..];
                 continue;
@@ -61,12 +61,12 @@ fn chunk(mut body: &[u8], target: &mut [u8], at: u64) -> Result<()> {
             let length_bits = 12 - done.saturating_sub(1).max(8).ilog2().saturating_sub(3);
             let distance = (pair >> length_bits) + 1;
             let length = (pair & ((1 << length_bits) - 1)) + 3;
-            if distance > done || length > target.len() - done {
+            if distance > done || length > out.len() - done {
                 return Err(corrupt("a pair that points outside its chunk"));
             }
-            // Byte by byte: source and target may overlap.
+            // Byte by byte: what is read and what is written may overlap.
             for index in done..done + length {
-                target[index] = target[index - distance];
+                out[index] = out[index - distance];
             }
             done += length;
         }

@@ -122,10 +122,10 @@ fn from_content(
 
 fn apply(file: &mut File, special: Special) {
     match special {
-        Special::Symlink(target) => {
+        Special::Symlink(link_target) => {
             file.kind = Kind::Symlink;
-            let size = target.len() as u64;
-            let content = Content::Resident(target);
+            let size = link_target.len() as u64;
+            let content = Content::Resident(link_target);
             file.streams.push(Stream { name: Vec::new(), size, valid: size, content });
         }
         Special::Device(kind, device) => {

@@ -24,7 +24,7 @@ const INTERIX_MAGIC_BYTES: usize = 8;
 
 #[derive(Debug, PartialEq, Eq)]
 pub enum Special {
-    /// The target, as bytes of a path.
+    /// The link target, as bytes of a path.
     Symlink(Vec<u8>),
     Device(Kind, u64),
     Fifo,
@@ -35,9 +35,9 @@ pub enum Special {
 pub fn reparse(value: &[u8], ea: Option<&[u8]>) -> Option<Special> {
     let data = value.get(8..)?;
     match le32(value, 0) {
-        TAG_SYMLINK => windows_target(data, 12).map(Special::Symlink),
-        TAG_MOUNT_POINT => windows_target(data, 8).map(Special::Symlink),
-        // A version of four bytes, then the target in UTF-8.
+        TAG_SYMLINK => windows_link_target(data, 12).map(Special::Symlink),
+        TAG_MOUNT_POINT => windows_link_target(data, 8).map(Special::Symlink),
+        // A version of four bytes, then the link target in UTF-8.
         TAG_LX_SYMLINK => link(data.get(4..4 + usize::from(le16(value, 4)).checked_sub(4)?)?.to_vec()),
         TAG_AF_UNIX => Some(Special::Socket),
         TAG_LX_FIFO => Some(Special::Fifo),
@@ -62,27 +62,27 @@ pub fn stored_elsewhere(value: &[u8]) -> Option<&'static str> {
     }
 }
 
-fn link(target: Vec<u8>) -> Option<Special> {
-    (!target.is_empty() && !target.contains(&0)).then_some(Special::Symlink(target))
+fn link(link_target: Vec<u8>) -> Option<Special> {
+    (!link_target.is_empty() && !link_target.contains(&0)).then_some(Special::Symlink(link_target))
 }
 
 /// The substitute name as a path with slashes. One that starts at a drive starts at the root here: the file map knows
 /// no drives. `ntfs-3g` puts its mount point before it.
-fn windows_target(data: &[u8], header_bytes: usize) -> Option<Vec<u8>> {
+fn windows_link_target(data: &[u8], header_bytes: usize) -> Option<Vec<u8>> {
     if data.len() < header_bytes {
         return None;
     }
     let substitute_name_offset = header_bytes + usize::from(le16(data, 0));
     let substitute_name_length = usize::from(le16(data, 2));
     let name = data.get(substitute_name_offset..substitute_name_offset + substitute_name_length)?;
-    let mut target = wtf8(&super::attributes::utf16(name));
-    target.iter_mut().filter(|byte| **byte == b'\\').for_each(|byte| *byte = b'/');
-    if let [b'/', b'?', b'?', b'/', letter, b':', path @ ..] = target.as_slice()
+    let mut link_target = wtf8(&super::attributes::utf16(name));
+    link_target.iter_mut().filter(|byte| **byte == b'\\').for_each(|byte| *byte = b'/');
+    if let [b'/', b'?', b'?', b'/', letter, b':', path @ ..] = link_target.as_slice()
         && letter.is_ascii_alphabetic()
     {
-        target = if path.is_empty() { b"/".to_vec() } else { path.to_vec() };
+        link_target = if path.is_empty() { b"/".to_vec() } else { path.to_vec() };
     }
-    (!target.is_empty() && !target.contains(&0)).then_some(target)
+    (!link_target.is_empty() && !link_target.contains(&0)).then_some(link_target)
 }
 
 /// $EA: next_entry_offset 4, flags 1, name length 1, value length 2, name, a zero, value. $LXDEV is major and minor.
@@ -136,8 +136,8 @@ mod tests {
         text.encode_utf16().flat_map(u16::to_le_bytes).collect()
     }
 
-    fn windows(tag: u32, target: &str) -> Vec<u8> {
-        let name = utf16(target);
+    fn windows(tag: u32, link_target: &str) -> Vec<u8> {
+        let name = utf16(link_target);
         let extra = if tag == TAG_SYMLINK { 4 } else { 0 };
         let mut value = tag.to_le_bytes().to_vec();
         value.extend(((8 + extra + name.len()) as u16).to_le_bytes());
@@ -150,14 +150,14 @@ mod tests {
 
     #[test]
     fn windows_links_become_paths() {
-        let target = |tag, text| match reparse(&windows(tag, text), None) {
-            Some(Special::Symlink(target)) => String::from_utf8(target).unwrap(),
+        let link_target = |tag, text| match reparse(&windows(tag, text), None) {
+            Some(Special::Symlink(link_target)) => String::from_utf8(link_target).unwrap(),
             other => panic!("{other:?}"),
         };
-        assert_eq!(target(TAG_SYMLINK, "..\\a b\\ü"), "../a b/ü");
-        assert_eq!(target(TAG_MOUNT_POINT, "\\??\\C:\\Users\\x"), "/Users/x");
-        assert_eq!(target(TAG_MOUNT_POINT, "\\??\\D:"), "/");
-        assert_eq!(target(TAG_MOUNT_POINT, "\\??\\Volume{1}\\"), "/??/Volume{1}/");
+        assert_eq!(link_target(TAG_SYMLINK, "..\\a b\\ü"), "../a b/ü");
+        assert_eq!(link_target(TAG_MOUNT_POINT, "\\??\\C:\\Users\\x"), "/Users/x");
+        assert_eq!(link_target(TAG_MOUNT_POINT, "\\??\\D:"), "/");
+        assert_eq!(link_target(TAG_MOUNT_POINT, "\\??\\Volume{1}\\"), "/??/Volume{1}/");
         let value = windows(TAG_SYMLINK, "abc");
         for length in 0..value.len() {
             assert_eq!(reparse(&value[..length], None), None);

@@ -10,9 +10,9 @@ use crate::base::limits;
 use crate::fs::shared::Doubts;
 use crate::fs::volume_map::{Content, DirectoryEntry, File, Kind, Stream};
 
-const TARGET_HEADER_BYTES: usize = 56;
-/// Of 512 bytes each, the kernel's longest target needs three.
-const TARGET_BLOCKS: u64 = 3;
+const LINK_HEADER_BYTES: usize = 56;
+/// Of 512 bytes each, the kernel's longest link target needs three.
+const LINK_BLOCKS: u64 = 3;
 
 /// The file, and a directory's entries appended to `entries`.
 pub fn build(xfs: &Xfs, inode: &Inode, entries: &mut Vec<DirectoryEntry>, doubts: &mut Doubts) -> Result<File> {
@@ -62,39 +62,39 @@ fn content(xfs: &Xfs, inode: &Inode) -> Result<Content> {
         return Ok(Content::Resident(bytes.ok_or_else(cut)?.to_vec()));
     }
     if inode.kind == Kind::Symlink {
-        return target(xfs, inode).map(Content::Resident);
+        return link_target(xfs, inode).map(Content::Resident);
     }
     let runs = bmap::read(xfs, inode, &inode.data)?;
     Ok(Content::Extents(bmap::into_extents(xfs, &runs)))
 }
 
-/// A target in blocks. On version 5 each run of them starts with a header, so that it is no extent of the content;
-/// the target counts as resident on version 4 as well.
-fn target(xfs: &Xfs, inode: &Inode) -> Result<Vec<u8>> {
+/// A link target in blocks. On version 5 each run of them starts with a header, so that it is no extent of the content;
+/// the link target counts as resident on version 4 as well.
+fn link_target(xfs: &Xfs, inode: &Inode) -> Result<Vec<u8>> {
     let corrupt = |why: &str| Error::corrupt("xfs symbolic link", inode.number, why);
-    if inode.size > limits::XFS_TARGET_BYTES {
+    if inode.size > limits::XFS_LINK_TARGET_BYTES {
         return Err(corrupt("its target is too long"));
     }
     let runs = bmap::read(xfs, inode, &inode.data)?;
-    let header = if xfs.superblock.v5 { TARGET_HEADER_BYTES } else { 0 };
-    let mut target = Vec::new();
+    let header = if xfs.superblock.v5 { LINK_HEADER_BYTES } else { 0 };
+    let mut link_target = Vec::new();
     for run in &runs {
-        if run.count > TARGET_BLOCKS {
+        if run.count > LINK_BLOCKS {
             return Err(corrupt("its target has too many blocks"));
         }
         let (bytes, at) = bmap::read_blocks(xfs, &runs, run.logical, run.count)?;
-        let part = (inode.size as usize - target.len()).min(bytes.len() - header);
+        let part = (inode.size as usize - link_target.len()).min(bytes.len() - header);
         if xfs.superblock.v5 {
             let (sl_offset, sl_bytes) = (be32(&bytes, 4) as usize, be32(&bytes, 8) as usize);
-            if &bytes[..4] != b"XSLM" || sl_offset != target.len() || sl_bytes != part {
+            if &bytes[..4] != b"XSLM" || sl_offset != link_target.len() || sl_bytes != part {
                 return Err(corrupt("a block of its target contradicts itself"));
             }
             xfs.superblock.verify("xfs symbolic link", &bytes, at, inode.number, &REMOTE)?;
         }
-        target.extend_from_slice(&bytes[header..header + part]);
+        link_target.extend_from_slice(&bytes[header..header + part]);
     }
-    if target.len() as u64 != inode.size {
+    if link_target.len() as u64 != inode.size {
         return Err(corrupt("its target is cut"));
     }
-    Ok(target)
+    Ok(link_target)
 }
