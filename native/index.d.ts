@@ -140,10 +140,10 @@ export declare class DiskScan {
   /** Bytes of files by type and owner, the `most` largest of each. */
   census(most: number): Census
   /**
-   * Of each stretch its cells: bytes outside of partitions, of metadata, files, free, raw, unsettled, left out
+   * Of each volume its cells: bytes outside of partitions, of metadata, files, free, raw, unsettled, left out
    * (`picture::Kind`).
    */
-  strips(stretches: Array<Stretch>): Array<Float64Array>
+  strips(wanted: Array<WantedStrip>): Array<Float64Array>
   /** Bytes of files that lie in their own records. */
   residentBytes(): number
   leftOut(): Array<LeftOut>
@@ -197,9 +197,9 @@ export declare class FuseSession {
   /** The requests that came since the last call. */
   take(): Array<FuseRequest>
   /** What was read in order, and answered without a request to take, since the last call. */
-  takeRuns(): Array<FuseRun>
+  takeSequentialReads(): Array<FuseSequentialRead>
   /**
-   * From now on reads of this file, which is stretches of the disk one behind the other, are answered in the addon where
+   * From now on reads of this file, which is pieces of the disk one behind the other, are answered in the addon where
    * nothing needs deciding.
    */
   show(volume: number, number: number, starts: Array<number>, lengths: Array<number>, reader: DiskReader): void
@@ -706,7 +706,7 @@ export interface FoundPlaces {
 export declare function freezableTypes(): Array<string>
 
 /** Bytes of a file that were read in order. */
-export interface FuseRun {
+export interface FuseSequentialRead {
   volume: number
   number: number
   offset: number
@@ -910,7 +910,7 @@ export interface SoundRange {
 }
 
 /** A volume by its place among `facts().volumes`, or the whole disk, and the number of cells to show it in. */
-export interface Stretch {
+export interface WantedStrip {
   volume: number | null
   cells: number
 }

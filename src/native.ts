@@ -126,7 +126,7 @@ export type {
   FileRecord,
   FileRecords,
   FuseRequest as FuseRequestHandle,
-  FuseRun,
+  FuseSequentialRead,
   FuseSession as FuseSessionHandle,
   IndexKeys,
   LeftOut,

@@ -119,8 +119,9 @@ fn damaged_metadata_never_panics_and_covers_the_disk_once() {
         }
         if number % 16 == 0 {
             let scan = Scan::new(&bytes, true).unwrap();
-            let runs = scan.cut().runs;
-            let held = runs.iter().map(|run: &cut::Run| ByteRange { start: run.disk, length: run.length }).collect();
+            let stretches = scan.cut().stretches;
+            let held =
+                stretches.iter().map(|one: &cut::Stretch| ByteRange { start: one.disk, length: one.length }).collect();
             let held = assert_disjoint(held, LENGTH, &case);
             assert_eq!(held, scan.allocated().iter().map(|range| range.length).sum::<u64>(), "{case}");
         }

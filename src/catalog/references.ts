@@ -3,15 +3,15 @@
  * writes it; here it is read, for the stripes that it names.
  *
  *   magic "IMRF" | version u16 = 1 | features u16 = 0
- *   then, ascending: gap since the end of the last run | length of the run, LEB128
+ *   then, ascending: gap since the end of the last birth run | length of the birth run, LEB128
  */
 import { ImagerError } from '../base/errors.js'
 
 const ORDINALS = 65_536
 const HEADER_BYTES = 8
-/** Only full packs of 65,536 records follow each other in one run. */
+/** Only full packs of 65,536 records follow each other in one birth run. */
 const STRIPES_PER_RUN = 1 << 20
-/** 2^24 stripes are 256 TiB of packs; a short bitmap of long runs must not fill the coordinator's memory. */
+/** 2^24 stripes are 256 TiB of packs; a short bitmap of long birth runs must not fill the coordinator's memory. */
 const STRIPES = 1 << 24
 
 /** The stripes in which the birth numbers lie, ascending. Throws CORRUPT or UNSUPPORTED. */
@@ -34,7 +34,7 @@ export function referencedStripes(bytes: Uint8Array): number[] {
     birth += gap.value + run.value
     const last = Math.floor((birth - 1) / ORDINALS)
     if (run.value === 0 || !Number.isSafeInteger(birth) || last - first > STRIPES_PER_RUN || stripes.length > STRIPES)
-      throw corrupt('a run')
+      throw corrupt('a birth run')
     for (let stripe = first; stripe <= last; stripe++) if (stripes.at(-1) !== stripe) stripes.push(stripe)
   }
   return stripes

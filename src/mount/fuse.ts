@@ -6,7 +6,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { ImagerError } from '../base/errors.js'
 import { Slots } from '../base/queue.js'
-import type { FuseRequestHandle, FuseRun } from '../native.js'
+import type { FuseRequestHandle, FuseSequentialRead } from '../native.js'
 import { encodeFolder } from './attributes.js'
 import type { Complaints } from './complaints.js'
 import { EIO, errnoOf, Refusal } from './errno.js'
@@ -71,7 +71,7 @@ export class FuseServer {
   }
 
   /** Of what was read in order, and answered without asking here. */
-  hear({ volume, number, offset, length }: FuseRun): void {
+  hear({ volume, number, offset, length }: FuseSequentialRead): void {
     this.#ahead.read({ volume, number }, offset, length)
   }
 

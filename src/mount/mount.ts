@@ -114,7 +114,7 @@ async function serveSession(
   const pump = () => {
     if (!handle) return
     for (const request of handle.take()) server.serve(request)
-    for (const run of handle.takeRuns()) server.hear(run)
+    for (const read of handle.takeSequentialReads()) server.hear(read)
     if (!handle.ended) return
     server.stop()
     handle.release()

@@ -13,9 +13,9 @@ const SLACK_BYTES = 2 * MiB
 const READERS = 64
 
 interface Reader {
-  /** Where the reader stands, how much it read in one go, and how far ahead was announced. */
+  /** Where the reader stands, how much it read in order, and how far ahead was asked for; in bytes. */
   at: number
-  run: number
+  inOrder: number
   announced: number
 }
 
@@ -35,12 +35,12 @@ export class ReadAhead {
     const key = `${place.volume}/${place.number}`
     let reader = this.#readers.get(key)
     if (!reader || Math.abs(offset - reader.at) > SLACK_BYTES) {
-      reader = { at: offset, run: 0, announced: 0 }
+      reader = { at: offset, inOrder: 0, announced: 0 }
       this.#keep(key, reader)
     }
-    reader.run += length
+    reader.inOrder += length
     reader.at = Math.max(reader.at, offset + length)
-    if (reader.run < SEQUENTIAL_BYTES || reader.announced - reader.at > AHEAD_BYTES / 2) return
+    if (reader.inOrder < SEQUENTIAL_BYTES || reader.announced - reader.at > AHEAD_BYTES / 2) return
     const from = Math.max(reader.at, reader.announced)
     const to = reader.at + AHEAD_BYTES
     reader.announced = to

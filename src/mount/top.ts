@@ -25,7 +25,7 @@ export interface Owner {
   readonly gid: number
 }
 
-/** Stretches of the disk, one behind the other, shown as a file. */
+/** Pieces of the disk, one behind the other, shown as a file. */
 export interface Image {
   readonly pieces: readonly DiskRange[]
   readonly length: number
@@ -100,7 +100,7 @@ function imageOf(pieces: readonly DiskRange[]): Image {
   return { pieces, length: pieces.reduce((sum, piece) => sum + piece.length, 0) }
 }
 
-/** Where a stretch of an image lies on the disk; what passes its end is left out. */
+/** Where a part of an image lies on the disk; what passes its end is left out. */
 export function imageRanges({ pieces }: Image, offset: number, length: number): DiskRange[] {
   const ranges: DiskRange[] = []
   let begin = 0

@@ -27,7 +27,7 @@ const Schema = v.object({
       name: v.optional(v.string()),
       start: Count,
       length: Count,
-      /** Start and length of each, where the volume is no single stretch of the disk. */
+      /** Start and length of each, where the volume is no single piece of the disk. */
       pieces: v.optional(v.array(v.tuple([Count, Count]))),
       fileSystem: v.string(),
       label: v.string(),

@@ -9,8 +9,8 @@ import type { ManifestReader } from './manifest.js'
 import type { Tree } from './open.js'
 
 /** Leaves that are fetched in one go, at most: some 8,000 files. As many again are fetched ahead. */
-const RUN = 32
-/** A run takes at most this part of the cache: what came ahead must still be there when it is asked for. */
+const BATCH_LEAVES = 32
+/** A batch takes at most this part of the cache: what came ahead must still be there when it is asked for. */
 const PART = 1 / 8
 /** Of a tree none of whose leaves came yet; most are far smaller. */
 const LEAF_BYTES = MiB
@@ -76,14 +76,14 @@ export class Leaves {
     const key = this.#key(index, at)
     const kept = this.#kept.get(key)
     if (kept) return kept
-    const run = Math.max(1, Math.min(RUN, Math.floor((this.#kept.capacityBytes * PART) / this.#leafBytes)))
-    const from = at - (at % run)
-    this.#fetch(index, from, from + run)
-    this.#fetch(index, from + run, from + 2 * run)
+    const batch = Math.max(1, Math.min(BATCH_LEAVES, Math.floor((this.#kept.capacityBytes * PART) / this.#leafBytes)))
+    const from = at - (at % batch)
+    this.#fetch(index, from, from + batch)
+    this.#fetch(index, from + batch, from + 2 * batch)
     return this.#kept.get(key) as Promise<Page>
   }
 
-  /** Begins with what is not there yet of a run. */
+  /** Begins with what is not there yet of a batch. */
   #fetch(index: Index, from: number, to: number): void {
     const absent: number[] = []
     for (let at = from; at < Math.min(to, index.keys.births.length); at++) {
@@ -91,9 +91,9 @@ export class Leaves {
     }
     if (absent.length === 0) return
     const refs = absent.map((at) => index.ref(at))
-    const run = this.#manifest.pages(refs)
+    const batch = this.#manifest.pages(refs)
     for (const [place, at] of absent.entries()) {
-      const page = run.then(
+      const page = batch.then(
         (pages) => pages[place],
         // One that cannot be had must not hide its neighbours.
         async () => (await this.#manifest.pages([refs[place] as PageRef]))[0],

@@ -12,7 +12,7 @@ export interface Timestamp {
   readonly nanoseconds: number
 }
 
-/** A run of a stream on the disk. Sorted by `logical` and not overlapping; what no extent covers is a hole. */
+/** A piece of a stream on the disk. Sorted by `logical` and not overlapping; what no extent covers is a hole. */
 export interface Extent {
   /** `unwritten` reads as zeros; `encrypted` is kept as it lies on the disk, nobody here has the key. */
   readonly kind: 'plain' | 'unwritten' | 'compressed' | 'encrypted' | 'packed'
@@ -70,7 +70,7 @@ export interface SnapshotVolume {
   readonly index: number
   readonly startBytes: number
   readonly lengthBytes: number
-  /** Where its bytes lie, in its own order; absent where that is one stretch from `startBytes` on. */
+  /** Where its bytes lie, in its own order; absent where that is one piece from `startBytes` on. */
   readonly pieces?: readonly DiskRange[]
   /** Of a logical volume: group and name. */
   readonly name?: string

@@ -45,7 +45,7 @@ const UNIT_BYTES = 4 * MiB
 /** Reads of one request under way; a fragmented megabyte has 256 pieces. */
 const PIECES_AT_ONCE = 16
 
-/** A stretch of a stream that is read in one way. */
+/** A part of a stream that is read in one way. */
 interface Segment {
   readonly logical: number
   readonly length: number

@@ -64,7 +64,7 @@ pub const EXT_GROUPS: u64 = 1 << 23;
 /// Extended attributes of all files of one volume: 300 bytes for each of ten million files are 3 GB on disk as well;
 /// past this the attributes are left to the raw blocks.
 pub const VOLUME_XATTR_BYTES: usize = 1 << 29;
-/// Runs of following clusters in one FAT: 12 bytes each, so 400 MB at worst; a volume of 2^28 clusters of which every
+/// Cluster runs of one FAT: 12 bytes each, so 400 MB at worst; a volume of 2^28 clusters of which every
 /// eighth begins another fragment.
 pub const FAT_RUNS: usize = 1 << 25;
 /// One exFAT directory (the specification's own limit).

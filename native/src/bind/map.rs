@@ -290,7 +290,7 @@ pub struct MapListing(Listing);
 
 /// A volume by its place among `facts().volumes`, or the whole disk, and the number of cells to show it in.
 #[napi(object)]
-pub struct Stretch {
+pub struct WantedStrip {
     pub volume: Either<u32, Null>,
     pub cells: u32,
 }
@@ -323,12 +323,12 @@ impl DiskScan {
         Census { types: shares(types), owners: shares(owners) }
     }
 
-    /// Of each stretch its cells: bytes outside of partitions, of metadata, files, free, raw, unsettled, left out
+    /// Of each volume its cells: bytes outside of partitions, of metadata, files, free, raw, unsettled, left out
     /// (`picture::Kind`).
     #[napi]
-    pub fn strips(&self, stretches: Vec<Stretch>) -> Result<Vec<Float64Array>> {
+    pub fn strips(&self, wanted: Vec<WantedStrip>) -> Result<Vec<Float64Array>> {
         let scan = lock(&self.scan);
-        let asked = stretches.iter().map(|one| match one.volume {
+        let asked = wanted.iter().map(|one| match one.volume {
             Either::A(volume) if volume as usize >= scan.volumes.len() => Err(Error::invalid("volume", "no such one")),
             Either::A(volume) => Ok((Some(volume as usize), one.cells as usize)),
             Either::B(Null) => Ok((None, one.cells as usize)),

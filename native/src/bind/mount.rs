@@ -12,7 +12,7 @@ use super::body::Body;
 use super::retrieve::DiskReader;
 use super::{Job, Result, job, thrown};
 use crate::mount::image::Image;
-use crate::mount::inbox::{Inbox, Run};
+use crate::mount::inbox::{Inbox, SequentialRead};
 use crate::mount::request::{Question, Request};
 use crate::mount::session::{Session, Shown, detach};
 
@@ -38,15 +38,15 @@ impl FuseSession {
 
     /// What was read in order, and answered without a request to take, since the last call.
     #[napi]
-    pub fn take_runs(&self) -> Vec<FuseRun> {
-        let told = |Run { inode, start, end }| {
+    pub fn take_sequential_reads(&self) -> Vec<FuseSequentialRead> {
+        let told = |SequentialRead { inode, start, end }| {
             let (volume, number) = (volume_of(inode), number_of(inode));
-            FuseRun { volume, number, offset: start as f64, length: (end - start) as f64 }
+            FuseSequentialRead { volume, number, offset: start as f64, length: (end - start) as f64 }
         };
-        self.0.inbox().take_runs().into_iter().map(told).collect()
+        self.0.inbox().take_sequential_reads().into_iter().map(told).collect()
     }
 
-    /// From now on reads of this file, which is stretches of the disk one behind the other, are answered in the addon where
+    /// From now on reads of this file, which is pieces of the disk one behind the other, are answered in the addon where
     /// nothing needs deciding.
     #[napi]
     pub fn show(&self, volume: u32, number: f64, starts: Vec<f64>, lengths: Vec<f64>, reader: &DiskReader) {
@@ -68,9 +68,9 @@ impl FuseSession {
     }
 }
 
-/// Bytes of a file that were read in order.
+/// Bytes of a file that were read in order: `length` of them from `offset` on.
 #[napi(object)]
-pub struct FuseRun {
+pub struct FuseSequentialRead {
     pub volume: u32,
     pub number: f64,
     pub offset: f64,

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! magic "IMRF" | version u16 = 1 | features u16 = 0
-//! then, ascending: gap since the end of the last run | length of the run, LEB128
+//! then, ascending: gap since the end of the last birth run | length of the birth run, LEB128
 //! ```
 
 use std::collections::BTreeMap;

@@ -37,7 +37,7 @@ impl<'a> InUse<'a> {
         Self { blocks, ranges: coalesce(ranges), strays: RefCell::default() }
     }
 
-    /// `free` is sorted and disjoint: of each stretch the first block, and the one behind the last.
+    /// `free` is sorted and disjoint: of each range the first block, and the one behind the last.
     pub fn all_but(blocks: Blocks<'a>, free: &[(u64, u64)]) -> Self {
         let mut ranges = Vec::with_capacity(free.len() + 1);
         let mut at = 0;

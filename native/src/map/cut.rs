@@ -1,7 +1,7 @@
 //! Where blocks begin and end (docs/cutting.md): files are cut along their own logical offsets, so that one file
 //! gives one set of blocks wherever it lies on whichever disk; everything else is cut along the disk.
 //!
-//! Invariant: the runs of a `Cut` cover every byte that a snapshot must hold exactly once.
+//! Invariant: the stretches of a `Cut` cover every byte that a snapshot must hold exactly once.
 
 use crate::base::limits::{BLOCK_BYTES, LARGE_STREAM_BLOCK_BYTES, LARGE_STREAM_BYTES};
 use crate::base::ranges::{ByteRange, coalesce, without};
@@ -13,8 +13,8 @@ const BLOCK: u32 = BLOCK_BYTES as u32;
 
 /// Bytes that lie together on the disk and in whatever they are cut along.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Run {
-    /// Runs of one stream are cut as one; unique in the cut.
+pub struct Stretch {
+    /// Stretches of one stream are cut as one; unique in the cut.
     pub stream: u32,
     /// What that is cut at multiples of.
     pub block: u32,
@@ -46,7 +46,7 @@ impl MappedVolume {
 /// All bytes to be held, in the order in which they are best read: streams by their first disk offset.
 #[derive(Debug, Default)]
 pub struct Cut {
-    pub runs: Vec<Run>,
+    pub stretches: Vec<Stretch>,
     pub total_bytes: u64,
 }
 
@@ -82,30 +82,31 @@ pub fn allocated(size: u64, volumes: &[MappedVolume]) -> Vec<ByteRange> {
 
 /// Cuts what is to be held of a disk, which is `allocated` or a part of it.
 pub fn cut(allocated: &[ByteRange], volumes: &[MappedVolume]) -> Cut {
-    let mut runs = claim(file_runs(volumes), allocated);
-    let claimed: Vec<ByteRange> = runs.iter().map(|run| ByteRange { start: run.disk, length: run.length }).collect();
+    let mut stretches = claim(file_stretches(volumes), allocated);
+    let claimed: Vec<ByteRange> =
+        stretches.iter().map(|stretch| ByteRange { start: stretch.disk, length: stretch.length }).collect();
     let rest = without(allocated, &claimed);
-    let streams = runs.iter().map(|run| run.stream + 1).max().unwrap_or(0);
-    runs.extend((streams..).zip(rest).map(|(stream, range)| Run {
+    let streams = stretches.iter().map(|stretch| stretch.stream + 1).max().unwrap_or(0);
+    stretches.extend((streams..).zip(rest).map(|(stream, range)| Stretch {
         stream,
         block: BLOCK,
         logical: range.start,
         disk: range.start,
         length: range.length,
     }));
-    let mut first = vec![u64::MAX; runs.iter().map(|run| run.stream as usize + 1).max().unwrap_or(0)];
-    for run in &runs {
-        let slot = &mut first[run.stream as usize];
-        *slot = (*slot).min(run.disk);
+    let mut first = vec![u64::MAX; stretches.iter().map(|stretch| stretch.stream as usize + 1).max().unwrap_or(0)];
+    for stretch in &stretches {
+        let slot = &mut first[stretch.stream as usize];
+        *slot = (*slot).min(stretch.disk);
     }
-    runs.sort_unstable_by_key(|run| (first[run.stream as usize], run.stream, run.logical));
-    Cut { total_bytes: runs.iter().map(|run| run.length).sum(), runs }
+    stretches.sort_unstable_by_key(|stretch| (first[stretch.stream as usize], stretch.stream, stretch.logical));
+    Cut { total_bytes: stretches.iter().map(|stretch| stretch.length).sum(), stretches }
 }
 
-/// The runs of all files, as their tables give them. Unwritten extents hold nobody's data and are cut along the disk;
+/// The stretches of all files, as their tables give them. Unwritten extents hold nobody's data and are cut along the disk;
 /// each compression unit and each packed extent is a stream of its own, because its bytes have no logical offsets.
-fn file_runs(volumes: &[MappedVolume]) -> Vec<Run> {
-    let mut runs = Vec::new();
+fn file_stretches(volumes: &[MappedVolume]) -> Vec<Stretch> {
+    let mut stretches = Vec::new();
     let mut stream = 0;
     let maps = volumes.iter().filter_map(|volume| match &volume.outcome {
         Outcome::Mapped(map) => Some(map),
@@ -115,16 +116,16 @@ fn file_runs(volumes: &[MappedVolume]) -> Vec<Run> {
         let Content::Extents(extents) = content else { continue };
         let plain = stream;
         let block = if *size < LARGE_STREAM_BYTES { BLOCK } else { LARGE_STREAM_BLOCK_BYTES as u32 };
-        let mut run = |stream, logical, &Extent { disk, length, .. }: &Extent| {
-            runs.push(Run { stream, block, logical, disk, length });
+        let mut add = |stream, logical, &Extent { disk, length, .. }: &Extent| {
+            stretches.push(Stretch { stream, block, logical, disk, length });
         };
         let mut unit = None;
         for extent in extents {
             match extent.kind {
                 ExtentKind::Unwritten => continue,
-                ExtentKind::Plain | ExtentKind::Encrypted => run(plain, extent.logical, extent),
+                ExtentKind::Plain | ExtentKind::Encrypted => add(plain, extent.logical, extent),
                 ExtentKind::Packed { .. } => {
-                    run(stream + 1, 0, extent);
+                    add(stream + 1, 0, extent);
                     stream += 2;
                 }
                 ExtentKind::Compressed { raw_length } => {
@@ -136,24 +137,24 @@ fn file_runs(volumes: &[MappedVolume]) -> Vec<Run> {
                             (stream, 0)
                         }
                     };
-                    run(own, filled, extent);
+                    add(own, filled, extent);
                     unit = Some((number, own, filled + extent.length));
                 }
             }
         }
         stream += 1;
     }
-    runs
+    stretches
 }
 
-/// Keeps of each run what is allocated and what no earlier run on the disk has taken (shared or damaged extents).
-fn claim(mut runs: Vec<Run>, allocated: &[ByteRange]) -> Vec<Run> {
-    runs.sort_unstable_by_key(|run| (run.disk, run.stream));
-    let mut kept = Vec::with_capacity(runs.len());
+/// Keeps of each stretch what is allocated and what no earlier stretch on the disk has taken (shared or damaged extents).
+fn claim(mut stretches: Vec<Stretch>, allocated: &[ByteRange]) -> Vec<Stretch> {
+    stretches.sort_unstable_by_key(|stretch| (stretch.disk, stretch.stream));
+    let mut kept = Vec::with_capacity(stretches.len());
     let (mut taken, mut next) = (0, 0);
-    for run in runs {
-        let end = run.disk.saturating_add(run.length);
-        let mut at = run.disk.max(taken);
+    for stretch in stretches {
+        let end = stretch.disk.saturating_add(stretch.length);
+        let mut at = stretch.disk.max(taken);
         while next < allocated.len() && allocated[next].end() <= at {
             next += 1;
         }
@@ -163,7 +164,12 @@ fn claim(mut runs: Vec<Run>, allocated: &[ByteRange]) -> Vec<Run> {
             }
             let (from, to) = (at.max(range.start), end.min(range.end()));
             if from < to {
-                kept.push(Run { logical: run.logical + (from - run.disk), disk: from, length: to - from, ..run });
+                kept.push(Stretch {
+                    logical: stretch.logical + (from - stretch.disk),
+                    disk: from,
+                    length: to - from,
+                    ..stretch
+                });
                 at = to;
             }
         }
@@ -184,7 +190,7 @@ pub struct Piece {
 /// Goes through a cut block by block.
 #[derive(Default)]
 pub struct Blocks {
-    run: usize,
+    stretch: usize,
     done: u64,
 }
 
@@ -192,13 +198,13 @@ impl Blocks {
     /// The pieces of the next block, appended to `pieces`; false at the end. A block ends at a boundary of its stream, of
     /// 64 KiB or 32 KiB, and where the stream is interrupted.
     pub fn next(&mut self, cut: &Cut, pieces: &mut Vec<Piece>) -> bool {
-        let Some(run) = cut.runs.get(self.run) else { return false };
-        let start = run.logical + self.done;
-        let block = u64::from(run.block);
+        let Some(stretch) = cut.stretches.get(self.stretch) else { return false };
+        let start = stretch.logical + self.done;
+        let block = u64::from(stretch.block);
         let boundary = (start / block + 1) * block;
         let mut at = start;
-        while let Some(here) = cut.runs.get(self.run) {
-            if here.stream != run.stream || here.logical + self.done != at || at == boundary {
+        while let Some(here) = cut.stretches.get(self.stretch) {
+            if here.stream != stretch.stream || here.logical + self.done != at || at == boundary {
                 break;
             }
             let length = (boundary - at).min(here.length - self.done);
@@ -206,7 +212,7 @@ impl Blocks {
             at += length;
             self.done += length;
             if self.done == here.length {
-                self.run += 1;
+                self.stretch += 1;
                 self.done = 0;
             }
         }

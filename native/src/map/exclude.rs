@@ -46,10 +46,10 @@ fn of_volume(source: &dyn ReadAt, volume: &MappedVolume) -> Vec<Exclusion> {
     let partition = &volume.partition;
     match &volume.outcome {
         Outcome::Raw { found: SWAP_SPACE, .. } => {
-            let stretch = Pieces::new(source, &volume.pieces);
+            let whole = Pieces::new(source, &volume.pieces);
             // Its header stays.
-            let behind = |page| stretch.split(page, stretch.length()).collect();
-            let ranges = swap_page(Volume::whole(&stretch)).map_or(vec![], behind);
+            let behind = |page| whole.split(page, whole.length()).collect();
+            let ranges = swap_page(Volume::whole(&whole)).map_or(vec![], behind);
             vec![Exclusion { partition: partition.index, what: "swap partition", path: vec![], ranges }]
         }
         Outcome::Mapped(map) if !map.dirty && map.doubts.is_empty() => of_map(source, partition.index, map),

@@ -1,4 +1,4 @@
-//! A logical volume as one stretch of bytes, and what its file system says of it brought back to the disk.
+//! A logical volume as one range of bytes, and what its file system says of it brought back to the disk.
 
 use crate::base::error::{Error, Result};
 use crate::base::ranges::{ByteRange, coalesce};
@@ -22,7 +22,7 @@ impl<'a> Pieces<'a> {
         Self { source, pieces, starts }
     }
 
-    /// Where bytes of the stretch lie in the source: as many ranges as pieces are touched.
+    /// Where bytes of them lie in the source: as many ranges as pieces are touched.
     pub fn split(&self, start: u64, length: u64) -> impl Iterator<Item = ByteRange> + '_ {
         let end = start.saturating_add(length).min(self.length());
         let mut at = start;
@@ -134,15 +134,15 @@ mod tests {
     #[test]
     fn reads_go_through_the_pieces_and_not_past_them() {
         let disk: Vec<u8> = (0..8000).map(|at| (at / 50) as u8).collect();
-        let stretch = Pieces::new(&disk, &PIECES);
+        let joined = Pieces::new(&disk, &PIECES);
         let expected = [&disk[5000..5100], &disk[900..950], &disk[7000..7200]].concat();
         for (from, to) in [(0, 350), (90, 160), (100, 150), (149, 151), (350, 350), (7, 8)] {
             let mut bytes = vec![0; to - from];
-            stretch.read_at(from as u64, &mut bytes).unwrap();
+            joined.read_at(from as u64, &mut bytes).unwrap();
             assert_eq!(bytes, expected[from..to]);
         }
-        assert!(stretch.read_at(349, &mut [0; 2]).is_err());
-        assert!(stretch.read_at(u64::MAX, &mut [0; 2]).is_err());
+        assert!(joined.read_at(349, &mut [0; 2]).is_err());
+        assert!(joined.read_at(u64::MAX, &mut [0; 2]).is_err());
     }
 
     #[test]

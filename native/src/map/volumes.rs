@@ -53,10 +53,10 @@ fn map_partition(source: &dyn ReadAt, partition: &Partition, highest: u32) -> Ve
 
 fn map_logical(source: &dyn ReadAt, within: u32, logical: group::Logical) -> MappedVolume {
     let group::Logical { number, name, pieces } = logical;
-    let stretch = Pieces::new(source, &pieces);
-    let length = stretch.length();
-    let outcome = match fs::map_volume(Volume::whole(&stretch)) {
-        Outcome::Mapped(map) => Outcome::Mapped(stretch.translate(map)),
+    let joined = Pieces::new(source, &pieces);
+    let length = joined.length();
+    let outcome = match fs::map_volume(Volume::whole(&joined)) {
+        Outcome::Mapped(map) => Outcome::Mapped(joined.translate(map)),
         raw @ Outcome::Raw { .. } => raw,
     };
     let partition =

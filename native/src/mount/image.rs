@@ -1,4 +1,4 @@
-//! Files that are stretches of the snapshot's disk. Their reads need nobody's decision while all goes well.
+//! Files that are pieces of the snapshot's disk. Their reads need nobody's decision while all goes well.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -9,14 +9,14 @@ use crate::retrieve::disk_reader::Reader;
 
 pub struct Image {
     pub reader: Arc<Reader>,
-    /// Start and length on the disk of each stretch, one behind the other.
+    /// Start and length on the disk of each piece, one behind the other.
     pub pieces: Vec<(u64, u64)>,
 }
 
 #[derive(Default)]
 pub(super) struct Images(Mutex<HashMap<u64, Image>>);
 
-/// A read of one stretch of the disk.
+/// A read that lies together on the disk.
 pub(super) struct Found {
     reader: Arc<Reader>,
     start: u64,
@@ -28,17 +28,17 @@ impl Images {
         locked(&self.0).insert(inode, image);
     }
 
-    /// Nothing where the file is no image, and where the read is not of one stretch.
+    /// Nothing where the file is no image, and where the read does not lie together on the disk.
     pub fn find(&self, inode: u64, offset: u64, size: u32) -> Option<Found> {
         let images = locked(&self.0);
         let image = images.get(&inode)?;
-        let (start, end) = stretch(&image.pieces, offset, size.into())?;
+        let (start, end) = on_disk(&image.pieces, offset, size.into())?;
         Some(Found { reader: image.reader.clone(), start, end })
     }
 }
 
-/// Where a part of the stretches lies, cut at the end of the last.
-fn stretch(pieces: &[(u64, u64)], offset: u64, length: u64) -> Option<(u64, u64)> {
+/// From where to where a part of the file lies on the disk, cut at the end of the last piece; nothing where it is of two.
+fn on_disk(pieces: &[(u64, u64)], offset: u64, length: u64) -> Option<(u64, u64)> {
     let mut skip = offset;
     for (index, &(start, bytes)) in pieces.iter().enumerate() {
         if skip >= bytes {
@@ -73,11 +73,11 @@ mod tests {
     #[test]
     fn a_read_lies_in_one_stretch_and_ends_with_the_last() {
         let pieces = [(1000, 10), (500, 20)];
-        assert_eq!(stretch(&pieces, 0, 10), Some((1000, 1010)));
-        assert_eq!(stretch(&pieces, 4, 10), None);
-        assert_eq!(stretch(&pieces, 10, 5), Some((500, 505)));
-        assert_eq!(stretch(&pieces, 25, 10), Some((515, 520)));
-        assert_eq!(stretch(&pieces, 30, 1), None);
-        assert_eq!(stretch(&[], 0, 1), None);
+        assert_eq!(on_disk(&pieces, 0, 10), Some((1000, 1010)));
+        assert_eq!(on_disk(&pieces, 4, 10), None);
+        assert_eq!(on_disk(&pieces, 10, 5), Some((500, 505)));
+        assert_eq!(on_disk(&pieces, 25, 10), Some((515, 520)));
+        assert_eq!(on_disk(&pieces, 30, 1), None);
+        assert_eq!(on_disk(&[], 0, 1), None);
     }
 }

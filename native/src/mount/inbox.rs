@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::request::Request;
 
 /// So much is read in order before it is told.
-const RUN_BYTES: u64 = 1 << 20;
+const SEQUENTIAL_BYTES: u64 = 1 << 20;
 /// The kernel reorders what it reads ahead.
 const SLACK_BYTES: u64 = 2 << 20;
 
@@ -15,7 +15,7 @@ const SLACK_BYTES: u64 = 2 << 20;
 pub struct Inbox {
     queue: Mutex<VecDeque<Request>>,
     /// Of reads that were answered without coming here.
-    runs: Mutex<Runs>,
+    sequential: Mutex<SequentialReads>,
     wake: Mutex<Option<Box<dyn Fn() + Send>>>,
     ended: AtomicBool,
 }
@@ -24,7 +24,7 @@ impl Inbox {
     pub fn new(wake: Box<dyn Fn() + Send>) -> Arc<Self> {
         Arc::new(Self {
             queue: Mutex::default(),
-            runs: Mutex::default(),
+            sequential: Mutex::default(),
             wake: Mutex::new(Some(wake)),
             ended: AtomicBool::new(false),
         })
@@ -35,13 +35,13 @@ impl Inbox {
     }
 
     /// What sequential readers have read without a request's coming here, since the last call.
-    pub fn take_runs(&self) -> Vec<Run> {
-        locked(&self.runs).take()
+    pub fn take_sequential_reads(&self) -> Vec<SequentialRead> {
+        locked(&self.sequential).take()
     }
 
     /// A read was answered that did not come here.
     pub(super) fn hear(&self, inode: u64, start: u64, end: u64) {
-        if locked(&self.runs).add(inode, start, end) {
+        if locked(&self.sequential).add(inode, start, end) {
             self.wake();
         }
     }
@@ -82,36 +82,36 @@ pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Bytes of a file that were read in order, or nearly so.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Run {
+pub struct SequentialRead {
     pub inode: u64,
     pub start: u64,
     pub end: u64,
 }
 
-/// The newest run of each image, from what of it was not told yet on, and those that are to be told.
+/// The newest sequential read of each image, from what of it was not told yet on, and those that are to be told.
 #[derive(Default)]
-struct Runs {
+struct SequentialReads {
     under_way: HashMap<u64, (u64, u64)>,
-    ready: Vec<Run>,
+    ready: Vec<SequentialRead>,
 }
 
-impl Runs {
+impl SequentialReads {
     /// True where there was nothing to tell, and now is.
     fn add(&mut self, inode: u64, start: u64, end: u64) -> bool {
-        let run = self.under_way.entry(inode).or_insert((start, end));
-        if start.abs_diff(run.1) > SLACK_BYTES {
-            *run = (start, end);
+        let read = self.under_way.entry(inode).or_insert((start, end));
+        if start.abs_diff(read.1) > SLACK_BYTES {
+            *read = (start, end);
         }
-        run.1 = run.1.max(end);
-        if run.1 - run.0 < RUN_BYTES {
+        read.1 = read.1.max(end);
+        if read.1 - read.0 < SEQUENTIAL_BYTES {
             return false;
         }
-        self.ready.push(Run { inode, start: run.0, end: run.1 });
-        run.0 = run.1;
+        self.ready.push(SequentialRead { inode, start: read.0, end: read.1 });
+        read.0 = read.1;
         self.ready.len() == 1
     }
 
-    fn take(&mut self) -> Vec<Run> {
+    fn take(&mut self) -> Vec<SequentialRead> {
         std::mem::take(&mut self.ready)
     }
 }
@@ -122,17 +122,17 @@ mod tests {
 
     #[test]
     fn runs_are_told_by_the_megabyte_and_scattered_reads_are_not() {
-        let mut runs = Runs::default();
+        let mut reads = SequentialReads::default();
         for at in 0..1000 {
-            assert!(!runs.add(1, at * (4 << 20), at * (4 << 20) + 4096));
+            assert!(!reads.add(1, at * (4 << 20), at * (4 << 20) + 4096));
         }
-        let half = RUN_BYTES / 2;
-        assert!(!runs.add(2, half, 2 * half));
-        assert!(runs.add(2, 0, half) || runs.add(2, 2 * half, 3 * half));
-        assert_eq!(runs.take(), [Run { inode: 2, start: half, end: 3 * half }]);
-        assert!(!runs.add(2, 3 * half, 4 * half));
-        assert!(runs.add(2, 4 * half, 5 * half));
-        assert_eq!(runs.take(), [Run { inode: 2, start: 3 * half, end: 5 * half }]);
-        assert_eq!(runs.take(), []);
+        let half = SEQUENTIAL_BYTES / 2;
+        assert!(!reads.add(2, half, 2 * half));
+        assert!(reads.add(2, 0, half) || reads.add(2, 2 * half, 3 * half));
+        assert_eq!(reads.take(), [SequentialRead { inode: 2, start: half, end: 3 * half }]);
+        assert!(!reads.add(2, 3 * half, 4 * half));
+        assert!(reads.add(2, 4 * half, 5 * half));
+        assert_eq!(reads.take(), [SequentialRead { inode: 2, start: 3 * half, end: 5 * half }]);
+        assert_eq!(reads.take(), []);
     }
 }

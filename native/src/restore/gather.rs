@@ -7,12 +7,12 @@ use crate::base::limits::MIB;
 use crate::base::pool;
 use crate::restore::target::Target;
 
-/// Bytes of one write.
-const RUN_BYTES: usize = MIB;
+/// Bytes of one write, at most.
+const WRITE_BYTES: usize = MIB;
 
 pub struct Gather<'t> {
     target: &'t Target,
-    /// The run, from `head` on: memory lies there in its page as the run lies in its page of the target.
+    /// What is gathered, from `head` on: it lies in its page of memory as it will lie in its page of the target.
     buffer: Vec<u8>,
     head: usize,
     start: u64,
@@ -20,13 +20,13 @@ pub struct Gather<'t> {
 
 impl<'t> Gather<'t> {
     pub fn new(target: &'t Target) -> Self {
-        Self { target, buffer: pool::take(RUN_BYTES + 2 * DIRECT_BYTES), head: 0, start: 0 }
+        Self { target, buffer: pool::take(WRITE_BYTES + 2 * DIRECT_BYTES), head: 0, start: 0 }
     }
 
-    /// Writes at once what the new bytes do not continue. At most `RUN_BYTES`.
+    /// Gathers bytes for `at`; what they do not continue is written first. At most `WRITE_BYTES`.
     pub fn push(&mut self, at: u64, bytes: &[u8]) -> Result<()> {
         let length = self.buffer.len() - self.head;
-        if at != self.start + length as u64 || length + bytes.len() > RUN_BYTES {
+        if at != self.start + length as u64 || length + bytes.len() > WRITE_BYTES {
             self.flush()?;
             self.begin(at);
         }
@@ -36,9 +36,9 @@ impl<'t> Gather<'t> {
 
     /// Whatever is gathered is written.
     pub fn flush(&mut self) -> Result<()> {
-        let run = &self.buffer[self.head..];
-        let written = self.target.write(self.start, run);
-        self.begin(self.start + run.len() as u64);
+        let gathered = &self.buffer[self.head..];
+        let written = self.target.write(self.start, gathered);
+        self.begin(self.start + gathered.len() as u64);
         written
     }
 
@@ -65,13 +65,13 @@ mod tests {
     fn runs_of_every_length_and_place_are_written_as_they_came() {
         // A file on a disk, where direct writes are possible; the folder of the build is on one as a rule.
         let path = std::env::current_exe().unwrap().with_extension("gather");
-        let length = 3 * RUN_BYTES + 1234;
+        let length = 3 * WRITE_BYTES + 1234;
         let mut wanted = vec![0; length];
         blake3::Hasher::new().finalize_xof().fill(&mut wanted);
         let target = Target::open(path.to_str().unwrap(), length as u64).unwrap();
         target.blank().unwrap();
         let mut gather = Gather::new(&target);
-        // Odd pieces, in two interleaved walks, so that runs begin and end inside of pages.
+        // Odd pieces, in two interleaved walks, so that writes begin and end inside of pages.
         let pieces: Vec<(usize, usize)> = (0..length).step_by(70_001).map(|at| (at, 70_001.min(length - at))).collect();
         for parity in [0, 1] {
             for (number, &(at, length)) in pieces.iter().enumerate() {

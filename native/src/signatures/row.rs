@@ -7,7 +7,7 @@ pub type Row = [u8; ROW_BYTES];
 
 /// Of `commit`: id | offset u32 LE | length u32 LE.
 const RECORD_BYTES: usize = 40;
-/// The first bytes of an id as a number: ids are hashes, so this says where in a sorted run one lies.
+/// The first bytes of an id as a number: ids are hashes, so this says where among sorted ones it lies.
 pub fn prefix(id: &[u8]) -> u64 {
     u64::from_be_bytes(id[..8].try_into().expect("an id has 32 bytes"))
 }

@@ -28,7 +28,7 @@ const PAGE_ROWS: usize = 73;
 const PAGE_USED: usize = PAGE_ROWS * ROW_BYTES;
 const FOOTER_BYTES: usize = 64;
 /// Pages that a merge reads at once from each segment, and that a writer writes at once.
-const RUN_PAGES: usize = 256;
+const READ_PAGES: usize = 256;
 const WHAT: &str = "a segment of signatures";
 
 pub struct Writer {
@@ -47,7 +47,7 @@ impl Writer {
     pub fn create(path: &Path, rows: u64) -> Result<Self> {
         let opened = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
         let file = opened.map_err(|e| Error::io(format!("create {}", path.display()), e))?;
-        let buffer = Vec::with_capacity(RUN_PAGES * PAGE_BYTES);
+        let buffer = Vec::with_capacity(READ_PAGES * PAGE_BYTES);
         Ok(Self { file, buffer, used: 0, last: None, rows: 0, fences: Vec::new(), filter: Filter::for_rows(rows) })
     }
 
@@ -74,7 +74,7 @@ impl Writer {
         let sum = crc32c::crc32c(&self.buffer[page..]);
         self.buffer.extend(sum.to_le_bytes());
         self.used = 0;
-        if self.buffer.len() >= RUN_PAGES * PAGE_BYTES { self.write_out() } else { Ok(()) }
+        if self.buffer.len() >= READ_PAGES * PAGE_BYTES { self.write_out() } else { Ok(()) }
     }
 
     fn write_out(&mut self) -> Result<()> {
@@ -261,7 +261,7 @@ struct Rows<'a> {
     segment: &'a Segment,
     page: usize,
     /// Checked pages, the next row's place among them, and the end of the rows of its page.
-    run: Vec<u8>,
+    pages: Vec<u8>,
     at: usize,
     end: usize,
 }
@@ -271,22 +271,22 @@ impl Rows<'_> {
         if self.at == self.end && !self.next_page()? {
             return Ok(None);
         }
-        let row = self.run[self.at..self.at + ROW_BYTES].try_into().expect("a row is 56 bytes");
+        let row = self.pages[self.at..self.at + ROW_BYTES].try_into().expect("a row is 56 bytes");
         self.at += ROW_BYTES;
         Ok(Some(row))
     }
 
     fn next_page(&mut self) -> Result<bool> {
         let mut begin = self.at.next_multiple_of(PAGE_BYTES);
-        if begin >= self.run.len() {
-            let pages = RUN_PAGES.min(self.segment.fences.len() - self.page);
-            self.run = read(&self.segment.file, (self.page * PAGE_BYTES) as u64, pages * PAGE_BYTES)?;
+        if begin >= self.pages.len() {
+            let pages = READ_PAGES.min(self.segment.fences.len() - self.page);
+            self.pages = read(&self.segment.file, (self.page * PAGE_BYTES) as u64, pages * PAGE_BYTES)?;
             begin = 0;
         }
-        if self.run.is_empty() {
+        if self.pages.is_empty() {
             return Ok(false);
         }
-        let page = &self.run[begin..begin + PAGE_BYTES];
+        let page = &self.pages[begin..begin + PAGE_BYTES];
         check_page(page, (self.page * PAGE_BYTES) as u64)?;
         self.page += 1;
         (self.at, self.end) = (begin, begin + used(page) * ROW_BYTES);
@@ -297,7 +297,7 @@ impl Rows<'_> {
 /// Writes the rows of all of them, each once, into one; `go_on` is asked now and then.
 pub fn merge(segments: &[&Segment], path: &Path, folder: &Path, go_on: impl Fn() -> Result<()>) -> Result<u64> {
     let mut writer = Writer::create(path, segments.iter().map(|segment| segment.rows).sum())?;
-    let open = |segment| Rows { segment, page: 0, run: Vec::new(), at: 0, end: 0 };
+    let open = |segment| Rows { segment, page: 0, pages: Vec::new(), at: 0, end: 0 };
     let mut sources: Vec<Rows> = segments.iter().map(|segment| open(*segment)).collect();
     let mut heads = BinaryHeap::new();
     for (number, source) in sources.iter_mut().enumerate() {

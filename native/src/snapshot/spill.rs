@@ -28,16 +28,16 @@ pub struct Spill {
     pass: u16,
     file: Option<File>,
     written: u64,
-    runs: Vec<Run>,
+    sorted_runs: Vec<SortedRun>,
     merge: Option<Merge>,
     newest: Newest,
     /// The rest of an entry that crosses the end of a window.
     carried: Option<MapEntry>,
 }
 
-/// A sorted stretch of the temporary file, or of memory.
+/// A sorted run: a part of the temporary file, or of memory.
 #[derive(Default)]
-struct Run {
+struct SortedRun {
     at: u64,
     end: u64,
     buffer: std::collections::VecDeque<Row>,
@@ -58,7 +58,7 @@ impl Spill {
             pass: 0,
             file: None,
             written: 0,
-            runs: vec![],
+            sorted_runs: vec![],
             merge: None,
             newest: Newest::default(),
             carried: None,
@@ -78,10 +78,10 @@ impl Spill {
     pub fn push(&mut self, entry: MapEntry) -> Result<()> {
         assert!(self.merge.is_none(), "entries are pushed before they are read back");
         self.entries.push(Row { pass: self.pass, entry });
-        if self.entries.len() == self.in_memory { self.write_run() } else { Ok(()) }
+        if self.entries.len() == self.in_memory { self.write_sorted_run() } else { Ok(()) }
     }
 
-    fn write_run(&mut self) -> Result<()> {
+    fn write_sorted_run(&mut self) -> Result<()> {
         self.entries.sort_unstable_by_key(|row| row.entry.disk);
         let failed = |error| Error::io("writing the temporary map", error);
         if self.file.is_none() {
@@ -100,7 +100,7 @@ impl Spill {
         }
         file.write_all(&writer.bytes).map_err(failed)?;
         let end = self.written + writer.bytes.len() as u64;
-        self.runs.push(Run { at: self.written, end, ..Run::default() });
+        self.sorted_runs.push(SortedRun { at: self.written, end, ..SortedRun::default() });
         self.written = end;
         self.entries.clear();
         Ok(())
@@ -108,9 +108,9 @@ impl Spill {
 
     fn start_merge(&mut self) -> Result<()> {
         self.entries.sort_unstable_by_key(|row| row.entry.disk);
-        self.runs.push(Run { buffer: std::mem::take(&mut self.entries).into(), ..Run::default() });
+        self.sorted_runs.push(SortedRun { buffer: std::mem::take(&mut self.entries).into(), ..SortedRun::default() });
         let mut heap = BinaryHeap::new();
-        for index in 0..self.runs.len() {
+        for index in 0..self.sorted_runs.len() {
             if let Some(disk) = self.refill(index)? {
                 heap.push(Reverse((disk, index)));
             }
@@ -119,12 +119,12 @@ impl Spill {
         Ok(())
     }
 
-    /// Where the next entry of a run lies on the disk.
+    /// Where the next entry of a sorted run lies on the disk.
     fn refill(&mut self, index: usize) -> Result<Option<u64>> {
-        let run = &mut self.runs[index];
+        let run = &mut self.sorted_runs[index];
         if run.buffer.is_empty() && run.at < run.end {
             let mut bytes = vec![0; (READ_ROWS * ROW_BYTES).min((run.end - run.at) as usize)];
-            let file = self.file.as_ref().expect("a run on the disk has its file");
+            let file = self.file.as_ref().expect("a sorted run on the disk has its file");
             file.read_exact_at(&mut bytes, run.at).map_err(|error| Error::io("reading the temporary map", error))?;
             run.at += bytes.len() as u64;
             let mut cursor = Cursor::new("temporary map", &bytes);
@@ -194,7 +194,7 @@ impl Rows for Spill {
     fn take(&mut self) -> Result<Option<Row>> {
         self.peek()?;
         let Some(Reverse((_, index))) = self.merge.as_mut().and_then(|merge| merge.0.pop()) else { return Ok(None) };
-        let row = self.runs[index].buffer.pop_front();
+        let row = self.sorted_runs[index].buffer.pop_front();
         if let Some(disk) = self.refill(index)? {
             self.merge.as_mut().expect("started above").0.push(Reverse((disk, index)));
         }

@@ -39,11 +39,11 @@ export function pictureOf(scan: DiskScanHandle, source: string): Picture {
   const largest = [...volumes].sort((a, b) => b.length - a.length).slice(0, VOLUMES)
   const shown = volumes.filter((volume) => largest.includes(volume))
   const rows = shareRows(shown.map(({ length }) => length))
-  const stretches = shown.map((volume, at) => ({
+  const wanted = shown.map((volume, at) => ({
     volume: volumes.indexOf(volume),
     cells: (rows[at] ?? 1) * ROW_CELLS,
   }))
-  const [all, ...own] = scan.strips([{ volume: null, cells: DISK_ROWS * ROW_CELLS }, ...stretches])
+  const [all, ...own] = scan.strips([{ volume: null, cells: DISK_ROWS * ROW_CELLS }, ...wanted])
   const disk = cellsOf(all)
   return {
     ...{ source, sizeBytes: size, table, sectorBytes, hidden: volumes.length - shown.length },

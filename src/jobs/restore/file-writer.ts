@@ -12,7 +12,7 @@ import { makeNode, setModified, setXattr, unreadablePattern } from '../../native
 import type { FileRow, Kind, Stream } from '../../retrieve/reader.js'
 import type { StreamReader } from '../../retrieve/stream.js'
 import type { Meter } from '../progress.js'
-import { dataRuns, type PlannedFile, unnamed } from './files-plan.js'
+import { dataPieces, type PlannedFile, unnamed } from './files-plan.js'
 
 const CHUNK_BYTES = 4 * MiB
 const SECTOR_BYTES = 512
@@ -95,7 +95,7 @@ export class FileWriter {
   }
 
   async #copy(stream: Stream, file: FileHandle, row: FileRow): Promise<void> {
-    for (const { offset, length } of dataRuns(stream)) {
+    for (const { offset, length } of dataPieces(stream)) {
       for (let at = offset; at < offset + length; at += CHUNK_BYTES) {
         this.#signal.throwIfAborted()
         const wanted = Math.min(CHUNK_BYTES, offset + length - at)

@@ -50,17 +50,17 @@ export function shownPath(volume: number, names: readonly Buffer[]): string {
   return utf8(path) ?? path.toString('utf8')
 }
 
-/** Stretches of a stream that hold data, ascending; the rest is holes and zeros. */
-export function dataRuns(stream: Stream): { offset: number; length: number }[] {
-  const runs: { offset: number; length: number }[] = []
+/** Pieces of a stream that hold data, ascending; the rest is holes and zeros. */
+export function dataPieces(stream: Stream): { offset: number; length: number }[] {
+  const pieces: { offset: number; length: number }[] = []
   let offset = 0
   for (const { kind, length } of planRead(stream, 0, stream.size)) {
-    const last = runs.at(-1)
+    const last = pieces.at(-1)
     if (kind !== 'zeros' && last && last.offset + last.length === offset) last.length += length
-    else if (kind !== 'zeros') runs.push({ offset, length })
+    else if (kind !== 'zeros') pieces.push({ offset, length })
     offset += length
   }
-  return runs
+  return pieces
 }
 
 export function unnamed(row: FileRow): Stream | undefined {
@@ -171,7 +171,7 @@ class Planner {
     const same = first?.folder === folder && first.file.name.equals(name)
     const file: PlannedFile = {
       ...{ name, number, kind, link: same ? undefined : first },
-      bytes: content ? dataRuns(content).reduce((sum, run) => sum + run.length, 0) : 0,
+      bytes: content ? dataPieces(content).reduce((sum, piece) => sum + piece.length, 0) : 0,
       disk: content?.extents[0]?.disk ?? 0,
     }
     const known = name.toString('latin1')

@@ -90,7 +90,7 @@ export async function runRestoreFiles(
   const { reader, row, damaged } = plan.opened
   const streams = new StreamReader(reader, decompressUnit)
   const writer = new FileWriter(streams, new Meter('restore', plan.bytes, clock, report), options.force, parts.signal)
-  const run = new Run(plan, writer, options.to, parts.signal)
+  const run = new FilesRun(plan, writer, options.to, parts.signal)
   await run.all()
   const failed = [...plan.failed, ...run.failed]
   const complete = plan.missing.length === 0 && failed.length === 0
@@ -144,7 +144,8 @@ function refuseExisting({ folders }: FilesPlan, to: string): void {
   throw new ImagerError('TARGET_NOT_EMPTY', { path: to, what })
 }
 
-class Run {
+/** One restore of files: what was written so far, and what failed. */
+class FilesRun {
   readonly failed: Failure[] = []
   readonly unreadable: { path: string; bytes: number }[] = []
   files = 0

@@ -15,14 +15,14 @@ const FLOWING = 0.1
 /** A peer on the same machine, or another program, may be what keeps the sending waiting. */
 const IDLE = 0.25
 
-/** What one stretch of a run saw, each a share of its time. */
-export interface Stretch {
+/** Of the time since the last decision, shares from 0 to 1. */
+export interface Sample {
   readonly waitedForSending: number
   readonly idleProcessors: number
 }
 
-/** The level for the next stretch, a step up or down from this one at most. */
-export function nextLevel(level: number, { waitedForSending, idleProcessors }: Stretch): number {
+/** The level for the next batches, a step up or down from this one at most. */
+export function nextLevel(level: number, { waitedForSending, idleProcessors }: Sample): number {
   const at = LEVELS.findIndex((one) => one >= level)
   if (waitedForSending >= HELD_UP && idleProcessors >= IDLE) return LEVELS[at + 1] ?? level
   if (waitedForSending <= FLOWING) return LEVELS[at - 1] ?? level

@@ -2,7 +2,7 @@
 //! levels of blocks full of pointers. A pointer of 0 is a hole.
 
 use super::inode::Inode;
-use super::runs::Runs;
+use super::runs::BlockRuns;
 use crate::base::bytes::le32;
 use crate::base::error::Result;
 
@@ -10,7 +10,7 @@ const DIRECT_BLOCKS: u64 = 12;
 const LEVELS: u32 = 3;
 const POINTER_BYTES: usize = 4;
 
-pub fn walk(inode: &Inode, runs: &mut Runs) -> Result<()> {
+pub fn walk(inode: &Inode, runs: &mut BlockRuns) -> Result<()> {
     let per_block = u64::from(runs.ext.superblock.block_bytes) / POINTER_BYTES as u64;
     let (direct, indirect) = inode.block.split_at(DIRECT_BLOCKS as usize * POINTER_BYTES);
     push_all(direct, 0, runs)?;
@@ -22,7 +22,7 @@ pub fn walk(inode: &Inode, runs: &mut Runs) -> Result<()> {
     Ok(())
 }
 
-fn walk_level(pointer: u32, level: u32, logical: u64, per_block: u64, runs: &mut Runs) -> Result<()> {
+fn walk_level(pointer: u32, level: u32, logical: u64, per_block: u64, runs: &mut BlockRuns) -> Result<()> {
     if pointer == 0 {
         return Ok(());
     }
@@ -38,7 +38,7 @@ fn walk_level(pointer: u32, level: u32, logical: u64, per_block: u64, runs: &mut
 }
 
 /// Consecutive pointers are one run.
-fn push_all(pointers: &[u8], logical: u64, runs: &mut Runs) -> Result<()> {
+fn push_all(pointers: &[u8], logical: u64, runs: &mut BlockRuns) -> Result<()> {
     let mut pointers = (logical..).zip(pointers.chunks_exact(POINTER_BYTES).map(|pointer| u64::from(le32(pointer, 0))));
     let Some((mut start, mut block)) = pointers.next() else { return Ok(()) };
     let mut count = 1;

@@ -6,7 +6,7 @@ use super::block_map;
 use super::checksum::crc32c;
 use super::inode::{FLAG_ENCRYPT, FLAG_EXTENTS, Inode};
 use super::reader::Ext;
-use super::runs::{LOGICAL_END, Runs};
+use super::runs::{BlockRuns, LOGICAL_END};
 use crate::base::bytes::{le16, le32};
 use crate::base::error::{Error, Result};
 use crate::base::limits;
@@ -20,7 +20,7 @@ const WRITTEN_BLOCKS_MOST: u16 = 32768;
 
 /// All extents of an inode that keeps its content in blocks. Absolute, sorted, and merged where they touch.
 pub fn read(ext: &Ext, inode: &Inode) -> Result<Vec<Extent>> {
-    let mut runs = Runs::new(ext, inode.has(FLAG_ENCRYPT));
+    let mut runs = BlockRuns::new(ext, inode.has(FLAG_ENCRYPT));
     if inode.has(FLAG_EXTENTS) {
         let mut tree = Tree { inode, runs };
         let depth = le16(inode.block, 6);
@@ -41,7 +41,7 @@ fn corrupt(inode: &Inode, why: String) -> Error {
 
 struct Tree<'a> {
     inode: &'a Inode<'a>,
-    runs: Runs<'a>,
+    runs: BlockRuns<'a>,
 }
 
 impl Tree<'_> {

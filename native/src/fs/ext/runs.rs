@@ -9,7 +9,7 @@ use crate::fs::volume_map::{Extent, ExtentKind};
 pub const LOGICAL_END: u64 = 1 << 32;
 
 /// Collects runs of blocks in logical order.
-pub struct Runs<'a> {
+pub struct BlockRuns<'a> {
     pub ext: &'a Ext<'a>,
     encrypted: bool,
     extents: Vec<Extent>,
@@ -17,7 +17,7 @@ pub struct Runs<'a> {
     next: u64,
 }
 
-impl<'a> Runs<'a> {
+impl<'a> BlockRuns<'a> {
     /// Of `encrypted` files the bytes are ciphertext.
     pub fn new(ext: &'a Ext<'a>, encrypted: bool) -> Self {
         Self { ext, encrypted, extents: Vec::new(), next: 0 }

@@ -2,7 +2,7 @@
 //! first that asks, so that cycles and cross-links end by themselves and all chains together cost what the volume has.
 
 use super::bits::Bits;
-use super::table::{END, Run, Table};
+use super::table::{ClusterRun, END, Table};
 use crate::base::limits;
 use crate::base::ranges::{ByteRange, push};
 use crate::disk::volume::Volume;
@@ -66,12 +66,12 @@ impl Heap<'_> {
         if before + count > u64::from(self.clusters) {
             chain.broken = Some(format!("it claims {count} clusters from {first} on, which do not exist"));
         } else {
-            self.take(&mut chain, Run { first, count: count as u32, next: END });
+            self.take(&mut chain, ClusterRun { first, count: count as u32, next: END });
         }
         chain
     }
 
-    fn take(&mut self, chain: &mut Chain, run: Run) -> bool {
+    fn take(&mut self, chain: &mut Chain, run: ClusterRun) -> bool {
         let claimed = self.claimed.claim(u64::from(run.first), u64::from(run.count)) as u32;
         if claimed > 0 {
             chain.pieces.push((run.first, claimed));

@@ -73,7 +73,7 @@ pub struct Place {
 
 /// Clusters that follow each other on the disk and in their chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Run {
+pub struct ClusterRun {
     pub first: u32,
     pub count: u32,
     /// What the last entry says: `END`, or a cluster that may not exist.
@@ -85,7 +85,7 @@ pub const END: u32 = u32::MAX;
 
 pub struct Table {
     /// Sorted by `first`, disjoint.
-    pub runs: Vec<Run>,
+    pub runs: Vec<ClusterRun>,
     /// Entries that are not zero in any copy, without bad clusters.
     pub in_use: Bits,
     pub bad: u64,
@@ -95,11 +95,11 @@ pub struct Table {
 
 impl Table {
     /// The rest of the run from this cluster on. `None` for a free, bad or missing cluster.
-    pub fn run_from(&self, cluster: u32) -> Option<Run> {
+    pub fn run_from(&self, cluster: u32) -> Option<ClusterRun> {
         let at = self.runs.partition_point(|run| run.first <= cluster).checked_sub(1)?;
-        let Run { first, count, next } = self.runs[at];
+        let ClusterRun { first, count, next } = self.runs[at];
         let skip = cluster - first;
-        (skip < count).then(|| Run { first: cluster, count: count - skip, next })
+        (skip < count).then(|| ClusterRun { first: cluster, count: count - skip, next })
     }
 }
 
@@ -187,7 +187,7 @@ fn clean(width: Width, value: u32) -> bool {
 }
 
 struct Builder {
-    runs: Vec<Run>,
+    runs: Vec<ClusterRun>,
     /// First cluster and number of those that follow each other so far.
     open: Option<(u32, u32)>,
     width: Width,
@@ -214,7 +214,7 @@ impl Builder {
 
     fn end(&mut self, next: u32) {
         if let Some((first, count)) = self.open.take() {
-            self.runs.push(Run { first, count, next });
+            self.runs.push(ClusterRun { first, count, next });
         }
     }
 
@@ -267,7 +267,7 @@ mod tests {
             let values = [bad + 1, bad + 8, 3, 6, bad, 0, 7, bad + 8, 9, 0, 11];
             let (table, doubts) = table(width, &values, &[]);
             assert_eq!(runs(&table), [(2, 2, 6), (6, 2, END), (8, 1, 9), (10, 1, 11)], "{width:?}");
-            assert_eq!(table.run_from(3), Some(Run { first: 3, count: 1, next: 6 }));
+            assert_eq!(table.run_from(3), Some(ClusterRun { first: 3, count: 1, next: 6 }));
             assert_eq!((table.run_from(5), table.run_from(9), table.run_from(11)), (None, None, None));
             assert_eq!((table.bad, table.dirty, doubts.len()), (1, false, 0));
             let ranges: Vec<_> = table.in_use.ranges().collect();

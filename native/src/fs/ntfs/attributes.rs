@@ -15,7 +15,7 @@
 
 use super::boot::Boot;
 use super::record::Reference;
-use super::runs::{self, Run};
+use super::runs::{self, DataRun};
 use crate::base::bytes::{le16, le32, le64};
 use crate::base::error::{Error, Result};
 
@@ -53,7 +53,7 @@ pub enum Value {
 #[derive(Clone, Debug)]
 pub struct Segment {
     pub lowest_vcn: u64,
-    pub runs: Vec<Run>,
+    pub runs: Vec<DataRun>,
     pub compression_unit: u8,
     /// The sizes are those of the whole attribute and stand in its first segment only; `initialized_size <= data_size`.
     pub data_size: u64,
@@ -130,7 +130,7 @@ fn segment(raw: &[u8], boot: &Boot) -> Result<Segment> {
         return Err(Error::corrupt(WHAT, 0x20, "the mapping pairs lie outside the attribute"));
     }
     let runs = runs::decode(&raw[mapping_pairs_offset..], lowest_vcn, boot)?;
-    let end = runs.last().map_or(lowest_vcn, Run::end);
+    let end = runs.last().map_or(lowest_vcn, DataRun::end);
     // highest_vcn is -1 in an empty attribute; old writers leave it 0 in an attribute of one segment.
     if highest_vcn.wrapping_add(1) != end && !(highest_vcn == 0 && lowest_vcn == 0) {
         return Err(Error::corrupt(WHAT, 0x18, "the mapping pairs do not reach the highest cluster"));

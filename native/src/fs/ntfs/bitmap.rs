@@ -100,7 +100,7 @@ pub fn allocated(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fs::ntfs::runs::{Run, Runlist};
+    use crate::fs::ntfs::runs::{DataRun, Runlist};
 
     /// A volume of `clusters` of 512 bytes whose bitmap lies at cluster 1.
     fn scan(clusters: u64, bits: impl Fn(u64) -> bool, initialized_size: u64) -> Result<Vec<(u64, u64)>> {
@@ -112,7 +112,7 @@ mod tests {
             disk[512 + cluster as usize / 8] |= 1 << (cluster % 8);
         }
         let mut list = Runlist::default();
-        list.append(&[Run { vcn: 0, lcn: Some(1), length: clusters.div_ceil(4096) }], &boot)?;
+        list.append(&[DataRun { vcn: 0, lcn: Some(1), length: clusters.div_ceil(4096) }], &boot)?;
         let bitmap = Whole::NonResident { list, data_size: 1 << 20, initialized_size, flags: 0, compression_unit: 0 };
         let ranges = read(Volume::whole(&disk), &boot, &bitmap)?;
         Ok(ranges.iter().map(|range| (range.start / 512, range.length / 512)).collect())

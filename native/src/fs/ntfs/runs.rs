@@ -15,20 +15,20 @@ use crate::disk::volume::Volume;
 const WHAT: &str = "NTFS mapping pairs";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Run {
+pub struct DataRun {
     pub vcn: u64,
     /// None: sparse.
     pub lcn: Option<u64>,
     pub length: u64,
 }
 
-impl Run {
+impl DataRun {
     pub fn end(&self) -> u64 {
         self.vcn + self.length
     }
 }
 
-pub fn decode(pairs: &[u8], lowest_vcn: u64, boot: &Boot) -> Result<Vec<Run>> {
+pub fn decode(pairs: &[u8], lowest_vcn: u64, boot: &Boot) -> Result<Vec<DataRun>> {
     let most_vcn = i64::MAX as u64 / boot.cluster_bytes;
     let mut runs = Vec::new();
     let (mut at, mut vcn, mut lcn, mut mapped) = (0usize, lowest_vcn, 0i64, 0u64);
@@ -47,7 +47,7 @@ pub fn decode(pairs: &[u8], lowest_vcn: u64, boot: &Boot) -> Result<Vec<Run>> {
             return Err(corrupt("a run without a possible length"));
         };
         let length = length as u64;
-        let mut run = Run { vcn, lcn: None, length };
+        let mut run = DataRun { vcn, lcn: None, length };
         if offset_bytes > 0 {
             lcn = lcn
                 .checked_add(signed(&pairs[offset_at..next]))
@@ -77,13 +77,13 @@ fn signed(bytes: &[u8]) -> i64 {
 /// The runs of a whole attribute, put together from the segments of its records.
 #[derive(Clone, Debug, Default)]
 pub struct Runlist {
-    pub runs: Vec<Run>,
+    pub runs: Vec<DataRun>,
     mapped: u64,
 }
 
 impl Runlist {
     /// `next` as `decode` gave it, from the segment that follows.
-    pub fn append(&mut self, next: &[Run], boot: &Boot) -> Result<()> {
+    pub fn append(&mut self, next: &[DataRun], boot: &Boot) -> Result<()> {
         if self.runs.len() + next.len() > limits::STREAM_EXTENTS {
             return Err(Error::corrupt(WHAT, 0, "more runs than imager keeps"));
         }
@@ -101,12 +101,12 @@ impl Runlist {
 
     /// The first cluster number of the attribute past its runs.
     pub fn end(&self) -> u64 {
-        self.runs.last().map_or(0, Run::end)
+        self.runs.last().map_or(0, DataRun::end)
     }
 }
 
 /// Bytes from `offset` of the attribute; sparse runs read as zeros, and what the runs do not cover is an error.
-pub fn read(volume: Volume, boot: &Boot, runs: &[Run], offset: u64, buffer: &mut [u8]) -> Result<()> {
+pub fn read(volume: Volume, boot: &Boot, runs: &[DataRun], offset: u64, buffer: &mut [u8]) -> Result<()> {
     let mut done = 0usize;
     let mut index = runs.partition_point(|run| run.end() <= offset / boot.cluster_bytes);
     while done < buffer.len() {
@@ -140,7 +140,7 @@ mod tests {
         // 16 at 100; 4 sparse; 2 at 100 - 50.
         let runs = decode(&[0x11, 16, 100, 0x01, 4, 0x12, 2, 0, 0xCE, 0, 9, 9], 0, &boot()).unwrap();
         let expected = [(0, Some(100), 16), (16, None, 4), (20, Some(50), 2)];
-        assert_eq!(runs, expected.map(|(vcn, lcn, length)| Run { vcn, lcn, length }));
+        assert_eq!(runs, expected.map(|(vcn, lcn, length)| DataRun { vcn, lcn, length }));
         assert!(decode(&[], 0, &boot()).unwrap().is_empty());
     }
 

@@ -2,7 +2,7 @@
 
 use super::attributes::{Attribute, FLAG_COMPRESSED, FLAG_ENCRYPTED, Value};
 use super::boot::Boot;
-use super::runs::{self, Run, Runlist};
+use super::runs::{self, DataRun, Runlist};
 use crate::base::error::{Error, Result};
 use crate::base::limits;
 use crate::disk::volume::Volume;
@@ -98,7 +98,7 @@ pub fn stream(name: &[u16], whole: Whole, volume: Volume, boot: &Boot) -> Result
     })
 }
 
-fn extents(runs: &[Run], kind: ExtentKind, volume: Volume, boot: &Boot) -> Vec<Extent> {
+fn extents(runs: &[DataRun], kind: ExtentKind, volume: Volume, boot: &Boot) -> Vec<Extent> {
     let mut extents = Vec::with_capacity(runs.len());
     for run in runs {
         if let Some(lcn) = run.lcn {
@@ -149,7 +149,7 @@ impl<'a> Units<'a> {
         Ok(Self { clusters, volume, boot, extents: Vec::new(), pieces: Vec::new(), gathered: 0 })
     }
 
-    fn extents(mut self, runs: &[Run]) -> Result<Vec<Extent>> {
+    fn extents(mut self, runs: &[DataRun]) -> Result<Vec<Extent>> {
         for run in runs {
             if let Some(lcn) = run.lcn {
                 self.run(run.vcn, lcn, run.length)?;

@@ -2,7 +2,7 @@
 //! own. Level falls by one and every block is counted, so the walk ends.
 
 use super::acl;
-use super::bmap::{self, Run};
+use super::bmap::{self, BlockRun};
 use super::checksum::{ATTRIBUTES, REMOTE};
 use super::inode::{Fork, Format, Inode};
 use super::reader::Xfs;
@@ -64,7 +64,7 @@ impl Found<'_> {
     }
 
     /// The block at `logical` is a leaf at level 0; the root may be of any level.
-    fn tree(&mut self, runs: &[Run], logical: u64, level: Option<u16>) -> Result<()> {
+    fn tree(&mut self, runs: &[BlockRun], logical: u64, level: Option<u16>) -> Result<()> {
         let superblock = &self.xfs.superblock;
         let (block, at) = bmap::read_blocks(self.xfs, runs, logical, 1)?;
         let pick = |magic: (u16, u16)| if superblock.v5 { magic.1 } else { magic.0 };
@@ -86,7 +86,7 @@ impl Found<'_> {
     }
 
     /// hashval u32, nameidx u16, flags u8, padding u8 each.
-    fn leaf(&mut self, runs: &[Run], block: &[u8]) -> Result<()> {
+    fn leaf(&mut self, runs: &[BlockRun], block: &[u8]) -> Result<()> {
         let (header, entries) = if self.xfs.superblock.v5 { (56, 80) } else { (12, 32) };
         let count = usize::from(be16(block, header));
         let Some(entries) = block.get(entries..entries + count * 8) else {
@@ -115,7 +115,7 @@ impl Found<'_> {
     }
 
     /// Version 5: each block has a header with offset u32, and bytes u32, before its part.
-    fn remote(&self, runs: &[Run], first: u32, length: u32) -> Result<Vec<u8>> {
+    fn remote(&self, runs: &[BlockRun], first: u32, length: u32) -> Result<Vec<u8>> {
         if length > VALUE_BYTES_MOST {
             return Err(self.corrupt(format!("a value of {length} bytes")));
         }

@@ -19,7 +19,7 @@ const HEADER_BYTES_5: usize = 72;
 
 /// Blocks of a fork that lie together.
 #[derive(Clone, Copy, Debug)]
-pub struct Run {
+pub struct BlockRun {
     pub logical: u64,
     /// Linear.
     pub block: u64,
@@ -27,14 +27,14 @@ pub struct Run {
     pub unwritten: bool,
 }
 
-impl Run {
+impl BlockRun {
     pub fn end(&self) -> u64 {
         self.logical + self.count
     }
 }
 
 /// All runs of a fork that keeps its content in blocks: sorted, and merged where they touch.
-pub fn read(xfs: &Xfs, inode: &Inode, fork: &Fork) -> Result<Vec<Run>> {
+pub fn read(xfs: &Xfs, inode: &Inode, fork: &Fork) -> Result<Vec<BlockRun>> {
     let mut walk = Walk { xfs, inode, runs: Vec::new(), next: 0, records: 0 };
     match fork.format {
         Format::Extents => {
@@ -57,7 +57,7 @@ pub fn read(xfs: &Xfs, inode: &Inode, fork: &Fork) -> Result<Vec<Run>> {
 struct Walk<'a> {
     xfs: &'a Xfs<'a>,
     inode: &'a Inode<'a>,
-    runs: Vec<Run>,
+    runs: Vec<BlockRun>,
     /// The first logical block that may follow.
     next: u64,
     records: u64,
@@ -145,14 +145,14 @@ impl Walk<'_> {
         if self.runs.len() >= limits::STREAM_EXTENTS {
             return Err(self.corrupt("more extents than are read of one file".into()));
         }
-        self.runs.push(Run { logical, block, count, unwritten });
+        self.runs.push(BlockRun { logical, block, count, unwritten });
         Ok(())
     }
 }
 
 /// Absolute, in bytes.
-pub fn into_extents(xfs: &Xfs, runs: &[Run]) -> Vec<Extent> {
-    let extent = |run: &Run| Extent {
+pub fn into_extents(xfs: &Xfs, runs: &[BlockRun]) -> Vec<Extent> {
+    let extent = |run: &BlockRun| Extent {
         kind: if run.unwritten { ExtentKind::Unwritten } else { ExtentKind::Plain },
         logical: xfs.superblock.bytes(run.logical),
         disk: xfs.volume.absolute(xfs.superblock.bytes(run.block)),
@@ -162,7 +162,7 @@ pub fn into_extents(xfs: &Xfs, runs: &[Run]) -> Vec<Extent> {
 }
 
 /// The bytes of logical blocks, all of which must be there and written, and where the first of them lies.
-pub fn read_blocks(xfs: &Xfs, runs: &[Run], logical: u64, count: u64) -> Result<(Vec<u8>, u64)> {
+pub fn read_blocks(xfs: &Xfs, runs: &[BlockRun], logical: u64, count: u64) -> Result<(Vec<u8>, u64)> {
     xfs.budget.blocks(count)?;
     let mut bytes = Vec::new();
     let (mut at, mut first) = (logical, None);

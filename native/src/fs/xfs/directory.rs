@@ -1,7 +1,7 @@
 //! Directories: short form in the inode, one block with everything ("block"), or data blocks below 32 GiB whose
 //! indexes lie above and are not needed. A block that contradicts itself loses its own names only.
 
-use super::bmap::{self, Run};
+use super::bmap::{self, BlockRun};
 use super::checksum::DIRECTORY;
 use super::inode::{Format, Inode};
 use super::reader::Xfs;
@@ -69,7 +69,7 @@ fn short_form(xfs: &Xfs, inode: &Inode, listing: &mut Listing) -> Result<()> {
     Ok(())
 }
 
-fn block(xfs: &Xfs, inode: &Inode, runs: &[Run], logical: u64, listing: &mut Listing) -> Result<()> {
+fn block(xfs: &Xfs, inode: &Inode, runs: &[BlockRun], logical: u64, listing: &mut Listing) -> Result<()> {
     let superblock = &xfs.superblock;
     let (bytes, at) = bmap::read_blocks(xfs, runs, logical, 1 << superblock.directory_block_log)?;
     let end = match (&bytes[..4], superblock.v5) {

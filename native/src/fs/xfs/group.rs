@@ -54,7 +54,7 @@ impl Header {
     }
 }
 
-/// Free blocks of all groups, sorted and disjoint: the first one of a stretch, and the one behind its last. Blocks of the
+/// Free blocks of all groups, sorted and disjoint: the first one of a range, and the one behind its last. Blocks of the
 /// free list (AGFL) are not among them.
 pub fn free_space(volume: Volume, superblock: &Superblock, budget: &Budget, doubts: &mut Doubts) -> Vec<(u64, u64)> {
     let mut free = Vec::new();
