@@ -7,14 +7,14 @@ import { FLOOR, IMAGER } from './scenario.js'
 const MB = 1e6
 const MiB = 1024 * 1024
 
-interface Place {
+interface Cell {
   readonly scenario: string
   readonly step: string
   readonly figure: string
 }
 
 /** The median of a figure, NaN where it was not measured: so is whatever is computed from it. */
-type Of = (place: Place, tool?: string) => number
+type Of = (cell: Cell, tool?: string) => number
 
 interface Goal {
   readonly what: string
@@ -36,22 +36,22 @@ const goalsOf =
 const atMost = goalsOf('at most')
 const atLeast = goalsOf('at least')
 
-const placesOf = (scenario: string) => (step: string, figure: string) => ({ scenario, step, figure })
-const backup = placesOf('backup')
-const files = placesOf('files')
-const restore = placesOf('restore')
-const image = placesOf('mount-image')
-const mounted = placesOf('mount-files')
+const cellsOf = (scenario: string) => (step: string, figure: string) => ({ scenario, step, figure })
+const backup = cellsOf('backup')
+const files = cellsOf('files')
+const restore = cellsOf('restore')
+const image = cellsOf('mount-image')
+const mounted = cellsOf('mount-files')
 
 /** How many times as much as the least, or the most, of these. */
 const timesLeast =
-  (place: Place, ...tools: string[]) =>
+  (cell: Cell, ...tools: string[]) =>
   (of: Of) =>
-    of(place) / Math.min(...tools.map((tool) => of(place, tool)))
+    of(cell) / Math.min(...tools.map((tool) => of(cell, tool)))
 const timesMost =
-  (place: Place, ...tools: string[]) =>
+  (cell: Cell, ...tools: string[]) =>
   (of: Of) =>
-    of(place) / Math.max(...tools.map((tool) => of(place, tool)))
+    of(cell) / Math.max(...tools.map((tool) => of(cell, tool)))
 
 const BY_FILES = ['restic', 'borg', 'kopia']
 const [data = 0, parity = 0] = SCHEME.split('+').map(Number)

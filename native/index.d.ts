@@ -460,7 +460,7 @@ export declare class SignatureIndex {
   flush(number: number): Promise<number>
   merge(numbers: Array<number>, into: number): Promise<number>
   useSegments(numbers: Array<number>): void
-  find(ids: Uint8Array): Promise<FoundPlaces>
+  find(ids: Uint8Array): Promise<Hits>
   stop(): void
   lock(): boolean
   unlock(): void
@@ -693,8 +693,8 @@ export interface FileXattr {
   value: Buffer
 }
 
-/** Places of a batch's ids, in no order; `indexes` says which id each belongs to. */
-export interface FoundPlaces {
+/** The rows of a batch's ids, in no order; `indexes` says which id each belongs to. */
+export interface Hits {
   indexes: Uint32Array
   births: Float64Array
   stripes: Float64Array
@@ -806,7 +806,7 @@ export interface PlanDiffering {
 }
 
 /** Opens the sealed header in the first 4096 bytes of a shard file; null where another trailer key sealed it. */
-export declare function readShardPlace(prefix: Uint8Array, trailerKey: Secret): ShardPlace | null
+export declare function readSealedHeader(prefix: Uint8Array, trailerKey: Secret): ShardSealedHeader | null
 
 /** Rows of birth u64 LE | id 32 | offset u32 LE | length u32 LE of a pack's trailer. */
 export declare function readTrailer(bytes: Uint8Array, offset: number, stripe: number, trailerKey: Secret): Buffer
@@ -881,7 +881,7 @@ export interface ShardFacts {
 export declare function shardFileBytes(packBytes: number, k: number): number
 
 /** Where a shard belongs, as only the fleet can read it. Ids in hexadecimal. */
-export interface ShardPlace {
+export interface ShardSealedHeader {
   fleet: string
   stripe: number
   index: number

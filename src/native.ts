@@ -96,7 +96,7 @@ export const {
   mapIds,
   mountFileSystem,
   packRanges,
-  readShardPlace,
+  readSealedHeader,
   readTrailer,
   recoverBody,
   scanDisk,

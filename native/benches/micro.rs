@@ -13,7 +13,7 @@ use imager_native::disk::table::Partition;
 use imager_native::disk::volume::Volume;
 use imager_native::formats::page::{self, MapEntry, Ref};
 use imager_native::formats::record::{Domain, signature};
-use imager_native::formats::shard::{self, Place};
+use imager_native::formats::shard::{self, SealedHeader};
 use imager_native::fs::volume_map::{Content, Extent, ExtentKind, File, Kind, Stream, Timestamp, VolumeMap};
 use imager_native::fs::{self, Outcome};
 use imager_native::map::cut::{MappedVolume, allocated, cut};
@@ -93,14 +93,15 @@ fn parity() {
     let present = [None, None, Some(slices[2]), Some(slices[3]), Some(&parity[0][..]), Some(&parity[1][..])];
     bench("recover (2 of 4+2)", "MB/s", 16 * MIB, || recover(scheme, &present, &[0, 1]).expect("four are there"));
     let (pack, ids, key) = (data.concat(), [[0; 16]; 6], Secret::new([2; 32]));
-    let place = Place { fleet: [0; 16], stripe: 1, index: 0, k: 4, m: 2, pack_bytes: pack.len() as u32, root: [0; 32] };
+    let sealed_header =
+        SealedHeader { fleet: [0; 16], stripe: 1, index: 0, k: 4, m: 2, pack_bytes: pack.len() as u32, root: [0; 32] };
     // The pack goes back to the pool with its stripe, and is filled again.
     bench("stripe::encode (4+2)", "MB/s", pack.len(), || {
         let mut bytes = pool::take(pack.len());
         bytes.extend_from_slice(&pack);
-        stripe::encode(bytes, scheme, &ids, &place, &key).expect("six ids for six shards")
+        stripe::encode(bytes, scheme, &ids, &sealed_header, &key).expect("six ids for six shards")
     });
-    let stripe = stripe::encode(pack.clone(), scheme, &ids, &place, &key).expect("six ids for six shards");
+    let stripe = stripe::encode(pack.clone(), scheme, &ids, &sealed_header, &key).expect("six ids for six shards");
     let file = stripe.file(0).expect("it has six").concat();
     bench("shard::inspect", "MB/s", file.len(), || shard::inspect(&file).expect("it is whole"));
 }

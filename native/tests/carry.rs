@@ -16,7 +16,7 @@ use imager_native::base::secret::Secret;
 use imager_native::formats::frame::{Fetch, Kind, PREAMBLE, TO_END};
 use imager_native::formats::page::{MapEntry, Page, Ref};
 use imager_native::formats::record::Domain;
-use imager_native::formats::shard::{self, BODY_OFFSET, Place};
+use imager_native::formats::shard::{self, BODY_OFFSET, SealedHeader};
 use imager_native::retrieve::disk_reader::Reader;
 use imager_native::retrieve::parts::DirectParts;
 use imager_native::retrieve::records::Location;
@@ -84,8 +84,8 @@ fn secret(byte: u8) -> Secret {
 
 fn a_shard(body: usize) -> Vec<u8> {
     let mut file: Vec<u8> = (0..BODY_OFFSET + body).map(|at| ((at * 7) >> 3) as u8).collect();
-    let place = Place { fleet: [1; 16], stripe: 9, index: 2, k: 4, m: 2, pack_bytes: 70, root: [0; 32] };
-    shard::finish(&mut file, [7; 16], place, &secret(3));
+    let sealed_header = SealedHeader { fleet: [1; 16], stripe: 9, index: 2, k: 4, m: 2, pack_bytes: 70, root: [0; 32] };
+    shard::finish(&mut file, [7; 16], sealed_header, &secret(3));
     file
 }
 

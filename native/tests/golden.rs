@@ -13,7 +13,7 @@ use imager_native::formats::page::{self, DirectoryRow, IndexEntry, MapEntry, Pag
 use imager_native::formats::record::{self, Domain, RECORD_OVERHEAD, Type};
 use imager_native::formats::references::References;
 use imager_native::formats::root_key::RootKey;
-use imager_native::formats::shard::{self, BODY_OFFSET, Place};
+use imager_native::formats::shard::{self, BODY_OFFSET, SealedHeader};
 use imager_native::fs::volume_map::{Content, Extent, ExtentKind, File, Kind, Stream, Timestamp};
 use imager_native::signatures::{index, row};
 use imager_native::stripes::erasure::Scheme;
@@ -152,18 +152,20 @@ fn a_pack_with_its_trailer() {
 
 #[test]
 fn the_shards_of_a_stripe() {
-    let place = Place { fleet: FLEET, stripe: STRIPE, index: 0, k: 2, m: 1, pack_bytes: 727, root: [0; 32] };
+    let sealed_header =
+        SealedHeader { fleet: FLEET, stripe: STRIPE, index: 0, k: 2, m: 1, pack_bytes: 727, root: [0; 32] };
     let ids = [0x10, 0x11, 0x12].map(|byte| [byte; 16]);
     let pack = golden("pack");
-    assert_eq!(pack.len(), place.pack_bytes as usize);
-    let encoded = stripe::encode(pack.clone(), Scheme::new(2, 1).unwrap(), &ids, &place, &trailer_key()).unwrap();
+    assert_eq!(pack.len(), sealed_header.pack_bytes as usize);
+    let encoded =
+        stripe::encode(pack.clone(), Scheme::new(2, 1).unwrap(), &ids, &sealed_header, &trailer_key()).unwrap();
     for (index, name) in [(0, "shard-data"), (2, "shard-parity")] {
         same(name, &encoded.file(index).unwrap().concat());
         let file = golden(name);
         let header = shard::inspect(&file).unwrap();
         assert_eq!((header.shard, header.body_bytes, header.key_id()), (ids[index], 364, Some(trailer_key().id())));
-        let expected = Place { index: index as u8, root: header.root, ..place.clone() };
-        assert_eq!(header.open_place(&trailer_key()).unwrap(), expected);
+        let expected = SealedHeader { index: index as u8, root: header.root, ..sealed_header.clone() };
+        assert_eq!(header.open_sealed_header(&trailer_key()).unwrap(), expected);
     }
     assert_eq!(golden("shard-data")[BODY_OFFSET..], pack[..364]);
 }
@@ -330,7 +332,7 @@ fn a_segment_of_signatures() {
     let index = index::Index::new(&folder, 1 << 20);
     index.use_segments(&[1]).unwrap();
     let found = index.find(&noise(7, 32)).unwrap();
-    let place = row::Place { index: 0, birth: STRIPE << 16 | 7, stripe: STRIPE, offset: 7, length: 254 };
-    assert_eq!(found, [place]);
+    let hit = row::Hit { index: 0, birth: STRIPE << 16 | 7, stripe: STRIPE, offset: 7, length: 254 };
+    assert_eq!(found, [hit]);
     std::fs::remove_dir_all(folder).unwrap();
 }

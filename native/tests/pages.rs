@@ -9,7 +9,7 @@ use imager_native::base::secret::Secret;
 use imager_native::formats::pack::{self, Row};
 use imager_native::formats::page::{self, DirectoryRow, IndexEntry, MapEntry, Page, Ref, Top, Tree};
 use imager_native::formats::record::{self, Context, Domain, Type};
-use imager_native::formats::shard::{self, BODY_OFFSET, Place};
+use imager_native::formats::shard::{self, BODY_OFFSET, SealedHeader};
 use imager_native::fs::volume_map::{Content, Extent, ExtentKind, File, Kind, Stream, Timestamp};
 use xorshift::Random;
 
@@ -248,7 +248,7 @@ fn damaged_pages_never_panic() {
     }
 }
 
-/// Not damage but intent: the trailer and the place are sealed by someone who holds the key.
+/// Not damage but intent: the trailer and the sealed header are made by someone who holds the key.
 #[test]
 fn sealed_nonsense_never_panics() {
     let key = Secret::new([3; 32]);
@@ -283,15 +283,15 @@ fn sealed_nonsense_never_panics() {
 fn damaged_shards_never_panic() {
     let key = Secret::new([3; 32]);
     let mut file = vec![7; BODY_OFFSET + 100_000];
-    let place = Place { fleet: [1; 16], stripe: 9, index: 2, k: 4, m: 2, pack_bytes: 70, root: [0; 32] };
-    shard::finish(&mut file, [7; 16], place, &key);
+    let sealed_header = SealedHeader { fleet: [1; 16], stripe: 9, index: 2, k: 4, m: 2, pack_bytes: 70, root: [0; 32] };
+    shard::finish(&mut file, [7; 16], sealed_header, &key);
     for seed in 1..=mutations() {
         let mut random = Random::new(seed);
         let mut header = file[..BODY_OFFSET].to_vec();
         header.truncate(400 + random.below(BODY_OFFSET as u64) as usize);
         random.damage(&mut header);
         if let Ok(header) = shard::read_header(&header) {
-            let _ = header.open_place(&key);
+            let _ = header.open_sealed_header(&key);
         }
         let _ = shard::inspect(&header);
     }

@@ -12,7 +12,7 @@ import type { Hex } from '../base/ids.js'
 import { GRANT_LIFETIME_MS } from '../base/limits.js'
 import { formatBytes } from '../base/units.js'
 import { openHome } from '../keys/home.js'
-import type { Places, SignatureRepository } from '../signatures/repository.js'
+import type { FoundLocations, SignatureRepository } from '../signatures/repository.js'
 import { ID_BYTES } from '../signatures/rows.js'
 import { type SegmentOptions, SegmentRepository } from '../signatures/segments.js'
 import { unfitBecause } from '../stripes/place.js'
@@ -119,8 +119,8 @@ export class LocalCatalog implements Catalog {
     checkIds(ids)
     this.#openLease(lease)
     const births = new BigUint64Array(ids.length / ID_BYTES)
-    for await (const { at, places } of this.#find(ids, tolerate)) {
-      births.set(BigUint64Array.from(places.births, BigInt), at)
+    for await (const { at, locations } of this.#find(ids, tolerate)) {
+      births.set(BigUint64Array.from(locations.births, BigInt), at)
     }
     return births
   }
@@ -214,10 +214,10 @@ export class LocalCatalog implements Catalog {
       offsets: new Uint32Array(count),
       lengths: new Uint32Array(count),
     }
-    for await (const { at, places } of this.#find(ids, 0)) {
-      found.stripes.set(BigUint64Array.from(places.stripes, BigInt), at)
-      found.offsets.set(places.offsets, at)
-      found.lengths.set(places.lengths, at)
+    for await (const { at, locations } of this.#find(ids, 0)) {
+      found.stripes.set(BigUint64Array.from(locations.stripes, BigInt), at)
+      found.offsets.set(locations.offsets, at)
+      found.lengths.set(locations.lengths, at)
     }
     return found
   }
@@ -284,15 +284,15 @@ export class LocalCatalog implements Catalog {
   }
 
   /** In parts, between which others have their turn. */
-  async *#find(ids: Uint8Array, tolerate: number): AsyncGenerator<{ at: number; places: Places }> {
+  async *#find(ids: Uint8Array, tolerate: number): AsyncGenerator<{ at: number; locations: FoundLocations }> {
     for (let at = 0; at * ID_BYTES < ids.length; at += FIND_PART) {
       const survival = this.#stripes.survival()
       const rank = (stripe: number): number => {
         const survives = survival.of(stripe)
         return survives >= tolerate ? survives : -1
       }
-      const places = await this.#signatures.find(ids.subarray(at * ID_BYTES, (at + FIND_PART) * ID_BYTES), rank)
-      yield { at, places }
+      const locations = await this.#signatures.find(ids.subarray(at * ID_BYTES, (at + FIND_PART) * ID_BYTES), rank)
+      yield { at, locations }
     }
   }
 

@@ -116,8 +116,8 @@ function shapesOf({ volume, lengthBytes, cells }: Strip, top: number): string[] 
       const edge = (cell: number) => Math.floor((lengthBytes / cells.length) * cell)
       const about = `${named}, from byte ${edge(first)} to ${edge(next)}: ${sharesOf(sum(cells.slice(first, next)))}`
       const x = MARGIN + (first - row * ROW_CELLS) * CELL
-      const place = `x="${round(x)}" y="${y}" width="${round((next - first) * CELL)}" height="${ROW}"`
-      shapes.push(`<rect class="${region}" ${place}><title>${escaped(about)}</title></rect>`)
+      const box = `x="${round(x)}" y="${y}" width="${round((next - first) * CELL)}" height="${ROW}"`
+      shapes.push(`<rect class="${region}" ${box}><title>${escaped(about)}</title></rect>`)
     }
     shapes.push(`<rect class="frame" x="${MARGIN}" y="${y}" width="${WIDTH - 2 * MARGIN}" height="${ROW}"/>`)
   }

@@ -1,11 +1,11 @@
 /**
- * Listings that go on where the last answer ended. The kernel names a place in a folder by a number; here that is the
+ * Listings that go on where the last answer ended. The kernel names a position in a folder by a number; here that is the
  * position among the children. Children are fetched a batch at a time, and the names after which the batches of a folder
  * begin are remembered, so that each is fetched on its own: a snapshot's folders never change.
  */
 import { LruCache } from '../retrieve/cache.js'
 import type { Child } from '../retrieve/reader.js'
-import type { Place } from './top.js'
+import type { NodeId } from './top.js'
 
 export type FetchChildren = (after: Buffer | null, limit: number) => Promise<Child[]>
 
@@ -15,9 +15,9 @@ export interface Some<C extends Child = Child> {
   readonly ended: boolean
 }
 
-/** A place in a folder: a position among its children. */
+/** A position in a folder: how many of its children come before. */
 export interface Spot {
-  readonly folder: Place
+  readonly folder: NodeId
   readonly position: number
 }
 
@@ -38,7 +38,7 @@ export class Folders {
   #older = new Map<string, Spot>()
 
   /** Some children from `position` on, at least one unless the folder ends there. */
-  async from(folder: Place, position: number, fetch: FetchChildren): Promise<Some> {
+  async from(folder: NodeId, position: number, fetch: FetchChildren): Promise<Some> {
     const begins = this.#begins.getOrMake(keyOf(folder), () => [null])
     const wanted = Math.floor(position / BATCH_NAMES)
     for (let at = Math.min(wanted, begins.length - 1); ; at++) {
@@ -52,12 +52,12 @@ export class Folders {
   }
 
   /** Where a child was listed, if that was lately. */
-  whereIs(child: Place): Spot | undefined {
+  whereIs(child: NodeId): Spot | undefined {
     const key = keyOf(child)
     return this.#spots.get(key) ?? this.#older.get(key)
   }
 
-  async #batch(folder: Place, at: number, after: Buffer | null, fetch: FetchChildren): Promise<Some> {
+  async #batch(folder: NodeId, at: number, after: Buffer | null, fetch: FetchChildren): Promise<Some> {
     const key = `${keyOf(folder)}/${at}`
     const kept = this.#batches.get(key)
     if (kept) return kept
@@ -75,6 +75,6 @@ export class Folders {
   }
 }
 
-function keyOf({ volume, number }: Place): string {
+function keyOf({ volume, number }: NodeId): string {
   return `${volume}/${number}`
 }

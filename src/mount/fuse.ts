@@ -11,7 +11,7 @@ import { encodeFolder } from './attributes.js'
 import type { Complaints } from './complaints.js'
 import { EIO, errnoOf, Refusal } from './errno.js'
 import { ReadAhead } from './readahead.js'
-import type { Place } from './top.js'
+import type { NodeId } from './top.js'
 import type { Tree } from './tree.js'
 
 /** Reads under way at once: 64 MiB when each asks for the most. */
@@ -86,37 +86,37 @@ export class FuseServer {
   async #answer(pending: Pending): Promise<void> {
     const { request, controller } = pending
     const { signal } = controller
-    const place: Place = { volume: request.volume, number: request.number }
+    const node: NodeId = { volume: request.volume, number: request.number }
     switch (request.question) {
       case 'read': {
         const { offset, size } = request
-        const bytes = await this.#reads.run(() => orAborted(signal, () => this.#tree.read(place, offset, size, signal)))
+        const bytes = await this.#reads.run(() => orAborted(signal, () => this.#tree.read(node, offset, size, signal)))
         const { length } = bytes
         if (this.#claim(pending)) request.body(bytes)
-        this.#ahead.read(place, offset, length)
+        this.#ahead.read(node, offset, length)
         return
       }
       case 'lookup': {
-        const found = await this.#tree.lookup(place, request.name)
+        const found = await this.#tree.lookup(node, request.name)
         if (!this.#claim(pending)) return
         return found ? request.attributes(found) : request.missing()
       }
       case 'attributes': {
-        const found = await this.#tree.attributes(place)
+        const found = await this.#tree.attributes(node)
         return this.#claim(pending) ? request.attributes(found) : undefined
       }
       case 'folder':
       case 'folderWithAttributes': {
         const all = request.question === 'folderWithAttributes'
-        const entries = await this.#tree.folder(place, request.offset, all)
+        const entries = await this.#tree.folder(node, request.offset, all)
         return this.#claim(pending) ? request.folder(encodeFolder(entries)) : undefined
       }
       case 'link':
-        return this.#data(pending, await this.#tree.link(place, signal))
+        return this.#data(pending, await this.#tree.link(node, signal))
       case 'xattr':
-        return this.#data(pending, await this.#tree.xattr(place, request.name, signal))
+        return this.#data(pending, await this.#tree.xattr(node, request.name, signal))
       case 'xattrNames':
-        return this.#data(pending, await this.#tree.xattrNames(place))
+        return this.#data(pending, await this.#tree.xattrNames(node))
     }
   }
 

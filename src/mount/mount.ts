@@ -81,7 +81,7 @@ async function prefetchBeginnings(reader: SnapshotReader): Promise<void> {
   await Promise.all(starts.map(async (start) => reader.prefetch?.(start, lengthAt(start))))
 }
 
-/** The map, while nothing else is asked: the first read of any place then costs its block and nothing more. */
+/** The map, while nothing else is asked: the first read of anything then costs its block and nothing more. */
 async function learnInPauses(reader: SnapshotReader, server: FuseServer): Promise<void> {
   const steps = reader.learn?.()
   while (steps && (await server.pause())) if ((await steps.next()).done) return

@@ -15,7 +15,7 @@ export class Neighbours {
 
   constructor(readonly prefetch: (offset: number, length: number) => void) {}
 
-  /** A whole file was read that lies at this place of the disk. */
+  /** A whole file was read that lies at this offset of the disk, in bytes. */
   read(disk: number): void {
     const area = Math.floor(disk / AREA_BYTES)
     const times = (this.#read.get(area) ?? 0) + 1

@@ -3,7 +3,7 @@
  * reaches: behind it are other hosts' disks and a network. Only a hint; nothing waits for it and it never fails.
  */
 import { MiB } from '../base/units.js'
-import type { Place } from './top.js'
+import type { NodeId } from './top.js'
 
 const AHEAD_BYTES = 16 * MiB
 /** A reader is sequential when it has read this much in one go, give or take the kernel's reordering. */
@@ -20,7 +20,7 @@ interface Reader {
 }
 
 export interface Prefetcher {
-  prefetch(place: Place, offset: number, length: number): Promise<void>
+  prefetch(node: NodeId, offset: number, length: number): Promise<void>
 }
 
 export class ReadAhead {
@@ -31,8 +31,8 @@ export class ReadAhead {
     this.#prefetcher = prefetcher
   }
 
-  read(place: Place, offset: number, length: number): void {
-    const key = `${place.volume}/${place.number}`
+  read(node: NodeId, offset: number, length: number): void {
+    const key = `${node.volume}/${node.number}`
     let reader = this.#readers.get(key)
     if (!reader || Math.abs(offset - reader.at) > SLACK_BYTES) {
       reader = { at: offset, inOrder: 0, announced: 0 }
@@ -45,7 +45,7 @@ export class ReadAhead {
     const to = reader.at + AHEAD_BYTES
     reader.announced = to
     // A hint that fails costs nothing: the read itself will say what is wrong.
-    this.#prefetcher.prefetch(place, from, to - from).catch(() => undefined)
+    this.#prefetcher.prefetch(node, from, to - from).catch(() => undefined)
   }
 
   #keep(key: string, reader: Reader): void {

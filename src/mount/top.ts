@@ -14,8 +14,8 @@ const VOLUMES = 3
 const FILES = 4
 const IMAGES = 65_536
 
-/** A place in the mounted tree. `volume` is 1 more than the volume's index, or TOP. */
-export interface Place {
+/** A file or folder of the mounted tree. `volume` is 1 more than the volume's index, or TOP. */
+export interface NodeId {
   readonly volume: number
   readonly number: number
 }
@@ -31,7 +31,7 @@ export interface Image {
   readonly length: number
 }
 
-export type TopChild = Child & { readonly place: Place }
+export type TopChild = Child & { readonly node: NodeId }
 
 export class Top {
   readonly #reader: Pick<SnapshotReader, 'sizeBytes' | 'timeMs' | 'volumes'>
@@ -113,8 +113,8 @@ export function imageRanges({ pieces }: Image, offset: number, length: number): 
   return ranges
 }
 
-function entry(name: string, place: Place, kind: Kind): TopChild {
-  return { name: Buffer.from(name), number: place.number, kind, place }
+function entry(name: string, node: NodeId, kind: Kind): TopChild {
+  return { name: Buffer.from(name), number: node.number, kind, node }
 }
 
 function filesOf({ index, rootNumber }: SnapshotVolume): TopChild[] {

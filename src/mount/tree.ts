@@ -10,7 +10,7 @@ import { EINVAL, EISDIR, ENAMETOOLONG, ENODATA, ENOENT, ENOTDIR, Refusal } from 
 import { Folders, type Some } from './folders.js'
 import { Neighbours } from './neighbours.js'
 import { Rows } from './rows.js'
-import { imageRanges, type Owner, type Place, TOP, Top, type TopChild } from './top.js'
+import { imageRanges, type NodeId, type Owner, TOP, Top, type TopChild } from './top.js'
 import { Walks } from './walk.js'
 
 /** The kernel's PATH_MAX: a longer link target cannot be followed. */
@@ -46,15 +46,15 @@ export class Tree {
     const hint = (offset: number, length: number) => void prefetch.call(reader, offset, length)
     this.#neighbours = new Neighbours(hint)
     this.#walks = new Walks({
-      whereIs: (place) => this.#folders.whereIs(place),
+      whereIs: (node) => this.#folders.whereIs(node),
       children: async ({ folder, position }) => (await this.#children(folder, position)).children,
-      content: async (place) => unnamed(await this.#row(place)),
+      content: async (node) => unnamed(await this.#row(node)),
       prefetch: hint,
     })
   }
 
   /** Undefined: there is no such name. */
-  async lookup(parent: Place, name: Buffer): Promise<Buffer | undefined> {
+  async lookup(parent: NodeId, name: Buffer): Promise<Buffer | undefined> {
     const child = parent.volume === TOP ? this.#topChild(parent.number, name) : await this.#child(parent, name)
     return child && (await this.attributes(child))
   }
@@ -67,7 +67,7 @@ export class Tree {
   }
 
   /** Encoded. */
-  async attributes({ volume, number }: Place): Promise<Buffer> {
+  async attributes({ volume, number }: NodeId): Promise<Buffer> {
     if (volume === TOP) {
       const found = this.#top.attributes(number)
       if (!found) throw new Refusal(ENOENT)
@@ -79,42 +79,42 @@ export class Tree {
     return setVolume(found, volume)
   }
 
-  async link(place: Place, signal?: AbortSignal): Promise<Buffer> {
-    const row = await this.#row(place)
+  async link(node: NodeId, signal?: AbortSignal): Promise<Buffer> {
+    const row = await this.#row(node)
     const linkTarget = unnamed(row)
     if (row.kind !== 'symlink' || !linkTarget) throw new Refusal(EINVAL)
     if (linkTarget.size >= LINK_BYTES) throw new Refusal(ENAMETOOLONG)
     return await this.#streams.read(linkTarget, 0, linkTarget.size, signal)
   }
 
-  async read(place: Place, offset: number, length: number, signal?: AbortSignal): Promise<BodyHandle> {
-    if (place.volume === TOP) return await this.#readImage(place.number, offset, length, signal)
-    const row = await this.#row(place)
+  async read(node: NodeId, offset: number, length: number, signal?: AbortSignal): Promise<BodyHandle> {
+    if (node.volume === TOP) return await this.#readImage(node.number, offset, length, signal)
+    const row = await this.#row(node)
     if (row.kind === 'directory') throw new Refusal(EISDIR)
     const content = unnamed(row)
     if (!content) return new Body(Buffer.alloc(0))
     const bytes = this.#streams.readBody(content, offset, length, signal)
     // Behind the read itself, which somebody waits for.
-    const followed = this.#walks?.read(place, offset + length, content.size)
+    const followed = this.#walks?.read(node, offset + length, content.size)
     const [first] = content.extents
     if (!followed && first && offset === 0 && content.size <= length) this.#neighbours?.read(first.disk)
     return await bytes
   }
 
   /** Entries after `cookie` (0: from the start, 1: after `.`, 2: after `..`, then one more for each child). */
-  async folder(place: Place, cookie: number, withAttributes: boolean): Promise<Listed[]> {
+  async folder(node: NodeId, cookie: number, withAttributes: boolean): Promise<Listed[]> {
     const listed: Listed[] = []
     // The kernel knows the attributes of both, and what `..` shows as its number is of no use to anyone.
-    const self = { name: Buffer.from('.'), number: place.number, kind: 'directory' } as const
-    if (cookie < 1) listed.push(entryOf(place, self, 1, undefined))
-    if (cookie < 2) listed.push(entryOf(place, { ...self, name: Buffer.from('..') }, 2, undefined))
+    const self = { name: Buffer.from('.'), number: node.number, kind: 'directory' } as const
+    if (cookie < 1) listed.push(entryOf(node, self, 1, undefined))
+    if (cookie < 2) listed.push(entryOf(node, { ...self, name: Buffer.from('..') }, 2, undefined))
     let position = Math.max(0, cookie - 2)
     for (;;) {
-      const { children, ended } = await this.#children(place, position)
+      const { children, ended } = await this.#children(node, position)
       const some = children.slice(0, withAttributes ? LISTED_WITH_ATTRIBUTES : LISTED)
-      const attributes = withAttributes ? await this.#attributesOf(place, some) : []
+      const attributes = withAttributes ? await this.#attributesOf(node, some) : []
       for (const [at, child] of some.entries()) {
-        if (showable(child)) listed.push(entryOf(place, child, position + at + 3, attributes[at]))
+        if (showable(child)) listed.push(entryOf(node, child, position + at + 3, attributes[at]))
       }
       position += some.length
       const last = listed.at(-1)
@@ -125,9 +125,9 @@ export class Tree {
     }
   }
 
-  async xattr(place: Place, name: Buffer, signal?: AbortSignal): Promise<Buffer> {
-    if (place.volume === TOP) throw new Refusal(ENODATA)
-    const row = await this.#row(place)
+  async xattr(node: NodeId, name: Buffer, signal?: AbortSignal): Promise<Buffer> {
+    if (node.volume === TOP) throw new Refusal(ENODATA)
+    const row = await this.#row(node)
     const own = row.xattrs.find((xattr) => xattr.name.equals(name))
     if (own) return own.value
     const stream = row.streams.find((stream) => shownAsXattr(stream) && xattrName(stream).equals(name))
@@ -136,9 +136,9 @@ export class Tree {
   }
 
   /** Every name, each ended by a zero byte; those past the kernel's limit are left out. */
-  async xattrNames(place: Place): Promise<Buffer> {
-    if (place.volume === TOP) return Buffer.alloc(0)
-    const row = await this.#row(place)
+  async xattrNames(node: NodeId): Promise<Buffer> {
+    if (node.volume === TOP) return Buffer.alloc(0)
+    const row = await this.#row(node)
     const names = [...row.xattrs.map(({ name }) => name), ...row.streams.filter(shownAsXattr).map(xattrName)]
     const parts: Buffer[] = []
     let length = 0
@@ -152,16 +152,16 @@ export class Tree {
   }
 
   /** Says that what follows `offset` will probably be read, as far as `length`. */
-  async prefetch(place: Place, offset: number, length: number): Promise<void> {
+  async prefetch(node: NodeId, offset: number, length: number): Promise<void> {
     if (!this.#reader.prefetch) return
-    if (place.volume === TOP) {
-      const image = this.#top.image(place.number)
+    if (node.volume === TOP) {
+      const image = this.#top.image(node.number)
       for (const range of image ? imageRanges(image, offset, length) : []) {
         void this.#reader.prefetch?.(range.start, range.length)
       }
       return
     }
-    const content = unnamed(await this.#row(place))
+    const content = unnamed(await this.#row(node))
     if (!content) return
     for (const piece of diskRanges(planRead(content, offset, length))) {
       void this.#reader.prefetch?.(piece.disk, piece.length)
@@ -178,39 +178,39 @@ export class Tree {
     return new Body(Buffer.concat(parts))
   }
 
-  async #row({ volume, number }: Place): Promise<FileRow> {
+  async #row({ volume, number }: NodeId): Promise<FileRow> {
     const row = await this.#rows.get(volume - 1, number)
     if (!row) throw new Refusal(ENOENT)
     return row
   }
 
-  #topChild(number: number, name: Buffer): Place | undefined {
+  #topChild(number: number, name: Buffer): NodeId | undefined {
     const children = this.#top.children(number)
     if (!children) throw new Refusal(ENOTDIR)
-    return children.find((child) => child.name.equals(name))?.place
+    return children.find((child) => child.name.equals(name))?.node
   }
 
-  async #child(parent: Place, name: Buffer): Promise<Place | undefined> {
+  async #child(parent: NodeId, name: Buffer): Promise<NodeId | undefined> {
     const number = await this.#reader.child(parent.volume - 1, parent.number, name)
     return number === undefined || number >= NUMBERS ? undefined : { volume: parent.volume, number }
   }
 
-  async #children(place: Place, position: number): Promise<Some<Child | TopChild>> {
-    if (place.volume === TOP) {
-      const children = this.#top.children(place.number)
+  async #children(node: NodeId, position: number): Promise<Some<Child | TopChild>> {
+    if (node.volume === TOP) {
+      const children = this.#top.children(node.number)
       if (!children) throw new Refusal(ENOTDIR)
       return { children: children.slice(position), ended: true }
     }
-    return await this.#folders.from(place, position, (after, limit) =>
-      this.#reader.children(place.volume - 1, place.number, after, limit),
+    return await this.#folders.from(node, position, (after, limit) =>
+      this.#reader.children(node.volume - 1, node.number, after, limit),
     )
   }
 
   /** Undefined for what cannot be had now; it does not hide the others: whoever asks for this one gets the error. */
-  async #attributesOf({ volume }: Place, children: readonly (Child | TopChild)[]): Promise<(Buffer | undefined)[]> {
+  async #attributesOf({ volume }: NodeId, children: readonly (Child | TopChild)[]): Promise<(Buffer | undefined)[]> {
     if (volume === TOP) {
-      const places = children.map((child) => ('place' in child ? child.place : { volume, number: child.number }))
-      return await Promise.all(places.map((place) => this.attributes(place).catch(() => undefined)))
+      const nodes = children.map((child) => ('node' in child ? child.node : { volume, number: child.number }))
+      return await Promise.all(nodes.map((node) => this.attributes(node).catch(() => undefined)))
     }
     const numbers = children.map(({ number }) => number)
     const found = await this.#reader.attributes(volume - 1, numbers).catch(() => [])
@@ -232,11 +232,11 @@ const UNKNOWN = {
   changed: EPOCH,
 }
 
-function entryOf(folder: Place, child: Child | TopChild, cookie: number, attributes: Buffer | undefined): Listed {
+function entryOf(folder: NodeId, child: Child | TopChild, cookie: number, attributes: Buffer | undefined): Listed {
   const { name, kind } = child
   if (attributes) return { name, cookie, known: true, attributes }
-  const place = 'place' in child ? child.place : { volume: folder.volume, number: child.number }
-  return { name, cookie, known: false, attributes: encodeAttributes({ ...UNKNOWN, ...place, kind }) }
+  const node = 'node' in child ? child.node : { volume: folder.volume, number: child.number }
+  return { name, cookie, known: false, attributes: encodeAttributes({ ...UNKNOWN, ...node, kind }) }
 }
 
 /** False where the kernel would refuse the name, and with it the whole folder. */

@@ -7,7 +7,7 @@ import { KiB, MiB } from '../base/units.js'
 import type { Child, DiskRange, Stream } from '../retrieve/reader.js'
 import { diskRanges, planRead } from '../retrieve/stream.js'
 import type { Spot } from './folders.js'
-import type { Place } from './top.js'
+import type { NodeId } from './top.js'
 
 /** How far ahead of its reader a walk is: it begins with little, and doubles with each file that was foreseen. */
 const FIRST_BYTES = MiB
@@ -26,10 +26,10 @@ const PART_BYTES = MiB
 const WALKS = 8
 
 export interface Listings {
-  whereIs(place: Place): Spot | undefined
+  whereIs(node: NodeId): Spot | undefined
   /** Some children from there on; none: the folder ends there. */
   children(spot: Spot): Promise<readonly Child[]>
-  content(place: Place): Promise<Stream | undefined>
+  content(node: NodeId): Promise<Stream | undefined>
   prefetch(offset: number, length: number): void
 }
 
@@ -43,11 +43,11 @@ export class Walks {
   }
 
   /** A file of `size` bytes was read as far as `end`. True: its reader is followed. */
-  read(place: Place, end: number, size: number): boolean {
-    const key = keyOf(place)
+  read(node: NodeId, end: number, size: number): boolean {
+    const key = keyOf(node)
     const known = this.#walks.findIndex((walk) => walk.meets(key))
     const [met] = known < 0 ? [] : this.#walks.splice(known, 1)
-    const walk = met?.read(key) ? met : this.#begin(place, met !== undefined)
+    const walk = met?.read(key) ? met : this.#begin(node, met !== undefined)
     if (!walk) return false
     this.#walks.push(walk)
     if (this.#walks.length > WALKS) this.#walks.shift()
@@ -55,9 +55,9 @@ export class Walks {
     return walk.sure
   }
 
-  #begin(place: Place, sure: boolean): Walk | undefined {
-    const spot = this.#listings.whereIs(place)
-    return spot && new Walk(this.#listings, keyOf(place), behind(spot), sure)
+  #begin(node: NodeId, sure: boolean): Walk | undefined {
+    const spot = this.#listings.whereIs(node)
+    return spot && new Walk(this.#listings, keyOf(node), behind(spot), sure)
   }
 }
 
@@ -127,11 +127,11 @@ class Walk {
       if (children.length === 0) this.#spot = above && behind(above)
       steps--
       for (const [at, { kind, number }] of children.entries()) {
-        const place = { volume: spot.folder.volume, number }
+        const node = { volume: spot.folder.volume, number }
         this.#spot = { folder: spot.folder, position: spot.position + at + 1 }
         steps--
-        if (kind === 'file') ranges.push(...(await this.#add(place)))
-        if (kind === 'directory') this.#spot = { folder: place, position: 0 }
+        if (kind === 'file') ranges.push(...(await this.#add(node)))
+        if (kind === 'directory') this.#spot = { folder: node, position: 0 }
         if (kind === 'directory' || enough()) break
       }
     }
@@ -142,10 +142,10 @@ class Walk {
     }
   }
 
-  async #add(place: Place): Promise<DiskRange[]> {
-    const key = keyOf(place)
+  async #add(node: NodeId): Promise<DiskRange[]> {
+    const key = keyOf(node)
     this.#weigh(key, LEAST_BYTES)
-    const content = this.sure && (await this.#listings.content(place))
+    const content = this.sure && (await this.#listings.content(node))
     // It was passed meanwhile, or holds nothing.
     if (!content || !this.#ahead.has(key)) return []
     const bytes = Math.min(content.size, this.#aheadLimitBytes)
@@ -163,7 +163,7 @@ function behind({ folder, position }: Spot): Spot {
   return { folder, position: position + 1 }
 }
 
-function keyOf({ volume, number }: Place): string {
+function keyOf({ volume, number }: NodeId): string {
   return `${volume}/${number}`
 }
 

@@ -51,7 +51,7 @@ export class Files {
   async child(volume: number, parent: number, name: Buffer): Promise<number | undefined> {
     const tree = this.#tree(TREE.directories, volume)
     const leaves = await tree.of([parent])
-    const leaf = leaves[await placeOf(tree, leaves, parent, name)]
+    const leaf = leaves[await leafOf(tree, leaves, parent, name)]
     return (leaf && (await tree.page(leaf)).child(parent, name)) ?? undefined
   }
 
@@ -59,7 +59,7 @@ export class Files {
     const tree = this.#tree(TREE.directories, volume)
     const leaves = await tree.of([parent])
     const found: Child[] = []
-    for (const leaf of leaves.slice(after ? await placeOf(tree, leaves, parent, after) : 0)) {
+    for (const leaf of leaves.slice(after ? await leafOf(tree, leaves, parent, after) : 0)) {
       const { names, ends, numbers, kinds } = (await tree.page(leaf)).names(parent, after, limit - found.length)
       for (const [at, number] of numbers.entries()) {
         found.push({ name: names.subarray(ends[at - 1] ?? 0, ends[at]), number, kind: kindOf(kinds[at] as number) })
@@ -79,8 +79,8 @@ export class Files {
   }
 }
 
-/** The place among a folder's leaves where a name is, if it is anywhere: a large folder goes on from leaf to leaf. */
-async function placeOf(tree: Leaves, leaves: readonly Leaf[], parent: number, name: Buffer): Promise<number> {
+/** Which of a folder's leaves, from 0, holds a name, if any does: a large folder goes on from leaf to leaf. */
+async function leafOf(tree: Leaves, leaves: readonly Leaf[], parent: number, name: Buffer): Promise<number> {
   let low = 0
   for (let high = leaves.length - 1; low < high; ) {
     const middle = (low + high + 1) >> 1

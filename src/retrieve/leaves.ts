@@ -92,11 +92,11 @@ export class Leaves {
     if (absent.length === 0) return
     const refs = absent.map((at) => index.ref(at))
     const batch = this.#manifest.pages(refs)
-    for (const [place, at] of absent.entries()) {
+    for (const [nth, at] of absent.entries()) {
       const page = batch.then(
-        (pages) => pages[place],
+        (pages) => pages[nth],
         // One that cannot be had must not hide its neighbours.
-        async () => (await this.#manifest.pages([refs[place] as PageRef]))[0],
+        async () => (await this.#manifest.pages([refs[nth] as PageRef]))[0],
       )
       this.#kept.set(
         this.#key(index, at),

@@ -1,5 +1,5 @@
 /**
- * Where records lie. A birth number names the stripe that a record was first stored in and its place among that stripe's
+ * Where records lie. A birth number names the stripe that a record was first stored in and its position among that stripe's
  * records, so the lengths of these are all there is to ask for. What is not told by stripe (it is another appliance's, or
  * less safe than its scheme, or the record was moved) is asked for by its signature.
  */
@@ -33,10 +33,10 @@ export class Locator {
       const some = at.slice(from, from + LOOKUP_IDS)
       const wanted = some.map((index) => ids.subarray(index * ID_BYTES, (index + 1) * ID_BYTES))
       const { stripes, offsets, lengths } = await this.#catalog.locate(Buffer.concat(wanted))
-      for (const [place, index] of some.entries()) {
-        found.stripes[index] = Number(stripes[place])
-        found.offsets[index] = offsets[place] as number
-        found.lengths[index] = lengths[place] as number
+      for (const [nth, index] of some.entries()) {
+        found.stripes[index] = Number(stripes[nth])
+        found.offsets[index] = offsets[nth] as number
+        found.lengths[index] = lengths[nth] as number
       }
     }
   }

@@ -61,15 +61,15 @@ export class ManifestReader {
       await this.packs.open(
         [range],
         async (pieces, only = range.members) => {
-          const own = only.map((at) => refs[at] as PageRef)
+          const wanted = only.map((at) => refs[at] as PageRef)
           const [starts, bodies] = [pieces.map(({ start }) => start), pieces.map(({ body }) => body)]
           const pick = (numbers: Uint32Array) => Uint32Array.from(only, (at) => numbers[at] as number)
-          const places = {
+          const own = {
             stripes: new Float64Array(only.length).fill(range.stripe),
             offsets: pick(offsets),
             lengths: pick(lengths),
           }
-          const opened = await this.vault.openPages(own, places, starts, bodies)
+          const opened = await this.vault.openPages(wanted, own, starts, bodies)
           for (const [at, page] of opened.entries()) if (page) pages[only[at] as number] = page
           return only.filter((_, at) => !opened[at])
         },

@@ -15,7 +15,7 @@ export interface SignatureBatch {
   births?: BigUint64Array
 }
 
-export interface Places {
+export interface FoundLocations {
   /** 0 = unknown. */
   births: Float64Array
   stripes: Float64Array
@@ -28,7 +28,7 @@ export interface SignatureRepository {
   insert(batches: readonly SignatureBatch[]): void
   /** After the transaction: keeps memory bounded, and makes the caller wait where that lags behind. */
   settle(): Promise<void>
-  /** `ids` of 32 bytes each. Of several places the one of highest rank. */
-  find(ids: Uint8Array, rank: Rank): Promise<Places>
+  /** `ids` of 32 bytes each. Of several locations the one of highest rank. */
+  find(ids: Uint8Array, rank: Rank): Promise<FoundLocations>
   close(): void
 }

@@ -11,7 +11,7 @@ import { join } from 'node:path'
 import type Database from 'better-sqlite3'
 import { FILTER_BYTES, YOUNG_ROWS } from '../base/limits.js'
 import { SignatureIndex, type SignatureIndexHandle, signatureRows } from '../native.js'
-import type { Places, Rank, SignatureBatch, SignatureRepository } from './repository.js'
+import type { FoundLocations, Rank, SignatureBatch, SignatureRepository } from './repository.js'
 import { ID_BYTES } from './rows.js'
 
 export interface SegmentOptions {
@@ -81,13 +81,13 @@ export class SegmentRepository implements SignatureRepository {
     else await this.#compacting
   }
 
-  async find(ids: Uint8Array, rank: Rank): Promise<Places> {
+  async find(ids: Uint8Array, rank: Rank): Promise<FoundLocations> {
     this.#refresh()
     const found = await this.#index.find(ids)
     const { indexes, births, stripes, offsets, lengths } = found
     const count = ids.length / ID_BYTES
     const best = new Int8Array(count).fill(-1)
-    const places = {
+    const locations = {
       births: new Float64Array(count),
       stripes: new Float64Array(count),
       offsets: new Uint32Array(count),
@@ -98,12 +98,12 @@ export class SegmentRepository implements SignatureRepository {
       const value = rank(stripes[i] as number)
       if (value <= (best[at] as number)) continue
       best[at] = value
-      places.births[at] = births[i] as number
-      places.stripes[at] = stripes[i] as number
-      places.offsets[at] = offsets[i] as number
-      places.lengths[at] = lengths[i] as number
+      locations.births[at] = births[i] as number
+      locations.stripes[at] = stripes[i] as number
+      locations.offsets[at] = offsets[i] as number
+      locations.lengths[at] = lengths[i] as number
     }
-    return places
+    return locations
   }
 
   close(): void {

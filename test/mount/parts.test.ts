@@ -50,10 +50,10 @@ test('read-ahead: only for a sequential reader, far ahead, each byte once', (t) 
       throw new Error('a hint may fail')
     },
   })
-  const place = { volume: 1, number: 5 }
-  for (let index = 0; index < 50; index++) ahead.read(place, ((index * 37) % 50) * 10 * MiB, 4096)
+  const node = { volume: 1, number: 5 }
+  for (let index = 0; index < 50; index++) ahead.read(node, ((index * 37) % 50) * 10 * MiB, 4096)
   t.deepEqual(asked, [])
-  for (let offset = 0; offset < 64 * MiB; offset += MiB) ahead.read(place, offset, MiB)
+  for (let offset = 0; offset < 64 * MiB; offset += MiB) ahead.read(node, offset, MiB)
   t.true(asked.length > 2 && asked.length < 20)
   for (let index = 1; index < asked.length; index++) {
     const [before, bytes] = asked[index - 1] as [number, number]
@@ -111,30 +111,30 @@ test('a folder goes on from any place, also one that was long ago', async (t) =>
   const names = Array.from({ length: 3000 }, (_, index) => `n${String(index).padStart(5, '0')}`)
   for (const name of names) snapshot.file(snapshot.root, name, Buffer.alloc(0))
   const mounted = tree(snapshot)
-  const place = { volume: 2, number: snapshot.root }
+  const node = { volume: 2, number: snapshot.root }
   const seen: string[] = []
   const cookies: number[] = []
   for (let cookie = 0; cookie !== LAST; ) {
-    const some = await mounted.folder(place, cookie, seen.length > 1000)
+    const some = await mounted.folder(node, cookie, seen.length > 1000)
     for (const { name } of some) seen.push(name.toString())
     cookie = some.at(-1)?.cookie ?? 0
     cookies.push(cookie)
   }
   t.deepEqual(seen, ['.', '..', ...names])
-  const back = await mounted.folder(place, cookies[0] as number, false)
+  const back = await mounted.folder(node, cookies[0] as number, false)
   t.is(back[0]?.name.toString(), seen[cookies[0] as number])
-  const anew = await tree(snapshot).folder(place, 2002, false)
+  const anew = await tree(snapshot).folder(node, 2002, false)
   t.is(anew[0]?.name.toString(), 'n02000')
-  t.deepEqual(await tree(snapshot).folder(place, 3002, false), [])
+  t.deepEqual(await tree(snapshot).folder(node, 3002, false), [])
 })
 
 test('names that the kernel would choke on are left out, the others stay', async (t) => {
   const snapshot = new MemorySnapshot()
   for (const name of ['a/b', '.', '..', 'nul\0', 'x'.repeat(1025)]) snapshot.file(snapshot.root, name, Buffer.alloc(0))
-  const place = { volume: 2, number: snapshot.root }
-  t.deepEqual(await tree(snapshot).folder(place, 2, true), [])
+  const node = { volume: 2, number: snapshot.root }
+  t.deepEqual(await tree(snapshot).folder(node, 2, true), [])
   snapshot.file(snapshot.root, 'é'.repeat(300), Buffer.alloc(0))
-  const some = await tree(snapshot).folder(place, 2, true)
+  const some = await tree(snapshot).folder(node, 2, true)
   t.deepEqual(
     some.map(({ name }) => name.length),
     [600],

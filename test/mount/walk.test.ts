@@ -50,8 +50,8 @@ async function read({ tree }: Lab, { number, size }: Lab['files'][number]): Prom
 }
 
 async function list({ tree, snapshot }: Lab): Promise<void> {
-  const place = { volume: 2, number: snapshot.root }
-  await tree.folder(place, 0, true)
+  const node = { volume: 2, number: snapshot.root }
+  await tree.folder(node, 0, true)
   for (const { number } of await snapshot.children(0, snapshot.root, null, 1000)) {
     await tree.folder({ volume: 2, number }, 0, true)
   }

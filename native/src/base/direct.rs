@@ -7,7 +7,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 
 use crate::base::error::is_full;
 
-/// What memory, place and length of a direct write are multiples of: a page, and at least a sector of every disk.
+/// What memory, offset and length of a direct write are multiples of: a page, and at least a sector of every disk.
 pub const DIRECT_BYTES: usize = 4096;
 
 pub struct Direct {

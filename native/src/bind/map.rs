@@ -288,7 +288,7 @@ pub struct LeftOut {
 #[napi]
 pub struct MapListing(Listing);
 
-/// A volume by its place among `facts().volumes`, or the whole disk, and the number of cells to show it in.
+/// A volume by its index among `facts().volumes`, or the whole disk, and the number of cells to show it in.
 #[napi(object)]
 pub struct WantedStrip {
     pub volume: Either<u32, Null>,

@@ -107,7 +107,7 @@ impl PlanCollected {
         Ok(PlanSelected(Some(Arc::new(collected.all()))))
     }
 
-    /// Leaves out the places of the target that hold the right bytes already.
+    /// Leaves out the parts of the target that hold the right bytes already.
     #[napi(ts_return_type = "Promise<PlanDiffering>")]
     pub fn differing(&mut self, vault: &Vault, target: &Target) -> Result<AsyncTask<Job<PlanDiffering>>> {
         let collected = self.0.take().ok_or_else(|| thrown(used_up()))?;

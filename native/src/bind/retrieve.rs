@@ -61,7 +61,7 @@ impl PackRange {
     }
 }
 
-/// The ranges to fetch for some records, whose places in the batch are the members; those closer than `gap` bytes share one.
+/// The ranges to fetch for some records, whose indexes in the batch are the members; those closer than `gap` bytes share one.
 #[napi]
 pub fn pack_ranges(locations: RecordLocations, gap: u32) -> Vec<PackRange> {
     let located = locations.decode().into_iter().zip(0..);

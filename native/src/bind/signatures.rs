@@ -9,7 +9,7 @@ use napi_derive::napi;
 use super::{Job, job, thrown};
 use crate::signatures::index::{self, Index};
 
-use crate::signatures::row::{self, Place};
+use crate::signatures::row::{self, Hit};
 
 /// Rows of the repository from those of a commit.
 #[napi]
@@ -23,9 +23,9 @@ pub fn write_segment(folder: String, number: u32, rows: Uint8Array) -> Result<f6
     index::write_segment(Path::new(&folder), number, &rows).map(|rows| rows as f64).map_err(thrown)
 }
 
-/// Places of a batch's ids, in no order; `indexes` says which id each belongs to.
+/// The rows of a batch's ids, in no order; `indexes` says which id each belongs to.
 #[napi(object)]
-pub struct FoundPlaces {
+pub struct Hits {
     pub indexes: Uint32Array,
     pub births: Float64Array,
     pub stripes: Float64Array,
@@ -33,14 +33,14 @@ pub struct FoundPlaces {
     pub lengths: Uint32Array,
 }
 
-impl FoundPlaces {
-    fn of(places: &[Place]) -> Self {
+impl Hits {
+    fn of(hits: &[Hit]) -> Self {
         Self {
-            indexes: places.iter().map(|place| place.index).collect::<Vec<_>>().into(),
-            births: places.iter().map(|place| place.birth as f64).collect::<Vec<_>>().into(),
-            stripes: places.iter().map(|place| place.stripe as f64).collect::<Vec<_>>().into(),
-            offsets: places.iter().map(|place| place.offset).collect::<Vec<_>>().into(),
-            lengths: places.iter().map(|place| place.length).collect::<Vec<_>>().into(),
+            indexes: hits.iter().map(|hit| hit.index).collect::<Vec<_>>().into(),
+            births: hits.iter().map(|hit| hit.birth as f64).collect::<Vec<_>>().into(),
+            stripes: hits.iter().map(|hit| hit.stripe as f64).collect::<Vec<_>>().into(),
+            offsets: hits.iter().map(|hit| hit.offset).collect::<Vec<_>>().into(),
+            lengths: hits.iter().map(|hit| hit.length).collect::<Vec<_>>().into(),
         }
     }
 }
@@ -100,10 +100,10 @@ impl SignatureIndex {
     }
 
     /// All rows of these ids, 32 bytes each. Throws CORRUPT for a damaged page, and IO.
-    #[napi(ts_return_type = "Promise<FoundPlaces>")]
-    pub fn find(&self, ids: Uint8Array) -> AsyncTask<Job<FoundPlaces>> {
+    #[napi(ts_return_type = "Promise<Hits>")]
+    pub fn find(&self, ids: Uint8Array) -> AsyncTask<Job<Hits>> {
         let index = self.0.clone();
-        job(move || index.find(&ids).map(|places| FoundPlaces::of(&places)))
+        job(move || index.find(&ids).map(|hits| Hits::of(&hits)))
     }
 
     /// Has merges end soon by throwing INVALID, those that begin later too.

@@ -42,7 +42,7 @@ pub fn inspect_shard_header(prefix: Uint8Array) -> Result<ShardFacts> {
 
 /// Where a shard belongs, as only the fleet can read it. Ids in hexadecimal.
 #[napi(object)]
-pub struct ShardPlace {
+pub struct ShardSealedHeader {
     pub fleet: String,
     pub stripe: f64,
     pub index: u8,
@@ -53,19 +53,19 @@ pub struct ShardPlace {
 
 /// Opens the sealed header in the first 4096 bytes of a shard file; null where another trailer key sealed it.
 #[napi]
-pub fn read_shard_place(prefix: Uint8Array, trailer_key: &Secret) -> Result<Option<ShardPlace>> {
+pub fn read_sealed_header(prefix: Uint8Array, trailer_key: &Secret) -> Result<Option<ShardSealedHeader>> {
     let header = shard::read_header(&prefix).map_err(thrown)?;
     if header.key_id() != Some(trailer_key.0.id()) {
         return Ok(None);
     }
-    let place = header.open_place(&trailer_key.0).map_err(thrown)?;
-    Ok(Some(ShardPlace {
-        fleet: hex(&place.fleet),
-        stripe: place.stripe as f64,
-        index: place.index,
-        k: place.k,
-        m: place.m,
-        pack_bytes: place.pack_bytes,
+    let sealed = header.open_sealed_header(&trailer_key.0).map_err(thrown)?;
+    Ok(Some(ShardSealedHeader {
+        fleet: hex(&sealed.fleet),
+        stripe: sealed.stripe as f64,
+        index: sealed.index,
+        k: sealed.k,
+        m: sealed.m,
+        pack_bytes: sealed.pack_bytes,
     }))
 }
 

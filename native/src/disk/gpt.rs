@@ -1,4 +1,4 @@
-//! GUID partition tables (UEFI specification, chapter 5.3). A header counts only when its own CRC, its place and
+//! GUID partition tables (UEFI specification, chapter 5.3). A header counts only when its own CRC, its position and
 //! the CRC of its entry array all hold; the backup at the end of the disk stands in for a bad primary.
 //!
 //! ```text
@@ -46,12 +46,12 @@ pub fn read(source: &dyn ReadAt) -> Result<Option<Table>> {
         return Ok(None);
     }
     let mut doubts = Vec::new();
-    let mut header = find(source, Place::Primary, &mut doubts)?;
+    let mut header = find(source, HeaderCopy::Primary, &mut doubts)?;
     if header.is_none() && claim == mbr::Protective::No {
         return Ok(None);
     }
     if header.is_none() {
-        header = find(source, Place::Backup, &mut doubts)?;
+        header = find(source, HeaderCopy::Backup, &mut doubts)?;
         if header.is_some() {
             doubts.push("the primary GPT header is not usable, its backup at the end of the disk was read".into());
         }
@@ -77,19 +77,19 @@ pub fn read(source: &dyn ReadAt) -> Result<Option<Table>> {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum HeaderCopy {
     Primary,
     Backup,
 }
 
 /// The first usable header of either sector size; what looks like one and is not usable becomes a doubt.
-fn find(source: &dyn ReadAt, place: Place, doubts: &mut Vec<String>) -> Result<Option<Header>> {
+fn find(source: &dyn ReadAt, copy: HeaderCopy, doubts: &mut Vec<String>) -> Result<Option<Header>> {
     for sector_bytes in SECTOR_BYTES {
         let sectors = source.length() / u64::from(sector_bytes);
         if sectors < 3 {
             continue;
         }
-        let lba = if place == Place::Primary { 1 } else { sectors - 1 };
+        let lba = if copy == HeaderCopy::Primary { 1 } else { sectors - 1 };
         match header(source, lba, sector_bytes) {
             Ok(Some(header)) => return Ok(Some(header)),
             Ok(None) => {}

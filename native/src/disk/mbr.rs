@@ -85,8 +85,8 @@ pub(super) fn strangers(sector: &Sector, unit: u64, partitions: &[Partition]) ->
     let named = (1..).zip(entries(sector).into_iter().flatten());
     let own = named.filter(|(_, entry)| !entry.empty() && entry.kind != TYPE_PROTECTIVE);
     let stranger = |entry: &Entry| {
-        let place = (u64::from(entry.first) * unit, u64::from(entry.sectors) * unit);
-        !partitions.iter().any(|partition| (partition.start, partition.length) == place)
+        let range = (u64::from(entry.first) * unit, u64::from(entry.sectors) * unit);
+        !partitions.iter().any(|partition| (partition.start, partition.length) == range)
     };
     own.filter(|(_, entry)| stranger(entry)).map(|(index, _)| index).collect()
 }

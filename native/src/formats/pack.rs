@@ -46,14 +46,14 @@ fn trailer_id(stripe: u64) -> [u8; 32] {
     id
 }
 
-/// An empty pack: the place of its header. It will not grow past `capacity`.
+/// An empty pack: room for its header. It will not grow past `capacity`.
 pub fn start(capacity: usize) -> Vec<u8> {
     let mut bytes = pool::take(capacity);
     bytes.resize(HEADER_BYTES, 0);
     bytes
 }
 
-/// Appends the trailer and fills the header. `bytes` holds the header's place and the records of `rows`.
+/// Appends the trailer and fills the header. `bytes` holds room for the header and the records of `rows`.
 pub fn finish(bytes: &mut Vec<u8>, rows: &[Row], stripe: u64, trailer_key: &Secret) {
     assert!(rows.len() <= PACK_RECORDS, "an ordinal has 16 bits");
     let mut domains: Vec<[u8; 16]> = rows.iter().map(|row| row.domain).collect();

@@ -41,9 +41,9 @@ pub struct ClearHeader {
     sealed: Vec<u8>,
 }
 
-/// Where a shard belongs.
+/// What the sealed header says: where a shard belongs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct SealedHeader {
     pub fleet: [u8; 16],
     pub stripe: u64,
     pub index: u8,
@@ -72,13 +72,13 @@ pub fn table(body: &[u8]) -> Vec<[u8; 32]> {
     body.chunks(SLICE_BYTES).map(|slice| *blake3::hash(slice).as_bytes()).collect()
 }
 
-/// What stands before a body of so many bytes with this slice table, `BODY_OFFSET` bytes; and its root. `place.root` is
-/// set here. `trailer_key` is C_a.
+/// What stands before a body of so many bytes with this slice table, `BODY_OFFSET` bytes; and its root,
+/// which is put into the sealed header too. `trailer_key` is C_a.
 pub fn header(
     body_bytes: usize,
     table: &[[u8; 32]],
     shard: [u8; 16],
-    mut place: Place,
+    mut sealed_header: SealedHeader,
     trailer_key: &Secret,
 ) -> (Vec<u8>, [u8; 32]) {
     assert!(body_bytes <= SHARD_BYTES, "a shard is cut to size before it has a header");
@@ -86,24 +86,34 @@ pub fn header(
     let mut writer = Writer::default();
     writer.raw(MAGIC).u16(1).u16(0).raw(&shard).u32(body_bytes as u32);
     let table = table.as_flattened();
-    place.root = root(&writer.bytes, table);
+    sealed_header.root = root(&writer.bytes, table);
 
     let mut plain = Writer::default();
-    plain.raw(&place.fleet).u64(place.stripe).u8(place.index).u8(place.k).u8(place.m);
-    plain.u32(place.pack_bytes).raw(&place.root);
+    plain
+        .raw(&sealed_header.fleet)
+        .u64(sealed_header.stripe)
+        .u8(sealed_header.index)
+        .u8(sealed_header.k)
+        .u8(sealed_header.m);
+    plain.u32(sealed_header.pack_bytes).raw(&sealed_header.root);
     let key_id = trailer_key.id();
     let mut sealed = key_id.to_vec();
     let key = trailer_key.derive(HEADER_KEY, &[]);
     record::seal(key.bytes(), context(&key_id, &padded(&shard)), &plain.bytes, 1, &mut sealed);
-    writer.u32(sealed.len() as u32).raw(&place.root).raw(blake3::hash(&sealed).as_bytes()).raw(table).raw(&sealed);
+    writer
+        .u32(sealed.len() as u32)
+        .raw(&sealed_header.root)
+        .raw(blake3::hash(&sealed).as_bytes())
+        .raw(table)
+        .raw(&sealed);
     writer.bytes.resize(BODY_OFFSET, 0);
-    (writer.bytes, place.root)
+    (writer.bytes, sealed_header.root)
 }
 
 /// Puts the header into the first `BODY_OFFSET` bytes of `file`, whose body is in place already; returns the root.
-pub fn finish(file: &mut [u8], shard: [u8; 16], place: Place, trailer_key: &Secret) -> [u8; 32] {
+pub fn finish(file: &mut [u8], shard: [u8; 16], sealed_header: SealedHeader, trailer_key: &Secret) -> [u8; 32] {
     let (head, body) = file.split_at_mut(BODY_OFFSET);
-    let (bytes, root) = header(body.len(), &table(body), shard, place, trailer_key);
+    let (bytes, root) = header(body.len(), &table(body), shard, sealed_header, trailer_key);
     head.copy_from_slice(&bytes);
     root
 }
@@ -166,12 +176,13 @@ impl ClearHeader {
         Err(Error::corrupt("shard", at as u64, format!("slice {index} is damaged")))
     }
 
-    /// The id of the trailer key that sealed the place.
+    /// The id of the trailer key under which the other header is sealed.
     pub fn key_id(&self) -> Option<[u8; 16]> {
         self.sealed.get(..16)?.try_into().ok()
     }
 
-    pub fn open_place(&self, trailer_key: &Secret) -> Result<Place> {
+    /// Throws FORGED where it was sealed under another key, or belongs to another shard.
+    pub fn open_sealed_header(&self, trailer_key: &Secret) -> Result<SealedHeader> {
         let key_id = trailer_key.id();
         let record = match self.sealed.split_at_checked(16) {
             Some((id, record)) if id == key_id => record,
@@ -179,8 +190,8 @@ impl ClearHeader {
         };
         let key = trailer_key.derive(HEADER_KEY, &[]);
         let plain = record::open(key.bytes(), context(&key_id, &padded(&self.shard)), record, SEALED_CAP)?;
-        let mut cursor = Cursor::new("shard place", &plain);
-        let place = Place {
+        let mut cursor = Cursor::new("sealed header of a shard", &plain);
+        let sealed_header = SealedHeader {
             fleet: cursor.array()?,
             stripe: cursor.u64()?,
             index: cursor.u8()?,
@@ -190,10 +201,10 @@ impl ClearHeader {
             root: cursor.array()?,
         };
         cursor.end()?;
-        if place.root != self.root {
+        if sealed_header.root != self.root {
             return Err(Error::Forged { what: "a shard header whose root is not the shard's" });
         }
-        Ok(place)
+        Ok(sealed_header)
     }
 }
 
@@ -201,22 +212,23 @@ impl ClearHeader {
 mod tests {
     use super::*;
 
-    fn example(body: usize) -> (Vec<u8>, Place, Secret) {
+    fn example(body: usize) -> (Vec<u8>, SealedHeader, Secret) {
         let mut file: Vec<u8> = (0..BODY_OFFSET + body).map(|i| i as u8).collect();
         let key = Secret::new([3; 32]);
-        let mut place = Place { fleet: [1; 16], stripe: 9, index: 2, k: 4, m: 2, pack_bytes: 70, root: [0; 32] };
-        place.root = finish(&mut file, [7; 16], place.clone(), &key);
-        (file, place, key)
+        let mut sealed_header =
+            SealedHeader { fleet: [1; 16], stripe: 9, index: 2, k: 4, m: 2, pack_bytes: 70, root: [0; 32] };
+        sealed_header.root = finish(&mut file, [7; 16], sealed_header.clone(), &key);
+        (file, sealed_header, key)
     }
 
     #[test]
     fn shards_return_with_their_place() {
         for body in [0, 1, SLICE_BYTES, SLICE_BYTES * 3 + 5, SHARD_BYTES] {
-            let (file, place, key) = example(body);
+            let (file, sealed_header, key) = example(body);
             let header = inspect(&file).unwrap();
-            assert_eq!((header.shard, header.body_bytes, header.root), ([7; 16], body, place.root));
-            assert_eq!(header.open_place(&key).unwrap(), place);
-            assert!(header.open_place(&Secret::new([4; 32])).is_err());
+            assert_eq!((header.shard, header.body_bytes, header.root), ([7; 16], body, sealed_header.root));
+            assert_eq!(header.open_sealed_header(&key).unwrap(), sealed_header);
+            assert!(header.open_sealed_header(&Secret::new([4; 32])).is_err());
         }
     }
 
@@ -227,7 +239,7 @@ mod tests {
         for at in (0..used).chain(BODY_OFFSET..BODY_OFFSET + 50).chain(file.len() - 50..file.len()) {
             let mut changed = file.clone();
             changed[at] ^= 1;
-            let outcome = inspect(&changed).and_then(|header| header.open_place(&key));
+            let outcome = inspect(&changed).and_then(|header| header.open_sealed_header(&key));
             assert!(outcome.is_err(), "byte {at}");
         }
         for cut in [0, 3, 40, TABLE_OFFSET, BODY_OFFSET, file.len() - 1] {

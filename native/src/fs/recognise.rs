@@ -104,7 +104,7 @@ const SLEEP_MAGICS: [&[u8]; 4] = [b"S1SUSPEND\0", b"S2SUSPEND\0", b"ULSUSPEND\0"
 const ZFS_RING: (u64, usize, usize) = (128 << 10, 128, 1024);
 const ZFS_MAGIC: u64 = 0x00BA_B10C;
 
-/// Unreadable places count as not matching.
+/// What cannot be read counts as not matching.
 pub fn recognise(volume: Volume) -> Option<Found> {
     let has = |at: u64, bytes: &[u8]| volume.read_vec(at, bytes.len()).is_ok_and(|there| there == bytes);
     let found = MAGICS.iter().find(|magic| has(magic.at, magic.bytes)).map(|magic| magic.found);

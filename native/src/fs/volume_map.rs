@@ -90,8 +90,8 @@ pub struct Timestamp {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct File {
-    /// Inode number; on NTFS the MFT record number without its sequence; on FAT the place of its directory entry; on
-    /// btrfs with the subvolume's place in the list in the bits from 32 on.
+    /// Inode number; on NTFS the MFT record number without its sequence; on FAT the position of its directory entry; on
+    /// btrfs with the subvolume's index in the list in the bits from 32 on.
     pub number: u64,
     /// ext: i_generation; NTFS: the record's sequence number.
     pub generation: u32,

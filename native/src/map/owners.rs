@@ -1,4 +1,4 @@
-//! From places back to names: the paths of files by their numbers, and the files whose extents meet given bytes.
+//! From bytes of the disk back to names: the paths of files by their numbers, and the files whose extents meet given bytes.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -37,7 +37,7 @@ struct Region {
     kind: Kind,
 }
 
-/// For each volume asked for, by its place in the scan (`None`: the whole disk), a number of cells of the same length. A
+/// For each volume asked for, by its index in the scan (`None`: the whole disk), a number of cells of the same length. A
 /// partition is shown whole, a logical volume in its own order.
 pub fn strips(scan: &Scan, asked: &[(Option<usize>, usize)]) -> Vec<Vec<Cell>> {
     let regions = regions(scan);

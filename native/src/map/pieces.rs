@@ -159,7 +159,7 @@ mod tests {
         let idle_journal = vec![ByteRange { start: 145, length: 10 }];
         let map = VolumeMap { files, allocated, idle_journal, ..VolumeMap::default() };
         let map = Pieces::new(&disk, &PIECES).translate(map);
-        let places: Vec<_> = map
+        let extents: Vec<_> = map
             .files
             .iter()
             .map(|file| match &file.streams[0].content {
@@ -170,7 +170,7 @@ mod tests {
             })
             .collect();
         assert_eq!(
-            places,
+            extents,
             [
                 (1, vec![(1000, 5080, 20), (1020, 900, 50), (1070, 7000, 30)]),
                 (2, vec![(1000, 5010, 20)]),

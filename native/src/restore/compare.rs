@@ -9,23 +9,23 @@ use crate::restore::plan::{Collected, Located, Selected, Use};
 use crate::restore::target::Target;
 
 impl Collected {
-    /// Leaves out the places that hold the right bytes already; returns how many bytes these are.
+    /// Leaves out the pieces that hold the right bytes already; returns how many bytes these are.
     pub fn differing(mut self, target: &Target, domain: &Domain) -> Result<(Selected, u64)> {
-        self.uses.sort_unstable_by_key(|place| (place.block, place.in_block, place.disk));
+        self.uses.sort_unstable_by_key(|piece| (piece.block, piece.in_block, piece.disk));
         let mut chains = chains(&self.uses);
         chains.sort_unstable_by_key(|chain| self.uses[chain[0]].disk);
         let same = in_parallel(&chains, |chain: &Vec<usize>| {
-            let places = chain.iter().map(|&at| self.uses[at]).collect::<Vec<_>>();
-            let bytes = read(target, &places)?;
-            Ok(domain.block_key(&bytes) == self.blocks[places[0].block as usize].key)
+            let pieces = chain.iter().map(|&at| self.uses[at]).collect::<Vec<_>>();
+            let bytes = read(target, &pieces)?;
+            Ok(domain.block_key(&bytes) == self.blocks[pieces[0].block as usize].key)
         })?;
         let mut there = vec![false; self.uses.len()];
         for (chain, _) in chains.iter().zip(same).filter(|(_, same)| *same) {
             chain.iter().for_each(|&at| there[at] = true);
         }
-        let bytes = self.uses.iter().zip(&there).filter(|(_, there)| **there).map(|(place, _)| u64::from(place.length));
+        let bytes = self.uses.iter().zip(&there).filter(|(_, there)| **there).map(|(piece, _)| u64::from(piece.length));
         let bytes = bytes.sum();
-        let differing = self.uses.iter().zip(&there).filter(|(_, there)| !**there).map(|(place, _)| *place).collect();
+        let differing = self.uses.iter().zip(&there).filter(|(_, there)| !**there).map(|(piece, _)| *piece).collect();
         Ok((self.only(differing), bytes))
     }
 }
@@ -38,12 +38,12 @@ impl Located {
         let mut order: Vec<usize> = (0..self.uses.len()).collect();
         order.sort_unstable_by_key(|&at| self.uses[at].disk);
         let same = in_parallel(&order, |&at| {
-            let place = self.uses[at];
-            let wanted = partial.get(&place.disk).unwrap_or(&self.blocks[place.block as usize].key);
-            Ok(domain.block_key(&read(target, &[place])?) == *wanted)
+            let piece = self.uses[at];
+            let wanted = partial.get(&piece.disk).unwrap_or(&self.blocks[piece.block as usize].key);
+            Ok(domain.block_key(&read(target, &[piece])?) == *wanted)
         })?;
         match order.iter().zip(same).find(|(_, same)| !same) {
-            None => Ok(self.uses.iter().map(|place| u64::from(place.length)).sum()),
+            None => Ok(self.uses.iter().map(|piece| u64::from(piece.length)).sum()),
             Some((&at, _)) => {
                 Err(Error::corrupt("target", self.uses[at].disk, "it does not give back what was written there"))
             }
@@ -51,36 +51,36 @@ impl Located {
     }
 }
 
-/// Places that together are a block, in its order, by their indexes. `uses` are sorted by block and place in it. One that
+/// Pieces that together are a block, in its order, by their indexes. `uses` are sorted by block and offset in it. One that
 /// continues nothing is in no chain.
 fn chains(uses: &[Use]) -> Vec<Vec<usize>> {
     let mut chains: Vec<Vec<usize>> = Vec::new();
     // Where the chains of this block end.
     let mut open: BTreeMap<u32, VecDeque<usize>> = BTreeMap::new();
-    for (at, place) in uses.iter().enumerate() {
-        if at == 0 || uses[at - 1].block != place.block {
+    for (at, piece) in uses.iter().enumerate() {
+        if at == 0 || uses[at - 1].block != piece.block {
             open.clear();
         }
-        let chain = match open.get_mut(&place.in_block).and_then(VecDeque::pop_front) {
+        let chain = match open.get_mut(&piece.in_block).and_then(VecDeque::pop_front) {
             Some(chain) => chain,
-            None if place.in_block == 0 => {
+            None if piece.in_block == 0 => {
                 chains.push(Vec::new());
                 chains.len() - 1
             }
             None => continue,
         };
         chains[chain].push(at);
-        open.entry(place.in_block.saturating_add(place.length)).or_default().push_back(chain);
+        open.entry(piece.in_block.saturating_add(piece.length)).or_default().push_back(chain);
     }
     chains
 }
 
-fn read(target: &Target, places: &[Use]) -> Result<Vec<u8>> {
-    let mut bytes = vec![0; places.iter().map(|place| place.length as usize).sum()];
+fn read(target: &Target, pieces: &[Use]) -> Result<Vec<u8>> {
+    let mut bytes = vec![0; pieces.iter().map(|piece| piece.length as usize).sum()];
     let mut rest = bytes.as_mut_slice();
-    for place in places {
-        let (part, after) = rest.split_at_mut(place.length as usize);
-        target.read(place.disk, part)?;
+    for piece in pieces {
+        let (part, after) = rest.split_at_mut(piece.length as usize);
+        target.read(piece.disk, part)?;
         rest = after;
     }
     Ok(bytes)
@@ -128,7 +128,7 @@ mod tests {
             let mut collected = Collected::default();
             collected.add(&entries);
             let (selected, same) = collected.differing(&target, &domain).unwrap();
-            let left: Vec<u64> = selected.uses.iter().map(|place| place.disk).collect();
+            let left: Vec<u64> = selected.uses.iter().map(|piece| piece.disk).collect();
             (selected, left, same)
         };
         let (selected, _, same) = differing();

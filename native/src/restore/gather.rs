@@ -1,4 +1,4 @@
-//! Blocks that lie next to each other on the target, written as one. Past the page cache, where target and place allow it:
+//! Blocks that lie next to each other on the target, written as one. Past the page cache, where target and offset allow it:
 //! a restore writes more than memory holds, reads nothing of it again, and need not push out what other programs use.
 
 use crate::base::direct::DIRECT_BYTES;

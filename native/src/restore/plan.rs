@@ -17,7 +17,7 @@ use crate::retrieve::records::{Fetched, Location, Range, ranges, record};
 /// Records closer than this in a pack come in one range.
 const GAP_BYTES: u32 = 128 << 10;
 
-/// A place on the target that one block fills.
+/// A piece of the target that one block fills.
 #[derive(Clone, Copy)]
 pub(super) struct Use {
     pub block: u32,
@@ -113,13 +113,13 @@ impl Collected {
     pub(super) fn only(self, mut uses: Vec<Use>) -> Selected {
         let mut number = vec![u32::MAX; self.blocks.len()];
         let mut blocks = Vec::new();
-        for place in &mut uses {
-            let known = &mut number[place.block as usize];
+        for piece in &mut uses {
+            let known = &mut number[piece.block as usize];
             if *known == u32::MAX {
                 *known = blocks.len() as u32;
-                blocks.push(self.blocks[place.block as usize]);
+                blocks.push(self.blocks[piece.block as usize]);
             }
-            place.block = *known;
+            piece.block = *known;
         }
         Selected { blocks, uses, held: self.held }
     }
@@ -135,7 +135,7 @@ impl Selected {
 
     /// Has the target make room for all that will be written.
     pub fn reserve(self, target: &Target) -> Result<Reserved> {
-        let blocks = self.uses.iter().map(|place| (place.disk, place.length));
+        let blocks = self.uses.iter().map(|piece| (piece.disk, piece.length));
         let written = blocks.chain(self.held.unreadable.iter().copied());
         let ranges = written.map(|(start, length)| ByteRange { start, length: length.into() }).collect();
         coalesce(ranges).iter().try_for_each(|range| target.reserve(range.start, range.length))?;
@@ -170,7 +170,7 @@ impl Reserved {
             return Err(Error::invalid("locations", format!("{} for {} blocks", locations.len(), blocks.len())));
         }
         let locations = locations.iter().map(|location| location.of_block()).collect::<Result<Vec<_>>>()?;
-        uses.sort_unstable_by_key(|place| place.block);
+        uses.sort_unstable_by_key(|piece| piece.block);
         let mut by_stripe: BTreeMap<u64, Vec<Range>> = BTreeMap::new();
         for range in ranges(locations.iter().copied().zip(0..), GAP_BYTES, u32::MAX) {
             by_stripe.entry(range.stripe).or_default().push(range);
@@ -212,18 +212,18 @@ impl Located {
                 written.bad.push(block);
                 continue;
             };
-            let from = self.uses.partition_point(|place| place.block < block);
-            for place in self.uses[from..].iter().take_while(|place| place.block == block) {
-                let end = place.in_block.saturating_add(place.length) as usize;
+            let from = self.uses.partition_point(|piece| piece.block < block);
+            for piece in self.uses[from..].iter().take_while(|piece| piece.block == block) {
+                let end = piece.in_block.saturating_add(piece.length) as usize;
                 let bytes = plain
-                    .get(place.in_block as usize..end)
-                    .ok_or_else(|| Error::corrupt("manifest", place.disk, "an entry longer than its block"))?;
-                gather.push(place.disk, bytes)?;
+                    .get(piece.in_block as usize..end)
+                    .ok_or_else(|| Error::corrupt("manifest", piece.disk, "an entry longer than its block"))?;
+                gather.push(piece.disk, bytes)?;
                 if bytes.len() < plain.len() {
                     let hash = domain.block_key(bytes);
-                    self.partial.lock().expect("no holder of this lock panics").insert(place.disk, hash);
+                    self.partial.lock().expect("no holder of this lock panics").insert(piece.disk, hash);
                 }
-                written.bytes += u64::from(place.length);
+                written.bytes += u64::from(piece.length);
             }
         }
         gather.flush()?;

@@ -53,16 +53,17 @@ fn body<'a>(layout: &Layout, shard: &Shard, file: &'a [u8]) -> Option<&'a [u8]> 
 mod tests {
     use super::*;
     use crate::base::secret::Secret;
-    use crate::formats::shard::Place;
+    use crate::formats::shard::SealedHeader;
     use crate::stripes::stripe;
 
     /// The files of a 2+2 stripe of 1000 bytes, and its layout.
     fn stripe() -> (Layout, Vec<Vec<u8>>, Vec<u8>) {
         let pack: Vec<u8> = (0..1000u32).map(|at| (at * 7 % 251) as u8).collect();
-        let place = Place { fleet: [1; 16], stripe: 7, index: 0, k: 2, m: 2, pack_bytes: 1000, root: [0; 32] };
+        let sealed_header =
+            SealedHeader { fleet: [1; 16], stripe: 7, index: 0, k: 2, m: 2, pack_bytes: 1000, root: [0; 32] };
         let ids: Vec<[u8; 16]> = (0..4).map(|index| [index; 16]).collect();
         let scheme = Scheme::new(2, 2).unwrap();
-        let encoded = stripe::encode(pack.clone(), scheme, &ids, &place, &Secret::new([2; 32])).unwrap();
+        let encoded = stripe::encode(pack.clone(), scheme, &ids, &sealed_header, &Secret::new([2; 32])).unwrap();
         let shard = |index: usize| Shard {
             index: index as u32,
             id: ids[index],

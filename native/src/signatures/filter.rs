@@ -1,6 +1,6 @@
 //! Answers "surely not here" for most ids that a segment does not hold: a Bloom filter in blocks of one cache line.
 //! Signatures are uniformly random already, so their own bits are the hash. The block follows from an id's first bytes,
-//! as its place in the segment does: ascending ids walk through both in order.
+//! as its position in the segment does: ascending ids walk through both in order.
 
 use crate::signatures::row::prefix;
 

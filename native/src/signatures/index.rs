@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 
 use crate::base::error::{Error, Result};
 use crate::signatures::filter::Filter;
-use crate::signatures::row::{ID_BYTES, Id, Place, ROW_BYTES, Row};
+use crate::signatures::row::{Hit, ID_BYTES, Id, ROW_BYTES, Row};
 use crate::signatures::segment::{self, Segment, Writer};
 
 /// For how many rows in memory the filter before them is made, 1.5 MiB: twice `YOUNG_ROWS`. With more it lets more pass.
@@ -144,7 +144,7 @@ impl Index {
         Ok(())
     }
 
-    pub fn find(&self, ids: &[u8]) -> Result<Vec<Place>> {
+    pub fn find(&self, ids: &[u8]) -> Result<Vec<Hit>> {
         let ids = ids.as_chunks::<ID_BYTES>().0;
         let mut sorted: Vec<(Id, u32)> = ids.iter().zip(0..).map(|(id, index)| (*id, index)).collect();
         sorted.sort_unstable();
@@ -162,7 +162,7 @@ impl Index {
             let likely: Vec<(Id, u32)> = sorted.iter().filter(|(id, _)| filter.may_hold(id)).copied().collect();
             segment.find(&likely, &mut found)?;
         }
-        Ok(found.iter().map(Place::of).collect())
+        Ok(found.iter().map(Hit::of).collect())
     }
 
     /// Whatever runs ends soon, with an error.
@@ -273,14 +273,14 @@ mod tests {
 
     fn check(index: &Index) {
         let mut found = index.find(&ids(0..2 * COUNT)).unwrap();
-        found.sort_by_key(|place| (place.index, place.stripe));
-        let zero: Vec<u64> = found.iter().filter(|place| place.index == 0).map(|place| place.stripe).collect();
+        found.sort_by_key(|hit| (hit.index, hit.stripe));
+        let zero: Vec<u64> = found.iter().filter(|hit| hit.index == 0).map(|hit| hit.stripe).collect();
         assert_eq!(zero, [1, 2, 3]);
         assert_eq!(found.len(), COUNT as usize + 2);
-        for place in found.iter().filter(|place| place.index > 0) {
-            let stripe = if place.index == COUNT - 1 { 4 } else { u64::from(place.index % 3 + 1) };
-            assert_eq!((place.stripe, place.birth >> 16), (stripe, stripe));
-            assert_eq!((place.offset, place.length), (place.index, 7));
+        for hit in found.iter().filter(|hit| hit.index > 0) {
+            let stripe = if hit.index == COUNT - 1 { 4 } else { u64::from(hit.index % 3 + 1) };
+            assert_eq!((hit.stripe, hit.birth >> 16), (stripe, stripe));
+            assert_eq!((hit.offset, hit.length), (hit.index, 7));
         }
     }
 

@@ -29,7 +29,7 @@ pub fn rows(stripe: u64, records: &[u8], births: Option<&[u64]>) -> Vec<u8> {
 
 /// What is behind an id, with the id's number in the batch.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct Hit {
     pub index: u32,
     pub birth: u64,
     pub stripe: u64,
@@ -37,7 +37,7 @@ pub struct Place {
     pub length: u32,
 }
 
-impl Place {
+impl Hit {
     pub fn of((index, row): &(u32, Row)) -> Self {
         let long = |at: usize| u64::from_be_bytes(row[at..at + 8].try_into().expect("a row is 56 bytes"));
         let last = long(48);

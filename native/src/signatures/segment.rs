@@ -260,7 +260,7 @@ fn read(file: &File, at: u64, length: usize) -> Result<Vec<u8>> {
 struct Rows<'a> {
     segment: &'a Segment,
     page: usize,
-    /// Checked pages, the next row's place among them, and the end of the rows of its page.
+    /// Checked pages, the next row's position among them, and the end of the rows of its page.
     pages: Vec<u8>,
     at: usize,
     end: usize,

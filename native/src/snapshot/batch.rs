@@ -41,7 +41,7 @@ pub struct Batch {
     pub items: Vec<Item>,
     pub pieces: Vec<Piece>,
     pub records: Vec<u8>,
-    /// Places of blocks that are not read, because the last snapshot holds them; and how many blocks these are.
+    /// Map entries of blocks that are not read, because the last snapshot holds them; and how many blocks these are.
     pub reused: Vec<MapEntry>,
     pub reused_blocks: usize,
 }

@@ -97,14 +97,14 @@ mod tests {
         ByteRange { start: from * CLUSTER, length: (to - from) * CLUSTER }
     }
 
-    fn file(number: u64, changed: i64, places: &[(u64, u64)]) -> File {
+    fn file(number: u64, changed: i64, clusters: &[(u64, u64)]) -> File {
         let mut logical = 0;
         let extent = |&(from, to): &(u64, u64)| {
             let length = (to - from) * CLUSTER;
             logical += length;
             Extent { kind: ExtentKind::Plain, logical: logical - length, disk: from * CLUSTER, length }
         };
-        let extents: Vec<Extent> = places.iter().map(extent).collect();
+        let extents: Vec<Extent> = clusters.iter().map(extent).collect();
         File {
             changed: Timestamp { seconds: changed, nanoseconds: 7 },
             ..File::of_streams(

@@ -96,13 +96,13 @@ impl ReadAt for Copy {
         let (mut at, mut rest) = (offset, buffer);
         let mut next = self.parts.partition_point(|(part, _)| part.end() <= offset);
         while !rest.is_empty() {
-            let Some((part, place)) = self.parts.get(next).filter(|(part, _)| part.start <= at) else {
+            let Some((part, from)) = self.parts.get(next).filter(|(part, _)| part.start <= at) else {
                 return Err(Error::invalid("copy", format!("the bytes at {at} were not copied")));
             };
             let length = rest.len().min((part.end() - at) as usize);
             let (here, after) = rest.split_at_mut(length);
             let failed = |error| Error::io("reading a temporary copy", error);
-            self.file.read_exact_at(here, place + (at - part.start)).map_err(failed)?;
+            self.file.read_exact_at(here, from + (at - part.start)).map_err(failed)?;
             at += length as u64;
             rest = after;
             next += 1;

@@ -8,7 +8,7 @@ use crate::base::error::{Error, Result};
 use crate::base::ranges::ByteRange;
 use crate::formats::page::MapEntry;
 
-/// A place, and in which pass over the disk it was read.
+/// An entry of the map, and in which pass over the disk it was read.
 #[derive(Clone)]
 pub struct Row {
     pub pass: u16,

@@ -134,8 +134,8 @@ impl Parent {
         for _ in 0..count {
             let row = reader.take(FILE_BYTES)?;
             let mut cursor = Cursor::new("the record of the last snapshot", &row);
-            let place = (cursor.u64()?, cursor.u64()?);
-            files.insert(place, cursor.array()?);
+            let key = (cursor.u64()?, cursor.u64()?);
+            files.insert(key, cursor.array()?);
         }
         let mut entries = [0; 8];
         reader.inner.read_exact(&mut entries).map_err(failed)?;

@@ -21,7 +21,7 @@ pub struct Reuse {
 /// What is to be done with a block.
 pub enum Known {
     No,
-    /// Its places and where it is stored.
+    /// Its entries of the map: where it lies on the disk, and which block is stored.
     Same(Vec<MapEntry>),
     /// Its turn has come: it must have this key. Zeros have none.
     Sampled([u8; 32]),
@@ -39,9 +39,9 @@ impl Reuse {
             return Ok(Known::No);
         }
         let Some(entries) = self.parent.block(pieces)? else { return Ok(Known::No) };
-        let place = pieces.first().map_or(0, |piece| piece.disk / BLOCK_BYTES as u64);
+        let position = pieces.first().map_or(0, |piece| piece.disk / BLOCK_BYTES as u64);
         // Fibonacci hashing: neighbours have different turns, each the same in every run.
-        let turn = place.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        let turn = position.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
         if turn % ROTATION == self.turn {
             return Ok(Known::Sampled(entries[0].block.key));
         }

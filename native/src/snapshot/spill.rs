@@ -301,8 +301,9 @@ mod tests {
                     assert!(entry.length > 0 && entry.disk >= base.max(end), "seed {seed}");
                     end = entry.disk + u64::from(entry.length);
                     assert!(end <= base + window, "seed {seed}");
-                    let place = |i| if entry.block.is_stored() { u64::from(entry.in_block) + i } else { 0 };
-                    let bytes = (0..u64::from(entry.length)).map(|i| (entry.disk + i, (entry.block.birth, place(i))));
+                    let in_block = |i| if entry.block.is_stored() { u64::from(entry.in_block) + i } else { 0 };
+                    let bytes =
+                        (0..u64::from(entry.length)).map(|i| (entry.disk + i, (entry.block.birth, in_block(i))));
                     seen.extend(bytes);
                 }
             }

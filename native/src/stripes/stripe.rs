@@ -7,7 +7,7 @@ use crate::base::error::{Error, Result};
 use crate::base::limits::SLICE_BYTES;
 use crate::base::pool;
 use crate::base::secret::Secret;
-use crate::formats::shard::{self, Place};
+use crate::formats::shard::{self, SealedHeader};
 use crate::stripes::erasure::{Encoder, Scheme};
 
 pub struct Stripe {
@@ -41,7 +41,13 @@ impl Drop for Stripe {
 
 /// What was encoded is decoded once, from the parity, and compared, so that a bit flipped in memory is found before the
 /// source may be forgotten. Goes slice by slice: all that is done to one is done while the processor's cache holds it.
-pub fn encode(pack: Vec<u8>, scheme: Scheme, ids: &[[u8; 16]], place: &Place, trailer_key: &Secret) -> Result<Stripe> {
+pub fn encode(
+    pack: Vec<u8>,
+    scheme: Scheme,
+    ids: &[[u8; 16]],
+    sealed_header: &SealedHeader,
+    trailer_key: &Secret,
+) -> Result<Stripe> {
     if ids.len() != scheme.width() {
         return Err(Error::invalid("shard ids", format!("{} for {} shards", ids.len(), scheme.width())));
     }
@@ -54,8 +60,8 @@ pub fn encode(pack: Vec<u8>, scheme: Scheme, ids: &[[u8; 16]], place: &Place, tr
     stripe.data.resize(scheme.k * length, 0);
     let tables = fill(&mut stripe)?;
     for (index, (table, id)) in tables.iter().zip(ids).enumerate() {
-        let place = Place { index: index as u8, ..place.clone() };
-        let (header, root) = shard::header(length, table, *id, place, trailer_key);
+        let sealed_header = SealedHeader { index: index as u8, ..sealed_header.clone() };
+        let (header, root) = shard::header(length, table, *id, sealed_header, trailer_key);
         stripe.headers.push(header);
         stripe.roots.push(root);
     }
@@ -96,7 +102,7 @@ mod tests {
             let scheme = Scheme::new(k, m).unwrap();
             let pack: Vec<u8> = (0..length).map(|i| i as u8).collect();
             let ids: Vec<[u8; 16]> = (0..scheme.width()).map(|i| [i as u8; 16]).collect();
-            let place = Place {
+            let sealed_header = SealedHeader {
                 fleet: [0; 16],
                 stripe: 1,
                 index: 0,
@@ -105,13 +111,13 @@ mod tests {
                 pack_bytes: length,
                 root: [0; 32],
             };
-            let stripe = encode(pack.clone(), scheme, &ids, &place, &key).unwrap();
+            let stripe = encode(pack.clone(), scheme, &ids, &sealed_header, &key).unwrap();
             let mut joined = Vec::new();
             for index in 0..scheme.width() {
                 let file = stripe.file(index).unwrap().concat();
                 let header = shard::inspect(&file).unwrap();
                 assert_eq!(Some(header.root), stripe.root(index));
-                assert_eq!(usize::from(header.open_place(&key).unwrap().index), index);
+                assert_eq!(usize::from(header.open_sealed_header(&key).unwrap().index), index);
                 if index < scheme.k {
                     joined.extend_from_slice(&file[BODY_OFFSET..]);
                 }

@@ -43,7 +43,7 @@ export const command = defineCommand({
     if (path !== undefined) return output.lines(await map.mappedPath(scan, source, path, signal), renderFile)
     if (at !== undefined) {
       if (at >= scan.sizeBytes) throw usage(`The source ends at byte ${scan.sizeBytes}`, 'map')
-      return output.report(await map.whatLiesAt(scan, at, signal), renderPlace)
+      return output.report(await map.whatLiesAt(scan, at, signal), renderWhereabouts)
     }
     if (!output.json) return output.report(scan.facts(), () => renderSummary(source, scan))
     output.lines(map.rawVolumes(scan), () => '')
@@ -129,7 +129,7 @@ function renderFile({ partition, path, inode, kind, size, resident, extents }: M
   return `${name}  ${kind ?? 'file'}  ${size} bytes  ${where}`
 }
 
-function renderPlace({ offset, partition, holds, files }: Whereabouts): string {
+function renderWhereabouts({ offset, partition, holds, files }: Whereabouts): string {
   if (partition === null) return `Byte ${offset} lies outside of all partitions`
   const what = {
     file: files.map(({ path, inode, logical }) => `byte ${logical} of ${path ?? `inode ${inode}`}`).join(', '),

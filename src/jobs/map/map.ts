@@ -203,8 +203,8 @@ function extentsOf(columns: Float64Array, from: number, end: number): MappedExte
   const extents: MappedExtent[] = []
   for (let row = from; row < end; row += EXTENT) {
     const column = (at: number) => columns[row + at] ?? 0
-    const place = { logical: column(0), disk: column(1), length: column(2) }
-    extents.push(column(3) === UNWRITTEN ? { ...place, unwritten: true } : place)
+    const extent = { logical: column(0), disk: column(1), length: column(2) }
+    extents.push(column(3) === UNWRITTEN ? { ...extent, unwritten: true } : extent)
   }
   return extents
 }

@@ -14,7 +14,7 @@ import { PACK_HEADER_BYTES, STRIPE_WIDTH } from '../../catalog/types.js'
 import {
   inspectShardHeader,
   Routes,
-  readShardPlace,
+  readSealedHeader,
   readTrailer,
   type SecretHandle,
   trailerOffset,
@@ -131,9 +131,9 @@ async function readHeader(
     const facts = inspectShardHeader(prefix)
     if (facts.shard !== shard || facts.bodyOffset + facts.bodyBytes !== bytes) return 'damaged'
     for (const [writer, key] of trailerKeys) {
-      const place = readShardPlace(prefix, key)
-      if (!place) continue
-      const { fleet: of, ...where } = place
+      const header = readSealedHeader(prefix, key)
+      if (!header) continue
+      const { fleet: of, ...where } = header
       if (of !== fleet) return 'foreign'
       return isPossible(where) ? { ...where, writer, host: peer.host, shard, root: facts.root } : 'damaged'
     }

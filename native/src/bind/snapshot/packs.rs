@@ -14,7 +14,7 @@ use crate::base::error::Error;
 use crate::base::ranges::ByteRange;
 use crate::formats::pack::Row;
 use crate::formats::record::Type;
-use crate::formats::shard::{self, Place};
+use crate::formats::shard::{self, SealedHeader};
 use crate::snapshot::parent::ParentWriter;
 use crate::snapshot::{manifest, packer};
 use crate::stripes::{erasure, stripe};
@@ -52,7 +52,7 @@ impl Packer {
         self.packer.claim(&mut lock(&batch.inner), &births).map_err(thrown)
     }
 
-    /// Puts a sealed batch into packs and its places into the manifest; returns the packs that became full.
+    /// Puts a sealed batch into packs and where its items lie into the manifest; returns the packs that became full.
     #[napi]
     pub fn append(&mut self, batch: &Batch, manifest: &mut Manifest) -> Result<Vec<Pack>> {
         let (vault, mut inner) = (self.vault.clone(), lock(&batch.inner));
@@ -227,7 +227,7 @@ impl Pack {
         let scheme = erasure::Scheme::new(k, m).map_err(thrown)?;
         let ids: Vec<[u8; 16]> = shards.chunks(16).map(|id| fixed("shard id", id)).collect::<Result<_>>()?;
         let (bytes, vault) = (std::mem::take(&mut self.bytes), vault.0.clone());
-        let place = Place {
+        let sealed_header = SealedHeader {
             fleet: vault.fleet,
             stripe: self.stripe,
             index: 0,
@@ -237,7 +237,7 @@ impl Pack {
             root: [0; 32],
         };
         Ok(job(move || {
-            let encoded = stripe::encode(bytes, scheme, &ids, &place, &vault.trailer_key)?;
+            let encoded = stripe::encode(bytes, scheme, &ids, &sealed_header, &vault.trailer_key)?;
             Ok(Stripe(Arc::new(Mutex::new(Some(Arc::new(encoded))))))
         }))
     }

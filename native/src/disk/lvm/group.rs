@@ -71,7 +71,7 @@ impl Extents {
     }
 }
 
-/// Extents that a segment uses, and the place of its logical volume.
+/// Extents that a segment uses, and the position of its logical volume.
 struct Use {
     first: u64,
     count: u64,

@@ -17,12 +17,12 @@ pub enum Node {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Section {
     pub entries: Vec<(String, Node)>,
-    places: HashMap<String, usize>,
+    by_name: HashMap<String, usize>,
 }
 
 impl Section {
     pub fn get(&self, name: &str) -> Option<&Node> {
-        self.places.get(name).map(|&at| &self.entries[at].1)
+        self.by_name.get(name).map(|&at| &self.entries[at].1)
     }
 
     pub fn section(&self, name: &str) -> Option<&Section> {
@@ -126,7 +126,7 @@ impl Parser<'_> {
                 return Err(self.corrupt("a name without a value"));
             };
             self.count()?;
-            if section.places.insert(name.clone(), section.entries.len()).is_some() {
+            if section.by_name.insert(name.clone(), section.entries.len()).is_some() {
                 return Err(self.corrupt("a name is given twice"));
             }
             section.entries.push((name, node));

@@ -3,7 +3,7 @@
 //! and the top of the root tree must be whole, or the volume is refused; everything else costs its own files and is
 //! said in a doubt. Bytes in use are never left out of `allocated`.
 //!
-//! Files of all subvolumes share one space of numbers: the subvolume's place in the list (16 bits) and the inode's
+//! Files of all subvolumes share one space of numbers: the subvolume's index in the list (16 bits) and the inode's
 //! number (32 bits).
 
 mod allocation;
@@ -79,7 +79,7 @@ pub fn inode_number(number: u64) -> u64 {
     number & ((1 << SUBVOLUME_SHIFT) - 1)
 }
 
-/// Place in `VolumeMap::subvolumes` of a file of this map.
+/// Index in `VolumeMap::subvolumes` of a file of this map.
 pub fn subvolume_index(number: u64) -> usize {
     (number >> SUBVOLUME_SHIFT) as usize
 }

@@ -98,7 +98,7 @@ fn check(btrfs: &Btrfs, pointer: &Pointer, bytes: &[u8]) -> Result<usize> {
     for number in 0..if level == 0 { count } else { 0 } {
         match item_range(bytes, number) {
             Some((from, to)) if to == end && from >= HEADER_BYTES + count * slot => end = from,
-            _ => return corrupt(format!("item {number} lies outside of its place")),
+            _ => return corrupt(format!("item {number} lies outside of its room")),
         }
     }
     Ok(count)

@@ -31,8 +31,8 @@ const REF_BYTES: usize = 18;
 pub struct Roots {
     /// Tops of the trees that are of use here. A subvolume that is being deleted is not among them.
     pub trees: BTreeMap<u64, Pointer>,
-    /// (parent, child) to (directory, name): the one place where a subvolume is entered.
-    pub places: HashMap<(u64, u64), (u64, Vec<u8>)>,
+    /// (parent, child) to (directory, name): the one name by which a subvolume is entered.
+    pub entrances: HashMap<(u64, u64), (u64, Vec<u8>)>,
 }
 
 impl Roots {
@@ -47,8 +47,8 @@ impl Roots {
                 Ok(None) => {}
                 Err(error) => doubts.push(format!("{error}; the tree is left out")),
             },
-            Found::Item(key, item) if key.kind == ROOT_REF => match decode_place(key, item) {
-                Ok(place) => _ = roots.places.insert((key.objectid, key.offset), place),
+            Found::Item(key, item) if key.kind == ROOT_REF => match decode_entrance(key, item) {
+                Ok(entrance) => _ = roots.entrances.insert((key.objectid, key.offset), entrance),
                 Err(error) => doubts.push(format!("{error}; a subvolume is left out")),
             },
             Found::Item(..) => {}
@@ -78,7 +78,7 @@ fn decode_root(key: Key, item: &[u8]) -> Result<Option<Pointer>> {
     Ok((refs > 0).then_some(Pointer { logical, level, generation, first: None }))
 }
 
-fn decode_place(key: Key, item: &[u8]) -> Result<(u64, Vec<u8>)> {
+fn decode_entrance(key: Key, item: &[u8]) -> Result<(u64, Vec<u8>)> {
     if item.len() < REF_BYTES || item.len() != REF_BYTES + usize::from(le16(item, 16)) {
         return Err(Error::corrupt("btrfs subvolume", key.offset, format!("a name of {} bytes", item.len())));
     }

@@ -15,7 +15,7 @@ use crate::base::limits::XATTR_BYTES;
 use crate::fs::shared::Doubts;
 use crate::fs::volume_map::{Content, DirectoryEntry, File, Kind, Stream};
 
-/// A file's number has its inode's below this bit, and its subvolume's place in the list above.
+/// A file's number has its inode's below this bit, and its subvolume's index in the list above.
 pub const SUBVOLUME_SHIFT: u32 = 32;
 /// 16 bits of a file's number.
 const SUBVOLUMES: usize = 1 << 16;
@@ -142,8 +142,8 @@ impl Reader<'_, '_> {
 
     /// The root directory of a subvolume, where it is entered here and not only in what this one is a snapshot of.
     fn subvolume_at(&self, directory: u64, child: u64, name: &[u8]) -> Option<u64> {
-        let (place_directory, place_name) = self.roots.places.get(&(self.id, child))?;
-        let here = *place_directory == directory && place_name == name;
+        let (entrance_directory, entrance_name) = self.roots.entrances.get(&(self.id, child))?;
+        let here = *entrance_directory == directory && entrance_name == name;
         let index = self.ids.get(&child).filter(|_| here)?;
         Some((index << SUBVOLUME_SHIFT) + FIRST_FREE)
     }

@@ -65,11 +65,11 @@ impl Small {
     fn build(mut self) -> Vec<u8> {
         let chunk = self.chunk();
         let chunk_key = (256, 228, LOGICAL);
-        let place = [&le(256), &le(0), [3, 0].as_slice(), b"sub"].concat();
+        let entrance = [&le(256), &le(0), [3, 0].as_slice(), b"sub"].concat();
         let roots = vec![
             ((2, 132, 0), root(EXTENT_TREE)),
             ((5, 132, 0), root(TOP)),
-            ((5, 156, 256), place),
+            ((5, 156, 256), entrance),
             ((256, 132, 0), root(SUBVOLUME)),
         ];
         self.leaf(CHUNK_TREE, &[(chunk_key, chunk.clone())]);

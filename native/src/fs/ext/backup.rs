@@ -6,7 +6,7 @@ use crate::base::error::{Error, Result};
 use crate::disk::volume::Volume;
 
 /// Where groups 1 and 3 begin, which hold a backup whatever the features, with groups as large as `mke2fs` makes them.
-fn backup_places() -> impl Iterator<Item = (u16, u64)> {
+fn backup_offsets() -> impl Iterator<Item = (u16, u64)> {
     (0..=LOG_BLOCK_SIZE_MOST).flat_map(|log| {
         let block_bytes = 1024u64 << log;
         let first = u64::from(log == 0);
@@ -28,7 +28,7 @@ pub fn read(volume: Volume) -> Result<Superblock> {
 
 /// The first backup that makes sense where it lies; with a volume of anything else there is none.
 pub fn find(volume: Volume) -> Option<Superblock> {
-    backup_places().find_map(|(group, at)| {
+    backup_offsets().find_map(|(group, at)| {
         let raw = volume.read_vec(at, SUPERBLOCK_BYTES).ok()?;
         let found = Superblock::decode(&raw, volume.length).ok()?;
         let own =

@@ -201,8 +201,8 @@ pub fn base_blocks(superblock: &Superblock, group: u32) -> u64 {
         let table = u64::from(descriptors) + u64::from(superblock.reserved_gdt_blocks);
         return front + if copy { table } else { 0 };
     }
-    let place = group % per_block;
-    front + u64::from(place == 0 || place == 1 || place == per_block - 1)
+    let position = group % per_block;
+    front + u64::from(position == 0 || position == 1 || position == per_block - 1)
 }
 
 #[cfg(test)]

@@ -64,7 +64,7 @@ impl<'a> BlockRuns<'a> {
         Ok(())
     }
 
-    /// A block of the map itself: counted, because each has one place only.
+    /// A block of the map itself: counted, because each is used once only.
     pub fn node(&self, block: u64) -> Result<Vec<u8>> {
         let superblock = &self.ext.superblock;
         if !superblock.holds(block, 1) {

@@ -103,9 +103,9 @@ impl Reader {
         if number == 0 {
             return;
         }
-        let places = (1..11).chain(14..26).chain(28..32).step_by(2);
+        let offsets = (1..11).chain(14..26).chain(28..32).step_by(2);
         let units = &mut self.units[(usize::from(number) - 1) * PART_UNITS..];
-        for (unit, at) in units.iter_mut().zip(places) {
+        for (unit, at) in units.iter_mut().zip(offsets) {
             *unit = le16(raw, at);
         }
     }
@@ -174,8 +174,8 @@ pub mod tests {
             raw[0] = number as u8 | if number == parts { LAST } else { 0 };
             raw[11] = LONG_NAME;
             raw[13] = checksum(short);
-            let places = (1..11).chain(14..26).chain(28..32).step_by(2);
-            for (at, unit) in places.zip(&units[(number - 1) * PART_UNITS..]) {
+            let offsets = (1..11).chain(14..26).chain(28..32).step_by(2);
+            for (at, unit) in offsets.zip(&units[(number - 1) * PART_UNITS..]) {
                 raw[at..at + 2].copy_from_slice(&unit.to_le_bytes());
             }
             raw

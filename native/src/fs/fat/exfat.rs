@@ -6,7 +6,7 @@ use super::directory::{DIRECTORY, READ_ONLY};
 use super::exfat_boot;
 use super::exfat_directory::{Entry, Item, Reader};
 use super::heap::{Chain, ENTRY_BYTES, Heap, MOST_BYTES};
-use super::table::{self, Place, Width};
+use super::table::{self, TableLayout, Width};
 use super::tree::{self, Found, Pending, Tree};
 use crate::base::error::{Error, Result};
 use crate::base::limits;
@@ -70,8 +70,8 @@ pub fn map(volume: Volume) -> Result<VolumeMap> {
     let boot = exfat_boot::read(volume, &mut doubts)?;
     // Two FATs are not copies: the second one is of a transaction, as is the second bitmap.
     let at = boot.fat_at + if boot.second_fat { boot.fat_bytes } else { 0 };
-    let place = Place { width: Width::ExFat, at, bytes: boot.fat_bytes, copies: 1, clusters: boot.clusters };
-    let table = table::read(volume, &place, &mut doubts)?;
+    let layout = TableLayout { width: Width::ExFat, at, bytes: boot.fat_bytes, copies: 1, clusters: boot.clusters };
+    let table = table::read(volume, &layout, &mut doubts)?;
     let mut heap = Heap {
         volume,
         at: boot.heap_at,

@@ -2,7 +2,7 @@
 //! A boot sector or root directory that makes no sense refuses the volume; a file that cannot be read whole is left
 //! out with a doubt, and its clusters stay in `allocated`.
 //!
-//! FAT has no file numbers: a file's is the place of its (short) entry on the volume, its byte offset / 32, and the
+//! FAT has no file numbers: a file's is the position of its (short) entry on the volume, its byte offset / 32, and the
 //! root's is 1, which lies in the boot sector. Permissions are 0777 for directories and 0666 for files, without the
 //! write bits where a file is read-only. Hidden, system and archive attributes stay in the raw directory.
 
@@ -25,7 +25,7 @@ use self::bits::Bits;
 use self::boot::{BOOT_BYTES, Boot};
 use self::directory::{Item, Reader};
 use self::heap::{Chain, Heap, MOST_BYTES};
-use self::table::{Place, Width};
+use self::table::{TableLayout, Width};
 use self::tree::{Found, Tree};
 use crate::base::error::{Error, Result};
 use crate::disk::volume::Volume;
@@ -79,9 +79,14 @@ pub fn detect(volume: Volume) -> Result<bool> {
 pub fn map(volume: Volume) -> Result<VolumeMap> {
     let boot = boot::decode(&read_sector(volume)?, volume.length.min(MOST_BYTES))?;
     let mut doubts = Doubts::default();
-    let place =
-        Place { width: boot.width, at: boot.fat_at, bytes: boot.fat_bytes, copies: boot.fats, clusters: boot.clusters };
-    let table = table::read(volume, &place, &mut doubts)?;
+    let layout = TableLayout {
+        width: boot.width,
+        at: boot.fat_at,
+        bytes: boot.fat_bytes,
+        copies: boot.fats,
+        clusters: boot.clusters,
+    };
+    let table = table::read(volume, &layout, &mut doubts)?;
     if table.bad > 0 {
         doubts.push(format!("{} clusters are marked as bad, they were left out", table.bad));
     }

@@ -62,7 +62,7 @@ impl Width {
 }
 
 /// Where the table lies, in bytes of the volume.
-pub struct Place {
+pub struct TableLayout {
     pub width: Width,
     pub at: u64,
     /// From one copy to the next.
@@ -103,16 +103,16 @@ impl Table {
     }
 }
 
-pub fn read(volume: Volume, place: &Place, doubts: &mut Doubts) -> Result<Table> {
-    let width = place.width;
-    let in_use = Bits::new(u64::from(place.clusters) + 2);
-    let mut builder = Builder { runs: Vec::new(), open: None, width, clusters: place.clusters };
+pub fn read(volume: Volume, layout: &TableLayout, doubts: &mut Doubts) -> Result<Table> {
+    let width = layout.width;
+    let in_use = Bits::new(u64::from(layout.clusters) + 2);
+    let mut builder = Builder { runs: Vec::new(), open: None, width, clusters: layout.clusters };
     let mut table = Table { runs: Vec::new(), in_use, bad: 0, dirty: false };
-    let entries = u64::from(place.clusters) + 2;
+    let entries = u64::from(layout.clusters) + 2;
     let (mut at, mut index, mut different) = (0, 0u64, 0u64);
     while index < entries {
         let take = (width.bytes(entries) - at).min(CHUNK_BYTES);
-        let (chunk, other) = read_copies(volume, place, at, take as usize, doubts);
+        let (chunk, other) = read_copies(volume, layout, at, take as usize, doubts);
         let count = width.entries(take).min(entries - index);
         if let Some(other) = &other {
             let pairs = chunk.chunks(SECTOR_BYTES).zip(other.chunks(SECTOR_BYTES));
@@ -149,13 +149,13 @@ pub fn read(volume: Volume, place: &Place, doubts: &mut Doubts) -> Result<Table>
 /// all ones: in use, and the end of a chain that nobody can follow.
 fn read_copies(
     volume: Volume,
-    place: &Place,
+    layout: &TableLayout,
     at: u64,
     length: usize,
     doubts: &mut Doubts,
 ) -> (Vec<u8>, Option<Vec<u8>>) {
-    let copy = |number: u64| volume.read_vec(place.at + number * place.bytes + at, length);
-    let second = (place.copies > 1).then(|| copy(1));
+    let copy = |number: u64| volume.read_vec(layout.at + number * layout.bytes + at, length);
+    let second = (layout.copies > 1).then(|| copy(1));
     match (copy(0), second) {
         (Ok(first), Some(Ok(second))) => {
             let same = first == second;
@@ -250,8 +250,8 @@ mod tests {
         let clusters = values.len() as u32 - 2;
         let copies = 1 + u64::from(!second.is_empty());
         let mut doubts = Doubts::default();
-        let place = Place { width, at: 0, bytes: 1024, copies, clusters };
-        let table = read(Volume::whole(&disk), &place, &mut doubts).unwrap();
+        let layout = TableLayout { width, at: 0, bytes: 1024, copies, clusters };
+        let table = read(Volume::whole(&disk), &layout, &mut doubts).unwrap();
         (table, doubts.into_sentences())
     }
 

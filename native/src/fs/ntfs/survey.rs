@@ -60,7 +60,7 @@ impl<'a> Survey<'a> {
         mft.each(volume, boot, |number, claim, bytes| survey.see(number, claim, bytes))?;
         for record in std::mem::take(&mut survey.listed) {
             let number = record.number;
-            if let Err(error) = survey.join(record).and_then(|record| survey.place(record)) {
+            if let Err(error) = survey.join(record).and_then(|record| survey.keep(record)) {
                 survey.doubts.error(number, &error);
             }
         }
@@ -85,7 +85,7 @@ impl<'a> Survey<'a> {
         } else if record.attributes.iter().any(|attribute| attribute.kind == attributes::ATTRIBUTE_LIST) {
             self.listed.push(record);
         } else {
-            return self.place(record);
+            return self.keep(record);
         }
         Ok(())
     }
@@ -118,7 +118,7 @@ impl<'a> Survey<'a> {
     }
 
     /// Puts a whole record where it belongs.
-    fn place(&mut self, record: Record) -> Result<()> {
+    fn keep(&mut self, record: Record) -> Result<()> {
         match record.number {
             VOLUME_RECORD => self.about = about(&record),
             BITMAP_RECORD => {

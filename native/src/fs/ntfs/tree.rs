@@ -8,7 +8,7 @@ use crate::fs::volume_map::{DirectoryEntry, File, Kind};
 
 /// Where a folder hangs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+enum Ancestry {
     Unknown,
     /// Being followed now; met again, it is a loop.
     Followed,
@@ -27,19 +27,19 @@ pub struct Tree {
 /// `files` sorted by number, without the system's own but for the root.
 pub fn build(files: Vec<File>, names: Vec<Name>, doubts: &mut RecordDoubts) -> Tree {
     let mut links: Vec<Link> = names.into_iter().filter_map(|name| link(&files, name, doubts)).collect();
-    let places = places(&files, &mut links, doubts);
+    let ancestries = ancestries(&files, &mut links, doubts);
 
     let mut entries = Vec::with_capacity(links.len());
     // A file is the system's own if it has names and all of them lie in $Extend.
     let mut named = vec![false; files.len()];
     let mut extend = vec![false; files.len()];
     for Link { child, parent, name } in links {
-        match parent.place(&places) {
-            Place::Root => {
+        match parent.ancestry(&ancestries) {
+            Ancestry::Root => {
                 named[child] = true;
                 entries.push(DirectoryEntry { parent: parent.number, name, child: files[child].number });
             }
-            Place::Extend => extend[child] = true,
+            Ancestry::Extend => extend[child] = true,
             _ => doubts.record(files[child].number, "its folder does not hang below the root"),
         }
     }
@@ -75,8 +75,8 @@ struct Parent {
 }
 
 impl Parent {
-    fn place(&self, places: &[Place]) -> Place {
-        self.index.map_or(Place::Extend, |index| places[index])
+    fn ancestry(&self, ancestries: &[Ancestry]) -> Ancestry {
+        self.index.map_or(Ancestry::Extend, |index| ancestries[index])
     }
 }
 
@@ -112,7 +112,7 @@ fn link(files: &[File], name: Name, doubts: &mut RecordDoubts) -> Option<Link> {
 }
 
 /// Finds where each folder hangs, in one pass over all. Leaves each folder only one name: with two, the tree could loop.
-fn places(files: &[File], links: &mut Vec<Link>, doubts: &mut RecordDoubts) -> Vec<Place> {
+fn ancestries(files: &[File], links: &mut Vec<Link>, doubts: &mut RecordDoubts) -> Vec<Ancestry> {
     let mut parents: Vec<Option<Parent>> = vec![None; files.len()];
     links.retain(|link| {
         let file = &files[link.child];
@@ -127,32 +127,32 @@ fn places(files: &[File], links: &mut Vec<Link>, doubts: &mut RecordDoubts) -> V
         }
         first
     });
-    let mut places: Vec<Place> = files.iter().map(|_| Place::Unknown).collect();
+    let mut ancestries: Vec<Ancestry> = files.iter().map(|_| Ancestry::Unknown).collect();
     let mut way = Vec::new();
     for start in 0..files.len() {
         let mut at = start;
-        let place = loop {
-            match places[at] {
-                Place::Unknown if files[at].number == ROOT_RECORD => break Place::Root,
-                Place::Unknown => {}
-                Place::Followed => break Place::Nowhere,
+        let ancestry = loop {
+            match ancestries[at] {
+                Ancestry::Unknown if files[at].number == ROOT_RECORD => break Ancestry::Root,
+                Ancestry::Unknown => {}
+                Ancestry::Followed => break Ancestry::Nowhere,
                 known => break known,
             }
-            places[at] = Place::Followed;
+            ancestries[at] = Ancestry::Followed;
             way.push(at);
             match parents[at] {
-                None => break Place::Nowhere,
-                Some(Parent { index: None, .. }) => break Place::Extend,
+                None => break Ancestry::Nowhere,
+                Some(Parent { index: None, .. }) => break Ancestry::Extend,
                 Some(Parent { index: Some(index), .. }) => at = index,
             }
         };
         // `at` may be the root itself, which is on no way.
         if files[at].number == ROOT_RECORD {
-            places[at] = Place::Root;
+            ancestries[at] = Ancestry::Root;
         }
-        way.drain(..).for_each(|index| places[index] = place);
+        way.drain(..).for_each(|index| ancestries[index] = ancestry);
     }
-    places
+    ancestries
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The superblock (`struct xfs_dsb`): geometry and features, and how packed block numbers become places. What is
+//! The superblock (`struct xfs_dsb`): geometry and features, and how packed block numbers become offsets. What is
 //! not understood refuses the volume; the copies in other groups are not consulted.
 
 use super::checksum::{self, Seal};
