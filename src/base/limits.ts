@@ -30,14 +30,14 @@ export const CONNECTIONS = 4096
 export const DATA_CONNECTIONS = 128
 /** Of one host: four runs at once, a mount among them. */
 export const DATA_CONNECTIONS_PER_HOST = 16
-/** A host that answered but carried no data is asked over HTTPS for this long. */
+/** Fallback: a host whose data connections do not get through is asked over HTTPS for this long. */
 export const DATA_RETRY_MS = 60_000
 /** The addon ends an exchange this much after its caller's deadline, so that one of the two speaks of it. */
 export const DATA_AFTER_MS = 1_000
 /** An idle connection is kept this long; the client lets go first, so that it never writes into one just closed. */
 export const KEEP_ALIVE_MS = 30_000
 export const FREE_SOCKET_MS = 15_000
-/** A refused stranger may read the refusal this long. */
+/** Grace before a socket is cut: for a refused stranger to read why, and for what is under way when a server closes. */
 export const LINGER_MS = 1_000
 /** Above this, a body is sent only after the other side has agreed to the headers. */
 export const EXPECT_BYTES = 64 * KiB

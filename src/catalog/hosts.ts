@@ -65,7 +65,7 @@ export class HostCatalogue {
     for (const host of hosts) this.admit(host)
   }
 
-  /** True when the addresses changed, so that the membership should be signed anew. */
+  /** Stores what a heartbeat says. True when the addresses changed, so that the membership should be signed anew. */
   heartbeat(host: Hex, beat: Heartbeat): boolean {
     const stored = this.#one.get(host)
     if (!stored) return false
@@ -78,7 +78,10 @@ export class HostCatalogue {
     return addresses !== stored.addresses
   }
 
-  /** It called: also hosts that send no heartbeats do, while they run a snapshot. */
+  /**
+   * Notes that the host made a call just now. Appliances send no heartbeats: their calls during a snapshot count
+   * instead.
+   */
   seen(host: Hex): void {
     const stored = this.#one.get(host)
     if (!stored) return

@@ -25,7 +25,10 @@ export class Leases {
     return this.#statements.prepare<[Hex], Lease>('SELECT * FROM lease WHERE lease = ?').get(lease)
   }
 
-  /** Fences what is open of that volume; sequences never go back, also not over runs that came to nothing. */
+  /**
+   * Opens a lease, and fences (ends) the one of that volume that is open. Its sequence number is above all earlier ones
+   * of the volume, also above those of runs that came to nothing.
+   */
   begin(lease: Hex, snapshot: Hex, request: BeginRequest, now: number): Begun {
     const { appliance, volume, source, label } = request
     const fenced = this.#statements

@@ -42,7 +42,7 @@ import type {
   StripeRow,
 } from './types.js'
 
-/** Some 20 ms of lookups where the segments lie in memory. */
+/** Signatures looked up in one go: some 20 ms where the segments lie in the page cache. */
 const FIND_PART = 8192
 
 /** A stripe read back from its trailer. */
@@ -271,7 +271,10 @@ export class LocalCatalog implements Catalog {
     await this.#signatures.settle()
   }
 
-  /** Stripes that only absent hosts hold keep their numbers to themselves. */
+  /**
+   * Leaves out the next `count` stripe numbers: stripes that only absent hosts hold, and that are unknown here, may
+   * have them.
+   */
   skipStripes(count: number): void {
     this.write(() => this.#stripes.skip(count))
   }
@@ -283,7 +286,7 @@ export class LocalCatalog implements Catalog {
     this.write(() => this.#snapshots.add({ ...facts, id: facts.snapshot, source, label, summary, head, stripes }))
   }
 
-  /** In parts, between which others have their turn. */
+  /** Looks signatures up, `FIND_PART` at a time: between two parts the event loop serves other calls. */
   async *#find(ids: Uint8Array, tolerate: number): AsyncGenerator<{ at: number; locations: FoundLocations }> {
     for (let at = 0; at * ID_BYTES < ids.length; at += FIND_PART) {
       const survival = this.#stripes.survival()

@@ -13,9 +13,12 @@ import { removeFormat1, upgradeFrom1 } from './upgrade.js'
 export const FORMAT = 3
 
 const CACHE_KIB = 128 * 1024
-/** The log of commits goes through the database and out again: 64 MiB lets pages meet before they are written back. */
+/**
+ * Pages of 4 KiB in the write-ahead log before SQLite copies them into the database. With 64 MiB a page that changed
+ * several times is copied once.
+ */
 const CHECKPOINT_PAGES = 16_384
-/** `recover` and a daemon may meet on one folder. */
+/** How long SQLite waits for another process's lock: `recover` and a daemon may meet on one folder. */
 const BUSY_MS = 5_000
 
 /**

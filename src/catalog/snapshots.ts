@@ -14,7 +14,7 @@ export interface NewSnapshot extends Omit<SnapshotRow, 'applianceName' | 'surviv
   stripes: readonly number[]
 }
 
-/** What summaries of earlier versions do not say. */
+/** Defaults for fields that summaries written by earlier versions lack. */
 const NO_FLAWS = { bytes: 0, ranges: [], files: [] }
 const ABSENT = { leftOut: [], unreadable: NO_FLAWS, torn: NO_FLAWS }
 
@@ -69,7 +69,10 @@ export class Snapshots {
     return row && { appliance: row.appliance, stripes: decodeStripes(row.stripes) }
   }
 
-  /** Stripes became known: what each snapshot survives is computed anew when it is asked for. */
+  /**
+   * Drops the stored `survives` and `state` of all snapshots, because stripes became known: they are computed anew when
+   * they are asked for.
+   */
   forgetFigures(): void {
     this.#statements.prepare('UPDATE snapshot SET survives = NULL WHERE survives IS NOT NULL').run()
   }

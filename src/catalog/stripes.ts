@@ -62,7 +62,10 @@ export class Stripes {
     return { stripe, k, m, packBytes, shards }
   }
 
-  /** Undefined: forget them, they are not what can be told (`lengthsOf`). */
+  /**
+   * Stores the lengths of a stripe's records; undefined deletes them, where they cannot be given as lengths alone
+   * (`lengthsOf`).
+   */
   keepLengths(stripe: number, lengths: Uint8Array | undefined): void {
     if (lengths) this.#statements.prepare('INSERT OR REPLACE INTO record VALUES (?, ?)').run(stripe, lengths)
     else this.#statements.prepare('DELETE FROM record WHERE stripe = ?').run(stripe)
@@ -133,7 +136,7 @@ export class Stripes {
     this.commit(row.stripe, row.k, row.m, row.shards)
   }
 
-  /** So many numbers are never given out: they may name stripes that are not known here. */
+  /** Leaves out the next `count` stripe numbers: stripes that are not known here may have them. */
   skip(count: number): void {
     const { changes } = this.#statements
       .prepare(`UPDATE sqlite_sequence SET seq = seq + ? WHERE name = 'stripe'`)
@@ -148,7 +151,7 @@ export class Stripes {
     throw new ImagerError('FORGED', { what: `Stripe ${stripe} belongs to another appliance` })
   }
 
-  /** The least of its stripes. */
+  /** Of a snapshot: the least that any of its stripes survives, and its state. */
   figure(stripes: readonly number[]): Finished {
     let survives = Number.MAX_SAFE_INTEGER
     let complete = true
@@ -161,7 +164,7 @@ export class Stripes {
     return { survives, state: complete ? 'protected' : 'sealed' }
   }
 
-  /** What a lease had begun. */
+  /** Deletes the stripes of a lease that were placed or reserved, and not committed. */
   dropOpen(lease: Hex): void {
     this.#statements.prepare('DELETE FROM stripe WHERE lease = ? AND committed = 0').run(lease)
   }

@@ -7,7 +7,7 @@
 import type Database from 'better-sqlite3'
 
 const PART = 1024
-/** One byte a stripe, 16 MiB at most: 5 * 10^9 blocks. With more of them it begins again. */
+/** Parts in memory at most, one byte a stripe: 16 MiB, for 5 * 10^9 blocks. When it is full all are dropped. */
 const PARTS = 16_384
 
 export class Survival {
@@ -29,14 +29,14 @@ export class Survival {
     return part[stripe % PART] as number
   }
 
-  /** Of what another process wrote since, nothing is known any more. */
+  /** Drops all parts if another process has written to the database since. */
   refresh(): void {
     const version = this.#db.pragma('data_version', { simple: true })
     if (version !== this.#version) this.#parts.clear()
     this.#version = version
   }
 
-  /** It is being written. */
+  /** Drops the part of a stripe that is being written. */
   forget(stripe: number): void {
     this.#parts.delete(Math.floor(stripe / PART))
   }

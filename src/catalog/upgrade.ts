@@ -10,7 +10,7 @@ import { SIGNATURE_BYTES } from '../signatures/rows.js'
 import { segmentFolder } from '../signatures/segments.js'
 
 const OLD = 'signatures.db'
-/** Of one segment: 29 MB of memory, some times over. */
+/** Rows of one segment: 29 MB, which are in memory some times over while they are sorted and written. */
 const ROWS = 1 << 19
 
 type Row = [id: Buffer, birth: number, stripe: number, offset: number, length: number]
@@ -43,7 +43,7 @@ export function upgradeFrom1(db: Database.Database, folder: string): void {
   }
 }
 
-/** Once the catalog is of a later format, nothing asks for it. */
+/** Deletes the signature database of format 1, once the catalog is of a later format. */
 export function removeFormat1(folder: string): void {
   for (const ending of ['', '-wal', '-shm']) rmSync(join(folder, OLD + ending), { force: true })
 }

@@ -70,12 +70,14 @@ export class Admission {
     return { keys: keys.map((key) => key.toString('base64')) }
   }
 
-  /** After a member's addresses changed. */
+  /** Signs and publishes a new membership, after a member's addresses changed. */
   renew(): void {
     this.#publish(this.#parts.catalog.write(() => this.#sign()))
   }
 
-  /** Only in a transaction: the sequence is the next one. */
+  /**
+   * Signs the members of now under the next sequence number. Only in a transaction, so that no two have the same one.
+   */
   #sign(): Buffer {
     const { home, catalog } = this.#parts
     const now = home.membership()
@@ -92,7 +94,9 @@ export class Admission {
     this.#parts.onMembership(bytes)
   }
 
-  /** D, and of C only what this appliance may have. */
+  /**
+   * Keys of an appliance, sealed to it: the domain key D, and of the catalog key C only C_a, which is derived for it.
+   */
   #applianceKeys(host: Hex, sealing: Hex): Buffer[] {
     const { home } = this.#parts
     const { domainKey, catalogKey } = home

@@ -117,11 +117,11 @@ const EventRow = v.strictObject({
 interface Call<Q extends v.GenericSchema, A extends v.GenericSchema> {
   readonly request: Q
   readonly answer: A
-  /** Of the whole request. */
+  /** Bytes of the whole request, at most. */
   readonly maxBytes: number
   /** Asking twice is asking once: the client may repeat it on a fresh connection. */
   readonly repeatable: boolean
-  /** Strangers may ask. */
+  /** Hosts that are no members may call it too. */
   readonly open: boolean
 }
 

@@ -140,7 +140,7 @@ export class RemoteCatalog implements Catalog {
     return { membership: attachment, keys: body.keys.map((key) => Buffer.from(key, 'base64')) }
   }
 
-  /** The newest membership's term and sequence. */
+  /** Tells addresses and space; the answer is the newest membership's term and sequence. */
   async heartbeat(beat: Heartbeat): Promise<Answer<'heartbeat'>> {
     return (await this.#call('heartbeat', beat)).body
   }

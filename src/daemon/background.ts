@@ -8,10 +8,13 @@ import { join, resolve } from 'node:path'
 import { ImagerError } from '../base/errors.js'
 import { type Ready, readChild } from './parent.js'
 
-/** A peer that does not answer costs up to its deadline, twice. */
+/** How long a mount may take to be ready: a peer that does not answer costs up to its deadline, twice. */
 const READY_TIMEOUT_MS = 60_000
 const LOG = 'mount.log'
-/** What a mount makes anew lives shortly: Node's three times 16 MiB for it only take room from the blocks. */
+/**
+ * Node's limit for each half of the young generation, in MiB: a mount's objects die young, and the default of 16 takes
+ * memory that the cache of blocks can use.
+ */
 const YOUNG = '--max-semi-space-size=4'
 
 export interface BackgroundOptions {

@@ -55,7 +55,7 @@ export class Courier {
     )
   }
 
-  /** There is something new. */
+  /** Starts a round now: a document is new. */
   wake(): void {
     this.#loop?.wake()
   }
@@ -117,7 +117,7 @@ export class Courier {
   }
 }
 
-/** A peer that holds a newer one has what it needs. */
+/** Sends one document. A peer that refuses it because it holds a newer one has what it needs. */
 async function send(
   peer: PeerClient,
   kind: Document['kind'],

@@ -80,7 +80,10 @@ class Heartbeat {
     private readonly addresses: string[],
   ) {}
 
-  /** A coordinator that does not answer, or does not know this host, may have been replaced. */
+  /**
+   * Sends a heartbeat. Where that fails the coordinator may have been replaced: if other peers hold a newer membership,
+   * it is adopted, and the heartbeat goes to the coordinator that it names.
+   */
   async beat(signal: AbortSignal): Promise<void> {
     try {
       await this.#beat()
@@ -100,7 +103,7 @@ class Heartbeat {
     this.home.saveMembership(await catalog.membership())
   }
 
-  /** For other peers that look for it. */
+  /** Puts the membership into the own store, where other peers that look for a newer one find it. */
   async #passOn(): Promise<void> {
     const { fleet, bytes } = this.home.membership()
     const replaces = checkDocument(this.home, 'membership', fleet, bytes)
@@ -113,7 +116,7 @@ class Heartbeat {
     this.#link?.link.close()
   }
 
-  /** After a recovery the membership names another coordinator. */
+  /** The connection to the coordinator; a new one where the membership names another, as after a recovery. */
   #coordinator(): CoordinatorLink {
     const { key: host, addresses } = this.home.coordinator
     const key = [host, ...addresses].join(' ')

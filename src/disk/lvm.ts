@@ -12,11 +12,11 @@ import { command } from './command.js'
 
 /** `imager:PROCESS:START:BOOT`, of the process that made it. */
 const TAG = /^imager:(\d+):(\d+):([0-9a-f-]+)$/
-/** A snapshot that cannot hold a moment's writes is not worth making. */
+/** Least size of the copy-on-write area: a snapshot that cannot hold a moment's writes is not worth making. */
 const LEAST_BYTES = 8 * MiB
-/** What is free in the group is not ours alone. */
+/** Share of the free space of the volume group that the snapshot may take: others may need some of it. */
 const SHARE_OF_FREE = 0.8
-/** Chunks of the origin that changed, and their table, which takes less than this part of them. */
+/** Size of a copy-on-write area that cannot overflow, as a multiple of its origin's: all chunks, and their table. */
 const TABLE_SHARE = 1.02
 const FIELDS =
   'lv_name,vg_name,lv_path,lv_attr,lv_size,lv_tags,origin,pool_lv,segtype,vg_free,vg_extent_size,lv_device_open'

@@ -67,7 +67,7 @@ export function fileSystemsUnder(path: string, mounts: readonly Mount[]): Readon
   return addUnder(path, mounts, found) ? found : undefined
 }
 
-/** False where one of them cannot be known. */
+/** Adds the devices of all file systems that the path needs. False where one of them cannot be known. */
 function addUnder(path: string, mounts: readonly Mount[], found: Set<string>): boolean {
   const mount = mountOf(path, mounts) ?? unlistedMount(path)
   if (!mount) return false

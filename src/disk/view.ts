@@ -96,7 +96,7 @@ async function orRefused<T>(choice: ViewChoice, source: SourceFacts, opening: Pr
   }
 }
 
-/** Whatever a still source is asked between two looks is the same. */
+/** The moment of a source that nobody writes: there is always time, and nothing moves. */
 const STILL: Moment = { open: () => true, broken: () => false }
 
 class SnapshotView implements StaticView {
@@ -151,7 +151,10 @@ class IdleView implements StaticView {
     return { value: await task(STILL), held: true }
   }
 
-  /** What is mounted for writing meanwhile may be written without a trace yet. */
+  /**
+   * Also true once a read-only mount became writable: what was written may still be in memory, without a trace on the
+   * device.
+   */
   moved(): boolean {
     const { path, uses } = this.source
     return writeMark(path) !== this.#before || (uses.length > 0 && !isReadOnly(inspectSource(path)))
@@ -196,7 +199,7 @@ class FrozenView implements StaticView {
     return { value, held: inTime }
   }
 
-  /** The thaw itself is written down. */
+  /** Always true: the thaw itself writes to the file system. */
   moved(): boolean {
     return true
   }
@@ -212,7 +215,7 @@ class QuietView implements StaticView {
   readonly flushed = []
   readonly #options: ViewOptions
   #before = ''
-  /** Over all holds. */
+  /** Milliseconds that all holds together have waited for quiet. */
   #waitedMs = 0
 
   constructor(

@@ -9,7 +9,7 @@ import type { MembershipHost } from '../keys/membership.js'
 import { PeerClient } from '../peers/client.js'
 import { Connection } from '../wire/client.js'
 
-/** Each time others, so that in the end everybody was asked. */
+/** Peers asked in one go for a newer membership, chosen at random: repeated, that reaches everybody in the end. */
 const ASKED = 4
 
 /** True when a newer one was found and kept. */

@@ -116,7 +116,7 @@ export class Home {
     return true
   }
 
-  /** As long as this home is in use. */
+  /** Has `changed` called for each newer membership, as long as this home is in use. */
   watchMembership(changed: () => void): void {
     this.#watchers.push(changed)
   }

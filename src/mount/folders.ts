@@ -25,7 +25,7 @@ const BATCH_NAMES = 512
 /** 128 batches of 512 names are about 10 MiB. */
 const BATCHES_KEPT = 128
 const FOLDERS = 128
-/** Of that many children, or twice as many, it is known where they were listed; some 100 bytes each. */
+/** Children whose position in their folder is remembered: so many, or twice as many; some 100 bytes each. */
 const SPOTS = 16_384
 const NONE: Some = { children: [], ended: true }
 
@@ -33,7 +33,10 @@ export class Folders {
   readonly #batches = new LruCache<string, Some>(BATCHES_KEPT)
   /** The name after which each batch of a folder begins, as far as that is known. */
   readonly #begins = new LruCache<string, (Buffer | null)[]>(FOLDERS)
-  /** Where the children were listed that came last, and those before them: both are dropped whole, which costs nothing. */
+  /**
+   * Positions of the children that were listed last, in two generations: a full one becomes the older, which is dropped
+   * whole. That costs less than an entry at a time.
+   */
   #spots = new Map<string, Spot>()
   #older = new Map<string, Spot>()
 

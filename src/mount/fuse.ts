@@ -16,7 +16,7 @@ import type { Tree } from './tree.js'
 
 /** Reads under way at once: 64 MiB when each asks for the most. */
 const READS = 64
-/** Without a question for so long, there is time for what nobody has asked. */
+/** Without a request for so long the mount counts as idle, and learns the map ahead. */
 const PAUSE_MS = 20
 
 interface Pending {

@@ -21,7 +21,7 @@ import { detach } from './unmount.js'
 const DEADLINE_MS = 60_000
 /** The kernel's own read-ahead, whose default of 128 KiB makes eight times as many requests. */
 const READ_AHEAD_KIB = 1024
-/** btrfs begins farthest behind, at 64 KiB. */
+/** Prefetched of the beginning of each volume: superblocks lie there, that of btrfs farthest behind, at 64 KiB. */
 const BEGINNING_BYTES = 128 * KiB
 const BEGINNINGS = 16
 const BEGINNINGS_MS = 100
@@ -81,7 +81,7 @@ async function prefetchBeginnings(reader: SnapshotReader): Promise<void> {
   await Promise.all(starts.map(async (start) => reader.prefetch?.(start, lengthAt(start))))
 }
 
-/** The map, while nothing else is asked: the first read of anything then costs its block and nothing more. */
+/** Fetches the map ahead while no request waits: the first read of anything then costs its block and nothing more. */
 async function learnInPauses(reader: SnapshotReader, server: FuseServer): Promise<void> {
   const steps = reader.learn?.()
   while (steps && (await server.pause())) if ((await steps.next()).done) return

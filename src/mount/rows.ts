@@ -4,7 +4,7 @@
  */
 import type { FileRow, SnapshotReader } from '../retrieve/reader.js'
 
-/** About 24 MiB. */
+/** Weight of all rows kept, in units of `BYTES_PER_WEIGHT`: about 24 MiB. */
 const WEIGHT = 240_000
 /** An extent is near 100 bytes. */
 const BYTES_PER_WEIGHT = 100

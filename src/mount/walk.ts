@@ -16,7 +16,7 @@ const MOST_BYTES = 8 * MiB
 const LEAST_BYTES = 4 * KiB
 /** Children looked at in one go. */
 const STEPS = 512
-/** As long as no file was foreseen. */
+/** The same as long as the reader has come to no file that was foreseen. */
 const FIRST_STEPS = 32
 /** Ranges that lie closer than this on the disk are one. */
 const GAP_BYTES = 64 * KiB
@@ -35,7 +35,7 @@ export interface Listings {
 
 export class Walks {
   readonly #listings: Listings
-  /** The one used last is the last. */
+  /** Least recently used first. */
   readonly #walks: Walk[] = []
 
   constructor(listings: Listings) {
@@ -63,11 +63,11 @@ export class Walks {
 
 class Walk {
   readonly #listings: Listings
-  /** Of the file that is being read. */
+  /** Key of the file that is being read. */
   #key: string
-  /** Where it goes on; undefined at the end. */
+  /** Where the next files are looked for; undefined at the end of the tree. */
   #spot: Spot | undefined
-  /** A file was foreseen: until then nothing is asked for. */
+  /** The reader came to a file that was foreseen. Before that nothing is prefetched. */
   readonly sure: boolean
   /** The next files in order, with what was asked for of each. */
   readonly #ahead = new Map<string, number>()
@@ -87,7 +87,10 @@ class Walk {
     return key === this.#key || this.#ahead.has(key)
   }
 
-  /** A file that it meets is read. False: the walk begins here. */
+  /**
+   * Moves on to a file that it meets. False where that is the first one that was foreseen: a new, sure walk begins
+   * there.
+   */
   read(key: string): boolean {
     if (key === this.#key) return true
     if (!this.sure) return false

@@ -13,13 +13,13 @@ export interface FallbackParts {
   readonly quick: ShardTransport
   readonly sure: ShardTransport
   readonly clock: Clock
-  /** Hears, once, why the quick way was left. */
+  /** Hears, once, why `quick` was given up for `sure`. */
   readonly say: (error: NotCarried) => void
 }
 
 export class FallbackTransport implements ShardTransport {
   readonly #parts: FallbackParts
-  /** The quick way is not tried before this time (ms since 1970). */
+  /** `quick` is not tried before this time (ms since 1970). */
   #asideUntil = 0
   #said = false
 
@@ -35,7 +35,7 @@ export class FallbackTransport implements ShardTransport {
     return this.#run((way) => way.fetch(shard, range, options))
   }
 
-  /** A call that is sent on has its deadline once more. */
+  /** Tries `quick`; where that does not carry data, `sure`, with the whole deadline once more. */
   async #run<T>(call: (way: ShardTransport) => Promise<T>): Promise<T> {
     const { quick, sure, clock } = this.#parts
     if (clock.now() < this.#asideUntil) return call(sure)

@@ -37,7 +37,7 @@ export class Peers {
     readonly tls: TlsIdentity,
     readonly hosts: () => readonly Callable[],
     readonly clock: Clock,
-    /** Hears, once for each host, that the quick way to it is closed. */
+    /** Hears, once for each host, that shards reach it over HTTPS only. */
     readonly report: (what: string, error: unknown) => void = () => {},
   ) {
     this.#data = new DataClient(tls.key, tls.cert)
@@ -72,7 +72,7 @@ export class Peers {
     return { connection, client: new PeerClient(host, name, requester, shards) }
   }
 
-  /** For parts of packs that the addon fetches by itself. */
+  /** What lets the addon fetch parts of packs by itself, over data connections to all hosts of the list. */
   direct(routes: RoutesHandle): DirectPartsHandle {
     const direct = new DirectParts(this.#data, routes)
     for (const row of this.hosts()) if (row.addresses.length > 0) direct.host(dataTarget(row))

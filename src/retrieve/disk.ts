@@ -24,21 +24,21 @@ import type { OpenSnapshot } from './open.js'
 /** What one map page speaks of (docs/formats/page.md). */
 const WINDOW_BYTES = 8 * MiB
 const BLOCK_CACHE_BYTES = 64 * MiB
-/** Windows that are fetched together behind the first of them. */
+/** Windows that are loaded together, once a second window is read. */
 const GROUP = 256
-/** 32 GiB, as much as the addon keeps of windows. */
+/** Groups remembered as loaded: 32 GiB of disk, as many windows as the addon keeps. */
 const GROUPS_KEPT = 16
-/** 16 GiB: what is read behind that finds room among the windows kept. */
+/** Groups that `learn` loads: 16 GiB of disk, so that windows read behind them find room. */
 const GROUPS_LEARNED = GROUPS_KEPT / 2
 
 export class Disk {
   readonly #snapshot: OpenSnapshot
   /** Keeps windows and blocks, fetches what it can by itself, and answers the mount's reads with it. */
   readonly reader: DiskReaderHandle
-  /** Windows on their way, by number. */
+  /** Windows being loaded, by number. */
   readonly #loads = new Map<number, Promise<void>>()
   readonly #groups = new LruCache<number, Promise<void>>(GROUPS_KEPT)
-  /** Blocks on their way that the addon did not get, by window and entry. */
+  /** Blocks being fetched here because the addon did not get them, by window and entry. */
   readonly #coming = new Map<string, Promise<void>>()
   #firstRead: number | undefined
 
@@ -97,7 +97,7 @@ export class Disk {
     if (missing.length > 0) await this.#fillOtherwise(blocks, window, missing)
   }
 
-  /** From whoever has them, however long it takes: what the addon did not get at once. */
+  /** Fetches what the addon did not get: hedged, rebuilt from other shards, and waited for. */
   async #fillOtherwise(blocks: WindowHandle, window: number, entries: readonly number[]): Promise<void> {
     const key = (entry: number) => `${window} ${entry}`
     const coming = new Set(entries.flatMap((entry) => this.#coming.get(key(entry)) ?? []))
@@ -134,7 +134,10 @@ export class Disk {
     }
   }
 
-  /** Who reads a second window seldom stops there: its neighbours come with few questions, while it is used already. */
+  /**
+   * Loads the group of a window in the background, from the second window read on: a reader seldom stops there, and a
+   * group costs few requests.
+   */
   #loadNeighbours(number: number): void {
     this.#firstRead ??= number
     if (number === this.#firstRead) return

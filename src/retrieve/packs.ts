@@ -19,7 +19,10 @@ import {
 
 /** Where a shard's body begins (docs/formats/shard.md). */
 export const BODY_OFFSET = 4096
-/** A host that takes longer than `leastMs`, and than its bytes at 4 MB/s, is hedged, and asked last for `asideMs`. */
+/**
+ * Deadline after which a read is hedged: `leastMs` and as long as its bytes take at `bytesPerMs` (4 MB/s). The slow
+ * host is then asked last for `asideMs`.
+ */
 export const PATIENCE = { leastMs: 300, bytesPerMs: 4_000, asideMs: 30_000 }
 
 /** Bytes [start, end) of a shard file; the whole file without a range. */
@@ -40,7 +43,10 @@ export interface Piece {
 export type OpenRecords = (pieces: Piece[], only: number[] | undefined) => Promise<number[]>
 
 export interface ReadOptions {
-  /** Somebody waits for this: a slow host costs its part of the others' bandwidth, and not his time. */
+  /**
+   * Hedge: where a host takes longer than `PATIENCE` allows, the range is asked of k others too, and whichever comes
+   * first counts. Costs their bandwidth, so it is for reads that somebody waits for.
+   */
   readonly hedged?: boolean
   readonly signal?: AbortSignal | undefined
 }
@@ -50,7 +56,7 @@ export interface PackReaderParts {
   readonly routes: RoutesHandle
   readonly fetch: FetchShard
   readonly clock: Clock
-  /** For sentences. */
+  /** The name of a host, for error messages. */
   readonly hostName: (host: Hex) => string
 }
 
@@ -71,7 +77,9 @@ export class PackReader {
     this.#routes = parts.routes
   }
 
-  /** From now on, where too few hosts answer, they are waited for. */
+  /**
+   * From now on reads for which too few hosts answer are repeated after `wait`, instead of failing with NOT_RESTORABLE.
+   */
   waitBy(wait: Wait): void {
     this.#wait = wait
   }
@@ -126,7 +134,9 @@ export class PackReader {
     }
   }
 
-  /** The same from shards whose every slice and root are right; those that are not are remembered. */
+  /**
+   * The same from whole shards whose root and slices were checked; damaged ones go to `damaged`. Throws NOT_RESTORABLE.
+   */
   readSound({ stripe, start, end }: Extent, signal?: AbortSignal): Promise<Piece> {
     return this.#patiently(async () => {
       const whole = ({ host, shard }: RouteShard) =>
@@ -139,7 +149,9 @@ export class PackReader {
     })
   }
 
-  /** From its own host, else from the others; from a silent host only where nothing else is left. */
+  /**
+   * Bytes of one data shard: from its own host, else rebuilt from others. A host that was silent of late is asked last.
+   */
   async #readSpan(stripe: number, span: RouteSpan, { hedged, signal }: ReadOptions): Promise<BodyHandle> {
     const { own, silent } = span
     if (own && !silent) {
@@ -161,7 +173,9 @@ export class PackReader {
     }
   }
 
-  /** From the same range of k others: asked k at once, each failure replaced by the next. */
+  /**
+   * Rebuilds a span from the same range of k other shards: k are asked at once, and the next one for each that fails.
+   */
   async #rebuild(stripe: number, span: RouteSpan, signal: AbortSignal | undefined): Promise<BodyHandle> {
     const [k, m] = this.#routes.shape(stripe) as [number, number]
     const others = this.#routes.others(stripe, span.index)
@@ -182,7 +196,10 @@ export class PackReader {
     return recoverBody(k, m, bodies, span.index)
   }
 
-  /** From its own host, or, where that takes too long, from whoever comes first; the others are asked no further. */
+  /**
+   * From its own host; past the deadline for so many bytes (`patienceMs`) rebuilt from others as well. Whichever comes
+   * first counts, and the other is cancelled.
+   */
   async #readHedged(
     stripe: number,
     own: RouteShard,
@@ -230,7 +247,10 @@ export class PackReader {
   }
 }
 
-/** Whatever a host does wrong makes its shard an erasure; our own cancelling ends the read. */
+/**
+ * Swallows what a host did wrong: its shard is an erasure. Throws where the read was cancelled, or the error is our own
+ * bug.
+ */
 function throwIfOurs(error: unknown, signal: AbortSignal | undefined): undefined {
   signal?.throwIfAborted()
   if (!(error instanceof ImagerError)) throw error

@@ -12,7 +12,7 @@ pub const DIRECT_BYTES: usize = 4096;
 
 pub struct Direct {
     file: File,
-    /// The same past the page cache, where the file system can do that.
+    /// The same file opened with O_DIRECT, whose writes go past the page cache; `None` where the file system cannot.
     direct: Option<File>,
 }
 

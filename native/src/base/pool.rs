@@ -5,9 +5,9 @@ use std::sync::{Mutex, MutexGuard};
 
 use crate::base::limits::MIB;
 
-/// Bytes kept for the next who asks: what is between two batches, or two stripes, at any time.
+/// Bytes of free buffers that are kept: as many as lie between two batches, or two stripes, at any time.
 const KEPT_BYTES: usize = 128 * MIB;
-/// Smaller ones are the allocator's business.
+/// Smaller buffers are not pooled: the allocator is good at them.
 const LEAST_BYTES: usize = MIB;
 
 static POOL: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());

@@ -207,7 +207,7 @@ impl Domain {
         seal(block_key, Context { kind: self.kind, domain: &self.id, id: &id }, plain, level, out)
     }
 
-    /// The bytes whose key is `block_key`, proven by computing it again: what s would prove is less.
+    /// The bytes whose key is `block_key`: it is computed again from them, which proves more than comparing s would.
     pub fn open(&self, block_key: &[u8; 32], record: &[u8], cap: usize) -> Result<Vec<u8>> {
         self.open_into(block_key, record, cap, Vec::with_capacity)
     }

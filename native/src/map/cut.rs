@@ -14,9 +14,9 @@ const BLOCK: u32 = BLOCK_BYTES as u32;
 /// Bytes that lie together on the disk and in whatever they are cut along.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stretch {
-    /// Stretches of one stream are cut as one; unique in the cut.
+    /// Number of the stream, unique in the cut: stretches of one stream are cut as one.
     pub stream: u32,
-    /// What that is cut at multiples of.
+    /// Block size in bytes: the stream is cut at multiples of it.
     pub block: u32,
     /// Offset in the stream; for what belongs to no file, the disk offset itself.
     pub logical: u64,

@@ -20,7 +20,7 @@ pub struct Scan {
     pub size: u64,
     pub table: Table,
     pub volumes: Vec<MappedVolume>,
-    /// In use, but not to be held.
+    /// What is in use, and left out of a snapshot on purpose.
     pub exclusions: Vec<Exclusion>,
 }
 

@@ -6,15 +6,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::request::Request;
 
-/// So much is read in order before it is told.
+/// Bytes of a sequential read before it is told.
 const SEQUENTIAL_BYTES: u64 = 1 << 20;
-/// The kernel reorders what it reads ahead.
+/// A read that begins within so many bytes of the last one continues it: the kernel reorders what it reads ahead.
 const SLACK_BYTES: u64 = 2 << 20;
 
 /// Requests that wait for someone to take them. `wake` is called when the inbox stops being empty, and at the end.
 pub struct Inbox {
     queue: Mutex<VecDeque<Request>>,
-    /// Of reads that were answered without coming here.
+    /// Sequential reads among those that were answered in the addon, to be told to whoever reads ahead.
     sequential: Mutex<SequentialReads>,
     wake: Mutex<Option<Box<dyn Fn() + Send>>>,
     ended: AtomicBool,
@@ -34,12 +34,12 @@ impl Inbox {
         locked(&self.queue).drain(..).collect()
     }
 
-    /// What sequential readers have read without a request's coming here, since the last call.
+    /// Sequential reads that were answered in the addon since the last call.
     pub fn take_sequential_reads(&self) -> Vec<SequentialRead> {
         locked(&self.sequential).take()
     }
 
-    /// A read was answered that did not come here.
+    /// Notes a read that was answered in the addon: bytes `start` to `end` of the file.
     pub(super) fn hear(&self, inode: u64, start: u64, end: u64) {
         if locked(&self.sequential).add(inode, start, end) {
             self.wake();

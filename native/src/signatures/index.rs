@@ -49,12 +49,12 @@ impl Young {
 
 #[derive(Default)]
 struct State {
-    /// Logged and in no segment.
+    /// Rows that are logged in the catalog and in no segment.
     young: Young,
-    /// Of these, what is being written into a segment.
+    /// Rows that `flush` writes into a segment, which are logged as well until then.
     frozen: Arc<Young>,
     segments: BTreeMap<u32, Held>,
-    /// Written here and not in use yet.
+    /// Segments that were written here and that no `use_segments` has named yet.
     finished: BTreeMap<u32, Held>,
 }
 
@@ -73,7 +73,7 @@ impl Index {
         Self { folder: folder.to_owned(), filter_bytes, state, lock, stopped }
     }
 
-    /// Young rows there are then.
+    /// Adds rows to the young ones; returns how many there are then. Throws `Invalid` for a part of a row.
     pub fn add(&self, rows: &[u8]) -> Result<usize> {
         let (rows, rest) = rows.as_chunks::<ROW_BYTES>();
         if !rest.is_empty() {
@@ -165,7 +165,7 @@ impl Index {
         Ok(found.iter().map(Hit::of).collect())
     }
 
-    /// Whatever runs ends soon, with an error.
+    /// Has merges end soon, with an error.
     pub fn stop(&self) {
         self.stopped.store(true, Ordering::Relaxed);
     }

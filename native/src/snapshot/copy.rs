@@ -11,7 +11,7 @@ use crate::disk::salvage;
 use crate::disk::volume::ReadAt;
 use crate::snapshot::spill::unlinked;
 
-/// Between two looks whether the disk still holds still.
+/// Bytes copied between two checks whether the disk still holds still.
 const STEP_BYTES: u64 = 16 * MIB as u64;
 const READ_BYTES: u64 = MIB as u64;
 

@@ -44,7 +44,7 @@ pub struct Manifest {
     trees: Vec<Growing>,
     waiting: VecDeque<Waiting>,
     root: Option<Ref>,
-    /// Keys of the pages of the batch that is out, in its order.
+    /// Of the batch that was given out and is not stored yet: tree, level, first and last key of each page, in order.
     out: Vec<(usize, u8, u64, u64)>,
     leaves_done: bool,
     /// What the source refused.
@@ -95,7 +95,7 @@ impl Manifest {
         self.kept.take().is_some_and(|kept| kept.finish().is_ok())
     }
 
-    /// Takes the places of an appended batch of blocks into the map.
+    /// Adds an appended batch of blocks to the map: which bytes of the disk they are.
     pub fn add_blocks(&mut self, batch: &Batch) -> Result<()> {
         for entry in &batch.reused {
             self.map.push(*entry)?;

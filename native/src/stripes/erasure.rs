@@ -35,7 +35,7 @@ impl Scheme {
 /// Encodes the shards of a stripe range by range, and proves each range by decoding it.
 pub struct Encoder {
     coder: Coder,
-    /// For the loss of as many data shards as there is parity.
+    /// Decodes as if the first data shards were lost, as many as there are parity shards.
     plan: DecodePlan,
     lost: usize,
     rebuilt: Vec<u8>,
@@ -68,7 +68,7 @@ impl Encoder {
     }
 }
 
-/// Rebuilds the `wanted` shards from any k of `shards` (k+m places, `None` where missing).
+/// Rebuilds the `wanted` shards (indexes) from any k of `shards`, which has k+m elements, `None` where missing.
 pub fn recover(scheme: Scheme, shards: &[Option<&[u8]>], wanted: &[usize]) -> Result<Vec<Vec<u8>>> {
     if wanted.is_empty() {
         return if shards.iter().flatten().count() < scheme.k {

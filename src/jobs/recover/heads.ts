@@ -156,7 +156,10 @@ class Walk {
     this.meter.add(MAP_PAGE_BYTES)
   }
 
-  /** Not fetched, but a listing will need them. */
+  /**
+   * Throws CORRUPT where a page lies in no stripe that is known: leaves are not fetched here, but a listing will need
+   * them.
+   */
   async #requireKnown(refs: readonly PageRef[]): Promise<void> {
     const { stripes } = await this.manifest.locate(refs)
     if (stripes.includes(0)) {

@@ -174,7 +174,10 @@ export class FileWriter {
   }
 }
 
-/** Of files and folders through a descriptor that is no link's; opening a node would have effects. */
+/**
+ * Sets permission bits: of files and folders by a descriptor, so that no link is followed; of others by path, because
+ * opening a device or FIFO would have effects.
+ */
 function setMode(path: Buffer, kind: Kind, mode: number): void {
   if (kind !== 'file' && kind !== 'directory') {
     chmodSync(path, mode)

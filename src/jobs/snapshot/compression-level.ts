@@ -9,10 +9,16 @@ import type { Clock } from '../../base/clock.js'
 export const LEVELS = [1, 3, 6, 9] as const
 /** Batches of 8 MiB between two decisions. */
 const BATCHES = 8
-/** Share of the time in which a full pack found no place to be sent from. */
+/**
+ * Of the time since the last decision, a full pack waited to be sent. From this share on the level rises, if processors
+ * are idle.
+ */
 const HELD_UP = 0.5
 const FLOWING = 0.1
-/** A peer on the same machine, or another program, may be what keeps the sending waiting. */
+/**
+ * Share of processor time that must be idle for that: a peer on the same machine, or another program, may be what keeps
+ * the sending waiting.
+ */
 const IDLE = 0.25
 
 /** Of the time since the last decision, shares from 0 to 1. */

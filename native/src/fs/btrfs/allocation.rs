@@ -25,7 +25,7 @@ const BLOCK_GROUP_ITEM: u8 = 192;
 /// btrfs puts no chunk before it, boot loaders do.
 const RESERVED_BYTES: u64 = MIB as u64;
 
-/// Absolute in the source.
+/// All bytes in use: a set, absolute in the source.
 pub fn read(btrfs: &Btrfs, roots: &Roots, doubts: &mut Doubts) -> Vec<ByteRange> {
     let Told { mut extents, used, whole } = Told::read(btrfs, roots, doubts);
     if !whole {
@@ -103,7 +103,7 @@ struct Told {
     extents: Vec<ByteRange>,
     /// Block groups (logical, length) to the bytes in use.
     used: HashMap<(u64, u64), u64>,
-    /// Nothing was lost.
+    /// Every node of both trees could be read.
     whole: bool,
 }
 
