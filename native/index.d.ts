@@ -17,10 +17,16 @@ export declare class Batch {
   ids(): Buffer
   /** Compresses and seals what was claimed as fresh. `level` is zstd's. */
   seal(vault: Vault, level: number): Promise<void>
+  /**
+   * Counts, and sums in bytes, as far as they are known: zeros and surprises after `prepare`, fresh ones after
+   * `Packer.claim`.
+   */
   get facts(): BatchFacts
 }
 
+/** Blocks of a disk, or of a copy of parts of it, in reading order; handed out as batches that are not read yet. */
 export declare class BlockSource {
+  /** Bytes of all its blocks, from the start on. */
   get totalBytes(): number
   /** The next batch, not read yet; null at the end. */
   next(): Batch | null
@@ -30,6 +36,7 @@ export declare class BlockSource {
 export declare class Body {
   /** A copy, of what came another way. */
   constructor(bytes: Uint8Array)
+  /** Bytes; 0 once they were taken or used. */
   get length(): number
   /** The bytes for JavaScript; none are left here. */
   take(): Buffer
@@ -96,6 +103,7 @@ export declare class DataStop {
 
 /** Fetches parts of packs by itself, over data connections. */
 export declare class DirectParts {
+  /** Asks over the connections of `client`, as `routes` say; what it learns of hosts and shards goes there. */
   constructor(client: DataClient, routes: Routes)
   /** How a host is reached; `timeoutMs` counts for nothing. */
   host(target: DataEndpoint): void
@@ -130,6 +138,7 @@ export declare class DiskReader {
 
 /** A disk whose tables were read. */
 export declare class DiskScan {
+  /** Bytes of the disk. */
   get sizeBytes(): number
   /** Sorted, disjoint: start and length alternate. */
   allocated(): BigUint64Array
@@ -146,8 +155,11 @@ export declare class DiskScan {
   strips(wanted: Array<WantedStrip>): Array<Float64Array>
   /** Bytes of files that lie in their own records. */
   residentBytes(): number
+  /** What a snapshot of this disk would leave out on purpose; none with `everything`. */
   leftOut(): Array<LeftOut>
+  /** What the tables said when they were read. */
   facts(): DiskFacts
+  /** The start of a listing of all files, for `lines`. */
   listing(): MapListing
   /** The next lines of a listing, about `count`; none at its end. */
   lines(listing: MapListing, count: number): MapLines
@@ -180,15 +192,36 @@ export declare class FuseRequest {
   get volume(): number
   /** The lower 48 bits of the inode number. */
   get number(): number
+  /** Of `lookup` and `xattr`: the name that is asked for, as bytes; else empty. */
   get name(): Buffer
+  /**
+   * Of `read`: the first byte. Of the questions for a folder: the cookie of the last entry that the kernel has, 0 at
+   * the start. Else 0.
+   */
   get offset(): number
+  /** Of `read`: bytes; else 0. */
   get size(): number
+  /**
+   * Answers `lookup` and `attributes` with 72 bytes as `src/mount/attributes.ts` writes them. Like the other answers
+   * it throws INVALID where the question was answered already or wants another kind, and CORRUPT for bytes that make
+   * no sense.
+   */
   attributes(encoded: Uint8Array): void
+  /** Answers `lookup`: there is no such name, and the kernel may remember it. */
   missing(): void
+  /**
+   * Answers `read`, `link`, `xattr` and `xattrNames`. An attribute that is longer than the asker has room for fails
+   * with ERANGE.
+   */
   data(bytes: Uint8Array): void
   /** The same with bytes that are outside of JavaScript, which are used up. */
   body(bytes: Body): void
+  /**
+   * Answers `folder` and `folderWithAttributes` with entries as `src/mount/attributes.ts` writes them; the kernel
+   * takes as many as fit, and asks again after the last of them.
+   */
   folder(encoded: Uint8Array): void
+  /** Answers any question with an errno above 0; a number that is none counts as EIO. */
   error(errno: number): void
 }
 
@@ -211,6 +244,7 @@ export declare class FuseSession {
 
 /** Tells births apart into locations, once the lengths of their stripes' records are known. */
 export declare class LocationIndex {
+  /** One that knows no stripe yet. */
   constructor()
   /** Stripes of these births whose lengths are not known, each once. */
   unknown(births: BigUint64Array): Array<number>
@@ -220,6 +254,7 @@ export declare class LocationIndex {
   locate(births: BigUint64Array): RecordLocations
 }
 
+/** The manifest of one snapshot while it is made: where each block lies, then the pages that say so. */
 export declare class Manifest {
   /** `folder` holds what spills. */
   constructor(folder: string)
@@ -254,6 +289,7 @@ export declare class ManifestPage {
   description(): string
   /** Of the root: its trees, in order; `top` gives the page of each. */
   tops(): Array<TreeTop>
+  /** Of the root: what opens the top page of a tree, by its index in `tops`. Throws CORRUPT where there is none. */
   top(index: number): PageRef
   /** Of an index page: the pages one level below whose keys meet `first..=last`. */
   children(first: number, last: number): Array<PageRef>
@@ -280,7 +316,9 @@ export declare class MapListing {}
 
 /** A full pack, to be encoded into a stripe. */
 export declare class Pack {
+  /** The number of the stripe that it becomes. */
   get stripe(): number
+  /** Bytes of the pack, trailer included. */
   get lengthBytes(): number
   /** Rows of id 32 | offset u32 LE | length u32 LE, by ordinal. */
   records(): Buffer
@@ -292,13 +330,15 @@ export declare class Pack {
 
 /** Fills packs of k shards. */
 export declare class Packer {
+  /** `k`: data shards of each stripe. */
   constructor(vault: Vault, k: number)
   /** Stripe numbers from the catalog, for the packs to come. */
   offerStripes(stripes: Array<number>): void
+  /** Stripe numbers that were offered and are not used yet. */
   get stripesLeft(): number
   /** Marks what neither the catalog (`births`, in the order of `ids`) nor this run knows. In the order of batches. */
   claim(batch: Batch, births: BigUint64Array): void
-  /** Puts a sealed batch into packs and its places into the manifest; returns the packs that became full. */
+  /** Puts a sealed batch into packs and where its items lie into the manifest; returns the packs that became full. */
   append(batch: Batch, manifest: Manifest): Array<Pack>
   /** Closes the open pack. */
   flush(): Pack | null
@@ -316,6 +356,7 @@ export declare class PageRef {
 
 /** What a restore fetches and where it goes, in four steps; each is used up by the next one. First: map pages are collected. */
 export declare class PlanCollected {
+  /** A plan of nothing yet. */
   constructor()
   /** Adds the entries of a map page. */
   add(page: ManifestPage): void
@@ -325,7 +366,7 @@ export declare class PlanCollected {
   get blockCount(): number
   /** All of it is written, whatever the target holds. */
   all(): PlanSelected
-  /** Leaves out the places of the target that hold the right bytes already. */
+  /** Leaves out the parts of the target that hold the right bytes already. */
   differing(vault: Vault, target: Target): Promise<PlanDiffering>
 }
 
@@ -366,10 +407,13 @@ export declare class PlanSelected {
 
 /** The births of a snapshot, collected again from its manifest. */
 export declare class ReferenceSet {
+  /** An empty set. */
   constructor()
   /** All that a page of the manifest names. */
   addPage(page: ManifestPage): void
+  /** Adds one birth number: of the root page, which no other page names. */
   addBirth(birth: bigint): void
+  /** The reference bitmap of all that was added (docs/formats/references.md). */
   encode(): Buffer
 }
 
@@ -377,6 +421,7 @@ export declare class ReferenceSet {
 export declare class Reread {
   /** Copies some MiB more, tables first; false when nothing is left. */
   step(): Promise<boolean>
+  /** Bytes in the copy so far; 0 once it has ended. */
   get copiedBytes(): number
   /** Undoes the last step. */
   dropLast(): void
@@ -397,6 +442,7 @@ export declare class Reuse {}
 
 /** Which hosts have which parts of packs, who of them does not answer, which shards are damaged (`retrieve/routes.rs`). */
 export declare class Routes {
+  /** Routes that know no stripe yet. */
   constructor(patience: RoutePatience)
   /** Those of these stripes whose layout is not known. */
   unknown(stripes: Array<number>): Array<number>
@@ -423,6 +469,7 @@ export declare class Routes {
 
 /** 32 bytes that stay in the addon. */
 export declare class Secret {
+  /** A new one, from the system's random source. */
   static random(): Secret
   /** From a file of exactly 32 bytes. */
   static load(path: string): Secret
@@ -452,22 +499,47 @@ export declare class Secret {
   tlsKey(): Buffer
 }
 
+/**
+ * The rows of a signature repository: the newest in memory, the others in segments, which are files `<number>.seg` of
+ * one folder (docs/formats/segment.md). Rows come as bytes, 56 each.
+ */
 export declare class SignatureIndex {
+  /** With no rows yet. The filters of all segments together take at most `filterBytes` of memory. */
   constructor(folder: string, filterBytes: number)
+  /** Holds these rows in memory too; returns how many are held there. Throws INVALID for a part of a row. */
   add(rows: Uint8Array): number
+  /** Marks the rows in memory as those that the next `flush` writes; what is added from now on is not among them. */
   freeze(): void
+  /** Takes the mark back, after a `flush` that failed. */
   thaw(): void
+  /**
+   * Writes the marked rows as a segment, which is not asked before `useSegments` names it; returns how many. Throws
+   * IO.
+   */
   flush(number: number): Promise<number>
+  /**
+   * Writes the rows of segments in use as one, which is not asked before `useSegments` names it; returns how many.
+   * Throws INVALID where one of them is not in use, or after `stop`; IO; CORRUPT.
+   */
   merge(numbers: Array<number>, into: number): Promise<number>
+  /**
+   * Asks exactly these segments from now on, and no longer the marked rows. Throws CORRUPT for a damaged one, IO for
+   * one that is absent.
+   */
   useSegments(numbers: Array<number>): void
+  /** All rows of these ids, 32 bytes each. Throws CORRUPT for a damaged page, and IO. */
   find(ids: Uint8Array): Promise<Hits>
+  /** Has merges end soon by throwing INVALID, those that begin later too. */
   stop(): void
+  /** Makes this process the one that may make and remove segments; false where another one is. Throws IO. */
   lock(): boolean
+  /** Lets another process make and remove segments. */
   unlock(): void
 }
 
 /** The encoded shards of one pack. */
 export declare class Stripe {
+  /** The shard at an index below k+m; one that is not there shows when it is used. */
   shard(index: number): StripeShard
   /** Hexadecimal. */
   root(index: number): string
@@ -477,6 +549,7 @@ export declare class Stripe {
 
 /** One shard of a stripe, which stays where the addon has it. */
 export declare class StripeShard {
+  /** Bytes of its file. Throws INVALID where there is no such shard, or its stripe was released. */
   get lengthBytes(): number
   /** A copy of its file. */
   bytes(): Buffer
@@ -484,11 +557,16 @@ export declare class StripeShard {
 
 /** The disk or file that a restore writes. */
 export declare class Target {
+  /**
+   * Opens a block device of at least `length` bytes, or a file, which is created where it is absent. Throws IO, also
+   * for a device that is in use.
+   */
   static open(path: string, length: number): Target
   /** Makes every byte read as zero. */
   blank(): Promise<void>
   /** Makes the size of a file right, and keeps what it holds. */
   resize(): void
+  /** Makes durable what was written. Throws IO. */
   sync(): Promise<void>
 }
 
@@ -525,6 +603,7 @@ export interface BatchFacts {
   surprises: number
 }
 
+/** Bytes of files, the largest sums first. */
 export interface Census {
   /** By the ending of names. */
   types: Array<Share>
@@ -624,6 +703,10 @@ export interface DirectoryNames {
   kinds: Uint8Array
 }
 
+/**
+ * A disk by its partition table. `size` in bytes; `id` as the table has it; `doubts`: sentences about what of the
+ * table could not be read.
+ */
 export interface DiskFacts {
   size: number
   /** "gpt", "mbr" or "none". */
@@ -642,6 +725,10 @@ export interface DiskFacts {
  */
 export declare function fileAttributes(pages: Array<ManifestPage>, numbers: Float64Array): Buffer
 
+/**
+ * A piece of a stream. `logical` is its byte offset in the stream, `disk` the one on the disk, `length` its bytes
+ * there.
+ */
 export interface FileExtent {
   /** 0 plain, 1 unwritten, 2 compressed, 3 encrypted, 4 packed. */
   kind: number
@@ -675,6 +762,10 @@ export interface FileRecord {
   streams: Array<FileStream>
 }
 
+/**
+ * A stream of a file: `size` in bytes; from `valid` on it reads as zeros. `resident`: the bytes of one that lies in
+ * the file's own record, null where `extents` have them. `name` is empty for the content of the file itself.
+ */
 export interface FileStream {
   name: string
   size: number
@@ -683,29 +774,22 @@ export interface FileStream {
   extents: Array<FileExtent>
 }
 
+/** Seconds since 1970, below 0 for earlier ones, and nanoseconds below 10^9. */
 export interface FileTime {
   seconds: number
   nanoseconds: number
 }
 
+/** An extended attribute; the name with its prefix (`user.mime`). */
 export interface FileXattr {
   name: Buffer
   value: Buffer
 }
 
-/** The rows of a batch's ids, in no order; `indexes` says which id each belongs to. */
-export interface Hits {
-  indexes: Uint32Array
-  births: Float64Array
-  stripes: Float64Array
-  offsets: Uint32Array
-  lengths: Uint32Array
-}
-
 /** Types of mounts (/proc/mounts) that may be frozen: those whose frozen state was compared with what it is restored to. */
 export declare function freezableTypes(): Array<string>
 
-/** Bytes of a file that were read in order. */
+/** Bytes of a file that were read in order: `length` of them from `offset` on. */
 export interface FuseSequentialRead {
   volume: number
   number: number
@@ -715,6 +799,15 @@ export interface FuseSequentialRead {
 
 /** BLAKE3-256. */
 export declare function hash(data: Uint8Array): Buffer
+
+/** The rows of a batch's ids, in no order; `indexes` says which id each belongs to. */
+export interface Hits {
+  indexes: Uint32Array
+  births: Float64Array
+  stripes: Float64Array
+  offsets: Uint32Array
+  lengths: Uint32Array
+}
 
 /** The children of an index page, in its order: the keys of each, inclusive, and its birth number. */
 export interface IndexKeys {
@@ -782,6 +875,7 @@ export interface Mapped {
  */
 export declare function mountFileSystem(mountpoint: Uint8Array, options: MountOptions, wake: () => void): Promise<FuseSession>
 
+/** What a mount shows of itself: `totalBytes` is the size that `df` prints. */
 export interface MountOptions {
   /** The source column of `mount`: A-Z a-z 0-9 : . _ - only. */
   name: string
@@ -796,7 +890,7 @@ export interface PackRange {
   members: Array<number>
 }
 
-/** The ranges to fetch for some records, whose places in the batch are the members; those closer than `gap` bytes share one. */
+/** The ranges to fetch for some records, whose indexes in the batch are the members; those closer than `gap` bytes share one. */
 export declare function packRanges(locations: RecordLocations, gap: number): Array<PackRange>
 
 /** What differs on a target, and how many bytes do not. */
@@ -858,6 +952,7 @@ export interface RouteSpan {
  */
 export declare function scanDisk(path: string, everything: boolean, flushed?: Array<number> | undefined | null): Promise<DiskScan>
 
+/** What a head needs to name the root page: its birth number, and its key, sealed. */
 export interface SealedRoot {
   birth: bigint
   key: Buffer
@@ -909,12 +1004,6 @@ export interface SoundRange {
   damaged: Array<RouteShard>
 }
 
-/** A volume by its place among `facts().volumes`, or the whole disk, and the number of cells to show it in. */
-export interface WantedStrip {
-  volume: number | null
-  cells: number
-}
-
 /** Where the trailer of a pack begins, from its first 16 bytes. */
 export declare function trailerOffset(packHeader: Uint8Array): number
 
@@ -934,6 +1023,7 @@ export interface UnreadablePart {
 /** What stands at a restore for bytes that the source did not give. */
 export declare function unreadablePattern(offset: number, length: number): Buffer
 
+/** Whether an Ed25519 signature (64 bytes) of a message is by this public key (32 bytes); false for other lengths too. */
 export declare function verifySignature(publicKey: Uint8Array, message: Uint8Array, signature: Uint8Array): boolean
 
 /** A partition and what is on it. Offsets and sizes in bytes. */
@@ -970,12 +1060,19 @@ export interface VolumeFacts {
   doubts: Array<string>
 }
 
+/** A volume by its index among `facts().volumes`, or the whole disk, and the number of cells to show it in. */
+export interface WantedStrip {
+  volume: number | null
+  cells: number
+}
+
 /** What is to be fetched before a read: entries whose blocks are absent; or the part that the source did not give. */
 export interface WindowNeed {
   entries: Array<number>
   unreadable: UnreadablePart | null
 }
 
+/** What a step of a restore wrote, in bytes. */
 export interface WriteFacts {
   bytes: number
   /** Blocks whose record did not verify; nothing was written for them. */
