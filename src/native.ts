@@ -114,7 +114,7 @@ export type {
   BlockSource,
   Body as BodyHandle,
   DataClient as DataClientHandle,
-  DataEndpoint as DataTarget,
+  DataEndpoint,
   DataFetch,
   DataOutcome,
   DataQuestion,

@@ -8,7 +8,7 @@ import type { Hex } from '../base/ids.js'
 import type { TlsIdentity } from '../keys/certificate.js'
 import { DataClient, type DataClientHandle, DirectParts, type DirectPartsHandle, type RoutesHandle } from '../native.js'
 import { Connection, type Requester } from '../wire/client.js'
-import { DataLink, dataTarget } from '../wire/data-client.js'
+import { DataLink, dataEndpoint } from '../wire/data-client.js'
 import type { ShardTransport } from '../wire/shard-transport.js'
 import { Breaker } from './breaker.js'
 import { PeerClient } from './client.js'
@@ -75,7 +75,7 @@ export class Peers {
   /** What lets the addon fetch parts of packs by itself, over data connections to all hosts of the list. */
   direct(routes: RoutesHandle): DirectPartsHandle {
     const direct = new DirectParts(this.#data, routes)
-    for (const row of this.hosts()) if (row.addresses.length > 0) direct.host(dataTarget(row))
+    for (const row of this.hosts()) if (row.addresses.length > 0) direct.host(dataEndpoint(row))
     return direct
   }
 

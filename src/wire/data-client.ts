@@ -15,10 +15,10 @@ import {
 import {
   type BodyHandle,
   type DataClientHandle,
+  type DataEndpoint,
   type DataOutcome,
   DataStop,
   type DataStopHandle,
-  type DataTarget,
 } from '../native.js'
 import { parseAddress } from './address.js'
 import { bounded, type CallOptions } from './bounded.js'
@@ -36,14 +36,14 @@ export interface DataLinkOptions {
   readonly idleTimeoutMs?: number
 }
 
-type Exchange = (target: DataTarget, stop: DataStopHandle) => Promise<DataOutcome>
+type Exchange = (endpoint: DataEndpoint, stop: DataStopHandle) => Promise<DataOutcome>
 
 /** How a host is reached. */
-export function dataTarget({
+export function dataEndpoint({
   addresses,
   host,
   idleTimeoutMs = IDLE_TIMEOUT_MS,
-}: Omit<DataLinkOptions, 'client' | 'name'>): DataTarget {
+}: Omit<DataLinkOptions, 'client' | 'name'>): DataEndpoint {
   const parsed = addresses.map(parseAddress)
   return {
     host: Buffer.from(host, 'hex'),
@@ -59,19 +59,19 @@ export function dataTarget({
 
 export class DataLink {
   readonly #options: DataLinkOptions
-  readonly #target: DataTarget
+  readonly #endpoint: DataEndpoint
 
   constructor(options: DataLinkOptions) {
     this.#options = options
-    this.#target = dataTarget(options)
+    this.#endpoint = dataEndpoint(options)
   }
 
   /** Throws as `ShardTransport.put` does. */
   async put(question: Uint8Array, file: ShardFile, options: CallOptions = {}): Promise<void> {
     const { client } = this.#options
-    await this.#run((target, stop) => {
-      if (file instanceof Uint8Array) return client.put(target, question, file, stop)
-      return client.putShard(target, question, file, stop)
+    await this.#run((endpoint, stop) => {
+      if (file instanceof Uint8Array) return client.put(endpoint, question, file, stop)
+      return client.putShard(endpoint, question, file, stop)
     }, options)
   }
 
@@ -79,7 +79,7 @@ export class DataLink {
   async fetch(shard: Hex, range: ShardRange | undefined, options: CallOptions = {}): Promise<BodyHandle> {
     const [start, end] = range ?? [0]
     const id = Buffer.from(shard, 'hex')
-    return this.#run((target, stop) => this.#options.client.fetch(target, id, start, end, stop), options)
+    return this.#run((endpoint, stop) => this.#options.client.fetch(endpoint, id, start, end, stop), options)
   }
 
   async #run(exchange: Exchange, { timeoutMs = TRANSFER_TIMEOUT_MS, signal }: CallOptions): Promise<BodyHandle> {
@@ -93,7 +93,7 @@ export class DataLink {
       const interrupt = () => stop.stop()
       ended.addEventListener('abort', interrupt, { once: true })
       try {
-        return this.#settle(await exchange({ ...this.#target, timeoutMs: timeoutMs + DATA_AFTER_MS }, stop), ended)
+        return this.#settle(await exchange({ ...this.#endpoint, timeoutMs: timeoutMs + DATA_AFTER_MS }, stop), ended)
       } finally {
         ended.removeEventListener('abort', interrupt)
       }
