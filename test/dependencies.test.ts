@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import test from 'ava'
+import { Sqlite } from '../src/catalog/sqlite.js'
 import { read } from './sources.js'
 
 interface Package {
@@ -173,4 +174,14 @@ test('the bill of materials names all of both lockfiles, is the same each time, 
   for (const [, name, version] of crates) {
     t.is(named.has(`pkg:cargo/${name}@${version}`), name !== 'imager-native', name)
   }
+})
+
+test('the SQLite that runs was compiled from the source that the lockfile pins', (t) => {
+  const header = read('node_modules/better-sqlite3/deps/sqlite3/sqlite3.h')
+  const [, source] = /^#define SQLITE_SOURCE_ID\s+"(.+)"$/m.exec(header) ?? []
+  const db = new Sqlite(':memory:')
+  t.is(db.prepare('SELECT sqlite_source_id()').pluck().get(), source)
+  db.close()
+  // A ready-made one comes without what node-gyp leaves beside it.
+  t.regex(read('node_modules/better-sqlite3/build/Makefile'), /better_sqlite3/)
 })
