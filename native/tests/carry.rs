@@ -612,7 +612,7 @@ fn reader_by(
     let shards = vec![shard(0, SHARD), shard(1, SECOND)].into_iter().take(if second { 2 } else { 1 }).collect();
     let pack_bytes = 2 * (disk.files[0].len() - BODY_OFFSET) as u32;
     routes.lock().unwrap().learn(9, Layout { k: 2, m: 0, pack_bytes, shards });
-    let parts = DirectParts::new(Arc::new(client), patience, routes.clone());
+    let parts = DirectParts::new(Arc::new(client), Clock::SYSTEM, patience, routes.clone());
     target.into_iter().for_each(|target| parts.learn_host(target));
     let reader = Arc::new(Reader::new(Arc::new(parts), BlockCache::new(1 << 20), disk.domain.clone()));
     reader.learn(0..=0, std::slice::from_ref(&disk.page), &disk.locations).unwrap();

@@ -1,7 +1,6 @@
 //! The read path: locations, routes, and the disk of a snapshot.
 
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
 
 use napi::Env;
 use napi::bindgen_prelude::{
@@ -14,6 +13,7 @@ use super::formats::{ManifestPage, PageRef, wrong_kind};
 use super::keys::Vault;
 use super::wire::{DataClient, DataEndpoint, Settled, milliseconds, settle};
 use super::{Job, decoded, hex, job, lock, thrown};
+use crate::base::clock::Clock;
 use crate::base::limits::PAGE_BYTES;
 use crate::formats::page::{self, MapEntry, Page, Ref};
 use crate::retrieve::disk_reader::Reader;
@@ -254,7 +254,7 @@ impl Routes {
     /// The parts of a range of a pack, in order. Throws CORRUPT for one outside of it, and for an unknown stripe.
     #[napi]
     pub fn spans(&self, stripe: f64, start: u32, end: u32) -> Result<Vec<RouteSpan>> {
-        let (state, now) = (lock(&self.state), Instant::now());
+        let (state, now) = (lock(&self.state), Clock::SYSTEM.now());
         let layout = state.layout(stripe as u64).map_err(thrown)?;
         let span = |Span { index, start, end, offset }| {
             let own = state.own(layout, index);
@@ -277,7 +277,7 @@ impl Routes {
     pub fn others(&self, stripe: f64, index: u32) -> Result<Vec<RouteShard>> {
         let state = lock(&self.state);
         let layout = state.layout(stripe as u64).map_err(thrown)?;
-        Ok(state.others(layout, index, Instant::now()).iter().map(RouteShard::of).collect())
+        Ok(state.others(layout, index, Clock::SYSTEM.now()).iter().map(RouteShard::of).collect())
     }
 
     /// k, m, and how long each shard's body is.
@@ -321,7 +321,7 @@ impl Routes {
     #[napi]
     pub fn avoid(&self, host: String) -> Result<()> {
         let host = decoded("host", &host)?;
-        lock(&self.state).put_aside(host, Aside::Silent, Instant::now() + self.patience.aside);
+        lock(&self.state).put_aside(host, Aside::Silent, Clock::SYSTEM.now() + self.patience.aside);
         Ok(())
     }
 }
@@ -335,7 +335,7 @@ impl DirectParts {
     /// Asks over the connections of `client`, as `routes` say; what it learns of hosts and shards goes there.
     #[napi(constructor)]
     pub fn new(client: &DataClient, routes: &Routes) -> Self {
-        Self(Arc::new(parts::DirectParts::new(client.0.clone(), routes.patience, routes.state.clone())))
+        Self(Arc::new(parts::DirectParts::new(client.0.clone(), Clock::SYSTEM, routes.patience, routes.state.clone())))
     }
 
     /// How a host is reached; `timeoutMs` counts for nothing.

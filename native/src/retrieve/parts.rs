@@ -4,8 +4,9 @@
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use crate::base::clock::Clock;
 use crate::base::pool::Recycled;
 use crate::formats::shard::BODY_OFFSET;
 use crate::retrieve::routes::{Aside, Host, Patience, Routes, Shard, Span};
@@ -31,6 +32,7 @@ pub trait Parts: Send + Sync {
 
 pub struct DirectParts {
     client: Arc<Client>,
+    clock: Clock,
     patience: Patience,
     /// How each host is reached.
     endpoints: Mutex<HashMap<Host, Arc<Endpoint>>>,
@@ -42,8 +44,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl DirectParts {
-    pub fn new(client: Arc<Client>, patience: Patience, routes: Arc<Mutex<Routes>>) -> Self {
-        Self { client, patience, endpoints: Mutex::default(), routes }
+    pub fn new(client: Arc<Client>, clock: Clock, patience: Patience, routes: Arc<Mutex<Routes>>) -> Self {
+        Self { client, clock, patience, endpoints: Mutex::default(), routes }
     }
 
     /// The deadline in it counts for nothing: each part has its own.
@@ -54,7 +56,7 @@ impl DirectParts {
 
 impl Parts for DirectParts {
     fn direct(&self, stripe: u64, start: u32, end: u32) -> Option<Vec<(Span, Shard)>> {
-        let parts = lock(&self.routes).direct(stripe, start, end, Instant::now())?;
+        let parts = lock(&self.routes).direct(stripe, start, end, self.clock.now())?;
         let endpoints = lock(&self.endpoints);
         parts.iter().all(|(_, shard)| endpoints.contains_key(&shard.host)).then_some(parts)
     }
@@ -62,17 +64,18 @@ impl Parts for DirectParts {
     /// The host's time begins when it is asked.
     fn fetch(&self, (span, shard): (Span, Shard), may_wait: bool, ended: Ended) {
         let Some(endpoint) = lock(&self.endpoints).get(&shard.host).cloned() else { return ended(None) };
-        let (client, routes, patience) = (self.client.clone(), self.routes.clone(), self.patience);
+        let (client, clock) = (self.client.clone(), self.clock.clone());
+        let (routes, patience) = (self.routes.clone(), self.patience);
         let at_once = endpoint.at_once;
         let work: Work = Box::new(move |turn| {
-            let ask = || exchange(&client, &routes, patience, &endpoint, span, shard);
+            let ask = || exchange(&client, &clock, &routes, patience, &endpoint, (span, shard));
             // A panic is a bug of ours; whoever waits for the part must not wait for ever.
             ended(if turn == Turn::Begun { catch_unwind(AssertUnwindSafe(ask)).ok().flatten() } else { None });
         });
         let rest = if may_wait { self.client.run_here(shard.host, at_once, work).err() } else { Some(work) };
         if let Some(work) = rest {
             // Without a thread the part has ended already.
-            let _ = self.client.queue(shard.host, at_once, Instant::now() + TURN, work);
+            let _ = self.client.queue(shard.host, at_once, self.clock.now() + TURN, work);
         }
     }
 }
@@ -80,13 +83,13 @@ impl Parts for DirectParts {
 /// Asks one host for one part, and remembers how it took that.
 fn exchange(
     client: &Client,
+    clock: &Clock,
     routes: &Mutex<Routes>,
     patience: Patience,
     endpoint: &Endpoint,
-    span: Span,
-    shard: Shard,
+    (span, shard): (Span, Shard),
 ) -> Option<Recycled> {
-    let now = Instant::now();
+    let now = clock.now();
     if lock(routes).is_aside(&shard.host, now) {
         return None;
     }
@@ -100,6 +103,6 @@ fn exchange(
         Outcome::Unreachable { .. } => Aside::Silent,
         Outcome::NotCarried { .. } | Outcome::Lied { .. } | Outcome::Malformed { .. } => Aside::NotCarried,
     };
-    lock(routes).put_aside(shard.host, why, Instant::now() + patience.aside);
+    lock(routes).put_aside(shard.host, why, clock.now() + patience.aside);
     None
 }
