@@ -84,7 +84,7 @@ export class PackReader {
     this.#wait = wait
   }
 
-  /** Learns the layouts of many stripes in one question. Throws CORRUPT for one that the catalog does not know. */
+  /** Learns the layouts of many stripes in one question. */
   async prepare(stripes: readonly number[]): Promise<void> {
     const unknown = this.#routes.unknown([...stripes])
     if (unknown.length === 0) return
