@@ -118,22 +118,24 @@ export declare class DiskReader {
    * `mapBirths`. Throws CORRUPT for one that no pack can have.
    */
   learn(first: number, last: number, pages: Array<ManifestPage>, locations: RecordLocations): void
-  /** Null where it was not learnt, or is forgotten. */
-  window(number: number): KnownWindow | null
-  /** What a read of these bytes of a window still needs. */
-  need(window: Window, offset: number, length: number): WindowNeed
+  /** Whether a window, by its number, has anything but zeros; null where it was not learnt, or is forgotten. */
+  hasBlocks(number: number): boolean | null
+  /** A window with blocks, for what is fetched another way; null where it is forgotten. */
+  window(number: number): Window | null
+  /** What a read of these bytes of one window still needs; null where the window is forgotten. */
+  need(offset: number, length: number): WindowNeed | null
   /**
-   * Has the blocks of entries fetched and opened, and waits for those that are on the way already; the entries whose
-   * blocks did not come.
+   * Has the blocks of a window's entries fetched and opened, and waits for those that are on the way already; the entries
+   * whose blocks did not come. None where the window is forgotten.
    */
-  fetch(window: Window, entries: Array<number>): Promise<number[]>
+  fetch(number: number, entries: Array<number>): Promise<number[]>
   /**
    * Opens the blocks of entries from what was fetched (as `PlanLocated.write`); returns the entries whose record did not
    * verify. Uses the bodies up.
    */
   open(window: Window, entries: Array<number>, offsets: Array<number>, fetched: Array<Body>): Promise<number[]>
-  /** A part of the disk within a window; null where a block is absent (again). */
-  read(window: Window, offset: number, length: number): Body | null
+  /** A part of the disk within one window; null where the window, or a block, is absent (again). */
+  read(offset: number, length: number): Body | null
 }
 
 /** A disk whose tables were read. */
@@ -821,11 +823,6 @@ export declare function inspectShard(bytes: Uint8Array): Promise<ShardFacts>
 
 /** Checks the clear header in the first 4096 bytes of a shard file. Throws CORRUPT. */
 export declare function inspectShardHeader(prefix: Uint8Array): ShardFacts
-
-/** What the reader knows of a window: null where all of it is zeros. */
-export interface KnownWindow {
-  blocks: Window | null
-}
 
 /** What a snapshot leaves out on purpose. */
 export interface LeftOut {

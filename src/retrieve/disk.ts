@@ -59,8 +59,7 @@ export class Disk {
   /** Has the blocks ready for a read that will probably come. Never throws: the read itself will say what is wrong. */
   async prefetch(offset: number, length: number): Promise<void> {
     const load = async (part: Part) => {
-      const blocks = await this.#window(part.window)
-      if (blocks) await this.#fill(blocks, part)
+      if (await this.#hasBlocks(part.window)) await this.#fill(part)
     }
     await Promise.all(partsOf(offset, length).map((part) => load(part).catch(() => {})))
   }
@@ -76,25 +75,26 @@ export class Disk {
 
   /** Undefined where the whole window reads as zeros. */
   async #read(part: Part, signal: AbortSignal | undefined): Promise<BodyHandle | undefined> {
-    const blocks = await this.#window(part.window)
-    this.#loadNeighbours(part.window)
-    if (!blocks) return undefined
     for (;;) {
-      await this.#fill(blocks, part)
+      const hasBlocks = await this.#hasBlocks(part.window)
+      this.#loadNeighbours(part.window)
+      if (!hasBlocks) return undefined
+      await this.#fill(part)
       signal?.throwIfAborted()
-      const bytes = this.reader.read(blocks, part.offset, part.length)
-      // Very many readers at once push out each other's blocks before they are read.
+      const bytes = this.reader.read(part.offset, part.length)
+      // Very many readers at once push out each other's windows and blocks before they are read.
       if (bytes) return bytes
     }
   }
 
   /** Returns when all blocks of a part are there, whoever asked for them first. */
-  async #fill(blocks: WindowHandle, { window, offset, length }: Part): Promise<void> {
-    const { entries, unreadable } = this.reader.need(blocks, offset, length)
-    if (unreadable) throw new ImagerError('NOT_READ', { ...unreadable })
-    if (entries.length === 0) return
-    const missing = await this.reader.fetch(blocks, entries)
-    if (missing.length > 0) await this.#fillOtherwise(blocks, window, missing)
+  async #fill({ window, offset, length }: Part): Promise<void> {
+    const need = this.reader.need(offset, length)
+    if (need?.unreadable) throw new ImagerError('NOT_READ', { ...need.unreadable })
+    if (!need || need.entries.length === 0) return
+    const missing = await this.reader.fetch(window, need.entries)
+    const blocks = missing.length > 0 ? this.reader.window(window) : null
+    if (blocks) await this.#fillOtherwise(blocks, window, missing)
   }
 
   /** Fetches what the addon did not get: hedged, rebuilt from other shards, and waited for. */
@@ -123,11 +123,11 @@ export class Disk {
     )
   }
 
-  /** Undefined where nothing of it was in use: it reads as zeros, as it does on the disk that was restored. */
-  async #window(number: number): Promise<WindowHandle | undefined> {
+  /** False where nothing of it was in use: it reads as zeros, as it does on the disk that was restored. */
+  async #hasBlocks(number: number): Promise<boolean> {
     for (;;) {
-      const known = this.reader.window(number)
-      if (known) return known.blocks ?? undefined
+      const known = this.reader.hasBlocks(number)
+      if (known !== null) return known
       const load = this.#loads.get(number) ?? this.#load(number, number).finally(() => this.#loads.delete(number))
       this.#loads.set(number, load)
       await load

@@ -7,7 +7,7 @@ use napi_derive::napi;
 
 use super::thrown;
 use crate::base::error::Error;
-use crate::base::pool::Recycled;
+use crate::base::pool::{self, Recycled};
 
 /// What was fetched, outside of JavaScript's heap. It is used once; then its memory goes round.
 #[napi]
@@ -24,7 +24,10 @@ impl Body {
     /// A copy, of what came another way.
     #[napi(constructor)]
     pub fn new(bytes: Uint8Array) -> Self {
-        bytes.to_vec().into()
+        // From the pool, to which it goes back: else each copy would leave the pool one buffer larger.
+        let mut copy = pool::take(bytes.len());
+        copy.extend_from_slice(&bytes);
+        copy.into()
     }
 
     /// Bytes; 0 once they were taken or used.

@@ -114,7 +114,9 @@ impl Vault {
     ) -> Result<AsyncTask<Job<Vec<Either<ManifestPage, Null>>>>> {
         let (vault, locations) = (self.0.clone(), locations.decode());
         let pages: Vec<Ref> = pages.iter().map(|page| page.0).collect();
-        let bodies = fetched.iter().map(|body| body.spend()).collect::<Result<Vec<_>>>()?;
+        // Not back into the pool: whoever lists files would hold 128 MiB for pages that were read once.
+        let unpooled = |body: &ClassInstance<Body>| body.spend().map(|mut bytes| std::mem::take(&mut bytes.0));
+        let bodies = fetched.iter().map(unpooled).collect::<Result<Vec<_>>>()?;
         Ok(job(move || {
             let fetched = Fetched::each(&offsets, &bodies);
             let open = |(page, location): (&Ref, &Location)| {
@@ -360,12 +362,6 @@ pub struct UnreadablePart {
     pub length: f64,
 }
 
-/// What the reader knows of a window: null where all of it is zeros.
-#[napi(object, object_from_js = false)]
-pub struct KnownWindow {
-    pub blocks: Either<Window, Null>,
-}
-
 /// Reads the disk of a snapshot, and keeps the blocks that were used last.
 #[napi]
 pub struct DiskReader(pub(super) Arc<Reader>);
@@ -392,31 +388,40 @@ impl DiskReader {
         self.0.learn(first.into()..=last.into(), &pages, &locations.decode()).map_err(thrown)
     }
 
-    /// Null where it was not learnt, or is forgotten.
+    /// Whether a window, by its number, has anything but zeros; null where it was not learnt, or is forgotten.
     #[napi]
-    pub fn window(&self, number: u32) -> Option<KnownWindow> {
-        let blocks = |window: Option<_>| window.map_or(Either::B(Null), |window| Either::A(Window(window)));
-        self.0.window(number.into()).map(|known| KnownWindow { blocks: blocks(known) })
+    pub fn has_blocks(&self, number: u32) -> Option<bool> {
+        self.0.window(number.into()).map(|window| window.is_some())
     }
 
-    /// What a read of these bytes of a window still needs.
+    /// A window with blocks, for what is fetched another way; null where it is forgotten.
     #[napi]
-    pub fn need(&self, window: &Window, offset: f64, length: f64) -> WindowNeed {
-        match window.0.need(&self.0.cache, offset as u64, offset as u64 + length as u64) {
+    pub fn window(&self, number: u32) -> Option<Window> {
+        self.0.window(number.into()).flatten().map(Window)
+    }
+
+    /// What a read of these bytes of one window still needs; null where the window is forgotten.
+    #[napi]
+    pub fn need(&self, offset: f64, length: f64) -> Option<WindowNeed> {
+        let window = self.0.window_at(offset as u64)?;
+        Some(match window.need(&self.0.cache, offset as u64, offset as u64 + length as u64) {
             Need::Blocks(entries) => WindowNeed { entries, unreadable: Either::B(Null) },
             Need::Unreadable(offset, length) => {
                 let part = UnreadablePart { offset: offset as f64, length: length as f64 };
                 WindowNeed { entries: vec![], unreadable: Either::A(part) }
             }
-        }
+        })
     }
 
-    /// Has the blocks of entries fetched and opened, and waits for those that are on the way already; the entries whose
-    /// blocks did not come.
+    /// Has the blocks of a window's entries fetched and opened, and waits for those that are on the way already; the entries
+    /// whose blocks did not come. None where the window is forgotten.
     #[napi(ts_return_type = "Promise<number[]>")]
-    pub fn fetch<'env>(&self, env: &'env Env, window: &Window, entries: Vec<u32>) -> Result<Object<'env>> {
+    pub fn fetch<'env>(&self, env: &'env Env, number: u32, entries: Vec<u32>) -> Result<Object<'env>> {
         let (settled, promise): (Settled<Vec<u32>>, _) = env.create_deferred()?;
-        self.0.fetch(&window.0, &entries, false, move |missing| settle(settled, missing));
+        match self.0.window(number.into()).flatten() {
+            Some(window) => self.0.fetch(&window, &entries, false, move |missing| settle(settled, missing)),
+            None => settle(settled, vec![]),
+        }
         Ok(promise)
     }
 
@@ -435,10 +440,11 @@ impl DiskReader {
         Ok(job(move || Ok(window.open(&reader.cache, &reader.domain, &entries, &Fetched::each(&offsets, &bodies)))))
     }
 
-    /// A part of the disk within a window; null where a block is absent (again).
+    /// A part of the disk within one window; null where the window, or a block, is absent (again).
     #[napi]
-    pub fn read(&self, window: &Window, offset: f64, length: u32) -> Result<Option<Body>> {
+    pub fn read(&self, offset: f64, length: u32) -> Result<Option<Body>> {
         let (start, end) = (offset as u64, offset as u64 + u64::from(length));
-        window.0.read(&self.0.cache, start, end).map(|bytes| bytes.map(Body::from)).map_err(thrown)
+        let Some(window) = self.0.window_at(start) else { return Ok(None) };
+        window.read(&self.0.cache, start, end).map(|bytes| bytes.map(Body::from)).map_err(thrown)
     }
 }

@@ -94,6 +94,11 @@ impl Reader {
         lock(&self.windows).get(&number).cloned()
     }
 
+    /// The window with blocks that has a byte of the disk, if it is known.
+    pub fn window_at(&self, offset: u64) -> Option<Arc<Window>> {
+        self.window(offset / MAP_PAGE_BYTES).flatten()
+    }
+
     /// Has the blocks of entries fetched that are absent and that nobody fetches yet. Calls `done` once all of them have come
     /// or failed, whoever fetched them, with those that failed. A thread that may wait fetches the last part itself.
     pub fn fetch(
