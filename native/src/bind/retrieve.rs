@@ -114,7 +114,7 @@ impl Vault {
     ) -> Result<AsyncTask<Job<Vec<Either<ManifestPage, Null>>>>> {
         let (vault, locations) = (self.0.clone(), locations.decode());
         let pages: Vec<Ref> = pages.iter().map(|page| page.0).collect();
-        // Not back into the pool: whoever lists files would hold 128 MiB for pages that were read once.
+        // Not back into the pool: pages are read once, and the pool would keep what they took.
         let unpooled = |body: &ClassInstance<Body>| body.spend().map(|mut bytes| std::mem::take(&mut bytes.0));
         let bodies = fetched.iter().map(unpooled).collect::<Result<Vec<_>>>()?;
         Ok(job(move || {
@@ -256,10 +256,10 @@ impl Routes {
     /// The parts of a range of a pack, in order. Throws CORRUPT for one outside of it, and for an unknown stripe.
     #[napi]
     pub fn spans(&self, stripe: f64, start: u32, end: u32) -> Result<Vec<RouteSpan>> {
-        let (state, now) = (lock(&self.state), Clock::SYSTEM.now());
+        let (mut state, now) = (lock(&self.state), Clock::SYSTEM.now());
         let layout = state.layout(stripe as u64).map_err(thrown)?;
         let span = |Span { index, start, end, offset }| {
-            let own = state.own(layout, index);
+            let own = state.own(&layout, index);
             let silent = own.is_some_and(|own| state.is_silent(&own.host, now));
             let own = own.map_or(Either::B(Null), |own| Either::A(RouteShard::of(&own)));
             RouteSpan { index, start, end, offset, own, silent }
@@ -270,23 +270,22 @@ impl Routes {
     /// All shards of a stripe, damaged ones too.
     #[napi]
     pub fn shards(&self, stripe: f64) -> Result<Vec<RouteShard>> {
-        let state = lock(&self.state);
-        Ok(state.layout(stripe as u64).map_err(thrown)?.shards.iter().map(RouteShard::of).collect())
+        let layout = lock(&self.state).layout(stripe as u64).map_err(thrown)?;
+        Ok(layout.shards.iter().map(RouteShard::of).collect())
     }
 
     /// Shards of which any k rebuild the one at `index`, in the order in which they are asked.
     #[napi]
     pub fn others(&self, stripe: f64, index: u32) -> Result<Vec<RouteShard>> {
-        let state = lock(&self.state);
+        let mut state = lock(&self.state);
         let layout = state.layout(stripe as u64).map_err(thrown)?;
-        Ok(state.others(layout, index, Clock::SYSTEM.now()).iter().map(RouteShard::of).collect())
+        Ok(state.others(&layout, index, Clock::SYSTEM.now()).iter().map(RouteShard::of).collect())
     }
 
     /// k, m, and how long each shard's body is.
     #[napi]
     pub fn shape(&self, stripe: f64) -> Result<Vec<u32>> {
-        let state = lock(&self.state);
-        let layout = state.layout(stripe as u64).map_err(thrown)?;
+        let layout = lock(&self.state).layout(stripe as u64).map_err(thrown)?;
         Ok(vec![layout.k, layout.m, layout.body_bytes()])
     }
 
@@ -300,7 +299,7 @@ impl Routes {
         end: u32,
         files: Vec<Option<ClassInstance<Body>>>,
     ) -> Result<AsyncTask<Job<SoundRange>>> {
-        let layout = lock(&self.state).layout(stripe as u64).cloned().map_err(thrown)?;
+        let layout = lock(&self.state).layout(stripe as u64).map_err(thrown)?;
         let spent = |file: &Option<ClassInstance<Body>>| file.as_ref().map(|file| file.spend()).transpose();
         let files = files.iter().map(spent).collect::<Result<Vec<_>>>()?;
         let state = self.state.clone();

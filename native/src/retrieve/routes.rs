@@ -4,10 +4,12 @@
 //! Pure state: no thread, no socket, no clock. What depends on time is asked with `now`.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::base::error::{Error, Result};
 use crate::base::limits::SHARD_BYTES;
+use crate::base::lru::Lru;
 
 pub type Host = [u8; 32];
 pub type ShardId = [u8; 16];
@@ -41,7 +43,6 @@ pub struct Shard {
 }
 
 /// Where the parts of a pack are.
-#[derive(Clone)]
 pub struct Layout {
     pub k: u32,
     pub m: u32,
@@ -91,30 +92,33 @@ pub enum Aside {
     NotCarried,
 }
 
-#[derive(Default)]
 pub struct Routes {
-    layouts: HashMap<u64, Layout>,
+    /// Those that were used last: a reader finds the stripe it is at, however many others are learnt meanwhile.
+    layouts: Lru<u64, Arc<Layout>>,
     aside: HashMap<Host, (Instant, Aside)>,
     damaged: HashSet<ShardId>,
 }
 
+impl Default for Routes {
+    fn default() -> Self {
+        Self { layouts: Lru::new(LAYOUTS_KEPT), aside: HashMap::new(), damaged: HashSet::new() }
+    }
+}
+
 impl Routes {
     pub fn learn(&mut self, stripe: u64, layout: Layout) {
-        if self.layouts.len() >= LAYOUTS_KEPT {
-            self.layouts.clear();
-        }
-        self.layouts.insert(stripe, layout);
+        self.layouts.put(stripe, Arc::new(layout), 1);
     }
 
     /// Those of `stripes` whose layout is not known (any more).
-    pub fn unknown(&self, stripes: &[u64]) -> Vec<u64> {
-        stripes.iter().copied().filter(|stripe| !self.layouts.contains_key(stripe)).collect()
+    pub fn unknown(&mut self, stripes: &[u64]) -> Vec<u64> {
+        stripes.iter().copied().filter(|stripe| self.layouts.get(stripe).is_none()).collect()
     }
 
     /// Throws `Corrupt` where it was never learnt.
-    pub fn layout(&self, stripe: u64) -> Result<&Layout> {
+    pub fn layout(&mut self, stripe: u64) -> Result<Arc<Layout>> {
         let unknown = || Error::corrupt("catalog", 0, format!("it does not know stripe {stripe}"));
-        self.layouts.get(&stripe).ok_or_else(unknown)
+        self.layouts.get(&stripe).cloned().ok_or_else(unknown)
     }
 
     /// From now on this shard is an erasure.
@@ -153,10 +157,10 @@ impl Routes {
     }
 
     /// The parts of a range and who has each as it is; nothing where one of them is not to be had over a data connection now.
-    pub fn direct(&self, stripe: u64, start: u32, end: u32, now: Instant) -> Option<Vec<(Span, Shard)>> {
-        let layout = self.layouts.get(&stripe)?;
+    pub fn direct(&mut self, stripe: u64, start: u32, end: u32, now: Instant) -> Option<Vec<(Span, Shard)>> {
+        let layout = self.layouts.get(&stripe).cloned()?;
         let route = |span: Span| {
-            let own = self.own(layout, span.index).filter(|own| self.aside(&own.host, now).is_none())?;
+            let own = self.own(&layout, span.index).filter(|own| self.aside(&own.host, now).is_none())?;
             Some((span, own))
         };
         layout.spans(start, end).ok()?.into_iter().map(route).collect()
@@ -186,7 +190,7 @@ mod tests {
 
     #[test]
     fn a_range_is_cut_where_shards_begin() {
-        let (routes, _) = routes();
+        let (mut routes, _) = routes();
         let layout = routes.layout(7).unwrap();
         let spans =
             |start, end| layout.spans(start, end).unwrap().into_iter().map(|one| (one.index, one.start, one.end));
@@ -208,8 +212,9 @@ mod tests {
     fn a_host_that_is_set_aside_is_asked_last_until_its_time_is_over() {
         let (mut routes, now) = routes();
         routes.put_aside([1; 32], Aside::Silent, now + AWHILE);
-        assert_eq!(indexes(&routes.others(routes.layout(7).unwrap(), 0, now)), [2, 3, 4, 1]);
-        assert_eq!(indexes(&routes.others(routes.layout(7).unwrap(), 0, now + AWHILE)), [1, 2, 3, 4]);
+        let layout = routes.layout(7).unwrap();
+        assert_eq!(indexes(&routes.others(&layout, 0, now)), [2, 3, 4, 1]);
+        assert_eq!(indexes(&routes.others(&layout, 0, now + AWHILE)), [1, 2, 3, 4]);
         assert!(routes.direct(7, 0, 100, now).is_some());
         assert!(routes.direct(7, 0, 101, now).is_none(), "a part of it is at the silent host");
         assert!(routes.direct(7, 0, 101, now + AWHILE).is_some());
@@ -221,7 +226,8 @@ mod tests {
         routes.put_aside([1; 32], Aside::NotCarried, now + AWHILE);
         assert!(routes.direct(7, 100, 101, now).is_none());
         assert!(!routes.is_silent(&[1; 32], now));
-        assert_eq!(indexes(&routes.others(routes.layout(7).unwrap(), 0, now)), [1, 2, 3, 4]);
+        let layout = routes.layout(7).unwrap();
+        assert_eq!(indexes(&routes.others(&layout, 0, now)), [1, 2, 3, 4]);
     }
 
     #[test]
@@ -229,10 +235,22 @@ mod tests {
         let (mut routes, now) = routes();
         routes.damage([0; 16]);
         let layout = routes.layout(7).unwrap();
-        assert!(routes.own(layout, 0).is_none());
-        assert_eq!(routes.own(layout, 1).unwrap().host, [1; 32]);
-        assert_eq!(indexes(&routes.others(layout, 1, now)), [2, 3, 4]);
+        assert!(routes.own(&layout, 0).is_none());
+        assert_eq!(routes.own(&layout, 1).unwrap().host, [1; 32]);
+        assert_eq!(indexes(&routes.others(&layout, 1, now)), [2, 3, 4]);
         assert!(routes.direct(7, 0, 1, now).is_none());
+    }
+
+    #[test]
+    fn a_stripe_that_is_in_use_outlives_those_that_are_only_learnt() {
+        let (mut routes, _) = routes();
+        for stripe in 100..100 + 2 * LAYOUTS_KEPT as u64 {
+            routes.learn(stripe, Layout { k: 1, m: 0, pack_bytes: 10, shards: vec![] });
+            if stripe % 1000 == 0 {
+                assert!(routes.layout(7).is_ok(), "{stripe}");
+            }
+        }
+        assert_eq!(routes.unknown(&[7, 100]), [100]);
     }
 
     #[test]
