@@ -50,8 +50,8 @@ export class Leases {
     const sequence = Math.max(last ?? 0, parent?.sequence ?? 0) + 1
     const begun = { lease, snapshot, sequence, parent: parent?.id ?? null }
     this.#statements
-      .prepare(`INSERT INTO lease VALUES (@lease, @appliance, @volume, @source, @label, @snapshot, @sequence, @parent,
-        @now, 'open')`)
+      .prepare(`INSERT INTO lease (lease, appliance, volume, source, label, snapshot, sequence, parent, started, state)
+        VALUES (@lease, @appliance, @volume, @source, @label, @snapshot, @sequence, @parent, @now, 'open')`)
       .run({ ...begun, appliance, volume, source, label, now })
     return begun
   }

@@ -10,7 +10,7 @@ import { ImagerError, reason } from '../base/errors.js'
 import { Sqlite } from './sqlite.js'
 import { removeFormat1, upgradeFrom1 } from './upgrade.js'
 
-export const FORMAT = 3
+export const FORMAT = 4
 
 const CACHE_KIB = 128 * 1024
 /**
@@ -75,6 +75,29 @@ export const LENGTHS_SCHEMA = `
 CREATE TABLE record (stripe INTEGER PRIMARY KEY REFERENCES stripe ON DELETE CASCADE, lengths BLOB NOT NULL) STRICT;
 `
 
+/**
+ * What is known beyond what a run said (format 4). A shard without a row in `evidence` is where its stripe's commit put it, and
+ * nobody has looked since; `by` is who found out. `volume` has what a person decided of one; the row without a name is the
+ * fleet's. A host's `suspect` says why its store is not believed; `arrived` is this catalog's time of a `finish`.
+ */
+export const KEEPING_SCHEMA = `
+CREATE TABLE evidence (
+  stripe INTEGER NOT NULL REFERENCES stripe ON DELETE CASCADE, position INTEGER NOT NULL,
+  fact TEXT NOT NULL CHECK (fact IN ('present', 'proved', 'missing', 'corrupt', 'stale', 'wrong length')),
+  time INTEGER NOT NULL, by TEXT NOT NULL,
+  PRIMARY KEY (stripe, position)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE volume (
+  appliance TEXT NOT NULL, volume TEXT NOT NULL, tolerate INTEGER, maxAgeMs INTEGER, retired INTEGER NOT NULL DEFAULT 0,
+  PRIMARY KEY (appliance, volume)
+) STRICT, WITHOUT ROWID;
+ALTER TABLE lease ADD COLUMN ended INTEGER;
+ALTER TABLE lease ADD COLUMN failure TEXT;
+ALTER TABLE snapshot ADD COLUMN arrived INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE host ADD COLUMN clockSkewMs INTEGER;
+ALTER TABLE host ADD COLUMN suspect TEXT NOT NULL DEFAULT '';
+`
+
 /** Opens or creates it, readable by its owner only. */
 export function openDatabase(path: string): Database.Database {
   let db: Database.Database | undefined
@@ -103,13 +126,14 @@ function prepareFormat(db: Database.Database, path: string): void {
   const prepare = db.transaction(() => {
     const format = Number(db.pragma('user_version', { simple: true }))
     if (format === FORMAT) return
-    if (![0, 1, 2].includes(format)) {
+    if (![0, 1, 2, 3].includes(format)) {
       throw new ImagerError('UNSUPPORTED', { what: `The catalog ${path} has format ${format}` })
     }
     if (format === 0) db.exec(RECORDS_SCHEMA)
     if (format < 2) db.exec(REPOSITORY_SCHEMA)
     if (format === 1) upgradeFrom1(db, dirname(path))
-    db.exec(LENGTHS_SCHEMA)
+    if (format < 3) db.exec(LENGTHS_SCHEMA)
+    db.exec(KEEPING_SCHEMA)
     db.pragma(`user_version = ${FORMAT}`)
   })
   prepare.immediate()

@@ -59,11 +59,19 @@ test('a catalog of format 1 opens, finds what it held, and is of the new format 
   await check(t, folder)
 })
 
+/** As format 3 was. */
+function removeFormat4(db: Database.Database): void {
+  db.exec(`DROP TABLE evidence; DROP TABLE volume;
+    ALTER TABLE lease DROP COLUMN ended; ALTER TABLE lease DROP COLUMN failure; ALTER TABLE snapshot DROP COLUMN arrived;
+    ALTER TABLE host DROP COLUMN clockSkewMs; ALTER TABLE host DROP COLUMN suspect`)
+}
+
 test('a catalog of format 2 opens; the records of what it held are told by signature only', async (t) => {
   const folder = temporaryFolder()
   t.teardown(folder.remove)
   await commitOne(folder.path, idOf('old'))
   const db = new Database(join(folder.path, 'catalog', 'catalog.db'))
+  removeFormat4(db)
   db.exec('DROP TABLE record')
   db.pragma('user_version = 2')
   db.close()
@@ -72,6 +80,23 @@ test('a catalog of format 2 opens; the records of what it held are told by signa
   t.teardown(() => catalog.close())
   t.deepEqual(await catalog.records([stripe - 1, stripe]), [new Uint32Array(), Uint32Array.of(90)])
   t.deepEqual((await catalog.locate(Buffer.concat([idOf('old'), idOf('new')]))).lengths, Uint32Array.of(90, 90))
+})
+
+test('a catalog of format 3 opens with what it held, and is of the new format then', async (t) => {
+  const folder = temporaryFolder()
+  t.teardown(folder.remove)
+  const stripe = await commitOne(folder.path, idOf('old'))
+  const path = join(folder.path, 'catalog', 'catalog.db')
+  const db = new Database(path)
+  removeFormat4(db)
+  db.pragma('user_version = 3')
+  db.close()
+  const catalog = openPlain(folder.path)
+  t.deepEqual(await catalog.records([stripe]), [Uint32Array.of(90)])
+  catalog.close()
+  const again = new Database(path)
+  t.is(again.pragma('user_version', { simple: true }), FORMAT)
+  again.close()
 })
 
 test('an upgrade that was cut short before or after its transaction is finished by the next start', async (t) => {
