@@ -8,18 +8,18 @@ import test from 'ava'
 import { Exit } from '../src/base/errors.js'
 import { manual } from './manual.js'
 import { filesUnder, read } from './sources.js'
-import { errorsTable, evaluate, exitTable, limitsTable } from './tables.js'
+import { errorsTable, evaluate, exitTable, limitsTable, problemsTable } from './tables.js'
 
 const EXITS = {
   done: 'done; a restore or mount that corrected everything it met ends so too, and reports how much',
   failed: 'failed',
   usage: 'the command line was wrong',
   sourceDamaged: 'done, but part of the source was unreadable or would not hold still',
-  belowTarget: 'stored, but fewer hosts may be missing than was asked for',
+  belowTarget: 'stored, but fewer hosts may be missing than should be',
   notRestorable: 'not restorable now; the hosts that would suffice are named',
-  damaged: 'damage found by `check`, or left by `repair`',
+  damaged: '`check` found damage, and every snapshot can be restored all the same',
   noStaticView: 'the source would not hold still',
-  notSafe: '`status`: something is not safe',
+  notSafe: '`status`: something is not safe; `check`: a host did not answer',
   notFound: 'no such snapshot or fleet',
   notAllowed: 'not allowed, or the wrong key',
   interrupted: 'interrupted (Ctrl-C)',
@@ -29,6 +29,7 @@ const exits = exitTable(EXITS)
 const MADE: [file: string, block: string, content: string][] = [
   ['docs/errors.md', 'exit codes', exits],
   ['docs/errors.md', 'errors', errorsTable()],
+  ['docs/errors.md', 'problems', problemsTable()],
   ['docs/limits.md', 'typescript', limitsTable('typescript')],
   ['docs/limits.md', 'rust', limitsTable('rust')],
   ['README.md', 'exit codes', exits],

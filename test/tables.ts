@@ -1,6 +1,7 @@
 /** The parts of docs/ that are made from code: the table of errors and the tables of limits. */
 import { ERRORS, Exit } from '../src/base/errors.js'
 import * as typescriptLimits from '../src/base/limits.js'
+import { PROBLEMS } from '../src/fleet/problems.js'
 import { read } from './sources.js'
 
 const cell = (text: string) => text.replaceAll('|', '\\|')
@@ -14,6 +15,12 @@ export function errorsTable(): string {
       row(`\`${code}\``, String(exit), retryable ? 'yes' : '', sentence, remedy),
     )
   return [row('Code', 'Exit', 'Try again?', 'What happened', 'What to do'), '|---|---|---|---|---|', ...rows].join('\n')
+}
+
+/** What `imager status` finds. */
+export function problemsTable(): string {
+  const rows = Object.entries(PROBLEMS).map(([code, meaning]) => row(`\`${code}\``, meaning))
+  return [row('Code', 'Meaning'), '|---|---|', ...rows].join('\n')
 }
 
 export function exitTable(meanings: Record<keyof typeof Exit, string>): string {

@@ -35,6 +35,7 @@ interface Stored extends Omit<HostRow, 'addresses' | 'uptime' | 'away'> {
   member: number
   admitted: number
   seenMs: number
+  placedBytes: number
 }
 
 export class HostCatalogue {
@@ -108,6 +109,23 @@ export class HostCatalogue {
     return shareSpace(this.#all.all().map((stored) => toRow(stored, now)))
   }
 
+  /** By `host.n`: who is not there now, or not a member any more. */
+  awayNumbers(): Map<number, Hex> {
+    const now = this.#clock.now()
+    const rows = this.#db.prepare<[], Stored>('SELECT * FROM host').all()
+    const away = rows.filter((row) => row.member === 0 || isAway(row, now))
+    return new Map(away.map(({ n, host }) => [n, host]))
+  }
+
+  trust(host: Hex): { placedBytes: number; suspect: string } | undefined {
+    return this.#one.get(host)
+  }
+
+  /** Empty: it is believed again. */
+  suspect(host: Hex, why: string): void {
+    this.#db.prepare('UPDATE host SET suspect = ? WHERE host = ?').run(why, host)
+  }
+
   role(host: Hex): Role | undefined {
     return this.#one.get(host)?.role
   }
@@ -128,7 +146,16 @@ function seenUntil(stored: Stored, now: number): number {
 }
 
 function toRow(stored: Stored, now: number): HostRow {
-  const { n: _n, sealing: _sealing, member: _member, admitted, seenMs: _seenMs, addresses, ...row } = stored
+  const {
+    n: _n,
+    sealing: _sealing,
+    member: _member,
+    admitted,
+    seenMs: _seenMs,
+    placedBytes: _placed,
+    addresses,
+    ...row
+  } = stored
   const away = isAway(stored, now)
   const age = now - admitted
   const uptime = age > 0 ? Math.min(1, seenUntil(stored, now) / age) : 1

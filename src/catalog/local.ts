@@ -17,29 +17,35 @@ import { ID_BYTES } from '../signatures/rows.js'
 import { type SegmentOptions, SegmentRepository } from '../signatures/segments.js'
 import { unfitBecause } from '../stripes/place.js'
 import { checkCommit, checkIds, checkPlace, checkRecords, checkReserve } from './checks.js'
-import { type Admission, HostCatalogue } from './hosts.js'
+import { Evidence } from './evidence.js'
+import { type Admission, type Heartbeat, HostCatalogue } from './hosts.js'
 import { type Lease, Leases } from './leases.js'
 import { lengthsOf } from './lengths.js'
 import { type CatalogParts, partsOf } from './parts.js'
+import { Policies, type VolumeId } from './policies.js'
 import { referencedStripes } from './references.js'
 import { Registry } from './registry.js'
 import { openDatabase } from './schema.js'
-import { Snapshots } from './snapshots.js'
+import { type Present, Snapshots } from './snapshots.js'
+import { outlookOf } from './state.js'
 import { Stripes } from './stripes.js'
 import type {
   BeginRequest,
   Begun,
   Catalog,
   CommitRequest,
+  Finding,
   Finished,
   FinishRequest,
   HostRow,
   Located,
   Placed,
   PlaceRequest,
+  Policy,
   SnapshotRow,
   SnapshotSummary,
   StripeRow,
+  VolumePolicy,
 } from './types.js'
 
 /** Signatures looked up in one go: some 20 ms where the segments lie in the page cache. */
@@ -68,6 +74,8 @@ export class LocalCatalog implements Catalog {
   readonly #leases: Leases
   readonly #stripes: Stripes
   readonly #snapshots: Snapshots
+  readonly #evidence: Evidence
+  readonly #policies: Policies
   readonly #signatures: SignatureRepository
 
   private constructor(db: Database.Database, signatures: SignatureRepository, parts: CatalogParts) {
@@ -77,6 +85,8 @@ export class LocalCatalog implements Catalog {
     this.#stripes = new Stripes(db)
     this.#leases = new Leases(db, this.#stripes)
     this.#snapshots = new Snapshots(db, this.#stripes)
+    this.#evidence = new Evidence(db, this.#stripes.placed)
+    this.#policies = new Policies(db)
     this.members = new HostCatalogue(db, parts.clock)
     this.registry = new Registry(db, parts.clock)
   }
@@ -163,7 +173,7 @@ export class LocalCatalog implements Catalog {
     this.write(() => {
       this.members.seen(this.#openLease(lease).appliance)
       this.#signatures.insert([request])
-      this.#stripes.commit(request.stripe, request.k, request.m, request.shards)
+      this.#stripes.commit(request.stripe, request.shards)
       this.#stripes.keepLengths(request.stripe, lengthsOf(request))
     })
     await this.#signatures.settle()
@@ -174,30 +184,40 @@ export class LocalCatalog implements Catalog {
     const stripes = referencedStripes(request.references)
     return this.write(() => {
       const open = this.#leases.find(lease)
-      if (open?.state === 'finished' && this.#isFinished(open, request.head)) return this.#stripes.figure(stripes)
-      const { source, label, parent } = this.#openLease(lease)
+      if (open?.state === 'finished' && this.#isFinished(open, request.head)) return this.#finished(open.snapshot)
+      const { source, label, parent, appliance, volume } = this.#openLease(lease)
       const names = ['appliance', 'volume', 'sequence', 'snapshot', 'parent'] as const
       const wrong = names.find((name) => facts[name] !== open?.[name])
       if (wrong) throw new ImagerError('PROTOCOL', { what: `the head's ${wrong} is not the lease's` })
-      const figure = this.#stripes.figure(stripes)
-      if (stripes.length === 0 || figure.state === 'incomplete') {
+      const { patterns } = this.#stripes.figure(stripes)
+      if (outlookOf({ patterns }, new Map()).survives < 0) {
         throw new ImagerError('PROTOCOL', { what: 'the snapshot refers to stripes that are not committed' })
       }
       const { summary, head } = request
       this.#snapshots.add({ ...facts, id: facts.snapshot, parent, source, label, summary, head, stripes })
       this.#leases.end(lease)
-      this.registry.record('snapshot', facts.appliance, finishedSentence(source, summary, figure))
-      return figure
+      this.#policies.reach({ appliance, volume }, summary.tolerate, request.asked)
+      const finished = this.#finished(facts.snapshot)
+      this.registry.record('snapshot', appliance, finishedSentence(source, summary, finished))
+      return finished
     })
   }
 
+  #finished(snapshot: Hex): Finished {
+    const [row] = this.#snapshots.list(this.#present(), undefined, snapshot)
+    if (!row) throw new ImagerError('NO_SUCH_SNAPSHOT', { snapshot })
+    const { survives, target, state } = row
+    return { survives, target, state }
+  }
+
   async snapshots(appliance?: Hex): Promise<SnapshotRow[]> {
-    return this.#snapshots.list(appliance).map(({ head: _head, ...row }) => row)
+    return this.#snapshots.list(this.#present(), appliance).map(({ head: _head, ...row }) => row)
   }
 
   async snapshot(name: string, appliance?: Hex): Promise<SnapshotRow & { head: Uint8Array }> {
     const isPrefix = /^[0-9a-f]{1,32}$/.test(name)
-    const found = name === 'latest' || isPrefix ? this.#snapshots.list(appliance, isPrefix ? name : '') : []
+    const found =
+      name === 'latest' || isPrefix ? this.#snapshots.list(this.#present(), appliance, isPrefix ? name : '') : []
     const last = found.at(-1)
     if (!last) throw new ImagerError('NO_SUCH_SNAPSHOT', { snapshot: name === 'latest' ? 'yet' : name })
     if (isPrefix && found.length > 1) {
@@ -238,6 +258,71 @@ export class LocalCatalog implements Catalog {
       throw new ImagerError('NO_SUCH_SNAPSHOT', { snapshot: id })
     }
     return found.stripes
+  }
+
+  /** `by` is who looked; what `trusted` says outweighs what others said. Defaults are for this host's own commands. */
+  async learn(findings: readonly Finding[], inspected: readonly Hex[], by: Hex = '', trusted = true): Promise<void> {
+    const now = this.#parts.clock.now()
+    this.write(() => {
+      const changed = new Set<number>()
+      for (const one of findings) if (this.#evidence.learn(one, by, trusted, now)) changed.add(one.stripe)
+      if (trusted) for (const host of inspected) this.#trust(host)
+      this.#refigure(changed)
+    })
+  }
+
+  /** Keeps what the host says of itself; true as `HostCatalogue.heartbeat`. A store with less than it was given is not believed. */
+  heartbeat(host: Hex, beat: Heartbeat): boolean {
+    return this.write(() => {
+      const isNews = this.members.heartbeat(host, beat)
+      const { placedBytes, suspect } = this.members.trust(host) ?? { placedBytes: 0, suspect: '' }
+      const holdsLess = beat.usedBytes < placedBytes
+      if (holdsLess && suspect === '') {
+        const why = `its store holds ${formatBytes(beat.usedBytes)}, ${formatBytes(placedBytes)} were placed there`
+        this.members.suspect(host, why)
+        this.registry.record('fleet', host, `${this.members.name(host)} is not believed: ${why}`)
+        this.#refigure(this.#evidence.doubt(host, this.#parts.clock.now()))
+      }
+      if (!holdsLess && suspect !== '') {
+        this.members.suspect(host, '')
+        this.registry.record('fleet', host, `${this.members.name(host)} holds what it should again`)
+        this.#refigure(this.#evidence.believe(host))
+      }
+      return isNews
+    })
+  }
+
+  async policies(appliance?: Hex): Promise<{ fleet: Policy; volumes: VolumePolicy[] }> {
+    const volumes = this.#policies.volumes().filter((one) => appliance === undefined || one.appliance === appliance)
+    return { fleet: this.#policies.fleet(), volumes }
+  }
+
+  async setPolicy(of: VolumeId | null, policy: Partial<Policy>): Promise<void> {
+    this.write(() => this.#policies.set(of, policy))
+  }
+
+  /** All its shards were looked at one by one: what it holds is known again. */
+  #trust(host: Hex): void {
+    this.members.suspect(host, '')
+    this.#stripes.placed.count(host)
+  }
+
+  #refigure(stripes: Iterable<number>): void {
+    let any = false
+    for (const stripe of stripes) {
+      this.#stripes.refigure(stripe)
+      any = true
+    }
+    if (any) this.#snapshots.forgetFigures()
+  }
+
+  #present(): Present {
+    return {
+      now: this.#parts.clock.now(),
+      away: this.members.awayNumbers(),
+      tolerate: (appliance, volume) => this.#policies.of({ appliance, volume }).tolerate,
+      keybagHeld: () => true,
+    }
   }
 
   /** Whose lease it is, whatever its state. */
@@ -324,7 +409,7 @@ export class LocalCatalog implements Catalog {
   }
 
   #isFinished({ snapshot }: Lease, head: Uint8Array): boolean {
-    const [row] = this.#snapshots.list(undefined, snapshot)
+    const [row] = this.#snapshots.list(this.#present(), undefined, snapshot)
     return row !== undefined && Buffer.compare(row.head, head) === 0
   }
 

@@ -7,6 +7,7 @@ import { chmodSync, existsSync } from 'node:fs'
 import { dirname } from 'node:path'
 import type Database from 'better-sqlite3'
 import { ImagerError, reason } from '../base/errors.js'
+import { Placed } from './placed.js'
 import { Sqlite } from './sqlite.js'
 import { removeFormat1, upgradeFrom1 } from './upgrade.js'
 
@@ -78,9 +79,16 @@ CREATE TABLE record (stripe INTEGER PRIMARY KEY REFERENCES stripe ON DELETE CASC
 /**
  * What is known beyond what a run said (format 4). A shard without a row in `evidence` is where its stripe's commit put it, and
  * nobody has looked since; `by` is who found out. `volume` has what a person decided of one; the row without a name is the
- * fleet's. A host's `suspect` says why its store is not believed; `arrived` is this catalog's time of a `finish`.
+ * fleet's. A host's `suspect` says why its store is not believed; `arrived` is this catalog's time of a `finish`. `holders` of a
+ * stripe are the hosts of its good shards, so that a snapshot's figure takes one row a stripe.
  */
 export const KEEPING_SCHEMA = `
+ALTER TABLE stripe DROP COLUMN complete;
+ALTER TABLE stripe ADD COLUMN holders TEXT NOT NULL DEFAULT '';
+ALTER TABLE stripe ADD COLUMN proved INTEGER NOT NULL DEFAULT 0;
+UPDATE stripe SET holders = (SELECT group_concat(host) FROM
+  (SELECT host FROM shard WHERE shard.stripe = stripe.stripe ORDER BY host)) WHERE committed AND EXISTS
+  (SELECT 1 FROM shard WHERE shard.stripe = stripe.stripe);
 CREATE TABLE evidence (
   stripe INTEGER NOT NULL REFERENCES stripe ON DELETE CASCADE, position INTEGER NOT NULL,
   fact TEXT NOT NULL CHECK (fact IN ('present', 'proved', 'missing', 'corrupt', 'stale', 'wrong length')),
@@ -88,7 +96,7 @@ CREATE TABLE evidence (
   PRIMARY KEY (stripe, position)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE volume (
-  appliance TEXT NOT NULL, volume TEXT NOT NULL, tolerate INTEGER, maxAgeMs INTEGER, retired INTEGER NOT NULL DEFAULT 0,
+  appliance TEXT NOT NULL, volume TEXT NOT NULL, tolerate INTEGER, maxAgeMs INTEGER, reached INTEGER NOT NULL DEFAULT 0, retired INTEGER NOT NULL DEFAULT 0,
   PRIMARY KEY (appliance, volume)
 ) STRICT, WITHOUT ROWID;
 ALTER TABLE lease ADD COLUMN ended INTEGER;
@@ -96,6 +104,10 @@ ALTER TABLE lease ADD COLUMN failure TEXT;
 ALTER TABLE snapshot ADD COLUMN arrived INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE host ADD COLUMN clockSkewMs INTEGER;
 ALTER TABLE host ADD COLUMN suspect TEXT NOT NULL DEFAULT '';
+ALTER TABLE host ADD COLUMN placedBytes INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE snapshot ADD COLUMN figure TEXT;
+ALTER TABLE snapshot DROP COLUMN survives;
+ALTER TABLE snapshot DROP COLUMN state;
 `
 
 /** Opens or creates it, readable by its owner only. */
@@ -134,6 +146,7 @@ function prepareFormat(db: Database.Database, path: string): void {
     if (format === 1) upgradeFrom1(db, dirname(path))
     if (format < 3) db.exec(LENGTHS_SCHEMA)
     db.exec(KEEPING_SCHEMA)
+    if (format > 0) new Placed(db).count(null)
     db.pragma(`user_version = ${FORMAT}`)
   })
   prepare.immediate()

@@ -5,11 +5,13 @@
 import type Database from 'better-sqlite3'
 import { ImagerError } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
+import { outlookOf, stateOf } from './state.js'
 import { Statements } from './statements.js'
-import type { Stripes } from './stripes.js'
-import type { Finished, SnapshotRow, SnapshotSummary } from './types.js'
+import type { Figure, Stripes } from './stripes.js'
+import type { SnapshotRow, SnapshotSummary } from './types.js'
 
-export interface NewSnapshot extends Omit<SnapshotRow, 'applianceName' | 'survives' | 'state'> {
+export interface NewSnapshot
+  extends Omit<SnapshotRow, 'applianceName' | 'survives' | 'target' | 'state' | 'at' | 'now'> {
   head: Uint8Array
   stripes: readonly number[]
 }
@@ -18,13 +20,26 @@ export interface NewSnapshot extends Omit<SnapshotRow, 'applianceName' | 'surviv
 const NO_FLAWS = { bytes: 0, ranges: [], files: [] }
 const ABSENT = { leftOut: [], unreadable: NO_FLAWS, torn: NO_FLAWS }
 
-interface StoredSnapshot extends Omit<SnapshotRow, 'survives' | 'state' | 'summary'> {
+interface StoredSnapshot extends Omit<NewSnapshot, 'summary' | 'stripes' | 'head'> {
   n: number
+  applianceName: string
+  arrived: number
   head: Buffer
   stripes: Buffer
   summary: string
-  survives: number | null
-  state: Finished['state'] | null
+  /** JSON of a `Figure`; null: something was found out since. */
+  figure: string | null
+}
+
+/** What of the fleet a snapshot's state depends on besides its stripes. */
+export interface Present {
+  readonly now: number
+  /** `host.n` of hosts that are away, and their keys. */
+  readonly away: ReadonlyMap<number, Hex>
+  /** What a person decided of the volume: hosts that may be missing; null: what each snapshot was made for. */
+  tolerate(appliance: Hex, volume: Hex): number | null
+  /** Is the appliance's key bag on enough peers? */
+  keybagHeld(appliance: Hex): boolean
 }
 
 export class Snapshots {
@@ -50,7 +65,7 @@ export class Snapshots {
   }
 
   /** Newest last; with `prefix`, those whose id begins with it; with `appliance`, its own only. */
-  list(appliance: Hex | undefined, prefix = ''): (SnapshotRow & { head: Buffer })[] {
+  list(present: Present, appliance: Hex | undefined, prefix = ''): (SnapshotRow & { head: Buffer })[] {
     const rows = this.#statements
       .prepare<[{ appliance: Hex | null; prefix: string }], StoredSnapshot>(
         `SELECT snapshot.*, coalesce(host.name, substr(appliance, 1, 8)) AS applianceName
@@ -59,7 +74,7 @@ export class Snapshots {
         ORDER BY time, snapshot.n`,
       )
       .all({ appliance: appliance ?? null, prefix })
-    return rows.map((row) => this.#toSnapshot(row))
+    return rows.map((row) => this.#toSnapshot(row, present))
   }
 
   stripesOf(id: Hex): { appliance: Hex; stripes: number[] } | undefined {
@@ -69,23 +84,23 @@ export class Snapshots {
     return row && { appliance: row.appliance, stripes: decodeStripes(row.stripes) }
   }
 
-  /**
-   * Drops the stored `survives` and `state` of all snapshots, because stripes became known: they are computed anew when
-   * they are asked for.
-   */
+  /** Drops what was stored of all snapshots' figures, because something was found out: they are made anew when asked for. */
   forgetFigures(): void {
-    this.#statements.prepare('UPDATE snapshot SET survives = NULL WHERE survives IS NOT NULL').run()
+    this.#statements.prepare('UPDATE snapshot SET figure = NULL WHERE figure IS NOT NULL').run()
   }
 
-  #toSnapshot({ n, stripes, summary, survives, state, ...row }: StoredSnapshot): SnapshotRow & { head: Buffer } {
-    const known = survives !== null && state !== null
-    const figure = known ? { survives, state } : this.#stripes.figure(decodeStripes(stripes))
-    if (!known) {
-      this.#statements
-        .prepare('UPDATE snapshot SET survives = ?, state = ? WHERE n = ?')
-        .run(figure.survives, figure.state, n)
+  #toSnapshot({ n, stripes, arrived, ...row }: StoredSnapshot, present: Present): SnapshotRow & { head: Buffer } {
+    const figure = row.figure ? (JSON.parse(row.figure) as Figure) : this.#stripes.figure(decodeStripes(stripes))
+    if (!row.figure) {
+      this.#statements.prepare('UPDATE snapshot SET figure = ? WHERE n = ?').run(JSON.stringify(figure), n)
     }
-    return { ...row, ...figure, summary: { ...ABSENT, ...(JSON.parse(summary) as SnapshotSummary) } }
+    const { figure: _figure, ...kept } = row
+    const summary = { ...ABSENT, ...(JSON.parse(row.summary) as SnapshotSummary) }
+    const { appliance, volume } = row
+    const target = present.tolerate(appliance, volume) ?? summary.tolerate
+    const standing = { target, since: arrived || row.time, keybagHeld: present.keybagHeld(appliance), now: present.now }
+    const state = stateOf(figure, standing)
+    return { ...kept, ...state, now: outlookOf(figure, present.away), summary }
   }
 }
 

@@ -6,9 +6,10 @@ import type Database from 'better-sqlite3'
 import { ImagerError } from '../base/errors.js'
 import { fromHex, type Hex, toHex } from '../base/ids.js'
 import { stripeSurvives } from '../stripes/survives.js'
+import { Placed } from './placed.js'
 import { Statements } from './statements.js'
 import { Survival } from './survival.js'
-import type { Finished, PlaceRequest, ShardPlace, ShardRow, StripeRow } from './types.js'
+import type { Fact, PlaceRequest, ShardPlace, ShardRow, StripeRow } from './types.js'
 
 export interface StoredStripe {
   stripe: number
@@ -19,7 +20,10 @@ export interface StoredStripe {
   lease: Hex | null
   committed: 0 | 1
   survives: number
-  complete: 0 | 1
+  /** `host.n` of the hosts of its good shards, ascending, with commas. */
+  holders: string
+  /** When the one of its shards was proved that was proved longest ago; 0: not all are. */
+  proved: number
 }
 
 interface StoredShard {
@@ -27,20 +31,33 @@ interface StoredShard {
   host: Hex
   shard: Buffer
   root: Buffer | null
+  fact: Fact | null
+}
+
+/** Of all stripes of a snapshot, each way in which good shards lie on hosts (`host.n`). */
+export interface Figure {
+  /** None where a stripe is not known. */
+  patterns: { k: number; hosts: number[] }[]
+  /** As `StoredStripe.proved`, of all stripes. */
+  proved: number
+  /** When the last bad thing was found out about a stripe that bears less than its scheme; 0: nothing was. */
+  worsened: number
 }
 
 export class Stripes {
   readonly #statements: Statements
   readonly #stripe: Database.Statement<[number], StoredStripe>
   readonly #survival: Survival
+  readonly placed: Placed
   readonly #shards: Database.Statement<[number], StoredShard>
 
   constructor(db: Database.Database) {
     this.#statements = new Statements(db)
     this.#stripe = db.prepare('SELECT * FROM stripe WHERE stripe = ?')
     this.#survival = new Survival(db)
-    this.#shards = db.prepare(`SELECT position AS "index", host.host AS host, shard, root
-      FROM shard JOIN host ON host.n = shard.host WHERE stripe = ? ORDER BY position`)
+    this.placed = new Placed(db)
+    this.#shards = db.prepare(`SELECT position AS "index", host.host AS host, shard, root, fact
+      FROM shard JOIN host ON host.n = shard.host LEFT JOIN evidence USING (stripe, position) WHERE stripe = ? ORDER BY position`)
   }
 
   find(stripe: number): StoredStripe | undefined {
@@ -113,17 +130,49 @@ export class Stripes {
     }
   }
 
-  /** Exactly `shards` are held from now on. */
-  commit(stripe: number, k: number, m: number, shards: readonly ShardRow[]): void {
+  /** Exactly `shards` are held from now on, and nothing bad is known of them. */
+  commit(stripe: number, shards: readonly ShardRow[]): void {
+    const stored = this.#stripe.get(stripe)
+    if (!stored) throw new ImagerError('PROTOCOL', { what: `stripe ${stripe} is unknown` })
+    if (stored.committed) this.placed.take(this.#goodHosts(stripe), stored)
     this.#statements.prepare('DELETE FROM shard WHERE stripe = ?').run(stripe)
+    this.#statements.prepare('DELETE FROM evidence WHERE stripe = ?').run(stripe)
     this.placeShards(stripe, shards)
-    const survives = stripeSurvives(
-      k,
+    this.#statements.prepare('UPDATE stripe SET committed = 1 WHERE stripe = ?').run(stripe)
+    this.placed.add(
       shards.map((shard) => shard.host),
+      stored,
     )
+    this.refigure(stripe)
+  }
+
+  #goodHosts(stripe: number): Hex[] {
+    return this.#shards
+      .all(stripe)
+      .filter(({ fact }) => isGood(fact))
+      .map(({ host }) => host)
+  }
+
+  /** Brings what follows from its shards, and from what is known of them, up to date. */
+  refigure(stripe: number): void {
+    const stored = this.#stripe.get(stripe)
+    if (!stored?.committed) return
+    const shards = this.#statements
+      .prepare<[number], { host: number; fact: Fact | null; time: number | null }>(
+        `SELECT host, fact, time FROM shard LEFT JOIN evidence USING (stripe, position) WHERE stripe = ? ORDER BY host`,
+      )
+      .all(stripe)
+    const good = shards.filter(({ fact }) => isGood(fact))
+    const hosts = good.map(({ host }) => host)
+    const isProved = good.length === stored.k + stored.m && good.every(({ fact }) => fact === 'proved')
     this.#statements
-      .prepare('UPDATE stripe SET committed = 1, survives = ?, complete = ? WHERE stripe = ?')
-      .run(survives, shards.length === k + m ? 1 : 0, stripe)
+      .prepare('UPDATE stripe SET survives = ?, holders = ?, proved = ? WHERE stripe = ?')
+      .run(
+        stripeSurvives(stored.k, hosts),
+        hosts.join(','),
+        isProved ? Math.min(...good.map(({ time }) => time ?? 0)) : 0,
+        stripe,
+      )
     this.#survival.forget(stripe)
   }
 
@@ -133,7 +182,7 @@ export class Stripes {
     this.#statements
       .prepare('INSERT OR IGNORE INTO stripe (stripe, k, m, packBytes, writer) VALUES (?, ?, ?, ?, ?)')
       .run(row.stripe, row.k, row.m, row.packBytes, writer)
-    this.commit(row.stripe, row.k, row.m, row.shards)
+    this.commit(row.stripe, row.shards)
   }
 
   /** Leaves out the next `count` stripe numbers: stripes that are not known here may have them. */
@@ -151,17 +200,28 @@ export class Stripes {
     throw new ImagerError('FORGED', { what: `Stripe ${stripe} belongs to another appliance` })
   }
 
-  /** Of a snapshot: the least that any of its stripes survives, and its state. */
-  figure(stripes: readonly number[]): Finished {
-    let survives = Number.MAX_SAFE_INTEGER
-    let complete = true
+  /** What a snapshot's state follows from, without who is away: one row a stripe is read. */
+  figure(stripes: readonly number[]): Figure {
+    const patterns = new Map<string, Figure['patterns'][number]>()
+    let [proved, worsened] = [Number.MAX_SAFE_INTEGER, 0]
     for (const number of stripes) {
       const stored = this.#stripe.get(number)
-      if (!stored?.committed || stored.survives < 0) return { survives: -1, state: 'incomplete' }
-      survives = Math.min(survives, stored.survives)
-      complete &&= stored.complete === 1
+      if (!stored?.committed) return { patterns: [], proved: 0, worsened: 0 }
+      const { k, m, holders } = stored
+      proved = Math.min(proved, stored.proved)
+      if (stored.survives < m) worsened = Math.max(worsened, this.#lastFinding(number))
+      const name = `${k}/${holders}`
+      if (!patterns.has(name)) patterns.set(name, { k, hosts: holders === '' ? [] : holders.split(',').map(Number) })
     }
-    return { survives, state: complete ? 'protected' : 'sealed' }
+    return { patterns: [...patterns.values()], proved: stripes.length > 0 ? proved : 0, worsened }
+  }
+
+  #lastFinding(stripe: number): number {
+    const last = this.#statements
+      .prepare<[number], number | null>(`SELECT max(time) FROM evidence WHERE stripe = ? AND fact != 'proved'`)
+      .pluck()
+      .get(stripe)
+    return last ?? 0
   }
 
   /** Deletes the stripes of a lease that were placed or reserved, and not committed. */
@@ -170,8 +230,13 @@ export class Stripes {
   }
 }
 
-function toShardRow({ index, host, shard, root }: StoredShard): ShardRow {
-  return { index, host, shard: toHex(shard), root: root ? toHex(root) : '' }
+/** Nobody has looked since its commit, or all was right. */
+export function isGood(fact: Fact | null): boolean {
+  return fact === null || fact === 'proved'
+}
+
+function toShardRow({ index, host, shard, root, fact }: StoredShard): StripeRow['shards'][number] {
+  return { index, host, shard: toHex(shard), root: root ? toHex(root) : '', ...(fact !== null && { fact }) }
 }
 
 function bytes(hex: Hex): Buffer {

@@ -31,6 +31,10 @@ export interface HostRow {
   /** 0..1: time seen / time since admission. */
   uptime: number
   away: boolean
+  /** Why its store is not believed: its shards count as missing. Empty: it is. */
+  suspect: string
+  /** Its clock less the coordinator's; null: never measured. */
+  clockSkewMs: number | null
 }
 
 export interface BeginRequest {
@@ -72,6 +76,18 @@ export interface Placed {
   stripe: number
   /** Base64, one for each shard asked for, in that order. */
   grants: string[]
+}
+
+/** What was found out about a shard. `present`: it is there, in its length; `proved`: all its bytes were read and are right. */
+export const FACTS = ['present', 'proved', 'missing', 'corrupt', 'stale', 'wrong length'] as const
+export type Fact = (typeof FACTS)[number]
+
+export interface Finding {
+  stripe: number
+  index: number
+  /** Nothing is learnt where another shard lies there by now. */
+  shard: Hex
+  fact: Fact
 }
 
 export interface CommitRequest {
@@ -121,22 +137,31 @@ export interface SnapshotSummary {
 }
 
 export interface FinishRequest {
+  /** A person named the number of hosts that may be missing: it may be less than before. */
+  asked: boolean
   head: Uint8Array
   /** The reference bitmap, see references.ts. */
   references: Uint8Array
   summary: SnapshotSummary
 }
 
-/** `incomplete`: a stripe it needs is not known here, or has lost too many shards. */
-export type SnapshotState = 'sealed' | 'protected' | 'incomplete'
+/**
+ * By what is known of every shard, from the worst to the best. `incomplete`: a stripe it needs is not known here, or has lost
+ * too many shards; `sealed`: it can be restored, and bears fewer losses than it should; `protected`: as many as it should;
+ * `verified`: besides, every byte of it was read and is right.
+ */
+export const STATES = ['incomplete', 'sealed', 'protected', 'verified'] as const
+export type SnapshotState = (typeof STATES)[number]
 
 export interface Finished {
-  /** Hosts that may be missing, whichever they are. */
+  /** Hosts that may be missing, whichever they are; -1 where `incomplete`. */
   survives: number
+  /** Hosts that should be allowed to be missing. */
+  target: number
   state: SnapshotState
 }
 
-export interface SnapshotRow {
+export interface SnapshotRow extends Finished {
   id: Hex
   appliance: Hex
   applianceName: string
@@ -146,10 +171,30 @@ export interface SnapshotRow {
   sequence: number
   parent: Hex | null
   time: number
-  /** -1 where `incomplete`. */
-  survives: number
-  state: SnapshotState
+  /** Since when it is in that state: `verified`, when the byte that was read longest ago was read. */
+  at: number
+  /** Without the hosts that are away: hosts that may be missing besides (-1: it cannot be restored now), and whose return helps. */
+  now: { survives: number; suffice: Hex[] }
   summary: SnapshotSummary
+}
+
+/** What a person decided of a volume, and what follows where he did not. */
+export interface Policy {
+  /** Hosts that may be missing; null: as many as the volume's snapshots were made for. */
+  tolerate: number | null
+  /** Age of the newest snapshot at which an alarm is due; null: by the intervals between them; 0: never. */
+  maxAgeMs: number | null
+}
+
+export interface VolumePolicy extends Policy {
+  appliance: Hex
+  applianceName: string
+  volume: Hex
+  source: string
+  /** The most that a snapshot of it was made for, and what the next one should reach. Falls only by a person. */
+  target: number
+  /** No alarm is raised for it. */
+  retired: boolean
 }
 
 export interface Located {
@@ -164,7 +209,8 @@ export interface StripeRow {
   k: number
   m: number
   packBytes: number
-  shards: ShardRow[]
+  /** `fact`: what was found out last, where somebody looked. */
+  shards: (ShardRow & { fact?: Fact })[]
 }
 
 export interface Catalog {
@@ -195,4 +241,10 @@ export interface Catalog {
   /** Committed stripes among `numbers`, in that order. */
   stripes(numbers: readonly number[]): Promise<StripeRow[]>
   snapshotStripes(id: Hex): Promise<number[]>
+  /** What was found out about shards, and the hosts all of whose shards were looked at. */
+  learn(findings: readonly Finding[], inspected: readonly Hex[]): Promise<void>
+  /** The fleet's, and each volume's that has a snapshot. */
+  policies(): Promise<{ fleet: Policy; volumes: VolumePolicy[] }>
+  /** Of the volume, or of the fleet; what is left out stays. */
+  setPolicy(of: { appliance: Hex; volume: Hex } | null, policy: Partial<Policy>): Promise<void>
 }

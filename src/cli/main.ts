@@ -30,6 +30,8 @@ const COMMANDS: Record<string, () => Promise<{ command: Command }>> = {
   unmount: () => import('./commands/unmount.js'),
   restore: () => import('./commands/restore.js'),
   check: () => import('./commands/check.js'),
+  'policy show': () => import('./commands/policy-show.js'),
+  'policy set': () => import('./commands/policy-set.js'),
   recover: () => import('./commands/recover.js'),
   'lab up': () => import('./commands/lab-up.js'),
   'lab down': () => import('./commands/lab-down.js'),

@@ -19,6 +19,8 @@ const READING: readonly CallName[] = [
   'locate',
   'records',
   'stripes',
+  'learn',
+  'policies',
 ]
 const RUNNING: readonly CallName[] = ['begin', 'lookup', 'reserve', 'place', 'commit', 'finish']
 

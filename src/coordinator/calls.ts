@@ -5,7 +5,7 @@
 import * as v from 'valibot'
 import { LOOKUP_IDS, MESSAGE_BYTES } from '../base/limits.js'
 import { KiB, MiB } from '../base/units.js'
-import { RECORDS_PER_STRIPE, RESERVED_STRIPES, STRIPE_WIDTH } from '../catalog/types.js'
+import { FACTS, RECORDS_PER_STRIPE, RESERVED_STRIPES, STATES, STRIPE_WIDTH } from '../catalog/types.js'
 import { Address, Base64, Count, Id, Key, Name, Role, Term, Time } from '../keys/fields.js'
 import { STATEMENT_BYTES } from '../keys/statement.js'
 import { ID_BYTES, RECORD_BYTES } from '../signatures/rows.js'
@@ -17,6 +17,8 @@ export const STRIPE_PAGE = 1000
 /** Stripes of one answer, whose records may take 256 KiB each. */
 export const RECORDS_PAGE = 32
 export const EVENT_PAGE = 1000
+/** Findings of one message. */
+export const FINDINGS_PAGE = 1000
 
 const NAMES = 1000
 /** Shown to people, and it comes from another host: control and direction characters could rewrite a terminal's line. */
@@ -48,10 +50,15 @@ const HostRow = v.strictObject({
   lastSeen: Time,
   uptime: v.pipe(v.number(), v.minValue(0), v.maxValue(1)),
   away: v.boolean(),
+  suspect: Text(1000),
+  clockSkewMs: v.nullable(v.pipe(v.number(), v.integer())),
 })
 const ShardPlace = v.strictObject({ index: Width, host: Key, shard: Id })
 const ShardRow = v.strictObject({ ...ShardPlace.entries, root: Key })
 const shards = <S extends v.GenericSchema>(one: S) => v.pipe(v.array(one), v.minLength(1), v.maxLength(STRIPE_WIDTH))
+const KnownShard = v.strictObject({ ...ShardRow.entries, fact: v.exactOptional(v.picklist(FACTS)) })
+const Finding = v.strictObject({ stripe: Stripe, index: Width, shard: Id, fact: v.picklist(FACTS) })
+const Policy = { tolerate: v.nullable(Tolerate), maxAgeMs: v.nullable(Count) }
 const Scheme = { k: Width, m: Width, packBytes: Count }
 
 const Flaws = v.strictObject({
@@ -91,7 +98,7 @@ const Summary = v.pipe(
   }),
   v.check((summary) => JSON.stringify(summary).length <= 64 * KiB, 'The summary is over 64 KiB'),
 )
-const State = v.picklist(['sealed', 'protected', 'incomplete'])
+const Finished = { survives: Survives, target: Tolerate, state: v.picklist(STATES) }
 const SnapshotRow = v.strictObject({
   id: Id,
   appliance: Key,
@@ -102,8 +109,9 @@ const SnapshotRow = v.strictObject({
   sequence: Count,
   parent: v.nullable(Id),
   time: Time,
-  survives: Survives,
-  state: State,
+  ...Finished,
+  at: Time,
+  now: v.strictObject({ survives: Survives, suffice: v.pipe(v.array(Key), v.maxLength(10_000)) }),
   summary: Summary,
 })
 const EventRow = v.strictObject({
@@ -167,8 +175,13 @@ export const CALLS = {
   }),
   /** head, then references. */
   finish: call(
-    v.strictObject({ lease: Id, headBytes: v.pipe(Count, v.maxValue(STATEMENT_BYTES)), summary: Summary }),
-    v.strictObject({ survives: Survives, state: State }),
+    v.strictObject({
+      lease: Id,
+      headBytes: v.pipe(Count, v.maxValue(STATEMENT_BYTES)),
+      asked: v.boolean(),
+      summary: Summary,
+    }),
+    v.strictObject(Finished),
     { maxBytes: MESSAGE_BYTES },
   ),
   snapshots: call(
@@ -183,10 +196,46 @@ export const CALLS = {
   records: call(v.strictObject({ numbers: v.pipe(v.array(Stripe), v.maxLength(RECORDS_PAGE)) }), None),
   stripes: call(
     v.strictObject({ numbers: v.pipe(v.array(Stripe), v.maxLength(STRIPE_PAGE)) }),
-    v.strictObject({ stripes: v.array(v.strictObject({ stripe: Stripe, ...Scheme, shards: shards(ShardRow) })) }),
+    v.strictObject({ stripes: v.array(v.strictObject({ stripe: Stripe, ...Scheme, shards: shards(KnownShard) })) }),
   ),
   /** Answer: sorted u64 LE. */
   snapshotStripes: call(v.strictObject({ id: Id }), None),
+  /** What the caller found out about shards; `inspected` counts from who may look after the fleet. */
+  learn: call(
+    v.strictObject({
+      findings: v.pipe(v.array(Finding), v.maxLength(FINDINGS_PAGE)),
+      inspected: v.pipe(v.array(Key), v.maxLength(10_000)),
+    }),
+    None,
+    { maxBytes: MiB },
+  ),
+  policies: call(
+    None,
+    v.strictObject({
+      fleet: v.strictObject(Policy),
+      volumes: v.array(
+        v.strictObject({
+          appliance: Key,
+          applianceName: Text(64),
+          volume: Id,
+          source: Text(4096),
+          ...Policy,
+          target: Tolerate,
+          retired: v.boolean(),
+        }),
+      ),
+    }),
+  ),
+  setPolicy: call(
+    v.strictObject({
+      of: v.nullable(v.strictObject({ appliance: Key, volume: Id })),
+      policy: v.strictObject({
+        tolerate: v.exactOptional(Policy.tolerate),
+        maxAgeMs: v.exactOptional(Policy.maxAgeMs),
+      }),
+    }),
+    None,
+  ),
 
   /** Answer: the membership. The proof binds token, session and host; see keys/token.ts. */
   join: call(

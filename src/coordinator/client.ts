@@ -11,20 +11,23 @@ import type {
   Begun,
   Catalog,
   CommitRequest,
+  Finding,
   Finished,
   FinishRequest,
   HostRow,
   Located,
   Placed,
   PlaceRequest,
+  Policy,
   SnapshotRow,
   StripeRow,
+  VolumePolicy,
 } from '../catalog/types.js'
 import { type JoinRole, joinProof, tokenId } from '../keys/token.js'
 import { ID_BYTES } from '../signatures/rows.js'
 import type { Requester } from '../wire/client.js'
 import { decodeMessage, encodeMessage } from '../wire/message.js'
-import { type Answer, CALLS, type CallName, RECORDS_PAGE, type Request, STRIPE_PAGE } from './calls.js'
+import { type Answer, CALLS, type CallName, FINDINGS_PAGE, RECORDS_PAGE, type Request, STRIPE_PAGE } from './calls.js'
 
 export interface Joining extends Omit<Request<'join'>, 'token' | 'proof'> {
   /** The joining host, and the token's secret. */
@@ -75,9 +78,9 @@ export class RemoteCatalog implements Catalog {
     await this.#call('commit', { lease, ...request }, records)
   }
 
-  async finish(lease: Hex, { head, references, summary }: FinishRequest): Promise<Finished> {
+  async finish(lease: Hex, { head, references, asked, summary }: FinishRequest): Promise<Finished> {
     const attachment = Buffer.concat([head, references])
-    return (await this.#call('finish', { lease, headBytes: head.length, summary }, attachment)).body
+    return (await this.#call('finish', { lease, headBytes: head.length, asked, summary }, attachment)).body
   }
 
   async snapshots(): Promise<SnapshotRow[]> {
@@ -129,6 +132,22 @@ export class RemoteCatalog implements Catalog {
 
   async snapshotStripes(id: Hex): Promise<number[]> {
     return decodeStripes((await this.#call('snapshotStripes', { id })).attachment)
+  }
+
+  async learn(findings: readonly Finding[], inspected: readonly Hex[]): Promise<void> {
+    for (let from = 0; from < findings.length || from === 0; from += FINDINGS_PAGE) {
+      const isLast = from + FINDINGS_PAGE >= findings.length
+      const page = findings.slice(from, from + FINDINGS_PAGE)
+      await this.#call('learn', { findings: page, inspected: isLast ? [...inspected] : [] })
+    }
+  }
+
+  async policies(): Promise<{ fleet: Policy; volumes: VolumePolicy[] }> {
+    return (await this.#call('policies', {})).body
+  }
+
+  async setPolicy(of: { appliance: Hex; volume: Hex } | null, policy: Partial<Policy>): Promise<void> {
+    await this.#call('setPolicy', { of, policy })
   }
 
   /** For a host that is no member yet. The secret is not sent, only a proof that holds on this connection alone. */

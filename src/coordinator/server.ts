@@ -61,7 +61,7 @@ export async function serveCoordinator(parts: CoordinatorParts): Promise<Served>
   address = parts.publicAddress ?? server.address
   const beat = () => {
     const none = { addresses: [address], freeBytes: 0, usedBytes: 0, capacityBytes: 0, storage: '' }
-    if (catalog.members.heartbeat(home.host, parts.offer?.() ?? none)) admission.renew()
+    if (catalog.heartbeat(home.host, parts.offer?.() ?? none)) admission.renew()
   }
   beat()
   const beating = setInterval(beat, HEARTBEAT_MS)
@@ -132,11 +132,11 @@ function catalogHandlers(catalog: LocalCatalog): Pick<Handlers, CatalogCall> {
       await catalog.commit(lease, { ...request, records: attachment })
       return { body: {} }
     },
-    async finish({ caller, body: { lease, headBytes, summary }, attachment }) {
+    async finish({ caller, body: { lease, headBytes, asked, summary }, attachment }) {
       ownLease(caller, lease)
       const head = attachment.subarray(0, headBytes)
       const references = attachment.subarray(headBytes)
-      return { body: await catalog.finish(lease, { head, references, summary }) }
+      return { body: await catalog.finish(lease, { head, references, asked, summary }) }
     },
     async snapshots({ caller, body: { skip } }) {
       const rows = await catalog.snapshots(scopeOf(caller))
@@ -157,6 +157,15 @@ function catalogHandlers(catalog: LocalCatalog): Pick<Handlers, CatalogCall> {
     async snapshotStripes({ caller, body: { id } }) {
       return { body: {}, attachment: encodeStripes(await catalog.snapshotStripes(id, scopeOf(caller))) }
     },
+    async learn({ caller, body: { findings, inspected } }) {
+      await catalog.learn(findings, inspected, caller.host, scopeOf(caller) === undefined)
+      return { body: {} }
+    },
+    policies: async ({ caller }) => ({ body: await catalog.policies(scopeOf(caller)) }),
+    async setPolicy({ body: { of, policy } }) {
+      await catalog.setPolicy(of, policy)
+      return { body: {} }
+    },
   }
 }
 
@@ -172,7 +181,7 @@ function fleetHandlers(
       return { body: answer, attachment: home.membership().bytes }
     },
     async heartbeat({ caller, body }) {
-      if (catalog.write(() => catalog.members.heartbeat(caller.host, body))) admission.renew()
+      if (catalog.heartbeat(caller.host, body)) admission.renew()
       const { term, sequence } = home.membership()
       return { body: { term, sequence } }
     },

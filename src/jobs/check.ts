@@ -1,12 +1,13 @@
 /**
  * `imager check`: what the catalog says against what the hosts hold. Without reading data: every shard is there, in its
- * length. With it: every slice of every shard is right. Then what all of that means for each snapshot.
+ * length. With it: every slice of every shard is right. What was found out goes to the coordinator, so that status, lookups
+ * and the next snapshot know; and it is said what all of that means for each snapshot.
  */
 import type { Clock } from '../base/clock.js'
 import { hasCode, ImagerError } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
 import { Slots } from '../base/queue.js'
-import type { Catalog, ShardRow, StripeRow } from '../catalog/types.js'
+import type { Catalog, Finding, ShardRow, StripeRow } from '../catalog/types.js'
 import type { Home } from '../keys/home.js'
 import { inspectShard, shardFileBytes } from '../native.js'
 import type { PeerClient } from '../peers/client.js'
@@ -16,6 +17,8 @@ import { Meter, type Report } from './progress.js'
 
 /** Whole shards being read from all hosts together: 16 MiB. */
 const READS_IN_FLIGHT = 4
+/** Findings of shards that are right, kept until they are told. */
+const TOLD_AT_ONCE = 1000
 
 export interface CheckParts {
   readonly home: Home
@@ -23,6 +26,7 @@ export interface CheckParts {
   readonly peers: Peers
   readonly clock: Clock
   readonly report: Report
+  readonly onDamage: (damage: Damage) => void
   readonly signal: AbortSignal
 }
 
@@ -38,7 +42,10 @@ export interface CheckReport {
   readonly stripes: number
   readonly shards: number
   readonly readBytes: number
-  readonly damage: readonly Damage[]
+  /** Shards that are not as they should be. */
+  readonly damaged: number
+  /** Stripes of which too little is left anywhere. */
+  readonly unrepairable: number
   readonly unreachable: readonly string[]
   readonly snapshots: readonly {
     readonly snapshot: Hex
@@ -49,7 +56,7 @@ export interface CheckReport {
 
 interface Held {
   readonly row: StripeRow
-  readonly shard: ShardRow
+  readonly shard: StripeRow['shards'][number]
 }
 
 export async function runCheck(readData: boolean, parts: CheckParts): Promise<CheckReport> {
@@ -63,35 +70,40 @@ export async function runCheck(readData: boolean, parts: CheckParts): Promise<Ch
     for (const shard of row.shards) byHost.set(shard.host, [...(byHost.get(shard.host) ?? []), { row, shard }])
   const run = new Check(parts, readData, rows)
   await Promise.all([...byHost].map(([host, held]) => run.host(host, held)))
+  await run.tell()
   const name = (host: Hex) => home.membership().find(host)?.name ?? host.slice(0, 8)
-  const bad = new Set(run.damage.map((one) => one.shard))
-  const usable = rows.map((row) => ({ ...row, shards: row.shards.filter((shard) => !bad.has(shard.shard)) }))
+  const usable = rows.map((row) => ({ ...row, shards: row.shards.filter((shard) => run.isUsable(shard)) }))
+  const known = new Set(rows.map((row) => row.stripe))
   const outlooks = snapshots.map(({ id }) => {
     const wanted = new Set(stripesOf.get(id))
     const { lost, suffice } = findOutlook(
       usable.filter((row) => wanted.has(row.stripe)),
       run.unreachable,
     )
-    return { snapshot: id, restorable: lost.length === 0, suffice: suffice.map(name).sort() }
+    const isKnown = [...wanted].every((stripe) => known.has(stripe))
+    return { snapshot: id, restorable: isKnown && lost.length === 0, suffice: suffice.map(name).sort() }
   })
   return {
     stripes: rows.length,
     shards: rows.reduce((sum, row) => sum + row.shards.length, 0),
     readBytes: run.readBytes,
-    damage: run.damage,
+    damaged: run.damaged.size,
+    unrepairable: usable.filter(({ k, shards }) => shards.length < k).length,
     unreachable: [...run.unreachable].map(name).sort(),
     snapshots: outlooks,
   }
 }
 
 class Check {
-  readonly damage: Damage[] = []
+  readonly damaged = new Set<Hex>()
   readonly unreachable = new Set<Hex>()
   readBytes = 0
   readonly #parts: CheckParts
   readonly #readData: boolean
   readonly #meter: Meter
   readonly #slots = new Slots(READS_IN_FLIGHT)
+  readonly #inspected: Hex[] = []
+  #findings: Finding[] = []
 
   constructor(parts: CheckParts, readData: boolean, rows: readonly StripeRow[]) {
     this.#parts = parts
@@ -100,16 +112,30 @@ class Check {
     this.#meter = new Meter('checking', total, parts.clock, parts.report)
   }
 
+  /** Found right here, or nobody found it wrong and its host does not answer. */
+  isUsable({ shard, host, fact }: StripeRow['shards'][number]): boolean {
+    if (this.unreachable.has(host)) return fact === undefined || fact === 'proved'
+    return !this.damaged.has(shard)
+  }
+
   async host(host: Hex, held: readonly Held[]): Promise<void> {
     try {
       const peer = this.#parts.peers.get(host)
       const there = await this.#inventory(peer)
       await Promise.all(held.map((one) => this.#slots.run(() => this.#shard(peer, one, there.get(one.shard.shard)))))
+      this.#inspected.push(host)
     } catch (error) {
       this.#parts.signal.throwIfAborted()
       if (!(error instanceof ImagerError)) throw error
       this.unreachable.add(host)
     }
+  }
+
+  /** Tells the coordinator what is not told yet, and which hosts were looked at whole. */
+  async tell(): Promise<void> {
+    const told = this.#findings
+    this.#findings = []
+    await this.#parts.catalog.learn(told, this.#inspected)
   }
 
   async #inventory(peer: PeerClient): Promise<Map<Hex, number>> {
@@ -124,24 +150,50 @@ class Check {
     return there
   }
 
-  async #shard(peer: PeerClient, { row, shard }: Held, bytes: number | undefined): Promise<void> {
+  async #shard(peer: PeerClient, held: Held, bytes: number | undefined): Promise<void> {
     this.#parts.signal.throwIfAborted()
-    const damaged = (what: Damage['what']) => {
-      this.damage.push({ host: peer.name, shard: shard.shard, stripe: row.stripe, what })
-    }
+    const { row, shard } = held
+    const what = await this.#look(peer, held, bytes)
     this.#meter.add(fileBytes(row))
-    if (bytes === undefined) return damaged('missing')
-    if (bytes !== fileBytes(row)) return damaged('wrong length')
-    if (!this.#readData) return
-    const file = (await peer.fetchBody(shard.shard, undefined, { signal: this.#parts.signal })).take()
-    this.readBytes += file.length
-    try {
-      const facts = await inspectShard(file)
-      if (facts.shard !== shard.shard || facts.root !== shard.root) damaged('corrupt')
-    } catch (error) {
-      if (!hasCode(error, 'CORRUPT', 'UNSUPPORTED')) throw error
-      damaged('corrupt')
+    if (what !== 'present' && what !== 'proved') {
+      this.damaged.add(shard.shard)
+      this.#parts.onDamage({ host: peer.name, shard: shard.shard, stripe: row.stripe, what })
     }
+    // That a shard is still where it was put is no news.
+    if (what === 'present' && shard.fact === undefined) return
+    this.#findings.push({ stripe: row.stripe, index: shard.index, shard: shard.shard, fact: what })
+    if (this.#findings.length >= TOLD_AT_ONCE) await this.#parts.catalog.learn(this.#findings.splice(0), [])
+  }
+
+  async #look(
+    peer: PeerClient,
+    { row, shard }: Held,
+    bytes: number | undefined,
+  ): Promise<Damage['what'] | 'present' | 'proved'> {
+    if (bytes === undefined) return 'missing'
+    if (bytes !== fileBytes(row)) return 'wrong length'
+    if (!this.#readData) return 'present'
+    try {
+      const file = (await peer.fetchBody(shard.shard, undefined, { signal: this.#parts.signal })).take()
+      this.readBytes += file.length
+      return (await isRight(file, shard)) ? 'proved' : 'corrupt'
+    } catch (error) {
+      this.#parts.signal.throwIfAborted()
+      if (hasCode(error, 'SHARD_MISSING')) return 'missing'
+      // The host answers, and not with this shard: a bad sector under it, for one.
+      if (error instanceof ImagerError && !hasCode(error, 'HOST_UNREACHABLE')) return 'corrupt'
+      throw error
+    }
+  }
+}
+
+async function isRight(file: Buffer, shard: ShardRow): Promise<boolean> {
+  try {
+    const facts = await inspectShard(file)
+    return facts.shard === shard.shard && facts.root === shard.root
+  } catch (error) {
+    if (!hasCode(error, 'CORRUPT', 'UNSUPPORTED')) throw error
+    return false
   }
 }
 

@@ -62,9 +62,40 @@ export function formGroup(hosts: readonly Candidate[], appliance: Hex, needBytes
     members,
     spares,
     leftOut,
-    wanted: wish.tolerate ?? survivesWith(members, scheme, absent),
+    wanted: wish.tolerate ?? Math.max(survivesWith(members, scheme, absent), usual(first.length + absent, wish)),
     reach: survivesWith(members, scheme, 0),
   }
+}
+
+/** How many losses a run with so many hosts is made for: those that are only away do not lower it. */
+function usual(hosts: number, { scheme }: Wish): number {
+  return scheme ? 0 : chooseScheme(hosts, {}).m
+}
+
+/**
+ * The group of a volume for which a person decided on `tolerate` hosts, or whose earlier snapshots were made for `target`. Where
+ * there are too few hosts now, the run does what it can, and its target stays. A wish for this run goes before both.
+ */
+export function formGroupFor(
+  hosts: readonly Candidate[],
+  appliance: Hex,
+  needBytes: number,
+  wish: Wish,
+  policy: { readonly tolerate: number | null; readonly target: number },
+): Group {
+  if (wish.tolerate !== undefined || wish.scheme) return formGroup(hosts, appliance, needBytes, wish)
+  const auto = () => formGroup(hosts, appliance, needBytes, {})
+  if (policy.tolerate === null) return withTarget(auto(), policy.target)
+  try {
+    return formGroup(hosts, appliance, needBytes, { tolerate: policy.tolerate })
+  } catch (error) {
+    if (!hasCode(error, 'TOO_FEW_HOSTS')) throw error
+    return { ...auto(), wanted: policy.tolerate }
+  }
+}
+
+function withTarget(group: Group, target: number): Group {
+  return { ...group, wanted: Math.max(group.wanted, target) }
 }
 
 /** Too few hosts is a riddle unless it is said what is wrong with the others. */

@@ -40,7 +40,7 @@ function finishRequest(s: Stand, begun: Begun, stripes: number[], over: Partial<
   const named = references(stripes)
   const { snapshot, sequence, parent } = begun
   const facts = { appliance: s.appliance, volume: VOLUME, sequence, snapshot, parent, time: s.clock.now(), ...over }
-  return { head: s.head(facts, named), references: named, summary: summary() }
+  return { head: s.head(facts, named), references: named, asked: false, summary: summary() }
 }
 
 export function conformance(test: TestFn, open: OpenStand): void {
@@ -245,8 +245,12 @@ function finishing(test: TestFn, open: OpenStand): void {
     const good = await stripe(s, first.lease, ids(3))
     t.deepEqual(await s.catalog.snapshots(), [])
     const request = finishRequest(s, first, [good])
-    t.deepEqual(await s.catalog.finish(first.lease, request), { survives: 2, state: 'protected' })
-    t.deepEqual(await s.catalog.finish(first.lease, request), { survives: 2, state: 'protected' }, 'asked again')
+    t.deepEqual(await s.catalog.finish(first.lease, request), { survives: 2, target: 2, state: 'protected' })
+    t.deepEqual(
+      await s.catalog.finish(first.lease, request),
+      { survives: 2, target: 2, state: 'protected' },
+      'asked again',
+    )
     const after = { code: 'LEASE_ENDED', message: /finished/ }
     await t.throwsAsync(s.catalog.place(first.lease, placement(4, 2, s.peers)), after)
 
@@ -260,7 +264,7 @@ function finishing(test: TestFn, open: OpenStand): void {
     await s.catalog.commit(second.lease, { stripe: thin, k: 4, m: 2, packBytes: 100_000, records, shards })
     s.clock.time += 1000
     const finished = await s.catalog.finish(second.lease, finishRequest(s, second, [good, thin]))
-    t.deepEqual(finished, { survives: 1, state: 'sealed' })
+    t.deepEqual(finished, { survives: 1, target: 2, state: 'sealed' })
 
     const rows = await s.catalog.snapshots()
     t.deepEqual(
@@ -293,7 +297,7 @@ function finishing(test: TestFn, open: OpenStand): void {
     const damaged = Buffer.from('no bitmap')
     const { snapshot, sequence, parent } = begun
     const facts = { appliance: s.appliance, volume: VOLUME, sequence, snapshot, parent, time: s.clock.now() }
-    const unreadable = { head: s.head(facts, damaged), references: damaged, summary: summary() }
+    const unreadable = { head: s.head(facts, damaged), references: damaged, asked: false, summary: summary() }
     await t.throwsAsync(s.catalog.finish(begun.lease, unreadable), { code: 'CORRUPT' })
     t.deepEqual(await s.catalog.snapshots(), [])
     await s.catalog.finish(begun.lease, finishRequest(s, begun, [number]))

@@ -124,7 +124,7 @@ export function summary(over: Partial<SnapshotSummary> = {}): SnapshotSummary {
     fileTypes: { txt: 1 },
     owners: { root: 1 },
     notes: [],
-    tolerate: 1,
+    tolerate: 2,
     k: 2,
     m: 1,
     ...over,

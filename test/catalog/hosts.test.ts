@@ -72,6 +72,8 @@ const row = (over: Partial<HostRow>): HostRow => ({
   lastSeen: 0,
   uptime: 1,
   away: false,
+  suspect: '',
+  clockSkewMs: null,
   ...over,
 })
 

@@ -4,6 +4,7 @@ import { fileURLToPath } from 'node:url'
 import test, { type ExecutionContext } from 'ava'
 import Database from 'better-sqlite3'
 import { FORMAT } from '../../src/catalog/schema.js'
+import { shardFileBytes } from '../../src/native.js'
 import { addPeers, held, hex, idOf, openPlain, placement, recordsOf, temporaryFolder } from './harness.js'
 
 /**
@@ -12,6 +13,17 @@ import { addPeers, held, hex, idOf, openPlain, placement, recordsOf, temporaryFo
  */
 const FIXTURE = fileURLToPath(new URL('../../../fixtures/catalog-v1/', import.meta.url))
 const LEASE = 'cfa5a09528a2adb098eda88d3b28747c'
+
+/** Written by the code of format 3: a snapshot of stripes 1 (4+2, `block 0` to `block 2`) and 2 (2+1 without its parity). */
+const FIXTURE_3 = fileURLToPath(new URL('../../../fixtures/catalog-v3/catalog.db', import.meta.url))
+
+function format3(t: ExecutionContext): string {
+  const folder = temporaryFolder()
+  t.teardown(folder.remove)
+  mkdirSync(join(folder.path, 'catalog', 'signatures'), { recursive: true })
+  copyFileSync(FIXTURE_3, join(folder.path, 'catalog', 'catalog.db'))
+  return folder.path
+}
 
 function old(t: ExecutionContext, files = ['catalog.db', 'signatures.db']): string {
   const folder = temporaryFolder()
@@ -59,44 +71,40 @@ test('a catalog of format 1 opens, finds what it held, and is of the new format 
   await check(t, folder)
 })
 
-/** As format 3 was. */
-function removeFormat4(db: Database.Database): void {
-  db.exec(`DROP TABLE evidence; DROP TABLE volume;
-    ALTER TABLE lease DROP COLUMN ended; ALTER TABLE lease DROP COLUMN failure; ALTER TABLE snapshot DROP COLUMN arrived;
-    ALTER TABLE host DROP COLUMN clockSkewMs; ALTER TABLE host DROP COLUMN suspect`)
-}
-
 test('a catalog of format 2 opens; the records of what it held are told by signature only', async (t) => {
-  const folder = temporaryFolder()
-  t.teardown(folder.remove)
-  await commitOne(folder.path, idOf('old'))
-  const db = new Database(join(folder.path, 'catalog', 'catalog.db'))
-  removeFormat4(db)
+  const folder = format3(t)
+  const db = new Database(join(folder, 'catalog', 'catalog.db'))
   db.exec('DROP TABLE record')
   db.pragma('user_version = 2')
   db.close()
-  const stripe = await commitOne(folder.path, idOf('new'))
-  const catalog = openPlain(folder.path)
+  const stripe = await commitOne(folder, idOf('new'))
+  const catalog = openPlain(folder)
   t.teardown(() => catalog.close())
-  t.deepEqual(await catalog.records([stripe - 1, stripe]), [new Uint32Array(), Uint32Array.of(90)])
-  t.deepEqual((await catalog.locate(Buffer.concat([idOf('old'), idOf('new')]))).lengths, Uint32Array.of(90, 90))
+  t.deepEqual(await catalog.records([1, 2, stripe]), [new Uint32Array(), new Uint32Array(), Uint32Array.of(90)])
+  const ids = Buffer.concat([idOf('block 0'), idOf('new')])
+  t.deepEqual((await catalog.locate(ids)).lengths, Uint32Array.of(90, 90))
 })
 
-test('a catalog of format 3 opens with what it held, and is of the new format then', async (t) => {
-  const folder = temporaryFolder()
-  t.teardown(folder.remove)
-  const stripe = await commitOne(folder.path, idOf('old'))
-  const path = join(folder.path, 'catalog', 'catalog.db')
-  const db = new Database(path)
-  removeFormat4(db)
-  db.pragma('user_version = 3')
-  db.close()
-  const catalog = openPlain(folder.path)
-  t.deepEqual(await catalog.records([stripe]), [Uint32Array.of(90)])
+test('a catalog of format 3 opens; what follows from its shards is worked out from them', async (t) => {
+  const folder = format3(t)
+  const path = join(folder, 'catalog', 'catalog.db')
+  const catalog = openPlain(folder)
+  const [row] = await catalog.snapshots()
+  t.like(row, {
+    id: 'c54230c03f0e0fb4de014d63611fca11',
+    survives: 0,
+    target: 1,
+    state: 'sealed',
+    at: 1_800_000_000_000,
+  })
+  t.deepEqual(await catalog.records([1, 2]), [Uint32Array.of(90, 90, 90), new Uint32Array()])
   catalog.close()
-  const again = new Database(path)
-  t.is(again.pragma('user_version', { simple: true }), FORMAT)
-  again.close()
+  const db = new Database(path)
+  t.teardown(() => db.close())
+  t.is(db.pragma('user_version', { simple: true }), FORMAT)
+  const placed = db.prepare<[], number>('SELECT placedBytes FROM host ORDER BY n').pluck().all()
+  const [of42, of21] = [shardFileBytes(100_000, 4), shardFileBytes(100_000, 2)]
+  t.deepEqual(placed, [of42 + of21, of42 + of21, of42, of42, of42, of42])
 })
 
 test('an upgrade that was cut short before or after its transaction is finished by the next start', async (t) => {

@@ -40,6 +40,8 @@ const COMMANDS = [
   'mount',
   'unmount',
   'restore',
+  'policy show',
+  'policy set',
   'lab up',
   'lab down',
 ]

@@ -54,7 +54,7 @@ test("an appliance acts for itself, and sees neither another's snapshots nor its
   await mine.catalog.commit(lease, commit)
   const named = references([stripe])
   const facts = { appliance: mine.host, volume, sequence, snapshot, parent, time: 1 }
-  const finish = { head: headOf(mine.secret, facts, named), references: named, summary: summary() }
+  const finish = { head: headOf(mine.secret, facts, named), references: named, asked: false, summary: summary() }
   await t.throwsAsync(other.catalog.finish(lease, finish), NOT_ALLOWED)
   t.deepEqual(await mine.catalog.records([stripe]), [Uint32Array.of(90)])
   t.deepEqual(await other.catalog.records([stripe]), [new Uint32Array()])

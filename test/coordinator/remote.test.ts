@@ -65,7 +65,7 @@ test('a head that is forged, or names other references, is refused', async (t) =
   const forged = headOf(other.secret, facts, named)
   const mismatched = headOf(appliance.secret, facts, references([stripe + 1]))
   for (const head of [forged, mismatched, Buffer.from('no head')]) {
-    const finish = appliance.catalog.finish(begun.lease, { head, references: named, summary: summary() })
+    const finish = appliance.catalog.finish(begun.lease, { head, references: named, asked: false, summary: summary() })
     const error = await t.throwsAsync(finish)
     t.true(['FORGED', 'CORRUPT'].includes((error as { code?: string }).code ?? ''))
   }

@@ -18,7 +18,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import test from 'ava'
 import type { LabReport } from '../../src/daemon/lab.js'
-import type { CheckReport } from '../../src/jobs/check.js'
+import type { CheckReport, Damage } from '../../src/jobs/check.js'
 import type { RestoreReport } from '../../src/jobs/restore/disk.js'
 import type { SnapshotReport } from '../../src/jobs/snapshot/snapshot.js'
 import { fuseTest } from '../mount/mounting.js'
@@ -107,7 +107,9 @@ test.serial('damaged, cut, emptied and deleted shards are corrected on the way, 
   await lab.restoreLatest(t, disk)
   const check = await imager('check', '--read-data', '--json', ...state)
   t.is(check.code, 6, check.stdout)
-  const found = lastLine<CheckReport>(check).damage.map(({ host, what }) => `${host} ${what}`)
+  const lines = check.stdout.split('\n').filter((line) => line.includes('"status":"damage"'))
+  const found = lines.map((line) => JSON.parse(line) as Damage).map(({ host, what }) => `${host} ${what}`)
+  t.like(lastLine<CheckReport>(check), { damaged: 3, unrepairable: 0, unreachable: [] })
   t.deepEqual(found.sort(), ['peer-1 corrupt', 'peer-2 missing', 'peer-2 wrong length'])
 })
 

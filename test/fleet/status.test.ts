@@ -1,34 +1,125 @@
 import test from 'ava'
-import type { HostRow, SnapshotRow } from '../../src/catalog/types.js'
-import { findProblems } from '../../src/fleet/status.js'
+import type { HostRow, SnapshotRow, VolumePolicy } from '../../src/catalog/types.js'
+import { DAY_MS, maxAge } from '../../src/fleet/age.js'
+import { findProblems, newestOf } from '../../src/fleet/problems.js'
 
-const peer = (name: string, away: boolean, usedBytes = 1) => ({ host: `id-${name}`, name, away, usedBytes }) as HostRow
-const snapshot = (survives: number, tolerate = 1, state: SnapshotRow['state'] = 'protected') =>
+const NOW = 1_800_000_000_000
+
+const peer = (name: string, over: Partial<HostRow> = {}) =>
+  ({
+    host: `id-${name}`,
+    name,
+    role: 'peer',
+    away: false,
+    storage: 'disk',
+    suspect: '',
+    clockSkewMs: null,
+    ...over,
+  }) as HostRow
+const snapshot = (over: Partial<SnapshotRow> = {}) =>
   ({
     id: 'ab'.repeat(16),
+    appliance: 'server',
     applianceName: 'server',
+    volume: 'v1',
     source: '/dev/sda',
-    state,
-    survives,
-    summary: { tolerate, perHost: { 'id-sent': 9 } as Record<string, number> },
+    state: 'protected',
+    time: NOW - 1000,
+    survives: 1,
+    target: 1,
+    now: { survives: 1, suffice: [] },
+    ...over,
   }) as SnapshotRow
+const policy = (over: Partial<VolumePolicy> = {}) =>
+  ({ appliance: 'server', volume: 'v1', maxAgeMs: null, retired: false, ...over }) as VolumePolicy
+const problems = (hosts: HostRow[], snapshots: SnapshotRow[], volumes: VolumePolicy[] = []) =>
+  findProblems({ hosts, snapshots, volumes, now: NOW })
 
-test('all here, and as many losses survived as asked: nothing to say', (t) => {
-  t.deepEqual(findProblems([peer('a', false)], [snapshot(1)]), [])
-  t.deepEqual(findProblems([peer('a', true)], []), [])
-  t.deepEqual(findProblems([peer('empty', true, 0)], [snapshot(1)]), [])
-  t.deepEqual(findProblems([peer('a', true)], [snapshot(2)]), [])
+test('all here, and as many losses survived as there should be: nothing to say', (t) => {
+  t.deepEqual(problems([peer('a')], [snapshot()]), [])
+  t.deepEqual(problems([peer('a', { clockSkewMs: 299_000 })], [snapshot({ state: 'verified' })]), [])
 })
 
-test('each thing that is less than safe is said', (t) => {
-  const only = (problems: string[], sentence: RegExp) => {
-    t.is(problems.length, 1)
-    t.regex(problems[0] ?? '', sentence)
+test('each thing that is less than safe is said, with what to type', (t) => {
+  const away = { away: true }
+  const cases: [code: string, remedy: RegExp, hosts: HostRow[], snapshots: SnapshotRow[]][] = [
+    ['NO_SNAPSHOT', /`imager snapshot SOURCE`/, [peer('a')], []],
+    ['LOST', /`imager snapshot \/dev\/sda` on server/, [peer('a')], [snapshot({ state: 'incomplete', survives: -1 })]],
+    [
+      'NOT_NOW',
+      /Switch on b\..*`imager remove b`/,
+      [peer('a'), peer('b', away)],
+      [snapshot({ now: { survives: -1, suffice: ['id-b'] } })],
+    ],
+    ['NO_MARGIN', /Switch on b\./, [peer('a'), peer('b', away)], [snapshot({ now: { survives: 0, suffice: [] } })]],
+    [
+      'BELOW_TARGET',
+      /`imager snapshot \/dev\/sda` on server/,
+      [peer('a'), peer('b')],
+      [snapshot({ state: 'sealed', survives: 0, now: { survives: 0, suffice: [] } })],
+    ],
+    [
+      'BELOW_TARGET',
+      /`imager policy set \/dev\/sda --tolerate 1`/,
+      [peer('a'), peer('b')],
+      [snapshot({ state: 'sealed', survives: 1, target: 2 })],
+    ],
+    ['KEYS_NOT_HELD', /Switch more peers on/, [peer('a')], [snapshot({ state: 'sealed' })]],
+    [
+      'OLD',
+      /`imager snapshot \/dev\/sda`.*`imager retire \/dev\/sda`/,
+      [peer('a')],
+      [snapshot({ time: NOW - 9 * DAY_MS })],
+    ],
+    [
+      'SUSPECT',
+      /`imager check`/,
+      [peer('a', { suspect: 'its store holds 0 B, 5.0 MB were placed there' })],
+      [snapshot()],
+    ],
+    ['CLOCK', /`timedatectl set-ntp true`/, [peer('a', { clockSkewMs: -3_600_000 })], [snapshot()]],
+  ]
+  for (const [code, remedy, hosts, snapshots] of cases) {
+    const found = problems(hosts, snapshots)
+    t.deepEqual(
+      found.map((one) => one.code),
+      [code] as string[],
+    )
+    t.regex(found[0]?.remedy ?? '', remedy)
   }
-  only(findProblems([], [snapshot(0)]), /does not survive the loss of any host/)
-  only(findProblems([], [snapshot(1, 2)]), /survives 1 losses, asked: 2/)
-  only(findProblems([], [snapshot(-1, 1, 'incomplete')]), /incomplete/)
-  only(findProblems([peer('a', true)], [snapshot(1)]), /bears no further loss now: a away/)
-  only(findProblems([peer('sent', true, 0)], [snapshot(1)]), /bears no further loss now: sent away/)
-  only(findProblems([peer('a', true), peer('b', true)], [snapshot(1)]), /may not be restorable now: a, b away/)
+})
+
+test('a storm of absences is one sentence', (t) => {
+  const hosts = Array.from({ length: 40 }, (_, i) => peer(`pc${i}`, { away: true }))
+  const rows = Array.from({ length: 30 }, (_, i) =>
+    snapshot({ volume: `v${i}`, now: { survives: -1, suffice: ['id-pc1'] } }),
+  )
+  t.deepEqual(
+    problems(hosts, rows).map(({ sentence }) => sentence),
+    ['The newest snapshots of 30 volumes cannot be restored now: 40 hosts away'],
+  )
+})
+
+test('of each volume the newest counts, and a retired one does not', (t) => {
+  const rows = [
+    snapshot({ id: 'old' }),
+    snapshot({ volume: 'v2', id: 'other', time: NOW - 99 * DAY_MS }),
+    snapshot({ id: 'new' }),
+  ]
+  const ids = (volumes: VolumePolicy[]) => newestOf({ snapshots: rows, volumes }).map(({ row }) => row.id)
+  t.deepEqual(ids([]), ['new', 'other'])
+  t.deepEqual(ids([policy({ volume: 'v2', retired: true })]), ['new'])
+  t.deepEqual(problems([peer('a')], rows, [policy({ volume: 'v2', maxAgeMs: 0 })]), [])
+})
+
+test('an alarm is due at twice the usual interval, within 26 hours and 8 days; what a person decided goes before', (t) => {
+  const every = (ms: number, count: number) => Array.from({ length: count }, (_, i) => i * ms)
+  const HOUR = 3_600_000
+  t.is(maxAge(every(DAY_MS, 2), null), 8 * DAY_MS)
+  t.is(maxAge(every(HOUR, 9), null), 26 * HOUR)
+  t.is(maxAge(every(DAY_MS, 9), null), 2 * DAY_MS)
+  t.is(maxAge(every(30 * DAY_MS, 9), null), 8 * DAY_MS)
+  t.is(maxAge([0, DAY_MS, 2 * DAY_MS, 40 * DAY_MS, 41 * DAY_MS], null), 2 * DAY_MS, 'one long pause changes nothing')
+  t.is(maxAge(every(DAY_MS, 9), 5), 5)
+  t.is(maxAge(every(DAY_MS, 9), 0), undefined)
 })

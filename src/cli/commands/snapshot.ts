@@ -71,7 +71,7 @@ export const command = defineCommand({
     const report = await runSnapshot(await planSnapshot(options, parts), options, parts)
     context.output.report({ status: 'done', ...report }, render)
     if (report.unreadable.bytes > 0 || report.torn.bytes > 0) return Exit.sourceDamaged
-    return report.survives < report.target ? Exit.belowTarget : Exit.done
+    return report.state === 'sealed' || report.state === 'incomplete' ? Exit.belowTarget : Exit.done
   },
 })
 

@@ -25,7 +25,7 @@ function render(report: StatusReport): string {
       ({ applianceName, source, id, ageSeconds, state, survives }) =>
         `${applianceName} ${source}: snapshot ${id.slice(0, 8)}, ${formatSeconds(ageSeconds)} old, ${state}, survives the loss of ${formatCount(Math.max(0, survives), 'host')}`,
     ),
-    ...report.problems.map((problem) => `! ${problem}`),
+    ...report.problems.flatMap(({ code, sentence, remedy }) => [`! ${sentence}. [${code}]`, `  ${remedy}`]),
     report.safe ? 'Safe.' : 'NOT SAFE.',
   ]
   return lines.join('\n')

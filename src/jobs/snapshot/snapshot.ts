@@ -13,7 +13,7 @@ import { signHead } from '../../keys/head.js'
 import { openVault } from '../../keys/vault.js'
 import { type DiskScanHandle, hash, type LeftOut, type Reuse } from '../../native.js'
 import { encodeDescription } from '../../retrieve/description.js'
-import { formGroup } from '../../stripes/place.js'
+import { formGroup, formGroupFor } from '../../stripes/place.js'
 import type { Wish } from '../../stripes/scheme.js'
 import { LISTED, listed } from '../flaws.js'
 import { Pipeline, type PipelineParts, type PipelinePlan } from './pipeline.js'
@@ -71,12 +71,17 @@ type Facts = ReturnType<DiskScanHandle['facts']>
 
 /** Everything that can be refused before a byte is sent. */
 export async function planSnapshot(options: SnapshotOptions, parts: PipelineParts): Promise<SnapshotPlan> {
-  const { home, clock, signal } = parts
+  const { home, catalog, clock, signal } = parts
   const source = inspectSource(options.source)
-  const group = formGroup(await presentHosts(parts), home.host, NEED_BYTES, options)
+  const hosts = await presentHosts(parts)
+  // Too few hosts is said before anything is held still.
+  formGroup(hosts, home.host, NEED_BYTES, options)
   const still = await openStill(source, options.view, options.everything, { clock, signal, needed: [home.state] })
   const identity = still.scan.facts().id || `${home.host} ${source.path}`
   const volume = toHex(hash(Buffer.from(identity))).slice(0, 32)
+  const { fleet, volumes } = await catalog.policies()
+  const known = volumes.find((one) => one.appliance === home.host && one.volume === volume)
+  const group = formGroupFor(hosts, home.host, NEED_BYTES, options, known ?? { tolerate: fleet.tolerate, target: 0 })
   return { ...still, source, group, volume, level: options.level }
 }
 
@@ -140,7 +145,8 @@ async function store(plan: SnapshotPlan, options: SnapshotOptions, parts: Pipeli
     k: group.k,
     m: group.m,
   }
-  const { survives, state } = await catalog.finish(begun.lease, { head, references, summary })
+  const asked = options.tolerate !== undefined || options.scheme !== undefined
+  const { survives, target, state } = await catalog.finish(begun.lease, { head, references, asked, summary })
   const kept = pipeline.manifest.finishKept() || tornRanges.length > 0
   const late = kept ? [] : [`the next run will read everything: ${held} could not be written`]
   return {
@@ -149,7 +155,7 @@ async function store(plan: SnapshotPlan, options: SnapshotOptions, parts: Pipeli
     sourceBytes: facts.size,
     seconds: (clock.now() - started) / 1000,
     survives,
-    target: group.wanted,
+    target,
     state,
     scheme: `${group.k}+${group.m}`,
     view: view.how,

@@ -1,0 +1,83 @@
+/**
+ * What was found out about shards after their stripe's commit, by `check`, restores, mounts and heartbeats. A shard without
+ * a row is where the commit put it. A bad fact takes the shard out of every figure (`survives`, lookup, status); it goes when
+ * the shard was seen whole again. Only SQL and the rule which word counts against which.
+ */
+import type Database from 'better-sqlite3'
+import { type Hex, toHex } from '../base/ids.js'
+import type { Placed } from './placed.js'
+import { isGood } from './stripes.js'
+import type { Finding } from './types.js'
+
+/** Found by a heartbeat: the host's store is not the one in which the shard was placed. */
+const STALE = 'stale'
+
+interface Known {
+  shard: Buffer
+  host: Hex
+  packBytes: number
+  k: number
+  writer: Hex
+  fact: Finding['fact'] | null
+  by: Hex | null
+}
+
+export class Evidence {
+  readonly #placed: Placed
+  readonly #known: Database.Statement<[number, number], Known>
+  readonly #put: Database.Statement<[number, number, string, number, Hex]>
+  readonly #drop: Database.Statement<[number, number]>
+  readonly #doubt: Database.Statement<[{ host: Hex; now: number }]>
+  readonly #believe: Database.Statement<[Hex]>
+  readonly #of: Database.Statement<[Hex], number>
+
+  constructor(db: Database.Database, placed: Placed) {
+    this.#placed = placed
+    this.#known = db.prepare(`SELECT shard, host.host AS host, packBytes, k, writer, fact, by FROM shard
+      JOIN host ON host.n = shard.host JOIN stripe USING (stripe) LEFT JOIN evidence USING (stripe, position) WHERE stripe = ? AND position = ?`)
+    this.#put = db.prepare('INSERT OR REPLACE INTO evidence VALUES (?, ?, ?, ?, ?)')
+    this.#drop = db.prepare('DELETE FROM evidence WHERE stripe = ? AND position = ?')
+    this.#doubt = db.prepare(`INSERT INTO evidence SELECT stripe, position, '${STALE}', @now, @host
+      FROM shard JOIN host ON host.n = shard.host JOIN stripe USING (stripe) WHERE host.host = @host AND committed
+      ON CONFLICT DO UPDATE SET fact = '${STALE}', time = excluded.time, by = excluded.by WHERE fact = 'proved'`)
+    this.#believe = db.prepare(`DELETE FROM evidence WHERE fact = '${STALE}' AND by = ?`)
+    this.#of = db
+      .prepare<[Hex], number>(`SELECT DISTINCT stripe FROM shard JOIN host ON host.n = shard.host
+        JOIN stripe USING (stripe) WHERE host.host = ? AND committed`)
+      .pluck()
+  }
+
+  /**
+   * True where the fact counts. Of a shard that has moved since nothing is learnt. Anybody may say that a shard is bad; that
+   * it is good again counts only from who found it bad, its stripe's writer, or one who is `trusted`.
+   */
+  learn({ stripe, index, shard, fact }: Finding, by: Hex, trusted: boolean, now: number): boolean {
+    const known = this.#known.get(stripe, index)
+    if (!known || toHex(known.shard) !== shard) return false
+    const wasGood = isGood(known.fact)
+    if (fact !== 'present' && fact !== 'proved') {
+      this.#put.run(stripe, index, fact, now, by)
+      if (wasGood) this.#placed.take([known.host], known)
+      return true
+    }
+    if (!wasGood && !trusted && by !== known.by && by !== known.writer) return false
+    // Of bytes that were wrong, only reading them again says more.
+    if (fact === 'present' && (wasGood || known.fact === 'corrupt')) return false
+    if (fact === 'proved') this.#put.run(stripe, index, fact, now, by)
+    else this.#drop.run(stripe, index)
+    if (!wasGood) this.#placed.add([known.host], known)
+    return true
+  }
+
+  /** All that the host holds is `stale` from now on. Gives the stripes that it holds a shard of. */
+  doubt(host: Hex, now: number): number[] {
+    this.#doubt.run({ host, now })
+    return this.#of.all(host)
+  }
+
+  /** Takes `doubt` back. */
+  believe(host: Hex): number[] {
+    this.#believe.run(host)
+    return this.#of.all(host)
+  }
+}

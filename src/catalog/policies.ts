@@ -1,0 +1,86 @@
+/**
+ * What a person decided of a volume or of the whole fleet, and the most that a volume's snapshots were made for: that is the
+ * target of its next one, so that PCs that are off for a night do not lower it unseen. Only SQL.
+ */
+import type Database from 'better-sqlite3'
+import type { Hex } from '../base/ids.js'
+import type { Policy, VolumePolicy } from './types.js'
+
+interface Stored extends Policy {
+  reached: number
+  retired: 0 | 1
+}
+
+export interface VolumeId {
+  readonly appliance: Hex
+  readonly volume: Hex
+}
+
+/** The row without a name. */
+const FLEET: VolumeId = { appliance: '', volume: '' }
+const NOTHING: Stored = { tolerate: null, maxAgeMs: null, reached: 0, retired: 0 }
+
+export class Policies {
+  readonly #db: Database.Database
+  readonly #row: Database.Statement<[Hex, Hex], Stored>
+
+  constructor(db: Database.Database) {
+    this.#db = db
+    this.#row = db.prepare('SELECT tolerate, maxAgeMs, reached, retired FROM volume WHERE appliance = ? AND volume = ?')
+  }
+
+  /** The fleet's where nothing was decided of this one. */
+  of(id: VolumeId): Stored {
+    const [own, fleet] = [this.#stored(id), this.#stored(FLEET)]
+    return { ...own, tolerate: own.tolerate ?? fleet.tolerate, maxAgeMs: own.maxAgeMs ?? fleet.maxAgeMs }
+  }
+
+  fleet(): Policy {
+    const { tolerate, maxAgeMs } = this.#stored(FLEET)
+    return { tolerate, maxAgeMs }
+  }
+
+  /** Volumes that have a snapshot, with the source that the newest of them names. */
+  volumes(): VolumePolicy[] {
+    const rows = this.#db
+      .prepare<[], VolumeId & { source: string; applianceName: string; n: number }>(
+        `SELECT appliance, volume, source, coalesce(host.name, substr(appliance, 1, 8)) AS applianceName, max(snapshot.n) AS n
+        FROM snapshot LEFT JOIN host ON host.host = appliance GROUP BY appliance, volume ORDER BY applianceName, source`,
+      )
+      .all()
+    return rows.map(({ n: _n, ...row }) => {
+      const { tolerate, maxAgeMs, reached, retired } = this.of(row)
+      return { ...row, tolerate, maxAgeMs, target: tolerate ?? reached, retired: retired === 1 }
+    })
+  }
+
+  /** Of the fleet without `id`. A number of hosts that a person names, or leaves to imager, ends what was reached before. */
+  set(id: VolumeId | null, { tolerate, maxAgeMs }: Partial<Policy>): void {
+    const { appliance, volume } = id ?? FLEET
+    const row = this.#stored({ appliance, volume })
+    const kept = {
+      tolerate: tolerate === undefined ? row.tolerate : tolerate,
+      reached: tolerate === undefined ? row.reached : 0,
+    }
+    this.#write({ appliance, volume }, { ...row, ...kept, maxAgeMs: maxAgeMs === undefined ? row.maxAgeMs : maxAgeMs })
+  }
+
+  /** A snapshot was made for so many; only one for which a person named the number lowers it. */
+  reach(id: VolumeId, tolerate: number, asked: boolean): void {
+    const row = this.#stored(id)
+    const reached = asked ? tolerate : Math.max(row.reached, tolerate)
+    if (reached !== row.reached) this.#write(id, { ...row, reached })
+  }
+
+  #stored({ appliance, volume }: VolumeId): Stored {
+    return this.#row.get(appliance, volume) ?? NOTHING
+  }
+
+  #write(id: VolumeId, row: Stored): void {
+    this.#db
+      .prepare(`INSERT INTO volume (appliance, volume, tolerate, maxAgeMs, reached, retired)
+        VALUES (@appliance, @volume, @tolerate, @maxAgeMs, @reached, @retired) ON CONFLICT DO UPDATE SET
+        tolerate = excluded.tolerate, maxAgeMs = excluded.maxAgeMs, reached = excluded.reached, retired = excluded.retired`)
+      .run({ ...id, ...row })
+  }
+}

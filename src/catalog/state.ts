@@ -1,0 +1,48 @@
+/** What a snapshot's state is, and what can be done with it now, by its figure. Pure. */
+import type { Hex } from '../base/ids.js'
+import { findOutlook } from '../stripes/suffice.js'
+import { stripeSurvives } from '../stripes/survives.js'
+import type { Figure } from './stripes.js'
+import type { Finished, SnapshotRow } from './types.js'
+
+/** Bytes that were read longer ago are not `verified` any more: disks rot in the meantime. */
+export const VERIFIED_FOR_MS = 60 * 86_400_000
+
+export interface Standing {
+  readonly target: number
+  /** When it arrived. */
+  readonly since: number
+  /** Without the appliance's keys nobody but it could read the snapshot. */
+  readonly keybagHeld: boolean
+  readonly now: number
+}
+
+export function stateOf({ patterns, proved, worsened }: Figure, s: Standing): Finished & { at: number } {
+  const survives = leastOf(patterns.map(({ k, hosts }) => stripeSurvives(k, hosts)))
+  const { target } = s
+  const at = Math.max(s.since, worsened)
+  if (survives < 0) return { survives, target, state: 'incomplete', at }
+  if (survives < target || !s.keybagHeld) return { survives, target, state: 'sealed', at }
+  if (proved > 0 && s.now - proved < VERIFIED_FOR_MS) return { survives, target, state: 'verified', at: proved }
+  return { survives, target, state: 'protected', at }
+}
+
+/** Without the hosts that are `away` (`host.n` and key). */
+export function outlookOf({ patterns }: Pick<Figure, 'patterns'>, away: ReadonlyMap<number, Hex>): SnapshotRow['now'] {
+  const here = patterns.map(({ k, hosts }) =>
+    stripeSurvives(
+      k,
+      hosts.filter((host) => !away.has(host)),
+    ),
+  )
+  const layouts = patterns.map(({ k, hosts }, stripe) => {
+    return { stripe, k, shards: hosts.map((host, index) => ({ index, host: away.get(host) ?? String(host) })) }
+  })
+  const { suffice } = findOutlook(layouts, new Set(away.values()))
+  return { survives: leastOf(here), suffice: [...suffice] }
+}
+
+/** -1 where there are none: a stripe is not known. */
+function leastOf(survives: readonly number[]): number {
+  return survives.length > 0 ? Math.min(...survives) : -1
+}

@@ -1,0 +1,71 @@
+import { ImagerError } from '../../base/errors.js'
+import type { Policy, VolumePolicy } from '../../catalog/types.js'
+import { usage } from '../arguments.js'
+import { defineCommand } from '../command.js'
+
+const VERB = 'policy set'
+const UNITS = { h: 3_600_000, d: 86_400_000 } as const
+const MOST_HOSTS = 31
+
+export const command = defineCommand({
+  usage: 'set [source]',
+  describe: 'Decide, for one disk or for all, how many hosts may be missing and when an alarm is due',
+  example: ['imager policy set /dev/sdb --tolerate 2 --max-age 26h', 'auto takes a decision back'],
+  builder: (yargs) =>
+    yargs
+      .positional('source', {
+        type: 'string',
+        describe: 'As `imager snapshots` lists it, or HOST:SOURCE; left out: every disk without a decision of its own',
+      })
+      .option('tolerate', {
+        type: 'string',
+        requiresArg: true,
+        describe: 'Hosts that may be missing at a restore, or auto: as many as the fleet allows',
+      })
+      .option('max-age', {
+        type: 'string',
+        requiresArg: true,
+        describe: 'Age of the newest snapshot at which status raises an alarm: 26h, 40d, never, or auto',
+      }),
+  async run(args, context) {
+    const policy: Partial<Policy> = {
+      ...(args.tolerate === undefined ? {} : { tolerate: parseTolerate(args.tolerate) }),
+      ...(args['max-age'] === undefined ? {} : { maxAgeMs: parseAge(args['max-age']) }),
+    }
+    if (Object.keys(policy).length === 0) throw usage('Nothing to set: give --tolerate or --max-age', VERB)
+    const { catalog } = await context.fleet()
+    const volume = args.source === undefined ? null : findVolume((await catalog.policies()).volumes, args.source)
+    await catalog.setPolicy(volume && { appliance: volume.appliance, volume: volume.volume }, policy)
+    const of = volume ? `${volume.applianceName}:${volume.source}` : null
+    context.output.report(
+      { status: 'done', of, ...policy },
+      () => `Decided for ${of ?? 'every disk without a decision of its own'}.`,
+    )
+  },
+})
+
+/** By its source, or host and source. Throws NO_SUCH_VOLUME. */
+export function findVolume(volumes: readonly VolumePolicy[], name: string): VolumePolicy {
+  const found = volumes.filter((one) => name === one.source || name === `${one.applianceName}:${one.source}`)
+  const [first, second] = found
+  if (first === undefined) throw new ImagerError('NO_SUCH_VOLUME', { name })
+  if (second === undefined) return first
+  const names = found.map((one) => `${one.applianceName}:${one.source}`).join(', ')
+  throw usage(`${name} is the disk of several hosts: name one of ${names}`, VERB)
+}
+
+function parseTolerate(text: string): number | null {
+  if (text === 'auto') return null
+  const hosts = Number(text)
+  if (Number.isInteger(hosts) && hosts >= 1 && hosts <= MOST_HOSTS) return hosts
+  throw usage(`--tolerate takes a number of hosts from 1 to ${MOST_HOSTS}, or auto, not ${text}`, VERB)
+}
+
+/** Milliseconds; 0: never. */
+function parseAge(text: string): number | null {
+  if (text === 'auto') return null
+  if (text === 'never') return 0
+  const [, number, unit] = /^(\d{1,5})([hd])$/.exec(text) ?? []
+  if (Number(number) >= 1) return Number(number) * UNITS[unit as keyof typeof UNITS]
+  throw usage(`--max-age takes hours or days such as 26h or 40d, never, or auto, not ${text}`, VERB)
+}

@@ -1,0 +1,181 @@
+/**
+ * What makes a fleet less than safe, each with a code, a sentence and what to do: from what the coordinator knows to what
+ * `imager status` says. What is typed stands between backticks and works as it stands. Pure.
+ */
+import type { Hex } from '../base/ids.js'
+import { formatCount, formatSeconds } from '../base/units.js'
+import type { HostRow, SnapshotRow, VolumePolicy } from '../catalog/types.js'
+import { maxAge } from './age.js'
+
+/** What each code means; docs/errors.md has this table. */
+export const PROBLEMS = {
+  NO_SNAPSHOT: 'nothing is backed up yet',
+  LOST: 'the newest snapshot of a volume cannot be restored any more: parts of it are lost or damaged on too many hosts',
+  NOT_NOW: 'newest snapshots cannot be restored until hosts that are away come back',
+  NO_MARGIN: 'newest snapshots can be restored, and could not if one more host went away',
+  BELOW_TARGET: 'the newest snapshot of a volume bears fewer losses than it should',
+  KEYS_NOT_HELD: "too few peers hold a server's keys: without it, its snapshots could not be read",
+  OLD: 'the newest snapshot of a volume is older than it should be',
+  SUSPECT: 'a host holds less than it was given: what was placed there counts as missing',
+  CLOCK: "a host's clock is off by five minutes or more",
+} as const
+
+export type ProblemCode = keyof typeof PROBLEMS
+
+export interface Problem {
+  readonly code: ProblemCode
+  readonly sentence: string
+  readonly remedy: string
+}
+
+export interface Known {
+  readonly hosts: readonly HostRow[]
+  /** Newest last within each volume. */
+  readonly snapshots: readonly SnapshotRow[]
+  readonly volumes: readonly VolumePolicy[]
+  readonly now: number
+}
+
+const CLOCK_MS = 5 * 60_000
+const NAMED = 10
+
+/** The newest snapshot of each volume that is not retired, and how old it may be. */
+export interface Newest {
+  readonly row: SnapshotRow
+  readonly maxAgeMs: number | undefined
+}
+
+export function newestOf({ snapshots, volumes }: Pick<Known, 'snapshots' | 'volumes'>): Newest[] {
+  const byVolume = new Map<string, SnapshotRow[]>()
+  for (const row of snapshots) {
+    const key = `${row.appliance}/${row.volume}`
+    byVolume.set(key, [...(byVolume.get(key) ?? []), row])
+  }
+  return [...byVolume.values()].flatMap((rows) => {
+    const row = rows.at(-1) as SnapshotRow
+    const policy = volumes.find(({ appliance, volume }) => appliance === row.appliance && volume === row.volume)
+    if (policy?.retired) return []
+    const times = rows.map(({ time }) => time)
+    return [{ row, maxAgeMs: maxAge(times, policy?.maxAgeMs ?? null) }]
+  })
+}
+
+export function findProblems(known: Known): Problem[] {
+  const newest = newestOf(known)
+  if (known.snapshots.length === 0) {
+    const remedy = 'On the server: `imager snapshot SOURCE`, with the disk as SOURCE (`lsblk` lists them).'
+    return [{ code: 'NO_SNAPSHOT', sentence: 'There is no snapshot yet', remedy }]
+  }
+  const rows = newest.map(({ row }) => row)
+  return [
+    ...suspects(known.hosts),
+    ...rows.filter((row) => row.state === 'incomplete').map(lost),
+    ...absences(rows, known.hosts),
+    ...rows.filter((row) => row.state === 'sealed').map((row) => belowTarget(row, known.hosts)),
+    ...newest.flatMap((one) => old(one, known.now)),
+    ...clocks(known.hosts),
+  ]
+}
+
+function lost(row: SnapshotRow): Problem {
+  const sentence = `${named(row)} cannot be restored: parts of it are lost`
+  return { code: 'LOST', sentence, remedy: again(row, 'it stores what is lost again') }
+}
+
+/** However many hosts are away and volumes hang on them: one sentence. */
+function absences(rows: readonly SnapshotRow[], hosts: readonly HostRow[]): Problem[] {
+  const whole = rows.filter((row) => row.survives >= 0)
+  const notNow = whole.filter((row) => row.now.survives < 0)
+  const names = new Map(hosts.map(({ host, name }) => [host, name]))
+  const problems: Problem[] = []
+  if (notNow.length > 0) {
+    const suffice = [...new Set(notNow.flatMap((row) => row.now.suffice))].map((host) => nameOf(names, host)).sort()
+    const sentence = `${list(notNow)} cannot be restored now: ${formatCount(awayOf(hosts).length, 'host')} away`
+    problems.push({ code: 'NOT_NOW', sentence, remedy: bringBack(suffice) })
+  }
+  const noMargin = whole.filter((row) => row.now.survives === 0 && row.survives > 0)
+  if (noMargin.length > 0) {
+    const away = awayOf(hosts).map(({ name }) => name)
+    const sentence = `${list(noMargin)} ${noMargin.length === 1 ? 'bears' : 'bear'} no further loss now: ${away.slice(0, NAMED).join(', ')} away`
+    problems.push({ code: 'NO_MARGIN', sentence, remedy: bringBack(away) })
+  }
+  return problems
+}
+
+function awayOf(hosts: readonly HostRow[]): HostRow[] {
+  return hosts.filter((host) => host.role === 'peer' && host.away)
+}
+
+function bringBack(names: readonly string[]): string {
+  const [first = 'HOST'] = names
+  return `Switch on ${names.slice(0, NAMED).join(', ')}. One that is gone for good: \`imager remove ${first}\`.`
+}
+
+function belowTarget(row: SnapshotRow, hosts: readonly HostRow[]): Problem {
+  if (row.survives >= row.target) {
+    const sentence = `The keys of ${row.applianceName} are on too few peers`
+    return { code: 'KEYS_NOT_HELD', sentence, remedy: 'Switch more peers on: the coordinator brings the keys to each.' }
+  }
+  const code = 'BELOW_TARGET'
+  const bears =
+    row.survives === 0
+      ? 'does not survive the loss of any host'
+      : `survives the loss of ${formatCount(row.survives, 'host')}`
+  const sentence = `${named(row)} ${bears}; ${row.target} should be allowed to be missing`
+  const here = hosts.filter((host) => host.role === 'peer' && !host.away && host.storage !== '').length
+  const members = hosts.filter((host) => host.role === 'peer' && host.storage !== '').length
+  if (here > row.target) return { code, sentence, remedy: again(row, 'it stores the missing parts on other hosts') }
+  const least = Math.max(1, members - 1)
+  const more = members > row.target ? 'Switch on more peers' : 'Add peers (`imager invite`)'
+  const settle = `or settle for less: \`imager policy set ${row.source} --tolerate ${Math.min(least, row.target)}\``
+  return {
+    code,
+    sentence,
+    remedy: `${more} and run \`imager snapshot ${row.source}\` on ${row.applianceName}, ${settle}.`,
+  }
+}
+
+function old({ row, maxAgeMs }: Newest, now: number): Problem[] {
+  const age = now - row.time
+  if (maxAgeMs === undefined || age <= maxAgeMs) return []
+  const sentence = `${named(row)} is ${formatSeconds(age / 1000)} old, ${formatSeconds(maxAgeMs / 1000)} are expected at most`
+  const gone = `For a disk that is no longer to be backed up: \`imager retire ${row.source}\`.`
+  return [{ code: 'OLD', sentence, remedy: `${again(row, 'and see why it did not run')} ${gone}` }]
+}
+
+function suspects(hosts: readonly HostRow[]): Problem[] {
+  return hosts
+    .filter((host) => host.suspect !== '')
+    .map(({ name, suspect }) => {
+      const remedy = `Is its disk mounted, and its store where it was? If it is lost: \`imager check\` finds out what is missing.`
+      return { code: 'SUSPECT', sentence: `${name} is not believed: ${suspect}`, remedy }
+    })
+}
+
+function clocks(hosts: readonly HostRow[]): Problem[] {
+  return hosts.flatMap(({ name, clockSkewMs }) => {
+    if (clockSkewMs === null || Math.abs(clockSkewMs) < CLOCK_MS) return []
+    const off = `${formatSeconds(Math.abs(clockSkewMs) / 1000)} ${clockSkewMs > 0 ? 'ahead' : 'behind'}`
+    const sentence = `The clock of ${name} is ${off}`
+    return [
+      { code: 'CLOCK', sentence, remedy: `Set it there, or let it follow the network: \`timedatectl set-ntp true\`.` },
+    ]
+  })
+}
+
+function again(row: SnapshotRow, why: string): string {
+  return `Run \`imager snapshot ${row.source}\` on ${row.applianceName}: ${why}.`
+}
+
+function named({ id, source, applianceName }: SnapshotRow): string {
+  return `Snapshot ${id.slice(0, 8)} of ${source} on ${applianceName}`
+}
+
+function list(rows: readonly SnapshotRow[]): string {
+  const [first] = rows
+  return rows.length === 1 && first ? named(first) : `The newest snapshots of ${rows.length} volumes`
+}
+
+function nameOf(names: ReadonlyMap<Hex, string>, host: Hex): string {
+  return names.get(host) ?? host.slice(0, 8)
+}
