@@ -51,6 +51,9 @@ import type {
 /** Signatures looked up in one go: some 20 ms where the segments lie in the page cache. */
 const FIND_PART = 8192
 
+/** Also stripes of which too little is left: whoever reads finds out what is missing. */
+const ANY = -1
+
 /** A stripe read back from its trailer. */
 export interface ImportedStripe extends StripeRow {
   writer: Hex
@@ -234,7 +237,7 @@ export class LocalCatalog implements Catalog {
       offsets: new Uint32Array(count),
       lengths: new Uint32Array(count),
     }
-    for await (const { at, locations } of this.#find(ids, 0)) {
+    for await (const { at, locations } of this.#find(ids, ANY)) {
       found.stripes.set(BigUint64Array.from(locations.stripes, BigInt), at)
       found.offsets.set(locations.offsets, at)
       found.lengths.set(locations.lengths, at)
@@ -377,7 +380,7 @@ export class LocalCatalog implements Catalog {
       const survival = this.#stripes.survival()
       const rank = (stripe: number): number => {
         const survives = survival.of(stripe)
-        return survives >= tolerate ? survives : -1
+        return survives >= tolerate ? survives - ANY : -1
       }
       const locations = await this.#signatures.find(ids.subarray(at * ID_BYTES, (at + FIND_PART) * ID_BYTES), rank)
       yield { at, locations }

@@ -1,0 +1,244 @@
+/**
+ * What is known of what the peers keep: proof is taken away, and the word that stood on it goes; then what `status` says is
+ * typed as it stands, until the light is green again.
+ */
+import type { ChildProcess } from 'node:child_process'
+import { execFileSync } from 'node:child_process'
+import { mkdirSync, readdirSync, renameSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import test, { type ExecutionContext } from 'ava'
+import { HEARTBEAT_MS } from '../../src/base/limits.js'
+import type { VolumePolicy } from '../../src/catalog/types.js'
+import type { StatusReport } from '../../src/fleet/status.js'
+import type { CheckReport, Damage } from '../../src/jobs/check.js'
+import type { SnapshotReport } from '../../src/jobs/snapshot/snapshot.js'
+import { lacksFileSystem, testWhere } from '../machine.js'
+import { imager, lastLine, TestLab } from './lab.js'
+
+async function status(lab: TestLab): Promise<StatusReport> {
+  const outcome = await imager('status', '--json', '--state', lab.lab.coordinator.state)
+  const report = lastLine<StatusReport>(outcome)
+  const expected = report.safe ? 0 : 8
+  if (outcome.code !== expected) throw new Error(`status ended ${outcome.code}: ${outcome.stdout}`)
+  return report
+}
+
+const codesOf = ({ problems }: StatusReport) => problems.map(({ code }) => code)
+
+/** Asks for the status until it says what is waited for: peers tell of their store with each heartbeat. */
+async function until(lab: TestLab, codes: readonly string[]): Promise<StatusReport> {
+  for (let patience = (3 * HEARTBEAT_MS) / 500; patience > 0; patience--) {
+    const report = await status(lab)
+    if (codesOf(report).join() === codes.join()) return report
+    await sleep(500)
+  }
+  return status(lab)
+}
+
+/** Types what the first problem says, on the host that it is for; gives what was typed, and how it ended. */
+async function typeRemedy(lab: TestLab, { problems }: StatusReport): Promise<string> {
+  const [, line] = /`imager ([^`]+)`/.exec(problems[0]?.remedy ?? '') ?? []
+  if (line === undefined) return `nothing to type: ${problems[0]?.remedy}`
+  const { appliance, coordinator } = lab.lab
+  const words = line.split(' ')
+  const { code } = await imager(...words, '--state', words[0] === 'snapshot' ? appliance.state : coordinator.state)
+  return `${words[0]} ${code}`
+}
+
+/** Ends a peer, and starts it with what `change` made of its store. */
+async function restartPeer(t: ExecutionContext, lab: TestLab, index: number, change: (store: string) => void) {
+  const { pid, store } = lab.lab.peers[index] as TestLab['lab']['peers'][number]
+  await lab.kill(pid)
+  change(store)
+  const child = lab.startPeer(index)
+  t.teardown(() => void child.kill('SIGKILL'))
+  await started(child)
+  return child
+}
+
+async function started(child: ChildProcess): Promise<void> {
+  await new Promise((resolve) => child.stdout?.once('data', resolve))
+}
+
+const shardsOf = (store: string) =>
+  readdirSync(store, { recursive: true, encoding: 'utf8' })
+    .filter((name) => name.endsWith('.shard'))
+    .map((name) => join(store, name))
+
+test.serial(
+  'three of six stores are empty: not safe; what is said is typed, and everything restores again',
+  async (t) => {
+    const { lab, disk, state } = await TestLab.imaged(t, 6, 24)
+    t.deepEqual(codesOf(await status(lab)), [])
+    const empty = (store: string) => {
+      rmSync(store, { recursive: true })
+      mkdirSync(store)
+    }
+    for (const index of [0, 1, 2]) await restartPeer(t, lab, index, empty)
+    const seen = await until(lab, ['SUSPECT', 'SUSPECT', 'SUSPECT', 'LOST'])
+    t.deepEqual(codesOf(seen), ['SUSPECT', 'SUSPECT', 'SUSPECT', 'LOST'])
+    t.regex(seen.problems[0]?.sentence ?? '', /^peer-1 is not believed: its store holds .* were placed there$/)
+    t.like(seen.volumes[0], { state: 'incomplete', survives: -1 })
+    t.is((await imager('restore', 'latest', '--to', lab.path('no.img'), ...state)).code, 5)
+    t.is(await typeRemedy(lab, seen), 'check 5', 'it says that the snapshot cannot be restored')
+    const checked = await status(lab)
+    t.deepEqual(codesOf(checked), ['LOST'])
+    t.is(await typeRemedy(lab, checked), 'snapshot 0')
+    t.deepEqual(codesOf(await status(lab)), [])
+    await lab.restoreLatest(t, disk)
+  },
+)
+
+test.serial('a store that was away comes back whole: nothing has to be typed', async (t) => {
+  const { lab } = await TestLab.imaged(t, 3, 16)
+  const aside = lab.path('aside')
+  const child = await restartPeer(t, lab, 0, (store) => {
+    renameSync(store, aside)
+    mkdirSync(store)
+  })
+  t.deepEqual(codesOf(await until(lab, ['SUSPECT', 'BELOW_TARGET'])), ['SUSPECT', 'BELOW_TARGET'])
+  await lab.kill(child.pid as number)
+  const { store } = lab.lab.peers[0] as TestLab['lab']['peers'][number]
+  rmSync(store, { recursive: true })
+  renameSync(aside, store)
+  const back = lab.startPeer(0)
+  t.teardown(() => void back.kill('SIGKILL'))
+  await started(back)
+  t.deepEqual(codesOf(await until(lab, [])), [])
+})
+
+test.serial('damage beyond repair is found, remembered, and stored anew by the next run', async (t) => {
+  const { lab, disk, state } = await TestLab.imaged(t, 3, 16)
+  const [one, two] = lab.lab.peers.map(({ store }) => shardsOf(store)) as [string[], string[]]
+  for (const path of [...one, ...two]) writeFileSync(path, Buffer.alloc(9000, 7), { flag: 'r+' })
+  t.deepEqual(codesOf(await status(lab)), [], 'nobody has looked')
+  const check = await imager('check', '--read-data', '--json', ...state)
+  t.is(check.code, 5, check.stdout)
+  const report = lastLine<CheckReport>(check)
+  t.is(report.damaged, one.length + two.length)
+  t.true(report.unrepairable > 0)
+  t.true(report.snapshots.every((snapshot) => !snapshot.restorable))
+  const known = await status(lab)
+  t.deepEqual(codesOf(known), ['LOST'])
+  t.is((await imager('snapshot', disk, ...state)).code, 0)
+  t.deepEqual(codesOf(await status(lab)), [])
+  await lab.restoreLatest(t, disk)
+  const again = await imager('check', '--read-data', ...state)
+  t.is(again.code, 5, 'the older snapshot stays lost')
+  t.regex(again.stdout, /NOT SAFE: 1 of 2 snapshots cannot be restored\.\n$/)
+})
+
+test.serial('all that was read and is right is verified, until a byte is found wrong', async (t) => {
+  const { lab, state } = await TestLab.imaged(t, 3, 16)
+  t.is((await imager('check', ...state)).code, 0)
+  t.is((await status(lab)).volumes[0]?.state, 'protected', 'that it is there proves no byte')
+  t.is((await imager('check', '--read-data', ...state)).code, 0)
+  t.is((await status(lab)).volumes[0]?.state, 'verified')
+  const [path] = shardsOf(lab.lab.peers[0]?.store ?? '') as [string]
+  const wrong = Buffer.alloc(9000, 7)
+  writeFileSync(path, wrong, { flag: 'r+' })
+  const found = await imager('check', '--read-data', ...state)
+  t.is(found.code, 6)
+  t.regex(
+    found.stdout,
+    /peer-1: shard \w+ of stripe \d+ is corrupt\n[^]*Every snapshot can be restored; 1 shard damaged/,
+  )
+  const weaker = await status(lab)
+  t.like(weaker.volumes[0], { state: 'sealed', survives: 0 })
+  t.deepEqual(codesOf(weaker), ['BELOW_TARGET'])
+  t.is(await typeRemedy(lab, weaker), 'snapshot 0')
+  t.deepEqual(codesOf(await status(lab)), [])
+})
+
+test.serial('peers that are off do not lower the target unseen; a dead one is not "restorable"', async (t) => {
+  const lab = await TestLab.up(t, 6)
+  const disk = lab.makeDisk('disk.img', 16)
+  const state = ['--state', lab.lab.appliance.state]
+  for (const { pid } of lab.lab.peers.slice(0, 3)) await lab.kill(pid)
+  const weak = await imager('snapshot', disk, '--json', ...state)
+  t.is(weak.code, 4, weak.stdout + weak.stderr)
+  t.like(lastLine<SnapshotReport>(weak), { survives: 1, target: 2, state: 'sealed', scheme: '2+1' })
+  const unmet = await imager('check', '--json', ...state)
+  t.is(unmet.code, 0, 'the three that hold it answer')
+  for (const index of [0, 1, 2]) {
+    const child = lab.startPeer(index)
+    t.teardown(() => void child.kill('SIGKILL'))
+    await started(child)
+  }
+  const seen = await status(lab)
+  t.deepEqual(codesOf(seen), ['BELOW_TARGET'])
+  t.is(await typeRemedy(lab, seen), 'snapshot 0')
+  t.like((await status(lab)).volumes[0], { state: 'protected', survives: 2, target: 2 })
+  // Six, of which two hang: four answer, and it would be 2+2. The target stays, and is reached.
+  const settled = await imager(
+    'policy',
+    'set',
+    disk,
+    '--tolerate',
+    '1',
+    '--max-age',
+    'never',
+    '--json',
+    ...['--state', lab.lab.coordinator.state],
+  )
+  t.is(settled.code, 0, settled.stdout)
+  const shown = lastLine<{ volumes: VolumePolicy[] }>(await imager('policy', 'show', '--json', ...state))
+  t.like(shown.volumes[0], { source: disk, tolerate: 1, target: 1, maxAgeMs: 0 })
+  t.is((await imager('policy', 'set', disk, '--tolerate', '1', ...state)).code, 12, 'an appliance decides nothing')
+  for (const { pid } of lab.lab.peers.slice(3)) await lab.kill(pid)
+  const dead = await imager('check', '--json', ...state)
+  t.is(dead.code, 5)
+  t.deepEqual(lastLine<CheckReport>(dead).unreachable, ['peer-4', 'peer-5', 'peer-6'])
+})
+
+testWhere(lacksFileSystem('ext4'))('a bad sector costs its shard, which is named, and not the peer', async (t) => {
+  const { lab, state } = await TestLab.imaged(t, 3, 16)
+  const image = lab.path('bad-disk.img')
+  truncateSync(writeEmpty(image), 64 * 2 ** 20)
+  execFileSync('mkfs.ext4', ['-q', image], { stdio: 'pipe' })
+  const { store } = lab.lab.peers[0] as TestLab['lab']['peers'][number]
+  const aside = lab.path('aside')
+  await restartPeer(t, lab, 0, () => {
+    renameSync(store, aside)
+    mkdirSync(store)
+    execFileSync('mount', ['-o', 'loop', image, store])
+    execFileSync('cp', ['-a', `${aside}/.`, store])
+    // Behind the end of its backing file a loop device answers with EIO. Mounted anew, nothing of it is in the kernel's cache.
+    const last = lastOnDisk(shardsOf(store))
+    execFileSync('umount', [store])
+    execFileSync('mount', ['-o', 'loop', image, store])
+    truncateSync(image, last.from)
+    t.log(`cut at ${last.from}, in ${last.path.slice(-12)}`)
+  })
+  t.teardown(() => execFileSync('umount', ['--lazy', store]))
+  const check = await imager('check', '--read-data', '--json', ...state)
+  t.is(check.code, 6, check.stdout)
+  const lines = check.stdout.split('\n').filter((line) => line.includes('"status":"damage"'))
+  t.deepEqual(
+    lines.map((line) => JSON.parse(line) as Damage).map(({ host, what }) => `${host} ${what}`),
+    ['peer-1 corrupt'],
+  )
+  t.deepEqual(lastLine<CheckReport>(check).unreachable, [])
+})
+
+function writeEmpty(path: string): string {
+  writeFileSync(path, '')
+  return path
+}
+
+/** Of these files, the one whose data lies last on its disk, and where that begins, in bytes. */
+function lastOnDisk(paths: readonly string[]): { path: string; from: number } {
+  execFileSync('sync')
+  const places = paths.map((path) => {
+    const rows = execFileSync('filefrag', ['-v', path], { encoding: 'utf8' }).matchAll(
+      /^\s*\d+:\s+\d+\.\.\s*\d+:\s+(\d+)\.\./gm,
+    )
+    return { path, from: Math.max(...[...rows].map(([, block]) => Number(block) * blockBytes(path))) }
+  })
+  return places.reduce((a, b) => (b.from > a.from ? b : a))
+}
+
+function blockBytes(path: string): number {
+  return statSync(path).blksize
+}
