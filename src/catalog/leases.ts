@@ -56,8 +56,8 @@ export class Leases {
     return begun
   }
 
-  end(lease: Hex): void {
-    this.#statements.prepare(`UPDATE lease SET state = 'finished' WHERE lease = ?`).run(lease)
+  end(lease: Hex, now: number): void {
+    this.#statements.prepare(`UPDATE lease SET state = 'finished', ended = ? WHERE lease = ?`).run(now, lease)
     this.#stripes.dropOpen(lease)
   }
 }

@@ -17,6 +17,7 @@ import { ID_BYTES } from '../signatures/rows.js'
 import { type SegmentOptions, SegmentRepository } from '../signatures/segments.js'
 import { unfitBecause } from '../stripes/place.js'
 import { checkCommit, checkIds, checkPlace, checkRecords, checkReserve } from './checks.js'
+import { choose, prefixOf } from './choose.js'
 import { Evidence } from './evidence.js'
 import { type Admission, type Heartbeat, HostCatalogue } from './hosts.js'
 import { type Lease, Leases } from './leases.js'
@@ -30,6 +31,7 @@ import { type Present, Snapshots } from './snapshots.js'
 import { outlookOf } from './state.js'
 import { Stripes } from './stripes.js'
 import type {
+  Among,
   BeginRequest,
   Begun,
   Catalog,
@@ -37,6 +39,7 @@ import type {
   Finding,
   Finished,
   FinishRequest,
+  FoundSnapshot,
   HostRow,
   Located,
   Placed,
@@ -197,8 +200,9 @@ export class LocalCatalog implements Catalog {
         throw new ImagerError('PROTOCOL', { what: 'the snapshot refers to stripes that are not committed' })
       }
       const { summary, head } = request
-      this.#snapshots.add({ ...facts, id: facts.snapshot, parent, source, label, summary, head, stripes })
-      this.#leases.end(lease)
+      const arrived = this.#parts.clock.now()
+      this.#snapshots.add({ ...facts, arrived, id: facts.snapshot, parent, source, label, summary, head, stripes })
+      this.#leases.end(lease, arrived)
       this.#policies.reach({ appliance, volume }, summary.tolerate, request.asked)
       const finished = this.#finished(facts.snapshot)
       this.registry.record('snapshot', appliance, finishedSentence(source, summary, finished))
@@ -217,16 +221,10 @@ export class LocalCatalog implements Catalog {
     return this.#snapshots.list(this.#present(), appliance).map(({ head: _head, ...row }) => row)
   }
 
-  async snapshot(name: string, appliance?: Hex): Promise<SnapshotRow & { head: Uint8Array }> {
-    const isPrefix = /^[0-9a-f]{1,32}$/.test(name)
-    const found =
-      name === 'latest' || isPrefix ? this.#snapshots.list(this.#present(), appliance, isPrefix ? name : '') : []
-    const last = found.at(-1)
-    if (!last) throw new ImagerError('NO_SUCH_SNAPSHOT', { snapshot: name === 'latest' ? 'yet' : name })
-    if (isPrefix && found.length > 1) {
-      throw new ImagerError('NO_SUCH_SNAPSHOT', { snapshot: `${name}: ${found.length} begin with it` })
-    }
-    return last
+  async snapshot(name: string, among: Among = {}, appliance?: Hex): Promise<FoundSnapshot> {
+    const prefix = prefixOf(name)
+    const rows = prefix === undefined ? [] : this.#snapshots.list(this.#present(), appliance, prefix)
+    return choose(name, rows, among)
   }
 
   async locate(ids: Uint8Array): Promise<Located> {
@@ -371,7 +369,8 @@ export class LocalCatalog implements Catalog {
   importSnapshot({ head, references, summary, source, label }: ImportedSnapshot): void {
     const facts = this.#parts.openHead(head, references)
     const stripes = referencedStripes(references)
-    this.write(() => this.#snapshots.add({ ...facts, id: facts.snapshot, source, label, summary, head, stripes }))
+    const row = { ...facts, arrived: 0, id: facts.snapshot, source, label, summary, head, stripes }
+    this.write(() => this.#snapshots.add(row))
   }
 
   /** Looks signatures up, `FIND_PART` at a time: between two parts the event loop serves other calls. */

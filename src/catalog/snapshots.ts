@@ -5,6 +5,7 @@
 import type Database from 'better-sqlite3'
 import { ImagerError } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
+import { inOrder } from './order.js'
 import { outlookOf, stateOf } from './state.js'
 import { Statements } from './statements.js'
 import type { Figure, Stripes } from './stripes.js'
@@ -23,7 +24,6 @@ const ABSENT = { leftOut: [], unreadable: NO_FLAWS, torn: NO_FLAWS }
 interface StoredSnapshot extends Omit<NewSnapshot, 'summary' | 'stripes' | 'head'> {
   n: number
   applianceName: string
-  arrived: number
   head: Buffer
   stripes: Buffer
   summary: string
@@ -51,30 +51,32 @@ export class Snapshots {
     this.#stripes = stripes
   }
 
-  /** Adds it, or replaces the same one; a snapshot of another appliance is never replaced. */
+  /**
+   * Adds it, or replaces the same one, whose arrival stays; a snapshot of another appliance is never replaced. `arrived` is 0 where
+   * it is read back.
+   */
   add(s: NewSnapshot): void {
     const known = this.stripesOf(s.id)
     if (known && known.appliance !== s.appliance) {
       throw new ImagerError('FORGED', { what: `Snapshot ${s.id} belongs to another appliance` })
     }
     this.#statements
-      .prepare(`INSERT OR REPLACE INTO snapshot (id, appliance, volume, source, label, sequence, parent, time, head,
-        stripes, summary) VALUES (@id, @appliance, @volume, @source, @label, @sequence, @parent, @time, @head,
-        @packed, @summary)`)
+      .prepare(`INSERT OR REPLACE INTO snapshot (id, appliance, volume, source, label, sequence, parent, time, arrived, head,
+        stripes, summary) VALUES (@id, @appliance, @volume, @source, @label, @sequence, @parent, @time,
+        max(@arrived, coalesce((SELECT arrived FROM snapshot WHERE id = @id), 0)), @head, @packed, @summary)`)
       .run({ ...s, summary: JSON.stringify(s.summary), packed: encodeStripes(s.stripes) })
   }
 
-  /** Newest last; with `prefix`, those whose id begins with it; with `appliance`, its own only. */
+  /** Newest last (`inOrder`); with `prefix`, those whose id begins with it; with `appliance`, its own only. */
   list(present: Present, appliance: Hex | undefined, prefix = ''): (SnapshotRow & { head: Buffer })[] {
     const rows = this.#statements
       .prepare<[{ appliance: Hex | null; prefix: string }], StoredSnapshot>(
         `SELECT snapshot.*, coalesce(host.name, substr(appliance, 1, 8)) AS applianceName
         FROM snapshot LEFT JOIN host ON host.host = appliance
-        WHERE (@appliance IS NULL OR appliance = @appliance) AND substr(id, 1, length(@prefix)) = @prefix
-        ORDER BY time, snapshot.n`,
+        WHERE (@appliance IS NULL OR appliance = @appliance) AND substr(id, 1, length(@prefix)) = @prefix`,
       )
       .all({ appliance: appliance ?? null, prefix })
-    return rows.map((row) => this.#toSnapshot(row, present))
+    return inOrder(rows, present.now).map((row) => this.#toSnapshot(row, present))
   }
 
   stripesOf(id: Hex): { appliance: Hex; stripes: number[] } | undefined {
@@ -89,14 +91,14 @@ export class Snapshots {
     this.#statements.prepare('UPDATE snapshot SET figure = NULL WHERE figure IS NOT NULL').run()
   }
 
-  #toSnapshot({ n, stripes, arrived, ...row }: StoredSnapshot, present: Present): SnapshotRow & { head: Buffer } {
+  #toSnapshot({ n, stripes, ...row }: StoredSnapshot, present: Present): SnapshotRow & { head: Buffer } {
     const figure = row.figure ? (JSON.parse(row.figure) as Figure) : this.#stripes.figure(decodeStripes(stripes))
     if (!row.figure) {
       this.#statements.prepare('UPDATE snapshot SET figure = ? WHERE n = ?').run(JSON.stringify(figure), n)
     }
     const { figure: _figure, ...kept } = row
     const summary = { ...ABSENT, ...(JSON.parse(row.summary) as SnapshotSummary) }
-    const { appliance, volume } = row
+    const { appliance, volume, arrived } = row
     const target = present.tolerate(appliance, volume) ?? summary.tolerate
     const standing = { target, since: arrived || row.time, keybagHeld: present.keybagHeld(appliance), now: present.now }
     const state = stateOf(figure, standing)

@@ -170,7 +170,10 @@ export interface SnapshotRow extends Finished {
   label: string
   sequence: number
   parent: Hex | null
+  /** By its appliance's clock: `order.ts` says which to believe. */
   time: number
+  /** When its `finish` arrived, by the coordinator's clock; 0: read back from peers, or of a catalog before format 4. */
+  arrived: number
   /** Since when it is in that state: `verified`, when the byte that was read longest ago was read. */
   at: number
   /** Without the hosts that are away: hosts that may be missing besides (-1: it cannot be restored now), and whose return helps. */
@@ -195,6 +198,21 @@ export interface VolumePolicy extends Policy {
   target: number
   /** No alarm is raised for it. */
   retired: boolean
+}
+
+/** What says which snapshot is meant, for people. */
+export type Named = Pick<SnapshotRow, 'id' | 'source' | 'applianceName' | 'time' | 'arrived'>
+
+/** Of which disks a name may mean a snapshot: as they were called when they were imaged, of a host by its name or key. */
+export interface Among {
+  source?: string | undefined
+  host?: string | undefined
+}
+
+export interface FoundSnapshot extends SnapshotRow {
+  head: Uint8Array
+  /** The newest of each other disk that `latest` could have meant as well. A disk of the same host and name is no other. */
+  others: Named[]
 }
 
 export interface Located {
@@ -231,7 +249,7 @@ export interface Catalog {
   /** Newest last. */
   snapshots(): Promise<SnapshotRow[]>
   /** By id, unique prefix or `latest`; NO_SUCH_SNAPSHOT. */
-  snapshot(name: string): Promise<SnapshotRow & { head: Uint8Array }>
+  snapshot(name: string, among?: Among): Promise<FoundSnapshot>
   locate(ids: Uint8Array): Promise<Located>
   /**
    * Of each stripe, how long its records are, in their order: they lie back to back behind the pack's header. Empty where

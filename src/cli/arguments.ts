@@ -44,6 +44,14 @@ export function computerName(): string {
   )
 }
 
+/** The snapshot that a command is about, and of which disk `latest` is to be. `findSnapshot` looks it up. */
+export function namingSnapshot<T>(yargs: Argv<T>) {
+  return yargs
+    .positional('snapshot', { type: 'string', demandOption: true, describe: 'Id, unique prefix, or latest' })
+    .option('source', { type: 'string', requiresArg: true, describe: 'Of the disk that was imaged under this name' })
+    .option('host', { type: 'string', requiresArg: true, describe: 'Of this host, by its name or key' })
+}
+
 /** The options of a command that makes this host a coordinator; `coordinator`: what its help calls it. */
 export function asCoordinator<T>(yargs: Argv<T>, verb: string, coordinator: string) {
   return yargs

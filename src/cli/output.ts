@@ -52,6 +52,13 @@ export class Output {
     if (!this.json) this.streams.stderr.write(`${text}\n`)
   }
 
+  /** The same for programs too, where its lines have no field for it: always on stderr. */
+  aside(text: string): void {
+    if (text === '') return
+    this.#clear()
+    this.streams.stderr.write(`${oneLine(text)}\n`)
+  }
+
   /** What a daemon could not do now and will try again: said once, until it changes. For the log, so always on stderr. */
   readonly warn = (what: string, error: unknown): void => {
     const line = `${what}: ${error instanceof Error ? error.message : String(error)}`

@@ -5,6 +5,7 @@
 import * as v from 'valibot'
 import { LOOKUP_IDS, MESSAGE_BYTES } from '../base/limits.js'
 import { KiB, MiB } from '../base/units.js'
+import { OTHERS } from '../catalog/choose.js'
 import { FACTS, RECORDS_PER_STRIPE, RESERVED_STRIPES, STATES, STRIPE_WIDTH } from '../catalog/types.js'
 import { Address, Base64, Count, Id, Key, Name, Role, Term, Time } from '../keys/fields.js'
 import { STATEMENT_BYTES } from '../keys/statement.js'
@@ -109,11 +110,14 @@ const SnapshotRow = v.strictObject({
   sequence: Count,
   parent: v.nullable(Id),
   time: Time,
+  arrived: Time,
   ...Finished,
   at: Time,
   now: v.strictObject({ survives: Survives, suffice: v.pipe(v.array(Key), v.maxLength(10_000)) }),
   summary: Summary,
 })
+const { id, source, applianceName, time, arrived } = SnapshotRow.entries
+const Named = v.strictObject({ id, source, applianceName, time, arrived })
 const EventRow = v.strictObject({
   n: Count,
   time: Time,
@@ -189,7 +193,10 @@ export const CALLS = {
     v.strictObject({ snapshots: v.pipe(v.array(SnapshotRow), v.maxLength(SNAPSHOT_PAGE)), total: Count }),
   ),
   /** Answer: head. */
-  snapshot: call(v.strictObject({ name: Text(64) }), SnapshotRow),
+  snapshot: call(
+    v.strictObject({ name: Text(64), source: v.exactOptional(Text(4096)), host: v.exactOptional(Text(64)) }),
+    v.strictObject({ ...SnapshotRow.entries, others: v.pipe(v.array(Named), v.maxLength(OTHERS)) }),
+  ),
   /** ids; for each stripe u64, then for each offset u32, then for each length u32, LE. */
   locate: call(None, None, { maxBytes: LOOKUP_IDS * ID_BYTES + 4 * KiB }),
   /** Answer: for each stripe count u32, then the length of each record u32, LE. */

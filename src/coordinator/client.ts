@@ -7,6 +7,7 @@ import { decodeLengths } from '../catalog/lengths.js'
 import type { EventRow } from '../catalog/registry.js'
 import { decodeStripes } from '../catalog/snapshots.js'
 import type {
+  Among,
   BeginRequest,
   Begun,
   Catalog,
@@ -14,6 +15,7 @@ import type {
   Finding,
   Finished,
   FinishRequest,
+  FoundSnapshot,
   HostRow,
   Located,
   Placed,
@@ -92,9 +94,11 @@ export class RemoteCatalog implements Catalog {
     }
   }
 
-  async snapshot(name: string): Promise<SnapshotRow & { head: Uint8Array }> {
-    if (name.length > 64) throw new ImagerError('NO_SUCH_SNAPSHOT', { snapshot: name.slice(0, 64) })
-    const { body, attachment } = await this.#call('snapshot', { name })
+  async snapshot(name: string, { source, host }: Among = {}): Promise<FoundSnapshot> {
+    if (name.length > 64 || (host?.length ?? 0) > 64 || (source?.length ?? 0) > 4096)
+      throw new ImagerError('NO_SUCH_SNAPSHOT', { snapshot: name.slice(0, 64) })
+    const among = { ...(source === undefined ? {} : { source }), ...(host === undefined ? {} : { host }) }
+    const { body, attachment } = await this.#call('snapshot', { name, ...among })
     return { ...body, head: attachment }
   }
 

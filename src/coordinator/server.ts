@@ -142,8 +142,8 @@ function catalogHandlers(catalog: LocalCatalog): Pick<Handlers, CatalogCall> {
       const rows = await catalog.snapshots(scopeOf(caller))
       return { body: { snapshots: rows.slice(skip, skip + SNAPSHOT_PAGE), total: rows.length } }
     },
-    async snapshot({ caller, body: { name } }) {
-      const { head, ...row } = await catalog.snapshot(name, scopeOf(caller))
+    async snapshot({ caller, body: { name, ...among } }) {
+      const { head, ...row } = await catalog.snapshot(name, among, scopeOf(caller))
       return { body: row, attachment: head }
     },
     async locate({ attachment }) {

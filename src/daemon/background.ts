@@ -6,6 +6,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { closeSync, existsSync, openSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { ImagerError } from '../base/errors.js'
+import type { Among } from '../catalog/types.js'
 import { type Ready, readChild } from './parent.js'
 
 /** How long a mount may take to be ready: a peer that does not answer costs up to its deadline, twice. */
@@ -17,7 +18,7 @@ const LOG = 'mount.log'
  */
 const YOUNG = '--max-semi-space-size=4'
 
-export interface BackgroundOptions {
+export interface BackgroundOptions extends Among {
   readonly snapshot: string
   readonly mountpoint: string
   readonly state: string
@@ -28,11 +29,15 @@ export interface BackgroundOptions {
 
 /** Throws what the process in the background failed with. */
 export async function mountInBackground(options: BackgroundOptions): Promise<Ready> {
-  const { snapshot, mountpoint, state, program, signal } = options
+  const { snapshot, source, host, mountpoint, state, program, signal } = options
   if (!existsSync(state)) throw new ImagerError('NO_FLEET', { state })
   const log = join(state, LOG)
   const file = openSync(log, 'a', 0o600)
-  const args = [YOUNG, program, 'mount', '--foreground', '--state', state, snapshot, resolve(mountpoint)]
+  const among = [
+    ...(source === undefined ? [] : [`--source=${source}`]),
+    ...(host === undefined ? [] : [`--host=${host}`]),
+  ]
+  const args = [YOUNG, program, 'mount', '--foreground', '--state', state, ...among, snapshot, resolve(mountpoint)]
   let child: ChildProcess
   try {
     child = spawn(process.execPath, args, { detached: true, stdio: ['ignore', file, file, 'ipc'], cwd: '/' })

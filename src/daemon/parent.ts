@@ -6,7 +6,20 @@ import * as v from 'valibot'
 import { ERRORS, type ErrorCode, ImagerError, reason } from '../base/errors.js'
 
 const Detail = v.union([v.string(), v.number(), v.boolean(), v.null(), v.array(v.string())])
-const Ready = v.object({ status: v.literal('mounted'), mountpoint: v.string(), pid: v.number() })
+const Named = v.object({
+  id: v.string(),
+  source: v.string(),
+  applianceName: v.string(),
+  time: v.number(),
+  arrived: v.number(),
+})
+const Ready = v.object({
+  status: v.literal('mounted'),
+  mountpoint: v.string(),
+  pid: v.number(),
+  /** The one that was mounted, and those that `latest` could have meant as well. */
+  snapshot: v.object({ ...Named.entries, others: v.array(Named) }),
+})
 const Failed = v.object({
   status: v.literal('error'),
   code: v.nullable(v.string()),

@@ -327,6 +327,46 @@ function reading(test: TestFn, open: OpenStand): void {
     await t.throwsAsync(s.catalog.snapshotStripes(hex(16)), { code: 'NO_SUCH_SNAPSHOT' })
   })
 
+  test('latest is by sequence and arrival, whatever the clocks of appliances say', async (t) => {
+    const s = await open(t)
+    const YEAR = 365 * 24 * 3_600_000
+    const take = async (volume: string, ahead: number) => {
+      s.clock.time += 60_000
+      s.beat()
+      const begun = await begin(s, volume)
+      const number = await stripe(s, begun.lease, ids(1))
+      const time = s.clock.time + ahead
+      await s.catalog.finish(begun.lease, finishRequest(s, begun, [number], { volume, time }))
+      return begun.snapshot
+    }
+    const ahead = await take(VOLUME, YEAR)
+    t.like(await s.catalog.snapshot('latest'), {
+      id: ahead,
+      arrived: s.clock.time,
+      time: s.clock.time + YEAR,
+      others: [],
+    })
+    const other = await take('cd'.repeat(16), 0)
+    t.is((await s.catalog.snapshot('latest')).id, other)
+    const next = await take(VOLUME, -YEAR)
+    t.is((await s.catalog.snapshot('latest')).id, next)
+    const rows = await s.catalog.snapshots()
+    t.deepEqual(
+      rows.map((row) => row.id),
+      [ahead, other, next],
+    )
+    t.like(await s.catalog.snapshot('latest', { source: '/dev/sdb', host: 'srv' }), { id: next, others: [] })
+    t.is((await s.catalog.snapshot('latest', { host: s.appliance })).id, next)
+    for (const among of [{ source: '/dev/none' }, { host: 'nobody' }, { host: 'x'.repeat(100) }]) {
+      await t.throwsAsync(s.catalog.snapshot('latest', among), { code: 'NO_SUCH_SNAPSHOT' })
+    }
+    const bytes = (await s.catalog.snapshot(next)).head
+    const found = { source: '/dev/sdb', label: '', summary: summary(), head: bytes }
+    const stripes = await s.catalog.snapshotStripes(next)
+    s.local.importSnapshot({ ...found, references: references(stripes) })
+    t.is((await s.catalog.snapshot(next)).arrived, s.clock.time, 'read back, it arrived when it did')
+  })
+
   test('locate names stripe, offset and length', async (t) => {
     const s = await open(t)
     const { lease } = await begin(s)

@@ -14,7 +14,7 @@ import type { RestoreReport } from '../../src/jobs/restore/disk.js'
 import type { StoredSnapshot } from '../../src/retrieve/snapshot.js'
 import { firstDifference } from './disks.js'
 
-const MAIN = fileURLToPath(new URL('../../bin/imager.cjs', import.meta.url))
+export const MAIN = fileURLToPath(new URL('../../bin/imager.cjs', import.meta.url))
 
 export interface Outcome {
   code: number

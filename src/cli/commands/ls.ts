@@ -1,7 +1,9 @@
 import { ImagerError } from '../../base/errors.js'
 import { formatBytes } from '../../base/units.js'
 import type { FileRow, Kind, SnapshotReader, SnapshotVolume } from '../../retrieve/reader.js'
+import { namingSnapshot } from '../arguments.js'
 import { defineCommand } from '../command.js'
+import { findSnapshot } from '../which-snapshot.js'
 import { formatTime } from '../words.js'
 
 /** Entries whose records are fetched together and printed as one piece. */
@@ -21,17 +23,20 @@ export const command = defineCommand({
   describe: 'List a folder of a snapshot, or its volumes',
   example: ['imager ls latest /1/etc', 'the folder /etc of partition 1'],
   builder: (yargs) =>
-    yargs
-      .positional('snapshot', { type: 'string', demandOption: true, describe: 'Id, unique prefix, or latest' })
-      .positional('path', { type: 'string', default: '/', describe: 'As /1/etc: partition number, then the path' }),
+    namingSnapshot(yargs).positional('path', {
+      type: 'string',
+      default: '/',
+      describe: 'As /1/etc: partition number, then the path',
+    }),
   async run(args, context) {
     const [{ openReader }, { findPath, joinPath, childrenOf }, fleet] = await Promise.all([
       import('../../jobs/reader.js'),
       import('../../retrieve/paths.js'),
       context.fleet(),
     ])
-    const { reader, row } = await openReader(args.snapshot, fleet, context.signal)
     const { output, signal } = context
+    const { id } = await findSnapshot(args, fleet.catalog, output, 'say')
+    const { reader, row } = await openReader(id, fleet, signal)
     if (/^\/*$/.test(args.path)) {
       return output.lines(reader.volumes.map(volumeLine), renderVolume)
     }

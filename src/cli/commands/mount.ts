@@ -1,29 +1,35 @@
+import { namingSnapshot } from '../arguments.js'
 import { defineCommand } from '../command.js'
+import { chosenNote, findSnapshot } from '../which-snapshot.js'
 
 export const command = defineCommand({
   usage: 'mount <snapshot> <mountpoint>',
   describe: 'Show a snapshot as a folder: disk.img, volumes/, files/',
   example: ['imager mount latest /mnt/restore', 'then: cp /mnt/restore/files/1/etc/fstab .'],
   builder: (yargs) =>
-    yargs
-      .positional('snapshot', { type: 'string', demandOption: true, describe: 'Id, unique prefix, or latest' })
+    namingSnapshot(yargs)
       .positional('mountpoint', { type: 'string', demandOption: true, describe: 'An empty folder' })
       .option('foreground', { type: 'boolean', default: false, describe: 'Stay, and unmount on Ctrl-C' }),
-  async run({ snapshot, mountpoint, foreground }, context) {
+  async run({ foreground, ...args }, context) {
+    const { mountpoint } = args
     const { state, output, signal, program } = context
     if (!foreground) {
       const { mountInBackground } = await import('../../daemon/background.js')
-      const ready = await mountInBackground({ snapshot, mountpoint, state, program, signal })
+      const ready = await mountInBackground({ ...args, state, program, signal })
+      output.aside(chosenNote(ready.snapshot))
       return output.report(ready, ({ pid }) => `Mounted on ${mountpoint} by process ${pid}`)
     }
     const { tellParent } = await import('../../daemon/parent.js')
     try {
       const [{ serveMount }, fleet] = await Promise.all([import('../../daemon/mount.js'), context.fleet()])
+      const found = await findSnapshot(args, fleet.catalog, output, 'say')
+      const { id, source, applianceName, time, arrived, others } = found
+      const snapshot = { id, source, applianceName, time, arrived, others }
       const ready = (path: string) => {
-        const report = { status: 'mounted', mountpoint: path, pid: process.pid } as const
+        const report = { status: 'mounted', mountpoint: path, pid: process.pid, snapshot } as const
         if (!tellParent(report)) output.report(report, () => `Mounted on ${path}; Ctrl-C unmounts it`)
       }
-      const corrected = await serveMount({ snapshot, mountpoint, state, ready, signal }, fleet)
+      const corrected = await serveMount({ snapshot: id, mountpoint, state, ready, signal }, fleet)
       if (corrected > 0) output.note(`Corrected ${corrected} damaged shards on the way.`)
     } catch (error) {
       tellParent(error)

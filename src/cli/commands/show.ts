@@ -1,12 +1,17 @@
 import { formatBytes, formatSeconds } from '../../base/units.js'
+import { doubtfulTime } from '../../catalog/order.js'
 import type { SnapshotRow } from '../../catalog/types.js'
+import { namingSnapshot } from '../arguments.js'
 import { defineCommand } from '../command.js'
-import { describeLeftOut, describeTorn, describeUnreadable, formatShares, formatTime } from '../words.js'
+import { findSnapshot } from '../which-snapshot.js'
+import { describeDoubt, describeLeftOut, describeTorn, describeUnreadable, formatShares, formatTime } from '../words.js'
 
 const TYPES_SHOWN = 8
 const FLAWS_SHOWN = 20
 
 interface Shown extends SnapshotRow {
+  /** Its appliance's clock was wrong. */
+  doubtful: boolean
   /** The bytes that this run put on each host. */
   hosts: { host: string; name: string; bytes: number }[]
 }
@@ -15,25 +20,38 @@ export const command = defineCommand({
   usage: 'show <snapshot>',
   describe: 'What a snapshot holds, how it was taken, where it lies',
   example: ['imager show latest', 'the newest one'],
-  builder: (yargs) =>
-    yargs.positional('snapshot', { type: 'string', demandOption: true, describe: 'Id, unique prefix, or latest' }),
+  builder: (yargs) => namingSnapshot(yargs),
   async run(args, context) {
-    const { catalog, home } = await context.fleet()
-    const { head: _, ...row } = await catalog.snapshot(args.snapshot)
+    const { catalog, home, clock } = await context.fleet()
+    const { head: _, ...row } = await findSnapshot(args, catalog, context.output, 'say')
+    const doubtful = doubtfulTime(row, clock.now())
     const { hosts: members } = home.membership()
     const hosts = Object.entries(row.summary.perHost).map(([host, bytes]) => {
       return { host, name: members.find((member) => member.host === host)?.name ?? host.slice(0, 8), bytes }
     })
-    context.output.report({ ...row, hosts }, render)
+    context.output.report({ ...row, doubtful, hosts }, render)
   },
 })
 
-function render({ id, time, source, label, applianceName, summary, survives, state, hosts }: Shown): string {
+function render({
+  id,
+  time,
+  arrived,
+  doubtful,
+  source,
+  label,
+  applianceName,
+  summary,
+  survives,
+  state,
+  hosts,
+}: Shown): string {
   const { sourceBytes, allocatedBytes, newBytes, storedBytes, files, seconds, k, m } = summary
   const perHost = Object.fromEntries(hosts.map(({ name, bytes }) => [name, bytes]))
   const lines = [
     `Snapshot   ${id}${label && ` "${label}"`}`,
     `Taken      ${formatTime(time)} UTC on ${applianceName}, in ${formatSeconds(seconds)}`,
+    ...(doubtful ? [`Doubtful   ${describeDoubt({ applianceName, time, arrived })}`] : []),
     `Source     ${source}, ${formatBytes(sourceBytes)}, ${formatBytes(allocatedBytes)} in use, ${files} files`,
     `View       ${summary.view}`,
     ...summary.volumes.map(({ index, fileSystem, files: count, label: name }, at) => {

@@ -1,26 +1,28 @@
 import { formatBytes } from '../../base/units.js'
+import { doubtfulTime } from '../../catalog/order.js'
 import type { SnapshotRow } from '../../catalog/types.js'
 import { defineCommand } from '../command.js'
-import { table } from '../output.js'
-import { formatTime } from '../words.js'
+import { oneLine, table } from '../output.js'
+import { describeDoubt, formatTime } from '../words.js'
 
 export const command = defineCommand({
   usage: 'snapshots',
-  describe: 'List the snapshots, newest last',
+  describe: 'List the snapshots, in the order in which they came',
   example: ['imager snapshots', 'the first column is what restore, mount, show and ls take'],
   builder: (yargs) => yargs,
   async run(_args, context) {
-    const { catalog } = await context.fleet()
-    const snapshots = await catalog.snapshots()
+    const { catalog, clock } = await context.fleet()
+    const rows = await catalog.snapshots()
+    const snapshots = rows.map((row) => ({ ...row, doubtful: doubtfulTime(row, clock.now()) }))
     context.output.report({ snapshots }, () => render(snapshots))
   },
 })
 
-function render(snapshots: readonly SnapshotRow[]): string {
+function render(snapshots: readonly (SnapshotRow & { doubtful: boolean })[]): string {
   if (snapshots.length === 0) return 'There are no snapshots yet. Make one with `imager snapshot SOURCE`.'
-  const rows = snapshots.map(({ id, time, source, label, summary, survives, state }) => [
+  const rows = snapshots.map(({ id, time, arrived, doubtful, source, label, summary, survives, state }) => [
     id.slice(0, 8),
-    formatTime(time),
+    doubtful ? `${formatTime(arrived || time)} ?` : formatTime(time),
     source,
     label || '-',
     formatBytes(summary.allocatedBytes),
@@ -28,5 +30,7 @@ function render(snapshots: readonly SnapshotRow[]): string {
     survives < 0 ? '-' : `${survives} ${survives === 1 ? 'host' : 'hosts'}`,
     state,
   ])
-  return table(['ID', 'TIME (UTC)', 'SOURCE', 'LABEL', 'IN USE', 'NEW', 'SURVIVES', 'STATE'], rows)
+  const doubts = snapshots.filter((row) => row.doubtful).map((row) => `? ${row.id.slice(0, 8)}: ${describeDoubt(row)}`)
+  const listed = table(['ID', 'TIME (UTC)', 'SOURCE', 'LABEL', 'IN USE', 'NEW', 'SURVIVES', 'STATE'], rows)
+  return [listed, ...doubts.map(oneLine)].join('\n')
 }

@@ -1,0 +1,47 @@
+/** Which snapshot a name means: an id, the beginning of one, or `latest`. Pure. */
+import { ImagerError } from '../base/errors.js'
+import { volumeOf } from './order.js'
+import type { Among, FoundSnapshot, Named, SnapshotRow } from './types.js'
+
+/** Disks that `latest` names beside the one it took, at most. */
+export const OTHERS = 16
+
+/** What ids may begin with where `name` is no word: '' for `latest`, undefined where nothing can have that name. */
+export function prefixOf(name: string): string | undefined {
+  if (name === 'latest') return ''
+  return /^[0-9a-f]{1,32}$/.test(name) ? name : undefined
+}
+
+/** `rows`: newest last, all whose id begins so. Throws NO_SUCH_SNAPSHOT. */
+export function choose<R extends SnapshotRow & { head: Uint8Array }>(
+  name: string,
+  rows: readonly R[],
+  among: Among,
+): FoundSnapshot {
+  const found = rows.filter((row) => isAmong(row, among))
+  const last = found.at(-1)
+  if (!last)
+    throw new ImagerError('NO_SUCH_SNAPSHOT', { snapshot: `${name === 'latest' ? 'yet' : name}${ofWhich(among)}` })
+  if (name !== 'latest' && found.length > 1) {
+    throw new ImagerError('NO_SUCH_SNAPSHOT', { snapshot: `${name}: ${found.length} begin with it` })
+  }
+  return { ...last, others: otherDisks(last, found).slice(0, OTHERS) }
+}
+
+function isAmong({ source, appliance, applianceName }: SnapshotRow, among: Among): boolean {
+  if (among.source !== undefined && among.source !== source) return false
+  return among.host === undefined || among.host === applianceName || among.host === appliance
+}
+
+function ofWhich({ source, host }: Among): string {
+  return `${source === undefined ? '' : ` of ${source}`}${host === undefined ? '' : ` on ${host}`}`
+}
+
+/** Newest first. A disk that took the place of another, under its name, is that disk to whoever asks for it. */
+function otherDisks(taken: SnapshotRow, rows: readonly SnapshotRow[]): Named[] {
+  const newest = [...new Map(rows.map((row) => [volumeOf(row), row])).values()].reverse()
+  const same = (row: SnapshotRow) => row.appliance === taken.appliance && row.source === taken.source
+  return newest
+    .filter((row) => volumeOf(row) !== volumeOf(taken) && !same(row))
+    .map(({ id, source, applianceName, time, arrived }) => ({ id, source, applianceName, time, arrived }))
+}

@@ -1,0 +1,38 @@
+/**
+ * The snapshot that a command was told: looked up, and said where `latest` had to choose between several disks. Who only looks
+ * sees at once that it is another's; a restore onto the wrong disk is seen hours later, when it does not boot. So that asks.
+ */
+import { ImagerError } from '../base/errors.js'
+import type { Among, Catalog, FoundSnapshot, Named } from '../catalog/types.js'
+import type { Output } from './output.js'
+import { formatTime } from './words.js'
+
+export interface SnapshotArguments extends Among {
+  readonly snapshot: string
+}
+
+/** Throws NO_SUCH_SNAPSHOT, and AMBIGUOUS where it is to `refuse` to choose between disks. */
+export async function findSnapshot(
+  { snapshot, source, host }: SnapshotArguments,
+  catalog: Catalog,
+  output: Output,
+  several: 'say' | 'refuse',
+): Promise<FoundSnapshot> {
+  const found = await catalog.snapshot(snapshot, { source, host })
+  if (found.others.length > 0 && several === 'refuse') {
+    throw new ImagerError('AMBIGUOUS', { snapshot, disks: [found, ...found.others].map(describe) })
+  }
+  output.aside(chosenNote(found))
+  return found
+}
+
+/** Empty where there was nothing to choose. */
+export function chosenNote({ others, ...taken }: Named & { others: readonly Named[] }): string {
+  if (others.length === 0) return ''
+  return `latest is ${describe(taken)}; of others: ${others.map(describe).join(', ')}. --source and --host choose.`
+}
+
+/** `ab12cd34 of /dev/sdb on srv, 2026-11-21 07:05 UTC` */
+function describe({ id, source, applianceName, time, arrived }: Named): string {
+  return `${id.slice(0, 8)} of ${source} on ${applianceName}, ${formatTime(arrived || time)} UTC`
+}
