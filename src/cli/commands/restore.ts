@@ -2,8 +2,10 @@ import { statSync } from 'node:fs'
 import { Exit } from '../../base/errors.js'
 import { formatBytes, formatSeconds } from '../../base/units.js'
 import type { RestorePlan, RestoreReport } from '../../jobs/restore/disk.js'
+import { namingSnapshot } from '../arguments.js'
 import { defineCommand } from '../command.js'
 import { progressOf } from '../progress.js'
+import { findSnapshot } from '../which-snapshot.js'
 import { describeTorn, describeUnreadable } from '../words.js'
 
 const FLAWS_SHOWN = 10
@@ -13,8 +15,7 @@ export const command = defineCommand({
   describe: 'Write a snapshot onto a new disk or into a file, or some of its files into a folder',
   example: ['imager restore latest --to /dev/sdc', 'the newest snapshot onto an empty disk'],
   builder: (yargs) =>
-    yargs
-      .positional('snapshot', { type: 'string', demandOption: true, describe: 'Id, unique prefix, or latest' })
+    namingSnapshot(yargs)
       .option('to', { type: 'string', demandOption: true, describe: 'Target device or file; with --files a folder' })
       .option('files', {
         type: 'string',
@@ -35,9 +36,11 @@ export const command = defineCommand({
       .option('dry-run', { type: 'boolean', default: false, describe: 'Say what would be done, write nothing' }),
   async run(args, context) {
     const { files } = args
+    const { catalog: asked } = await context.fleet()
+    const { id, appliance } = await findSnapshot(args, asked, context.output, 'refuse')
     if (files !== undefined) {
       const { restoreFiles } = await import('../files.js')
-      return await restoreFiles({ ...args, files, dryRun: args['dry-run'] }, context)
+      return await restoreFiles({ ...args, snapshot: id, files, dryRun: args['dry-run'] }, context)
     }
     const [{ planRestore, runRestore }, { openVault }, { home, catalog, peers, clock }] = await Promise.all([
       import('../../jobs/restore/disk.js'),
@@ -45,7 +48,6 @@ export const command = defineCommand({
       context.fleet(),
     ])
     const { signal, output } = context
-    const { id, appliance } = await catalog.snapshot(args.snapshot)
     const vault = openVault(home, appliance)
     const parts = { home, catalog, peers, clock, vault, report: progressOf(output), signal }
     const { force, delta } = args
