@@ -20,6 +20,10 @@ export const HEARTBEAT_MS = 10_000
 export const AWAY_AFTER_MS = 3 * HEARTBEAT_MS
 /** A join token lives one hour (docs/threat-model.md). */
 export const TOKEN_LIFETIME_MS = 3_600_000
+/** A run that did not say how it ended, and is older than this, came to nothing: a first one of many TB may take days. */
+export const RUN_OPEN_MS = 7 * 24 * 3_600_000
+/** For so long a run repeats what it asks of a coordinator that does not answer: a restart takes seconds, an update a minute. */
+export const RUN_PATIENCE_MS = 60_000
 /** A grant lives as long as the longest transfer of one stripe may take. */
 export const GRANT_LIFETIME_MS = 3_600_000
 /** Sockets one host opens to another: enough to keep a disk and a 1 Gbit/s line busy, few enough for 10,000 hosts. */

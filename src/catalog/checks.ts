@@ -46,6 +46,11 @@ export function checkRecords(r: { records: Uint8Array; packBytes: number; births
   }
 }
 
+/** A code of the table of errors, or what a later version calls one. */
+export function checkFailure(failure: string): void {
+  if (!/^[A-Z_]{1,64}$/.test(failure)) refuse('a failure that is no code')
+}
+
 function checkScheme({ k, m, packBytes }: { k: number; m: number; packBytes: number }): void {
   if (k < 1 || m < 0 || k + m > STRIPE_WIDTH) refuse(`the scheme ${k}+${m}`)
   if (packBytes < 1 || packBytes > k * SHARD_BYTES) refuse(`a pack of ${packBytes} bytes for ${k} shards`)

@@ -5,7 +5,7 @@
 import type Database from 'better-sqlite3'
 import type { Clock } from '../base/clock.js'
 import type { Hex } from '../base/ids.js'
-import { AWAY_AFTER_MS } from '../base/limits.js'
+import { AWAY_AFTER_MS, RUN_PATIENCE_MS } from '../base/limits.js'
 import type { Role } from '../keys/fields.js'
 import type { HostRow } from './types.js'
 
@@ -43,12 +43,23 @@ export class HostCatalogue {
   readonly #clock: Clock
   readonly #all: Database.Statement<[], Stored>
   readonly #one: Database.Statement<[string], Stored>
+  /** When nobody listened. */
+  #deaf = { from: 0, until: 0 }
 
   constructor(db: Database.Database, clock: Clock) {
     this.#db = db
     this.#clock = clock
     this.#all = db.prepare('SELECT * FROM host WHERE member = 1 ORDER BY name, n')
     this.#one = db.prepare('SELECT * FROM host WHERE member = 1 AND host = ?')
+  }
+
+  /**
+   * The coordinator listens again. While it was started anew nobody could be heard, which says nothing against a host until it
+   * had the time to beat. After a longer absence, what was heard before it is old.
+   */
+  listen(coordinator: Hex): void {
+    const [from, until] = [this.#one.get(coordinator)?.lastSeen ?? 0, this.#clock.now()]
+    if (until - from <= 2 * RUN_PATIENCE_MS) this.#deaf = { from, until }
   }
 
   /** Admits a host or renews what is known of it. What was measured stays. */
@@ -106,14 +117,19 @@ export class HostCatalogue {
 
   rows(): HostRow[] {
     const now = this.#clock.now()
-    return shareSpace(this.#all.all().map((stored) => toRow(stored, now)))
+    return shareSpace(this.#all.all().map((stored) => toRow(stored, now, this.#isAway(stored, now))))
+  }
+
+  #isAway({ lastSeen }: Stored, now: number): boolean {
+    const unheard = Math.max(0, this.#deaf.until - Math.max(this.#deaf.from, lastSeen))
+    return now - lastSeen - unheard > AWAY_AFTER_MS
   }
 
   /** By `host.n`: who is not there now, or not a member any more. */
   awayNumbers(): Map<number, Hex> {
     const now = this.#clock.now()
     const rows = this.#db.prepare<[], Stored>('SELECT * FROM host').all()
-    const away = rows.filter((row) => row.member === 0 || isAway(row, now))
+    const away = rows.filter((row) => row.member === 0 || this.#isAway(row, now))
     return new Map(away.map(({ n, host }) => [n, host]))
   }
 
@@ -135,17 +151,13 @@ export class HostCatalogue {
   }
 }
 
-function isAway(stored: Stored, now: number): boolean {
-  return now - stored.lastSeen > AWAY_AFTER_MS
-}
-
 /** A gap between two heartbeats counts as seen when it is no longer than what makes a host away. */
 function seenUntil(stored: Stored, now: number): number {
   const gap = now - (stored.lastSeen || stored.admitted)
   return stored.seenMs + (gap > 0 && gap <= AWAY_AFTER_MS ? gap : 0)
 }
 
-function toRow(stored: Stored, now: number): HostRow {
+function toRow(stored: Stored, now: number, away: boolean): HostRow {
   const {
     n: _n,
     sealing: _sealing,
@@ -156,7 +168,6 @@ function toRow(stored: Stored, now: number): HostRow {
     addresses,
     ...row
   } = stored
-  const away = isAway(stored, now)
   const age = now - admitted
   const uptime = age > 0 ? Math.min(1, seenUntil(stored, now) / age) : 1
   return { ...row, addresses: JSON.parse(addresses) as string[], away, uptime: stored.lastSeen > 0 ? uptime : 0 }

@@ -4,12 +4,17 @@
  */
 import type Database from 'better-sqlite3'
 import type { Hex } from '../base/ids.js'
+import { RUN_OPEN_MS } from '../base/limits.js'
 import { Statements } from './statements.js'
 import type { Stripes } from './stripes.js'
-import type { BeginRequest, Begun } from './types.js'
+import type { BeginRequest, Begun, LastRun, RunRow } from './types.js'
 
-export interface Lease extends BeginRequest, Begun {
+export interface Lease extends Omit<BeginRequest, 'lease'>, Begun {
+  /** `fenced`: it came to nothing, by a newer run of its volume or, with a `failure`, as it said itself. */
   state: 'open' | 'finished' | 'fenced'
+  started: number
+  ended: number | null
+  failure: string | null
 }
 
 export class Leases {
@@ -32,10 +37,10 @@ export class Leases {
   begin(lease: Hex, snapshot: Hex, request: BeginRequest, now: number): Begun {
     const { appliance, volume, source, label } = request
     const fenced = this.#statements
-      .prepare<[Hex, Hex], { lease: Hex }>(
-        `UPDATE lease SET state = 'fenced' WHERE appliance = ? AND volume = ? AND state = 'open' RETURNING lease`,
+      .prepare<[number, Hex, Hex], { lease: Hex }>(
+        `UPDATE lease SET state = 'fenced', ended = ? WHERE appliance = ? AND volume = ? AND state = 'open' RETURNING lease`,
       )
-      .all(appliance, volume)
+      .all(now, appliance, volume)
     for (const old of fenced) this.#stripes.dropOpen(old.lease)
     const parent =
       this.#statements
@@ -56,8 +61,57 @@ export class Leases {
     return begun
   }
 
+  /** The last run of a volume that is over. */
+  lastRun(appliance: Hex, volume: Hex, now: number): (LastRun & { source: string }) | undefined {
+    // Only the newest can be open: a `begin` ends the one before.
+    const newest = this.#statements
+      .prepare<[Hex, Hex], Lease>(
+        'SELECT * FROM lease WHERE appliance = ? AND volume = ? ORDER BY sequence DESC LIMIT 2',
+      )
+      .all(appliance, volume)
+    const last = newest.find((lease) => lease.state !== 'open' || now - lease.started > RUN_OPEN_MS)
+    if (!last) return undefined
+    const { started, ended, source, state } = last
+    const finished = state === 'finished'
+    return { started, ended, failure: finished ? null : (last.failure ?? 'LEASE_ENDED'), finished, source }
+  }
+
+  /** The same of all volumes, or of an appliance's. */
+  runs(now: number, appliance?: Hex): RunRow[] {
+    const volumes = this.#statements
+      .prepare<[{ appliance: Hex | null }], Pick<RunRow, 'appliance' | 'applianceName' | 'volume'> & { kept: 0 | 1 }>(
+        `SELECT DISTINCT appliance, volume, coalesce(host.name, substr(appliance, 1, 8)) AS applianceName,
+        EXISTS (SELECT 1 FROM snapshot WHERE appliance = lease.appliance AND volume = lease.volume) AS kept
+        FROM lease LEFT JOIN host ON host.host = appliance WHERE @appliance IS NULL OR appliance = @appliance`,
+      )
+      .all({ appliance: appliance ?? null })
+    const runs = volumes.flatMap(({ kept, ...one }) => {
+      const run = this.lastRun(one.appliance, one.volume, now)
+      return run ? [{ kept: kept === 1, row: { ...one, ...run } }] : []
+    })
+    return withoutForerunners(runs)
+  }
+
+  abandon(lease: Hex, failure: string, now: number): void {
+    this.#statements
+      .prepare(`UPDATE lease SET state = 'fenced', ended = ?, failure = ? WHERE lease = ?`)
+      .run(now, failure, lease)
+    this.#stripes.dropOpen(lease)
+  }
+
   end(lease: Hex, now: number): void {
     this.#statements.prepare(`UPDATE lease SET state = 'finished', ended = ? WHERE lease = ?`).run(now, lease)
     this.#stripes.dropOpen(lease)
   }
+}
+
+/**
+ * A run that failed before it knew its disk is of a volume that only its path names. Once a later run of that path got further,
+ * that one tells. `kept`: there are snapshots of the volume, so that it is one of its own. Pure.
+ */
+export function withoutForerunners(runs: readonly { kept: boolean; row: RunRow }[]): RunRow[] {
+  const path = ({ appliance, source }: RunRow) => `${appliance} ${source}`
+  const newest = new Map<string, number>()
+  for (const { row } of runs) newest.set(path(row), Math.max(row.started, newest.get(path(row)) ?? 0))
+  return runs.filter(({ kept, row }) => kept || row.started === newest.get(path(row))).map(({ row }) => row)
 }

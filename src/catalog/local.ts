@@ -16,7 +16,7 @@ import type { FoundLocations, SignatureRepository } from '../signatures/reposito
 import { ID_BYTES } from '../signatures/rows.js'
 import { type SegmentOptions, SegmentRepository } from '../signatures/segments.js'
 import { unfitBecause } from '../stripes/place.js'
-import { checkCommit, checkIds, checkPlace, checkRecords, checkReserve } from './checks.js'
+import { checkCommit, checkFailure, checkIds, checkPlace, checkRecords, checkReserve } from './checks.js'
 import { choose, prefixOf } from './choose.js'
 import { Evidence } from './evidence.js'
 import { type Admission, type Heartbeat, HostCatalogue } from './hosts.js'
@@ -45,6 +45,7 @@ import type {
   Placed,
   PlaceRequest,
   Policy,
+  RunRow,
   SnapshotRow,
   SnapshotSummary,
   StripeRow,
@@ -127,7 +128,14 @@ export class LocalCatalog implements Catalog {
     const id = () => randomBytes(16).toString('hex')
     return this.write(() => {
       this.members.seen(request.appliance)
-      return this.#leases.begin(id(), id(), request, this.#parts.clock.now())
+      const { appliance, volume, lease = id() } = request
+      const known = this.#leases.find(lease)
+      if (!known) return this.#leases.begin(lease, id(), request, this.#parts.clock.now())
+      if (known.appliance !== appliance || known.volume !== volume) {
+        throw new ImagerError('PROTOCOL', { what: 'the lease of another run' })
+      }
+      const { snapshot, sequence, parent } = this.#openLease(lease)
+      return { lease, snapshot, sequence, parent }
     })
   }
 
@@ -208,6 +216,20 @@ export class LocalCatalog implements Catalog {
       this.registry.record('snapshot', appliance, finishedSentence(source, summary, finished))
       return finished
     })
+  }
+
+  async abandon(lease: Hex, failure: string): Promise<void> {
+    checkFailure(failure)
+    this.write(() => {
+      const known = this.#leases.find(lease)
+      if (known?.state !== 'open') return
+      this.#leases.abandon(lease, failure, this.#parts.clock.now())
+      this.registry.record('snapshot', known.appliance, `A run came to nothing (${failure}): ${known.source}`)
+    })
+  }
+
+  async runs(appliance?: Hex): Promise<RunRow[]> {
+    return this.#leases.runs(this.#parts.clock.now(), appliance)
   }
 
   #finished(snapshot: Hex): Finished {
@@ -390,8 +412,8 @@ export class LocalCatalog implements Catalog {
     const found = this.#leases.find(lease)
     if (!found) throw new ImagerError('LEASE_ENDED', { why: 'the coordinator does not know it' })
     if (found.state === 'open') return found
-    const why = found.state === 'fenced' ? 'a newer run of the same volume has begun' : 'it is finished'
-    throw new ImagerError('LEASE_ENDED', { why })
+    const fenced = found.failure === null ? 'a newer run of the same volume has begun' : `it failed (${found.failure})`
+    throw new ImagerError('LEASE_ENDED', { why: found.state === 'fenced' ? fenced : 'it is finished' })
   }
 
   /** An open stripe of this lease, of this shape. */

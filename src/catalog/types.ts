@@ -38,6 +38,8 @@ export interface HostRow {
 }
 
 export interface BeginRequest {
+  /** Chosen by who asks, so that asking twice is asking once. */
+  lease?: Hex
   appliance: Hex
   volume: Hex
   source: string
@@ -49,6 +51,23 @@ export interface Begun {
   snapshot: Hex
   sequence: number
   parent: Hex | null
+}
+
+/** The last run of a volume that is over: one that goes on says nothing yet. Times are the coordinator's. */
+export interface LastRun {
+  started: number
+  /** Null where nobody said. */
+  ended: number | null
+  /** The code of its error, LEASE_ENDED where it ended without a word; null where it is `finished`. */
+  failure: string | null
+  finished: boolean
+}
+
+export interface RunRow extends LastRun {
+  appliance: Hex
+  applianceName: string
+  volume: Hex
+  source: string
 }
 
 export interface ShardPlace {
@@ -234,19 +253,23 @@ export interface StripeRow {
 export interface Catalog {
   /** The master file, by name. */
   hosts(): Promise<HostRow[]>
-  /** Ends (fences) an older lease of that volume. */
+  /** Ends (fences) an older lease of that volume. Repeating it with the same lease gives the same answer. */
   begin(request: BeginRequest): Promise<Begun>
   /** Birth numbers, 0 = unknown: committed stripes only, and only those that survive at least `tolerate` hosts. */
   lookup(lease: Hex, ids: Uint8Array, tolerate: number): Promise<BigUint64Array>
-  /** Numbers for stripes that are still being filled, ascending. */
+  /** Numbers for stripes that are still being filled, ascending. Those of a lost answer are not used. */
   reserve(lease: Hex, count: number): Promise<number[]>
-  /** A stripe's number and the grants to send its shards. */
+  /** A stripe's number and the grants to send its shards. Repeating it gives new grants; without a number, a new stripe. */
   place(lease: Hex, request: PlaceRequest): Promise<Placed>
   /** Makes a stripe's records known. Repeating it changes nothing. */
   commit(lease: Hex, request: CommitRequest): Promise<void>
   /** Makes the snapshot visible and ends the lease. Repeating it gives the same answer. */
   finish(lease: Hex, request: FinishRequest): Promise<Finished>
-  /** Newest last. */
+  /** Ends a lease that came to nothing, with the code of the error. What is over already stays as it ended. */
+  abandon(lease: Hex, failure: string): Promise<void>
+  /** Of each volume that a run was begun of. */
+  runs(): Promise<RunRow[]>
+  /** Newest last: by sequence within a volume, volumes by arrival. */
   snapshots(): Promise<SnapshotRow[]>
   /** By id, unique prefix or `latest`; NO_SUCH_SNAPSHOT. */
   snapshot(name: string, among?: Among): Promise<FoundSnapshot>

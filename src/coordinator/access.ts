@@ -13,6 +13,7 @@ export interface Caller {
 const EVERY_MEMBER: readonly CallName[] = ['heartbeat', 'membership']
 const READING: readonly CallName[] = [
   'hosts',
+  'runs',
   'snapshots',
   'snapshot',
   'snapshotStripes',
@@ -22,7 +23,7 @@ const READING: readonly CallName[] = [
   'learn',
   'policies',
 ]
-const RUNNING: readonly CallName[] = ['begin', 'lookup', 'reserve', 'place', 'commit', 'finish']
+const RUNNING: readonly CallName[] = ['begin', 'lookup', 'reserve', 'place', 'commit', 'finish', 'abandon']
 
 const MAY: Record<Role, ReadonlySet<CallName>> = {
   peer: new Set(EVERY_MEMBER),

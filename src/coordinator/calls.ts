@@ -118,6 +118,10 @@ const SnapshotRow = v.strictObject({
 })
 const { id, source, applianceName, time, arrived } = SnapshotRow.entries
 const Named = v.strictObject({ id, source, applianceName, time, arrived })
+const RunRow = v.strictObject({
+  ...{ appliance: Key, applianceName: Text(64), volume: Id, source: Text(4096), started: Time },
+  ...{ ended: v.nullable(Time), failure: v.nullable(Text(64)), finished: v.boolean() },
+})
 const EventRow = v.strictObject({
   n: Count,
   time: Time,
@@ -131,7 +135,7 @@ interface Call<Q extends v.GenericSchema, A extends v.GenericSchema> {
   readonly answer: A
   /** Bytes of the whole request, at most. */
   readonly maxBytes: number
-  /** Asking twice is asking once: the client may repeat it on a fresh connection. */
+  /** Asking twice is asking once, but for numbers and grants that nobody uses: the client may repeat it on a fresh connection. */
   readonly repeatable: boolean
   /** Hosts that are no members may call it too. */
   readonly open: boolean
@@ -149,9 +153,14 @@ function call<Q extends v.GenericSchema, A extends v.GenericSchema>(
 export const CALLS = {
   hosts: call(None, v.strictObject({ hosts: v.array(HostRow) })),
   begin: call(
-    v.strictObject({ appliance: Key, volume: Id, source: Text(4096), label: Text(255) }),
+    v.strictObject({
+      lease: v.exactOptional(Id),
+      appliance: Key,
+      volume: Id,
+      source: Text(4096),
+      label: Text(255),
+    }),
     v.strictObject({ lease: Id, snapshot: Id, sequence: Count, parent: v.nullable(Id) }),
-    { repeatable: false },
   ),
   /** ids; births as u64 LE. */
   lookup: call(v.strictObject({ lease: Id, tolerate: Tolerate }), None, {
@@ -160,7 +169,6 @@ export const CALLS = {
   reserve: call(
     v.strictObject({ lease: Id, count: v.pipe(Count, v.maxValue(RESERVED_STRIPES)) }),
     v.strictObject({ stripes: v.pipe(v.array(Stripe), v.maxLength(RESERVED_STRIPES)) }),
-    { repeatable: false },
   ),
   place: call(
     v.strictObject({
@@ -171,7 +179,6 @@ export const CALLS = {
       stripe: v.exactOptional(Stripe),
     }),
     v.strictObject({ stripe: Stripe, grants: v.array(Base64(4 * KiB)) }),
-    { repeatable: false },
   ),
   /** records. */
   commit: call(v.strictObject({ lease: Id, stripe: Stripe, ...Scheme, shards: shards(ShardRow) }), None, {
@@ -188,6 +195,8 @@ export const CALLS = {
     v.strictObject(Finished),
     { maxBytes: MESSAGE_BYTES },
   ),
+  abandon: call(v.strictObject({ lease: Id, failure: Text(64) }), None),
+  runs: call(None, v.strictObject({ runs: v.array(RunRow) })),
   snapshots: call(
     v.strictObject({ skip: Count }),
     v.strictObject({ snapshots: v.pipe(v.array(SnapshotRow), v.maxLength(SNAPSHOT_PAGE)), total: Count }),

@@ -1,4 +1,5 @@
 /** The catalog asked over the network. Same interface, same errors as `LocalCatalog`; each answer is checked before use. */
+import { randomBytes } from 'node:crypto'
 import { hasCode, ImagerError } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
 import { MESSAGE_BYTES } from '../base/limits.js'
@@ -21,6 +22,7 @@ import type {
   Placed,
   PlaceRequest,
   Policy,
+  RunRow,
   SnapshotRow,
   StripeRow,
   VolumePolicy,
@@ -30,6 +32,7 @@ import { ID_BYTES } from '../signatures/rows.js'
 import type { Requester } from '../wire/client.js'
 import { decodeMessage, encodeMessage } from '../wire/message.js'
 import { type Answer, CALLS, type CallName, FINDINGS_PAGE, RECORDS_PAGE, type Request, STRIPE_PAGE } from './calls.js'
+import { type Patience, Pauses } from './patience.js'
 
 export interface Joining extends Omit<Request<'join'>, 'token' | 'proof'> {
   /** The joining host, and the token's secret. */
@@ -44,10 +47,12 @@ interface Given<N extends CallName> {
 
 export class RemoteCatalog implements Catalog {
   readonly #connection: Requester
+  readonly #patience: Patience | undefined
 
-  /** The connection is the caller's to close. */
-  constructor(connection: Requester) {
+  /** The connection is the caller's to close. Without patience, a call is repeated once. */
+  constructor(connection: Requester, patience?: Patience) {
     this.#connection = connection
+    this.#patience = patience
   }
 
   async hosts(): Promise<HostRow[]> {
@@ -55,7 +60,8 @@ export class RemoteCatalog implements Catalog {
   }
 
   async begin(request: BeginRequest): Promise<Begun> {
-    return (await this.#call('begin', request)).body
+    const lease = randomBytes(16).toString('hex')
+    return (await this.#call('begin', { lease, ...request })).body
   }
 
   async lookup(lease: Hex, ids: Uint8Array, tolerate: number): Promise<BigUint64Array> {
@@ -83,6 +89,14 @@ export class RemoteCatalog implements Catalog {
   async finish(lease: Hex, { head, references, asked, summary }: FinishRequest): Promise<Finished> {
     const attachment = Buffer.concat([head, references])
     return (await this.#call('finish', { lease, headBytes: head.length, asked, summary }, attachment)).body
+  }
+
+  async abandon(lease: Hex, failure: string): Promise<void> {
+    await this.#call('abandon', { lease, failure })
+  }
+
+  async runs(): Promise<RunRow[]> {
+    return (await this.#call('runs', {})).body.runs
   }
 
   async snapshots(): Promise<SnapshotRow[]> {
@@ -187,12 +201,15 @@ export class RemoteCatalog implements Catalog {
 
   async #call<N extends CallName>(name: N, request: Request<N>, attachment?: Uint8Array): Promise<Given<N>> {
     const message = encodeMessage(request, attachment)
-    try {
-      return await this.#ask(name, message)
-    } catch (error) {
-      // A coordinator that was started anew has dropped the connection; what may be repeated is, once.
-      if (!CALLS[name].repeatable || !hasCode(error, 'COORDINATOR_UNREACHABLE')) throw error
-      return this.#ask(name, message)
+    const pauses = this.#patience && new Pauses(this.#patience)
+    for (let times = 1; ; times++) {
+      try {
+        return await this.#ask(name, message)
+      } catch (error) {
+        if (!CALLS[name].repeatable || !hasCode(error, 'COORDINATOR_UNREACHABLE')) throw error
+        // A coordinator that was started anew has dropped the connection: once more, at once.
+        if (times > 1 && !(await pauses?.after(error))) throw error
+      }
     }
   }
 

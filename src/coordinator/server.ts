@@ -63,6 +63,7 @@ export async function serveCoordinator(parts: CoordinatorParts): Promise<Served>
     const none = { addresses: [address], freeBytes: 0, usedBytes: 0, capacityBytes: 0, storage: '' }
     if (catalog.heartbeat(home.host, parts.offer?.() ?? none)) admission.renew()
   }
+  catalog.members.listen(home.host)
   beat()
   const beating = setInterval(beat, HEARTBEAT_MS)
   return {
@@ -138,6 +139,12 @@ function catalogHandlers(catalog: LocalCatalog): Pick<Handlers, CatalogCall> {
       const references = attachment.subarray(headBytes)
       return { body: await catalog.finish(lease, { head, references, asked, summary }) }
     },
+    async abandon({ caller, body: { lease, failure } }) {
+      ownLease(caller, lease)
+      await catalog.abandon(lease, failure)
+      return { body: {} }
+    },
+    runs: async ({ caller }) => ({ body: { runs: await catalog.runs(scopeOf(caller)) } }),
     async snapshots({ caller, body: { skip } }) {
       const rows = await catalog.snapshots(scopeOf(caller))
       return { body: { snapshots: rows.slice(skip, skip + SNAPSHOT_PAGE), total: rows.length } }

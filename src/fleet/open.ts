@@ -1,7 +1,7 @@
 /** The fleet as a command on this host may use it: the catalog, the peers, invitations. */
 
 import { type Clock, systemClock } from '../base/clock.js'
-import { hasCode } from '../base/errors.js'
+import { hasCode, type ImagerError } from '../base/errors.js'
 import type { Report } from '../base/report.js'
 import type { Catalog } from '../catalog/types.js'
 import { RemoteCatalog } from '../coordinator/client.js'
@@ -13,11 +13,16 @@ import { CoordinatorLink } from './link.js'
 import { openLocalCatalog } from './local-catalog.js'
 import { seekMembership } from './seek.js'
 
+/** Whatever is set on the system's clock meanwhile. */
+const STEADY: Clock = { now: () => performance.now() }
+
 export interface Fleet {
   readonly home: Home
   readonly clock: Clock
   readonly catalog: Catalog
   readonly peers: Peers
+  /** The same catalog, for a run: where it is another host's, a coordinator that is started anew meanwhile is waited for. */
+  patient(signal: AbortSignal, waiting: (error: ImagerError) => void): Catalog
   /** Asks the coordinator for a token; its daemon must run. */
   invite(role: JoinRole): Promise<{ token: string; expires: number }>
   close(): Promise<void>
@@ -55,6 +60,8 @@ async function openAsKnown(home: Home, clock: Clock, report: Report): Promise<{ 
       clock,
       catalog,
       peers,
+      patient: (signal: AbortSignal, waiting: (error: ImagerError) => void) =>
+        local ?? new RemoteCatalog(link, { clock: STEADY, signal, waiting }),
       invite: (role: JoinRole) => remote.invite(role),
       async close() {
         peers.close()

@@ -1,7 +1,7 @@
 /** What every Catalog does, whether opened here or asked over the network. Run by local.test.ts and coordinator/remote.test.ts. */
 import type { ExecutionContext, TestFn } from 'ava'
 import type { Hex } from '../../src/base/ids.js'
-import { AWAY_AFTER_MS } from '../../src/base/limits.js'
+import { AWAY_AFTER_MS, RUN_OPEN_MS } from '../../src/base/limits.js'
 import type { LocalCatalog } from '../../src/catalog/local.js'
 import type { HeadFacts } from '../../src/catalog/parts.js'
 import type { Begun, Catalog } from '../../src/catalog/types.js'
@@ -46,6 +46,7 @@ function finishRequest(s: Stand, begun: Begun, stripes: number[], over: Partial<
 export function conformance(test: TestFn, open: OpenStand): void {
   placing(test, open)
   committing(test, open)
+  ending(test, open)
   finishing(test, open)
   reading(test, open)
 }
@@ -234,6 +235,59 @@ function committing(test: TestFn, open: OpenStand): void {
     await t.throwsAsync(s.catalog.commit(young.lease, commit), { message: /not open/ })
     t.true((await stripe(s, young.lease, ids(1))) > number, 'numbers are not used again')
     await stripe(s, other.lease, ids(1))
+  })
+}
+
+function ending(test: TestFn, open: OpenStand): void {
+  test('a begin that is asked again gives the same lease, and ends none', async (t) => {
+    const s = await open(t)
+    const lease = hex(16)
+    const request = { lease, appliance: s.appliance, volume: VOLUME, source: '/dev/sdb', label: '' }
+    const begun = await s.catalog.begin(request)
+    t.is(begun.lease, lease)
+    t.deepEqual(await s.catalog.begin(request), begun)
+    await stripe(s, lease, ids(1))
+    await t.throwsAsync(s.catalog.begin({ ...request, volume: hex(16) }), { code: 'PROTOCOL', message: /another run/ })
+    await begin(s)
+    await t.throwsAsync(s.catalog.begin(request), { code: 'LEASE_ENDED', message: /newer run/ })
+  })
+
+  test('a run that came to nothing says with which error, and its stripes are dropped', async (t) => {
+    const s = await open(t)
+    t.deepEqual(await s.catalog.runs(), [])
+    const { lease } = await begin(s)
+    const [number] = await s.catalog.reserve(lease, 1)
+    t.deepEqual(await s.catalog.runs(), [], 'it goes on')
+    await t.throwsAsync(s.catalog.abandon(lease, 'no code'), { code: 'PROTOCOL' })
+    s.clock.time += 5
+    await s.catalog.abandon(lease, 'NOT_PLACED')
+    const [started, ended] = [s.clock.time - 5, s.clock.time]
+    const failed = { appliance: s.appliance, applianceName: 'srv', volume: VOLUME, source: '/dev/sdb' }
+    t.deepEqual(await s.catalog.runs(), [{ ...failed, started, ended, failure: 'NOT_PLACED', finished: false }])
+    await s.catalog.abandon(lease, 'TOO_FEW_HOSTS')
+    await s.catalog.abandon(hex(16), 'TOO_FEW_HOSTS')
+    t.is((await s.catalog.runs())[0]?.failure, 'NOT_PLACED', 'once is enough')
+    const again = { ...placement(4, 2, s.peers), stripe: number as number }
+    await t.throwsAsync(s.catalog.place(lease, again), { code: 'LEASE_ENDED', message: /NOT_PLACED/ })
+
+    const good = await begin(s)
+    t.is((await s.catalog.runs())[0]?.failure, 'NOT_PLACED', 'the next one goes on')
+    const one = await stripe(s, good.lease, ids(1))
+    await s.catalog.finish(good.lease, finishRequest(s, good, [one]))
+    await s.catalog.abandon(good.lease, 'IO')
+    t.like((await s.catalog.runs())[0], { ended: s.clock.time, failure: null, finished: true })
+  })
+
+  test('a run that fell silent came to nothing once a newer one began, or after a week', async (t) => {
+    const s = await open(t)
+    await begin(s)
+    const started = s.clock.time
+    s.clock.time += RUN_OPEN_MS
+    t.deepEqual(await s.catalog.runs(), [])
+    s.clock.time += 1
+    t.like((await s.catalog.runs())[0], { started, ended: null, failure: 'LEASE_ENDED', finished: false })
+    await begin(s)
+    t.like((await s.catalog.runs())[0], { started, ended: s.clock.time, failure: 'LEASE_ENDED', finished: false })
   })
 }
 

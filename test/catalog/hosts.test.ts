@@ -59,6 +59,29 @@ test('a host is away after three missed heartbeats, and renewed admission keeps 
   t.is((await catalog.hosts()).length, 1)
 })
 
+test('while the coordinator is started anew nobody can be heard, and nobody is away for that', async (t) => {
+  const { clock, catalog, host } = onePeer(t)
+  const office = hex(32)
+  catalog.members.admit(member(office, 'coordinator', 'office'))
+  const peer = async () => (await catalog.hosts()).find((one) => one.host === host)
+  catalog.members.heartbeat(host, offer('disk', 500))
+  clock.time += 5_000
+  catalog.members.seen(office)
+  clock.time += 50_000
+  t.true((await peer())?.away)
+  catalog.members.listen(office)
+  t.false((await peer())?.away)
+  clock.time += AWAY_AFTER_MS - 5_000
+  t.false((await peer())?.away)
+  clock.time += 1
+  t.true((await peer())?.away, 'it had the time to beat')
+  catalog.members.heartbeat(host, offer('disk', 500))
+  catalog.members.seen(office)
+  clock.time += 3_600_000
+  catalog.members.listen(office)
+  t.true((await peer())?.away, 'what was heard an hour ago is old')
+})
+
 const row = (over: Partial<HostRow>): HostRow => ({
   host: hex(32),
   name: 'pc',
