@@ -99,7 +99,8 @@ impl Scan {
         self.volumes.iter_mut().filter_map(take).collect()
     }
 
-    /// Bytes of files by the ending of their names and by owner, the largest first, at most `most` of each.
+    /// Bytes of files by the ending of their names and by owner, the largest first, at most `most` of each. A file counts once,
+    /// under the first of its names.
     pub fn census(&self, most: usize) -> [Vec<(String, u64)>; 2] {
         let (mut types, mut owners) = (HashMap::new(), HashMap::new());
         let add = |sum: &mut u64, more: u64| *sum = sum.saturating_add(more);
@@ -109,9 +110,10 @@ impl Scan {
             for file in &map.files {
                 add(owners.entry(file.uid.to_string()).or_default(), sizes(file));
             }
+            let mut counted = vec![false; map.files.len()];
             for entry in &map.entries {
                 let Ok(file) = map.files.binary_search_by_key(&entry.child, |file| file.number) else { continue };
-                if map.files[file].kind == Kind::File {
+                if map.files[file].kind == Kind::File && !std::mem::replace(&mut counted[file], true) {
                     add(types.entry(ending(&entry.name)).or_default(), sizes(&map.files[file]));
                 }
             }
@@ -222,7 +224,7 @@ fn ending(name: &[u8]) -> String {
 mod tests {
     use super::*;
     use crate::fs::ntfs::sample;
-    use crate::fs::volume_map::Content;
+    use crate::fs::volume_map::{Content, DirectoryEntry};
 
     /// Bytes on some of which every parser panics.
     struct Trap {
@@ -299,6 +301,20 @@ mod tests {
         assert_eq!(whole, ["/1/d", "/1/data", "/1/hello", "/1/d/inner", "/2/d", "/2/data", "/2/hello", "/2/d/inner"]);
         assert_eq!(paths(&scan, 1), whole);
         assert_eq!(paths(&scan, 3), whole);
+    }
+
+    #[test]
+    fn a_file_of_many_names_counts_once() {
+        let mut scan = Scan::new(&two_volumes(0..0), false).unwrap();
+        let before = scan.census(10);
+        for volume in &mut scan.volumes {
+            let Outcome::Mapped(map) = &mut volume.outcome else { panic!("both are mapped") };
+            let again: Vec<_> =
+                map.entries.iter().map(|entry| DirectoryEntry { name: b"z.twin".into(), ..entry.clone() }).collect();
+            map.entries.extend(again);
+        }
+        assert!(before[0].iter().any(|(_, bytes)| *bytes > 0));
+        assert_eq!(scan.census(10), before);
     }
 
     #[test]
