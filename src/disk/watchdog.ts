@@ -48,6 +48,7 @@ async function main(limit: number, points: readonly string[]): Promise<void> {
   process.stdin.destroy()
 }
 
-for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(name, () => undefined)
+// Of SIGUSR1 Node would open its inspector.
+for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGUSR1'] as const) process.on(name, () => undefined)
 process.stdout.on('error', () => undefined)
 await main(Number(process.argv[2]), process.argv.slice(3))
