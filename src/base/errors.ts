@@ -38,8 +38,13 @@ const meaning = (exit: number, sentence: string, remedy: string, retryable = fal
 })
 
 export const ERRORS = {
-  // The addon's own five, and SYSTEM where a disk is full; `what` comes from there.
+  // The addon's own six, and SYSTEM where a disk is full; `what` comes from there.
   IO: meaning(Exit.failed, '{what}', 'Look at the device and its cable; the system log may say more.', true),
+  DENIED: meaning(
+    Exit.notAllowed,
+    '{what}',
+    'Run it as root (`sudo`), or as the user whom the file belongs to; if you are root, look at its mode and its file system.',
+  ),
   UNSUPPORTED: meaning(Exit.failed, '{what}', 'This version does not read that; a newer one may.'),
   CORRUPT: meaning(Exit.failed, '{what}', 'The bytes are damaged; another copy is needed.'),
   FORGED: meaning(Exit.failed, '{what}', 'The bytes were changed, or the key belongs to something else.'),
@@ -55,9 +60,19 @@ export const ERRORS = {
   NO_FLEET: meaning(
     Exit.notFound,
     'No fleet in {state}',
-    'Run `imager init` there, or `imager join TOKEN`, or name another folder with --state.',
+    'Run `imager init` there, or `imager join`, or name another folder with --state.',
   ),
   STATE_EXISTS: meaning(Exit.failed, '{state} already belongs to a fleet', 'Choose another folder with --state.'),
+  WORDS_FILE: meaning(
+    Exit.usage,
+    '{file} exists already: it may hold the words of another fleet',
+    'Name a file that does not exist.',
+  ),
+  SECRET_EXPOSED: meaning(
+    Exit.notAllowed,
+    '{file} is a secret, and others may read or change it (mode {mode})',
+    'Run `chmod 600 {quoted}`. If others had the time to read it, found or join anew in another state folder.',
+  ),
   NOT_ALLOWED: meaning(
     Exit.notAllowed,
     '{what}',
@@ -67,6 +82,11 @@ export const ERRORS = {
     Exit.notAllowed,
     '{what}',
     'Compare the words with the paper. A token works once, within an hour; `imager invite` makes another.',
+  ),
+  OUTPUT_LOST: meaning(
+    Exit.failed,
+    'The output cannot be written: {why}',
+    'Send it to where there is room, and run the same command again.',
   ),
   INTERRUPTED: meaning(Exit.interrupted, 'Interrupted', 'Nothing is lost: run the same command again.'),
   // Source and target.

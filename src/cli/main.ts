@@ -10,6 +10,7 @@ import { Exit, ImagerError } from '../base/errors.js'
 import type { Command } from './command.js'
 import { Context, defaultState } from './context.js'
 import { Output, type Streams } from './output.js'
+import { writeStdout } from './standard-output.js'
 import { nearest } from './suggest.js'
 
 /** Every command, in the order of `imager --help`. */
@@ -38,6 +39,8 @@ const COMMANDS: Record<string, () => Promise<{ command: Command }>> = {
 }
 
 const HELP_COLUMNS = 110
+/** A lone `-` on its way through yargs, which else takes it for an option without a name. */
+const DASH = '\0-'
 /** The file that `node` runs. */
 const PROGRAM = fileURLToPath(import.meta.url)
 
@@ -46,13 +49,13 @@ export async function main(argv: readonly string[], streams: Streams, signal: Ab
   const output = new Output(argv.includes('--json'), streams)
   try {
     const name = commandName(argv)
-    if (name === undefined) return await withoutCommand(argv, streams)
+    if (name === undefined) return output.exit(await withoutCommand(argv, output))
     const { command } = await (COMMANDS[name] as () => Promise<{ command: Command }>)()
-    const args = await parse(name, command, argv, streams)
-    if (args === undefined) return Exit.done
+    const args = await parse(name, command, argv, output)
+    if (args === undefined) return output.exit(Exit.done)
     const context = new Context(args, output, signal, PROGRAM)
     try {
-      return (await command.run(args, context)) ?? Exit.done
+      return output.exit((await command.run(args, context)) ?? Exit.done)
     } finally {
       await context.close()
     }
@@ -78,10 +81,10 @@ function commandName(argv: readonly string[]): string | undefined {
 }
 
 /** undefined where help was asked for and printed. */
-async function parse(name: string, command: Command, argv: readonly string[], streams: Streams) {
+async function parse(name: string, command: Command, argv: readonly string[], output: Output) {
   const { default: yargs } = await import('yargs')
   const words = name.split(' ')
-  const rest = [...argv]
+  const rest = argv.map((word) => (word === '-' ? DASH : word))
   // Of any command but its default one yargs composes the help at each start; of that one it shows it less well.
   const asDefault = !argv.includes('--help')
   const prefix = asDefault ? words : words.slice(0, -1)
@@ -106,7 +109,7 @@ async function parse(name: string, command: Command, argv: readonly string[], st
           .option('json', { type: 'boolean', describe: 'Print JSON, one object a line' })
           .example(...command.example),
       (args) => {
-        parsed = args
+        parsed = Object.fromEntries(Object.entries(args).map(([key, value]) => [key, value === DASH ? '-' : value]))
       },
     )
     .wrap(HELP_COLUMNS)
@@ -126,7 +129,7 @@ async function parse(name: string, command: Command, argv: readonly string[], st
   } catch (error) {
     throw error instanceof ImagerError && error.code === 'USAGE' ? await withSuggestion(error, parser, name) : error
   }
-  if (help) streams.stdout.write(`${help}\n`)
+  if (help) output.print(help)
   return help ? undefined : parsed
 }
 
@@ -147,10 +150,10 @@ async function withSuggestion(error: ImagerError, parser: Argv, name: string): P
   return usage(`Unknown option or argument: ${unknown}${close ? `. Did you mean --${close}?` : ''}`, name)
 }
 
-async function withoutCommand(argv: readonly string[], streams: Streams): Promise<number> {
+async function withoutCommand(argv: readonly string[], output: Output): Promise<number> {
   if (argv.includes('--version')) {
     const { version } = await import('../native.js')
-    streams.stdout.write(`${version()}\n`)
+    output.print(version())
     return Exit.done
   }
   const known = ['help', 'json', 'state', 'version']
@@ -163,7 +166,7 @@ async function withoutCommand(argv: readonly string[], streams: Streams): Promis
   const group = argv.find(
     (word) => !word.startsWith('-') && Object.keys(COMMANDS).some((name) => name.startsWith(word)),
   )
-  streams.stdout.write(await overview(group ?? ''))
+  output.print(await overview(group ?? ''))
   return Exit.done
 }
 
@@ -208,9 +211,10 @@ async function start(): Promise<void> {
       controller.abort(new ImagerError('INTERRUPTED'))
     })
   }
-  // A reader that went away (`imager hosts | head -1`) is no error of ours.
-  process.stdout.on('error', () => process.exit(Exit.done))
-  process.exitCode = await main(process.argv.slice(2), process, controller.signal)
+  // Where nobody hears what goes wrong, the work goes on all the same.
+  process.stderr.on('error', () => undefined)
+  const streams = { stdout: { write: writeStdout }, stderr: process.stderr }
+  process.exitCode = await main(process.argv.slice(2), streams, controller.signal)
 }
 
 if (process.argv[1] !== undefined && realpathSync(process.argv[1]) === PROGRAM) void start()

@@ -1,10 +1,14 @@
 /**
  * One report, two faces: text for people, `--json` for programs. Reports go to stdout; progress of people, and errors of
  * people, go to stderr. With `--json` everything is one JSON object a line on stdout, an error among them.
+ *
+ * What stdout does not take is said once, on stderr, and makes the exit code a failure; the work goes on, a listing ends. A
+ * reader that went away (`imager ls latest / | head -1`) is no failure.
  */
-import { Exit, ImagerError } from '../base/errors.js'
+import { Exit, ImagerError, reason } from '../base/errors.js'
 
 export interface Streams {
+  /** Throws where it does not take all of it. */
   stdout: { write(text: string): unknown }
   stderr: { write(text: string): unknown; isTTY?: boolean }
 }
@@ -12,6 +16,8 @@ export interface Streams {
 export class Output {
   #transient = false
   #news = ''
+  /** What stdout did not take was lost, or left by its reader. */
+  #ended: 'lost' | 'left' | undefined
   readonly #warned = new Map<string, string>()
 
   constructor(
@@ -22,7 +28,19 @@ export class Output {
   /** The result of a command, or a line of it. */
   report<T extends object>(value: T, text: (value: T) => string): void {
     this.#clear()
-    this.streams.stdout.write(this.json ? `${JSON.stringify(value)}\n` : ensureLine(text(value)))
+    this.#write(this.json ? `${JSON.stringify(value)}\n` : ensureLine(text(value)))
+  }
+
+  /** What cannot be said a second time. Throws OUTPUT_LOST where it did not arrive. */
+  reportOnce<T extends object>(value: T, text: (value: T) => string): void {
+    this.report(value, text)
+    if (this.#ended === 'left') throw new ImagerError('OUTPUT_LOST', { why: 'nobody reads it' })
+    if (this.#ended) throw new OutputEnded()
+  }
+
+  /** Text that was asked for, as help is. */
+  print(text: string): void {
+    this.#write(ensureLine(text))
   }
 
   /** Lines of a long listing, in one piece. Names come from disks: whatever they hold, each stays on its line. */
@@ -30,13 +48,14 @@ export class Output {
     if (values.length === 0) return
     this.#clear()
     const show = this.json ? (value: T) => JSON.stringify(value) : (value: T) => oneLine(text(value))
-    this.streams.stdout.write(`${values.map(show).join('\n')}\n`)
+    this.#write(`${values.map(show).join('\n')}\n`)
+    if (this.#ended) throw new OutputEnded()
   }
 
   /** Overwritten by the next one on a terminal. In a log people find `news` only, once until it changes. */
   progress<T extends object>(value: T, text: (value: T) => string, news = ''): void {
     if (this.json) {
-      this.streams.stdout.write(`${JSON.stringify({ status: 'progress', ...value })}\n`)
+      this.#write(`${JSON.stringify({ status: 'progress', ...value })}\n`)
     } else if (this.streams.stderr.isTTY) {
       this.streams.stderr.write(`\r\u001b[2K${text(value)}`)
       this.#transient = true
@@ -67,21 +86,40 @@ export class Output {
     this.streams.stderr.write(`${new Date().toISOString()} ${printable(line)}\n`)
   }
 
+  /** The exit code of a command that ended with this one. */
+  exit(code: number): number {
+    return this.#ended === 'lost' && code === Exit.done ? Exit.failed : code
+  }
+
   /** Says what went wrong and what to do; gives the exit code. */
   fail(error: unknown): number {
+    if (error instanceof OutputEnded) return this.exit(Exit.done)
     this.#clear()
     const known = asImagerError(error)
     const message = known?.message ?? `Internal error: ${error instanceof Error ? error.message : String(error)}`
     const remedy =
       known?.remedy ?? 'This is a bug of imager; run again with IMAGER_DEBUG=1 for its place and report it.'
-    if (this.json) {
-      const line = { status: 'error', code: known?.code ?? 'INTERNAL', message, remedy }
-      this.streams.stdout.write(`${JSON.stringify(line)}\n`)
-    } else {
-      this.streams.stderr.write(`imager: ${printable(message)}\n${printable(remedy)}\n`)
-    }
+    if (this.json)
+      this.#write(`${JSON.stringify({ status: 'error', code: known?.code ?? 'INTERNAL', message, remedy })}\n`)
+    if (!this.json || this.#ended) this.#complain(message, remedy)
     if (process.env.IMAGER_DEBUG) this.streams.stderr.write(`${inspectChain(error)}\n`)
     return known?.exit ?? Exit.failed
+  }
+
+  #write(text: string): void {
+    if (this.#ended) return
+    try {
+      this.streams.stdout.write(text)
+    } catch (error) {
+      this.#ended = (error as NodeJS.ErrnoException).code === 'EPIPE' ? 'left' : 'lost'
+      if (this.#ended === 'left') return
+      const lost = new ImagerError('OUTPUT_LOST', { why: whyRefused(error) ?? reason(error) }, { cause: error })
+      this.#complain(lost.message, lost.remedy)
+    }
+  }
+
+  #complain(message: string, remedy: string): void {
+    this.streams.stderr.write(`imager: ${printable(message)}\n${printable(remedy)}\n`)
   }
 
   #clear(): void {
@@ -89,6 +127,9 @@ export class Output {
     this.#transient = false
   }
 }
+
+/** A listing whose lines nobody takes any more; why was said. */
+class OutputEnded extends Error {}
 
 /** Columns as wide as their widest cell; cells that are all numbers should come padded by the caller. */
 export function table(header: readonly string[], rows: readonly (readonly string[])[]): string {
@@ -112,10 +153,15 @@ export function oneLine(text: string): string {
 function asImagerError(error: unknown): ImagerError | undefined {
   if (error instanceof ImagerError) return error
   if (!(error instanceof Error) || !('syscall' in error)) return undefined
-  const { code, path } = error as NodeJS.ErrnoException
-  const why = code === undefined ? undefined : REFUSALS[code]
+  const { path } = error as NodeJS.ErrnoException
+  const why = whyRefused(error)
   const what = why === undefined ? error.message : `${path === undefined ? '' : `${path}: `}${why}`
   return new ImagerError('SYSTEM', { what }, { cause: error })
+}
+
+function whyRefused(error: unknown): string | undefined {
+  const { code } = error as NodeJS.ErrnoException
+  return code === undefined ? undefined : REFUSALS[code]
 }
 
 /** The ones that people meet, in words. */
@@ -127,6 +173,9 @@ const REFUSALS: Readonly<Record<string, string>> = {
   ENOTDIR: 'that is a file, not a folder',
   ENOSPC: 'the disk is full',
   EROFS: 'that file system is read-only',
+  EIO: 'the device answers with an error',
+  EFBIG: 'it is too large for that file system',
+  EDQUOT: 'the quota there is used up',
 }
 
 function ensureLine(text: string): string {

@@ -48,6 +48,7 @@ impl Error {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Io { source, .. } if is_full(source) => "SYSTEM",
+            Self::Io { source, .. } if source.kind() == ErrorKind::PermissionDenied => "DENIED",
             Self::Io { .. } => "IO",
             Self::Unsupported { .. } => "UNSUPPORTED",
             Self::Corrupt { .. } => "CORRUPT",
