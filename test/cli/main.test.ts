@@ -69,7 +69,7 @@ const wrong: [argv: string[], sentence: RegExp][] = [
   [['hosts', '--jsom'], /jsom\. Did you mean --json\?/],
   [['peer', '--store', '/tmp/x', '--max-byte', '1'], /max-byte\. Did you mean --max-bytes\?/],
   [['hosts', 'extra'], /extra/],
-  [['join'], /called as: join <token>/],
+  [['join'], /Give the token: `imager join -`/],
   [['peer'], /store/],
   [['peer', '--store', '/tmp/x', '--max-bytes', 'lots'], /--max-bytes takes a size/],
   [['init', '--listen', 'nonsense'], /--listen takes HOST:PORT/],

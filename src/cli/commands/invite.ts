@@ -6,7 +6,7 @@ const ROLES: readonly JoinRole[] = ['peer', 'appliance', 'admin']
 export const command = defineCommand({
   usage: 'invite',
   describe: 'Make a token with which one host may join, once, within an hour',
-  example: ['imager invite --role appliance', 'then, on the server: imager join TOKEN'],
+  example: ['imager invite --role appliance', 'then, on the server: imager join, and paste the token'],
   builder: (yargs) =>
     yargs.option('role', {
       choices: ROLES,
@@ -18,7 +18,7 @@ export const command = defineCommand({
     const { token, expires } = await (await context.fleet()).invite(args.role)
     context.output.report({ status: 'done', token, role: args.role, expires }, () => token)
     context.output.note(
-      `For one ${args.role}, once, until ${new Date(expires).toLocaleTimeString()}: imager join TOKEN`,
+      `For one ${args.role}, once, until ${new Date(expires).toLocaleTimeString()}. There run \`imager join\`, and paste it.`,
     )
   },
 })

@@ -2,15 +2,17 @@ import { computerName, parseAddress } from '../arguments.js'
 import { defineCommand } from '../command.js'
 
 export const command = defineCommand({
-  usage: 'join <token>',
-  describe: 'Make this host a member, with a token from imager invite',
-  example: [
-    'imager join "$(cat token)" --name pc-7 --domain room-2',
-    'then, on a peer: imager peer --store /srv/imager',
-  ],
+  usage: 'join [token]',
+  describe: 'Make this host a member, with a token from imager invite; without one it asks for it',
+  example: ['imager join --name pc-7 --domain room-2', 'then, on a peer: imager peer --store /srv/imager'],
   builder: (yargs) =>
     yargs
-      .positional('token', { type: 'string', demandOption: true, describe: 'imager1.… (or - to read it from stdin)' })
+      .positional('token', {
+        type: 'string',
+        describe:
+          '- reads it from standard input. Given here itself, other users of this host can read it while this runs',
+      })
+      .option('token-file', { type: 'string', requiresArg: true, describe: 'Read it from this file' })
       .option('name', { type: 'string', default: computerName(), requiresArg: true, describe: 'Name of this host' })
       .option('domain', { type: 'string', requiresArg: true, describe: 'What fails together (default: the name)' })
       .option('listen', {
@@ -19,9 +21,12 @@ export const command = defineCommand({
         coerce: parseAddress('listen', 'join'),
         describe: 'HOST:PORT a peer will listen on (default: 0.0.0.0:7421)',
       }),
-  async run(args, { state, output }) {
-    const { joinFleet } = await import('../../fleet/join.js')
-    const token = args.token === '-' ? (await import('node:fs')).readFileSync(0, 'utf8') : args.token
+  async run(args, { state, output, signal }) {
+    const [{ joinFleet }, { readToken }] = await Promise.all([
+      import('../../fleet/join.js'),
+      import('../token-input.js'),
+    ])
+    const token = await readToken({ token: args.token, file: args['token-file'] }, signal)
     const listen = args.listen ?? null
     const home = await joinFleet({ token, state, name: args.name, domain: args.domain ?? args.name, listen })
     output.report(
