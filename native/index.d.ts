@@ -824,6 +824,9 @@ export declare function inspectShard(bytes: Uint8Array): Promise<ShardFacts>
 /** Checks the clear header in the first 4096 bytes of a shard file. Throws CORRUPT. */
 export declare function inspectShardHeader(prefix: Uint8Array): ShardFacts
 
+/** From here on no core file, and no other process of the same user reads the memory of this one. */
+export declare function keepMemoryPrivate(): void
+
 /** What a snapshot leaves out on purpose. */
 export interface LeftOut {
   partition: number

@@ -91,6 +91,7 @@ export const {
   hash,
   inspectShard,
   inspectShardHeader,
+  keepMemoryPrivate,
   makeNode,
   mapBirths,
   mapIds,

@@ -7,6 +7,7 @@ pub mod direct;
 pub mod error;
 pub mod limits;
 pub mod lru;
+pub mod memory;
 pub mod pool;
 pub mod ranges;
 pub mod secret;

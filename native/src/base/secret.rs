@@ -62,12 +62,20 @@ impl Secret {
         Ok(Self::new(key))
     }
 
-    /// Creates the file; an existing one is never overwritten.
+    /// Creates the file, whole or not at all; an existing one is never overwritten.
     pub fn save(&self, path: &Path) -> Result<()> {
-        let failed = |error| Error::io(format!("writing the key {}", path.display()), error);
-        let mut options = std::fs::OpenOptions::new();
-        let mut file = options.write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
-        file.write_all(&self.0[..]).and_then(|()| file.sync_all()).map_err(failed)
+        let making = path.with_extension(format!("{}.new", std::process::id()));
+        let saved = self.write_new(&making).and_then(|()| std::fs::hard_link(&making, path));
+        let _ = std::fs::remove_file(&making);
+        saved.map_err(|error| Error::io(format!("writing the key {}", path.display()), error))
+    }
+
+    fn write_new(&self, path: &Path) -> std::io::Result<()> {
+        // What a process of that number left there is of no use to anybody.
+        let _ = std::fs::remove_file(path);
+        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        file.write_all(&self.0[..])?;
+        file.sync_all()
     }
 
     pub fn from_words(words: &str) -> Result<Self> {
@@ -193,6 +201,19 @@ mod tests {
         let zeros = "abandon ".repeat(23);
         assert!(Secret::from_words(&(zeros.clone() + "art")).is_ok());
         assert!(Secret::from_words(&(zeros + "zoo")).unwrap_err().to_string().contains("belong together"));
+    }
+
+    #[test]
+    fn a_key_is_saved_once() {
+        let folder = std::env::temp_dir().join(format!("imager-key-{}", std::process::id()));
+        std::fs::create_dir(&folder).unwrap();
+        let path = folder.join("identity.key");
+        let secret = Secret::random();
+        secret.save(&path).unwrap();
+        assert!(Secret::random().save(&path).is_err());
+        assert_eq!(Secret::load(&path).unwrap().bytes(), secret.bytes());
+        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1, "nothing else is left");
+        std::fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]

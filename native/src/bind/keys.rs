@@ -7,8 +7,14 @@ use napi::bindgen_prelude::{Buffer, Result, Uint8Array};
 use napi_derive::napi;
 
 use super::{fixed, thrown};
-use crate::base::secret;
+use crate::base::{memory, secret};
 use crate::formats::vault;
+
+/// From here on no core file, and no other process of the same user reads the memory of this one.
+#[napi]
+pub fn keep_memory_private() {
+    memory::keep_private();
+}
 
 /// 32 bytes that stay in the addon.
 #[napi]
