@@ -5,7 +5,7 @@
  *
  *   DIR/lab.json   DIR/words.txt   DIR/logs/   DIR/coordinator/   DIR/appliance/   DIR/peers/peer-1/{state,store}/
  */
-import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, lstatSync, readFileSync, statSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import * as v from 'valibot'
@@ -16,8 +16,9 @@ import { freePort } from '../fleet/address.js'
 import { initFleet } from '../fleet/init.js'
 import { joinFleet } from '../fleet/join.js'
 import { type Fleet, openFleet } from '../fleet/open.js'
+import { wordsInFile } from '../fleet/words-file.js'
 import { makeFolder, writeDurable } from '../keys/durable.js'
-import { hasHome, openHome } from '../keys/home.js'
+import { hasHome, openHome, refuseExposed } from '../keys/home.js'
 import { endProcesses, startDetached } from './process.js'
 
 export interface LabReport {
@@ -95,8 +96,10 @@ class Lab {
     readonly options: LabOptions,
   ) {}
 
-  /** Refuses a lab that runs, or one whose folders no longer fit together. */
+  /** Refuses a lab that runs, one whose folders no longer fit together, and a folder in which others could write. */
   claim(): void {
+    makeFolder(this.dir)
+    refuseOthersFolder(this.dir)
     const running = readProcesses(this.dir)?.filter(isAlive) ?? []
     if (running.length > 0) {
       throw labError(
@@ -104,30 +107,30 @@ class Lab {
         `End it first: \`imager lab down ${this.dir}\``,
       )
     }
-    const known = this.names().filter((name) => hasHome(this.state(name))).length
+    const orphans = !hasHome(this.state('coordinator')) && this.missing().length < this.names().length
     const extra = hasHome(this.state(`peer-${this.options.peers + 1}`))
-    if (extra || (known > 0 && known < this.names().length)) {
+    if (extra || orphans) {
       throw labError(`${this.dir} holds another lab, or part of one`, 'Delete it, or choose another folder')
     }
+    if (existsSync(this.wordsFile)) refuseExposed(this.wordsFile)
     makeFolder(join(this.dir, 'logs'))
     this.save([])
   }
 
   async up(): Promise<LabReport> {
-    const isNew = !hasHome(this.state('coordinator'))
-    if (isNew) {
+    const state = this.state('coordinator')
+    if (!hasHome(state)) {
       const address = `127.0.0.1:${await freePort()}`
-      const keepWords = (words: string) => writeFileSync(this.wordsFile, `${words}\n`, { mode: 0o600 })
-      const state = this.state('coordinator')
-      initFleet({ state, name: 'coordinator', domain: 'coordinator', listen: address, address, keepWords })
+      const words = wordsInFile(this.wordsFile, state)
+      initFleet({ state, name: 'coordinator', domain: 'coordinator', listen: address, address, ...words })
     }
     const coordinator = await this.#ready(this.#start('coordinator', ['coordinator']))
-    if (isNew) await this.#withFleet((fleet) => this.#joinAll(fleet))
+    if (this.missing().length > 0) await this.#withFleet((fleet) => this.#joinMissing(fleet))
     const starting = Array.from({ length: this.options.peers }, (_, index) => this.#startPeer(`peer-${index + 1}`))
     const peers = await Promise.all(starting.map((peer) => this.#ready(peer)))
     await this.#withFleet((fleet) => this.#allSeen(fleet, peers.length))
     return {
-      coordinator: { pid: coordinator.pid, address: coordinator.address, state: this.state('coordinator') },
+      coordinator: { pid: coordinator.pid, address: coordinator.address, state },
       peers: peers.map(({ name, pid, address }) => ({
         name,
         pid,
@@ -158,6 +161,11 @@ class Lab {
     return ['coordinator', 'appliance', ...peers]
   }
 
+  /** Who is in no fleet yet: all of a new lab, some of one that was cut short. */
+  missing(): string[] {
+    return this.names().filter((name) => !hasHome(this.state(name)))
+  }
+
   state(name: string): string {
     return name.startsWith('peer-') ? join(this.dir, 'peers', name, 'state') : join(this.dir, name)
   }
@@ -171,8 +179,8 @@ class Lab {
     saveProcesses(this.dir, processes)
   }
 
-  async #joinAll(fleet: Fleet): Promise<void> {
-    for (const name of this.names().slice(1)) {
+  async #joinMissing(fleet: Fleet): Promise<void> {
+    for (const name of this.missing()) {
       this.options.signal.throwIfAborted()
       const role = name === 'appliance' ? 'appliance' : 'peer'
       const { token } = await fleet.invite(role)
@@ -229,6 +237,18 @@ class Lab {
       await sleep(4 * POLL_MS)
     }
   }
+}
+
+/** Where others may write, they could put a link to where our files then go. */
+function refuseOthersFolder(dir: string): void {
+  const there = lstatSync(dir)
+  const refuse = (what: string, todo: string) => {
+    throw labError(`${dir} ${what}`, todo)
+  }
+  if (there.isSymbolicLink()) refuse('is a link', 'Name the folder that it leads to, or another one')
+  if (there.uid !== process.getuid?.()) refuse('belongs to another user', 'Choose another folder')
+  if ((there.mode & 0o022) !== 0)
+    refuse('can be written by others', `Run \`chmod go-w ${dir}\`, or choose another folder`)
 }
 
 function readyAddress(line: string): string | undefined {

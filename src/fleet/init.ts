@@ -1,15 +1,16 @@
 /**
  * Founds a fleet: the recovery seed, the root it gives, the coordinator's identity and duties, the first shared keys and
- * the first membership. The seed leaves as words once; after that only what the root signed or sealed remains.
+ * the first membership. The seed leaves as words once, when all but the last step is done; after that only what the root
+ * signed or sealed remains. So a founding that is cut short leaves no fleet whose words nobody has, and is begun again.
  */
 import { randomBytes } from 'node:crypto'
-import { toHex } from '../base/ids.js'
+import { type Hex, toHex } from '../base/ids.js'
 import { DUTIES, signDelegation } from '../keys/delegation.js'
-import { createHome, type Home, prepareIdentity } from '../keys/home.js'
+import { createHome, type Home, type NewHome, prepareIdentity } from '../keys/home.js'
 import { type KeyPurpose, makeKey } from '../keys/keybag.js'
 import { signMembership } from '../keys/membership.js'
 import { deriveRoot } from '../keys/root.js'
-import { Secret } from '../native.js'
+import { Secret, type SecretHandle } from '../native.js'
 
 export interface InitOptions {
   state: string
@@ -18,8 +19,10 @@ export interface InitOptions {
   /** Where the coordinator will listen, and where others reach it. */
   listen: string
   address: string
+  /** Of the words that an attempt which was cut short has put into a file; else a new one is made. */
+  seed?: SecretHandle
   /** Puts the 24 words where their owner will find them; what it throws stops the founding. */
-  keepWords(words: string): void
+  keepWords(words: string, founded: { fleet: Hex; host: Hex }): void
 }
 
 const FIRST_TERM = 1
@@ -29,7 +32,7 @@ export function initFleet(options: InitOptions): Home {
   const identity = prepareIdentity(options.state)
   const host = toHex(identity.signingKey())
   const fleet = toHex(randomBytes(16))
-  const seed = Secret.random()
+  const seed = options.seed ?? Secret.random()
   const root = deriveRoot(seed)
   const delegations = DUTIES.map((duty) => signDelegation({ fleet, term: FIRST_TERM, duty, host }, root.secret))
   const { name, domain, address } = options
@@ -45,8 +48,7 @@ export function initFleet(options: InitOptions): Home {
     identity,
   )
   const keys = SHARED.flatMap((purpose) => makeKey(purpose, fleet, root.rootSealing, identity))
-  options.keepWords(seed.words())
-  return createHome({
+  const founded: NewHome = {
     state: options.state,
     fleet,
     rootKey: root.rootKey,
@@ -57,5 +59,6 @@ export function initFleet(options: InitOptions): Home {
     listen: options.listen,
     membership,
     keys,
-  })
+  }
+  return createHome(founded, () => options.keepWords(seed.words(), { fleet, host }))
 }

@@ -11,7 +11,9 @@ export function writeDurable(path: string, bytes: Uint8Array): void {
   const folder = dirname(path)
   const temporary = join(folder, `.${basename(path)}.${process.pid}.new`)
   try {
-    const file = openSync(temporary, 'w', 0o600)
+    // What a process of that number left there is of no use to anybody.
+    rmSync(temporary, { force: true })
+    const file = openSync(temporary, 'wx', 0o600)
     try {
       writeFileSync(file, bytes)
       fsyncSync(file)

@@ -1,18 +1,19 @@
 /**
  * A host's state folder: which fleet it belongs to, its identity, the newest membership it saw and its keys, sealed to
- * itself. Folders 0700, files 0600, each replaced in one step. `home.json` is written last, so a host is in a fleet or not:
+ * itself. Folders 0700, files 0600, each replaced in one step. `home.json` comes last, so a host is in a fleet or not; until
+ * then it is `home.json.new`. Secrets that others may read are refused. Whoever opens one keeps his memory to himself:
  *
  *   home.json        fleet, root's keys, role, name, coordinator, where the daemon listens
  *   identity.key     X_h, 32 bytes, made here and never sent
  *   membership.bin   the newest membership statement
  *   keys/*.bin       key statements: <purpose>-<key id>-<first 16 digits of the reader, or recovery>.bin
  */
-import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import * as v from 'valibot'
 import { ImagerError } from '../base/errors.js'
 import { type Hex, toHex } from '../base/ids.js'
-import { Secret, type SecretHandle } from '../native.js'
+import { keepMemoryPrivate, Secret, type SecretHandle } from '../native.js'
 import { type TlsIdentity, tlsIdentity } from './certificate.js'
 import { makeFolder, syncFolder, writeDurable } from './durable.js'
 import { Address, Id, Key, Name, Role } from './fields.js'
@@ -42,9 +43,18 @@ const Config = v.strictObject({
 export type HomeConfig = Omit<v.InferOutput<typeof Config>, 'version'>
 
 const CONFIG = 'home.json'
+const UNFINISHED = 'home.json.new'
 const IDENTITY = 'identity.key'
+const KEY_BYTES = 32
 const MEMBERSHIP = 'membership.bin'
 const KEYS = 'keys'
+/** Folders of the state folder, and which of their files are secrets. */
+const SECRETS: readonly (readonly [folder: string, names: RegExp])[] = [
+  ['.', /^(identity\.key|held-.+\.bin)$/],
+  [KEYS, /\.bin$/],
+  ['catalog', /\.db(-wal|-shm)?$/],
+]
+const OTHERS = 0o077
 
 export class Home {
   readonly host: Hex
@@ -179,14 +189,28 @@ export class Home {
   }
 }
 
-/** True when the folder belongs to a fleet. */
+/** True when the folder belongs to a fleet. Throws where nobody may look. */
 export function hasHome(state: string): boolean {
-  return existsSync(join(state, CONFIG))
+  try {
+    statSync(join(state, CONFIG))
+    return true
+  } catch (error) {
+    if (['ENOENT', 'ENOTDIR'].includes((error as NodeJS.ErrnoException).code ?? '')) return false
+    throw error
+  }
 }
 
-/** Throws NO_FLEET where there is none, CORRUPT where its files are damaged. */
+/** The root of the fleet whose founding was cut short here, or that of one that would be joined; undefined: of none. */
+export function unfinishedRoot(state: string): Hex | undefined {
+  if (hasHome(state) || !existsSync(join(state, UNFINISHED))) return undefined
+  return readConfig(join(state, UNFINISHED)).rootKey
+}
+
+/** Throws NO_FLEET where there is none, CORRUPT where its files are damaged, SECRET_EXPOSED where others may read them. */
 export function openHome(state: string): Home {
   if (!hasHome(state)) throw new ImagerError('NO_FLEET', { state })
+  keepMemoryPrivate()
+  refuseExposedSecrets(state)
   const secret = Secret.load(join(state, IDENTITY))
   return new Home(state, readConfig(join(state, CONFIG)), secret)
 }
@@ -198,7 +222,11 @@ export function openHome(state: string): Home {
 export function prepareIdentity(state: string): SecretHandle {
   if (hasHome(state)) throw new ImagerError('STATE_EXISTS', { state })
   makeFolder(state)
+  keepMemoryPrivate()
+  refuseExposedSecrets(state)
   const path = join(state, IDENTITY)
+  // Nothing rests on a key that was never whole: earlier versions could be cut short while they wrote it.
+  if (existsSync(path) && statSync(path).size < KEY_BYTES) rmSync(path)
   if (existsSync(path)) return Secret.load(path)
   const secret = Secret.random()
   secret.save(path)
@@ -214,8 +242,11 @@ export interface NewHome extends HomeConfig {
   keys: readonly Uint8Array[]
 }
 
-/** Completes what `prepareIdentity` began. Every statement is verified before anything is written. */
-export function createHome(home: NewHome): Home {
+/**
+ * Completes what `prepareIdentity` began. Every statement is verified before anything is written. `beforeLast` runs when only
+ * the last step is left; what it throws leaves the folder in no fleet.
+ */
+export function createHome(home: NewHome, beforeLast = () => {}): Home {
   const { state, membership, keys, ...config } = home
   if (hasHome(state)) throw new ImagerError('STATE_EXISTS', { state })
   const secret = Secret.load(join(state, IDENTITY))
@@ -230,8 +261,27 @@ export function createHome(home: NewHome): Home {
   makeFolder(join(state, KEYS))
   for (const { bytes, entry } of entries) writeDurable(join(state, KEYS, keyFile(entry)), bytes)
   writeDurable(join(state, MEMBERSHIP), membership)
-  writeDurable(join(state, CONFIG), Buffer.from(`${JSON.stringify({ version: 1, ...config }, null, 2)}\n`))
+  writeDurable(join(state, UNFINISHED), Buffer.from(`${JSON.stringify({ version: 1, ...config }, null, 2)}\n`))
+  beforeLast()
+  renameSync(join(state, UNFINISHED), join(state, CONFIG))
+  syncFolder(state)
   return openHome(state)
+}
+
+/** Throws SECRET_EXPOSED where others than its owner may read the file, or change it. */
+export function refuseExposed(file: string): void {
+  const mode = statSync(file).mode & 0o777
+  if ((mode & OTHERS) === 0) return
+  const quoted = /^[\w./-]+$/.test(file) ? file : `'${file.replaceAll("'", "'\\''")}'`
+  throw new ImagerError('SECRET_EXPOSED', { file, quoted, mode: mode.toString(8).padStart(4, '0') })
+}
+
+function refuseExposedSecrets(state: string): void {
+  for (const [folder, names] of SECRETS) {
+    const path = join(state, folder)
+    if (!existsSync(path)) continue
+    for (const name of readdirSync(path)) if (names.test(name)) refuseExposed(join(path, name))
+  }
 }
 
 function checkKey(bytes: Uint8Array, home: NewHome, members: Membership, host: Hex, secret: SecretHandle): KeyEntry {

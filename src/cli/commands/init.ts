@@ -1,5 +1,5 @@
 import { advertised } from '../../fleet/address.js'
-import { asCoordinator, usage } from '../arguments.js'
+import { asCoordinator } from '../arguments.js'
 import { defineCommand } from '../command.js'
 
 export const command = defineCommand({
@@ -13,31 +13,28 @@ export const command = defineCommand({
       describe: 'Write the 24 words there, not here',
     }),
   async run(args, { state, output }) {
-    const [{ initFleet }, { existsSync, writeFileSync }] = await Promise.all([
+    const [{ initFleet }, { wordsInFile }, { unfinishedRoot }] = await Promise.all([
       import('../../fleet/init.js'),
-      import('node:fs'),
+      import('../../fleet/words-file.js'),
+      import('../../keys/home.js'),
     ])
     const { name, 'words-file': wordsFile } = args
     const listen = args.listen as string
     const address = args.address ?? advertised(listen)
-    let words = ''
-    const home = initFleet({
-      state,
-      name,
-      domain: args.domain ?? name,
-      listen,
-      address,
-      keepWords(text) {
-        if (wordsFile === undefined) words = text
-        else if (existsSync(wordsFile))
-          throw usage(`${wordsFile} exists already: it may hold the words of another fleet`, 'init')
-        else writeFileSync(wordsFile, `${text}\n`, { mode: 0o600, flag: 'wx', flush: true })
-      },
-    })
-    const kept = wordsFile === undefined ? { words } : { wordsFile }
-    output.report({ status: 'done', fleet: home.fleet, host: home.host, address, state, ...kept }, () =>
-      wordsFile === undefined ? onPaper(words) : `Fleet ${home.fleet} is founded. The words are in ${wordsFile}.`,
-    )
+    const options = { state, name, domain: args.domain ?? name, listen, address }
+    if (wordsFile !== undefined) {
+      const { fleet, host } = initFleet({ ...options, ...wordsInFile(wordsFile, state) })
+      const report = { status: 'done', fleet, host, address, state, wordsFile }
+      output.report(report, () => `Fleet ${fleet} is founded. The words are in ${wordsFile}.`)
+    } else {
+      if (unfinishedRoot(state)) output.note('An `init` was cut short here. Words that it may have shown are void.')
+      initFleet({
+        ...options,
+        // Shown before there is a fleet: one whose words nobody has must not come to be.
+        keepWords: (words, founded) =>
+          output.reportOnce({ status: 'done', ...founded, address, state, words }, () => onPaper(words)),
+      })
+    }
     output.note('Start the coordinator with `imager coordinator`, then let hosts in with `imager invite`.')
   },
 })

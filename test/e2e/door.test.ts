@@ -1,0 +1,160 @@
+/** What a user of this machine could get at, tried on real processes: memory, debugger, files, tokens. */
+import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
+import {
+  chmodSync,
+  chownSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
+import { connect } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+import test, { type ExecutionContext } from 'ava'
+import { imager, lastLine, TestLab } from './lab.js'
+
+const MAIN = fileURLToPath(new URL('../../bin/imager.cjs', import.meta.url))
+const NOBODY = 65_534
+const isRoot = process.getuid?.() === 0
+const user = isRoot ? { uid: NOBODY, gid: NOBODY } : {}
+
+function folder(t: ExecutionContext): string {
+  const path = mkdtempSync(join(tmpdir(), 'imager-door-'))
+  t.teardown(() => rmSync(path, { recursive: true, force: true }))
+  return path
+}
+
+/** A fleet of one in a folder of a plain user, and its coordinator, ready. */
+async function coordinator(t: ExecutionContext, ...node: string[]) {
+  const dir = folder(t)
+  if (isRoot) chownSync(dir, NOBODY, NOBODY)
+  const state = join(dir, 'state')
+  const at = ['--state', state, '--listen', '127.0.0.1:0']
+  const options = { ...user, cwd: '/', stdio: 'pipe' as const, env: { ...process.env, HOME: dir } }
+  execFileSync(process.execPath, [MAIN, 'init', ...at, '--words-file', join(dir, 'words')], options)
+  const daemon = spawn(process.execPath, [...node, MAIN, 'coordinator', ...at], options)
+  t.teardown(() => daemon.kill('SIGKILL'))
+  await once(daemon.stdout as NodeJS.ReadableStream, 'data')
+  return { daemon, state, dir }
+}
+
+async function said(child: ChildProcess, what: RegExp, withinMs: number): Promise<boolean> {
+  let text = ''
+  child.stderr?.on('data', (chunk: Buffer) => (text += chunk.toString()))
+  for (let waited = 0; waited < withinMs && !what.test(text); waited += 20) await sleep(20)
+  return what.test(text)
+}
+
+test('SIGUSR1 opens no debugger, in a daemon and in a command', async (t) => {
+  const plain = spawn(process.execPath, ['--inspect-port=0', '-e', 'setInterval(() => {}, 1000)'])
+  t.teardown(() => plain.kill('SIGKILL'))
+  const { daemon } = await coordinator(t, '--inspect-port=0')
+  await sleep(200)
+  plain.kill('SIGUSR1')
+  t.true(await said(plain, /Debugger listening/, 5000), 'what node does by itself')
+  daemon.kill('SIGUSR1')
+  t.false(await said(daemon, /Debugger listening/, 500))
+  t.is(daemon.exitCode, null)
+  daemon.kill('SIGTERM')
+  t.deepEqual(await once(daemon, 'exit'), [0, null])
+})
+
+test('a debugger that was opened while a process started is closed again', async (t) => {
+  const one = async (afterMs: number) => {
+    const child = spawn(process.execPath, ['--inspect-port=0', MAIN, 'join', '-', '--state', '/nowhere'])
+    t.teardown(() => child.kill('SIGKILL'))
+    let text = ''
+    child.stderr.on('data', (chunk: Buffer) => (text += chunk.toString()))
+    await sleep(afterMs)
+    child.kill('SIGUSR1')
+    await sleep(900)
+    const port = /Debugger listening on ws:\/\/127\.0\.0\.1:(\d+)/.exec(text)?.[1]
+    if (port === undefined) return
+    const reached = await new Promise((resolve) => {
+      const socket = connect(Number(port), '127.0.0.1', () => resolve(true)).on('error', () => resolve(false))
+      t.teardown(() => socket.destroy())
+    })
+    t.false(reached, `after ${afterMs} ms`)
+  }
+  await Promise.all([10, 20, 40].map(one))
+  t.pass()
+})
+
+test('the memory of a process with keys is closed to others of the same user, and goes into no core', async (t) => {
+  const { daemon } = await coordinator(t)
+  const plain = spawn(process.execPath, ['-e', 'setInterval(() => {}, 1000)'], { ...user, cwd: '/' })
+  t.teardown(() => plain.kill('SIGKILL'))
+  await sleep(200)
+  const look = (pid = 0) => spawnSync('head', ['-c', '1', `/proc/${pid}/environ`], { ...user, cwd: '/' }).status
+  t.is(look(plain.pid), 0)
+  t.not(look(daemon.pid), 0)
+  t.is(statSync(`/proc/${daemon.pid}/mem`).uid, 0, 'the kernel gives it to root')
+  t.regex(readFileSync(`/proc/${daemon.pid}/limits`, 'utf8'), /Max core file size +0 +0 /)
+})
+
+test('secrets that others may read are refused, with what to type; a token comes in by no argument', async (t) => {
+  const lab = await TestLab.up(t, 1)
+  const { state } = lab.lab.coordinator
+  for (const name of ['identity.key', 'catalog/catalog.db']) {
+    chmodSync(join(state, name), 0o640)
+    const refused = await imager('hosts', '--state', state, '--json')
+    t.is(refused.code, 12)
+    const { code, message, remedy } = lastLine<Record<string, string>>(refused)
+    t.is(code, 'SECRET_EXPOSED')
+    t.true(message?.includes(join(state, name)) && message.includes('0640'))
+    execFileSync('sh', ['-c', /`(chmod [^`]+)`/.exec(remedy ?? '')?.[1] ?? 'false'])
+    t.is((await imager('hosts', '--state', state)).code, 0)
+  }
+
+  const token = async () => (await imager('invite', '--role', 'admin', '--state', state)).stdout
+  const joined = (input: string, ...argv: string[]) =>
+    spawnSync(process.execPath, [MAIN, 'join', ...argv], { input, encoding: 'utf8' })
+  t.is(joined(await token(), '-', '--name', 'a', '--state', lab.path('a')).status, 0)
+  t.is(joined(`\n  ${await token()}more\n`, '--name', 'b', '--state', lab.path('b'), '-').status, 0)
+  writeFileSync(lab.path('token'), await token(), { mode: 0o600 })
+  t.is(joined('', '--token-file', lab.path('token'), '--name', 'c', '--state', lab.path('c')).status, 0)
+  const none = joined('', '--state', lab.path('d'))
+  t.is(none.status, 2)
+  t.regex(none.stderr, /`imager join -` reads it from standard input/)
+  const both = joined('', 'imager1.x', '--token-file', lab.path('token'), '--state', lab.path('d'))
+  t.is(both.status, 2)
+})
+
+test('a lab follows no link, and takes no folder and no words that others can reach', async (t) => {
+  const dir = folder(t)
+  const refused = async (what: RegExp) => {
+    const { code, stderr } = await imager('lab', 'up', join(dir, 'lab'), '--peers', '1')
+    t.not(code, 0)
+    t.regex(stderr, what)
+    return stderr
+  }
+  mkdirSync(join(dir, 'elsewhere'))
+  symlinkSync(join(dir, 'elsewhere'), join(dir, 'lab'))
+  await refused(/is a link/)
+  rmSync(join(dir, 'lab'))
+  mkdirSync(join(dir, 'lab'))
+  chmodSync(join(dir, 'lab'), 0o777)
+  await refused(/can be written by others/)
+  if (isRoot) {
+    chmodSync(join(dir, 'lab'), 0o700)
+    chownSync(join(dir, 'lab'), NOBODY, NOBODY)
+    await refused(/belongs to another user/)
+    chownSync(join(dir, 'lab'), 0, 0)
+  }
+  chmodSync(join(dir, 'lab'), 0o755)
+  symlinkSync(join(dir, 'elsewhere', 'stolen'), join(dir, 'lab', 'words.txt'))
+  await refused(/words\.txt exists already/)
+  t.throws(() => lstatSync(join(dir, 'elsewhere', 'stolen')), { code: 'ENOENT' })
+  rmSync(join(dir, 'lab', 'words.txt'))
+  writeFileSync(join(dir, 'lab', 'words.txt'), '')
+  chmodSync(join(dir, 'lab', 'words.txt'), 0o666)
+  t.regex(await refused(/others may read or change it \(mode 0666\)/), /`chmod 600 /)
+})
