@@ -366,10 +366,19 @@ export declare class PlanCollected {
   get end(): number
   /** Distinct blocks. */
   get blockCount(): number
+  /** Birth numbers of the distinct blocks. */
+  births(): BigUint64Array
+  /** Their signatures, 32 bytes each. */
+  ids(): Buffer
   /** All of it is written, whatever the target holds. */
   all(): PlanSelected
-  /** Leaves out the parts of the target that hold the right bytes already. */
+  /** Reads the target past the page cache and leaves out what holds the right bytes already. */
   differing(vault: Vault, target: Target): Promise<PlanDiffering>
+  /**
+   * Reads all of it back, past the page cache, once it is written; returns the bytes that blocks fill. Throws CORRUPT
+   * where they are not as they should, or what should be zeros is none.
+   */
+  verify(vault: Vault, target: Target): Promise<number>
 }
 
 /** Last step: what is fetched from where. */
@@ -378,13 +387,13 @@ export declare class PlanLocated {
   stripes(): Array<number>
   /** The ranges of a stripe's pack to fetch; their members are blocks. */
   ranges(stripe: number): Array<PackRange>
+  /** Pieces of the target that a stripe fills, by which it is known again: at most three, as start and length in turn. */
+  landmarks(stripe: number): Array<number>
   /**
    * Opens the records of a stripe from what was fetched (`offsets[i]`, ascending, is where `fetched[i]` begins in the
    * pack), verifies and writes their blocks; `only`: the blocks of a second try. Uses the bodies up.
    */
   write(stripe: number, offsets: Array<number>, fetched: Array<Body>, only: Array<number> | undefined | null, vault: Vault, target: Target): Promise<WriteFacts>
-  /** Reads back from the medium what was written; returns the bytes. Throws CORRUPT where they are not as they should. */
-  verify(vault: Vault, target: Target): Promise<number>
 }
 
 /** Third step: the target has room for it. */
@@ -893,10 +902,11 @@ export interface PackRange {
 /** The ranges to fetch for some records, whose indexes in the batch are the members; those closer than `gap` bytes share one. */
 export declare function packRanges(locations: RecordLocations, gap: number): Array<PackRange>
 
-/** What differs on a target, and how many bytes do not. */
+/** What differs on a target, how many bytes do not, and how many are neither right nor zeros. */
 export interface PlanDiffering {
   selected: PlanSelected
   sameBytes: number
+  otherBytes: number
 }
 
 /** Opens the sealed header in the first 4096 bytes of a shard file; null where another trailer key sealed it. */

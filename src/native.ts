@@ -137,6 +137,7 @@ export type {
   PackRange,
   PageRef,
   PlanLocated as PlanLocatedHandle,
+  PlanSelected as PlanSelectedHandle,
   RecordLocations,
   Reread,
   Reuse,

@@ -132,7 +132,7 @@ export const ERRORS = {
   TARGET_NOT_EMPTY: meaning(
     Exit.failed,
     'The target {path} is not empty ({what})',
-    'Is it the right one? If so, repeat with --force: all that is on it will be lost.',
+    'Is it the right one? If so, repeat with --force: {loss}.',
   ),
   TARGET_MISSING: meaning(Exit.failed, 'The target {path} cannot be used: {why}', 'Check the name with `lsblk`.'),
   NO_SUCH_SNAPSHOT: meaning(Exit.notFound, 'No snapshot {snapshot}', 'List them with `imager snapshots`.'),
@@ -248,7 +248,13 @@ export class ImagerError extends Error {
   }
 
   get remedy(): string {
-    return fill(ERRORS[this.code].remedy, this.details)
+    const remedy = fill(ERRORS[this.code].remedy, this.details)
+    return this.details.also === undefined ? remedy : `${remedy}\n${String(this.details.also)}`
+  }
+
+  /** The same failure, with what a person should know besides. */
+  also(what: string): ImagerError {
+    return new ImagerError(this.code, { ...this.details, also: what }, { cause: this })
   }
 }
 

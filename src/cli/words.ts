@@ -42,6 +42,18 @@ export function describeTorn(flaws: Flaws, most: number): string {
   return describeFlaws('went on being written and may be of several moments', flaws, most)
 }
 
+const SHARDS_SHOWN = 20
+
+/** What a restore met and did without. */
+export function describeDamaged(shards: readonly { host: string; shard: string; what: string }[]): string {
+  const shown = shards
+    .slice(0, SHARDS_SHOWN)
+    .map(({ host, shard, what }) => `${host} (shard ${shard.slice(0, 8)}, ${what})`)
+  const more = shards.length > SHARDS_SHOWN ? ` and ${shards.length - SHARDS_SHOWN} more` : ''
+  const count = `${shards.length} damaged ${shards.length === 1 ? 'shard' : 'shards'}`
+  return oneLine(`Corrected ${count} on the way: ${shown.join(', ')}${more}.`)
+}
+
 function describeFlaws(what: string, { bytes, ranges, files }: Flaws, most: number): string {
   const where = ranges.slice(0, most).map(({ start, length }) => `${length} bytes at ${start}`)
   const more = ranges.length > most ? ', and more' : ''

@@ -31,7 +31,12 @@ export function inspectOutput(path: string, { force, source }: OutputOptions): v
   const from = statSync(source, { throwIfNoEntry: false })
   if (there.dev === from?.dev && there.ino === from.ino)
     throw new ImagerError('TARGET_MISSING', { path, why: 'it is the source' })
-  if (!force) throw new ImagerError('TARGET_NOT_EMPTY', { path, what: 'a file of that name is there' })
+  if (!force)
+    throw new ImagerError('TARGET_NOT_EMPTY', {
+      path,
+      what: 'a file of that name is there',
+      loss: 'it will be replaced',
+    })
 }
 
 /** Throws what `inspectOutput` throws, also where the name was taken in the meantime. */

@@ -37,6 +37,30 @@ export function inspectTarget(path: string, room: Room, force: boolean): TargetF
   return facts
 }
 
+/** Whether nothing would be lost: a device by the same samples that make it empty, a file by all its bytes. */
+export function isBlank({ path, kind, sizeBytes }: TargetFacts): boolean {
+  return kind === 'new file' || (kind === 'device' ? firstContent(path, sizeBytes) === undefined : isZeros(path))
+}
+
+function isZeros(path: string): boolean {
+  const [buffer, zeros] = [Buffer.alloc(MiB), Buffer.alloc(MiB)]
+  const descriptor = openSync(path, 'r')
+  try {
+    for (let at = 0; ; ) {
+      const length = readSync(descriptor, buffer, 0, MiB, at)
+      if (length === 0) return true
+      if (!buffer.subarray(0, length).equals(zeros.subarray(0, length))) return false
+      at += length
+    }
+  } finally {
+    closeSync(descriptor)
+  }
+}
+
+export function notEmpty(path: string, what: string): ImagerError {
+  return new ImagerError('TARGET_NOT_EMPTY', { path, what, loss: 'all that is on it will be lost' })
+}
+
 /** Free space under a path that may not be there yet, besides what it holds already. Throws TARGET_TOO_SMALL. */
 export function requireRoom(path: string, neededBytes: number, heldBytes: number): void {
   let folder = path
@@ -59,7 +83,7 @@ function newFile(path: string): TargetFacts {
 function existingFile(path: string, stats: Stats, force: boolean): TargetFacts {
   const uses = usesOfFile(path)
   if (uses.length > 0) throw new ImagerError('TARGET_MOUNTED', { path, use: uses.join(', ') })
-  if (stats.size > 0 && !force) throw new ImagerError('TARGET_NOT_EMPTY', { path, what: `it has ${stats.size} bytes` })
+  if (stats.size > 0 && !force) throw notEmpty(path, `it has ${stats.size} bytes`)
   return { path, kind: 'file', title: path, sizeBytes: stats.size }
 }
 
@@ -72,7 +96,7 @@ function device(path: string, stats: Stats, neededBytes: number, force: boolean)
     throw new ImagerError('TARGET_TOO_SMALL', { path, targetBytes: sizeBytes, neededBytes })
   }
   const found = force ? undefined : firstContent(path, sizeBytes)
-  if (found !== undefined) throw new ImagerError('TARGET_NOT_EMPTY', { path, what: `there is data at byte ${found}` })
+  if (found !== undefined) throw notEmpty(path, `there is data at byte ${found}`)
   return { path, kind: 'device', title: deviceTitle(path, name), sizeBytes }
 }
 

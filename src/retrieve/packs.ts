@@ -33,6 +33,9 @@ export type FetchShard = (
   signal: AbortSignal | undefined,
 ) => Promise<BodyHandle>
 
+/** As `imager check` calls them. */
+export type ShardFault = 'missing' | 'wrong length' | 'corrupt'
+
 /** A part of a range, as it came; `start` is its offset in the pack. */
 export interface Piece {
   readonly start: number
@@ -66,8 +69,8 @@ type Wait = (error: ImagerError, waitedMs: number) => Promise<void>
 type Extent = Pick<PackRange, 'stripe' | 'start' | 'end'>
 
 export class PackReader {
-  /** Shards that were found damaged; each was corrected from others. */
-  readonly damaged = new Map<Hex, { host: Hex; stripe: number }>()
+  /** Shards that were found damaged, or not found; each was corrected from others. */
+  readonly damaged = new Map<Hex, { host: Hex; stripe: number; what: ShardFault }>()
   readonly #parts: PackReaderParts
   readonly #routes: RoutesHandle
   #wait: Wait | undefined
@@ -140,10 +143,13 @@ export class PackReader {
   readSound({ stripe, start, end }: Extent, signal?: AbortSignal): Promise<Piece> {
     return this.#patiently(async () => {
       const whole = ({ host, shard }: RouteShard) =>
-        this.#parts.fetch(host, shard, undefined, signal).catch((error: unknown) => throwIfOurs(error, signal))
+        this.#parts.fetch(host, shard, undefined, signal).catch((error: unknown) => {
+          this.#noteFault(stripe, host, shard, error)
+          return throwIfOurs(error, signal)
+        })
       const files = await Promise.all(this.#routes.shards(stripe).map(whole))
       const { body, right, damaged } = await this.#routes.readSound(stripe, start, end, files)
-      for (const { shard, host } of damaged) this.damaged.set(shard, { host, stripe })
+      for (const { shard, host } of damaged) this.#note(shard, host, stripe, 'corrupt')
       if (!body) throw this.#notRestorable(stripe, new Set(right))
       return { start, body }
     })
@@ -156,7 +162,7 @@ export class PackReader {
     const { own, silent } = span
     if (own && !silent) {
       try {
-        return await (hedged ? this.#readHedged(stripe, own, span, signal) : this.#fetch(own, span, signal))
+        return await (hedged ? this.#readHedged(stripe, own, span, signal) : this.#fetch(stripe, own, span, signal))
       } catch (error) {
         throwIfOurs(error, signal)
         return this.#rebuild(stripe, span, signal)
@@ -166,7 +172,7 @@ export class PackReader {
       return await this.#rebuild(stripe, span, signal)
     } catch (error) {
       if (!own || !hasCode(error, 'NOT_RESTORABLE')) throw error
-      return await this.#fetch(own, span, signal).catch((failure: unknown) => {
+      return await this.#fetch(stripe, own, span, signal).catch((failure: unknown) => {
         throwIfOurs(failure, signal)
         throw error
       })
@@ -183,7 +189,7 @@ export class PackReader {
     const fetchNext = async (): Promise<void> => {
       for (let shard = others.shift(); shard; shard = others.shift()) {
         try {
-          present.set(shard.index, await this.#fetch(shard, span, signal))
+          present.set(shard.index, await this.#fetch(stripe, shard, span, signal))
           return
         } catch (error) {
           throwIfOurs(error, signal)
@@ -215,7 +221,7 @@ export class PackReader {
       timer = setTimeout(resolve, this.#routes.patienceMs(span.end - span.start))
     })
     try {
-      const first = this.#fetch(own, span, over.signal)
+      const first = this.#fetch(stripe, own, span, over.signal)
       const body = await Promise.race([first, late])
       if (body) return body
       this.#routes.avoid(own.host)
@@ -229,13 +235,30 @@ export class PackReader {
     }
   }
 
-  async #fetch({ host, shard }: RouteShard, span: RouteSpan, signal: AbortSignal | undefined): Promise<BodyHandle> {
+  async #fetch(
+    stripe: number,
+    { host, shard }: RouteShard,
+    span: RouteSpan,
+    signal: AbortSignal | undefined,
+  ): Promise<BodyHandle> {
     try {
       return await this.#parts.fetch(host, shard, [BODY_OFFSET + span.start, BODY_OFFSET + span.end], signal)
     } catch (error) {
       if (hasCode(error, 'HOST_UNREACHABLE')) this.#routes.avoid(host)
+      this.#noteFault(stripe, host, shard, error)
       throw error
     }
+  }
+
+  /** What a host itself says of its shard: it is not there, or ends before what was asked for. */
+  #noteFault(stripe: number, host: Hex, shard: Hex, error: unknown): void {
+    if (hasCode(error, 'SHARD_MISSING')) this.#note(shard, host, stripe, 'missing')
+    if (hasCode(error, 'SHARD_CORRUPT')) this.#note(shard, host, stripe, 'wrong length')
+  }
+
+  /** The first that is found of a shard stays. */
+  #note(shard: Hex, host: Hex, stripe: number, what: ShardFault): void {
+    if (!this.damaged.has(shard)) this.damaged.set(shard, { host, stripe, what })
   }
 
   #notRestorable(stripe: number, present: ReadonlySet<number>): ImagerError {

@@ -1,20 +1,41 @@
 /** Targets that are not blank: a restore that was cut short, and a disk that holds an older state. */
 
+import { execFileSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
-import { closeSync, copyFileSync, openSync, readdirSync, truncateSync, writeSync } from 'node:fs'
+import {
+  closeSync,
+  copyFileSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  truncateSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import test, { type ExecutionContext } from 'ava'
 import { KiB, MiB } from '../../src/base/units.js'
 import type { MappedFile } from '../../src/jobs/map/map.js'
 import type { RestoreReport } from '../../src/jobs/restore/disk.js'
-import { lacksLoopDevices, testWhere } from '../machine.js'
+import { lacksLoopDevices, lacksMounts, testWhere } from '../machine.js'
 import { attachLoop, firstDifference } from './disks.js'
+import { CHANGES, type Interruption, interruptOnce, rightBytes } from './interrupted.js'
 import { imager, lastLine, start, TestLab } from './lab.js'
 
 function scribble(path: string, at: number, bytes: Buffer): void {
   const file = openSync(path, 'r+')
   writeSync(file, bytes, 0, bytes.length, at)
   closeSync(file)
+}
+
+function tryRead(path: string): Buffer | undefined {
+  try {
+    return readFileSync(path)
+  } catch {
+    return undefined
+  }
 }
 
 async function restored(t: ExecutionContext, lab: TestLab, target: string, ...more: string[]): Promise<RestoreReport> {
@@ -55,6 +76,72 @@ test.serial('a restore that was killed goes on without --force, and what was wri
   t.regex(again.stdout, /TARGET_NOT_EMPTY/)
 })
 
+test.serial('whatever is done to a target in between, the same command ends identical or refuses', async (t) => {
+  const { lab, disk } = await TestLab.imaged(t, 3, 36)
+  const other = lab.makeDisk('other.img', 36)
+  const { used } = rightBytes(disk, disk)
+  const stage = { folder: lab.folder, state: lab.lab.appliance.state, disk, other, usedBytes: used }
+  const all: Interruption[] = []
+  for (const seed of Object.keys(CHANGES).keys()) all.push(await interruptOnce(stage, seed))
+  for (const one of all) {
+    t.is(one.failure, undefined, one.change)
+    t.true(one.writtenAgain < 0.2, `${one.change}: ${one.writtenAgain} of it was written again`)
+  }
+  const refused = all.filter(({ outcome }) => outcome === 'refused').map(({ change }) => change)
+  t.deepEqual(refused, ['another image', 'journal removed'])
+})
+
+test.serial('what a journal calls finished is read all the same, past the cache', async (t) => {
+  const { lab, disk, state } = await TestLab.imaged(t, 3, 24)
+  const folder = lab.lab.appliance.state
+  const target = lab.path('target.img')
+  const child = start(['restore', 'latest', '--to', target, '--json', ...state])
+  const ended = once(child, 'close')
+  // As it stood last: the run was ended before it could remove it.
+  let name = ''
+  let journal: Buffer = Buffer.of()
+  while (child.exitCode === null) {
+    name = readdirSync(folder).find((one) => one.endsWith('.journal')) ?? name
+    if (name !== '') journal = tryRead(join(folder, name)) ?? journal
+    await sleep(1)
+  }
+  await ended
+  t.true(journal.includes('"next":1'), journal.toString())
+  writeFileSync(join(folder, name), journal)
+  scribble(target, 1024, randomBytes(512))
+  scribble(target, 10 * MiB, randomBytes(64 * KiB))
+  t.true((await restored(t, lab, target)).resumed)
+  t.is(firstDifference(disk, target), undefined)
+  // Without it, or with one that lies, nothing is overwritten unasked.
+  for (const [change, lie] of [
+    [() => {}, 'no journal'],
+    [() => writeFileSync(join(folder, name), '{"entry":1}\n'), 'junk'],
+  ] as const) {
+    change()
+    const refused = await imager('restore', 'latest', '--to', target, '--json', ...state)
+    t.like(lastLine(refused), { code: 'TARGET_NOT_EMPTY' }, lie)
+  }
+})
+
+const boundTest = testWhere(lacksMounts())
+boundTest(
+  'with a state folder that is read-only a restore says so, is right, and goes on with --delta --force',
+  async (t) => {
+    const { lab, disk } = await TestLab.imaged(t, 3, 24)
+    const folder = lab.lab.appliance.state
+    execFileSync('mount', ['--bind', folder, folder])
+    t.teardown(() => execFileSync('umount', [folder]))
+    execFileSync('mount', ['-o', 'remount,bind,ro', folder])
+    const target = lab.path('target.img')
+    const report = await restored(t, lab, target)
+    t.regex(report.notes.join(), /No journal can be kept.*--delta --force/)
+    t.is(firstDifference(disk, target), undefined)
+    scribble(target, 10 * MiB, randomBytes(64 * KiB))
+    t.true((await restored(t, lab, target, '--delta', '--force')).writtenBytes <= 192 * KiB)
+    t.is(firstDifference(disk, target), undefined)
+  },
+)
+
 const deviceTest = testWhere(lacksLoopDevices())
 deviceTest('a delta writes what changed, makes zeros of what is free now, and a device is read back', async (t) => {
   const lab = await TestLab.up(t, 3)
@@ -75,7 +162,11 @@ deviceTest('a delta writes what changed, makes zeros of what is free now, and a 
   t.is(firstDifference(disk, target), undefined)
   t.true(report.sameBytes > 20 * MiB, `${report.sameBytes}`)
   t.true(report.writtenBytes <= 128 * KiB, `${report.writtenBytes}`)
-  t.is(report.verifiedBytes, report.writtenBytes)
+  t.is(
+    report.verifiedBytes,
+    report.writtenBytes + report.sameBytes,
+    'all of it is read back, not only what was written',
+  )
 
   const device = lab.path('device.img')
   closeSync(openSync(device, 'w'))
@@ -84,7 +175,12 @@ deviceTest('a delta writes what changed, makes zeros of what is free now, and a 
   const onDevice = await restored(t, lab, loop)
   t.is(onDevice.verifiedBytes, onDevice.writtenBytes)
   t.is(firstDifference(disk, device), undefined)
-  scribble(loop, (extent?.disk ?? 0) + 2 * MiB, Buffer.alloc(10, '!'))
+  // Behind the cache of the loop device, which holds what was there before as long as somebody has it open.
+  const held = openSync(loop, 'r')
+  t.teardown(() => closeSync(held))
+  readFileSync(loop)
+  scribble(device, (extent?.disk ?? 0) + 2 * MiB, Buffer.alloc(10, '!'))
+  t.is(firstDifference(disk, loop), undefined, 'the cache shows what is gone')
   const repaired = await restored(t, lab, loop, '--delta', '--force')
   t.true(repaired.writtenBytes <= 128 * KiB, `${repaired.writtenBytes}`)
   t.is(firstDifference(disk, device), undefined)

@@ -11,6 +11,12 @@ impl ByteRange {
     pub fn end(&self) -> u64 {
         self.start + self.length
     }
+
+    /// Starts and lengths of parts of at most `most` bytes.
+    pub fn parts(&self, most: u64) -> impl Iterator<Item = (u64, u64)> + use<> {
+        let Self { start, length } = *self;
+        (0..length.div_ceil(most)).map(move |part| (start + part * most, most.min(length - part * most)))
+    }
 }
 
 /// Any ranges, each of which ends below 2^64, into a set.

@@ -12,6 +12,7 @@ use super::retrieve::{PackRange, RecordLocations};
 use super::{Job, job, thrown};
 use crate::base::error::Error;
 use crate::formats::page::Page;
+use crate::restore::compare::Differing;
 use crate::restore::{attributes, plan, target};
 use crate::retrieve::records::Fetched;
 
@@ -100,6 +101,18 @@ impl PlanCollected {
         self.0.as_ref().map_or(0, plan::Collected::block_count) as u32
     }
 
+    /// Birth numbers of the distinct blocks.
+    #[napi]
+    pub fn births(&self) -> Result<BigUint64Array> {
+        Ok(self.0.as_ref().ok_or_else(|| thrown(used_up()))?.births().into())
+    }
+
+    /// Their signatures, 32 bytes each.
+    #[napi]
+    pub fn ids(&self) -> Result<Buffer> {
+        Ok(self.0.as_ref().ok_or_else(|| thrown(used_up()))?.ids().into())
+    }
+
     /// All of it is written, whatever the target holds.
     #[napi]
     pub fn all(&mut self) -> Result<PlanSelected> {
@@ -107,23 +120,34 @@ impl PlanCollected {
         Ok(PlanSelected(Some(Arc::new(collected.all()))))
     }
 
-    /// Leaves out the parts of the target that hold the right bytes already.
+    /// Reads the target past the page cache and leaves out what holds the right bytes already.
     #[napi(ts_return_type = "Promise<PlanDiffering>")]
     pub fn differing(&mut self, vault: &Vault, target: &Target) -> Result<AsyncTask<Job<PlanDiffering>>> {
         let collected = self.0.take().ok_or_else(|| thrown(used_up()))?;
         let (vault, target) = (vault.0.clone(), target.0.clone());
         Ok(job(move || {
-            let (selected, same) = collected.differing(&target, &vault.blocks)?;
-            Ok(PlanDiffering { selected: PlanSelected(Some(Arc::new(selected))), same_bytes: same as f64 })
+            let Differing { selected, same, other } = collected.differing(&target, &vault.blocks)?;
+            let selected = PlanSelected(Some(Arc::new(selected)));
+            Ok(PlanDiffering { selected, same_bytes: same as f64, other_bytes: other as f64 })
         }))
+    }
+
+    /// Reads all of it back, past the page cache, once it is written; returns the bytes that blocks fill. Throws CORRUPT
+    /// where they are not as they should, or what should be zeros is none.
+    #[napi(ts_return_type = "Promise<number>")]
+    pub fn verify(&mut self, vault: &Vault, target: &Target) -> Result<AsyncTask<Job<f64>>> {
+        let collected = self.0.take().ok_or_else(|| thrown(used_up()))?;
+        let (vault, target) = (vault.0.clone(), target.0.clone());
+        Ok(job(move || Ok(collected.verify(&target, &vault.blocks)? as f64)))
     }
 }
 
-/// What differs on a target, and how many bytes do not.
+/// What differs on a target, how many bytes do not, and how many are neither right nor zeros.
 #[napi(object, object_from_js = false)]
 pub struct PlanDiffering {
     pub selected: PlanSelected,
     pub same_bytes: f64,
+    pub other_bytes: f64,
 }
 
 /// Second step: what is written.
@@ -204,6 +228,13 @@ impl PlanLocated {
         self.0.ranges(stripe as u64).iter().map(PackRange::of).collect()
     }
 
+    /// Pieces of the target that a stripe fills, by which it is known again: at most three, as start and length in turn.
+    #[napi]
+    pub fn landmarks(&self, stripe: f64) -> Vec<f64> {
+        let pieces = self.0.landmarks(stripe as u64);
+        pieces.into_iter().flat_map(|(start, length)| [start as f64, length.into()]).collect()
+    }
+
     /// Opens the records of a stripe from what was fetched (`offsets[i]`, ascending, is where `fetched[i]` begins in the
     /// pack), verifies and writes their blocks; `only`: the blocks of a second try. Uses the bodies up.
     #[napi(ts_return_type = "Promise<WriteFacts>")]
@@ -223,13 +254,6 @@ impl PlanLocated {
             let written = plan.write(stripe as u64, &fetched, only.as_deref(), &vault.blocks, &target)?;
             Ok(WriteFacts { bytes: written.bytes as f64, bad: written.bad })
         }))
-    }
-
-    /// Reads back from the medium what was written; returns the bytes. Throws CORRUPT where they are not as they should.
-    #[napi(ts_return_type = "Promise<number>")]
-    pub fn verify(&self, vault: &Vault, target: &Target) -> AsyncTask<Job<f64>> {
-        let (plan, vault, target) = (self.0.clone(), vault.0.clone(), target.0.clone());
-        job(move || Ok(plan.verify(&target, &vault.blocks)? as f64))
     }
 }
 

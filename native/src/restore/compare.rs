@@ -1,53 +1,132 @@
-//! What lies on the target of a restore, compared with what should: before, so that only what differs is fetched; after, so
-//! that no disk that lost a write goes unnoticed. Bytes count as there only when their block's key says so.
+//! What lies on the target of a restore, compared with what should: before, so that only what differs is fetched; after all
+//! of it, so that no disk that lost a write goes unnoticed. Bytes count as there only when they were read from the medium now
+//! and their block's key says so.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::base::error::{Error, Result};
+use crate::base::limits::MIB;
+use crate::base::ranges::coalesce;
+use crate::disk::salvage;
 use crate::formats::record::Domain;
-use crate::restore::plan::{Collected, Located, Selected, Use};
+use crate::restore::plan::{Collected, Held, Selected, Use};
 use crate::restore::target::Target;
 
+/// Items that one core takes in a turn: blocks of a few MiB.
+const RUN: usize = 64;
+
+/// What was found of a plan's pieces on a target.
+pub struct Differing {
+    /// The pieces that do not hold the right bytes.
+    pub selected: Selected,
+    /// Bytes that are right already.
+    pub same: u64,
+    /// Bytes that are neither right nor zeros: somebody else's, or of another state of the disk.
+    pub other: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Found {
+    Same,
+    Blank,
+    Other,
+}
+
 impl Collected {
-    /// Leaves out the pieces that hold the right bytes already; returns how many bytes these are.
-    pub fn differing(mut self, target: &Target, domain: &Domain) -> Result<(Selected, u64)> {
+    /// Reads all pieces from the medium and leaves out those that hold the right bytes already. What lies past the end of a
+    /// file that is too short counts as blank.
+    pub fn differing(mut self, target: &Target, domain: &Domain) -> Result<Differing> {
+        target.forget_cached()?;
+        let chains = self.chains_by_disk();
+        let found = in_parallel(&chains, |chain: &Vec<usize>| self.find(chain, target, domain))?;
+        let mut there = vec![false; self.uses.len()];
+        let (mut same, mut other) = (0, 0);
+        for (chain, found) in chains.iter().zip(found) {
+            let bytes: u64 = chain.iter().map(|&at| u64::from(self.uses[at].length)).sum();
+            match found {
+                Found::Same => {
+                    same += bytes;
+                    chain.iter().for_each(|&at| there[at] = true);
+                }
+                Found::Blank => {}
+                Found::Other => other += bytes,
+            }
+        }
+        let differing = self.uses.iter().zip(&there).filter(|(_, there)| !**there).map(|(piece, _)| *piece).collect();
+        Ok(Differing { selected: self.only(differing), same, other })
+    }
+
+    /// Reads everything back from the medium, after all of it was written: pieces of blocks, marked patterns and zeros.
+    /// Returns the bytes of the pieces. Throws `Corrupt` for what is not as it should be.
+    pub fn verify(mut self, target: &Target, domain: &Domain) -> Result<u64> {
+        target.forget_cached()?;
+        let lost = |at| Error::corrupt("target", at, "it does not give back what was written there");
+        let chains = self.chains_by_disk();
+        let right = in_parallel(&chains, |chain: &Vec<usize>| {
+            Ok(self.find(chain, target, domain)? == Found::Same || self.as_written(chain, target, domain)?)
+        })?;
+        if let Some((chain, _)) = chains.iter().zip(&right).find(|(_, right)| !**right) {
+            return Err(lost(self.uses[chain[0]].disk));
+        }
+        let mut chained = vec![false; self.uses.len()];
+        chains.iter().flatten().for_each(|&at| chained[at] = true);
+        let loose: Vec<Vec<usize>> = (0..self.uses.len()).filter(|&at| !chained[at]).map(|at| vec![at]).collect();
+        let right = in_parallel(&loose, |piece: &Vec<usize>| self.as_written(piece, target, domain))?;
+        if let Some((piece, _)) = loose.iter().zip(&right).find(|(_, right)| !**right) {
+            return Err(lost(self.uses[piece[0]].disk));
+        }
+        if let Some(at) = self.held.damaged(target)? {
+            return Err(lost(at));
+        }
+        Ok(self.uses.iter().map(|piece| u64::from(piece.length)).sum())
+    }
+
+    /// Blocks that are whole on the disk, by the indexes of their pieces, in the order of the disk.
+    fn chains_by_disk(&mut self) -> Vec<Vec<usize>> {
         self.uses.sort_unstable_by_key(|piece| (piece.block, piece.in_block, piece.disk));
         let mut chains = chains(&self.uses);
         chains.sort_unstable_by_key(|chain| self.uses[chain[0]].disk);
-        let same = in_parallel(&chains, |chain: &Vec<usize>| {
-            let pieces = chain.iter().map(|&at| self.uses[at]).collect::<Vec<_>>();
-            let bytes = read(target, &pieces)?;
-            Ok(domain.block_key(&bytes) == self.blocks[pieces[0].block as usize].key)
-        })?;
-        let mut there = vec![false; self.uses.len()];
-        for (chain, _) in chains.iter().zip(same).filter(|(_, same)| *same) {
-            chain.iter().for_each(|&at| there[at] = true);
+        chains
+    }
+
+    fn find(&self, chain: &[usize], target: &Target, domain: &Domain) -> Result<Found> {
+        let pieces: Vec<Use> = chain.iter().map(|&at| self.uses[at]).collect();
+        let Some(bytes) = read(target, &pieces)? else { return Ok(Found::Blank) };
+        if domain.block_key(&bytes) == self.blocks[pieces[0].block as usize].key {
+            return Ok(Found::Same);
         }
-        let bytes = self.uses.iter().zip(&there).filter(|(_, there)| **there).map(|(piece, _)| u64::from(piece.length));
-        let bytes = bytes.sum();
-        let differing = self.uses.iter().zip(&there).filter(|(_, there)| !**there).map(|(piece, _)| *piece).collect();
-        Ok((self.only(differing), bytes))
+        Ok(if bytes.iter().all(|&byte| byte == 0) { Found::Blank } else { Found::Other })
+    }
+
+    /// Whether pieces that are no whole block hold what this run wrote there.
+    fn as_written(&self, pieces: &[usize], target: &Target, domain: &Domain) -> Result<bool> {
+        for &at in pieces {
+            let piece = self.uses[at];
+            let Some(bytes) = read(target, &[piece])? else { return Ok(false) };
+            if target.partial(piece.disk) != Some(domain.block_key(&bytes)) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 }
 
-impl Located {
-    /// Reads back what was written, from the medium. Throws `Corrupt` for what is not as it should be.
-    pub fn verify(&self, target: &Target, domain: &Domain) -> Result<u64> {
-        target.forget_cached()?;
-        let partial = self.partial.lock().expect("no holder of this lock panics");
-        let mut order: Vec<usize> = (0..self.uses.len()).collect();
-        order.sort_unstable_by_key(|&at| self.uses[at].disk);
-        let same = in_parallel(&order, |&at| {
-            let piece = self.uses[at];
-            let wanted = partial.get(&piece.disk).unwrap_or(&self.blocks[piece.block as usize].key);
-            Ok(domain.block_key(&read(target, &[piece])?) == *wanted)
-        })?;
-        match order.iter().zip(same).find(|(_, same)| !same) {
-            None => Ok(self.uses.iter().map(|piece| u64::from(piece.length)).sum()),
-            Some((&at, _)) => {
-                Err(Error::corrupt("target", self.uses[at].disk, "it does not give back what was written there"))
+impl Held {
+    /// The first piece whose pattern or zeros are not there.
+    fn damaged(&self, target: &Target) -> Result<Option<u64>> {
+        for &(disk, length) in &self.unreadable {
+            let mut bytes = vec![0; length as usize];
+            if !target.read(disk, &mut bytes)? || bytes != salvage::pattern(disk, length as usize) {
+                return Ok(Some(disk));
             }
         }
+        let zeros = coalesce(self.zeros.clone());
+        let parts: Vec<(u64, u64)> = zeros.iter().flat_map(|range| range.parts(MIB as u64)).collect();
+        let right = in_parallel(&parts, |&(at, length): &(u64, u64)| {
+            let mut bytes = vec![0; length as usize];
+            Ok(target.read(at, &mut bytes)? && bytes.iter().all(|&byte| byte == 0))
+        })?;
+        Ok(parts.iter().zip(right).find(|(_, right)| !right).map(|(&(at, _), _)| at))
     }
 }
 
@@ -75,27 +154,35 @@ fn chains(uses: &[Use]) -> Vec<Vec<usize>> {
     chains
 }
 
-fn read(target: &Target, pieces: &[Use]) -> Result<Vec<u8>> {
+/// `None` where a file ends before them.
+fn read(target: &Target, pieces: &[Use]) -> Result<Option<Vec<u8>>> {
     let mut bytes = vec![0; pieces.iter().map(|piece| piece.length as usize).sum()];
     let mut rest = bytes.as_mut_slice();
     for piece in pieces {
         let (part, after) = rest.split_at_mut(piece.length as usize);
-        target.read(piece.disk, part)?;
+        if !target.read(piece.disk, part)? {
+            return Ok(None);
+        }
         rest = after;
     }
-    Ok(bytes)
+    Ok(Some(bytes))
 }
 
-/// In order, on all cores, neighbours on the same one.
-fn in_parallel<T: Sync>(items: &[T], task: impl Fn(&T) -> Result<bool> + Sync) -> Result<Vec<bool>> {
+/// In order, on all cores. The cores take turns, run by run: they read near each other, as a disk with heads wants it.
+fn in_parallel<T: Sync, R: Send>(items: &[T], task: impl Fn(&T) -> Result<R> + Sync) -> Result<Vec<R>> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let share = items.len().div_ceil(cores).max(1);
-    let task = &task;
+    let runs: Vec<&[T]> = items.chunks(RUN).collect();
+    let (runs, task) = (&runs, &task);
     std::thread::scope(|scope| {
-        let one = move |part: &[T]| part.iter().map(task).collect::<Result<Vec<bool>>>();
-        let threads: Vec<_> = items.chunks(share).map(|part| scope.spawn(move || one(part))).collect();
+        let one = move |core: usize| {
+            let own = runs.iter().skip(core).step_by(cores);
+            own.map(|run| run.iter().map(task).collect::<Result<Vec<R>>>()).collect::<Result<Vec<_>>>()
+        };
+        let threads: Vec<_> = (0..cores).map(|core| scope.spawn(move || one(core))).collect();
         let parts = threads.into_iter().map(|thread| thread.join().expect("a comparison does not panic"));
-        Ok(parts.collect::<Result<Vec<_>>>()?.concat())
+        let mut parts = parts.map(|part| part.map(Vec::into_iter)).collect::<Result<Vec<_>>>()?;
+        let mut turns = (0..runs.len()).map(|run| parts[run % cores].next().expect("each core did its runs"));
+        Ok(turns.by_ref().flatten().collect())
     })
 }
 
@@ -122,22 +209,26 @@ mod tests {
             entry(8, 8, 0, b"aaaaaaaa", 1 << 16),
             entry(20, 3, 0, b"bbbcccc", 2 << 16),
             entry(40, 4, 3, b"bbbcccc", 2 << 16),
+            MapEntry { disk: 28, length: 8, in_block: 0, block: Ref::ZEROS },
             entry(50, 4, 4, b"xxxxdddd", 3 << 16),
         ];
         let differing = || {
             let mut collected = Collected::default();
             collected.add(&entries);
-            let (selected, same) = collected.differing(&target, &domain).unwrap();
+            let Differing { selected, same, other } = collected.differing(&target, &domain).unwrap();
             let left: Vec<u64> = selected.uses.iter().map(|piece| piece.disk).collect();
-            (selected, left, same)
+            (selected, left, same, other)
         };
-        let (selected, _, same) = differing();
-        assert_eq!((selected.blocks.len(), same), (3, 0));
+        let (selected, _, same, other) = differing();
+        assert_eq!((selected.blocks.len(), same, other), (3, 0, 0));
         for (disk, bytes) in [(0, b"aaaaaaaa".as_slice()), (20, b"bbb"), (40, b"cccc"), (50, b"dddd")] {
             target.write(disk, bytes).unwrap();
         }
-        let (selected, left, same) = differing();
+        let (selected, left, same, _) = differing();
         assert_eq!((left, selected.blocks.len(), same), (vec![8, 50], 2, 8 + 7), "half a block proves nothing");
+        target.write(9, b"?").unwrap();
+        assert_eq!(differing().3, 8, "bytes of somebody else");
+        target.write(9, &[0]).unwrap();
 
         let mut records = Vec::new();
         let mut seal = |plain: &[u8]| {
@@ -149,15 +240,23 @@ mod tests {
         let plan = selected.reserve(&target).unwrap().locate(&located).unwrap();
         let fetched = [Fetched { offset: 0, bytes: &records }];
         assert_eq!(plan.write(3, &fetched, None, &domain, &target).unwrap().bytes, 12);
-        assert_eq!(plan.verify(&target, &domain).unwrap(), 12);
-        for lost in [9, 53] {
+        let verify = || {
+            let mut collected = Collected::default();
+            collected.add(&entries);
+            collected.verify(&target, &domain)
+        };
+        assert_eq!(verify().unwrap(), 8 + 8 + 3 + 4 + 4, "what was there already, too");
+        // A block that was there, one that was written, one in two pieces, half of one, zeros.
+        for lost in [0, 9, 41, 53, 30] {
             let mut byte = [0];
             target.read(lost, &mut byte).unwrap();
             target.write(lost, b"?").unwrap();
-            assert!(plan.verify(&target, &domain).is_err());
+            assert!(verify().is_err(), "{lost}");
             target.write(lost, &byte).unwrap();
         }
-        assert!(plan.verify(&target, &domain).is_ok());
+        assert!(verify().is_ok());
+        target.write(45, b"?").unwrap();
+        assert!(verify().is_ok(), "free space says nothing");
         std::fs::remove_file(&path).unwrap();
     }
 }

@@ -2,11 +2,10 @@
 //! packs (docs/formats/pack.md), so that every range is fetched once and written as it comes.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::Mutex;
 
 use crate::base::error::{Error, Result};
 use crate::base::limits::BLOCK_BYTES;
-use crate::base::ranges::{ByteRange, coalesce, without};
+use crate::base::ranges::{ByteRange, coalesce, push, without};
 use crate::disk::salvage;
 use crate::formats::page::{MapEntry, Ref};
 use crate::formats::record::{Domain, signature};
@@ -28,11 +27,13 @@ pub(super) struct Use {
 
 /// What is known of the target's part, whatever is fetched of it.
 #[derive(Default)]
-struct Held {
+pub(super) struct Held {
     /// All that entries speak of, zeros left out.
     ranges: Vec<ByteRange>,
+    /// What was in use, and is zeros.
+    pub zeros: Vec<ByteRange>,
     /// Disk offset and length of what the source did not give.
-    unreadable: Vec<(u64, u32)>,
+    pub unreadable: Vec<(u64, u32)>,
 }
 
 /// First: the entries of map pages are collected.
@@ -41,7 +42,7 @@ pub struct Collected {
     pub(super) blocks: Vec<Ref>,
     index: HashMap<u64, u32>,
     pub(super) uses: Vec<Use>,
-    held: Held,
+    pub(super) held: Held,
 }
 
 /// Second: what of it is written.
@@ -54,17 +55,15 @@ pub struct Selected {
 /// Third: the target has made room for it.
 pub struct Reserved(Selected);
 
-/// Last: where its blocks lie is known. They can be fetched and written, and then read back.
+/// Last: where its blocks lie is known. They can be fetched and written.
 pub struct Located {
-    pub(super) blocks: Vec<Ref>,
+    blocks: Vec<Ref>,
     /// By block.
-    pub(super) uses: Vec<Use>,
+    uses: Vec<Use>,
     /// Of each block.
     locations: Vec<Location>,
     /// The ranges of each stripe to fetch, and the blocks in them.
     ranges: BTreeMap<u64, Vec<Range>>,
-    /// By disk offset: the hash (a block's key) of what was written of a block that is not whole there.
-    pub(super) partial: Mutex<HashMap<u64, [u8; 32]>>,
 }
 
 /// What became of the blocks of one stripe.
@@ -79,8 +78,10 @@ impl Collected {
     pub fn add(&mut self, entries: &[MapEntry]) {
         let unreadable = entries.iter().filter(|entry| entry.block == Ref::UNREADABLE);
         self.held.unreadable.extend(unreadable.map(|entry| (entry.disk, entry.length)));
-        let held = entries.iter().filter(|entry| entry.block != Ref::ZEROS);
-        self.held.ranges.extend(held.map(|entry| ByteRange { start: entry.disk, length: entry.length.into() }));
+        let range = |entry: &MapEntry| ByteRange { start: entry.disk, length: entry.length.into() };
+        let (zeros, held): (Vec<_>, Vec<_>) = entries.iter().partition(|entry| entry.block == Ref::ZEROS);
+        zeros.into_iter().for_each(|entry| push(&mut self.held.zeros, range(entry)));
+        self.held.ranges.extend(held.into_iter().map(range));
         for entry in entries.iter().filter(|entry| entry.block.is_stored()) {
             let next = self.blocks.len() as u32;
             let mut block = *self.index.entry(entry.block.birth).or_insert(next);
@@ -102,6 +103,16 @@ impl Collected {
 
     pub fn block_count(&self) -> usize {
         self.blocks.len()
+    }
+
+    /// Birth numbers of the distinct blocks.
+    pub fn births(&self) -> Vec<u64> {
+        births(&self.blocks)
+    }
+
+    /// Their signatures, 32 bytes each.
+    pub fn ids(&self) -> Vec<u8> {
+        ids(&self.blocks)
     }
 
     /// All of it is written, whatever the target holds.
@@ -155,12 +166,12 @@ impl Reserved {
 
     /// Birth numbers of the distinct blocks.
     pub fn births(&self) -> Vec<u64> {
-        self.0.blocks.iter().map(|block| block.birth).collect()
+        births(&self.0.blocks)
     }
 
     /// Their signatures, 32 bytes each.
     pub fn ids(&self) -> Vec<u8> {
-        self.0.blocks.iter().flat_map(|block| signature(&block.key)).collect()
+        ids(&self.0.blocks)
     }
 
     /// Where each of `births` lies. Throws `Corrupt` for what no pack can hold.
@@ -175,8 +186,16 @@ impl Reserved {
         for range in ranges(locations.iter().copied().zip(0..), GAP_BYTES, u32::MAX) {
             by_stripe.entry(range.stripe).or_default().push(range);
         }
-        Ok(Located { blocks, uses, locations, ranges: by_stripe, partial: Mutex::default() })
+        Ok(Located { blocks, uses, locations, ranges: by_stripe })
     }
+}
+
+fn births(blocks: &[Ref]) -> Vec<u64> {
+    blocks.iter().map(|block| block.birth).collect()
+}
+
+fn ids(blocks: &[Ref]) -> Vec<u8> {
+    blocks.iter().flat_map(|block| signature(&block.key)).collect()
 }
 
 impl Located {
@@ -188,6 +207,26 @@ impl Located {
     /// The ranges of a stripe's pack to fetch, each once.
     pub fn ranges(&self, stripe: u64) -> &[Range] {
         self.ranges.get(&stripe).map_or(&[], Vec::as_slice)
+    }
+
+    /// Pieces of the target that a stripe fills, start and length: the first on the disk, the last, and one between.
+    pub fn landmarks(&self, stripe: u64) -> Vec<(u64, u32)> {
+        let blocks = self.ranges(stripe).iter().flat_map(|range| range.members.iter().copied());
+        let mut pieces: Vec<(u64, u32)> = blocks
+            .flat_map(|block| {
+                let from = self.uses.partition_point(|piece| piece.block < block);
+                self.uses[from..].iter().take_while(move |piece| piece.block == block)
+            })
+            .map(|piece| (piece.disk, piece.length))
+            .collect();
+        pieces.sort_unstable();
+        let mut chosen: Vec<(u64, u32)> = [0, pieces.len() / 2, pieces.len().saturating_sub(1)]
+            .iter()
+            .filter_map(|&at| pieces.get(at))
+            .copied()
+            .collect();
+        chosen.dedup();
+        chosen
     }
 
     /// Opens and writes the blocks of a stripe (or only those of `only`, a second try). Nothing is written that does
@@ -220,8 +259,7 @@ impl Located {
                     .ok_or_else(|| Error::corrupt("manifest", piece.disk, "an entry longer than its block"))?;
                 gather.push(piece.disk, bytes)?;
                 if bytes.len() < plain.len() {
-                    let hash = domain.block_key(bytes);
-                    self.partial.lock().expect("no holder of this lock panics").insert(piece.disk, hash);
+                    target.note_partial(piece.disk, domain.block_key(bytes));
                 }
                 written.bytes += u64::from(piece.length);
             }
@@ -257,6 +295,7 @@ mod tests {
         let plan = collect(&entries);
         assert_eq!(plan.ids(), signature(&[1; 32]));
         let plan = plan.locate(&[location(3, 16, 100)]).unwrap();
+        assert_eq!((plan.landmarks(3), plan.landmarks(4)), (vec![(0, 10), (10, 10)], vec![]));
         let range = Range { stripe: 3, start: 16, end: 116, members: vec![0] };
         assert_eq!((plan.stripes(), plan.ranges(3), plan.ranges(4)), (vec![3], &[range][..], &[][..]));
     }

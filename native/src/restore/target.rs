@@ -1,9 +1,12 @@
 //! The disk or file that a restore writes. Checks are made before it is opened for writing (`src/disk/target.ts`);
 //! here it is blanked, written and made durable.
 
+use std::collections::HashMap;
 use std::fs::File;
+use std::io::ErrorKind;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
+use std::sync::Mutex;
 
 use crate::base::direct::{Direct, fallocate};
 use crate::base::error::{Error, Result};
@@ -16,6 +19,8 @@ pub struct Target {
     path: String,
     length: u64,
     device: bool,
+    /// By offset: the hash (a block's key) of what was written of a block that is not whole here. Some 50 bytes each.
+    partial: Mutex<HashMap<u64, [u8; 32]>>,
 }
 
 impl Target {
@@ -30,7 +35,7 @@ impl Target {
             options.custom_flags(libc::O_EXCL);
         }
         let file = options.open(path).map_err(failed)?;
-        Ok(Self { file: Direct::new(file), path: path.into(), length, device })
+        Ok(Self { file: Direct::new(file), path: path.into(), length, device, partial: Mutex::default() })
     }
 
     /// Makes every byte read as zero: a hole in a file, a discarded or zeroed range on a device.
@@ -85,7 +90,9 @@ impl Target {
         let (mut done, mut written) = (0, 0);
         while done < length {
             let part = &mut buffer[..ZEROS_BYTES.min((length - done) as usize)];
-            self.read(at + done, part)?;
+            if !self.read(at + done, part)? {
+                break;
+            }
             if part.iter().any(|&byte| byte != 0) {
                 written += self.write_zeros(at + done, part.len() as u64)?;
             }
@@ -106,9 +113,21 @@ impl Target {
         Ok(length)
     }
 
-    pub fn read(&self, at: u64, buffer: &mut [u8]) -> Result<()> {
-        let failed = |error| Error::io(format!("reading {} back at {at}", self.path), error);
-        self.file.read_exact_at(buffer, at).map_err(failed)
+    /// False where a file ends before all of `buffer` is read.
+    pub fn read(&self, at: u64, buffer: &mut [u8]) -> Result<bool> {
+        match self.file.read_exact_at(buffer, at) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof && !self.device => Ok(false),
+            Err(error) => Err(Error::io(format!("reading {} back at {at}", self.path), error)),
+        }
+    }
+
+    pub fn note_partial(&self, at: u64, hash: [u8; 32]) {
+        self.partial.lock().expect("no holder of this lock panics").insert(at, hash);
+    }
+
+    pub fn partial(&self, at: u64) -> Option<[u8; 32]> {
+        self.partial.lock().expect("no holder of this lock panics").get(&at).copied()
     }
 
     /// What is read from now on comes from the medium.

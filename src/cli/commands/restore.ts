@@ -6,7 +6,7 @@ import { namingSnapshot } from '../arguments.js'
 import { defineCommand } from '../command.js'
 import { progressOf } from '../progress.js'
 import { findSnapshot } from '../which-snapshot.js'
-import { describeTorn, describeUnreadable } from '../words.js'
+import { describeDamaged, describeTorn, describeUnreadable } from '../words.js'
 
 const FLAWS_SHOWN = 10
 
@@ -31,7 +31,7 @@ export const command = defineCommand({
       })
       .option('verify', {
         type: 'boolean',
-        describe: 'Read back from the disk what was written; a device is read back unless --no-verify is said',
+        describe: 'At the end read everything back from the target; of a device, unless --no-verify is said',
       })
       .option('dry-run', { type: 'boolean', default: false, describe: 'Say what would be done, write nothing' }),
   async run(args, context) {
@@ -49,7 +49,16 @@ export const command = defineCommand({
     ])
     const { signal, output } = context
     const vault = openVault(home, appliance)
-    const parts = { home, catalog, peers, clock, vault, report: progressOf(output), signal }
+    const parts = {
+      home,
+      catalog,
+      peers,
+      clock,
+      vault,
+      report: progressOf(output),
+      note: (what: string) => output.note(what),
+      signal,
+    }
     const { force, delta } = args
     const verify = args.verify ?? isDevice(args.to)
     const options = { snapshot: id, to: args.to, force, delta, verify }
@@ -74,7 +83,7 @@ function planned({ snapshot, target, missing, stripes }: RestorePlan) {
   return { snapshot: snapshot.row.id, source, target, sizeBytes, missing, stripes }
 }
 
-function renderPlan({ snapshot, target, missing, resumed }: RestorePlan): string {
+function renderPlan({ snapshot, target, missing, standing }: RestorePlan): string {
   const { row, description } = snapshot
   const when = new Date(row.time).toISOString().slice(0, 16).replace('T', ' ')
   const size = target.kind === 'device' ? ` (${formatBytes(target.sizeBytes)})` : ` (${target.kind})`
@@ -82,7 +91,10 @@ function renderPlan({ snapshot, target, missing, resumed }: RestorePlan): string
     `Snapshot ${row.id.slice(0, 8)} of ${description.source}, ${when} UTC, ${formatBytes(description.sizeBytes)}`,
     `goes to ${target.title}${size}.`,
   ]
-  if (resumed) lines.push('A restore of it onto that target was cut short; it goes on.')
+  if (standing === 'known')
+    lines.push('A restore of it onto that target was cut short; it goes on, and compares what is there.')
+  if (standing === 'doubtful')
+    lines.push('A restore of it was cut short; whether that is the same target, its content will tell.')
   if (missing.length > 0) lines.push(`Missing and not needed: ${missing.join(', ')}.`)
   return lines.join('\n')
 }
@@ -95,10 +107,7 @@ function renderReport(report: RestoreReport): string {
   ]
   if (sameBytes > 0) lines.push(`${formatBytes(sameBytes)} were there already, compared and left as they are.`)
   if (verifiedBytes > 0) lines.push(`${formatBytes(verifiedBytes)} were read back from the target, and are right.`)
-  if (corrected > 0) {
-    const where = damaged.map(({ host, shard }) => `${host} (shard ${shard.slice(0, 8)})`).join(', ')
-    lines.push(`Corrected ${corrected} damaged ${corrected === 1 ? 'shard' : 'shards'} on the way: ${where}.`)
-  }
+  if (corrected > 0) lines.push(describeDamaged(damaged))
   if (unreadable.bytes > 0) {
     lines.push(`The source was damaged when the snapshot was taken, ${describeUnreadable(unreadable, FLAWS_SHOWN)}.`)
     lines.push('A marked pattern ("imager: byte N of the source could not be read") stands there now.')

@@ -1,27 +1,25 @@
 /**
  * `imager restore`: a snapshot onto a device or into a file. The plan asks everything first: is the snapshot readable, can
  * every stripe be had from the hosts that are there, may the target be written. Then blocks are fetched by pack, not by disk
- * address: each range once, written as it comes, nothing that does not verify.
+ * address: each range once, written as it comes, nothing that does not verify. To go on where a restore was cut short is the
+ * same as a delta: all of the target is read past the cache and compared, whatever a journal says.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Clock } from '../../base/clock.js'
 import { ImagerError } from '../../base/errors.js'
 import type { Hex } from '../../base/ids.js'
 import { BREAKER_MS } from '../../base/limits.js'
-import { Slots } from '../../base/queue.js'
 import type { Flaws } from '../../catalog/types.js'
-import { inspectTarget, type TargetFacts } from '../../disk/target.js'
-import { PlanCollected, type PlanLocatedHandle, Target, type VaultHandle } from '../../native.js'
-import { TREE } from '../../retrieve/manifest.js'
+import { inspectTarget, isBlank, notEmpty, type TargetFacts } from '../../disk/target.js'
+import { type PlanLocatedHandle, type PlanSelectedHandle, Target } from '../../native.js'
 import { type OpenSnapshot, openSnapshot, type RetrieveParts } from '../../retrieve/open.js'
 import { findOutlook } from '../../stripes/suffice.js'
 import { Meter, type Report } from '../progress.js'
-import { RestoreJournal } from './journal.js'
+import { type DamagedShard, damagedShards } from './damaged.js'
+import { type Landmark, RestoreJournal, type Standing } from './journal.js'
+import { inTurn, type Section, sectionsOf } from './sections.js'
+import { Writer } from './writer.js'
 
-/** Blocks of one section: what is planned at once, about 100 bytes each. */
-const SECTION_BLOCKS = 500_000
-/** Stripes being fetched and written. */
-const STRIPES_IN_FLIGHT = 4
 const PROBE_TIMEOUT_MS = 5_000
 /** Hosts that fall silent meanwhile are waited for: a switch that starts again, a PC that was moved. */
 const PATIENCE_MS = 120_000
@@ -32,13 +30,15 @@ export interface RestoreOptions {
   readonly force: boolean
   /** Only what differs on the target is fetched and written. */
   readonly delta: boolean
-  /** Read back from the medium what was written. */
+  /** At the end read everything back from the medium. */
   readonly verify: boolean
 }
 
 export interface RestoreParts extends RetrieveParts {
   readonly clock: Clock
   readonly report: Report
+  /** Hears what a person should know while it runs. */
+  readonly note: (what: string) => void
   readonly signal: AbortSignal
 }
 
@@ -48,9 +48,10 @@ export interface RestorePlan {
   /** Names of hosts that do not answer. */
   readonly missing: readonly string[]
   readonly stripes: number
-  /** A run that was cut short goes on. */
-  readonly resumed: boolean
+  /** Whether a run that was cut short goes on; where that is doubtful, the first comparison decides. */
+  readonly standing: Standing
   readonly journal: RestoreJournal
+  readonly force: boolean
   readonly delta: boolean
   readonly verify: boolean
 }
@@ -62,9 +63,10 @@ export interface RestoreReport {
   readonly writtenBytes: number
   /** What the target held already. */
   readonly sameBytes: number
-  /** What was read back from the medium, and was right. */
+  /** What blocks fill was read back from the medium at the end, and was right. */
   readonly verifiedBytes: number
   readonly resumed: boolean
+  readonly notes: readonly string[]
   /** What the source did not give when the snapshot was taken: a marked pattern stands there. */
   readonly unreadable: Flaws
   /** What did not hold still when the snapshot was taken: of several moments. */
@@ -73,7 +75,7 @@ export interface RestoreReport {
   readonly missing: readonly string[]
   /** Damaged shards that were met and rebuilt from others. */
   readonly corrected: number
-  readonly damaged: readonly { readonly host: string; readonly shard: Hex; readonly stripe: number }[]
+  readonly damaged: readonly DamagedShard[]
 }
 
 /** Throws NOT_RESTORABLE with the hosts that would suffice, and everything that `inspectTarget` throws. */
@@ -87,12 +89,18 @@ export async function planRestore(options: RestoreOptions, parts: RestoreParts):
   const room = { sizeBytes, allocatedBytes: snapshot.row.summary.allocatedBytes }
   const target = inspectTarget(options.to, room, true)
   const journal = new RestoreJournal(parts.home.state, row.id, target)
-  const resumed = journal.resume()
-  if (!resumed && !options.force) inspectTarget(options.to, room, false)
+  const standing = isKnown(journal, target)
+  if (standing === 'none' && !options.force) inspectTarget(options.to, room, false)
   await snapshot.packs.prepare(stripes)
-  const { delta, verify } = options
+  const { force, delta, verify } = options
   const missing = [...absent.values()].sort()
-  return { snapshot, target, missing, stripes: stripes.length, resumed, journal, delta, verify }
+  return { snapshot, target, missing, stripes: stripes.length, standing, journal, force, delta, verify }
+}
+
+/** Whoever finds nothing of an earlier run on a target, and nothing else either, begins anew. */
+function isKnown(journal: RestoreJournal, target: TargetFacts): Standing {
+  const standing = journal.look()
+  return standing === 'doubtful' && isBlank(target) ? 'blank' : standing
 }
 
 /** Asks every host that holds a shard. Throws NOT_RESTORABLE; returns those that do not answer, with their names. */
@@ -121,144 +129,160 @@ async function requireHosts(stripes: readonly number[], parts: RestoreParts): Pr
   return absent
 }
 
+/** Where it fails, the error says what stands on the target now. */
 export async function runRestore(plan: RestorePlan, parts: RestoreParts): Promise<RestoreReport> {
-  const { clock, report, signal, vault } = parts
-  const { snapshot, target: facts } = plan
-  const { sizeBytes } = snapshot.description
-  const started = clock.now()
-  const target = Target.open(facts.path, sizeBytes)
-  const compare = plan.delta || plan.resumed
-  if (compare) target.resize()
-  else await target.blank()
-  if (!plan.resumed) plan.journal.begin()
-  const meter = new Meter('restoring', snapshot.row.summary.allocatedBytes, clock, report)
-  snapshot.packs.waitBy(async (error, waitedMs) => {
-    if (waitedMs > PATIENCE_MS) throw error
-    meter.wait(`waiting for ${String(error.details.suffice)}`)
-    await sleep(BREAKER_MS, undefined, { signal })
-  })
-  const bytes = { written: 0, same: 0, verified: 0 }
-  for await (const { number, from, to, collected } of sectionsOf(snapshot, signal)) {
-    if (plan.resumed && plan.journal.has(number)) continue
-    const { selected, sameBytes } = compare
-      ? await collected.differing(vault, target)
-      : { selected: collected.all(), sameBytes: 0 }
-    if (compare) {
-      bytes.same += sameBytes
-      meter.add(sameBytes)
-      bytes.written += await selected.clear(target, from, to)
-    }
-    const reserved = await selected.reserve(target)
-    await reserved.writeUnreadable(target)
-    const located = reserved.locate(await snapshot.manifest.locator.of(reserved.births(), () => reserved.ids()))
-    bytes.written += await new Writer(snapshot, located, target, parts, meter).run()
-    if (plan.verify) bytes.verified += await located.verify(vault, target)
-    else await target.sync()
-    plan.journal.add(number)
-  }
-  plan.journal.end()
-  const name = (host: Hex) => parts.home.membership().find(host)?.name ?? host.slice(0, 8)
-  const damaged = [...snapshot.packs.damaged].map(([shard, { host, stripe }]) => ({ host: name(host), shard, stripe }))
-  const seconds = (clock.now() - started) / 1000
-  const { missing } = plan
-  const { id } = snapshot.row
-  return {
-    snapshot: id,
-    target: facts.path,
-    sizeBytes,
-    ...{ writtenBytes: bytes.written, sameBytes: bytes.same, verifiedBytes: bytes.verified, resumed: plan.resumed },
-    ...{ unreadable: snapshot.description.unreadable, torn: snapshot.description.torn },
-    seconds,
-    missing,
-    corrected: damaged.length,
-    damaged,
+  const run = new RestoreRun(plan, parts)
+  try {
+    return await run.all()
+  } catch (error) {
+    const known = parts.signal.aborted ? new ImagerError('INTERRUPTED', {}, { cause: error }) : error
+    throw run.begun && known instanceof ImagerError ? known.also(run.left()) : error
   }
 }
 
-/** A part of the disk, `from` inclusive to `to` exclusive, and the blocks that it holds. */
-interface Section {
-  readonly number: number
-  readonly from: number
-  readonly to: number
-  readonly collected: InstanceType<typeof PlanCollected>
-}
-
-/** The whole disk, in sections whose plans are of bounded size: the same for every run of one snapshot. */
-async function* sectionsOf(snapshot: OpenSnapshot, signal: AbortSignal): AsyncGenerator<Section> {
-  const { sizeBytes } = snapshot.description
-  const tree = snapshot.tree(TREE.map, 0)
-  let [number, from, collected] = [0, 0, new PlanCollected()]
-  const whole = tree ? snapshot.manifest.leaves(tree.top, tree.level, 0, Number.MAX_SAFE_INTEGER, signal) : []
-  for await (const leaves of whole) {
-    for (const leaf of leaves) collected.add(leaf)
-    if (collected.blockCount < SECTION_BLOCKS) continue
-    const to = Math.min(sizeBytes, collected.end)
-    yield { number, from, to, collected }
-    ;[number, from, collected] = [number + 1, to, new PlanCollected()]
-  }
-  yield { number, from, to: sizeBytes, collected }
-}
-
-/** Fetches and writes what one plan names. */
-class Writer {
-  readonly #snapshot: OpenSnapshot
-  readonly #plan: PlanLocatedHandle
-  readonly #target: InstanceType<typeof Target>
-  readonly #vault: VaultHandle
+class RestoreRun {
+  /** Something was written, or may have been. */
+  begun = false
+  readonly #plan: RestorePlan
   readonly #parts: RestoreParts
+  readonly #target: InstanceType<typeof Target>
   readonly #meter: Meter
+  readonly #started: number
+  readonly #notes: string[] = []
+  #readingBack = false
   #written = 0
+  #same = 0
 
-  constructor(
-    snapshot: OpenSnapshot,
-    plan: PlanLocatedHandle,
-    target: InstanceType<typeof Target>,
-    parts: RestoreParts,
-    meter: Meter,
-  ) {
-    this.#snapshot = snapshot
+  constructor(plan: RestorePlan, parts: RestoreParts) {
+    const { snapshot, target } = plan
+    const { clock, report } = parts
     this.#plan = plan
-    this.#target = target
-    this.#vault = parts.vault
     this.#parts = parts
-    this.#meter = meter
+    this.#started = clock.now()
+    this.#meter = new Meter('restoring', snapshot.row.summary.allocatedBytes, clock, report)
+    this.#target = Target.open(target.path, snapshot.description.sizeBytes)
+    snapshot.packs.waitBy(async (error, waitedMs) => {
+      if (waitedMs > PATIENCE_MS) throw error
+      this.#meter.wait(`waiting for ${String(error.details.suffice)}`)
+      await sleep(BREAKER_MS, undefined, { signal: parts.signal })
+    })
   }
 
-  async run(): Promise<number> {
-    const slots = new Slots(STRIPES_IN_FLIGHT)
-    const stripes = this.#plan.stripes()
-    await this.#snapshot.packs.prepare(stripes)
-    let failure: { error: unknown } | undefined
-    await Promise.all(
-      stripes.map((stripe) =>
-        slots.run(async () => {
-          if (failure) return
-          try {
-            await this.#writeStripe(stripe)
-          } catch (error) {
-            failure ??= { error }
-          }
-        }),
-      ),
-    )
-    if (failure) throw failure.error
-    return this.#written
+  async all(): Promise<RestoreReport> {
+    const { snapshot, standing, delta, verify, journal } = this.#plan
+    if (delta || standing === 'known' || standing === 'doubtful') await this.#compareAll()
+    else await this.#writeAll()
+    const verifiedBytes = verify ? await this.#readBack() : 0
+    journal.end()
+    const { sizeBytes, unreadable, torn } = snapshot.description
+    const damaged = damagedShards(snapshot.packs.damaged, this.#parts.home)
+    return {
+      ...{ snapshot: snapshot.row.id, target: this.#plan.target.path, sizeBytes },
+      ...{ writtenBytes: this.#written, sameBytes: this.#same, verifiedBytes },
+      ...{ resumed: standing === 'known' || standing === 'doubtful', notes: this.#notes, unreadable, torn },
+      seconds: (this.#parts.clock.now() - this.#started) / 1000,
+      ...{ missing: this.#plan.missing, corrected: damaged.length, damaged },
+    }
   }
 
-  async #writeStripe(stripe: number): Promise<void> {
-    const { signal } = this.#parts
-    signal.throwIfAborted()
-    const { packs } = this.#snapshot
-    await packs.open(
-      this.#plan.ranges(stripe),
-      async (pieces, only) => {
-        const [starts, bodies] = [pieces.map(({ start }) => start), pieces.map(({ body }) => body)]
-        const { bytes, bad } = await this.#plan.write(stripe, starts, bodies, only, this.#vault, this.#target)
-        this.#written += bytes
-        this.#meter.add(bytes)
-        return bad
-      },
-      { signal },
-    )
+  /** What a person should know of the target when this run ends before its time. */
+  left(): string {
+    const { target, journal, delta } = this.#plan
+    if (this.#readingBack) return `All of it was written to ${target.path}; the same command compares it once more.`
+    const again = journal.failure === undefined || delta ? 'The same command' : 'The same command with --delta --force'
+    return `${target.path} is partly written and of no use yet. ${again} goes on, and compares what is there.`
   }
+
+  async #writeAll(): Promise<void> {
+    this.begun = true
+    await this.#target.blank()
+    this.#keep(0)
+    for await (const section of sectionsOf(this.#plan.snapshot, this.#parts.signal)) {
+      await this.#write(section, section.collected.all())
+    }
+  }
+
+  /** What was not finished comes first; what was is compared all the same. */
+  async #compareAll(): Promise<void> {
+    const { snapshot, journal, standing } = this.#plan
+    const { vault, signal } = this.#parts
+    for await (const section of inTurn(snapshot, journal.next, signal)) {
+      const { selected, sameBytes, otherBytes } = await section.collected.differing(vault, this.#target)
+      if (!this.begun) {
+        if (standing === 'doubtful' && !this.#plan.force) this.#requireOurs(sameBytes, otherBytes)
+        this.begun = true
+        this.#target.resize()
+        this.#keep(journal.next)
+      }
+      this.#same += sameBytes
+      this.#meter.add(sameBytes)
+      this.#written += await selected.clear(this.#target, section.from, section.to)
+      await this.#write(section, selected)
+    }
+  }
+
+  /** Nothing of what was finished is there any more: somebody used the target since, unless most of it is the snapshot's. */
+  #requireOurs(sameBytes: number, otherBytes: number): void {
+    if (sameBytes > otherBytes) return
+    const what = 'something else than what a restore that was cut short had left'
+    throw notEmpty(this.#plan.target.path, what)
+  }
+
+  async #write(section: Section, selected: PlanSelectedHandle): Promise<void> {
+    const { snapshot, journal } = this.#plan
+    const reserved = await selected.reserve(this.#target)
+    await reserved.writeUnreadable(this.#target)
+    const located = reserved.locate(await snapshot.manifest.locator.of(reserved.births(), () => reserved.ids()))
+    const finished = this.#finishing(located)
+    this.#written += await new Writer(snapshot, located, this.#target, this.#parts, this.#meter).run(finished)
+    await this.#target.sync()
+    this.#keep(Math.max(journal.next, section.number + 1))
+  }
+
+  /** The journal hears of the first stripe, the second, the fourth and so on: to make them durable takes time. */
+  #finishing(located: PlanLocatedHandle): (stripe: number) => Promise<void> {
+    const { journal } = this.#plan
+    const landmarks: Landmark[] = []
+    let [count, due] = [0, 1]
+    return async (stripe) => {
+      landmarks.push(...landmarksOf(located.landmarks(stripe)))
+      if (++count < due) return
+      due *= 2
+      const durable = landmarks.splice(0)
+      await this.#target.sync()
+      journal.finished(durable)
+      this.#keep(journal.next)
+    }
+  }
+
+  #keep(next: number): void {
+    const { journal } = this.#plan
+    const before = journal.failure
+    journal.save(next)
+    if (journal.failure === before) return
+    const note = `No journal can be kept in ${this.#parts.home.state} (${journal.failure}): if this restore is cut short, repeat it with --delta --force.`
+    this.#notes.push(note)
+    this.#parts.note(note)
+  }
+
+  async #readBack(): Promise<number> {
+    this.#readingBack = true
+    const { snapshot } = this.#plan
+    const { vault, signal, clock, report } = this.#parts
+    const meter = new Meter('reading back', snapshot.row.summary.allocatedBytes, clock, report)
+    let bytes = 0
+    for await (const { collected } of sectionsOf(snapshot, signal)) {
+      const right = await collected.verify(vault, this.#target)
+      meter.add(right)
+      bytes += right
+    }
+    return bytes
+  }
+}
+
+function landmarksOf(numbers: readonly number[]): Landmark[] {
+  return Array.from({ length: numbers.length / 2 }, (_, at) => ({
+    start: numbers[2 * at] as number,
+    length: numbers[2 * at + 1] as number,
+  }))
 }

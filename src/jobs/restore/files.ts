@@ -141,7 +141,7 @@ function refuseExisting({ folders }: FilesPlan, to: string): void {
   if (existing.length === 0) return
   const more = existing.length - EXISTING_SHOWN
   const what = `${existing.slice(0, EXISTING_SHOWN).join(', ')}${more > 0 ? ` and ${more} more` : ''} would be overwritten`
-  throw new ImagerError('TARGET_NOT_EMPTY', { path: to, what })
+  throw new ImagerError('TARGET_NOT_EMPTY', { path: to, what, loss: 'these files are replaced, all others stay' })
 }
 
 /** One restore of files: what was written so far, and what failed. */
