@@ -96,6 +96,8 @@ export interface Stage {
   readonly other: string
   /** Bytes of the disk that are in use. */
   readonly usedBytes: number
+  /** It is killed when its journal calls the first section finished, not at a seeded byte. */
+  readonly afterSection?: boolean
 }
 
 export interface Interruption {
@@ -103,6 +105,8 @@ export interface Interruption {
   readonly change: string
   /** What the killed run had written, by the kernel's count. */
   readonly killedAtBytes: number
+  /** What the journal called finished then. */
+  readonly sectionsDone: number
   /** What of the disk stood right on the target when the same command was run again. */
   readonly rightBytes: number
   /** `goes on`: 0. `refused`: TARGET_NOT_EMPTY, and with `--delta --force` it went on. */
@@ -139,20 +143,26 @@ export function rightBytes(disk: string, target: string): { used: number; right:
   }
 }
 
-/** Kills a restore once it has written so much; undefined where it was done before that. */
-async function killAt(bytes: number, command: readonly string[]): Promise<number | undefined> {
+/** Kills a restore once it `isDue`, told what it has written; gives that, or undefined where it was done before. */
+async function killWhen(isDue: (written: number) => boolean, command: readonly string[]): Promise<number | undefined> {
   const child = start(command)
   const ended = once(child, 'close')
   let written = 0
   while (child.exitCode === null && child.signalCode === null) {
     const found = /^write_bytes: (\d+)$/m.exec(readIo(child.pid ?? 0))?.[1]
     written = Math.max(written, Number(found ?? 0))
-    if (written >= bytes) break
+    if (isDue(written)) break
     await sleep(1)
   }
   child.kill('SIGKILL')
   const [code] = (await ended) as [number | null]
   return code === null ? written : undefined
+}
+
+/** What the journal in a state folder calls finished. */
+function sectionsIn(state: string): number {
+  const journal = readdirSync(state).find((name) => name.endsWith('.journal'))
+  return Number(/"next":(\d+)/.exec(journal ? readFileSync(join(state, journal), 'utf8') : '')?.[1] ?? 0)
 }
 
 function readIo(pid: number): string {
@@ -174,9 +184,12 @@ export async function interruptOnce(stage: Stage, seed: number): Promise<Interru
   for (let tries = 0; killedAtBytes === undefined; tries++) {
     if (tries === 20) throw new Error(`seed ${seed}: every restore was faster than its signal`)
     rmSync(target, { force: true })
-    killedAtBytes = await killAt(Math.floor((0.02 + 0.9 * random()) * usedBytes), command)
+    const due = Math.floor((0.02 + 0.9 * random()) * usedBytes)
+    const isDue = stage.afterSection ? () => sectionsIn(state) > 0 : (written: number) => written >= due
+    killedAtBytes = await killWhen(isDue, command)
   }
   const journal = readdirSync(state).find((name) => name.endsWith('.journal'))
+  const sectionsDone = sectionsIn(state)
   const { size: sizeBytes } = statSync(disk)
   CHANGES[change]?.({ target, journal: journal && join(state, journal), other, sizeBytes, random })
   const { right } = rightBytes(disk, target)
@@ -184,7 +197,7 @@ export async function interruptOnce(stage: Stage, seed: number): Promise<Interru
   const needed = usedBytes - right
   const writtenAgain = Math.max(0, again.writtenBytes - needed) / usedBytes
   rmSync(target, { force: true })
-  return { seed, change, killedAtBytes, rightBytes: right, writtenAgain, ...again }
+  return { seed, change, killedAtBytes, sectionsDone, rightBytes: right, writtenAgain, ...again }
 }
 
 async function finish({ state, disk }: Stage, command: readonly string[], target: string) {

@@ -22,6 +22,12 @@ export interface Outcome {
   stderr: string
 }
 
+/** What a lab needs of a test, or of whoever runs it as long as one. */
+export interface Ground {
+  is(actual: unknown, expected: unknown, message?: string): unknown
+  teardown(work: () => void | Promise<void>): void
+}
+
 export function start(argv: readonly string[]): ChildProcess {
   return spawn(process.execPath, [MAIN, ...argv], { stdio: ['ignore', 'pipe', 'pipe'] })
 }
@@ -46,7 +52,7 @@ export class TestLab {
     readonly lab: LabReport,
   ) {}
 
-  static async up(t: Pick<ExecutionContext, 'is' | 'teardown'>, peers: number): Promise<TestLab> {
+  static async up(t: Ground, peers: number): Promise<TestLab> {
     const folder = mkdtempSync(join(tmpdir(), 'imager-e2e-'))
     t.teardown(async () => {
       await imager('lab', 'down', join(folder, 'lab'))
@@ -83,7 +89,7 @@ export class TestLab {
     return path
   }
 
-  async snapshot(t: ExecutionContext, disk: string, ...more: string[]): Promise<string> {
+  async snapshot(t: Pick<Ground, 'is'>, disk: string, ...more: string[]): Promise<string> {
     const outcome = await imager('snapshot', disk, ...more, '--state', this.lab.appliance.state, '--json')
     t.is(outcome.code, 0, outcome.stdout + outcome.stderr)
     return lastLine<{ snapshot: string }>(outcome).snapshot
