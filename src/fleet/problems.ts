@@ -4,7 +4,8 @@
  */
 import type { Hex } from '../base/ids.js'
 import { formatCount, formatSeconds } from '../base/units.js'
-import type { HostRow, SnapshotRow, VolumePolicy } from '../catalog/types.js'
+import { ageOf } from '../catalog/order.js'
+import type { HostRow, RunRow, SnapshotRow, VolumePolicy } from '../catalog/types.js'
 import { maxAge } from './age.js'
 
 /** What each code means; docs/errors.md has this table. */
@@ -15,6 +16,8 @@ export const PROBLEMS = {
   NO_MARGIN: 'newest snapshots can be restored, and could not if one more host went away',
   BELOW_TARGET: 'the newest snapshot of a volume bears fewer losses than it should',
   KEYS_NOT_HELD: "too few peers hold a server's keys: without it, its snapshots could not be read",
+  RUN_FAILED: 'the last run of a volume came to nothing',
+  AGE_UNKNOWN: 'the newest snapshot of a volume says that it was made in the future, and nothing says when it came',
   OLD: 'the newest snapshot of a volume is older than it should be',
   SUSPECT: 'a host holds less than it was given: what was placed there counts as missing',
   CLOCK: "a host's clock is off by five minutes or more",
@@ -33,6 +36,8 @@ export interface Known {
   /** Newest last within each volume. */
   readonly snapshots: readonly SnapshotRow[]
   readonly volumes: readonly VolumePolicy[]
+  /** How the last run of each volume went. */
+  readonly runs: readonly RunRow[]
   readonly now: number
 }
 
@@ -55,7 +60,7 @@ export function newestOf({ snapshots, volumes }: Pick<Known, 'snapshots' | 'volu
     const row = rows.at(-1) as SnapshotRow
     const policy = volumes.find(({ appliance, volume }) => appliance === row.appliance && volume === row.volume)
     if (policy?.retired) return []
-    const times = rows.map(({ time }) => time)
+    const times = rows.map(({ time, arrived }) => arrived || time).sort((a, b) => a - b)
     return [{ row, maxAgeMs: maxAge(times, policy?.maxAgeMs ?? null) }]
   })
 }
@@ -64,7 +69,7 @@ export function findProblems(known: Known): Problem[] {
   const newest = newestOf(known)
   if (known.snapshots.length === 0) {
     const remedy = 'On the server: `imager snapshot SOURCE`, with the disk as SOURCE (`lsblk` lists them).'
-    return [{ code: 'NO_SNAPSHOT', sentence: 'There is no snapshot yet', remedy }]
+    return [{ code: 'NO_SNAPSHOT', sentence: 'There is no snapshot yet', remedy }, ...failures(known)]
   }
   const rows = newest.map(({ row }) => row)
   return [
@@ -72,6 +77,7 @@ export function findProblems(known: Known): Problem[] {
     ...rows.filter((row) => row.state === 'incomplete').map(lost),
     ...absences(rows, known.hosts),
     ...rows.filter((row) => row.state === 'sealed').map((row) => belowTarget(row, known.hosts)),
+    ...failures(known),
     ...newest.flatMap((one) => old(one, known.now)),
     ...clocks(known.hosts),
   ]
@@ -136,11 +142,28 @@ function belowTarget(row: SnapshotRow, hosts: readonly HostRow[]): Problem {
 }
 
 function old({ row, maxAgeMs }: Newest, now: number): Problem[] {
-  const age = now - row.time
+  const age = ageOf(row, now)
+  if (age === undefined) {
+    const sentence = `${named(row)} says that it was made in the future: its age is not known`
+    return [{ code: 'AGE_UNKNOWN', sentence, remedy: again(row, 'and set the clock there before') }]
+  }
   if (maxAgeMs === undefined || age <= maxAgeMs) return []
   const sentence = `${named(row)} is ${formatSeconds(age / 1000)} old, ${formatSeconds(maxAgeMs / 1000)} are expected at most`
   const gone = `For a disk that is no longer to be backed up: \`imager retire ${row.source}\`.`
   return [{ code: 'OLD', sentence, remedy: `${again(row, 'and see why it did not run')} ${gone}` }]
+}
+
+/** Also of a volume that has no snapshot yet. One that is retired is left out. */
+function failures({ runs, volumes }: Known): Problem[] {
+  const isRetired = ({ appliance, volume }: RunRow) =>
+    volumes.some((one) => one.retired && one.appliance === appliance && one.volume === volume)
+  return runs
+    .filter((run) => run.failure !== null && !isRetired(run))
+    .map(({ source, applianceName, failure }) => {
+      const sentence = `The last run of ${source} on ${applianceName} came to nothing (${failure})`
+      const remedy = `Run \`imager snapshot ${source}\` on ${applianceName}: it says what is wrong.`
+      return { code: 'RUN_FAILED', sentence, remedy }
+    })
 }
 
 function suspects(hosts: readonly HostRow[]): Problem[] {

@@ -1,5 +1,6 @@
 /** Is everything safe? From what the coordinator knows, in a few lines. */
 import type { Hex } from '../base/ids.js'
+import { ageOf, doubtfulTime } from '../catalog/order.js'
 import type { SnapshotRow } from '../catalog/types.js'
 import type { Fleet } from './open.js'
 import { findProblems, newestOf, type Problem } from './problems.js'
@@ -13,7 +14,10 @@ export interface StatusReport {
   peers: { total: number; here: number; freeBytes: number; usedBytes: number }
   /** The newest snapshot of each volume that is not retired. */
   volumes: (Pick<SnapshotRow, 'id' | 'applianceName' | 'source' | 'state' | 'at' | 'survives' | 'target' | 'now'> & {
-    ageSeconds: number
+    /** null: its only time is still to come. */
+    ageSeconds: number | null
+    /** Its appliance's clock was off by more than five minutes. */
+    doubtfulTime: boolean
     /** At which an alarm is due; null: never. */
     maxAgeSeconds: number | null
   })[]
@@ -25,9 +29,14 @@ export async function readStatus({
   catalog,
   clock,
 }: Pick<Fleet, 'home' | 'catalog' | 'clock'>): Promise<StatusReport> {
-  const [hosts, snapshots, { volumes }] = await Promise.all([catalog.hosts(), catalog.snapshots(), catalog.policies()])
+  const [hosts, snapshots, { volumes }, runs] = await Promise.all([
+    catalog.hosts(),
+    catalog.snapshots(),
+    catalog.policies(),
+    catalog.runs(),
+  ])
   const now = clock.now()
-  const known = { hosts, snapshots, volumes, now }
+  const known = { hosts, snapshots, volumes, runs, now }
   const problems = findProblems(known)
   const peers = hosts.filter((host) => host.role === 'peer')
   const here = peers.filter((peer) => !peer.away)
@@ -41,9 +50,22 @@ export async function readStatus({
     peers: { total: peers.length, here: here.length, freeBytes: sum('freeBytes'), usedBytes: sum('usedBytes') },
     volumes: newestOf(known).map(({ row, maxAgeMs }) => {
       const { id, applianceName, source, state, at, survives, target, now: without } = row
-      const ageSeconds = Math.max(0, (now - row.time) / 1000)
+      const age = ageOf(row, now)
+      const ageSeconds = age === undefined ? null : age / 1000
       const maxAgeSeconds = maxAgeMs === undefined ? null : maxAgeMs / 1000
-      return { id, applianceName, source, ageSeconds, maxAgeSeconds, state, at, survives, target, now: without }
+      return {
+        id,
+        applianceName,
+        source,
+        ageSeconds,
+        doubtfulTime: doubtfulTime(row, now),
+        maxAgeSeconds,
+        state,
+        at,
+        survives,
+        target,
+        now: without,
+      }
     }),
     problems,
   }

@@ -1,5 +1,5 @@
 import test from 'ava'
-import type { HostRow, SnapshotRow, VolumePolicy } from '../../src/catalog/types.js'
+import type { HostRow, RunRow, SnapshotRow, VolumePolicy } from '../../src/catalog/types.js'
 import { DAY_MS, maxAge } from '../../src/fleet/age.js'
 import { findProblems, newestOf } from '../../src/fleet/problems.js'
 
@@ -25,6 +25,7 @@ const snapshot = (over: Partial<SnapshotRow> = {}) =>
     source: '/dev/sda',
     state: 'protected',
     time: NOW - 1000,
+    arrived: 0,
     survives: 1,
     target: 1,
     now: { survives: 1, suffice: [] },
@@ -32,8 +33,14 @@ const snapshot = (over: Partial<SnapshotRow> = {}) =>
   }) as SnapshotRow
 const policy = (over: Partial<VolumePolicy> = {}) =>
   ({ appliance: 'server', volume: 'v1', maxAgeMs: null, retired: false, ...over }) as VolumePolicy
-const problems = (hosts: HostRow[], snapshots: SnapshotRow[], volumes: VolumePolicy[] = []) =>
-  findProblems({ hosts, snapshots, volumes, now: NOW })
+const run = (over: Partial<RunRow>) =>
+  ({ appliance: 'server', applianceName: 'server', volume: 'v1', source: '/dev/sda', failure: null, ...over }) as RunRow
+const problems = (
+  hosts: HostRow[],
+  snapshots: SnapshotRow[],
+  volumes: VolumePolicy[] = [],
+  runs: RunRow[] = [run({ finished: true })],
+) => findProblems({ hosts, snapshots, volumes, runs, now: NOW })
 
 test('all here, and as many losses survived as there should be: nothing to say', (t) => {
   t.deepEqual(problems([peer('a')], [snapshot()]), [])
@@ -87,6 +94,30 @@ test('each thing that is less than safe is said, with what to type', (t) => {
     )
     t.regex(found[0]?.remedy ?? '', remedy)
   }
+})
+
+test('a run that came to nothing is said, also where there is no snapshot yet; a retired volume fails no more', (t) => {
+  const failed = [run({ failure: 'HOST_FULL' })]
+  const [found] = problems([peer('a')], [snapshot()], [], failed)
+  t.is(found?.sentence, 'The last run of /dev/sda on server came to nothing (HOST_FULL)')
+  t.regex(found?.remedy ?? '', /`imager snapshot \/dev\/sda` on server/)
+  const codes = problems([peer('a')], [], [], failed).map(({ code }) => code)
+  t.deepEqual(codes, ['NO_SNAPSHOT', 'RUN_FAILED'])
+  t.deepEqual(problems([peer('a')], [snapshot()], [policy({ retired: true })], failed), [])
+})
+
+test('times to come are no age; what arrived is as old as that', (t) => {
+  const ahead = { time: NOW + 365 * DAY_MS }
+  t.deepEqual(problems([peer('a')], [snapshot({ ...ahead, arrived: NOW - 1 })]), [])
+  t.deepEqual(
+    problems([peer('a')], [snapshot(ahead)]).map(({ code }) => code),
+    ['AGE_UNKNOWN'],
+  )
+  const old = snapshot({ ...ahead, arrived: NOW - 400 * DAY_MS })
+  t.deepEqual(
+    problems([peer('a')], [old]).map(({ code }) => code),
+    ['OLD'],
+  )
 })
 
 test('a storm of absences is one sentence', (t) => {

@@ -22,11 +22,16 @@ function render(report: StatusReport): string {
     `Fleet ${report.fleet}, seen from ${report.name} (${report.role}); coordinator at ${coordinator}`,
     `Peers: ${peers.here} of ${peers.total} here, ${formatBytes(peers.freeBytes)} free, ${formatBytes(peers.usedBytes)} used`,
     ...volumes.map(
-      ({ applianceName, source, id, ageSeconds, state, survives }) =>
-        `${applianceName} ${source}: snapshot ${id.slice(0, 8)}, ${formatSeconds(ageSeconds)} old, ${state}, survives the loss of ${formatCount(Math.max(0, survives), 'host')}`,
+      ({ applianceName, source, id, ageSeconds, doubtfulTime, state, survives }) =>
+        `${applianceName} ${source}: snapshot ${id.slice(0, 8)}, ${age(ageSeconds, doubtfulTime)}, ${state}, survives the loss of ${formatCount(Math.max(0, survives), 'host')}`,
     ),
     ...report.problems.flatMap(({ code, sentence, remedy }) => [`! ${sentence}. [${code}]`, `  ${remedy}`]),
     report.safe ? 'Safe.' : 'NOT SAFE.',
   ]
   return lines.join('\n')
+}
+
+function age(seconds: number | null, doubtful: boolean): string {
+  if (seconds === null) return 'of unknown age'
+  return `${formatSeconds(seconds)} old${doubtful ? ' (its own clock says otherwise)' : ''}`
 }
