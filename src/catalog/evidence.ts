@@ -4,7 +4,7 @@
  * the shard was seen whole again. Only SQL and the rule which word counts against which.
  */
 import type Database from 'better-sqlite3'
-import { type Hex, toHex } from '../base/ids.js'
+import type { Hex } from '../base/ids.js'
 import type { Placed } from './placed.js'
 import { isGood } from './stripes.js'
 import type { Finding } from './types.js'
@@ -13,7 +13,7 @@ import type { Finding } from './types.js'
 const STALE = 'stale'
 
 interface Known {
-  shard: Buffer
+  position: number
   host: Hex
   packBytes: number
   k: number
@@ -24,7 +24,7 @@ interface Known {
 
 export class Evidence {
   readonly #placed: Placed
-  readonly #known: Database.Statement<[number, number], Known>
+  readonly #known: Database.Statement<[number, Buffer], Known>
   readonly #put: Database.Statement<[number, number, string, number, Hex]>
   readonly #drop: Database.Statement<[number, number]>
   readonly #doubt: Database.Statement<[{ host: Hex; now: number }]>
@@ -33,8 +33,8 @@ export class Evidence {
 
   constructor(db: Database.Database, placed: Placed) {
     this.#placed = placed
-    this.#known = db.prepare(`SELECT shard, host.host AS host, packBytes, k, writer, fact, by FROM shard
-      JOIN host ON host.n = shard.host JOIN stripe USING (stripe) LEFT JOIN evidence USING (stripe, position) WHERE stripe = ? AND position = ?`)
+    this.#known = db.prepare(`SELECT position, host.host AS host, packBytes, k, writer, fact, by FROM shard
+      JOIN host ON host.n = shard.host JOIN stripe USING (stripe) LEFT JOIN evidence USING (stripe, position) WHERE stripe = ? AND shard = ?`)
     this.#put = db.prepare('INSERT OR REPLACE INTO evidence VALUES (?, ?, ?, ?, ?)')
     this.#drop = db.prepare('DELETE FROM evidence WHERE stripe = ? AND position = ?')
     this.#doubt = db.prepare(`INSERT INTO evidence SELECT stripe, position, '${STALE}', @now, @host
@@ -51,20 +51,21 @@ export class Evidence {
    * True where the fact counts. Of a shard that has moved since nothing is learnt. Anybody may say that a shard is bad; that
    * it is good again counts only from who found it bad, its stripe's writer, or one who is `trusted`.
    */
-  learn({ stripe, index, shard, fact }: Finding, by: Hex, trusted: boolean, now: number): boolean {
-    const known = this.#known.get(stripe, index)
-    if (!known || toHex(known.shard) !== shard) return false
+  learn({ stripe, shard, fact }: Finding, by: Hex, trusted: boolean, now: number): boolean {
+    const known = this.#known.get(stripe, Buffer.from(shard, 'hex'))
+    if (!known) return false
+    const { position } = known
     const wasGood = isGood(known.fact)
     if (fact !== 'present' && fact !== 'proved') {
-      this.#put.run(stripe, index, fact, now, by)
+      this.#put.run(stripe, position, fact, now, by)
       if (wasGood) this.#placed.take([known.host], known)
       return true
     }
     if (!wasGood && !trusted && by !== known.by && by !== known.writer) return false
     // Of bytes that were wrong, only reading them again says more.
     if (fact === 'present' && (wasGood || known.fact === 'corrupt')) return false
-    if (fact === 'proved') this.#put.run(stripe, index, fact, now, by)
-    else this.#drop.run(stripe, index)
+    if (fact === 'proved') this.#put.run(stripe, position, fact, now, by)
+    else this.#drop.run(stripe, position)
     if (!wasGood) this.#placed.add([known.host], known)
     return true
   }

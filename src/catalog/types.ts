@@ -103,8 +103,7 @@ export type Fact = (typeof FACTS)[number]
 
 export interface Finding {
   stripe: number
-  index: number
-  /** Nothing is learnt where another shard lies there by now. */
+  /** Nothing is learnt where the stripe has other shards by now. */
   shard: Hex
   fact: Fact
 }

@@ -58,7 +58,7 @@ const ShardPlace = v.strictObject({ index: Width, host: Key, shard: Id })
 const ShardRow = v.strictObject({ ...ShardPlace.entries, root: Key })
 const shards = <S extends v.GenericSchema>(one: S) => v.pipe(v.array(one), v.minLength(1), v.maxLength(STRIPE_WIDTH))
 const KnownShard = v.strictObject({ ...ShardRow.entries, fact: v.exactOptional(v.picklist(FACTS)) })
-const Finding = v.strictObject({ stripe: Stripe, index: Width, shard: Id, fact: v.picklist(FACTS) })
+const Finding = v.strictObject({ stripe: Stripe, shard: Id, fact: v.picklist(FACTS) })
 const Policy = { tolerate: v.nullable(Tolerate), maxAgeMs: v.nullable(Count) }
 const Scheme = { k: Width, m: Width, packBytes: Count }
 

@@ -161,7 +161,7 @@ class Check {
     }
     // That a shard is still where it was put is no news.
     if (what === 'present' && shard.fact === undefined) return
-    this.#findings.push({ stripe: row.stripe, index: shard.index, shard: shard.shard, fact: what })
+    this.#findings.push({ stripe: row.stripe, shard: shard.shard, fact: what })
     if (this.#findings.length >= TOLD_AT_ONCE) await this.#parts.catalog.learn(this.#findings.splice(0), [])
   }
 
