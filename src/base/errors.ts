@@ -89,6 +89,12 @@ export const ERRORS = {
     'Send it to where there is room, and run the same command again.',
   ),
   INTERRUPTED: meaning(Exit.interrupted, 'Interrupted', 'Nothing is lost: run the same command again.'),
+  BUSY: meaning(
+    Exit.failed,
+    'A run of {source} goes on already ({who})',
+    'Wait for its end, or repeat with --wait: then this one begins when that one has ended.',
+    true,
+  ),
   // Source and target.
   SOURCE_MISSING: meaning(Exit.failed, 'The source {path} does not exist', 'Check the name with `lsblk`.'),
   SOURCE_UNREADABLE: meaning(

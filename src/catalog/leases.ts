@@ -87,9 +87,9 @@ export class Leases {
       .all({ appliance: appliance ?? null })
     const runs = volumes.flatMap(({ kept, ...one }) => {
       const run = this.lastRun(one.appliance, one.volume, now)
-      return run ? [{ kept: kept === 1, row: { ...one, ...run } }] : []
+      return run ? [{ ...one, ...run, kept: kept === 1 }] : []
     })
-    return withoutForerunners(runs)
+    return withoutForerunners(runs).sort((a, b) => a.started - b.started)
   }
 
   abandon(lease: Hex, failure: string, now: number): void {
@@ -107,11 +107,11 @@ export class Leases {
 
 /**
  * A run that failed before it knew its disk is of a volume that only its path names. Once a later run of that path got further,
- * that one tells. `kept`: there are snapshots of the volume, so that it is one of its own. Pure.
+ * that one tells. A volume that has snapshots is one of its own. Pure.
  */
-export function withoutForerunners(runs: readonly { kept: boolean; row: RunRow }[]): RunRow[] {
+export function withoutForerunners(runs: readonly RunRow[]): RunRow[] {
   const path = ({ appliance, source }: RunRow) => `${appliance} ${source}`
   const newest = new Map<string, number>()
-  for (const { row } of runs) newest.set(path(row), Math.max(row.started, newest.get(path(row)) ?? 0))
-  return runs.filter(({ kept, row }) => kept || row.started === newest.get(path(row))).map(({ row }) => row)
+  for (const run of runs) newest.set(path(run), Math.max(run.started, newest.get(path(run)) ?? 0))
+  return runs.filter((run) => run.kept || run.started === newest.get(path(run)))
 }

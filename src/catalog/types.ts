@@ -68,6 +68,8 @@ export interface RunRow extends LastRun {
   applianceName: string
   volume: Hex
   source: string
+  /** There are snapshots of it. */
+  kept: boolean
 }
 
 export interface ShardPlace {
@@ -266,7 +268,7 @@ export interface Catalog {
   finish(lease: Hex, request: FinishRequest): Promise<Finished>
   /** Ends a lease that came to nothing, with the code of the error. What is over already stays as it ended. */
   abandon(lease: Hex, failure: string): Promise<void>
-  /** Of each volume that a run was begun of. */
+  /** Of each volume that a run was begun of, newest last. */
   runs(): Promise<RunRow[]>
   /** Newest last: by sequence within a volume, volumes by arrival. */
   snapshots(): Promise<SnapshotRow[]>

@@ -120,7 +120,7 @@ const { id, source, applianceName, time, arrived } = SnapshotRow.entries
 const Named = v.strictObject({ id, source, applianceName, time, arrived })
 const RunRow = v.strictObject({
   ...{ appliance: Key, applianceName: Text(64), volume: Id, source: Text(4096), started: Time },
-  ...{ ended: v.nullable(Time), failure: v.nullable(Text(64)), finished: v.boolean() },
+  ...{ ended: v.nullable(Time), failure: v.nullable(Text(64)), finished: v.boolean(), kept: v.boolean() },
 })
 const EventRow = v.strictObject({
   n: Count,

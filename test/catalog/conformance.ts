@@ -262,7 +262,7 @@ function ending(test: TestFn, open: OpenStand): void {
     s.clock.time += 5
     await s.catalog.abandon(lease, 'NOT_PLACED')
     const [started, ended] = [s.clock.time - 5, s.clock.time]
-    const failed = { appliance: s.appliance, applianceName: 'srv', volume: VOLUME, source: '/dev/sdb' }
+    const failed = { appliance: s.appliance, applianceName: 'srv', volume: VOLUME, source: '/dev/sdb', kept: false }
     t.deepEqual(await s.catalog.runs(), [{ ...failed, started, ended, failure: 'NOT_PLACED', finished: false }])
     await s.catalog.abandon(lease, 'TOO_FEW_HOSTS')
     await s.catalog.abandon(hex(16), 'TOO_FEW_HOSTS')
@@ -275,7 +275,7 @@ function ending(test: TestFn, open: OpenStand): void {
     const one = await stripe(s, good.lease, ids(1))
     await s.catalog.finish(good.lease, finishRequest(s, good, [one]))
     await s.catalog.abandon(good.lease, 'IO')
-    t.like((await s.catalog.runs())[0], { ended: s.clock.time, failure: null, finished: true })
+    t.like((await s.catalog.runs())[0], { ended: s.clock.time, failure: null, finished: true, kept: true })
   })
 
   test('a run that fell silent came to nothing once a newer one began, or after a week', async (t) => {

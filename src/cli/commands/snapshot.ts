@@ -35,6 +35,11 @@ export const command = defineCommand({
         default: 'auto',
         describe: 'How hard zstd compresses, 1 to 19; auto: harder while the network is what the run waits for',
       })
+      .option('wait', {
+        type: 'boolean',
+        default: false,
+        describe: 'Where a run of this disk goes on already, begin when it has ended (else: BUSY)',
+      })
       .option('label', { type: 'string', default: '', describe: 'A text to find it by' })
       .option('view', {
         choices: VIEWS,
@@ -49,8 +54,9 @@ export const command = defineCommand({
       })
       .option('give-up', { type: 'number', default: 80, describe: 'Seconds to wait for them, over all' }),
   async run(args, context) {
-    const [{ planSnapshot, runSnapshot }, { parseScheme }, { home, catalog, peers, clock }] = await Promise.all([
+    const [{ takeSnapshot }, { Meter }, { parseScheme }, { home, patient, peers, clock }] = await Promise.all([
       import('../../jobs/snapshot/snapshot.js'),
+      import('../../jobs/progress.js'),
       import('../../stripes/scheme.js'),
       context.fleet(),
     ])
@@ -63,13 +69,17 @@ export const command = defineCommand({
       everything: args.everything,
       fullRead: args['full-read'],
       level: parseLevel(args.level),
+      wait: args.wait,
       view: { choice: args.view, quietMs: args.quiet * 1000, giveUpMs: args['give-up'] * 1000 },
       ...(args.tolerate === undefined ? {} : { tolerate: args.tolerate }),
       ...(args.scheme === undefined ? {} : { scheme: parseScheme(args.scheme) }),
     }
-    const parts = { home, catalog, peers, clock, report: progressOf(context.output), signal: context.signal }
-    const report = await runSnapshot(await planSnapshot(options, parts), options, parts)
-    context.output.report({ status: 'done', ...report }, render)
+    const { output, signal } = context
+    const progress = progressOf(output)
+    const meter = new Meter('waiting', 0, clock, progress)
+    const catalog = patient(signal, (error) => meter.wait(`${error.message}; asking again`))
+    const report = await takeSnapshot(options, { home, catalog, peers, clock, report: progress, signal })
+    output.report({ status: 'done', ...report }, render)
     if (report.unreadable.bytes > 0 || report.torn.bytes > 0) return Exit.sourceDamaged
     return report.state === 'sealed' || report.state === 'incomplete' ? Exit.belowTarget : Exit.done
   },

@@ -4,20 +4,22 @@
  */
 import { join } from 'node:path'
 import { hasCode, reason } from '../../base/errors.js'
-import { type Hex, toHex } from '../../base/ids.js'
+import type { Hex } from '../../base/ids.js'
 import { MiB } from '../../base/units.js'
-import type { Begun, Flaws, SnapshotState, SnapshotSummary } from '../../catalog/types.js'
+import type { Begun, Flaws, HostRow, SnapshotState, SnapshotSummary } from '../../catalog/types.js'
 import { inspectSource, type SourceFacts } from '../../disk/source.js'
 import type { ViewOptions } from '../../disk/view.js'
 import { signHead } from '../../keys/head.js'
 import { openVault } from '../../keys/vault.js'
-import { type DiskScanHandle, hash, type LeftOut, type Reuse } from '../../native.js'
+import type { DiskScanHandle, LeftOut, Reuse } from '../../native.js'
 import { encodeDescription } from '../../retrieve/description.js'
-import { formGroup, formGroupFor } from '../../stripes/place.js'
+import { formGroup, formGroupFor, type Group } from '../../stripes/place.js'
 import type { Wish } from '../../stripes/scheme.js'
 import { LISTED, listed } from '../flaws.js'
+import { lockOfPath, lockOfVolume, tellFailure, volumeOf } from './outcome.js'
 import { Pipeline, type PipelineParts, type PipelinePlan } from './pipeline.js'
 import { presentHosts } from './present-hosts.js'
+import { RunLocks } from './run-locks.js'
 import { closeStill, openStill, type Still, storeStill } from './still.js'
 
 /** A host with less free than this is not worth asking. */
@@ -37,6 +39,8 @@ export interface SnapshotOptions extends Wish {
   readonly everything: boolean
   /** zstd's; undefined where the run decides as it goes. */
   readonly level: number | undefined
+  /** For the end of a run of this disk that goes on, where there is one. */
+  readonly wait: boolean
 }
 
 export interface SnapshotReport {
@@ -69,40 +73,74 @@ export interface SnapshotPlan extends PipelinePlan, Still {
 
 type Facts = ReturnType<DiskScanHandle['facts']>
 
-/** Everything that can be refused before a byte is sent. */
-export async function planSnapshot(options: SnapshotOptions, parts: PipelineParts): Promise<SnapshotPlan> {
-  const { home, catalog, clock, signal } = parts
-  const source = inspectSource(options.source)
-  const hosts = await presentHosts(parts)
-  // Too few hosts is said before anything is held still.
-  formGroup(hosts, home.host, NEED_BYTES, options)
-  const still = await openStill(source, options.view, options.everything, { clock, signal, needed: [home.state] })
-  const identity = still.scan.facts().id || `${home.host} ${source.path}`
-  const volume = toHex(hash(Buffer.from(identity))).slice(0, 32)
-  const { fleet, volumes } = await catalog.policies()
-  const known = volumes.find((one) => one.appliance === home.host && one.volume === volume)
-  const group = formGroupFor(hosts, home.host, NEED_BYTES, options, known ?? { tolerate: fleet.tolerate, target: 0 })
-  return { ...still, source, group, volume, level: options.level }
-}
-
-/** Closes the plan's view. */
-export async function runSnapshot(
-  plan: SnapshotPlan,
-  options: SnapshotOptions,
-  parts: PipelineParts,
-): Promise<SnapshotReport> {
+/** One run, the only one of its disk on this host. Where it fails, the coordinator hears it. */
+export async function takeSnapshot(options: SnapshotOptions, parts: PipelineParts): Promise<SnapshotReport> {
+  const { source: path, label } = options
+  const locks = new RunLocks({ source: path, wait: options.wait }, parts)
+  let begun: Begun | undefined
   try {
-    return await store(plan, options, parts)
+    const plan = await planSnapshot(options, parts, locks)
+    try {
+      begun = await parts.catalog.begin({ appliance: parts.home.host, volume: plan.volume, source: path, label })
+      return await store(plan, options, begun, parts)
+    } finally {
+      await closeStill(plan)
+    }
+  } catch (error) {
+    await tellFailure(error, { source: path, label, lease: begun?.lease }, locks, parts)
+    throw error
   } finally {
-    await closeStill(plan)
+    locks.close()
   }
 }
 
-async function store(plan: SnapshotPlan, options: SnapshotOptions, parts: PipelineParts): Promise<SnapshotReport> {
+/** Everything that can be refused before a byte is sent. */
+async function planSnapshot(options: SnapshotOptions, parts: PipelineParts, locks: RunLocks): Promise<SnapshotPlan> {
+  const { home, clock, signal } = parts
+  const source = inspectSource(options.source)
+  // By the path first: to hold a disk still, only to find it busy, would cost who writes to it.
+  await locks.hold(lockOfPath(source.path))
+  const hosts = await presentHosts(parts)
+  // Too few hosts is said before anything is held still.
+  formGroup(hosts, home.host, NEED_BYTES, options)
+  for (;;) {
+    const still = await openStill(source, options.view, options.everything, { clock, signal, needed: [home.state] })
+    let held = false
+    try {
+      const volume = volumeOf(still.scan.facts().id || `${home.host} ${source.path}`)
+      const group = await groupOf(volume, hosts, options, parts)
+      held = locks.tryHold(lockOfVolume(volume))
+      if (held) return { ...still, source, group, volume, level: options.level }
+      await closeStill(still)
+      // The same disk by another path.
+      await locks.hold(lockOfVolume(volume))
+    } finally {
+      if (!held) await closeStill(still)
+    }
+  }
+}
+
+/** By what was decided of the volume, or reached before. */
+async function groupOf(
+  volume: Hex,
+  hosts: readonly HostRow[],
+  options: SnapshotOptions,
+  { catalog, home }: PipelineParts,
+): Promise<Group> {
+  const { fleet, volumes } = await catalog.policies()
+  const known = volumes.find((one) => one.appliance === home.host && one.volume === volume)
+  return formGroupFor(hosts, home.host, NEED_BYTES, options, known ?? { tolerate: fleet.tolerate, target: 0 })
+}
+
+async function store(
+  plan: SnapshotPlan,
+  options: SnapshotOptions,
+  begun: Begun,
+  parts: PipelineParts,
+): Promise<SnapshotReport> {
   const { home, catalog, clock } = parts
-  const { source, group, volume, view } = plan
+  const { group, volume, view } = plan
   const started = clock.now()
-  const begun = await catalog.begin({ appliance: home.host, volume, source: source.path, label: options.label })
   const pipeline = new Pipeline(plan, begun, openVault(home), parts)
   const held = join(home.state, `held-${volume}.bin`)
   const { reuse, why } = await findReuse(held, plan, options, begun, parts)
@@ -128,7 +166,8 @@ async function store(plan: SnapshotPlan, options: SnapshotOptions, parts: Pipeli
     ...pipeline.counts,
     sourceBytes: facts.size,
     files: facts.volumes.reduce((sum, one) => sum + one.files, 0),
-    seconds: (clock.now() - started) / 1000,
+    // A clock that was set back meanwhile must not cost the snapshot.
+    seconds: Math.max(0, clock.now() - started) / 1000,
     view: view.how,
     volumes: facts.volumes.slice(0, SUMMARY_VOLUMES).map(({ index, fileSystem, files, label, within, name }) => {
       const shown = within === null ? label : [name, label].filter(Boolean).join(' ')
@@ -153,7 +192,7 @@ async function store(plan: SnapshotPlan, options: SnapshotOptions, parts: Pipeli
     snapshot: begun.snapshot,
     ...pipeline.counts,
     sourceBytes: facts.size,
-    seconds: (clock.now() - started) / 1000,
+    seconds: Math.max(0, clock.now() - started) / 1000,
     survives,
     target,
     state,
