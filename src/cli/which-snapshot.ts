@@ -3,9 +3,9 @@
  * sees at once that it is another's; a restore onto the wrong disk is seen hours later, when it does not boot. So that asks.
  */
 import { ImagerError } from '../base/errors.js'
+import { formatTime } from '../base/units.js'
 import type { Among, Catalog, FoundSnapshot, Named } from '../catalog/types.js'
 import type { Output } from './output.js'
-import { formatTime } from './words.js'
 
 export interface SnapshotArguments extends Among {
   readonly snapshot: string
@@ -32,7 +32,7 @@ export function chosenNote({ others, ...taken }: Named & { others: readonly Name
   return `latest is ${describe(taken)}; of others: ${others.map(describe).join(', ')}. --source and --host choose.`
 }
 
-/** `ab12cd34 of /dev/sdb on srv, 2026-11-21 07:05 UTC` */
+/** `ab12cd34 of /dev/sdb on srv, 2026-11-21 09:05 +02:00` */
 function describe({ id, source, applianceName, time, arrived }: Named): string {
-  return `${id.slice(0, 8)} of ${source} on ${applianceName}, ${formatTime(arrived || time)} UTC`
+  return `${id.slice(0, 8)} of ${source} on ${applianceName}, ${formatTime(arrived || time)}`
 }

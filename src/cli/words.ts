@@ -1,13 +1,7 @@
-/** How points in time and lists of amounts read in a terminal. */
-import { formatBytes } from '../base/units.js'
+/** How lists of amounts, doubts and what is wrong with a source read in a terminal. */
+import { formatBytes, formatTime } from '../base/units.js'
 import type { Flaws, SnapshotRow, SnapshotSummary } from '../catalog/types.js'
 import { oneLine } from './output.js'
-
-/** `2026-11-21 07:05`, UTC. */
-export function formatTime(timeMs: number): string {
-  const time = new Date(timeMs)
-  return Number.isNaN(time.getTime()) ? '-' : time.toISOString().slice(0, 16).replace('T', ' ')
-}
 
 /** Of a snapshot whose appliance's clock was wrong. */
 export function describeDoubt({
@@ -15,8 +9,8 @@ export function describeDoubt({
   time,
   arrived,
 }: Pick<SnapshotRow, 'applianceName' | 'time' | 'arrived'>): string {
-  const truth = arrived > 0 ? `it arrived ${formatTime(arrived)} UTC` : 'which is still to come'
-  return `the clock of ${applianceName} said ${formatTime(time)} UTC, ${truth}`
+  const truth = arrived > 0 ? `it arrived ${formatTime(arrived)}` : 'which is still to come'
+  return `the clock of ${applianceName} said ${formatTime(time)}, ${truth}`
 }
 
 /** `.so 1.2 GB, .html 300 MB`, the largest first. */

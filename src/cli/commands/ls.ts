@@ -1,13 +1,14 @@
 import { ImagerError } from '../../base/errors.js'
-import { formatBytes } from '../../base/units.js'
+import { formatBytes, formatTime } from '../../base/units.js'
 import type { FileRow, Kind, SnapshotReader, SnapshotVolume } from '../../retrieve/reader.js'
 import { namingSnapshot } from '../arguments.js'
 import { defineCommand } from '../command.js'
 import { findSnapshot } from '../which-snapshot.js'
-import { formatTime } from '../words.js'
 
 /** Entries whose records are fetched together and printed as one piece. */
 const CHUNK = 512
+/** `2026-11-21 09:05 +01:00`; summer and winter have different zones, and one column. */
+const TIME_WIDTH = 23
 const TYPE_LETTERS: Record<Kind, string> = {
   file: '-',
   directory: 'd',
@@ -131,7 +132,7 @@ async function readLinkTarget(reader: SnapshotReader, row: FileRow): Promise<str
 function renderEntry({ kind, mode, uid, gid, size, modified, name, target: linkTarget }: Entry): string {
   const owner = `${String(uid).padStart(5)} ${String(gid).padStart(5)}`
   const shown = linkTarget === undefined ? name : `${name} -> ${linkTarget}`
-  const time = formatTime(Date.parse(modified)).padEnd(16)
+  const time = formatTime(Date.parse(modified)).padEnd(TIME_WIDTH)
   return `${TYPE_LETTERS[kind]}${formatMode(Number.parseInt(mode, 8))} ${owner} ${String(size).padStart(12)} ${time} ${shown}`
 }
 

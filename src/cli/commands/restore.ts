@@ -1,6 +1,6 @@
 import { statSync } from 'node:fs'
 import { Exit } from '../../base/errors.js'
-import { formatBytes, formatSeconds } from '../../base/units.js'
+import { formatBytes, formatSeconds, formatTime } from '../../base/units.js'
 import type { RestorePlan, RestoreReport } from '../../jobs/restore/disk.js'
 import { namingSnapshot } from '../arguments.js'
 import { defineCommand } from '../command.js'
@@ -85,10 +85,9 @@ function planned({ snapshot, target, missing, stripes }: RestorePlan) {
 
 function renderPlan({ snapshot, target, missing, standing }: RestorePlan): string {
   const { row, description } = snapshot
-  const when = new Date(row.time).toISOString().slice(0, 16).replace('T', ' ')
   const size = target.kind === 'device' ? ` (${formatBytes(target.sizeBytes)})` : ` (${target.kind})`
   const lines = [
-    `Snapshot ${row.id.slice(0, 8)} of ${description.source}, ${when} UTC, ${formatBytes(description.sizeBytes)}`,
+    `Snapshot ${row.id.slice(0, 8)} of ${description.source}, ${formatTime(row.time)}, ${formatBytes(description.sizeBytes)}`,
     `goes to ${target.title}${size}.`,
   ]
   if (standing === 'known')

@@ -1,10 +1,10 @@
-import { formatBytes, formatSeconds } from '../../base/units.js'
+import { formatBytes, formatSeconds, formatTime } from '../../base/units.js'
 import { doubtfulTime } from '../../catalog/order.js'
 import type { SnapshotRow } from '../../catalog/types.js'
 import { namingSnapshot } from '../arguments.js'
 import { defineCommand } from '../command.js'
 import { findSnapshot } from '../which-snapshot.js'
-import { describeDoubt, describeLeftOut, describeTorn, describeUnreadable, formatShares, formatTime } from '../words.js'
+import { describeDoubt, describeLeftOut, describeTorn, describeUnreadable, formatShares } from '../words.js'
 
 const TYPES_SHOWN = 8
 const FLAWS_SHOWN = 20
@@ -50,7 +50,7 @@ function render({
   const perHost = Object.fromEntries(hosts.map(({ name, bytes }) => [name, bytes]))
   const lines = [
     `Snapshot   ${id}${label && ` "${label}"`}`,
-    `Taken      ${formatTime(time)} UTC on ${applianceName}, in ${formatSeconds(seconds)}`,
+    `Taken      ${formatTime(time)} on ${applianceName}, in ${formatSeconds(seconds)}`,
     ...(doubtful ? [`Doubtful   ${describeDoubt({ applianceName, time, arrived })}`] : []),
     `Source     ${source}, ${formatBytes(sourceBytes)}, ${formatBytes(allocatedBytes)} in use, ${files} files`,
     `View       ${summary.view}`,

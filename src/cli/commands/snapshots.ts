@@ -1,9 +1,9 @@
-import { formatBytes } from '../../base/units.js'
+import { formatBytes, formatTime } from '../../base/units.js'
 import { doubtfulTime } from '../../catalog/order.js'
 import type { SnapshotRow } from '../../catalog/types.js'
 import { defineCommand } from '../command.js'
 import { oneLine, table } from '../output.js'
-import { describeDoubt, formatTime } from '../words.js'
+import { describeDoubt } from '../words.js'
 
 export const command = defineCommand({
   usage: 'snapshots',
@@ -31,6 +31,6 @@ function render(snapshots: readonly (SnapshotRow & { doubtful: boolean })[]): st
     state,
   ])
   const doubts = snapshots.filter((row) => row.doubtful).map((row) => `? ${row.id.slice(0, 8)}: ${describeDoubt(row)}`)
-  const listed = table(['ID', 'TIME (UTC)', 'SOURCE', 'LABEL', 'IN USE', 'NEW', 'SURVIVES', 'STATE'], rows)
+  const listed = table(['ID', 'TIME', 'SOURCE', 'LABEL', 'IN USE', 'NEW', 'SURVIVES', 'STATE'], rows)
   return [listed, ...doubts.map(oneLine)].join('\n')
 }
