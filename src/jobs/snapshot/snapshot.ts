@@ -262,6 +262,8 @@ function pairs(flat: readonly number[]): [start: number, length: number][] {
   return Array.from({ length: flat.length / 2 }, (_, at) => [flat[2 * at] as number, flat[2 * at + 1] as number])
 }
 
+const UNCONFINED = 'its tables were read without confinement: this kernel offers neither Landlock nor seccomp'
+
 /** What could not be understood, volume by volume. */
 function notesOf(facts: Facts): string[] {
   const volumes = facts.volumes.flatMap(({ index, raw, fileSystem, doubts, dirty }) => {
@@ -270,5 +272,6 @@ function notesOf(facts: Facts): string[] {
     const dirtyNote = dirty ? ['not cleanly unmounted, so its free space is kept too'] : []
     return [...rawNote, ...dirtyNote, ...doubts].map(named)
   })
-  return [...facts.doubts, ...volumes].slice(0, 100).map((note) => note.slice(0, 1000))
+  const open = facts.confined.length === 0 ? [UNCONFINED] : []
+  return [...open, ...facts.doubts, ...volumes].slice(0, 100).map((note) => note.slice(0, 1000))
 }
