@@ -81,12 +81,22 @@ export const ERRORS = {
   WRONG_KEY: meaning(
     Exit.notAllowed,
     '{what}',
-    'Compare the words with the paper. A token works once, within an hour; `imager invite` makes another.',
+    'A token works once, within an hour; `imager invite` on the coordinator makes another.',
+  ),
+  WRONG_WORDS: meaning(
+    Exit.notAllowed,
+    '{what}',
+    'Compare the words with the paper, letter by letter and in their order; ask another peer if they are right.',
   ),
   OUTPUT_LOST: meaning(
     Exit.failed,
     'The output cannot be written: {why}',
     'Send it to where there is room, and run the same command again.',
+  ),
+  NO_WORKING_FOLDER: meaning(
+    Exit.failed,
+    'The folder in which this was started does not exist any more',
+    'Go to another one (`cd`), and run it again.',
   ),
   INTERRUPTED: meaning(Exit.interrupted, 'Interrupted', 'Nothing is lost: run the same command again.'),
   BUSY: meaning(
@@ -100,7 +110,7 @@ export const ERRORS = {
   SOURCE_UNREADABLE: meaning(
     Exit.failed,
     'The source {path} cannot be opened: {why}',
-    'Name a disk, a partition or an image file that may be read; a disk needs root.',
+    'Name a disk, a partition or an image file that may be read. A disk takes root: run it again with `sudo`.',
   ),
   SOURCE_CHANGED: meaning(
     Exit.noStaticView,

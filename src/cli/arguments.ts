@@ -3,6 +3,8 @@ import { hostname } from 'node:os'
 import type { Argv } from 'yargs'
 import { ImagerError } from '../base/errors.js'
 
+/** What the coordinator takes. */
+const LABEL_LETTERS = 255
 const SUFFIXES = { K: 2 ** 10, M: 2 ** 20, G: 2 ** 30, T: 2 ** 40 } as const
 
 /** `1048576`, `512M`, `1.5G`, `2TiB`: powers of 1,024. */
@@ -19,16 +21,30 @@ export function parseBytes(option: string, verb = 'peer'): (text: string | undef
   }
 }
 
-/** `host:port`, port 0 to 65535. */
-export function parseAddress(option: string, verb: string): (address: string | undefined) => string | undefined {
-  return (address) => {
-    if (address === undefined) return undefined
+/** `host:port`, port 0 to 65535; where there is a usual port, `host` alone. */
+export function parseAddress(
+  option: string,
+  verb: string,
+  usualPort?: number,
+): (address: string | undefined) => string | undefined {
+  return (typed) => {
+    if (typed === undefined) return undefined
+    const alone = usualPort !== undefined && /^(?:[A-Za-z0-9._-]+|\[[^\]]*\])$/.test(typed)
+    const address = alone ? `${typed}:${usualPort}` : typed
     const port = /^(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.%a-z]+\]):(\d{1,5})$/.exec(address)?.[1]
     if (port === undefined || Number(port) > 65_535) {
       throw usage(`--${option} takes HOST:PORT, such as 0.0.0.0:7420, not ${JSON.stringify(address)}`, verb)
     }
     return address
   }
+}
+
+/** A label stands in every list of snapshots. */
+export function parseLabel(text: string): string {
+  if (text.length > LABEL_LETTERS)
+    throw usage(`--label takes up to ${LABEL_LETTERS} letters, not ${text.length}`, 'snapshot')
+  if (/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/u.test(text)) throw usage('--label takes one line of plain text', 'snapshot')
+  return text
 }
 
 export function usage(what: string, verb: string): ImagerError {

@@ -2,14 +2,19 @@
  * What a command works with: the state folder, the output, the signal of Ctrl-C, and the fleet, opened when first asked
  * for and closed once at the end.
  */
+import { existsSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { join, resolve } from 'node:path'
+import { hasCode, ImagerError } from '../base/errors.js'
 import type { Fleet } from '../fleet/open.js'
 import type { Home } from '../keys/home.js'
 import type { Output } from './output.js'
 
+const ROOT_STATE = '/var/lib/imager'
+
 export class Context {
   readonly state: string
+  readonly #byDefault: boolean
   #home: Home | undefined
   #fleet: Fleet | undefined
 
@@ -21,7 +26,17 @@ export class Context {
     /** The file that `node` runs: for processes that are to outlive this one. */
     readonly program: string,
   ) {
-    this.state = resolve(typeof args.state === 'string' ? args.state : defaultState())
+    const named = typeof args.state === 'string' ? args.state : undefined
+    this.state = resolve(named ?? defaultState())
+    this.#byDefault = named === undefined && !process.env.IMAGER_STATE
+    output.state = named
+  }
+
+  /** A plain user, on a host whose fleet is root's, must not be told to found another. */
+  explain(error: unknown, roots = ROOT_STATE): unknown {
+    const lost = hasCode(error, 'NO_FLEET') && this.#byDefault && this.state !== roots && existsSync(roots)
+    if (!lost) return error
+    return new ImagerError('DENIED', { what: `The fleet of this host is root's (${roots})` }, { cause: error })
   }
 
   /** Throws NO_FLEET. */
@@ -49,6 +64,6 @@ export class Context {
 
 export function defaultState(): string {
   if (process.env.IMAGER_STATE) return process.env.IMAGER_STATE
-  if (process.getuid?.() === 0) return '/var/lib/imager'
+  if (process.getuid?.() === 0) return ROOT_STATE
   return join(process.env.XDG_STATE_HOME ?? join(homedir(), '.local', 'state'), 'imager')
 }

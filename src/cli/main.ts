@@ -45,23 +45,34 @@ const DASH = '\0-'
 const PROGRAM = fileURLToPath(import.meta.url)
 
 /** Runs one command line; resolves with the exit code. */
-export async function main(argv: readonly string[], streams: Streams, signal: AbortSignal): Promise<number> {
+export async function main(typed: readonly string[], streams: Streams, signal: AbortSignal): Promise<number> {
+  const argv = asOptions(typed)
   const output = new Output(argv.includes('--json'), streams)
+  let context: Context | undefined
   try {
     const name = commandName(argv)
     if (name === undefined) return output.exit(await withoutCommand(argv, output))
     const { command } = await (COMMANDS[name] as () => Promise<{ command: Command }>)()
     const args = await parse(name, command, argv, output)
     if (args === undefined) return output.exit(Exit.done)
-    const context = new Context(args, output, signal, PROGRAM)
+    context = new Context(args, output, signal, PROGRAM)
     try {
       return output.exit((await command.run(args, context)) ?? Exit.done)
     } finally {
       await context.close()
     }
   } catch (error) {
-    return output.fail(signal.aborted && !(error instanceof ImagerError) ? new ImagerError('INTERRUPTED') : error)
+    if (signal.aborted && !(error instanceof ImagerError)) return output.fail(new ImagerError('INTERRUPTED'))
+    return output.fail(context?.explain(error) ?? error)
   }
+}
+
+/** `imager help restore` is `imager restore --help`; `version` and `-V` are `--version`. */
+function asOptions(argv: readonly string[]): readonly string[] {
+  const [first, ...others] = argv
+  if (first === 'help') return [...others, '--help']
+  if (first === 'version' || first === '-V') return ['--version', ...others]
+  return argv.map((word) => (word === '-h' ? '--help' : word))
 }
 
 /** The name in the table; undefined where none was given. Throws USAGE on one that does not exist. */
@@ -127,7 +138,8 @@ async function parse(name: string, command: Command, argv: readonly string[], ou
       help = text
     })
   } catch (error) {
-    throw error instanceof ImagerError && error.code === 'USAGE' ? await withSuggestion(error, parser, name) : error
+    if (error instanceof ImagerError && error.code === 'USAGE') throw await withSuggestion(error, parser, name, argv)
+    throw error
   }
   if (help) output.print(help)
   return help ? undefined : parsed
@@ -140,12 +152,21 @@ function plain(message: string, command: Command): string {
   return option === undefined ? message : `--${option} takes one of ${choices?.replaceAll('"', '')}, not ${given}`
 }
 
-/** `Unknown argument: peer` -> the option that was meant. */
-async function withSuggestion(error: ImagerError, parser: Argv, name: string): Promise<ImagerError> {
+/** `Unknown argument: peer` -> the option that was meant; also where yargs misses the one that `--too` was to be. */
+async function withSuggestion(
+  error: ImagerError,
+  parser: Argv,
+  name: string,
+  argv: readonly string[],
+): Promise<ImagerError> {
   const what = String(error.details.what)
-  const unknown = /^Unknown arguments?: ([^,]+)/.exec(what)?.[1]
+  const options: string[] = (await parser.getHelp()).match(/(?<=--)[a-z][a-z-]*/g) ?? []
+  const known = (option: string) => options.includes(option) || options.includes(option.replace(/^no-/, ''))
+  const mistyped = argv.filter((word) => /^--[a-z]/.test(word)).map(optionName)
+  const unknown =
+    /^Unknown arguments?: ([^,]+)/.exec(what)?.[1] ??
+    (what.startsWith('Missing required') ? mistyped.find((option) => !known(option)) : undefined)
   if (unknown === undefined) return error
-  const options = (await parser.getHelp()).match(/(?<=--)[a-z][a-z-]*/g) ?? []
   const close = nearest(unknown, options)
   return usage(`Unknown option or argument: ${unknown}${close ? `. Did you mean --${close}?` : ''}`, name)
 }
@@ -157,12 +178,12 @@ async function withoutCommand(argv: readonly string[], output: Output): Promise<
     return Exit.done
   }
   const known = ['help', 'json', 'state', 'version']
-  const unknown = argv.find((word) => word.startsWith('-') && word !== '-h' && !known.includes(optionName(word)))
+  const unknown = argv.find((word) => word.startsWith('-') && !known.includes(optionName(word)))
   if (unknown !== undefined) {
     const close = nearest(optionName(unknown), known)
     throw usage(`Unknown option ${unknown}${close ? `. Did you mean --${close}?` : ''}`)
   }
-  if (!argv.includes('--help') && !argv.includes('-h')) throw usage('No command given')
+  if (!argv.includes('--help')) throw usage('No command given')
   const group = argv.find(
     (word) => !word.startsWith('-') && Object.keys(COMMANDS).some((name) => name.startsWith(word)),
   )
@@ -187,7 +208,8 @@ ${lines.join('\n')}
 
   --state DIR   state folder (or IMAGER_STATE; default ${defaultState()})
   --json        print JSON, one object a line
-  --help        after a command: its options and an example
+  --help        after a command: its options and an example (also: imager help COMMAND)
+  --version     which version this is (also: imager version, -V)
 
 Try it on this computer: imager lab up /tmp/lab --peers 3
 `
@@ -205,9 +227,11 @@ async function start(): Promise<void> {
   const controller = new AbortController()
   // Every request in flight listens.
   setMaxListeners(0, controller.signal)
-  for (const name of ['SIGINT', 'SIGTERM'] as const) {
+  for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
     process.on(name, () => {
-      if (controller.signal.aborted) process.exit(Exit.interrupted)
+      if (name === 'SIGHUP') process.stderr.write('imager: the terminal was closed (SIGHUP); ending\n')
+      // A terminal that closes may say so more than once.
+      else if (controller.signal.aborted) process.exit(Exit.interrupted)
       controller.abort(new ImagerError('INTERRUPTED'))
     })
   }

@@ -6,6 +6,7 @@
  * reader that went away (`imager ls latest / | head -1`) is no failure.
  */
 import { Exit, ImagerError, reason } from '../base/errors.js'
+import { formatTime } from '../base/units.js'
 
 export interface Streams {
   /** Throws where it does not take all of it. */
@@ -19,6 +20,8 @@ export class Output {
   /** What stdout did not take was lost, or left by its reader. */
   #ended: 'lost' | 'left' | undefined
   readonly #warned = new Map<string, string>()
+  /** As it was typed: what is to be typed next says it again. */
+  state: string | undefined
 
   constructor(
     readonly json: boolean,
@@ -28,7 +31,7 @@ export class Output {
   /** The result of a command, or a line of it. */
   report<T extends object>(value: T, text: (value: T) => string): void {
     this.#clear()
-    this.#write(this.json ? `${JSON.stringify(value)}\n` : ensureLine(text(value)))
+    this.#write(this.json ? `${this.#asJson(value)}\n` : ensureLine(printable(this.#hinted(text(value)))))
   }
 
   /** What cannot be said a second time. Throws OUTPUT_LOST where it did not arrive. */
@@ -47,7 +50,7 @@ export class Output {
   lines<T extends object>(values: readonly T[], text: (value: T) => string): void {
     if (values.length === 0) return
     this.#clear()
-    const show = this.json ? (value: T) => JSON.stringify(value) : (value: T) => oneLine(text(value))
+    const show = this.json ? (value: T) => this.#asJson(value) : (value: T) => oneLine(text(value))
     this.#write(`${values.map(show).join('\n')}\n`)
     if (this.#ended) throw new OutputEnded()
   }
@@ -55,9 +58,9 @@ export class Output {
   /** Overwritten by the next one on a terminal. In a log people find `news` only, once until it changes. */
   progress<T extends object>(value: T, text: (value: T) => string, news = ''): void {
     if (this.json) {
-      this.#write(`${JSON.stringify({ status: 'progress', ...value })}\n`)
+      this.#write(`${this.#asJson({ status: 'progress', ...value })}\n`)
     } else if (this.streams.stderr.isTTY) {
-      this.streams.stderr.write(`\r\u001b[2K${text(value)}`)
+      this.streams.stderr.write(`\r\u001b[2K${oneLine(text(value))}`)
       this.#transient = true
     } else if (news !== this.#news) {
       this.#news = news
@@ -68,7 +71,7 @@ export class Output {
   /** A line for people only, beside the report. */
   note(text: string): void {
     this.#clear()
-    if (!this.json) this.streams.stderr.write(`${text}\n`)
+    if (!this.json) this.streams.stderr.write(`${printable(this.#hinted(text))}\n`)
   }
 
   /** The same for programs too, where its lines have no field for it: always on stderr. */
@@ -83,7 +86,7 @@ export class Output {
     const line = `${what}: ${error instanceof Error ? error.message : String(error)}`
     if (this.#warned.get(what) === line) return
     this.#warned.set(what, line)
-    this.streams.stderr.write(`${new Date().toISOString()} ${printable(line)}\n`)
+    this.streams.stderr.write(`${formatTime(Date.now(), 'seconds')} ${printable(line)}\n`)
   }
 
   /** The exit code of a command that ended with this one. */
@@ -100,10 +103,30 @@ export class Output {
     const remedy =
       known?.remedy ?? 'This is a bug of imager; run again with IMAGER_DEBUG=1 for its place and report it.'
     if (this.json)
-      this.#write(`${JSON.stringify({ status: 'error', code: known?.code ?? 'INTERNAL', message, remedy })}\n`)
+      this.#write(`${this.#asJson({ status: 'error', code: known?.code ?? 'INTERNAL', message, remedy })}\n`)
     if (!this.json || this.#ended) this.#complain(message, remedy)
     if (process.env.IMAGER_DEBUG) this.streams.stderr.write(`${inspectChain(error)}\n`)
     return known?.exit ?? Exit.failed
+  }
+
+  /** A command of imager that runs with the state folder of this one, as it is to be typed. */
+  typed(command: string): string {
+    return `\`imager ${command}${this.state === undefined ? '' : ` --state ${quoted(this.state)}`}\``
+  }
+
+  /** What is to be typed here, with this state folder. What is said of other hosts stays as it is. */
+  #hinted(text: string): string {
+    if (this.state === undefined) return text
+    return text.replace(TYPED, (all, command: string) => (/ --(state|help)\b/.test(all) ? all : this.typed(command)))
+  }
+
+  /** Nothing that could move a cursor or turn the direction of writing, where a person looks at it; remedies can be typed. */
+  #asJson(value: object): string {
+    const hinted = (key: string, inner: unknown) =>
+      key === 'remedy' && typeof inner === 'string' ? this.#hinted(inner) : inner
+    const line = JSON.stringify(value, hinted)
+    // Nearly all of them, and a listing has a million.
+    return PLAIN.test(line) ? line : line.replace(UNPRINTABLE, escaped)
   }
 
   #write(text: string): void {
@@ -119,13 +142,30 @@ export class Output {
   }
 
   #complain(message: string, remedy: string): void {
-    this.streams.stderr.write(`imager: ${printable(message)}\n${printable(remedy)}\n`)
+    this.streams.stderr.write(`imager: ${printable(message)}\n${printable(this.#hinted(remedy))}\n`)
   }
 
   #clear(): void {
     if (this.#transient) this.streams.stderr.write('\r\u001b[2K')
     this.#transient = false
   }
+}
+
+/** Control, direction, and what ends a line elsewhere. */
+const PLAIN = /^[ -~]*$/
+const UNPRINTABLE = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu
+/** The commands that look at a fleet from the state folder of the one that speaks of them. */
+const TYPED =
+  /`imager ((?:hosts|status|check|snapshots?|show|ls|restore|mount|events|policy|rename|remove|retire)\b[^`]*)`/g
+
+function quoted(path: string): string {
+  return /^[\w./-]+$/.test(path) ? path : `'${path.replaceAll("'", "'\\''")}'`
+}
+
+function escaped(character: string): string {
+  return Array.from({ length: character.length }, (_, at) => {
+    return `\\u${character.charCodeAt(at).toString(16).padStart(4, '0')}`
+  }).join('')
 }
 
 /** A listing whose lines nobody takes any more; why was said. */
@@ -141,7 +181,7 @@ export function table(header: readonly string[], rows: readonly (readonly string
 
 /** Names and messages of other hosts reach a terminal: nothing that could move its cursor. */
 export function printable(text: string): string {
-  return text.replace(/[\p{Cc}\p{Cf}]/gu, (character) => (character === '\n' ? '\n' : '?'))
+  return text.replace(UNPRINTABLE, (character) => (character === '\n' ? '\n' : '?'))
 }
 
 /** The same, without line breaks. */
@@ -153,10 +193,11 @@ export function oneLine(text: string): string {
 function asImagerError(error: unknown): ImagerError | undefined {
   if (error instanceof ImagerError) return error
   if (!(error instanceof Error) || !('syscall' in error)) return undefined
-  const { path } = error as NodeJS.ErrnoException
+  const { code, path, syscall } = error as NodeJS.ErrnoException
+  if (syscall === 'uv_cwd') return new ImagerError('NO_WORKING_FOLDER', {}, { cause: error })
   const why = whyRefused(error)
   const what = why === undefined ? error.message : `${path === undefined ? '' : `${path}: `}${why}`
-  return new ImagerError('SYSTEM', { what }, { cause: error })
+  return new ImagerError(code === 'EACCES' || code === 'EPERM' ? 'DENIED' : 'SYSTEM', { what }, { cause: error })
 }
 
 function whyRefused(error: unknown): string | undefined {

@@ -11,13 +11,13 @@ export interface Root {
   readonly rootSealing: Hex
 }
 
-/** Throws WRONG_KEY: which word is not in the list, or that they do not belong together. */
+/** Throws WRONG_WORDS: which word is not in the list, or that they do not belong together. */
 export function rootFromWords(words: string): Root {
   try {
     return deriveRoot(Secret.fromWords(words))
   } catch (error) {
     if (!hasCode(error, 'INVALID')) throw error
-    throw new ImagerError('WRONG_KEY', { what: error.message.replace(/^t/, 'T') }, { cause: error })
+    throw new ImagerError('WRONG_WORDS', { what: error.message.replace(/^t/, 'T') }, { cause: error })
   }
 }
 

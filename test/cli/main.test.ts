@@ -62,6 +62,30 @@ test('every command is in the overview, has help, and an example of itself', asy
   t.regex((await run('--version')).stdout, /^\d+\.\d+\.\d+\n$/)
 })
 
+test('help and version, as people ask for them', async (t) => {
+  for (const [asked, means] of [
+    [['help'], ['--help']],
+    [
+      ['help', 'restore'],
+      ['restore', '--help'],
+    ],
+    [
+      ['help', 'lab', 'up'],
+      ['lab', 'up', '--help'],
+    ],
+    [
+      ['restore', '-h'],
+      ['restore', '--help'],
+    ],
+    [['version'], ['--version']],
+    [['-V'], ['--version']],
+  ] as const) {
+    const one = await run(...asked)
+    t.deepEqual(one, await run(...means))
+    t.true(one.code === 0 && one.stdout.length > 0)
+  }
+})
+
 const wrong: [argv: string[], sentence: RegExp][] = [
   [[], /No command given/],
   [['hosst'], /no command "hosst"\. Did you mean hosts\?/],
@@ -71,6 +95,9 @@ const wrong: [argv: string[], sentence: RegExp][] = [
   [['hosts', 'extra'], /extra/],
   [['join'], /Give the token: `imager join -`/],
   [['peer'], /store/],
+  [['restore', 'latest', '--too', 'x'], /too\. Did you mean --to\?/],
+  [['help', 'hosst'], /no command "hosst"\. Did you mean hosts\?/],
+  [['snapshot', 'x', '--label', 'a'.repeat(100_000)], /--label takes up to 255 letters, not 100000/],
   [['peer', '--store', '/tmp/x', '--max-bytes', 'lots'], /--max-bytes takes a size/],
   [['init', '--listen', 'nonsense'], /--listen takes HOST:PORT/],
   [['invite', '--role', 'king'], /role/],
@@ -81,7 +108,7 @@ const wrong: [argv: string[], sentence: RegExp][] = [
   [['--vresion'], /--vresion\. Did you mean --version\?/],
 ]
 for (const [argv, sentence] of wrong) {
-  test(`imager ${argv.join(' ')}: exit 2, says why and what to do`, async (t) => {
+  test(`imager ${argv.join(' ').slice(0, 80)}: exit 2, says why and what to do`, async (t) => {
     const { code, stdout, stderr } = await run(...argv)
     t.is(code, 2)
     t.is(stdout, '')

@@ -1,5 +1,9 @@
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import test from 'ava'
-import { parseAddress, parseBytes } from '../../src/cli/arguments.js'
+import { ImagerError } from '../../src/base/errors.js'
+import { parseAddress, parseBytes, parseLabel } from '../../src/cli/arguments.js'
+import { Context } from '../../src/cli/context.js'
 import { Output, printable, table } from '../../src/cli/output.js'
 import { nearest } from '../../src/cli/suggest.js'
 
@@ -19,6 +23,73 @@ test('addresses', (t) => {
   for (const wrong of ['7420', ':7420', 'host', 'host:', 'host:65536', '::1:80', 'a b:1']) {
     t.throws(() => parse(wrong), { code: 'USAGE' }, wrong)
   }
+})
+
+test('an address without a port, where one is usual; a label of one line', (t) => {
+  const parse = parseAddress('peer', 'recover', 7421)
+  t.is(parse('192.168.1.13'), '192.168.1.13:7421')
+  t.is(parse('pc-7.lan'), 'pc-7.lan:7421')
+  t.is(parse('[fe80::1]'), '[fe80::1]:7421')
+  t.is(parse('pc-7:80'), 'pc-7:80')
+  for (const wrong of ['', 'pc-7:', 'pc-7:99999', 'fe80::1', 'a b'])
+    t.throws(() => parse(wrong), { code: 'USAGE' }, wrong)
+  t.is(parseLabel('before the move'), 'before the move')
+  for (const wrong of ['a'.repeat(256), 'a\nb', 'a\u202eb']) t.throws(() => parseLabel(wrong), { code: 'USAGE' })
+})
+
+function recorded(json: boolean) {
+  const written = { stdout: '', stderr: '' }
+  const output = new Output(json, {
+    stdout: { write: (text: string) => (written.stdout += text) },
+    stderr: { write: (text: string) => (written.stderr += text) },
+  })
+  return { output, written }
+}
+
+test('no character of a name moves the cursor or turns the direction, in text or JSON', (t) => {
+  const hostile = 'a\u009b2J\u202eb\u2028c\u{e0001}\u007f'
+  const json = recorded(true)
+  json.output.report({ name: hostile }, String)
+  json.output.lines([{ name: hostile }], String)
+  t.regex(json.written.stdout, /^[ -~\n]+$/)
+  for (const line of json.written.stdout.trim().split('\n')) t.deepEqual(JSON.parse(line), { name: hostile })
+  const text = recorded(false)
+  text.output.report({}, () => hostile)
+  text.output.note(hostile)
+  t.deepEqual(text.written, { stdout: 'a?2J?b?c??\n', stderr: 'a?2J?b?c??\n' })
+  const plain = recorded(true)
+  plain.output.report({ name: 'Käse 世界' }, String)
+  t.is(plain.written.stdout, '{"name":"Käse 世界"}\n')
+})
+
+test('what is to be typed next says --state again where it was said', (t) => {
+  const said = (state: string | undefined, json = false) => {
+    const { output, written } = recorded(json)
+    output.state = state
+    output.fail(new ImagerError('NO_SUCH_SNAPSHOT', { snapshot: 'x' }))
+    return json ? (JSON.parse(written.stdout) as { remedy: string }).remedy : written.stderr
+  }
+  t.regex(said(undefined), /`imager snapshots`\./)
+  t.regex(said('/srv/a'), /`imager snapshots --state \/srv\/a`\./)
+  t.regex(said('/srv/a b', true), /`imager snapshots --state '\/srv\/a b'`\./)
+  const { output, written } = recorded(false)
+  output.state = '/srv/a'
+  output.note('`imager status --state /b`, `imager hosts --help`, `imager invite` on the coordinator')
+  t.is(written.stderr, '`imager status --state /b`, `imager hosts --help`, `imager invite` on the coordinator\n')
+})
+
+test('a plain user is not told to found a second fleet beside that of root', (t) => {
+  const { output } = recorded(false)
+  const none = new ImagerError('NO_FLEET', { state: '/x' })
+  const before = process.env.IMAGER_STATE
+  delete process.env.IMAGER_STATE
+  const [byDefault, named] = [{}, { state: '/x' }].map(
+    (args) => new Context(args, output, new AbortController().signal, ''),
+  )
+  if (before !== undefined) process.env.IMAGER_STATE = before
+  t.like(byDefault?.explain(none, tmpdir()), { code: 'DENIED' })
+  t.is(byDefault?.explain(none, join(tmpdir(), 'that-is-not-there')), none)
+  t.is(named?.explain(none, tmpdir()), none)
 })
 
 test('did you mean', (t) => {

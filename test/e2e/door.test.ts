@@ -158,3 +158,46 @@ test('a lab follows no link, and takes no folder and no words that others can re
   chmodSync(join(dir, 'lab', 'words.txt'), 0o666)
   t.regex(await refused(/others may read or change it \(mode 0666\)/), /`chmod 600 /)
 })
+
+test('a plain user is told of sudo; a folder that is gone, and a terminal that was closed, are said', async (t) => {
+  const { daemon, dir } = await coordinator(t)
+  const as = (options: object, ...argv: string[]) =>
+    spawnSync(process.execPath, [MAIN, ...argv], { cwd: '/', encoding: 'utf8', ...options })
+  if (isRoot) {
+    const locked = folder(t)
+    writeFileSync(join(locked, 'home.json'), '{}')
+    writeFileSync(join(dir, 'disk.img'), '', { mode: 0o600 })
+    for (const argv of [
+      ['hosts', '--state', locked],
+      ['map', join(dir, 'disk.img')],
+    ]) {
+      const { stderr, status } = as(user, ...argv)
+      t.not(status, 0)
+      t.regex(stderr, /`?sudo`?/, argv.join(' '))
+      t.notRegex(stderr, /cable|imager init/)
+    }
+  }
+  const gone = join(dir, 'gone')
+  const there = spawnSync('sh', [
+    '-c',
+    `mkdir ${gone}; cd ${gone}; rmdir ${gone}; exec ${process.execPath} ${MAIN} map x`,
+  ])
+  t.is(there.status, 1)
+  t.regex(there.stderr.toString(), /does not exist any more/)
+  daemon.kill('SIGHUP')
+  t.true(await said(daemon, /SIGHUP/, 5000))
+  if (daemon.exitCode === null) await once(daemon, 'exit')
+  t.is(daemon.exitCode, 0)
+})
+
+test('recover takes the usual port of a peer, and wrong words are not answered with tokens', async (t) => {
+  const dir = folder(t)
+  writeFileSync(join(dir, 'words'), `${'abandon '.repeat(23)}zoo\n`, { mode: 0o600 })
+  const argv = ['recover', '--state', join(dir, 'state'), '--words-file', join(dir, 'words'), '--peer', '127.0.0.1']
+  const wrong = await imager(...argv)
+  t.is(wrong.code, 12)
+  t.regex(wrong.stderr, /Compare the words with the paper/)
+  t.notRegex(wrong.stderr, /token/)
+  writeFileSync(join(dir, 'words'), `${'abandon '.repeat(23)}art\n`, { mode: 0o600 })
+  t.regex((await imager(...argv)).stderr, /127\.0\.0\.1:7421/)
+})

@@ -149,14 +149,14 @@ test('what is wrong is said, and nothing is taken over', async (t) => {
   const { address } = peers[0] as LabReport['peers'][number]
   const list = words.split(' ')
   const typo = await refused([...list.slice(0, 6), 'fiel', ...list.slice(7)].join(' '), address)
-  t.like(typo, { exit: 12, code: 'WRONG_KEY' })
+  t.like(typo, { exit: 12, code: 'WRONG_WORDS' })
   t.regex(typo.message, /word 7 is not in the list: "fiel"/)
   const swapped = [...list.slice(0, 22), list[23], list[22]].join(' ')
   const odd = await refused(swapped === words ? list.slice(1).join(' ') : swapped, address)
   t.true(odd.exit === 12, odd.message)
   t.regex((await refused(list.slice(1).join(' '), address)).message, /there are 23 of them, not 24/)
   const other = await refused(Secret.random().words(), address)
-  t.like(other, { exit: 12, code: 'WRONG_KEY' })
+  t.like(other, { exit: 12, code: 'WRONG_WORDS' })
   t.regex(other.message, /words are not of the fleet/)
   const nobody = `127.0.0.1:${await freePort()}`
   t.like(await refused(words, nobody), { exit: 1, code: 'HOST_UNREACHABLE' })

@@ -82,5 +82,5 @@ test('shared keys come from holders only, and each appliance vouches for its own
 test('other words open nothing', (t) => {
   const { membership, keybags } = stand()
   t.is(openFleetKeys(keybags, membership, deriveRoot(Secret.random())), undefined)
-  t.throws(() => rootFromWords('abandon '.repeat(24)), { code: 'WRONG_KEY', message: /^The recovery words: all are/ })
+  t.throws(() => rootFromWords('abandon '.repeat(24)), { code: 'WRONG_WORDS', message: /^The recovery words: all are/ })
 })

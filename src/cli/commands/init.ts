@@ -35,7 +35,7 @@ export const command = defineCommand({
           output.reportOnce({ status: 'done', ...founded, address, state, words }, () => onPaper(words)),
       })
     }
-    output.note('Start the coordinator with `imager coordinator`, then let hosts in with `imager invite`.')
+    output.note(`Start it with ${output.typed('coordinator')}, then let hosts in with ${output.typed('invite')}.`)
   },
 })
 

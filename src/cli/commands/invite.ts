@@ -1,3 +1,4 @@
+import { formatTime } from '../../base/units.js'
 import type { JoinRole } from '../../keys/token.js'
 import { defineCommand } from '../command.js'
 
@@ -18,7 +19,7 @@ export const command = defineCommand({
     const { token, expires } = await (await context.fleet()).invite(args.role)
     context.output.report({ status: 'done', token, role: args.role, expires }, () => token)
     context.output.note(
-      `For one ${args.role}, once, until ${new Date(expires).toLocaleTimeString()}. There run \`imager join\`, and paste it.`,
+      `For one ${args.role}, once, until ${formatTime(expires)}. There run \`imager join\`, and paste it.`,
     )
   },
 })

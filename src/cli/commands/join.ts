@@ -33,7 +33,7 @@ export const command = defineCommand({
       { status: 'done', fleet: home.fleet, host: home.host, name: home.name, role: home.role, state },
       () => `${home.name} is now a member of fleet ${home.fleet}, as ${home.role}.`,
     )
-    if (home.role === 'peer') output.note('Lend disk space with `imager peer --store DIR`.')
-    if (home.role === 'appliance') output.note('Back up a disk with `imager snapshot /dev/…`.')
+    if (home.role === 'peer') output.note(`Lend disk space with ${output.typed('peer --store DIR')}.`)
+    if (home.role === 'appliance') output.note(`Back up a disk with ${output.typed('snapshot /dev/…')}.`)
   },
 })

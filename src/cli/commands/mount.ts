@@ -17,7 +17,7 @@ export const command = defineCommand({
       const { mountInBackground } = await import('../../daemon/background.js')
       const ready = await mountInBackground({ ...args, state, program, signal })
       output.aside(chosenNote(ready.snapshot))
-      return output.report(ready, ({ pid }) => `Mounted on ${mountpoint} by process ${pid}`)
+      return output.report(ready, (done) => `Mounted on ${done.mountpoint} by process ${done.pid}`)
     }
     const { tellParent } = await import('../../daemon/parent.js')
     try {

@@ -1,5 +1,5 @@
 import { Exit } from '../../base/errors.js'
-import { formatBytes, formatSeconds } from '../../base/units.js'
+import { formatBytes, formatSeconds, formatTime } from '../../base/units.js'
 import { advertised } from '../../fleet/address.js'
 import type { RecoverReport } from '../../jobs/recover/recover.js'
 import { asCoordinator, parseAddress, usage } from '../arguments.js'
@@ -8,14 +8,13 @@ import { progressOf } from '../progress.js'
 
 /** 24 words with numbers and line ends between them are far below this. */
 const WORDS_BYTES = 4096
+/** Where a peer listens unless told otherwise. */
+const PEER_PORT = 7421
 
 export const command = defineCommand({
   usage: 'recover',
   describe: 'Rebuild a lost coordinator here, from the 24 words and any peer that lives',
-  example: [
-    'imager recover --words-file words.txt --peer 192.168.1.20:7421',
-    'then: imager restore latest --to /dev/sdX',
-  ],
+  example: ['imager recover --words-file words.txt --peer 192.168.1.20', 'then: imager restore latest --to /dev/sdX'],
   builder: (yargs) =>
     asCoordinator(
       yargs
@@ -29,8 +28,8 @@ export const command = defineCommand({
           type: 'string',
           demandOption: true,
           requiresArg: true,
-          coerce: parseAddress('peer', 'recover'),
-          describe: 'HOST:PORT of any peer of the fleet',
+          coerce: parseAddress('peer', 'recover', PEER_PORT),
+          describe: 'HOST or HOST:PORT of any peer of the fleet (default port: 7421)',
         }),
       'recover',
       'the new coordinator',
@@ -42,7 +41,9 @@ export const command = defineCommand({
       import('node:fs'),
     ])
     const { name, 'words-file': wordsFile } = args
-    if (statSync(wordsFile).size > WORDS_BYTES) throw usage(`${wordsFile} holds more than 24 words`, 'recover')
+    const { size, mode } = statSync(wordsFile)
+    if (mode & 0o077) output.note(`Other users of this host may read ${wordsFile}. Delete it when this is done.`)
+    if (size > WORDS_BYTES) throw usage(`${wordsFile} holds more than 24 words`, 'recover')
     const listen = args.listen as string
     const address = args.address ?? advertised(listen)
     if (address.endsWith(':0'))
@@ -83,14 +84,15 @@ function render(report: RecoverReport, state: string): string {
     `${restorable} of ${snapshots.length + unreadable.length} snapshots can be restored now:`,
     ...snapshots.map(
       ({ id, applianceName, source, time, state, survives, summary }) =>
-        `  ${id.slice(0, 8)}  ${when(time)}  ${applianceName} ${source}, ${formatBytes(summary.allocatedBytes)}: ${
+        `  ${id.slice(0, 8)}  ${formatTime(time)}  ${applianceName} ${source}, ${formatBytes(summary.allocatedBytes)}: ${
           state === 'incomplete'
             ? 'NOT NOW, parts of it are on hosts that are missing'
             : `survives the loss of ${survives} more`
         }`,
     ),
     ...unreadable.map(
-      ({ snapshot, appliance, time, why }) => `  ${snapshot.slice(0, 8)}  ${when(time)}  ${appliance}: NOT NOW, ${why}`,
+      ({ snapshot, appliance, time, why }) =>
+        `  ${snapshot.slice(0, 8)}  ${formatTime(time)}  ${appliance}: NOT NOW, ${why}`,
     ),
   ]
   if (suffice !== '') lines.push(`For the others bring back ${suffice}, and run recover again with another --state.`)
@@ -100,8 +102,4 @@ function render(report: RecoverReport, state: string): string {
     ...(restorable > 0 ? [`  imager restore latest --to /dev/sdX --state ${state}`] : []),
     `  imager coordinator --state ${state}`,
   ].join('\n')
-}
-
-function when(time: number): string {
-  return new Date(time).toISOString().slice(0, 16).replace('T', ' ')
 }

@@ -2,7 +2,7 @@ import { Exit } from '../../base/errors.js'
 import { formatBytes, formatCount, formatSeconds } from '../../base/units.js'
 import { VIEWS } from '../../disk/view.js'
 import type { SnapshotReport } from '../../jobs/snapshot/snapshot.js'
-import { usage } from '../arguments.js'
+import { parseLabel, usage } from '../arguments.js'
 import { defineCommand } from '../command.js'
 import { progressOf } from '../progress.js'
 import { describeLeftOut, describeTorn, describeUnreadable } from '../words.js'
@@ -40,7 +40,7 @@ export const command = defineCommand({
         default: false,
         describe: 'Where a run of this disk goes on already, begin when it has ended (else: BUSY)',
       })
-      .option('label', { type: 'string', default: '', describe: 'A text to find it by' })
+      .option('label', { type: 'string', default: '', coerce: parseLabel, describe: 'A text to find it by' })
       .option('view', {
         choices: VIEWS,
         default: 'auto' as const,

@@ -1,3 +1,4 @@
+import { resolve } from 'node:path'
 import { defineCommand } from '../command.js'
 
 export const command = defineCommand({
@@ -8,7 +9,8 @@ export const command = defineCommand({
     yargs.positional('mountpoint', { type: 'string', demandOption: true, describe: 'Where it is mounted' }),
   async run({ mountpoint }, context) {
     const { unmountPath } = await import('../../mount/unmount.js')
-    await unmountPath(mountpoint)
-    context.output.report({ status: 'unmounted', mountpoint }, () => `Unmounted ${mountpoint}`)
+    const path = resolve(mountpoint)
+    await unmountPath(path)
+    context.output.report({ status: 'unmounted', mountpoint: path }, () => `Unmounted ${path}`)
   },
 })

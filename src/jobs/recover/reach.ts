@@ -64,7 +64,7 @@ interface First {
   membership: Membership
 }
 
-/** Throws WRONG_KEY where these words are another fleet's. */
+/** Throws WRONG_WORDS where these words are another fleet's. */
 async function firstContact({ root, address, signal }: ReachParts, tls: TlsIdentity): Promise<First> {
   const host = await meetHost(tls, address)
   const name = `The host at ${address}`
@@ -87,7 +87,7 @@ async function firstContact({ root, address, signal }: ReachParts, tls: TlsIdent
     }
     if (!hasCode(error, 'NOT_ALLOWED')) throw error
     const what = `The words are not of the fleet to which ${address} belongs, or that is no peer`
-    throw new ImagerError('WRONG_KEY', { what }, { cause: error })
+    throw new ImagerError('WRONG_WORDS', { what }, { cause: error })
   } finally {
     connection.close()
   }

@@ -77,7 +77,7 @@ const STRIPES_SKIPPED = 2 ** 20
 const PEERS_AT_ONCE = 16
 const FOUND = 'found.db'
 
-/** Throws STATE_EXISTS, WRONG_KEY, HOST_UNREACHABLE, HOST_LIED, NOT_RESTORABLE. Changes nothing outside the folder. */
+/** Throws STATE_EXISTS, WRONG_WORDS, HOST_UNREACHABLE, HOST_LIED, NOT_RESTORABLE. Changes nothing outside the folder. */
 export async function planRecover(options: RecoverOptions, parts: RecoverParts): Promise<RecoverPlan> {
   const root = rootFromWords(options.words)
   const identity = prepareIdentity(options.state)
