@@ -18,6 +18,11 @@ export const CONNECT_TIMEOUT_MS = 5_000
 /** A peer tells the coordinator its free space this often; three misses and it counts as away. */
 export const HEARTBEAT_MS = 10_000
 export const AWAY_AFTER_MS = 3 * HEARTBEAT_MS
+/** From this difference on a host's clock is remarked on, and from the second on it is an alarm: times of its snapshots are doubtful. */
+export const CLOCK_SKEW_NOTE_MS = 5_000
+export const CLOCK_SKEW_ALARM_MS = 300_000
+/** A host measures its clock by calls that are answered within this: the error is half of it at most. */
+export const CLOCK_ROUND_TRIP_MS = 2_000
 /** A join token lives one hour (docs/threat-model.md). */
 export const TOKEN_LIFETIME_MS = 3_600_000
 /** A run that did not say how it ended, and is older than this, came to nothing: a first one of many TB may take days. */

@@ -5,9 +5,9 @@
 import type Database from 'better-sqlite3'
 import type { Clock } from '../base/clock.js'
 import type { Hex } from '../base/ids.js'
-import { AWAY_AFTER_MS, RUN_PATIENCE_MS } from '../base/limits.js'
+import { AWAY_AFTER_MS, CLOCK_SKEW_ALARM_MS, HEARTBEAT_MS, RUN_PATIENCE_MS } from '../base/limits.js'
 import type { Role } from '../keys/fields.js'
-import type { HostRow } from './types.js'
+import type { HostRow, HostState } from './types.js'
 
 export interface Admission {
   host: Hex
@@ -28,7 +28,7 @@ export interface Heartbeat {
   storage: string
 }
 
-interface Stored extends Omit<HostRow, 'addresses' | 'uptime' | 'away'> {
+interface Stored extends Omit<HostRow, 'addresses' | 'uptime' | 'away' | 'state'> {
   n: number
   sealing: Hex
   addresses: string
@@ -103,6 +103,22 @@ export class HostCatalogue {
       .run(Math.max(now, stored.lastSeen), seenUntil(stored, now), host)
   }
 
+  /**
+   * Notes a call of any kind, and what the caller measured of its clock: it is written once in HEARTBEAT_MS at most, because
+   * a run makes thousands of calls. True where its clock has just been found to be far off.
+   */
+  called(host: Hex, clockSkewMs: number | undefined): boolean {
+    const stored = this.#one.get(host)
+    if (!stored) return false
+    const known = stored.clockSkewMs
+    const moved = clockSkewMs !== undefined && (known === null || Math.abs(clockSkewMs - known) >= SKEW_STEP_MS)
+    if (!moved && Math.abs(this.#clock.now() - stored.lastSeen) < HEARTBEAT_MS) return false
+    this.seen(host)
+    if (clockSkewMs === undefined) return false
+    this.#db.prepare('UPDATE host SET clockSkewMs = ? WHERE host = ?').run(clockSkewMs, host)
+    return isFarOff(clockSkewMs) && !isFarOff(known ?? 0)
+  }
+
   /** The membership's view: who, without what was measured. */
   members(): Admission[] {
     return this.#all.all().map(({ host, sealing, name, role, domain, addresses }) => ({
@@ -151,6 +167,13 @@ export class HostCatalogue {
   }
 }
 
+/** Smaller changes of a clock's skew are noise of the network. */
+const SKEW_STEP_MS = 1_000
+
+function isFarOff(skewMs: number): boolean {
+  return Math.abs(skewMs) >= CLOCK_SKEW_ALARM_MS
+}
+
 /** A gap between two heartbeats counts as seen when it is no longer than what makes a host away. */
 function seenUntil(stored: Stored, now: number): number {
   const gap = now - (stored.lastSeen || stored.admitted)
@@ -170,7 +193,14 @@ function toRow(stored: Stored, now: number, away: boolean): HostRow {
   } = stored
   const age = now - admitted
   const uptime = age > 0 ? Math.min(1, seenUntil(stored, now) / age) : 1
-  return { ...row, addresses: JSON.parse(addresses) as string[], away, uptime: stored.lastSeen > 0 ? uptime : 0 }
+  const measured = { away, uptime: stored.lastSeen > 0 ? uptime : 0, state: stateOf(stored, away) }
+  return { ...row, ...measured, addresses: JSON.parse(addresses) as string[] }
+}
+
+function stateOf({ lastSeen, suspect }: Stored, away: boolean): HostState {
+  if (lastSeen === 0) return 'never-seen'
+  if (away) return 'away'
+  return suspect === '' ? 'here' : 'suspect'
 }
 
 /** Divides the free space and the capacity of each shared file system among the hosts on it. Pure. */

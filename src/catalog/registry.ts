@@ -1,6 +1,6 @@
 /**
- * What the coordinator keeps beside the data's records: invite tokens, signed documents (membership, keybags) and the
- * events that people read. A token is spent in the transaction that admits its bearer: see `redeem`.
+ * What the coordinator keeps beside the data's records: invite tokens, signed documents (membership, keybags) with the peers
+ * that hold them, and the events that people read. A token is spent in the transaction that admits its bearer: see `redeem`.
  */
 import type Database from 'better-sqlite3'
 import type { Clock } from '../base/clock.js'
@@ -8,8 +8,16 @@ import { ImagerError } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
 import { TOKEN_LIFETIME_MS } from '../base/limits.js'
 import type { JoinRole } from '../keys/token.js'
+import { Deliveries, isHeldWidely } from './deliveries.js'
+import { Statements } from './statements.js'
+import type { HostRow } from './types.js'
 
-export type EventKind = 'join' | 'refusal' | 'snapshot' | 'fleet'
+export const EVENT_KINDS = [
+  ...(['join', 'removal', 'rename', 'fleet', 'snapshot'] as const),
+  // These can come in storms: what is the same within a minute is one line with a count.
+  ...(['refusal', 'correction', 'alarm'] as const),
+]
+export type EventKind = (typeof EVENT_KINDS)[number]
 
 export interface EventRow {
   n: number
@@ -18,6 +26,8 @@ export interface EventRow {
   /** Whom it is about. */
   host: Hex
   sentence: string
+  /** How often it was met, within a minute of `time`. */
+  count: number
 }
 
 export interface Token {
@@ -27,17 +37,24 @@ export interface Token {
   spentBy: Hex | null
 }
 
-/** Refusals can be provoked by strangers: only the newest of all events stay. */
+/** So many stay of what comes in storms, and of each other kind: refusals can be provoked by strangers, and must not push out who joined. */
 const EVENTS_KEPT = 10_000
+const COUNTED: readonly EventKind[] = ['refusal', 'correction', 'alarm']
+const COUNTED_MS = 60_000
 const SENTENCE_LENGTH = 1000
 
 export class Registry {
   readonly #db: Database.Database
   readonly #clock: Clock
+  readonly #statements: Statements
+  /** Who holds which document. */
+  readonly deliveries: Deliveries
 
   constructor(db: Database.Database, clock: Clock) {
     this.#db = db
     this.#clock = clock
+    this.#statements = new Statements(db)
+    this.deliveries = new Deliveries(db)
   }
 
   addToken(id: Hex, secret: Uint8Array, role: JoinRole): number {
@@ -45,6 +62,11 @@ export class Registry {
     this.#db.prepare('DELETE FROM token WHERE expires < ?').run(this.#clock.now())
     this.#db.prepare('INSERT INTO token VALUES (?, ?, ?, ?, NULL)').run(id, secret, role, expires)
     return expires
+  }
+
+  /** A token that this host spent would let it in again. */
+  dropTokensOf(host: Hex): void {
+    this.#db.prepare('DELETE FROM token WHERE spentBy = ?').run(host)
   }
 
   /** What is known of a token; nothing once it has expired. The caller checks the proof. */
@@ -98,18 +120,46 @@ export class Registry {
       .all(kind)
   }
 
-  record(kind: EventKind, host: Hex, sentence: string): void {
-    const { lastInsertRowid } = this.#db
-      .prepare('INSERT INTO event (time, kind, host, sentence) VALUES (?, ?, ?, ?)')
-      .run(this.#clock.now(), kind, host, sentence.slice(0, SENTENCE_LENGTH))
-    this.#db.prepare('DELETE FROM event WHERE n <= ?').run(Number(lastInsertRowid) - EVENTS_KEPT)
+  /** Is an owner's newest key bag on so many of the peers that are there that a recovery finds it? */
+  keybagHeld(owner: Hex, peers: readonly Pick<HostRow, 'host' | 'role' | 'away' | 'suspect'>[]): boolean {
+    return isHeldWidely(this.keybagHolders(owner), peers)
   }
 
-  /** Newest last, those after number `after`. */
+  /** The peers that hold it. */
+  keybagHolders(owner: Hex): Set<Hex> {
+    const newest = this.document('keybag', owner)
+    return newest ? this.deliveries.holders('keybag', owner, String(newest.sequence)) : new Set()
+  }
+
+  /**
+   * What may come in storms and has been said within a minute is counted there. The sentence tells cause and host: names are
+   * unique, and strangers are one.
+   */
+  record(kind: EventKind, host: Hex, sentence: string): void {
+    const [now, text] = [this.#clock.now(), sentence.slice(0, SENTENCE_LENGTH)]
+    const counted = COUNTED.includes(kind)
+    if (counted && this.#countAgain(kind, text, now)) return
+    const { lastInsertRowid } = this.#statements
+      .prepare('INSERT INTO event (time, kind, host, sentence) VALUES (?, ?, ?, ?)')
+      .run(now, kind, host, text)
+    const oldest = counted ? '@last' : '(SELECT n FROM event WHERE kind = @kind ORDER BY n DESC LIMIT 1 OFFSET @kept)'
+    this.#statements
+      .prepare(`DELETE FROM event WHERE kind = @kind AND n <= ${oldest}`)
+      .run({ kind, last: Number(lastInsertRowid) - EVENTS_KEPT, kept: EVENTS_KEPT })
+  }
+
+  #countAgain(kind: EventKind, sentence: string, now: number): boolean {
+    const { changes } = this.#statements
+      .prepare(`UPDATE event SET count = count + 1 WHERE n =
+        (SELECT n FROM event WHERE kind = ? AND sentence = ? AND time > ? ORDER BY n DESC LIMIT 1)`)
+      .run(kind, sentence, now - COUNTED_MS)
+    return changes === 1
+  }
+
+  /** Newest last: the first of those after number `after`. */
   events(after = 0, limit = 1000): EventRow[] {
-    const rows = this.#db
-      .prepare<[number, number], EventRow>('SELECT * FROM event WHERE n > ? ORDER BY n DESC LIMIT ?')
+    return this.#db
+      .prepare<[number, number], EventRow>('SELECT * FROM event WHERE n > ? ORDER BY n LIMIT ?')
       .all(after, limit)
-    return rows.reverse()
   }
 }

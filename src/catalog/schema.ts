@@ -80,7 +80,8 @@ CREATE TABLE record (stripe INTEGER PRIMARY KEY REFERENCES stripe ON DELETE CASC
  * What is known beyond what a run said (format 4). A shard without a row in `evidence` is where its stripe's commit put it, and
  * nobody has looked since; `by` is who found out. `volume` has what a person decided of one; the row without a name is the
  * fleet's. A host's `suspect` says why its store is not believed; `arrived` is this catalog's time of a `finish`. `holders` of a
- * stripe are the hosts of its good shards, so that a snapshot's figure takes one row a stripe.
+ * stripe are the hosts of its good shards, so that a snapshot's figure takes one row a stripe. `delivery` is which version of a
+ * document a peer took, or refused and why; `count` is how often an event was met within a minute.
  */
 export const KEEPING_SCHEMA = `
 ALTER TABLE stripe DROP COLUMN complete;
@@ -108,6 +109,13 @@ ALTER TABLE host ADD COLUMN placedBytes INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE snapshot ADD COLUMN figure TEXT;
 ALTER TABLE snapshot DROP COLUMN survives;
 ALTER TABLE snapshot DROP COLUMN state;
+CREATE TABLE delivery (
+  host TEXT NOT NULL, kind TEXT NOT NULL, name TEXT NOT NULL, version TEXT NOT NULL, due INTEGER NOT NULL, refused TEXT,
+  PRIMARY KEY (host, kind, name)
+) STRICT, WITHOUT ROWID;
+ALTER TABLE event ADD COLUMN count INTEGER NOT NULL DEFAULT 1;
+CREATE INDEX eventOfKind ON event (kind);
+CREATE INDEX eventSaid ON event (kind, sentence);
 `
 
 /** Opens or creates it, readable by its owner only. */

@@ -14,6 +14,12 @@ export const RESERVED_STRIPES = 64
 /** Up to 32 wide (docs/formats/stripe.md). */
 export const STRIPE_WIDTH = 32
 
+/**
+ * `away`: not heard of for AWAY_AFTER_MS; an appliance or an admin, which calls only when it has something to do, mostly is.
+ * `suspect`: it is there, but its store is not believed.
+ */
+export type HostState = 'here' | 'away' | 'never-seen' | 'suspect'
+
 /** A line of the master file. */
 export interface HostRow {
   host: Hex
@@ -31,9 +37,10 @@ export interface HostRow {
   /** 0..1: time seen / time since admission. */
   uptime: number
   away: boolean
+  state: HostState
   /** Why its store is not believed: its shards count as missing. Empty: it is. */
   suspect: string
-  /** Its clock less the coordinator's; null: never measured. */
+  /** Its clock less the coordinator's, as it last measured it; null: it never did. */
   clockSkewMs: number | null
 }
 

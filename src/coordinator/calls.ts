@@ -6,6 +6,7 @@ import * as v from 'valibot'
 import { LOOKUP_IDS, MESSAGE_BYTES } from '../base/limits.js'
 import { KiB, MiB } from '../base/units.js'
 import { OTHERS } from '../catalog/choose.js'
+import { EVENT_KINDS } from '../catalog/registry.js'
 import { FACTS, RECORDS_PER_STRIPE, RESERVED_STRIPES, STATES, STRIPE_WIDTH } from '../catalog/types.js'
 import { Address, Base64, Count, Id, Key, Name, Role, Term, Time } from '../keys/fields.js'
 import { STATEMENT_BYTES } from '../keys/statement.js'
@@ -51,8 +52,9 @@ const HostRow = v.strictObject({
   lastSeen: Time,
   uptime: v.pipe(v.number(), v.minValue(0), v.maxValue(1)),
   away: v.boolean(),
+  state: v.picklist(['here', 'away', 'never-seen', 'suspect']),
   suspect: Text(1000),
-  clockSkewMs: v.nullable(v.pipe(v.number(), v.integer())),
+  clockSkewMs: v.nullable(v.pipe(v.number(), v.safeInteger())),
 })
 const ShardPlace = v.strictObject({ index: Width, host: Key, shard: Id })
 const ShardRow = v.strictObject({ ...ShardPlace.entries, root: Key })
@@ -125,9 +127,10 @@ const RunRow = v.strictObject({
 const EventRow = v.strictObject({
   n: Count,
   time: Time,
-  kind: v.picklist(['join', 'refusal', 'snapshot', 'fleet']),
+  kind: v.picklist(EVENT_KINDS),
   host: Key,
   sentence: Text(1000),
+  count: v.pipe(Count, v.minValue(1)),
 })
 
 interface Call<Q extends v.GenericSchema, A extends v.GenericSchema> {

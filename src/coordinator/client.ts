@@ -1,5 +1,6 @@
 /** The catalog asked over the network. Same interface, same errors as `LocalCatalog`; each answer is checked before use. */
 import { randomBytes } from 'node:crypto'
+import { type Clock, systemClock } from '../base/clock.js'
 import { hasCode, ImagerError } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
 import { MESSAGE_BYTES } from '../base/limits.js'
@@ -31,7 +32,17 @@ import { type JoinRole, joinProof, tokenId } from '../keys/token.js'
 import { ID_BYTES } from '../signatures/rows.js'
 import type { Requester } from '../wire/client.js'
 import { decodeMessage, encodeMessage } from '../wire/message.js'
-import { type Answer, CALLS, type CallName, FINDINGS_PAGE, RECORDS_PAGE, type Request, STRIPE_PAGE } from './calls.js'
+import {
+  type Answer,
+  CALLS,
+  type CallName,
+  EVENT_PAGE,
+  FINDINGS_PAGE,
+  RECORDS_PAGE,
+  type Request,
+  STRIPE_PAGE,
+} from './calls.js'
+import { measureSkew, SKEW_HEADER, TIME_HEADER } from './clock-skew.js'
 import { type Patience, Pauses } from './patience.js'
 
 export interface Joining extends Omit<Request<'join'>, 'token' | 'proof'> {
@@ -48,11 +59,19 @@ interface Given<N extends CallName> {
 export class RemoteCatalog implements Catalog {
   readonly #connection: Requester
   readonly #patience: Patience | undefined
+  readonly #clock: Clock
+  #clockSkewMs: number | undefined
 
   /** The connection is the caller's to close. Without patience, a call is repeated once. */
-  constructor(connection: Requester, patience?: Patience) {
+  constructor(connection: Requester, patience?: Patience, clock: Clock = systemClock) {
     this.#connection = connection
     this.#patience = patience
+    this.#clock = clock
+  }
+
+  /** The own clock less the coordinator's, as the last answer showed it. It is told with each call. */
+  get clockSkewMs(): number | undefined {
+    return this.#clockSkewMs
   }
 
   async hosts(): Promise<HostRow[]> {
@@ -190,9 +209,14 @@ export class RemoteCatalog implements Catalog {
     return (await this.#call('membership', {})).attachment
   }
 
-  /** Those after number `after`, newest last. */
+  /** All after number `after`, newest last. */
   async events(after = 0): Promise<EventRow[]> {
-    return (await this.#call('events', { after })).body.events
+    const rows: EventRow[] = []
+    for (;;) {
+      const { events } = (await this.#call('events', { after: rows.at(-1)?.n ?? after })).body
+      rows.push(...events)
+      if (events.length < EVENT_PAGE) return rows
+    }
   }
 
   async keepKeybag(keybag: Uint8Array): Promise<void> {
@@ -215,8 +239,12 @@ export class RemoteCatalog implements Catalog {
 
   async #ask<N extends CallName>(name: N, message: Buffer | ((exporter: Buffer) => Buffer)): Promise<Given<N>> {
     try {
-      const options = { body: message, maxBytes: MESSAGE_BYTES }
+      const skew = this.#clockSkewMs
+      const headers: Record<string, string> = skew === undefined ? {} : { [SKEW_HEADER]: String(skew) }
+      const sent = this.#clock.now()
+      const options = { headers, body: message, maxBytes: MESSAGE_BYTES }
       const reply = await this.#connection.request('POST', `/v1/${name}`, options)
+      this.#clockSkewMs = measureSkew(sent, this.#clock.now(), Number(reply.headers[TIME_HEADER])) ?? skew
       const { body, attachment } = decodeMessage(CALLS[name].answer, reply.body)
       return { body: body as Answer<N>, attachment }
     } catch (error) {

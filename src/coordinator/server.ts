@@ -3,12 +3,14 @@
  * is looked up in `CALLS`, its caller's role in `access.ts`, its body in the schema, and only then is it answered; what is
  * refused leaves an event.
  */
+import { type Clock, systemClock } from '../base/clock.js'
 import { hasCode, ImagerError } from '../base/errors.js'
 import { HEARTBEAT_MS } from '../base/limits.js'
 import type { Heartbeat } from '../catalog/hosts.js'
 import { encodeLengths } from '../catalog/lengths.js'
 import type { LocalCatalog } from '../catalog/local.js'
 import { encodeStripes } from '../catalog/snapshots.js'
+import { Sqlite } from '../catalog/sqlite.js'
 import type { Home } from '../keys/home.js'
 import { openKeybag } from '../keys/keybag.js'
 import { decodeMessage, encodeMessage } from '../wire/message.js'
@@ -16,10 +18,12 @@ import { type Route, type Served, serve } from '../wire/server.js'
 import { type Caller, requireOwn, requireRole, scopeOf } from './access.js'
 import { Admission } from './admission.js'
 import { type Answer, CALL_NAMES, CALLS, type CallName, EVENT_PAGE, type Request, SNAPSHOT_PAGE } from './calls.js'
+import { describeSkew, readSkew, SKEW_HEADER, TIME_HEADER } from './clock-skew.js'
 
 export interface CoordinatorParts {
   home: Home
   catalog: LocalCatalog
+  clock?: Clock
   /** `host:port` to listen on; port 0 takes a free one. */
   listen: string
   /** What joining hosts are told, where it is not the address listened on. */
@@ -75,7 +79,8 @@ export async function serveCoordinator(parts: CoordinatorParts): Promise<Served>
   }
 }
 
-function toRoute<N extends CallName>(name: N, handlers: Handlers, { catalog, onAnswer }: CoordinatorParts): Route {
+function toRoute<N extends CallName>(name: N, handlers: Handlers, parts: CoordinatorParts): Route {
+  const { catalog, onAnswer, clock = systemClock } = parts
   const { request: schema, maxBytes, open } = CALLS[name]
   const handler = handlers[name] as (asked: Asked<N>) => Promise<Given<N>>
   return {
@@ -87,13 +92,14 @@ function toRoute<N extends CallName>(name: N, handlers: Handlers, { catalog, onA
       const caller = { host: request.host, role: catalog.members.role(request.host) }
       try {
         requireRole(caller, name)
+        noteCall(catalog, caller, readSkew(request.headers[SKEW_HEADER]))
         const received = await request.body()
         const { body, attachment } = decodeMessage(schema, received)
         const asked = { caller, body: body as Request<N>, attachment, exporter: () => request.exporter() }
         const given = await handler(asked)
         const sent = encodeMessage(given.body, given.attachment)
         onAnswer?.(name, received, sent)
-        return { body: sent }
+        return { body: sent, headers: { [TIME_HEADER]: String(clock.now()) } }
       } catch (error) {
         if (hasCode(error, 'NOT_ALLOWED', 'WRONG_KEY', 'FORGED')) {
           const who = caller.role === undefined ? 'a stranger' : catalog.members.name(caller.host)
@@ -102,6 +108,17 @@ function toRoute<N extends CallName>(name: N, handlers: Handlers, { catalog, onA
         throw error
       }
     },
+  }
+}
+
+/** When a member was last heard of, and its clock. A disk that is full or read-only keeps nobody from reading. */
+function noteCall({ members, registry }: LocalCatalog, { host, role }: Caller, clockSkewMs: number | undefined): void {
+  if (role === undefined) return
+  try {
+    if (!members.called(host, clockSkewMs)) return
+    registry.record('alarm', host, describeSkew(members.name(host), clockSkewMs ?? 0))
+  } catch (error) {
+    if (!(error instanceof Sqlite.SqliteError)) throw error
   }
 }
 

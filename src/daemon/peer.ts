@@ -52,7 +52,7 @@ export async function startPeer(home: Home, options: PeerOptions): Promise<Runni
     adopt: (membership) => void home.saveMembership(membership),
     report: (error, path) => report(path, error),
   })
-  const heartbeat = new Heartbeat(home, store, [advertised(server.address)])
+  const heartbeat = new Heartbeat({ home, store, clock, addresses: [advertised(server.address)] })
   const beating = new Loop(
     HEARTBEAT_MS,
     (signal) => heartbeat.beat(signal),
@@ -71,14 +71,20 @@ export async function startPeer(home: Home, options: PeerOptions): Promise<Runni
   }
 }
 
-class Heartbeat {
-  #link: { key: string; link: CoordinatorLink } | undefined
+interface HeartbeatParts {
+  home: Home
+  store: ShardStore
+  clock: Clock
+  addresses: string[]
+}
 
-  constructor(
-    private readonly home: Home,
-    private readonly store: ShardStore,
-    private readonly addresses: string[],
-  ) {}
+class Heartbeat {
+  readonly #parts: HeartbeatParts
+  #link: { key: string; link: CoordinatorLink; catalog: RemoteCatalog } | undefined
+
+  constructor(parts: HeartbeatParts) {
+    this.#parts = parts
+  }
 
   /**
    * Sends a heartbeat. Where that fails the coordinator may have been replaced: if other peers hold a newer membership,
@@ -88,26 +94,31 @@ class Heartbeat {
     try {
       await this.#beat()
     } catch (error) {
-      if (signal.aborted || !(await seekMembership(this.home, signal))) throw error
+      if (signal.aborted || !(await seekMembership(this.#parts.home, signal))) throw error
       await this.#passOn()
       await this.#beat()
     }
   }
 
   async #beat(): Promise<void> {
-    const space = await this.store.free()
-    const catalog = new RemoteCatalog(this.#coordinator())
-    const newest = await catalog.heartbeat({ addresses: this.addresses, ...space })
-    const { term, sequence } = this.home.membership()
+    const { home, store, addresses } = this.#parts
+    const beat = { addresses, ...(await store.free()) }
+    const catalog = this.#coordinator()
+    const measured = catalog.clockSkewMs !== undefined
+    let newest = await catalog.heartbeat(beat)
+    // The first answer shows how far the own clock is off; it is told at once.
+    if (!measured && catalog.clockSkewMs !== undefined) newest = await catalog.heartbeat(beat)
+    const { term, sequence } = home.membership()
     if (newest.term < term || (newest.term === term && newest.sequence <= sequence)) return
-    this.home.saveMembership(await catalog.membership())
+    home.saveMembership(await catalog.membership())
   }
 
   /** Puts the membership into the own store, where other peers that look for a newer one find it. */
   async #passOn(): Promise<void> {
-    const { fleet, bytes } = this.home.membership()
-    const replaces = checkDocument(this.home, 'membership', fleet, bytes)
-    await this.store.putDocument('membership', fleet, bytes, replaces).catch((error: unknown) => {
+    const { home, store } = this.#parts
+    const { fleet, bytes } = home.membership()
+    const replaces = checkDocument(home, 'membership', fleet, bytes)
+    await store.putDocument('membership', fleet, bytes, replaces).catch((error: unknown) => {
       if (!hasCode(error, 'HOST_REFUSED')) throw error
     })
   }
@@ -116,13 +127,15 @@ class Heartbeat {
     this.#link?.link.close()
   }
 
-  /** The connection to the coordinator; a new one where the membership names another, as after a recovery. */
-  #coordinator(): CoordinatorLink {
-    const { key: host, addresses } = this.home.coordinator
+  /** The coordinator; a new connection where the membership names another, as after a recovery. */
+  #coordinator(): RemoteCatalog {
+    const { home, clock } = this.#parts
+    const { key: host, addresses } = home.coordinator
     const key = [host, ...addresses].join(' ')
-    if (this.#link?.key === key) return this.#link.link
+    if (this.#link?.key === key) return this.#link.catalog
     this.close()
-    this.#link = { key, link: new CoordinatorLink(this.home.tls, addresses, host) }
-    return this.#link.link
+    const link = new CoordinatorLink(home.tls, addresses, host)
+    this.#link = { key, link, catalog: new RemoteCatalog(link, undefined, clock) }
+    return this.#link.catalog
   }
 }

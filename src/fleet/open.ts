@@ -44,7 +44,7 @@ export async function openFleet(home: Home, clock: Clock = systemClock, report: 
 async function openAsKnown(home: Home, clock: Clock, report: Report): Promise<{ fleet: Fleet; answered: boolean }> {
   const { addresses, key } = home.coordinator
   const link = new CoordinatorLink(home.tls, addresses, key)
-  const remote = new RemoteCatalog(link)
+  const remote = new RemoteCatalog(link, undefined, clock)
   const local = home.coordinates ? await openLocalCatalog(home, clock) : undefined
   const catalog = local ?? remote
   const close = () => {
@@ -61,7 +61,7 @@ async function openAsKnown(home: Home, clock: Clock, report: Report): Promise<{ 
       catalog,
       peers,
       patient: (signal: AbortSignal, waiting: (error: ImagerError) => void) =>
-        local ?? new RemoteCatalog(link, { clock: STEADY, signal, waiting }),
+        local ?? new RemoteCatalog(link, { clock: STEADY, signal, waiting }, clock),
       invite: (role: JoinRole) => remote.invite(role),
       async close() {
         peers.close()

@@ -40,7 +40,7 @@ export interface GrantUse {
   now: number
 }
 
-/** Throws NOT_ALLOWED with the `field` that does not fit this use. */
+/** Throws NOT_ALLOWED with the `field` that does not fit this use; GRANT_EXPIRED, with both times, where it is too late. */
 export function verifyGrant(bytes: Uint8Array, use: GrantUse): Grant {
   const { body: grant, signer } = openStatement('grant', GrantBody, bytes)
   const require = (field: string, fits: boolean) => {
@@ -54,6 +54,12 @@ export function verifyGrant(bytes: Uint8Array, use: GrantUse): Grant {
   require('bearer', grant.bearer === use.bearer)
   require('shard', grant.shard === use.shard)
   require('lengthBytes', grant.lengthBytes === use.lengthBytes)
-  require('expires', use.now < grant.expires)
-  return grant
+  if (use.now < grant.expires) return grant
+  throw new ImagerError('GRANT_EXPIRED', { expires: timeOf(grant.expires), now: timeOf(use.now), field: 'expires' })
+}
+
+/** In UTC, whatever the two hosts' zones are. */
+function timeOf(timeMs: number): string {
+  const time = new Date(timeMs)
+  return Number.isNaN(time.getTime()) ? `${timeMs} ms` : time.toISOString()
 }

@@ -44,7 +44,7 @@ export interface Brought {
   readonly grant: Uint8Array
 }
 
-/** Throws NOT_ALLOWED. */
+/** Throws NOT_ALLOWED, GRANT_EXPIRED. */
 export function requireGrant({ host, trust, clock }: PeerParts, { grant, ...use }: Brought): void {
   verifyGrant(grant, { membership: trust.membership(), fleet: trust.fleet, host, now: clock.now(), ...use })
 }

@@ -3,7 +3,7 @@
  * other side makes the same error again. What arrives comes from another host: capped, and cleaned for terminals.
  */
 import * as v from 'valibot'
-import { ERRORS, type ErrorCode, ImagerError } from '../base/errors.js'
+import { ERRORS, type ErrorCode, hasCode, ImagerError } from '../base/errors.js'
 
 const STATUS: Partial<Record<ErrorCode, number>> = {
   PROTOCOL: 400,
@@ -12,6 +12,7 @@ const STATUS: Partial<Record<ErrorCode, number>> = {
   UNSUPPORTED: 400,
   NOT_ALLOWED: 403,
   WRONG_KEY: 403,
+  GRANT_EXPIRED: 403,
   SHARD_MISSING: 404,
   NO_SUCH_SNAPSHOT: 404,
   NO_SUCH_FILE: 404,
@@ -52,8 +53,15 @@ function parse(body: Uint8Array): unknown {
   }
 }
 
+const NOT_MEMBER = 'This host is not a member of the fleet there'
+
 export function notMember(): ImagerError {
-  return new ImagerError('NOT_ALLOWED', { what: 'This host is not a member of the fleet there', role: 'peer' })
+  return new ImagerError('NOT_ALLOWED', { what: NOT_MEMBER, role: 'peer' })
+}
+
+/** Did the other side say that it does not know the caller? */
+export function isNotMember(error: unknown): boolean {
+  return hasCode(error, 'NOT_ALLOWED') && error.details.what === NOT_MEMBER
 }
 
 /** Control and direction characters could rewrite a terminal's line. */

@@ -452,7 +452,7 @@ function reading(test: TestFn, open: OpenStand): void {
     const rows = await s.catalog.hosts()
     t.deepEqual(rows, await s.local.hosts())
     t.is(rows.filter((row) => row.storage !== '').length, 6)
-    t.true(rows.find((row) => row.host === s.appliance)?.away)
+    t.is(rows.find((row) => row.host === s.appliance)?.away, s.catalog === s.local, 'who asks over the network is here')
     await begin(s)
     t.false(
       (await s.catalog.hosts()).find((row) => row.host === s.appliance)?.away,

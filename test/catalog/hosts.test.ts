@@ -95,6 +95,7 @@ const row = (over: Partial<HostRow>): HostRow => ({
   lastSeen: 0,
   uptime: 1,
   away: false,
+  state: 'here',
   suspect: '',
   clockSkewMs: null,
   ...over,

@@ -1,6 +1,7 @@
 import test from 'ava'
 import { ImagerError } from '../../src/base/errors.js'
 import { TOKEN_LIFETIME_MS } from '../../src/base/limits.js'
+import { isHeldWidely } from '../../src/catalog/deliveries.js'
 import { hex, member, openPlain, TurnedClock, temporaryFolder } from './harness.js'
 
 function open(t: { teardown(fn: () => void): void }) {
@@ -81,4 +82,60 @@ test('who is no longer a member keeps the shards that are on record', async (t) 
     ['stays'],
   )
   t.is((await catalog.stripes([4]))[0]?.shards[0]?.host, gone)
+})
+
+test('a storm of refusals is a line a cause and minute, counted, and pushes nobody else out', (t) => {
+  const { catalog, registry, clock } = open(t)
+  const host = hex(32)
+  registry.record('join', host, 'pc-1 joined as peer')
+  catalog.write(() => {
+    for (let i = 0; i < 20_000; i++) registry.record('refusal', hex(32), `Refused a stranger: ${i % 3}`)
+  })
+  t.deepEqual(
+    registry.events().map(({ kind, count }) => [kind, count]),
+    [['join', 1], ...[6667, 6667, 6666].map((count) => ['refusal', count])],
+  )
+  clock.time += 60_000
+  registry.record('refusal', hex(32), 'Refused a stranger: 0')
+  t.is(registry.events().at(-1)?.count, 1, 'a minute later it is said again')
+  catalog.write(() => {
+    for (let i = 0; i < 20_000; i++) registry.record('refusal', hex(32), `Refused a stranger: cause ${i}`)
+  })
+  registry.record('rename', host, 'pc-1 is pc-2')
+  t.deepEqual(
+    registry.events(0, 50_000).flatMap(({ kind }) => (kind === 'refusal' ? [] : [kind])),
+    ['join', 'rename'],
+  )
+})
+
+test('a key bag is held when it is on two peers and on most of those that are there', (t) => {
+  const peer = (host: string, more = {}) => ({ host, role: 'peer' as const, away: false, suspect: '', ...more })
+  const five = ['a', 'b', 'c', 'd', 'e'].map((host) => peer(host))
+  const held = (holders: string[], peers = five) => isHeldWidely(new Set(holders), peers)
+  t.deepEqual([held(['a', 'b']), held(['a', 'b', 'c'])], [false, true])
+  t.false(held(['a'], five.slice(0, 1)), 'one peer is never enough')
+  t.true(held(['a', 'b'], [...five.slice(0, 3), peer('d', { away: true }), peer('e', { suspect: 'empty' })]))
+  t.false(held(['a', 'd', 'e'], [...five.slice(0, 3), peer('d', { away: true }), peer('e', { suspect: 'empty' })]))
+  t.false(held(['x', 'y', 'z']), 'who left the fleet does not count')
+})
+
+test('a key bag is held in its newest version only', (t) => {
+  const { registry } = open(t)
+  const owner = hex(32)
+  const peers = [hex(32), hex(32)].map((host) => ({ host, role: 'peer' as const, away: false, suspect: '' }))
+  t.false(registry.keybagHeld(owner, peers), 'there is none')
+  registry.keepDocument('keybag', owner, 2, Buffer.from('bag'))
+  const note = (version: string, refused: string | null) => {
+    const delivery = { kind: 'keybag' as const, name: owner, version, due: 1, refused }
+    for (const { host } of peers) registry.deliveries.note(host, delivery)
+  }
+  note('2', 'its signer may not')
+  t.false(registry.keybagHeld(owner, peers))
+  note('2', null)
+  t.true(registry.keybagHeld(owner, peers))
+  registry.keepDocument('keybag', owner, 3, Buffer.from('newer'))
+  t.false(registry.keybagHeld(owner, peers))
+  note('3', null)
+  registry.deliveries.forget(peers[0]?.host ?? '')
+  t.deepEqual([...registry.keybagHolders(owner)], [peers[1]?.host])
 })

@@ -1,5 +1,7 @@
+import { CLOCK_SKEW_NOTE_MS } from '../../base/limits.js'
 import { formatBytes, formatSeconds } from '../../base/units.js'
 import type { HostRow } from '../../catalog/types.js'
+import { describeSkew } from '../../coordinator/clock-skew.js'
 import { defineCommand } from '../command.js'
 import { table } from '../output.js'
 
@@ -11,7 +13,7 @@ export const command = defineCommand({
   async run(_args, context) {
     const { catalog } = await context.fleet()
     const hosts = await catalog.hosts()
-    context.output.report({ hosts }, () => render(hosts, Date.now()))
+    context.output.report({ hosts }, () => [render(hosts, Date.now()), ...hosts.flatMap(remarks)].join('\n'))
   },
 })
 
@@ -21,7 +23,7 @@ function render(hosts: readonly HostRow[], now: number): string {
     return [
       host.name,
       host.role,
-      host.domain,
+      host.domain === host.host ? '-' : host.domain,
       presence(host, now),
       lends ? formatBytes(host.freeBytes) : '-',
       lends ? formatBytes(host.usedBytes) : '-',
@@ -33,8 +35,17 @@ function render(hosts: readonly HostRow[], now: number): string {
 }
 
 /** An appliance or an admin comes and goes; only daemons are missed. */
-function presence(host: HostRow, now: number): string {
-  if (host.role !== 'peer') return '-'
-  if (!host.away) return 'here'
-  return host.lastSeen === 0 ? 'never seen' : `away ${formatSeconds((now - host.lastSeen) / 1000)}`
+function presence({ role, state, lastSeen }: HostRow, now: number): string {
+  const ago = formatSeconds(Math.max(0, now - lastSeen) / 1000)
+  if (state === 'never-seen') return 'never seen'
+  if (state === 'away') return role === 'peer' || role === 'coordinator' ? `away ${ago}` : `seen ${ago} ago`
+  return state
+}
+
+function remarks({ name, suspect, clockSkewMs }: HostRow): string[] {
+  const off = clockSkewMs !== null && Math.abs(clockSkewMs) >= CLOCK_SKEW_NOTE_MS
+  return [
+    ...(suspect === '' ? [] : [`! ${name}: ${suspect}`]),
+    ...(off ? [`! ${describeSkew(name, clockSkewMs)}`] : []),
+  ]
 }

@@ -1,0 +1,68 @@
+/**
+ * Which peer took which version of a document, and which refused one and why. A key bag that too few peers hold is one that a
+ * recovery may not find: `isHeldWidely` says when it is enough.
+ */
+import type Database from 'better-sqlite3'
+import type { Hex } from '../base/ids.js'
+import { Statements } from './statements.js'
+import type { HostRow } from './types.js'
+
+export type DeliveredKind = 'membership' | 'keybag'
+
+export interface Delivery {
+  kind: DeliveredKind
+  name: string
+  version: string
+  /** When it is to be brought again, in case the peer lost it or judges otherwise by then. */
+  due: number
+  /** Why it was not taken; null: it was. */
+  refused: string | null
+}
+
+export class Deliveries {
+  readonly #statements: Statements
+
+  constructor(db: Database.Database) {
+    this.#statements = new Statements(db)
+  }
+
+  of(host: Hex): Delivery[] {
+    return this.#statements
+      .prepare<[Hex], Delivery>('SELECT kind, name, version, due, refused FROM delivery WHERE host = ?')
+      .all(host)
+  }
+
+  /** The last that is known of a document on a peer. */
+  note(host: Hex, delivery: Delivery): void {
+    this.#statements
+      .prepare(`INSERT OR REPLACE INTO delivery (host, kind, name, version, due, refused)
+        VALUES (@host, @kind, @name, @version, @due, @refused)`)
+      .run({ host, ...delivery })
+  }
+
+  /** A peer that left, or whose store is not the one of before, holds nothing that is known. */
+  forget(host: Hex): void {
+    this.#statements.prepare('DELETE FROM delivery WHERE host = ?').run(host)
+  }
+
+  /** Peers that took this version. */
+  holders(kind: DeliveredKind, name: string, version: string): Set<Hex> {
+    const rows = this.#statements
+      .prepare<[string, string, string], Hex>(
+        'SELECT host FROM delivery WHERE kind = ? AND name = ? AND version = ? AND refused IS NULL',
+      )
+      .pluck()
+      .all(kind, name, version)
+    return new Set(rows)
+  }
+}
+
+/** On at least two peers, and on a majority of those that are there and believed. Pure. */
+export function isHeldWidely(
+  holders: ReadonlySet<Hex>,
+  peers: readonly Pick<HostRow, 'host' | 'role' | 'away' | 'suspect'>[],
+): boolean {
+  const here = peers.filter(({ role, away, suspect }) => role === 'peer' && !away && suspect === '')
+  const held = here.filter(({ host }) => holders.has(host)).length
+  return held >= Math.max(2, Math.floor(here.length / 2) + 1)
+}
