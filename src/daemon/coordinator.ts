@@ -34,13 +34,18 @@ export async function startCoordinator(
     clock,
     lastSeen: () => new Map(catalog.members.rows().map((row) => [row.host, row.lastSeen])),
     keybags: () => catalog.registry.documents('keybag'),
+    deliveries: catalog.registry.deliveries,
+    onRefusal(peer, kind, name, why) {
+      const whose = kind === 'keybag' ? `the key bag of ${catalog.members.name(name)}` : `the ${kind}`
+      catalog.registry.record('refusal', peer.host, `${peer.name} refused ${whose}: ${why}`)
+    },
     report,
   })
   try {
     const onDocument = () => courier.wake()
     const traffic = new Traffic()
     const server = await serveCoordinator({
-      ...{ home, catalog, listen, onDocument, ...publicAddress(home, listen) },
+      ...{ home, catalog, clock, listen, onDocument, ...publicAddress(home, listen) },
       onAnswer: (...answer) => traffic.add(...answer),
     })
     courier.start()

@@ -1,22 +1,26 @@
 /**
  * Brings documents to peers: the membership and every keybag, to each peer, again until it has them. A peer that did not
- * answer is tried again as soon as it was heard of, and now and then in case it can only be called. What a peer was given
- * is remembered for an hour, in case it lost its disk since.
+ * answer is tried again as soon as it was heard of, and now and then in case it can only be called. What a peer took, or
+ * refused, is kept in the catalog and believed for an hour, in case it lost its disk since; a refusal of one document keeps
+ * no other from being brought.
  */
 import type { Clock } from '../base/clock.js'
-import { hasCode } from '../base/errors.js'
+import { type ErrorCode, ImagerError } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
 import { HEARTBEAT_MS } from '../base/limits.js'
 import { Slots } from '../base/queue.js'
 import type { Report } from '../base/report.js'
+import type { DeliveredKind, Deliveries, Delivery } from '../catalog/deliveries.js'
 import type { Home } from '../keys/home.js'
-import type { MembershipHost } from '../keys/membership.js'
+import { openKeybag } from '../keys/keybag.js'
+import { type MembershipHost, openMembership } from '../keys/membership.js'
 import { PeerClient } from '../peers/client.js'
 import { Connection } from '../wire/client.js'
+import { isNotMember } from '../wire/refusal.js'
 import { Loop } from './running.js'
 
 interface Document {
-  kind: 'membership' | 'keybag'
+  kind: DeliveredKind
   name: string
   /** Tells whether a peer has this very version. */
   version: string
@@ -29,17 +33,24 @@ export interface CourierParts {
   /** When each host was last heard of. */
   readonly lastSeen: () => ReadonlyMap<Hex, number>
   readonly keybags: () => { name: string; sequence: number; bytes: Buffer }[]
+  readonly deliveries: Pick<Deliveries, 'of' | 'note'>
+  /** A peer will not take a document: heard once for each version. */
+  readonly onRefusal: (peer: MembershipHost, kind: DeliveredKind, name: string, why: string) => void
   report: Report
 }
 
 const PEERS_AT_ONCE = 8
 const REMEMBER_MS = 3_600_000
+/** A refusal that has another reason than the document, as a disk that is full, may be over soon. */
+const REFUSED_MS = 60_000
 const TICK_MS = 1_000
+/** The peer was not met, or is not the one that was meant: nothing else gets through now. Nor does it where it knows of no newer term. */
+const NOT_MET: readonly ErrorCode[] = ['HOST_UNREACHABLE', 'HOST_LIED', 'INTERRUPTED']
+/** The document itself is what it will not take: that changes with the document, or with what it knows of the members. */
+const FOR_GOOD: readonly ErrorCode[] = ['NOT_ALLOWED', 'FORGED', 'CORRUPT', 'UNSUPPORTED', 'INVALID']
 
 export class Courier {
   readonly #parts: CourierParts
-  /** By peer, then by kind and name: the version it took, and when. */
-  readonly #taken = new Map<Hex, Map<string, { version: string; at: number }>>()
   readonly #failedAt = new Map<Hex, number>()
   #loop: Loop | undefined
 
@@ -91,22 +102,14 @@ export class Courier {
   }
 
   async #visit(peer: MembershipHost, documents: readonly Document[], signal: AbortSignal): Promise<void> {
-    const { clock, home, report } = this.#parts
-    const taken = this.#taken.get(peer.host) ?? new Map<string, { version: string; at: number }>()
-    this.#taken.set(peer.host, taken)
-    const due = documents.filter(({ kind, name, version }) => {
-      const last = taken.get(`${kind}/${name}`)
-      return last?.version !== version || clock.now() - last.at > REMEMBER_MS
-    })
-    if (due.length === 0 || signal.aborted) return
+    const { clock, home, deliveries, report } = this.#parts
     const { host, name, addresses } = peer
+    const due = dueDocuments(documents, deliveries.of(host), clock.now())
+    if (due.length === 0 || signal.aborted) return
     const connection = new Connection({ tls: home.tls, addresses, host, name })
     const client = new PeerClient(host, name, connection)
     try {
-      for (const { kind, name, version, bytes } of due) {
-        await send(client, kind, name, bytes, signal)
-        taken.set(`${kind}/${name}`, { version, at: clock.now() })
-      }
+      for (const document of due) await this.#bring(peer, client, document, signal)
       this.#failedAt.delete(host)
     } catch (error) {
       this.#failedAt.set(host, clock.now())
@@ -115,19 +118,68 @@ export class Courier {
       connection.close()
     }
   }
+
+  /** Throws only where the peer cannot be met: what it refuses is noted, and the next document is brought. */
+  async #bring(peer: MembershipHost, client: PeerClient, document: Document, signal: AbortSignal): Promise<void> {
+    const { clock, home, deliveries, onRefusal } = this.#parts
+    const { kind, name, version } = document
+    const refusal = await send(home, client, document, signal)
+    const refused = refusal?.message ?? null
+    const due = clock.now() + (refusal && !FOR_GOOD.includes(refusal.code) ? REFUSED_MS : REMEMBER_MS)
+    const before = deliveries.of(peer.host).find((one) => one.kind === kind && one.name === name)
+    deliveries.note(peer.host, { kind, name, version, due, refused })
+    if (refused !== null && !(before?.version === version && before.refused === refused)) {
+      onRefusal(peer, kind, name, refused)
+    }
+  }
 }
 
-/** Sends one document. A peer that refuses it because it holds a newer one has what it needs. */
+/**
+ * What a peer was not brought in this version, and what is due again. By a new membership it may judge otherwise of what it
+ * refused. Pure.
+ */
+export function dueDocuments<D extends Pick<Document, 'kind' | 'name' | 'version'>>(
+  documents: readonly D[],
+  known: readonly Delivery[],
+  now: number,
+): D[] {
+  const last = new Map(known.map((one) => [`${one.kind}/${one.name}`, one]))
+  const isNew = ({ kind, name, version }: D) => last.get(`${kind}/${name}`)?.version !== version
+  const membershipIsNew = documents.some((one) => one.kind === 'membership' && isNew(one))
+  return documents.filter((one) => {
+    const delivery = last.get(`${one.kind}/${one.name}`)
+    if (!delivery || isNew(one)) return true
+    if (delivery.refused !== null && membershipIsNew) return true
+    // Further off than it was ever set: the clock was turned back.
+    return now >= delivery.due || delivery.due - now > REMEMBER_MS
+  })
+}
+
+/** Sends one document; gives why it was refused. A peer that holds one as new already has what it needs, and shows it. */
 async function send(
+  home: Home,
   peer: PeerClient,
-  kind: Document['kind'],
-  name: string,
-  bytes: Buffer,
+  { kind, name, bytes }: Document,
   signal: AbortSignal,
-): Promise<void> {
+): Promise<ImagerError | undefined> {
   try {
     await peer.sendDocument(kind, name, bytes, { signal })
+    return undefined
   } catch (error) {
-    if (!hasCode(error, 'HOST_REFUSED')) throw error
+    if (!(error instanceof ImagerError) || NOT_MET.includes(error.code) || isNotMember(error)) throw error
+    if (error.code !== 'HOST_REFUSED') return error
+    const held = await peer.fetchDocument(kind, name, { signal })
+    return held && isAsNew(home, kind, held, bytes) ? undefined : error
+  }
+}
+
+function isAsNew(home: Home, kind: DeliveredKind, held: Buffer, own: Buffer): boolean {
+  try {
+    if (kind === 'keybag') return openKeybag(held, home.fleet).sequence >= openKeybag(own, home.fleet).sequence
+    const open = (bytes: Buffer) => openMembership(bytes, home.fleet, home.rootKey)
+    return !open(own).newerThan(open(held))
+  } catch (error) {
+    if (error instanceof ImagerError) return false
+    throw error
   }
 }
