@@ -84,6 +84,16 @@ export const ERRORS = {
     '`imager hosts` shows whose clock is off.',
     true,
   ),
+  REMOVED: meaning(
+    Exit.notAllowed,
+    'The coordinator does not know this host any more: it was removed from the fleet',
+    'To let it in again type `imager invite` on the coordinator, and here `imager join --state FOLDER` with a new folder. Else end its daemon and delete its store.',
+  ),
+  NAME_TAKEN: meaning(
+    Exit.failed,
+    'Another host is called {name} already',
+    'Choose another name; `imager hosts` lists those that are taken.',
+  ),
   WRONG_KEY: meaning(
     Exit.notAllowed,
     '{what}',
@@ -158,6 +168,7 @@ export const ERRORS = {
   ),
   TARGET_MISSING: meaning(Exit.failed, 'The target {path} cannot be used: {why}', 'Check the name with `lsblk`.'),
   NO_SUCH_SNAPSHOT: meaning(Exit.notFound, 'No snapshot {snapshot}', 'List them with `imager snapshots`.'),
+  NO_SUCH_HOST: meaning(Exit.notFound, 'No host {host}', 'List them with `imager hosts`.'),
   NO_SUCH_VOLUME: meaning(Exit.notFound, 'No snapshot is of {name}', 'List what there is with `imager policy show`.'),
   AMBIGUOUS: meaning(
     Exit.notFound,
@@ -223,6 +234,7 @@ export const ERRORS = {
     'Bring back {suffice}.',
     true,
   ),
+  WOULD_LOSE: meaning(Exit.notRestorable, '{what}', '{todo}.'),
   // Ours.
   COORDINATOR_UNREACHABLE: meaning(
     Exit.failed,

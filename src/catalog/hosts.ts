@@ -71,6 +71,10 @@ export class HostCatalogue {
       .run(a.host, a.sealing, a.name, a.role, a.domain, JSON.stringify(a.addresses), this.#clock.now())
   }
 
+  rename(host: Hex, name: string): void {
+    this.#db.prepare('UPDATE host SET name = ? WHERE host = ?').run(name, host)
+  }
+
   /** Exactly these are members from now on. */
   admitOnly(hosts: readonly Admission[]): void {
     this.#db.prepare('UPDATE host SET member = 0').run()

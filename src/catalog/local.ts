@@ -18,6 +18,7 @@ import { type SegmentOptions, SegmentRepository } from '../signatures/segments.j
 import { unfitBecause } from '../stripes/place.js'
 import { checkCommit, checkFailure, checkIds, checkPlace, checkRecords, checkReserve } from './checks.js'
 import { choose, prefixOf } from './choose.js'
+import { departHost, type Effect, effectOn, requireNoLoss, requireNoSnapshots } from './departure.js'
 import { Evidence } from './evidence.js'
 import { type Admission, type Heartbeat, HostCatalogue } from './hosts.js'
 import { type Lease, Leases } from './leases.js'
@@ -356,6 +357,30 @@ export class LocalCatalog implements Catalog {
   /** One transaction over the master file, registry and records. Nests. */
   write<T>(work: () => T): T {
     return this.#db.transaction(work).immediate()
+  }
+
+  /** Takes a host and its shards out of account (departure.ts). Throws WOULD_LOSE, and changes nothing, unless forced. */
+  removeHost(host: Hex, by: Hex, force: boolean): Effect {
+    return this.write(() => {
+      const name = this.members.name(host)
+      const snapshots = this.#snapshots.list(this.#present(), undefined)
+      if (!force) requireNoSnapshots(name, snapshots.filter((row) => row.appliance === host).length)
+      this.#refigure(departHost(this.#db, host, by, this.#parts.clock.now()))
+      const after = this.#snapshots.list(this.#present(), undefined)
+      const effect = effectOn(snapshots, after)
+      if (!force) requireNoLoss(name, effect)
+      return effect
+    })
+  }
+
+  /** Whether a volume raises alarms. Throws NO_SUCH_VOLUME where no snapshot is of it. */
+  retire(id: VolumeId, retired: boolean): VolumePolicy {
+    return this.write(() => {
+      const found = this.#policies.volumes().find((one) => one.appliance === id.appliance && one.volume === id.volume)
+      if (!found) throw new ImagerError('NO_SUCH_VOLUME', { name: id.volume })
+      this.#policies.retire(id, retired)
+      return { ...found, retired }
+    })
   }
 
   importHost(host: Admission): void {

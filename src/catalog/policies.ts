@@ -72,6 +72,10 @@ export class Policies {
     if (reached !== row.reached) this.#write(id, { ...row, reached })
   }
 
+  retire(id: VolumeId, retired: boolean): void {
+    this.#write(id, { ...this.#stored(id), retired: retired ? 1 : 0 })
+  }
+
   #stored({ appliance, volume }: VolumeId): Stored {
     return this.#row.get(appliance, volume) ?? NOTHING
   }

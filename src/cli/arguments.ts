@@ -72,7 +72,7 @@ export function namingSnapshot<T>(yargs: Argv<T>) {
 export function asCoordinator<T>(yargs: Argv<T>, verb: string, coordinator: string) {
   return yargs
     .option('name', { type: 'string', default: computerName(), requiresArg: true, describe: 'Name of this host' })
-    .option('domain', { type: 'string', requiresArg: true, describe: 'What fails together (default: the name)' })
+    .option('domain', { type: 'string', requiresArg: true, describe: 'What fails together (default: this host alone)' })
     .option('listen', {
       type: 'string',
       default: '0.0.0.0:7420',

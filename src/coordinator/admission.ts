@@ -1,6 +1,6 @@
 /**
- * How a host becomes a member: an invite token, a join that proves it over this very TLS session, a newly signed
- * membership, and for an appliance its keys. Token, member and membership change in one transaction; the copy in the state
+ * How a host becomes a member, gets another name, and is one no more: an invite token, a join that proves it over this very
+ * TLS session, a newly signed membership, and for an appliance its keys. Token, member and membership change in one transaction; the copy in the state
  * folder follows, and is caught up at the next start if that was cut short.
  */
 import { randomBytes } from 'node:crypto'
@@ -9,7 +9,7 @@ import type { Hex } from '../base/ids.js'
 import type { LocalCatalog } from '../catalog/local.js'
 import type { Home } from '../keys/home.js'
 import { deriveTrailerKey, type KeyPurpose, sealEntry } from '../keys/keybag.js'
-import { openMembership, signMembership } from '../keys/membership.js'
+import { findHost, openMembership, sameName, signMembership, uniqueName } from '../keys/membership.js'
 import { checkJoinProof, encodeToken, type JoinRole, tokenId } from '../keys/token.js'
 import type { SecretHandle } from '../native.js'
 import type { Answer, Request } from './calls.js'
@@ -59,15 +59,60 @@ export class Admission {
       throw new ImagerError('WRONG_KEY', { what: 'The proof of this join token is wrong' })
     }
     if (host === home.host) throw new ImagerError('WRONG_KEY', { what: 'The coordinator cannot join its own fleet' })
-    const { name, sealing, domain, addresses } = request
+    const { sealing, domain, addresses } = request
+    const others = catalog.members.members().filter((one) => one.host !== host)
+    const name = uniqueName(
+      request.name,
+      others.map((one) => one.name),
+    )
+    const asked = name === request.name ? '' : `; it asked for ${request.name}, which is taken`
     const keys = token.role === 'appliance' ? this.#applianceKeys(host, sealing) : []
     const signed = catalog.registry.redeem(request.token, host, () => {
       catalog.members.admit({ host, sealing, name, role: token.role, domain, addresses })
-      catalog.registry.record('join', host, `${name} joined as ${token.role}`)
+      catalog.registry.record('join', host, `${name} joined as ${token.role}${asked}`)
       return this.#sign()
     })
     this.#publish(signed)
     return { keys: keys.map((key) => key.toString('base64')) }
+  }
+
+  /**
+   * Signs a membership without the host; its shards count as missing. Throws NO_SUCH_HOST, USAGE for the coordinator itself,
+   * and unless forced WOULD_LOSE where a snapshot needs the host.
+   */
+  remove(wanted: string, force: boolean): Answer<'remove'> {
+    const { home, catalog } = this.#parts
+    const { host, name, role } = findHost(catalog.members.members(), wanted)
+    if (role === 'coordinator') {
+      const what = 'A coordinator is not removed: `imager recover` puts another in its place'
+      throw new ImagerError('USAGE', { what, verb: 'remove' })
+    }
+    const { snapshotsBelowTarget, signed } = catalog.write(() => {
+      const effect = catalog.removeHost(host, home.host, force)
+      catalog.registry.dropTokensOf(host)
+      catalog.registry.deliveries.forget(host)
+      catalog.registry.record('removal', host, `${name} was removed; it was a member as ${role}`)
+      return { ...effect, signed: this.#sign() }
+    })
+    this.#publish(signed)
+    return { host: name, key: host, snapshotsBelowTarget }
+  }
+
+  /** Throws NO_SUCH_HOST, NAME_TAKEN. */
+  rename(wanted: string, name: string): Answer<'rename'> {
+    const { catalog } = this.#parts
+    const members = catalog.members.members()
+    const { host, name: before } = findHost(members, wanted)
+    if (members.some((one) => one.host !== host && sameName(one.name, name))) {
+      throw new ImagerError('NAME_TAKEN', { name })
+    }
+    const signed = catalog.write(() => {
+      catalog.members.rename(host, name)
+      catalog.registry.record('rename', host, `${before} is called ${name} now`)
+      return this.#sign()
+    })
+    this.#publish(signed)
+    return { host: before, name, key: host }
   }
 
   /** Signs and publishes a new membership, after a member's addresses changed. */

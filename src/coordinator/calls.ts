@@ -37,6 +37,8 @@ const Width = v.pipe(Count, v.maxValue(STRIPE_WIDTH))
 const Stripe = v.pipe(Count, v.minValue(1))
 const Survives = v.pipe(v.number(), v.integer(), v.minValue(-1))
 const Addresses = v.pipe(v.array(Address), v.maxLength(16))
+/** What a person typed to name a host. */
+const Typed = v.pipe(v.string(), v.minLength(1), v.maxLength(255))
 const None = v.strictObject({})
 
 const HostRow = v.strictObject({
@@ -277,6 +279,15 @@ export const CALLS = {
     v.strictObject({ token: Text(4096), expires: Time }),
     { repeatable: false },
   ),
+  remove: call(
+    v.strictObject({ host: Typed, force: v.boolean() }),
+    v.strictObject({ host: Name, key: Key, snapshotsBelowTarget: Count }),
+    { repeatable: false },
+  ),
+  rename: call(v.strictObject({ host: Typed, name: Name }), v.strictObject({ host: Name, name: Name, key: Key }), {
+    repeatable: false,
+  }),
+  retire: call(v.strictObject({ appliance: Key, volume: Id, retired: v.boolean() }), None),
   /** Answer: the statement. */
   membership: call(None, None),
   events: call(v.strictObject({ after: Count }), v.strictObject({ events: v.array(EventRow) })),

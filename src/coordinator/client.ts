@@ -205,6 +205,19 @@ export class RemoteCatalog implements Catalog {
     return (await this.#call('invite', { role })).body
   }
 
+  /** By name or key; `force`: even where snapshots are lost with it. */
+  async remove(host: string, force: boolean): Promise<Answer<'remove'>> {
+    return (await this.#call('remove', { host, force })).body
+  }
+
+  async rename(host: string, name: string): Promise<Answer<'rename'>> {
+    return (await this.#call('rename', { host, name })).body
+  }
+
+  async retire({ appliance, volume }: Omit<Request<'retire'>, 'retired'>, retired: boolean): Promise<void> {
+    await this.#call('retire', { appliance, volume, retired })
+  }
+
   async membership(): Promise<Buffer> {
     return (await this.#call('membership', {})).attachment
   }

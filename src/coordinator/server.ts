@@ -19,6 +19,7 @@ import { type Caller, requireOwn, requireRole, scopeOf } from './access.js'
 import { Admission } from './admission.js'
 import { type Answer, CALL_NAMES, CALLS, type CallName, EVENT_PAGE, type Request, SNAPSHOT_PAGE } from './calls.js'
 import { describeSkew, readSkew, SKEW_HEADER, TIME_HEADER } from './clock-skew.js'
+import { retireVolume } from './retirement.js'
 
 export interface CoordinatorParts {
   home: Home
@@ -122,7 +123,8 @@ function noteCall({ members, registry }: LocalCatalog, { host, role }: Caller, c
   }
 }
 
-type CatalogCall = Exclude<CallName, 'join' | 'heartbeat' | 'invite' | 'membership' | 'events' | 'keybag'>
+type FleetCall = 'join' | 'heartbeat' | 'invite' | 'remove' | 'rename' | 'retire' | 'membership' | 'events' | 'keybag'
+type CatalogCall = Exclude<CallName, FleetCall>
 
 function catalogHandlers(catalog: LocalCatalog): Pick<Handlers, CatalogCall> {
   const ownLease = (caller: Caller, lease: string) => requireOwn(caller, catalog.leaseOwner(lease))
@@ -198,7 +200,7 @@ function fleetHandlers(
   catalog: LocalCatalog,
   admission: Admission,
   keepKeybag: (owner: string, bytes: Buffer) => void,
-): Omit<Handlers, CatalogCall> {
+): Pick<Handlers, FleetCall> {
   return {
     async join({ caller, body, exporter }) {
       const answer = admission.join(caller.host, exporter(), body)
@@ -210,6 +212,12 @@ function fleetHandlers(
       return { body: { term, sequence } }
     },
     invite: async ({ body }) => ({ body: admission.invite(body.role) }),
+    remove: async ({ body }) => ({ body: admission.remove(body.host, body.force) }),
+    rename: async ({ body }) => ({ body: admission.rename(body.host, body.name) }),
+    async retire({ body: { retired, ...volume } }) {
+      retireVolume(catalog, volume, retired)
+      return { body: {} }
+    },
     membership: async () => ({ body: {}, attachment: home.membership().bytes }),
     events: async ({ body }) => ({ body: { events: catalog.registry.events(body.after, EVENT_PAGE) } }),
     async keybag({ caller, attachment }) {

@@ -56,7 +56,7 @@ export async function startPeer(home: Home, options: PeerOptions): Promise<Runni
   const beating = new Loop(
     HEARTBEAT_MS,
     (signal) => heartbeat.beat(signal),
-    (error) => report('heartbeat', error),
+    (error) => report('heartbeat', withRemedy(error)),
   )
   // Ready means: it knows the members of now, unless the coordinator does not answer.
   await beating.first
@@ -69,6 +69,11 @@ export async function startPeer(home: Home, options: PeerOptions): Promise<Runni
       await server.close()
     },
   }
+}
+
+/** A log has only the message: what to do belongs into it where nothing changes by itself. */
+function withRemedy(error: unknown): unknown {
+  return hasCode(error, 'REMOVED') ? new Error(`${error.message}. ${error.remedy}`, { cause: error }) : error
 }
 
 interface HeartbeatParts {

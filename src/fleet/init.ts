@@ -15,7 +15,8 @@ import { Secret, type SecretHandle } from '../native.js'
 export interface InitOptions {
   state: string
   name: string
-  domain: string
+  /** What fails with it; undefined: nothing. */
+  domain?: string | undefined
   /** Where the coordinator will listen, and where others reach it. */
   listen: string
   address: string
@@ -35,7 +36,7 @@ export function initFleet(options: InitOptions): Home {
   const seed = options.seed ?? Secret.random()
   const root = deriveRoot(seed)
   const delegations = DUTIES.map((duty) => signDelegation({ fleet, term: FIRST_TERM, duty, host }, root.secret))
-  const { name, domain, address } = options
+  const { name, domain = host, address } = options
   const addresses = [address]
   const membership = signMembership(
     {

@@ -1,13 +1,14 @@
 /**
  * Becoming a member: the token pins the coordinator, a proof bound to the TLS session spends it, and what comes back is
  * believed only because the root's key in the token leads to it. An appliance makes its manifest key here, and its keybag
- * goes to the coordinator, which hands it to every peer. A join that was cut short is repeated with the same token.
+ * goes to the coordinator, which hands it to every peer. A name that is taken comes back as another. A join that was cut short is repeated with the same token.
  */
 import { toHex } from '../base/ids.js'
 import { RemoteCatalog } from '../coordinator/client.js'
 import { tlsIdentity } from '../keys/certificate.js'
 import { createHome, type Home, prepareIdentity } from '../keys/home.js'
 import { makeKey } from '../keys/keybag.js'
+import { openMembership } from '../keys/membership.js'
 import { decodeToken } from '../keys/token.js'
 import { advertised } from './address.js'
 import { deliverKeybag } from './deliver-keybag.js'
@@ -17,7 +18,8 @@ export interface JoinOptions {
   token: string
   state: string
   name: string
-  domain: string
+  /** What fails with it; undefined: nothing. */
+  domain?: string | undefined
   /** Where a peer's daemon will listen; null takes the default of a peer, and nothing for the others. */
   listen: string | null
 }
@@ -30,7 +32,7 @@ export async function joinFleet(options: JoinOptions): Promise<Home> {
   const tls = tlsIdentity(identity)
   const listen = token.role === 'peer' ? (options.listen ?? PEER_LISTEN) : null
   const addresses = listen === null || listen.endsWith(':0') ? [] : [advertised(listen)]
-  const { name, domain } = options
+  const { name, domain = tls.host } = options
   const request = { name, domain, sealing: toHex(identity.sealingKey()), addresses }
   const link = new CoordinatorLink(tls, [token.coordinator.address], token.coordinator.key)
   try {
@@ -46,7 +48,7 @@ export async function joinFleet(options: JoinOptions): Promise<Home> {
       rootKey: token.rootKey,
       rootSealing: token.rootSealing,
       role: token.role,
-      name,
+      name: openMembership(membership, token.fleet, token.rootKey).find(tls.host)?.name ?? name,
       coordinator: token.coordinator,
       listen,
       membership,

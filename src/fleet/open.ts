@@ -11,6 +11,7 @@ import { type Callable, Peers } from '../peers/pool.js'
 import { deliverKeybag, isKeybagDelivered } from './deliver-keybag.js'
 import { CoordinatorLink } from './link.js'
 import { openLocalCatalog } from './local-catalog.js'
+import { Management } from './manage.js'
 import { seekMembership } from './seek.js'
 
 /** Whatever is set on the system's clock meanwhile. */
@@ -23,6 +24,7 @@ export interface Fleet {
   readonly peers: Peers
   /** The same catalog, for a run: where it is another host's, a coordinator that is started anew meanwhile is waited for. */
   patient(signal: AbortSignal, waiting: (error: ImagerError) => void): Catalog
+  readonly management: Management
   /** Asks the coordinator for a token; its daemon must run. */
   invite(role: JoinRole): Promise<{ token: string; expires: number }>
   close(): Promise<void>
@@ -62,6 +64,7 @@ async function openAsKnown(home: Home, clock: Clock, report: Report): Promise<{ 
       peers,
       patient: (signal: AbortSignal, waiting: (error: ImagerError) => void) =>
         local ?? new RemoteCatalog(link, { clock: STEADY, signal, waiting }, clock),
+      management: new Management(home, remote, local),
       invite: (role: JoinRole) => remote.invite(role),
       async close() {
         peers.close()

@@ -94,8 +94,9 @@ export class Home {
     return this.config.rootSealing
   }
 
+  /** As the membership has it: the coordinator may have given another than was asked for, or changed it since. */
   get name(): string {
-    return this.config.name
+    return this.membership().find(this.host)?.name ?? this.config.name
   }
 
   get role(): Role {

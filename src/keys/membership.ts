@@ -80,6 +80,38 @@ export class Membership {
   }
 }
 
+const NAME_LENGTH = 64
+
+/** The name, or `name-2`, `name-3`, ...: cloned PCs come with one name. Pure. */
+export function uniqueName(name: string, taken: readonly string[]): string {
+  for (let number = 2, one = name; ; number++) {
+    if (!taken.some((other) => sameName(other, one))) return one
+    const ending = `-${number}`
+    one = `${name.slice(0, NAME_LENGTH - ending.length)}${ending}`
+  }
+}
+
+/** Host names know no case. */
+export function sameName(a: string, b: string): boolean {
+  return a.toLowerCase() === b.toLowerCase()
+}
+
+/**
+ * By its name, or the beginning of its key, which alone tells apart hosts that share a name from before names were unique.
+ * Throws NO_SUCH_HOST. Pure.
+ */
+export function findHost<H extends Pick<MembershipHost, 'host' | 'name'>>(hosts: readonly H[], wanted: string): H {
+  const named = hosts.filter(({ name }) => name === wanted)
+  const isPrefix = /^[0-9a-f]{4,64}$/.test(wanted)
+  const found = named.length > 0 ? named : hosts.filter(({ host }) => isPrefix && host.startsWith(wanted))
+  if (found.length > 1) {
+    const keys = found.map(({ host }) => host.slice(0, 16))
+    throw new ImagerError('NO_SUCH_HOST', { host: `${wanted} alone: say which by its key, ${keys.join(' or ')}` })
+  }
+  if (!found[0]) throw new ImagerError('NO_SUCH_HOST', { host: wanted })
+  return found[0]
+}
+
 export function signMembership(body: MembershipBody, signer: SecretHandle): Buffer {
   return signStatement('membership', body, signer)
 }

@@ -7,7 +7,7 @@ import { type Hex, toHex } from '../base/ids.js'
 import type { SecretHandle } from '../native.js'
 import { DUTIES, signDelegation } from './delegation.js'
 import { type KeyEntry, type KeyPurpose, openEntry, openKeybag, RECOVERY, sealEntry } from './keybag.js'
-import { type Membership, openMembership, signMembership } from './membership.js'
+import { type Membership, openMembership, signMembership, uniqueName } from './membership.js'
 import type { Root } from './root.js'
 
 export interface FleetKeys {
@@ -44,7 +44,8 @@ export function openFleetKeys(
 
 export interface Successor {
   readonly name: string
-  readonly domain: string
+  /** What fails with it; undefined: nothing. */
+  readonly domain?: string | undefined
   /** Where it will listen as coordinator. */
   readonly address: string
 }
@@ -68,7 +69,18 @@ export function succeed(
   const holders = before.body.delegations.filter((_, index) => before.delegations[index]?.duty === 'holder')
   const own = DUTIES.map((duty) => signDelegation({ fleet, term, duty, host }, root.secret).toString('base64'))
   const others = before.hosts.filter((one) => one.role !== 'coordinator' && one.host !== host)
-  const self = { host, sealing, name, role: 'coordinator' as const, domain, addresses: [address] }
+  const unique = uniqueName(
+    name,
+    others.map((one) => one.name),
+  )
+  const self = {
+    host,
+    sealing,
+    name: unique,
+    role: 'coordinator' as const,
+    domain: domain ?? host,
+    addresses: [address],
+  }
   const body = { fleet, sequence: sequence + 1, term, delegations: [...own, ...holders], hosts: [...others, self] }
   const membership = openMembership(signMembership(body, identity), fleet, root.rootKey)
   const seal = (purpose: KeyPurpose, key: SecretHandle, reader: Hex, readerSealing: Hex) =>

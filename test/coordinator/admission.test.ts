@@ -131,3 +131,38 @@ test('a membership that only the catalog kept reaches the state folder at the ne
   new Admission({ home, catalog, address: () => 'x:1', onMembership: () => {} })
   t.is(openHome(copy).membership().sequence, newest.sequence)
 })
+
+test('a name that is taken becomes another, without regard to case; the host itself keeps its own', async (t) => {
+  const office = await openOffice(t)
+  const { catalog: admin } = office.member('admin', 'PC-9')
+  const first = joining(office, (await admin.invite('peer')).token)
+  const second = joining(office, (await admin.invite('peer')).token)
+  const names = async (host: string, membership: Buffer) => {
+    return openMembership(membership, FLEET, office.home.rootKey).find(host)?.name
+  }
+  t.is(await names(first.host, (await first.join()).membership), 'pc-9-2')
+  t.is(await names(second.host, (await second.join()).membership), 'pc-9-3')
+  t.is(await names(second.host, (await second.join()).membership), 'pc-9-3', 'a repeated join')
+  await t.throwsAsync(admin.rename('pc-9-2', 'PC-9-3'), { code: 'NAME_TAKEN' })
+  await t.throwsAsync(admin.rename('pc-9-2', 'evil\u001b[2J'), { code: 'PROTOCOL' })
+  t.is((await admin.rename(first.host.slice(0, 12), 'desk')).host, 'pc-9-2')
+  t.is(office.home.membership().find(first.host)?.name, 'desk')
+  t.is((await admin.rename('desk', 'Desk')).name, 'Desk', 'its own name in another case')
+})
+
+test('who was removed is a stranger, also with the token that let it in', async (t) => {
+  const office = await openOffice(t)
+  const { catalog: admin } = office.member('admin', 'boss')
+  const peer = joining(office, (await admin.invite('peer')).token)
+  await peer.join()
+  await t.throwsAsync(peer.catalog.remove('boss', true), { code: 'NOT_ALLOWED', message: /may not ask for remove/ })
+  const before = office.home.membership().sequence
+  t.deepEqual(await admin.remove('pc-9', false), { host: 'pc-9', key: peer.host, snapshotsBelowTarget: 0 })
+  t.is(office.home.membership().find(peer.host), undefined)
+  t.true(office.home.membership().sequence > before)
+  t.deepEqual(office.documents.at(-1)?.bytes, office.home.membership().bytes)
+  await t.throwsAsync(peer.catalog.heartbeat(offer('disk')), { code: 'NOT_ALLOWED', message: /not a member/ })
+  await t.throwsAsync(peer.join(), { code: 'WRONG_KEY' })
+  await t.throwsAsync(admin.remove('pc-9', true), { code: 'NO_SUCH_HOST' })
+  await t.throwsAsync(admin.remove('office', true), { code: 'USAGE' })
+})

@@ -1,6 +1,6 @@
 import test from 'ava'
 import { signDelegation } from '../../src/keys/delegation.js'
-import { openMembership, signMembership } from '../../src/keys/membership.js'
+import { findHost, openMembership, signMembership, uniqueName } from '../../src/keys/membership.js'
 import { Secret } from '../../src/native.js'
 import { delegate, fleet, hostOf, makeFleet, member, otherFleet } from './fleet.js'
 
@@ -78,4 +78,24 @@ test('another fleet, no coordinator, a host twice, a name that rewrites the line
 test('a delegation is no membership', (t) => {
   const bytes = signDelegation({ fleet, term: 1, duty: 'enroller', host: hostOf(known.peer) }, known.root)
   t.throws(() => open(bytes), { code: 'FORGED', message: /kind "delegation"/ })
+})
+
+test('names become unique by a number, within their length', (t) => {
+  t.is(uniqueName('debian', []), 'debian')
+  t.is(uniqueName('debian', ['Debian', 'debian-2', 'other']), 'debian-3')
+  const long = 'x'.repeat(64)
+  t.is(uniqueName(long, [long]), `${'x'.repeat(62)}-2`)
+})
+
+test('a host is found by its name, or by the beginning of its key where that is needed', (t) => {
+  const [a, b, c] = [
+    { host: `aaaa1${'0'.repeat(59)}`, name: 'pc' },
+    { host: `aaaa2${'0'.repeat(59)}`, name: 'pc' },
+    { host: `cccc0${'0'.repeat(59)}`, name: 'aaaa' },
+  ]
+  const hosts = [a, b, c]
+  t.is(findHost(hosts, 'aaaa'), c, 'a name comes first')
+  t.is(findHost(hosts, 'aaaa2'), b)
+  t.throws(() => findHost(hosts, 'pc'), { code: 'NO_SUCH_HOST', message: /aaaa1.* or aaaa2/ })
+  for (const wrong of ['PC', 'ccc', 'dddd', '']) t.throws(() => findHost(hosts, wrong), { code: 'NO_SUCH_HOST' })
 })

@@ -21,7 +21,7 @@ export const command = defineCommand({
     const { name, 'words-file': wordsFile } = args
     const listen = args.listen as string
     const address = args.address ?? advertised(listen)
-    const options = { state, name, domain: args.domain ?? name, listen, address }
+    const options = { state, name, domain: args.domain, listen, address }
     if (wordsFile !== undefined) {
       const { fleet, host } = initFleet({ ...options, ...wordsInFile(wordsFile, state) })
       const report = { status: 'done', fleet, host, address, state, wordsFile }

@@ -14,7 +14,11 @@ export const command = defineCommand({
       })
       .option('token-file', { type: 'string', requiresArg: true, describe: 'Read it from this file' })
       .option('name', { type: 'string', default: computerName(), requiresArg: true, describe: 'Name of this host' })
-      .option('domain', { type: 'string', requiresArg: true, describe: 'What fails together (default: the name)' })
+      .option('domain', {
+        type: 'string',
+        requiresArg: true,
+        describe: 'What fails together (default: this host alone)',
+      })
       .option('listen', {
         type: 'string',
         requiresArg: true,
@@ -28,11 +32,16 @@ export const command = defineCommand({
     ])
     const token = await readToken({ token: args.token, file: args['token-file'] }, signal)
     const listen = args.listen ?? null
-    const home = await joinFleet({ token, state, name: args.name, domain: args.domain ?? args.name, listen })
+    const home = await joinFleet({ token, state, name: args.name, domain: args.domain, listen })
     output.report(
-      { status: 'done', fleet: home.fleet, host: home.host, name: home.name, role: home.role, state },
+      { status: 'done', fleet: home.fleet, host: home.host, name: home.name, asked: args.name, role: home.role, state },
       () => `${home.name} is now a member of fleet ${home.fleet}, as ${home.role}.`,
     )
+    if (home.name !== args.name) {
+      output.note(
+        `There is a host ${args.name} already. For another name, on the coordinator: imager rename ${home.name} NAME`,
+      )
+    }
     if (home.role === 'peer') output.note(`Lend disk space with ${output.typed('peer --store DIR')}.`)
     if (home.role === 'appliance') output.note(`Back up a disk with ${output.typed('snapshot /dev/…')}.`)
   },

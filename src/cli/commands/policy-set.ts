@@ -1,7 +1,7 @@
-import { ImagerError } from '../../base/errors.js'
-import type { Policy, VolumePolicy } from '../../catalog/types.js'
+import type { Policy } from '../../catalog/types.js'
 import { usage } from '../arguments.js'
 import { defineCommand } from '../command.js'
+import { findVolume } from '../volume.js'
 
 const VERB = 'policy set'
 const UNITS = { h: 3_600_000, d: 86_400_000 } as const
@@ -34,7 +34,7 @@ export const command = defineCommand({
     }
     if (Object.keys(policy).length === 0) throw usage('Nothing to set: give --tolerate or --max-age', VERB)
     const { catalog } = await context.fleet()
-    const volume = args.source === undefined ? null : findVolume((await catalog.policies()).volumes, args.source)
+    const volume = args.source === undefined ? null : findVolume((await catalog.policies()).volumes, args.source, VERB)
     await catalog.setPolicy(volume && { appliance: volume.appliance, volume: volume.volume }, policy)
     const of = volume ? `${volume.applianceName}:${volume.source}` : null
     context.output.report(
@@ -43,16 +43,6 @@ export const command = defineCommand({
     )
   },
 })
-
-/** By its source, or host and source. Throws NO_SUCH_VOLUME. */
-export function findVolume(volumes: readonly VolumePolicy[], name: string): VolumePolicy {
-  const found = volumes.filter((one) => name === one.source || name === `${one.applianceName}:${one.source}`)
-  const [first, second] = found
-  if (first === undefined) throw new ImagerError('NO_SUCH_VOLUME', { name })
-  if (second === undefined) return first
-  const names = found.map((one) => `${one.applianceName}:${one.source}`).join(', ')
-  throw usage(`${name} is the disk of several hosts: name one of ${names}`, VERB)
-}
 
 function parseTolerate(text: string): number | null {
   if (text === 'auto') return null

@@ -50,7 +50,7 @@ export const command = defineCommand({
       throw usage('Peers will look for the coordinator there: --listen needs a port', 'recover')
     const options = {
       ...{ state, words: withoutNumbers(readFileSync(wordsFile, 'utf8')), peer: args.peer as string },
-      ...{ name, domain: args.domain ?? name, listen, address },
+      ...{ name, domain: args.domain, listen, address },
     }
     const parts = { clock: systemClock, report: progressOf(output), signal }
     const plan = await planRecover(options, parts)

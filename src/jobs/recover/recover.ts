@@ -33,7 +33,7 @@ export interface RecoverOptions {
   /** Address of any living peer. */
   readonly peer: string
   readonly name: string
-  readonly domain: string
+  readonly domain?: string | undefined
   /** Where the new coordinator will listen, and where others reach it. */
   readonly listen: string
   readonly address: string
