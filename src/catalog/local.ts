@@ -341,11 +341,13 @@ export class LocalCatalog implements Catalog {
   }
 
   #present(): Present {
+    const hosts = this.members.rows()
+    const { needsKeybags } = this.#parts
     return {
       now: this.#parts.clock.now(),
       away: this.members.awayNumbers(),
       tolerate: (appliance, volume) => this.#policies.of({ appliance, volume }).tolerate,
-      keybagHeld: () => true,
+      keybagHeld: (appliance) => !needsKeybags || this.registry.keybagHeld(appliance, hosts),
     }
   }
 

@@ -29,6 +29,8 @@ export interface HeadFacts {
 
 export interface CatalogParts {
   clock: Clock
+  /** Without its appliance's keys on enough peers no snapshot is `protected`: a recovery could not read it. */
+  needsKeybags: boolean
   signGrant(grant: GrantBody): Uint8Array
   /** Throws FORGED unless signed by its appliance and naming exactly these references. */
   openHead(head: Uint8Array, references: Uint8Array): HeadFacts
@@ -38,6 +40,7 @@ export interface CatalogParts {
 export function partsOf(home: Home, clock: Clock): CatalogParts {
   return {
     clock,
+    needsKeybags: true,
     signGrant: (grant) => signGrant({ fleet: home.fleet, term: home.membership().term, ...grant }, home.secret),
     openHead(bytes, references) {
       const head = openHead(bytes, home.fleet)

@@ -5,6 +5,7 @@
  */
 import { type Clock, systemClock } from '../base/clock.js'
 import { hasCode, ImagerError } from '../base/errors.js'
+import type { Hex } from '../base/ids.js'
 import { HEARTBEAT_MS } from '../base/limits.js'
 import type { Heartbeat } from '../catalog/hosts.js'
 import { encodeLengths } from '../catalog/lengths.js'
@@ -33,6 +34,8 @@ export interface CoordinatorParts {
   offer?: () => Heartbeat
   /** A signed document that belongs on every peer. */
   onDocument?: (kind: 'membership' | 'keybag', name: string, bytes: Buffer) => void
+  /** A snapshot is about to be finished: brings its appliance's keys to the peers, as far as that goes in short time. */
+  onFinish?: (appliance: Hex) => Promise<void>
   /** Sees each call that was answered, with the two bodies. */
   onAnswer?: (call: CallName, received: Buffer, sent: Buffer) => void
 }
@@ -59,7 +62,10 @@ export async function serveCoordinator(parts: CoordinatorParts): Promise<Served>
     onMembership: (bytes) => onDocument('membership', home.fleet, bytes),
   })
   const keepKeybag = (owner: string, bytes: Buffer) => onDocument('keybag', owner, bytes)
-  const handlers = { ...catalogHandlers(catalog), ...fleetHandlers(home, catalog, admission, keepKeybag) }
+  const handlers = {
+    ...catalogHandlers(catalog, parts.onFinish ?? (async () => {})),
+    ...fleetHandlers(home, catalog, admission, keepKeybag),
+  }
   const routes = CALL_NAMES.map((name) => toRoute(name, handlers, parts))
   const admit = (host: string) => catalog.members.role(host) !== undefined
   const server = await serve({ tls: home.tls, listen: parts.listen, routes, admit })
@@ -126,7 +132,10 @@ function noteCall({ members, registry }: LocalCatalog, { host, role }: Caller, c
 type FleetCall = 'join' | 'heartbeat' | 'invite' | 'remove' | 'rename' | 'retire' | 'membership' | 'events' | 'keybag'
 type CatalogCall = Exclude<CallName, FleetCall>
 
-function catalogHandlers(catalog: LocalCatalog): Pick<Handlers, CatalogCall> {
+function catalogHandlers(
+  catalog: LocalCatalog,
+  onFinish: (appliance: Hex) => Promise<void>,
+): Pick<Handlers, CatalogCall> {
   const ownLease = (caller: Caller, lease: string) => requireOwn(caller, catalog.leaseOwner(lease))
   return {
     hosts: async () => ({ body: { hosts: await catalog.hosts() } }),
@@ -156,6 +165,7 @@ function catalogHandlers(catalog: LocalCatalog): Pick<Handlers, CatalogCall> {
       ownLease(caller, lease)
       const head = attachment.subarray(0, headBytes)
       const references = attachment.subarray(headBytes)
+      await onFinish(caller.host)
       return { body: await catalog.finish(lease, { head, references, asked, summary }) }
     },
     async abandon({ caller, body: { lease, failure } }) {

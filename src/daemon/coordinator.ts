@@ -2,7 +2,9 @@
  * The coordinator's daemon: the catalog served to the fleet, and a courier that brings the membership and every keybag to
  * every peer, so that recovery needs nothing but peers and the words.
  */
+import { setTimeout as sleep } from 'node:timers/promises'
 import { type Clock, systemClock } from '../base/clock.js'
+import type { Hex } from '../base/ids.js'
 import type { Report } from '../base/report.js'
 import { serveCoordinator } from '../coordinator/server.js'
 import { Traffic } from '../coordinator/traffic.js'
@@ -13,6 +15,9 @@ import { openKeybag } from '../keys/keybag.js'
 import type { SegmentOptions } from '../signatures/segments.js'
 import { Courier } from './courier.js'
 import type { Running } from './running.js'
+
+const KEYS_MS = 5_000
+const POLL_MS = 100
 
 export interface CoordinatorOptions extends SegmentOptions {
   listen: string
@@ -41,11 +46,20 @@ export async function startCoordinator(
     },
     report,
   })
+  /** Until enough peers hold its keys, for as long as a person does not notice: it may have joined a moment ago. */
+  const bringKeys = async (appliance: Hex) => {
+    const isHeld = () => catalog.registry.keybagHeld(appliance, catalog.members.rows())
+    for (let left = KEYS_MS; left > 0 && !isHeld(); left -= POLL_MS) {
+      courier.wake()
+      await sleep(POLL_MS)
+    }
+  }
   try {
     const onDocument = () => courier.wake()
     const traffic = new Traffic()
     const server = await serveCoordinator({
       ...{ home, catalog, clock, listen, onDocument, ...publicAddress(home, listen) },
+      onFinish: (appliance) => bringKeys(appliance),
       onAnswer: (...answer) => traffic.add(...answer),
     })
     courier.start()
