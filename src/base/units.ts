@@ -32,7 +32,7 @@ export function formatSeconds(seconds: number): string {
   const hours = Math.floor(whole / 3600)
   if (hours < 48) return `${hours}h ${pad(Math.floor((whole % 3600) / 60))}m`
   const days = Math.floor(hours / 24)
-  return days < 10 ? `${days}d ${pad(hours % 24)}h` : `${days} days`
+  return days < 10 && hours % 24 > 0 ? `${days}d ${pad(hours % 24)}h` : `${days} days`
 }
 
 /** `2026-11-21 09:05 +01:00`: the time here, with its zone; ms since 1970. With seconds for logs. */

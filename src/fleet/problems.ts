@@ -6,6 +6,7 @@ import type { Hex } from '../base/ids.js'
 import { formatCount, formatSeconds } from '../base/units.js'
 import { ageOf } from '../catalog/order.js'
 import type { HostRow, RunRow, SnapshotRow, VolumePolicy } from '../catalog/types.js'
+import { chooseScheme } from '../stripes/scheme.js'
 import { maxAge } from './age.js'
 
 /** What each code means; docs/errors.md has this table. */
@@ -128,17 +129,22 @@ function belowTarget(row: SnapshotRow, hosts: readonly HostRow[]): Problem {
       ? 'does not survive the loss of any host'
       : `survives the loss of ${formatCount(row.survives, 'host')}`
   const sentence = `${named(row)} ${bears}; ${row.target} should be allowed to be missing`
-  const here = hosts.filter((host) => host.role === 'peer' && !host.away && host.storage !== '').length
-  const members = hosts.filter((host) => host.role === 'peer' && host.storage !== '').length
-  if (here > row.target) return { code, sentence, remedy: again(row, 'it stores the missing parts on other hosts') }
-  const least = Math.max(1, members - 1)
-  const more = members > row.target ? 'Switch on more peers' : 'Add peers (`imager invite`)'
-  const settle = `or settle for less: \`imager policy set ${row.source} --tolerate ${Math.min(least, row.target)}\``
-  return {
-    code,
-    sentence,
-    remedy: `${more} and run \`imager snapshot ${row.source}\` on ${row.applianceName}, ${settle}.`,
+  const peers = hosts.filter((host) => host.role === 'peer' && host.storage !== '')
+  if (reachOf(peers.filter((host) => !host.away)) >= row.target) {
+    return { code, sentence, remedy: again(row, 'it stores the missing parts on other hosts') }
   }
+  const away = peers.filter((host) => host.away).map(({ name }) => name)
+  if (reachOf(peers) >= row.target) {
+    return { code, sentence, remedy: `${bringBack(away)} ${again(row, 'once they are back')}` }
+  }
+  const settle = `\`imager policy set ${row.source} --tolerate ${Math.max(1, reachOf(peers))}\``
+  return { code, sentence, remedy: `Settle for less: ${settle}. Or add peers (\`imager invite\`) and run it again.` }
+}
+
+/** How many losses a run onto these hosts is made for. */
+function reachOf(hosts: readonly HostRow[]): number {
+  const domains = new Set(hosts.map(({ domain }) => domain)).size
+  return domains < 2 ? 0 : chooseScheme(domains, {}).m
 }
 
 function old({ row, maxAgeMs }: Newest, now: number): Problem[] {

@@ -8,6 +8,7 @@ import { mkdirSync, readdirSync, renameSync, rmSync, statSync, truncateSync, wri
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import test, { type ExecutionContext } from 'ava'
+import Database from 'better-sqlite3'
 import { HEARTBEAT_MS } from '../../src/base/limits.js'
 import type { VolumePolicy } from '../../src/catalog/types.js'
 import type { StatusReport } from '../../src/fleet/status.js'
@@ -191,6 +192,50 @@ test.serial('peers that are off do not lower the target unseen; a dead one is no
   t.is(dead.code, 5)
   t.deepEqual(lastLine<CheckReport>(dead).unreachable, ['peer-4', 'peer-5', 'peer-6'])
 })
+
+test.serial('a PC is gone for good: it is removed, and the target falls only because a person says so', async (t) => {
+  const { lab, disk, state } = await TestLab.imaged(t, 5, 16)
+  t.like((await status(lab)).volumes[0], { survives: 3, target: 3, state: 'protected' })
+  const office = ['--state', lab.lab.coordinator.state]
+  await lab.kill(lab.lab.peers[4]?.pid as number)
+  t.is((await imager('remove', 'peer-5', ...state)).code, 12, 'an appliance removes nobody')
+  const removed = await imager('remove', 'peer-5', '--json', ...office)
+  t.is(removed.code, 0, removed.stdout)
+  t.like(lastLine<object>(removed), { status: 'done', host: 'peer-5', snapshotsBelowTarget: 1 })
+  const seen = await status(lab)
+  t.deepEqual(codesOf(seen), ['BELOW_TARGET'])
+  t.is(await typeRemedy(lab, seen), 'policy 0')
+  const settled = await status(lab)
+  t.deepEqual(codesOf(settled), [])
+  t.like(settled.volumes[0], { survives: 2, target: 2 })
+  await lab.restoreLatest(t, disk)
+})
+
+test.serial(
+  'a backup that is old, and a run that came to nothing, are said; what is typed makes the light green',
+  async (t) => {
+    const { lab, disk } = await TestLab.imaged(t, 3, 16)
+    const db = new Database(join(lab.lab.coordinator.state, 'catalog', 'catalog.db'))
+    db.prepare('UPDATE snapshot SET arrived = arrived - ?').run(400 * 86_400_000)
+    db.close()
+    const old = await status(lab)
+    t.deepEqual(codesOf(old), ['OLD'])
+    t.regex(old.problems[0]?.sentence ?? '', /is 400 days old, 8 days are expected at most/)
+    t.is(await typeRemedy(lab, old), 'snapshot 0')
+    t.deepEqual(codesOf(await status(lab)), [])
+    for (const { pid } of lab.lab.peers.slice(1)) await lab.kill(pid)
+    t.is((await imager('snapshot', disk, '--state', lab.lab.appliance.state)).code, 1)
+    const failed = await status(lab)
+    t.deepEqual(codesOf(failed), ['RUN_FAILED'])
+    for (const index of [1, 2]) {
+      const child = lab.startPeer(index)
+      t.teardown(() => void child.kill('SIGKILL'))
+      await started(child)
+    }
+    t.is(await typeRemedy(lab, failed), 'snapshot 0')
+    t.deepEqual(codesOf(await status(lab)), [])
+  },
+)
 
 testWhere(lacksFileSystem('ext4'))('a bad sector costs its shard, which is named, and not the peer', async (t) => {
   const { lab, state } = await TestLab.imaged(t, 3, 16)

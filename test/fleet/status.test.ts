@@ -9,6 +9,7 @@ const peer = (name: string, over: Partial<HostRow> = {}) =>
   ({
     host: `id-${name}`,
     name,
+    domain: name,
     role: 'peer',
     away: false,
     storage: 'disk',
