@@ -154,7 +154,7 @@ mountTest('a mount in the background: ready when it says so, exact, and away whe
   const outcome = await imager('mount', 'latest', mountpoint, ...state, '--json')
   t.is(outcome.code, 0, outcome.stdout)
   const ready = lastLine<{ pid: number }>(outcome)
-  t.deepEqual(Object.keys(ready), ['status', 'mountpoint', 'pid'])
+  t.deepEqual(Object.keys(ready), ['status', 'mountpoint', 'pid', 'snapshot'])
   t.like(ready, { status: 'mounted', mountpoint })
   t.deepEqual(readdirSync(mountpoint).sort(), ['disk.img', 'files', 'volumes'])
   const files = join(mountpoint, 'files', '0')
