@@ -27,6 +27,8 @@ export const CLOCK_ROUND_TRIP_MS = 2_000
 export const TOKEN_LIFETIME_MS = 3_600_000
 /** A run that did not say how it ended, and is older than this, came to nothing: a first one of many TB may take days. */
 export const RUN_OPEN_MS = 7 * 24 * 3_600_000
+/** A disk that was tried and has no snapshot is spoken of for so long: whoever wants it tries again, and a wrong word is forgotten. */
+export const RUN_TRIED_MS = 8 * 24 * 3_600_000
 /** For so long a run repeats what it asks of a coordinator that does not answer: a restart takes seconds, an update a minute. */
 export const RUN_PATIENCE_MS = 60_000
 /** A grant lives as long as the longest transfer of one stripe may take. */

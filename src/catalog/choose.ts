@@ -12,13 +12,19 @@ export function prefixOf(name: string): string | undefined {
   return /^[0-9a-f]{1,32}$/.test(name) ? name : undefined
 }
 
-/** `rows`: newest last, all whose id begins so. Throws NO_SUCH_SNAPSHOT. */
+/**
+ * `rows`: newest last, all whose id begins so. A disk that is retired is `latest` only where no other is meant. Throws
+ * NO_SUCH_SNAPSHOT.
+ */
 export function choose<R extends SnapshotRow & { head: Uint8Array }>(
   name: string,
   rows: readonly R[],
   among: Among,
+  isRetired: (row: R) => boolean = () => false,
 ): FoundSnapshot {
-  const found = rows.filter((row) => isAmong(row, among))
+  const meant = rows.filter((row) => isAmong(row, among))
+  const kept = name === 'latest' ? meant.filter((row) => !isRetired(row)) : meant
+  const found = kept.length > 0 ? kept : meant
   const last = found.at(-1)
   if (!last)
     throw new ImagerError('NO_SUCH_SNAPSHOT', { snapshot: `${name === 'latest' ? 'yet' : name}${ofWhich(among)}` })

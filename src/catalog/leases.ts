@@ -4,7 +4,7 @@
  */
 import type Database from 'better-sqlite3'
 import type { Hex } from '../base/ids.js'
-import { RUN_OPEN_MS } from '../base/limits.js'
+import { RUN_OPEN_MS, RUN_TRIED_MS } from '../base/limits.js'
 import { Statements } from './statements.js'
 import type { Stripes } from './stripes.js'
 import type { BeginRequest, Begun, LastRun, RunRow } from './types.js'
@@ -89,7 +89,8 @@ export class Leases {
       const run = this.lastRun(one.appliance, one.volume, now)
       return run ? [{ ...one, ...run, kept: kept === 1 }] : []
     })
-    return withoutForerunners(runs).sort((a, b) => a.started - b.started)
+    const wanted = runs.filter((run) => run.kept || now - (run.ended ?? run.started) <= RUN_TRIED_MS)
+    return withoutForerunners(wanted).sort((a, b) => a.started - b.started)
   }
 
   abandon(lease: Hex, failure: string, now: number): void {

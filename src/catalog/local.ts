@@ -247,7 +247,7 @@ export class LocalCatalog implements Catalog {
   async snapshot(name: string, among: Among = {}, appliance?: Hex): Promise<FoundSnapshot> {
     const prefix = prefixOf(name)
     const rows = prefix === undefined ? [] : this.#snapshots.list(this.#present(), appliance, prefix)
-    return choose(name, rows, among)
+    return choose(name, rows, among, (row) => this.#policies.of(row).retired === 1)
   }
 
   async locate(ids: Uint8Array): Promise<Located> {

@@ -275,7 +275,7 @@ export interface Catalog {
   finish(lease: Hex, request: FinishRequest): Promise<Finished>
   /** Ends a lease that came to nothing, with the code of the error. What is over already stays as it ended. */
   abandon(lease: Hex, failure: string): Promise<void>
-  /** Of each volume that a run was begun of, newest last. */
+  /** Of each volume that a run was begun of, newest last; of one without snapshots, while it was tried lately. */
   runs(): Promise<RunRow[]>
   /** Newest last: by sequence within a volume, volumes by arrival. */
   snapshots(): Promise<SnapshotRow[]>

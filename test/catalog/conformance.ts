@@ -1,7 +1,7 @@
 /** What every Catalog does, whether opened here or asked over the network. Run by local.test.ts and coordinator/remote.test.ts. */
 import type { ExecutionContext, TestFn } from 'ava'
 import type { Hex } from '../../src/base/ids.js'
-import { AWAY_AFTER_MS, RUN_OPEN_MS } from '../../src/base/limits.js'
+import { AWAY_AFTER_MS, RUN_OPEN_MS, RUN_TRIED_MS } from '../../src/base/limits.js'
 import type { LocalCatalog } from '../../src/catalog/local.js'
 import type { HeadFacts } from '../../src/catalog/parts.js'
 import type { Begun, Catalog } from '../../src/catalog/types.js'
@@ -288,6 +288,12 @@ function ending(test: TestFn, open: OpenStand): void {
     t.like((await s.catalog.runs())[0], { started, ended: null, failure: 'LEASE_ENDED', finished: false })
     await begin(s)
     t.like((await s.catalog.runs())[0], { started, ended: s.clock.time, failure: 'LEASE_ENDED', finished: false })
+    const { lease } = await begin(s)
+    await s.catalog.abandon(lease, 'INTERRUPTED')
+    s.clock.time += RUN_TRIED_MS
+    t.is((await s.catalog.runs()).length, 1)
+    s.clock.time += 1
+    t.deepEqual(await s.catalog.runs(), [], 'nobody tried again, and there is no snapshot')
   })
 }
 

@@ -110,6 +110,14 @@ test('latest names the newest of every other disk; one that took the place of an
   t.like(choose(data.id, [data], {}), { id: data.id, others: [] })
   t.throws(() => choose('latest', rows, { source: '/dev/sdc', host: 'srv' }), { message: /of \/dev\/sdc on srv/ })
   t.throws(() => choose(data.id, [data], { host: 'mail' }), { message: new RegExp(`${data.id} on mail`) })
+  const retired =
+    (...gone: SnapshotRow[]) =>
+    (one: SnapshotRow) =>
+      gone.includes(one)
+  t.like(choose('latest', rows, {}, retired(fresh, old, data)), { id: mail.id, others: [] })
+  t.like(choose('latest', rows, { source: '/dev/sdb' }, retired(data)), { id: data.id })
+  t.is(choose('latest', rows, {}, retired(...rows)).others.length, 2, 'none is left out where all are')
+  t.is(choose(data.id, [data], {}, retired(data)).id, data.id)
   const many = Array.from({ length: 50 }, (_, at) => stored(`V${at}`, `/dev/${at}`, 'srv'))
   t.is(choose('latest', many, {}).others.length, OTHERS)
 })
