@@ -10,7 +10,7 @@ export interface Caller {
   role: Role | undefined
 }
 
-const EVERY_MEMBER: readonly CallName[] = ['heartbeat', 'membership']
+const EVERY_MEMBER: readonly CallName[] = ['heartbeat', 'membership', 'self']
 const READING: readonly CallName[] = [
   'hosts',
   'runs',

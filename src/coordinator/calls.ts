@@ -156,6 +156,8 @@ function call<Q extends v.GenericSchema, A extends v.GenericSchema>(
 
 /** Each is `POST /v1/<name>`. The comment says what the attachments are, where there are any. */
 export const CALLS = {
+  /** What is known of the caller. */
+  self: call(None, HostRow),
   hosts: call(None, v.strictObject({ hosts: v.array(HostRow) })),
   begin: call(
     v.strictObject({

@@ -74,6 +74,11 @@ export class RemoteCatalog implements Catalog {
     return this.#clockSkewMs
   }
 
+  /** What the coordinator knows of this host. */
+  async self(): Promise<HostRow> {
+    return (await this.#call('self', {})).body
+  }
+
   async hosts(): Promise<HostRow[]> {
     return (await this.#call('hosts', {})).body.hosts
   }

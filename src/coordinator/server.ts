@@ -138,6 +138,11 @@ function catalogHandlers(
 ): Pick<Handlers, CatalogCall> {
   const ownLease = (caller: Caller, lease: string) => requireOwn(caller, catalog.leaseOwner(lease))
   return {
+    async self({ caller }) {
+      const row = (await catalog.hosts()).find(({ host }) => host === caller.host)
+      if (!row) throw new ImagerError('NOT_ALLOWED', { what: 'It is no member of the fleet', role: 'peer' })
+      return { body: row }
+    },
     hosts: async () => ({ body: { hosts: await catalog.hosts() } }),
     async begin({ caller, body }) {
       requireOwn(caller, body.appliance)

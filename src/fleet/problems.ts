@@ -20,6 +20,7 @@ export const PROBLEMS = {
   RUN_FAILED: 'the last run of a volume came to nothing',
   AGE_UNKNOWN: 'the newest snapshot of a volume says that it was made in the future, and nothing says when it came',
   OLD: 'the newest snapshot of a volume is older than it should be',
+  PEER_AWAY: 'on a peer itself: its daemon does not run, or does not reach the coordinator',
   SUSPECT: 'a host holds less than it was given: what was placed there counts as missing',
   CLOCK: "a host's clock is off by five minutes or more",
 } as const
@@ -163,13 +164,21 @@ function old({ row, maxAgeMs }: Newest, now: number): Problem[] {
 function failures({ runs, volumes }: Known): Problem[] {
   const isRetired = ({ appliance, volume }: RunRow) =>
     volumes.some((one) => one.retired && one.appliance === appliance && one.volume === volume)
-  return runs
-    .filter((run) => run.failure !== null && !isRetired(run))
-    .map(({ source, applianceName, failure }) => {
-      const sentence = `The last run of ${source} on ${applianceName} came to nothing (${failure})`
-      const remedy = `Run \`imager snapshot ${source}\` on ${applianceName}: it says what is wrong.`
-      return { code: 'RUN_FAILED', sentence, remedy }
-    })
+  return (
+    runs
+      // Who pressed Ctrl-C knows; if nothing follows, the age tells.
+      .filter((run) => run.failure !== null && run.failure !== 'INTERRUPTED' && !isRetired(run))
+      .map(({ source, applianceName, failure }) => {
+        const sentence = `The last run of ${source} on ${applianceName} came to nothing (${failure})`
+        const remedy = `Run \`imager snapshot ${source}\` on ${applianceName}: it says what is wrong.`
+        return { code: 'RUN_FAILED', sentence, remedy }
+      })
+  )
+}
+
+/** What is wrong with one host. */
+export function hostProblems(host: HostRow): Problem[] {
+  return [...suspects([host]), ...clocks([host])]
 }
 
 function suspects(hosts: readonly HostRow[]): Problem[] {

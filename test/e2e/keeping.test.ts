@@ -81,6 +81,15 @@ test.serial(
     t.deepEqual(codesOf(seen), ['SUSPECT', 'SUSPECT', 'SUSPECT', 'LOST'])
     t.regex(seen.problems[0]?.sentence ?? '', /^peer-1 is not believed: its store holds .* were placed there$/)
     t.like(seen.volumes[0], { state: 'incomplete', survives: -1 })
+    const own = await imager('status', '--json', '--state', lab.lab.peers[0]?.state as string)
+    t.is(own.code, 8)
+    t.deepEqual(
+      lastLine<{ problems: { code: string }[] }>(own).problems.map(({ code }) => code),
+      ['SUSPECT'],
+    )
+    const well = await imager('status', '--json', '--state', lab.lab.peers[4]?.state as string)
+    t.is(well.code, 0, well.stdout)
+    t.false(well.stdout.includes('snapshot'), 'a PC hears of nobody else')
     t.is((await imager('restore', 'latest', '--to', lab.path('no.img'), ...state)).code, 5)
     t.is(await typeRemedy(lab, seen), 'check 5', 'it says that the snapshot cannot be restored')
     const checked = await status(lab)

@@ -1,5 +1,6 @@
 import { Exit } from '../../base/errors.js'
 import { formatBytes, formatCount, formatSeconds } from '../../base/units.js'
+import type { PeerStatusReport } from '../../fleet/peer-status.js'
 import type { StatusReport } from '../../fleet/status.js'
 import { defineCommand } from '../command.js'
 
@@ -9,12 +10,37 @@ export const command = defineCommand({
   example: ['imager status || echo "look at the backups"', 'for a cron job'],
   builder: (yargs) => yargs,
   async run(_args, context) {
+    const home = await context.home()
+    if (home.role === 'peer') {
+      const { readPeerStatus } = await import('../../fleet/peer-status.js')
+      const own = await readPeerStatus(home)
+      context.output.report(own, renderPeer)
+      return own.safe ? Exit.done : Exit.notSafe
+    }
     const [{ readStatus }, fleet] = await Promise.all([import('../../fleet/status.js'), context.fleet()])
     const report = await readStatus(fleet)
     context.output.report(report, render)
     return report.safe ? Exit.done : Exit.notSafe
   },
 })
+
+function renderPeer({
+  fleet,
+  name,
+  coordinator,
+  away,
+  usedBytes,
+  freeBytes,
+  problems,
+  safe,
+}: PeerStatusReport): string {
+  return [
+    `${name}, a peer of fleet ${fleet}; coordinator at ${coordinator}`,
+    `${away ? 'Away' : 'Here'}: holds ${formatBytes(usedBytes)} for the fleet, ${formatBytes(freeBytes)} more may come`,
+    ...problems.flatMap(({ code, sentence, remedy }) => [`! ${sentence}. [${code}]`, `  ${remedy}`]),
+    safe ? 'All is well here.' : 'Something is wrong here.',
+  ].join('\n')
+}
 
 function render(report: StatusReport): string {
   const { peers, volumes, coordinator } = report
