@@ -7,6 +7,7 @@ import type Database from 'better-sqlite3'
 import type { Hex } from '../base/ids.js'
 import type { Placed } from './placed.js'
 import { isGood } from './stripes.js'
+import type { Turned } from './tidings.js'
 import type { Finding } from './types.js'
 
 /** Found by a heartbeat: the host's store is not the one in which the shard was placed. */
@@ -20,6 +21,13 @@ interface Known {
   writer: Hex
   fact: Finding['fact'] | null
   by: Hex | null
+}
+
+export interface Learnt {
+  /** Of which something counts that was not known. */
+  readonly stripes: ReadonlySet<number>
+  /** Shards that count from now on, or do not any more. */
+  readonly turned: readonly Turned[]
 }
 
 export class Evidence {
@@ -48,26 +56,38 @@ export class Evidence {
   }
 
   /**
-   * True where the fact counts. Of a shard that has moved since nothing is learnt. Anybody may say that a shard is bad; that
+   * Of a shard that has moved since nothing is learnt. Anybody may say that a shard is bad; that
    * it is good again counts only from who found it bad, its stripe's writer, or one who is `trusted`.
    */
-  learn({ stripe, shard, fact }: Finding, by: Hex, trusted: boolean, now: number): boolean {
+  learn(findings: readonly Finding[], by: Hex, trusted: boolean, now: number): Learnt {
+    const stripes = new Set<number>()
+    const turned: Turned[] = []
+    for (const one of findings) {
+      const learnt = this.#learn(one, by, trusted, now)
+      if (learnt) stripes.add(one.stripe)
+      turned.push(...(learnt ?? []))
+    }
+    return { stripes, turned }
+  }
+
+  /** What turned; undefined where the fact does not count. */
+  #learn({ stripe, shard, fact }: Finding, by: Hex, trusted: boolean, now: number): Turned[] | undefined {
     const known = this.#known.get(stripe, Buffer.from(shard, 'hex'))
-    if (!known) return false
+    if (!known) return undefined
     const { position } = known
     const wasGood = isGood(known.fact)
     if (fact !== 'present' && fact !== 'proved') {
       this.#put.run(stripe, position, fact, now, by)
       if (wasGood) this.#placed.take([known.host], known)
-      return true
+      return wasGood ? [{ host: known.host, to: 'bad', fact }] : []
     }
-    if (!wasGood && !trusted && by !== known.by && by !== known.writer) return false
+    if (!wasGood && !trusted && by !== known.by && by !== known.writer) return undefined
     // Of bytes that were wrong, only reading them again says more.
-    if (fact === 'present' && (wasGood || known.fact === 'corrupt')) return false
+    if (fact === 'present' && (wasGood || known.fact === 'corrupt')) return undefined
     if (fact === 'proved') this.#put.run(stripe, position, fact, now, by)
     else this.#drop.run(stripe, position)
     if (!wasGood) this.#placed.add([known.host], known)
-    return true
+    return wasGood ? [] : [{ host: known.host, to: 'good', fact }]
   }
 
   /** All that the host holds is `stale` from now on. Gives the stripes that it holds a shard of. */

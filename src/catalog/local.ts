@@ -31,6 +31,7 @@ import { openDatabase } from './schema.js'
 import { type Present, Snapshots } from './snapshots.js'
 import { outlookOf } from './state.js'
 import { Stripes } from './stripes.js'
+import { tidingsOf } from './tidings.js'
 import type {
   Among,
   BeginRequest,
@@ -190,8 +191,17 @@ export class LocalCatalog implements Catalog {
       this.#signatures.insert([request])
       this.#stripes.commit(request.stripe, request.shards)
       this.#stripes.keepLengths(request.stripe, lengthsOf(request))
+      this.#missDeparted(request)
     })
     await this.#signatures.settle()
+  }
+
+  /** A host may have been removed after it was sent a shard. */
+  #missDeparted({ stripe, shards }: CommitRequest): void {
+    const gone = shards.filter(({ host }) => this.members.role(host) === undefined)
+    const findings = gone.map(({ shard }) => ({ stripe, shard, fact: 'missing' as const }))
+    for (const one of this.#evidence.learn(findings, '', true, this.#parts.clock.now()).stripes)
+      this.#stripes.refigure(one)
   }
 
   async finish(lease: Hex, request: FinishRequest): Promise<Finished> {
@@ -288,10 +298,10 @@ export class LocalCatalog implements Catalog {
   async learn(findings: readonly Finding[], inspected: readonly Hex[], by: Hex = '', trusted = true): Promise<void> {
     const now = this.#parts.clock.now()
     this.write(() => {
-      const changed = new Set<number>()
-      for (const one of findings) if (this.#evidence.learn(one, by, trusted, now)) changed.add(one.stripe)
+      const { stripes, turned } = this.#evidence.learn(findings, by, trusted, now)
       if (trusted) for (const host of inspected) this.#trust(host)
-      this.#refigure(changed)
+      this.#refigure(stripes)
+      for (const one of tidingsOf(turned, (host) => this.members.name(host), by)) this.registry.record(...one)
     })
   }
 
@@ -304,12 +314,14 @@ export class LocalCatalog implements Catalog {
       if (holdsLess && suspect === '') {
         const why = `its store holds ${formatBytes(beat.usedBytes)}, ${formatBytes(placedBytes)} were placed there`
         this.members.suspect(host, why)
-        this.registry.record('fleet', host, `${this.members.name(host)} is not believed: ${why}`)
+        this.registry.record('alarm', host, `${this.members.name(host)} is not believed: ${why}`)
+        // Its documents may be gone as well: they are brought again.
+        this.registry.deliveries.forget(host)
         this.#refigure(this.#evidence.doubt(host, this.#parts.clock.now()))
       }
       if (!holdsLess && suspect !== '') {
         this.members.suspect(host, '')
-        this.registry.record('fleet', host, `${this.members.name(host)} holds what it should again`)
+        this.registry.record('correction', host, `${this.members.name(host)} holds what it should again`)
         this.#refigure(this.#evidence.believe(host))
       }
       return isNews

@@ -77,3 +77,24 @@ test('with a host its shards go: lookups, figures and what is asked next know it
   catalog.members.admit(member(first, 'peer', 'pc1'))
   t.like((await catalog.snapshots())[0], { survives: -1 })
 })
+
+test('a shard that was sent to a host which is removed before its stripe is committed counts as missing', async (t) => {
+  const folder = temporaryFolder()
+  t.teardown(folder.remove)
+  const catalog = openPlain(folder.path)
+  t.teardown(() => catalog.close())
+  const peers = addPeers(catalog, 4)
+  const { lease } = await catalog.begin({ appliance: hex(32), volume: hex(16), source: '/dev/sdb', label: '' })
+  const request = placement(2, 2, peers)
+  const { stripe } = await catalog.place(lease, request)
+  catalog.removeHost(peers[0] ?? '', hex(32), false)
+  const { k, m, packBytes } = request
+  const blocks = ids(1)
+  await catalog.commit(lease, { stripe, k, m, packBytes, records: recordsOf(blocks), shards: held(request) })
+  t.is((await catalog.lookup(lease, blocks, 2))[0], 0n)
+  t.not((await catalog.lookup(lease, blocks, 1))[0], 0n)
+  t.deepEqual(
+    (await catalog.stripes([stripe]))[0]?.shards.map(({ fact }) => fact),
+    ['missing', undefined, undefined, undefined],
+  )
+})

@@ -1,7 +1,6 @@
 import test from 'ava'
 import type { EventRow } from '../../src/catalog/registry.js'
 import { Follower } from '../../src/cli/follow.js'
-import { localTime } from '../../src/cli/local-time.js'
 
 const event = (n: number, time: number, count = 1): EventRow => ({
   ...{ n, time, kind: 'refusal', host: 'aa'.repeat(32), sentence: `event ${n}`, count },
@@ -22,12 +21,4 @@ test('a new event is shown at once, and once more with its whole count when its 
   t.deepEqual(shown(follower.take([event(3, 101_000)], 200_000)), [])
   t.is(follower.after, 3)
   t.deepEqual(shown(follower.take([], 300_000)), [])
-})
-
-test('times are local, and say their zone', (t) => {
-  const time = Date.UTC(2026, 10, 28, 23, 5, 12)
-  const said = localTime(time)
-  t.regex(said, /^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d [+-]\d\d:\d\d$/)
-  t.is(Date.parse(said.replace(' ', 'T').replace(' ', '')), time)
-  t.is(localTime(Number.NaN), '-')
 })

@@ -177,7 +177,7 @@ test('PCs that were cloned with their name are hosts of their own; refusals are 
     [['refusal', 3]],
   )
   const text = await imager('events', '--state', office)
-  t.regex(text.stdout, /^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d [+-]\d\d:\d\d {2}refusal .*\(3 times in a minute\)$/m)
+  t.regex(text.stdout, /^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d (?:UTC|[+-]\d\d:\d\d) {2}refusal .*\(3 times in a minute\)$/m)
   const admin = await joinAs(t, lab, office, 'admin', 'admin')
   t.deepEqual((await eventsOf(admin.state)).slice(0, events.length), events, 'an admin reads the same')
   t.is((await imager('events', '--state', lab.lab.appliance.state)).code, 12)

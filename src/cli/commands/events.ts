@@ -1,6 +1,6 @@
+import { formatTime } from '../../base/units.js'
 import type { EventRow } from '../../catalog/registry.js'
 import { defineCommand } from '../command.js'
-import { localTime } from '../local-time.js'
 
 const POLL_MS = 1_000
 
@@ -28,5 +28,5 @@ export const command = defineCommand({
 })
 
 function render({ time, kind, sentence, count }: EventRow): string {
-  return `${localTime(time)}  ${kind.padEnd(10)}  ${sentence}${count > 1 ? ` (${count} times in a minute)` : ''}`
+  return `${formatTime(time, 'seconds')}  ${kind.padEnd(10)}  ${sentence}${count > 1 ? ` (${count} times in a minute)` : ''}`
 }
