@@ -157,9 +157,9 @@ test('invite and join from the command line: once, for its role, and not by ever
   t.like(JSON.parse(unreachable.stdout), { code: 'COORDINATOR_UNREACHABLE' })
 })
 
-test('Ctrl-C while a lab comes up leaves no process', async (t) => {
+test('Ctrl-C while a lab comes up leaves no process, and no folder that has to go', async (t) => {
   const dir = labFolder(t)
-  const child = start(['lab', 'up', dir, '--peers', '4'])
+  const child = start(['lab', 'up', dir, '--peers', '2'])
   const ended = finish(child)
   const record = join(dir, 'lab.json')
   const listed = () => (existsSync(record) ? [...readFileSync(record, 'utf8').matchAll(/"pid": (\d+)/g)] : [])
@@ -169,4 +169,5 @@ test('Ctrl-C while a lab comes up leaves no process', async (t) => {
   t.is((await ended).code, 130)
   t.false(pids.some(runs))
   t.is(listed().length, 0)
+  t.is((await up(t, dir, 2)).peers.length, 2, 'it goes on where it was')
 })
