@@ -9,6 +9,7 @@ import type Database from 'better-sqlite3'
 import * as v from 'valibot'
 import { ImagerError, reason } from '../../base/errors.js'
 import { isAlive, markProcess } from '../../base/process-mark.js'
+import { formatTime } from '../../base/units.js'
 import { Sqlite } from '../../catalog/sqlite.js'
 import { Meter } from '../progress.js'
 import type { PipelineParts } from './pipeline.js'
@@ -104,5 +105,5 @@ export class RunLocks {
 
 function describe(holder: Holder | undefined): string {
   if (!holder) return 'it began this very moment'
-  return `process ${holder.pid}, since ${new Date(holder.since).toISOString().slice(0, 19)}Z`
+  return `process ${holder.pid}, since ${formatTime(holder.since, 'seconds')}`
 }

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import test, { type ExecutionContext } from 'ava'
 import { ImagerError } from '../../../src/base/errors.js'
+import { formatTime } from '../../../src/base/units.js'
 import { RunLocks } from '../../../src/jobs/snapshot/run-locks.js'
 import type { Home } from '../../../src/keys/home.js'
 
@@ -31,7 +32,8 @@ test('the second is told which process the first is, and since when', async (t) 
   const first = locks()
   await first.hold('disk')
   await first.hold('disk')
-  const busy = { code: 'BUSY', message: new RegExp(`/dev/sdb .*process ${process.pid}, since 2026-11-21T07:05:00Z`) }
+  const since = formatTime(Date.UTC(2026, 10, 21, 7, 5), 'seconds').replace('+', '\\+')
+  const busy = { code: 'BUSY', message: new RegExp(`/dev/sdb .*process ${process.pid}, since ${since}`) }
   await t.throwsAsync(locks().hold('disk'), busy)
   t.false(locks().tryHold('disk'))
   t.true(locks().tryHold('another disk'))
