@@ -6,6 +6,7 @@
  * reader that went away (`imager ls latest / | head -1`) is no failure.
  */
 import { Exit, ImagerError, reason } from '../base/errors.js'
+import { shellWord } from '../base/shell.js'
 import { formatTime } from '../base/units.js'
 
 export interface Streams {
@@ -111,7 +112,7 @@ export class Output {
 
   /** A command of imager that runs with the state folder of this one, as it is to be typed. */
   typed(command: string): string {
-    return `\`imager ${command}${this.state === undefined ? '' : ` --state ${quoted(this.state)}`}\``
+    return `\`imager ${command}${this.state === undefined ? '' : ` --state ${shellWord(this.state)}`}\``
   }
 
   /** What is to be typed here, with this state folder. What is said of other hosts stays as it is. */
@@ -157,10 +158,6 @@ const UNPRINTABLE = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu
 /** The commands that look at a fleet from the state folder of the one that speaks of them. */
 const TYPED =
   /`imager ((?:hosts|status|check|snapshots?|show|ls|restore|mount|events|policy|rename|remove|retire)\b[^`]*)`/g
-
-function quoted(path: string): string {
-  return /^[\w./-]+$/.test(path) ? path : `'${path.replaceAll("'", "'\\''")}'`
-}
 
 function escaped(character: string): string {
   return Array.from({ length: character.length }, (_, at) => {

@@ -11,6 +11,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import * as v from 'valibot'
 import { ImagerError } from '../base/errors.js'
 import { isAlive, type ProcessMark } from '../base/process-mark.js'
+import { shellWord } from '../base/shell.js'
 import { MiB } from '../base/units.js'
 import { freePort } from '../fleet/address.js'
 import { initFleet } from '../fleet/init.js'
@@ -18,7 +19,8 @@ import { joinFleet } from '../fleet/join.js'
 import { type Fleet, openFleet } from '../fleet/open.js'
 import { wordsInFile } from '../fleet/words-file.js'
 import { makeFolder, writeDurable } from '../keys/durable.js'
-import { hasHome, openHome, refuseExposed } from '../keys/home.js'
+import { hasHome, openHome } from '../keys/home.js'
+import { refuseExposed } from '../keys/secret-files.js'
 import { endProcesses, startDetached } from './process.js'
 
 export interface LabReport {
@@ -248,7 +250,7 @@ function refuseOthersFolder(dir: string): void {
   if (there.isSymbolicLink()) refuse('is a link', 'Name the folder that it leads to, or another one')
   if (there.uid !== process.getuid?.()) refuse('belongs to another user', 'Choose another folder')
   if ((there.mode & 0o022) !== 0)
-    refuse('can be written by others', `Run \`chmod go-w ${dir}\`, or choose another folder`)
+    refuse('can be written by others', `Run \`chmod go-w ${shellWord(dir)}\`, or choose another folder`)
 }
 
 function readyAddress(line: string): string | undefined {

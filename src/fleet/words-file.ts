@@ -6,8 +6,9 @@ import { closeSync, fsyncSync, lstatSync, openSync, readFileSync, rmSync, writeF
 import { dirname } from 'node:path'
 import { ImagerError } from '../base/errors.js'
 import { syncFolder } from '../keys/durable.js'
-import { hasHome, refuseExposed, unfinishedRoot } from '../keys/home.js'
+import { hasHome, unfinishedRoot } from '../keys/home.js'
 import { deriveRoot } from '../keys/root.js'
+import { refuseExposed } from '../keys/secret-files.js'
 import { Secret, type SecretHandle } from '../native.js'
 import type { InitOptions } from './init.js'
 

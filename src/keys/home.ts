@@ -28,6 +28,7 @@ import {
   signKeybag,
 } from './keybag.js'
 import { type Membership, openMembership } from './membership.js'
+import { refuseExposedSecrets } from './secret-files.js'
 
 const Config = v.strictObject({
   version: v.literal(1),
@@ -48,13 +49,6 @@ const IDENTITY = 'identity.key'
 const KEY_BYTES = 32
 const MEMBERSHIP = 'membership.bin'
 const KEYS = 'keys'
-/** Folders of the state folder, and which of their files are secrets. */
-const SECRETS: readonly (readonly [folder: string, names: RegExp])[] = [
-  ['.', /^(identity\.key|held-.+\.bin)$/],
-  [KEYS, /\.bin$/],
-  ['catalog', /\.db(-wal|-shm)?$/],
-]
-const OTHERS = 0o077
 
 export class Home {
   readonly host: Hex
@@ -267,22 +261,6 @@ export function createHome(home: NewHome, beforeLast = () => {}): Home {
   renameSync(join(state, UNFINISHED), join(state, CONFIG))
   syncFolder(state)
   return openHome(state)
-}
-
-/** Throws SECRET_EXPOSED where others than its owner may read the file, or change it. */
-export function refuseExposed(file: string): void {
-  const mode = statSync(file).mode & 0o777
-  if ((mode & OTHERS) === 0) return
-  const quoted = /^[\w./-]+$/.test(file) ? file : `'${file.replaceAll("'", "'\\''")}'`
-  throw new ImagerError('SECRET_EXPOSED', { file, quoted, mode: mode.toString(8).padStart(4, '0') })
-}
-
-function refuseExposedSecrets(state: string): void {
-  for (const [folder, names] of SECRETS) {
-    const path = join(state, folder)
-    if (!existsSync(path)) continue
-    for (const name of readdirSync(path)) if (names.test(name)) refuseExposed(join(path, name))
-  }
 }
 
 function checkKey(bytes: Uint8Array, home: NewHome, members: Membership, host: Hex, secret: SecretHandle): KeyEntry {

@@ -4,9 +4,11 @@ import { once } from 'node:events'
 import {
   chmodSync,
   chownSync,
+  closeSync,
   lstatSync,
   mkdirSync,
   mkdtempSync,
+  openSync,
   readFileSync,
   rmSync,
   statSync,
@@ -157,6 +159,21 @@ test('a lab follows no link, and takes no folder and no words that others can re
   writeFileSync(join(dir, 'lab', 'words.txt'), '')
   chmodSync(join(dir, 'lab', 'words.txt'), 0o666)
   t.regex(await refused(/others may read or change it \(mode 0666\)/), /`chmod 600 /)
+})
+
+test('a daemon whose output is lost says so and goes on', async (t) => {
+  const dir = folder(t)
+  const at = ['--state', join(dir, 'state'), '--listen', '127.0.0.1:0']
+  t.is((await imager('init', ...at, '--words-file', join(dir, 'words'))).code, 0)
+  const full = openSync('/dev/full', 'w')
+  t.teardown(() => closeSync(full))
+  const daemon = spawn(process.execPath, [MAIN, 'coordinator', ...at], { stdio: ['ignore', full, 'pipe'] })
+  t.teardown(() => daemon.kill('SIGKILL'))
+  t.true(await said(daemon, /The output cannot be written: the disk is full/, 10_000))
+  await sleep(300)
+  t.is(daemon.exitCode, null)
+  daemon.kill('SIGTERM')
+  t.deepEqual(await once(daemon, 'exit'), [1, null])
 })
 
 test('a plain user is told of sudo; a folder that is gone, and a terminal that was closed, are said', async (t) => {
