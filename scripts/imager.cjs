@@ -9,7 +9,10 @@ const closeInspector = () => {
   const inspector = require('node:inspector')
   if (inspector.url() !== undefined) inspector.close()
 }
-if (!/--inspect(?!-port)/.test([...process.execArgv, process.env.NODE_OPTIONS].join(' '))) {
+if (
+  process.features.inspector &&
+  !/--inspect(?!-port)/.test([...process.execArgv, process.env.NODE_OPTIONS].join(' '))
+) {
   setImmediate(closeInspector)
   setTimeout(closeInspector, 250).unref()
 }

@@ -44,10 +44,10 @@ async function readFirstLine(signal: AbortSignal): Promise<string> {
 
 /** Not shown while it is pasted, so that it stays in no recording of the terminal. */
 async function askForToken(signal: AbortSignal): Promise<string> {
-  process.stderr.write('Join token (not shown): ')
   const unseen = new Writable({ write: (_chunk, _encoding, done) => done() })
   const lines = createInterface({ input: process.stdin, output: unseen, terminal: true })
-  // The terminal sends Ctrl-C as a letter now.
+  // Asked only now that the terminal shows no letters. It sends Ctrl-C as one, too.
+  process.stderr.write('Join token (not shown): ')
   lines.on('SIGINT', () => process.kill(process.pid, 'SIGINT'))
   try {
     return await new Promise<string>((resolve, reject) => {

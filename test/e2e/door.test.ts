@@ -28,6 +28,22 @@ const NOBODY = 65_534
 const isRoot = process.getuid?.() === 0
 const user = isRoot ? { uid: NOBODY, gid: NOBODY } : {}
 
+/** Sits at a terminal: waits for the question, pastes what standard input holds, and prints what the screen shows. */
+const PERSON = `
+import os, pty, sys
+pid, screen = pty.fork()
+if pid == 0: os.execv(sys.argv[1], sys.argv[1:])
+shown, asked = b'', False
+while True:
+    try: more = os.read(screen, 4096)
+    except OSError: break
+    if not more: break
+    shown += more
+    if b'shown): ' in shown and not asked: asked = os.write(screen, sys.stdin.read().encode() + b'\\r') > 0
+sys.stdout.buffer.write(shown)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+`
+
 function folder(t: ExecutionContext): string {
   const path = mkdtempSync(join(tmpdir(), 'imager-door-'))
   t.teardown(() => rmSync(path, { recursive: true, force: true }))
@@ -123,6 +139,12 @@ test('secrets that others may read are refused, with what to type; a token comes
   t.is(joined(`\n  ${await token()}more\n`, '--name', 'b', '--state', lab.path('b'), '-').status, 0)
   writeFileSync(lab.path('token'), await token(), { mode: 0o600 })
   t.is(joined('', '--token-file', lab.path('token'), '--name', 'c', '--state', lab.path('c')).status, 0)
+  const person = [PERSON, process.execPath, MAIN, 'join', '--name', 'e', '--state', lab.path('e')]
+  const pasted = (await token()).trim()
+  const typed = spawnSync('python3', ['-c', ...person], { input: pasted, encoding: 'utf8' })
+  t.is(typed.status, 0, typed.stdout)
+  t.regex(typed.stdout, /Join token \(not shown\): \s*e is now a member/)
+  t.false(typed.stdout.includes(pasted))
   const none = joined('', '--state', lab.path('d'))
   t.is(none.status, 2)
   t.regex(none.stderr, /`imager join -` reads it from standard input/)
