@@ -1,9 +1,11 @@
 /** `restore --files`: the command's other half, loaded only when it is asked for. */
+import { ImagerError } from '../base/errors.js'
 import { formatBytes, formatSeconds } from '../base/units.js'
 import { type FilesReport, planRestoreFiles, runRestoreFiles } from '../jobs/restore/files.js'
 import type { Context } from './context.js'
 import { oneLine } from './output.js'
 import { progressOf } from './progress.js'
+import { describeDamaged } from './words.js'
 
 const SHOWN = 20
 
@@ -26,10 +28,11 @@ export async function restoreFiles(args: FilesArguments, context: Context): Prom
     const { files, bytes, missing, failed } = plan
     const planned = { status: 'planned', snapshot: plan.opened.row.id, target: args.to, files, bytes, missing, failed }
     output.report(planned, () =>
-      [`Would restore ${files} files, ${formatBytes(bytes)}, to ${args.to}`, ...lacks(plan)].join('\n'),
+      [`Would restore ${files} files, ${formatBytes(bytes)}, to ${args.to}`, ...lacks(planned)].join('\n'),
     )
     return 0
   }
+  if (plan.resumed) output.note('A restore of these files into that folder was cut short; it goes on.')
   const { exit, ...report } = await runRestoreFiles(plan, args, parts)
   output.report({ status: 'done', ...report }, render)
   return exit
@@ -38,7 +41,7 @@ export async function restoreFiles(args: FilesArguments, context: Context): Prom
 function render(report: Omit<FilesReport, 'exit'>): string {
   const { files, bytes, seconds, corrected, notes, target } = report
   const lines = [`Restored ${files} files to ${target}: ${formatBytes(bytes)} in ${formatSeconds(seconds)}.`]
-  if (corrected > 0) lines.push(`Corrected ${corrected} damaged ${corrected === 1 ? 'shard' : 'shards'} on the way.`)
+  if (corrected > 0) lines.push(describeDamaged(report.damaged))
   const damaged = report.unreadable.map(({ path, bytes: lost }) => {
     return oneLine(`Damaged: ${path}: a marked pattern stands for ${lost} bytes that its disk did not give any more`)
   })
@@ -46,12 +49,14 @@ function render(report: Omit<FilesReport, 'exit'>): string {
   return [...lines, ...notes.map((note) => oneLine(`Note: ${note}`)), ...shown, ...lacks(report)].join('\n')
 }
 
-function lacks({ missing, failed }: Pick<FilesReport, 'missing' | 'failed'>): string[] {
+function lacks({ missing, failed, snapshot }: Pick<FilesReport, 'missing' | 'failed' | 'snapshot'>): string[] {
   const lines = [
     ...missing.map((path) => `Not in the snapshot: ${path}`),
     ...failed.map(({ path, why }) => `Not restored: ${path}: ${why}`),
   ]
   const more = lines.length - SHOWN
   const shown = lines.slice(0, SHOWN).map(oneLine)
-  return more > 0 ? [...shown, `and ${more} more; --json lists all`] : shown
+  if (more > 0) shown.push(`and ${more} more; --json lists all`)
+  const { remedy } = new ImagerError('NO_SUCH_FILE', { path: missing[0] ?? '', snapshot: snapshot.slice(0, 8) })
+  return missing.length > 0 ? [...shown, remedy] : shown
 }

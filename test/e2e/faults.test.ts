@@ -3,6 +3,7 @@ import type { ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import {
   closeSync,
+  copyFileSync,
   existsSync,
   openSync,
   readdirSync,
@@ -124,6 +125,28 @@ test.serial('a flipped byte anywhere in a data shard is found and corrected', as
     flip(path, offset)
   }
   t.is(corrected, 2, 'of three shards two hold data')
+})
+
+test.serial('shards that are gone or cut are named by a restore that did without them', async (t) => {
+  const { lab, disk } = await TestLab.imaged(t, 4, 16)
+  const largest = lab.lab.peers.map((peer) => shardsOf(peer.store)[0] as string)
+  const named: string[] = []
+  for (const [gone, cut] of [
+    [0, 1],
+    [2, 3],
+  ] as const) {
+    const kept = `${largest[cut]}.kept`
+    renameSync(largest[gone] as string, `${largest[gone]}.away`)
+    copyFileSync(largest[cut] as string, kept)
+    truncateSync(largest[cut] as string, 4096 + 5)
+    const { damaged } = await lab.restoreLatest(t, disk, `target-${gone}.img`)
+    const done: Record<string, string> = { [`peer-${gone + 1}`]: 'missing', [`peer-${cut + 1}`]: 'wrong length' }
+    for (const { host, what } of damaged) t.true(what === done[host], `${host} ${what}`)
+    named.push(...damaged.map(({ host }) => host))
+    renameSync(`${largest[gone]}.away`, largest[gone] as string)
+    renameSync(kept, largest[cut] as string)
+  }
+  t.true(new Set(named).size >= 2, `two of them hold data; named: ${named.join()}`)
 })
 
 /** Resolves once it has said so many lines. */

@@ -3,7 +3,17 @@
  * a temporary name, which becomes the real one when everything is in place; holes stay holes. What this host or its user
  * cannot keep is counted and said.
  */
-import { chmodSync, closeSync, constants, fchmodSync, lchownSync, linkSync, openSync, symlinkSync } from 'node:fs'
+import {
+  chmodSync,
+  closeSync,
+  constants,
+  fchmodSync,
+  lchownSync,
+  linkSync,
+  lstatSync,
+  openSync,
+  symlinkSync,
+} from 'node:fs'
 import { type FileHandle, open } from 'node:fs/promises'
 import { hasCode, ImagerError } from '../../base/errors.js'
 import { MiB } from '../../base/units.js'
@@ -13,6 +23,7 @@ import type { FileRow, Kind, Stream } from '../../retrieve/reader.js'
 import type { StreamReader } from '../../retrieve/stream.js'
 import type { Meter } from '../progress.js'
 import { dataPieces, type PlannedFile, unnamed } from './files-plan.js'
+import type { Leftovers } from './leftovers.js'
 
 const CHUNK_BYTES = 4 * MiB
 const SECTOR_BYTES = 512
@@ -23,6 +34,17 @@ const SPECIAL_BITS = 0o7000
 const { O_RDONLY, O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW, S_IFIFO, S_IFBLK, S_IFCHR } = constants
 const NODES = { fifo: S_IFIFO, block: S_IFBLK, character: S_IFCHR } as const
 
+export interface FileWriterParts {
+  readonly streams: StreamReader
+  readonly meter: Meter
+  /** Replace files that exist. */
+  readonly force: boolean
+  /** Replace those that look as an earlier run would have left them. */
+  readonly resumed: boolean
+  readonly leftovers: Leftovers
+  readonly signal: AbortSignal
+}
+
 export class FileWriter {
   bytes = 0
   /** Bytes of files for which a marked pattern stands, because the source did not give them. */
@@ -30,16 +52,19 @@ export class FileWriter {
   readonly #streams: StreamReader
   readonly #meter: Meter
   readonly #force: boolean
+  readonly #resumed: boolean
+  readonly #leftovers: Leftovers
   readonly #signal: AbortSignal
   readonly #root = process.geteuid?.() === 0
   /** What was not kept, and of how many files. */
   readonly #lost = new Map<string, number>()
-  #next = 0
 
-  constructor(streams: StreamReader, meter: Meter, force: boolean, signal: AbortSignal) {
+  constructor({ streams, meter, force, resumed, leftovers, signal }: FileWriterParts) {
     this.#streams = streams
     this.#meter = meter
     this.#force = force
+    this.#resumed = resumed
+    this.#leftovers = leftovers
     this.#signal = signal
   }
 
@@ -54,7 +79,7 @@ export class FileWriter {
     if ((kind === 'block' || kind === 'character') && !this.#root) {
       return this.#skip('device nodes were left out, only root may make them')
     }
-    await this.#settled(folder, name, async (temporary) => {
+    await this.#settled(folder, name, row, async (temporary) => {
       const path = folder.path(temporary)
       if (kind === 'symlink') symlinkSync(await this.#linkTarget(row), path)
       else if (kind === 'file') await this.#content(path, row)
@@ -65,19 +90,24 @@ export class FileWriter {
   }
 
   /** One more name of a file that was written. */
-  async link(from: Folder, first: Buffer, to: Folder, name: Buffer): Promise<void> {
-    await this.#settled(to, name, async (temporary) => linkSync(from.path(first), to.path(temporary)))
+  async link(from: Folder, first: Buffer, to: Folder, name: Buffer, row: FileRow): Promise<void> {
+    await this.#settled(to, name, row, async (temporary) => linkSync(from.path(first), to.path(temporary)))
   }
 
   async finishFolder(folder: Folder, row: FileRow): Promise<void> {
     await this.#attributes(folder.self, row)
   }
 
-  async #settled(folder: Folder, name: Buffer, make: (temporary: Buffer) => Promise<void>): Promise<void> {
-    const temporary = Buffer.from(`.imager-${process.pid}-${this.#next++}.part`)
+  async #settled(
+    folder: Folder,
+    name: Buffer,
+    row: FileRow,
+    make: (temporary: Buffer) => Promise<void>,
+  ): Promise<void> {
+    const temporary = this.#leftovers.temporary()
     try {
       await make(temporary)
-      folder.settle(temporary, name, this.#force)
+      folder.settle(temporary, name, this.#force || (this.#resumed && looksRestored(folder.path(name), row)))
     } catch (error) {
       folder.drop(temporary)
       throw error
@@ -189,4 +219,32 @@ function setMode(path: Buffer, kind: Kind, mode: number): void {
   } finally {
     closeSync(descriptor)
   }
+}
+
+/**
+ * Whether what stands there is of the kind, size and time of the snapshot's: then a run that was cut short may have written it, and
+ * who writes it once more takes nothing from anybody.
+ */
+export function looksRestored(
+  path: Buffer,
+  { kind, modified, streams }: Pick<FileRow, 'kind' | 'modified' | 'streams'>,
+) {
+  const stats = lstatSync(path, { bigint: true, throwIfNoEntry: false })
+  if (
+    stats === undefined ||
+    stats.mtimeNs !== BigInt(modified.seconds) * 1_000_000_000n + BigInt(modified.nanoseconds)
+  ) {
+    return false
+  }
+  const size = BigInt(unnamed({ streams })?.size ?? 0)
+  const looks = {
+    file: () => stats.isFile() && stats.size === size,
+    symlink: () => stats.isSymbolicLink() && stats.size === size,
+    fifo: () => stats.isFIFO(),
+    block: () => stats.isBlockDevice(),
+    character: () => stats.isCharacterDevice(),
+    socket: () => false,
+    directory: () => false,
+  }
+  return looks[kind]?.() ?? false
 }

@@ -63,7 +63,7 @@ export function dataPieces(stream: Stream): { offset: number; length: number }[]
   return pieces
 }
 
-export function unnamed(row: FileRow): Stream | undefined {
+export function unnamed(row: Pick<FileRow, 'streams'>): Stream | undefined {
   return row.streams.find(({ name }) => name === '')
 }
 

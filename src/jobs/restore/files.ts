@@ -3,7 +3,7 @@
  * everything that can be refused before a byte is written; then files under temporary names, links and nodes after all of
  * them, attributes of folders last. One file that cannot be had does not keep back the others: it is listed.
  */
-import { lstatSync, readFileSync } from 'node:fs'
+import { lstatSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Clock } from '../../base/clock.js'
 import { Exit, ImagerError, reason } from '../../base/errors.js'
@@ -13,10 +13,12 @@ import { Folder } from '../../disk/folder.js'
 import { requireRoom } from '../../disk/target.js'
 import { decompressUnit } from '../../native.js'
 import type { RetrieveParts } from '../../retrieve/open.js'
+import { joinPath } from '../../retrieve/paths.js'
 import { StreamReader } from '../../retrieve/stream.js'
 import { Meter, type Report } from '../progress.js'
 import { type Opened, openReader } from '../reader.js'
-import { FileWriter } from './file-writer.js'
+import { type DamagedShard, damagedShards } from './damaged.js'
+import { FileWriter, looksRestored } from './file-writer.js'
 import {
   type Failure,
   type FilesPlan,
@@ -25,6 +27,7 @@ import {
   planFiles,
   shownPath,
 } from './files-plan.js'
+import { Leftovers } from './leftovers.js'
 
 const FOLDERS_AT_ONCE = 8
 const FILES_AT_ONCE = 16
@@ -55,7 +58,10 @@ export interface FilesReport {
   readonly files: number
   readonly bytes: number
   readonly seconds: number
+  /** A run that was cut short went on. */
+  readonly resumed: boolean
   readonly corrected: number
+  readonly damaged: readonly DamagedShard[]
   readonly notes: readonly string[]
   readonly missing: readonly string[]
   readonly failed: readonly Failure[]
@@ -67,17 +73,36 @@ export interface FilesReport {
 
 export interface RestoreFilesPlan extends FilesPlan {
   readonly opened: Opened
+  readonly leftovers: Leftovers
+  /** A run that was cut short goes on. */
+  readonly resumed: boolean
 }
 
-/** Throws TARGET_NOT_EMPTY, TARGET_TOO_SMALL, TARGET_MISSING and what opening a snapshot throws. */
+/** Throws USAGE for an empty list, TARGET_NOT_EMPTY, TARGET_TOO_SMALL, TARGET_MISSING and what opening a snapshot throws. */
 export async function planRestoreFiles(options: FilesOptions, parts: FilesParts): Promise<RestoreFilesPlan> {
-  const paths = readList(options.files, options.nul)
+  const { to, force, files } = options
+  const paths = readList(files, options.nul)
+  if (paths.length === 0) {
+    const list = files === '-' ? 'The list on stdin' : `The list ${files}`
+    throw new ImagerError('USAGE', { what: `${list} names no file and no folder`, verb: 'restore' })
+  }
   const opened = await openReader(options.snapshot, parts, parts.signal)
   const plan = await planFiles(opened.reader, paths, parts.signal)
-  const target = lstatSync(options.to, { throwIfNoEntry: false })
-  if (target && !options.force) refuseExisting(plan, options.to)
-  requireRoom(options.to, plan.bytes, 0)
-  return { ...plan, opened }
+  const leftovers = new Leftovers(to, parts.home.host, opened.row.id, paths)
+  const target = statSync(to, { throwIfNoEntry: false })
+  const resumed = target?.isDirectory() ? withFolder(to, (folder) => leftovers.areIn(folder)) : false
+  if (target && !force) await refuseExisting(plan, opened.reader, to, resumed)
+  requireRoom(to, plan.bytes, 0)
+  return { ...plan, opened, leftovers, resumed }
+}
+
+function withFolder<T>(path: string, task: (folder: Folder) => T): T {
+  const folder = Folder.open(path)
+  try {
+    return task(folder)
+  } finally {
+    folder.close()
+  }
 }
 
 export async function runRestoreFiles(
@@ -89,7 +114,9 @@ export async function runRestoreFiles(
   const started = clock.now()
   const { reader, row, damaged } = plan.opened
   const streams = new StreamReader(reader, decompressUnit)
-  const writer = new FileWriter(streams, new Meter('restore', plan.bytes, clock, report), options.force, parts.signal)
+  const meter = new Meter('restore', plan.bytes, clock, report)
+  const { leftovers, resumed } = plan
+  const writer = new FileWriter({ streams, meter, leftovers, resumed, force: options.force, signal: parts.signal })
   const run = new FilesRun(plan, writer, options.to, parts.signal)
   await run.all()
   const failed = [...plan.failed, ...run.failed]
@@ -100,7 +127,9 @@ export async function runRestoreFiles(
     files: run.files,
     bytes: writer.bytes,
     seconds: (clock.now() - started) / 1000,
+    resumed,
     corrected: damaged.size,
+    damaged: damagedShards(damaged, parts.home),
     notes: writer.notes(),
     missing: plan.missing,
     failed,
@@ -128,14 +157,22 @@ function readList(path: string, nul: boolean): Buffer[] {
   return paths
 }
 
-function refuseExisting({ folders }: FilesPlan, to: string): void {
+/** What an earlier run of the same restore may have written does not count. */
+async function refuseExisting(
+  { folders }: FilesPlan,
+  reader: Opened['reader'],
+  to: string,
+  resumed: boolean,
+): Promise<void> {
   const existing: string[] = []
-  for (const { names, files } of folders) {
+  for (const { volume, names, files } of folders) {
     const folder = Buffer.concat([Buffer.from(to), ...names.flatMap((name) => [Buffer.from('/'), name])])
     if (!lstatSync(folder, { throwIfNoEntry: false })) continue
-    for (const { name } of files.values()) {
+    for (const { name, number } of files.values()) {
       const path = Buffer.concat([folder, Buffer.from('/'), name])
-      if (lstatSync(path, { throwIfNoEntry: false })) existing.push(path.toString('utf8'))
+      if (!lstatSync(path, { throwIfNoEntry: false })) continue
+      const row = resumed ? await reader.file(volume, number) : undefined
+      if (!row || !looksRestored(path, row)) existing.push(path.toString('utf8'))
     }
   }
   if (existing.length === 0) return
@@ -168,8 +205,10 @@ class FilesRun {
   }
 
   async all(): Promise<void> {
+    const { leftovers, folders } = this.#plan
     try {
-      for (const folder of this.#plan.folders) await this.#try(folder, undefined, async () => this.#makeFolder(folder))
+      const madeBefore = leftovers.begin(this.#root)
+      for (const folder of folders) await this.#try(folder, undefined, async () => this.#makeFolder(folder, madeBefore))
       await this.#eachFolder((file) => !file.link && file.kind === 'file')
       await this.#eachFolder((file) => !file.link && file.kind !== 'file')
       await this.#eachFolder((file) => file.link !== undefined)
@@ -178,15 +217,28 @@ class FilesRun {
           this.#within(folder, async (at) => this.#writer.finishFolder(at, await this.#row(folder, folder.number))),
         )
       }
+      leftovers.end(this.#root)
     } finally {
       this.#root.close()
     }
   }
 
-  #makeFolder(folder: PlannedFolder): void {
+  /** One that an earlier run made is as good as made now. */
+  #makeFolder(folder: PlannedFolder, madeBefore: ReadonlySet<string>): void {
+    const { leftovers } = this.#plan
+    const name = folder.names.at(-1) as Buffer
+    const path = joinPath(folder.volume, folder.names.slice(1)).toString('latin1')
     const parent = this.#root.descend(folder.names.slice(0, -1))
     try {
-      if (parent.make(folder.names.at(-1) as Buffer)) this.#made.add(folder)
+      if (!parent.find(name)) leftovers.making(this.#root, path)
+      if (parent.make(name) || madeBefore.has(path)) this.#made.add(folder)
+      if (!this.#plan.resumed) return
+      const at = parent.descend([name])
+      try {
+        leftovers.sweep(at)
+      } finally {
+        at.close()
+      }
     } finally {
       parent.close()
     }
@@ -233,7 +285,8 @@ class FilesRun {
       const bytes = this.#writer.unreadable.get(row)
       if (bytes) this.unreadable.push({ path: this.#shown(folder, file), bytes })
     } else if (this.#done.has(link.file)) {
-      await this.#within(link.folder, async (first) => this.#writer.link(first, link.file.name, at, file.name))
+      const row = await this.#row(link.folder, link.file.number)
+      await this.#within(link.folder, async (first) => this.#writer.link(first, link.file.name, at, file.name, row))
       this.#count(file)
     } else {
       throw new ImagerError('IO', { what: `it is the same file as ${this.#shown(link.folder, link.file)}` })

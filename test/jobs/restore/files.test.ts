@@ -19,6 +19,7 @@ import type { SnapshotRow } from '../../../src/catalog/types.js'
 import { refusedName } from '../../../src/disk/folder.js'
 import { type FilesParts, type FilesReport, runRestoreFiles } from '../../../src/jobs/restore/files.js'
 import { planFiles } from '../../../src/jobs/restore/files-plan.js'
+import { Leftovers } from '../../../src/jobs/restore/leftovers.js'
 import { inline, MemorySnapshot } from '../../mount/memory.js'
 
 const BYTES = Buffer.alloc(10_000, 'content ')
@@ -33,7 +34,7 @@ async function restore(
   reader: MemorySnapshot,
   to: string,
   paths: readonly string[],
-  { force = false, signal = new AbortController().signal } = {},
+  { force = false, resumed = false, signal = new AbortController().signal } = {},
 ): Promise<FilesReport> {
   const plan = await planFiles(
     reader,
@@ -43,7 +44,12 @@ async function restore(
   const row = { id: 'a'.repeat(32) } as SnapshotRow
   const opened = { row, reader, damaged: new Map() }
   const parts = { clock: { now: () => 0 }, report: () => {}, signal } as unknown as FilesParts
-  return await runRestoreFiles({ ...plan, opened }, { snapshot: '', files: '', nul: false, to, force }, parts)
+  const leftovers = new Leftovers(to, 'host', row.id, [])
+  return await runRestoreFiles(
+    { ...plan, opened, leftovers, resumed },
+    { snapshot: '', files: '', nul: false, to, force },
+    parts,
+  )
 }
 
 test('names that lead elsewhere are left out and said; the others arrive', async (t) => {
