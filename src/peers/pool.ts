@@ -2,6 +2,7 @@
  * One client for each peer, made when it is first asked for and again when its addresses change. All that goes to a host
  * passes one breaker; shards take data connections, or HTTPS where those do not get through.
  */
+import type { TokenBucket } from '../base/bucket.js'
 import type { Clock } from '../base/clock.js'
 import { ImagerError } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
@@ -15,6 +16,7 @@ import { PeerClient } from './client.js'
 import { DataTransport } from './data-transport.js'
 import { FallbackTransport } from './fallback-transport.js'
 import { HttpsTransport } from './https-transport.js'
+import { LimitedTransport } from './limited-transport.js'
 
 /** What of a row of the master file, or of the membership, is needed to call a host. */
 export interface Callable {
@@ -32,6 +34,8 @@ interface Entry {
 export class Peers {
   readonly #entries = new Map<Hex, Entry>()
   readonly #data: DataClientHandle
+  /** How fast shards may come and go. */
+  limit: TokenBucket | undefined
 
   constructor(
     readonly tls: TlsIdentity,
@@ -68,13 +72,16 @@ export class Peers {
     const sure = new HttpsTransport(name, requester)
     const say = (error: unknown) =>
       this.report(`${name} takes and gives shards over HTTPS only, which is slower`, error)
-    const shards = new FallbackTransport({ quick, sure, clock: this.clock, say })
+    const either = new FallbackTransport({ quick, sure, clock: this.clock, say })
+    const shards = new LimitedTransport(either, () => this.limit)
     return { connection, client: new PeerClient(host, name, requester, shards) }
   }
 
   /** What lets the addon fetch parts of packs by itself, over data connections to all hosts of the list. */
   direct(routes: RoutesHandle): DirectPartsHandle {
     const direct = new DirectParts(this.#data, routes)
+    // It knows no limit: where there is one, all is fetched here.
+    if (this.limit) return direct
     for (const row of this.hosts()) if (row.addresses.length > 0) direct.host(dataEndpoint(row))
     return direct
   }

@@ -2,8 +2,10 @@ import { statSync } from 'node:fs'
 import { Exit } from '../../base/errors.js'
 import { formatBytes, formatSeconds, formatTime } from '../../base/units.js'
 import type { RestorePlan, RestoreReport } from '../../jobs/restore/disk.js'
+import type { Estimate } from '../../jobs/restore/estimate.js'
 import { namingSnapshot } from '../arguments.js'
 import { defineCommand } from '../command.js'
+import { limiting, limitPeers } from '../limit.js'
 import { progressOf } from '../progress.js'
 import { findSnapshot } from '../which-snapshot.js'
 import { describeDamaged, describeTorn, describeUnreadable } from '../words.js'
@@ -15,7 +17,7 @@ export const command = defineCommand({
   describe: 'Write a snapshot onto a new disk or into a file, or some of its files into a folder',
   example: ['imager restore latest --to /dev/sdc', 'the newest snapshot onto an empty disk'],
   builder: (yargs) =>
-    namingSnapshot(yargs)
+    limiting(namingSnapshot(yargs), 'restore')
       .option('to', { type: 'string', demandOption: true, describe: 'Target device or file; with --files a folder' })
       .option('files', {
         type: 'string',
@@ -33,11 +35,16 @@ export const command = defineCommand({
         type: 'boolean',
         describe: 'At the end read everything back from the target; of a device, unless --no-verify is said',
       })
-      .option('dry-run', { type: 'boolean', default: false, describe: 'Say what would be done, write nothing' }),
+      .option('dry-run', {
+        type: 'boolean',
+        default: false,
+        describe: 'Say what would be done, what is to fetch and how long that takes; write nothing',
+      }),
   async run(args, context) {
     const { files } = args
-    const { catalog: asked } = await context.fleet()
-    const { id, appliance } = await findSnapshot(args, asked, context.output, 'refuse')
+    const fleet = await context.fleet()
+    limitPeers(fleet, args.limit)
+    const { id, appliance } = await findSnapshot(args, fleet.catalog, context.output, 'refuse')
     if (files !== undefined) {
       const { restoreFiles } = await import('../files.js')
       return await restoreFiles({ ...args, snapshot: id, files, dryRun: args['dry-run'] }, context)
@@ -64,7 +71,11 @@ export const command = defineCommand({
     const options = { snapshot: id, to: args.to, force, delta, verify }
     const plan = await planRestore(options, parts)
     if (args['dry-run']) {
-      output.report({ status: 'planned', ...planned(plan) }, () => renderPlan(plan))
+      const { estimateRestore } = await import('../../jobs/restore/estimate.js')
+      const estimate = await estimateRestore(plan, parts)
+      output.report({ status: 'planned', ...planned(plan), ...estimate }, () =>
+        [renderPlan(plan), renderEstimate(plan, estimate)].join('\n'),
+      )
       return Exit.done
     }
     output.note(renderPlan(plan))
@@ -96,6 +107,17 @@ function renderPlan({ snapshot, target, missing, standing }: RestorePlan): strin
     lines.push('A restore of it was cut short; whether that is the same target, its content will tell.')
   if (missing.length > 0) lines.push(`Missing and not needed: ${missing.join(', ')}.`)
   return lines.join('\n')
+}
+
+const RATES = { stated: 'as --limit says', measured: 'measured just now', assumed: 'assumed' } as const
+
+function renderEstimate(plan: RestorePlan, { fetchBytes, bytesPerSecond, rate, seconds }: Estimate): string {
+  const most = isCompared(plan) ? ' at most; what is right on the target already is not fetched' : ''
+  return `To fetch: ${formatBytes(fetchBytes)}${most}. About ${formatSeconds(seconds)} at ${formatBytes(bytesPerSecond)}/s, ${RATES[rate]}.`
+}
+
+function isCompared({ delta, standing }: RestorePlan): boolean {
+  return delta || standing === 'known' || standing === 'doubtful'
 }
 
 function renderReport(report: RestoreReport): string {

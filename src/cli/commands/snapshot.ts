@@ -4,6 +4,7 @@ import { VIEWS } from '../../disk/view.js'
 import type { SnapshotReport } from '../../jobs/snapshot/snapshot.js'
 import { parseLabel, usage } from '../arguments.js'
 import { defineCommand } from '../command.js'
+import { limiting, limitPeers } from '../limit.js'
 import { progressOf } from '../progress.js'
 import { describeLeftOut, describeTorn, describeUnreadable } from '../words.js'
 
@@ -15,7 +16,7 @@ export const command = defineCommand({
   describe: 'Image a disk, a partition or an image file onto the peers',
   example: ['imager snapshot /dev/sdb', 'a whole disk; the next run stores only what is new'],
   builder: (yargs) =>
-    yargs
+    limiting(yargs, 'snapshot')
       .positional('source', { type: 'string', demandOption: true, describe: 'Block device or image file' })
       .option('tolerate', { type: 'number', describe: 'Hosts that may be missing at a restore' })
       .option('scheme', { type: 'string', describe: 'Data and parity shards of each stripe, as 4+2' })
@@ -74,6 +75,7 @@ export const command = defineCommand({
       ...(args.tolerate === undefined ? {} : { tolerate: args.tolerate }),
       ...(args.scheme === undefined ? {} : { scheme: parseScheme(args.scheme) }),
     }
+    limitPeers({ peers, clock }, args.limit)
     const { output, signal } = context
     const progress = progressOf(output)
     const meter = new Meter('waiting', 0, clock, progress)
