@@ -166,6 +166,7 @@ export const ERRORS = {
     'The target {path} is not empty ({what})',
     'Is it the right one? If so, repeat with --force: {loss}.',
   ),
+  NOT_CONFIRMED: meaning(Exit.failed, 'Nothing was written', 'Run it again and answer yes, or say --yes.'),
   TARGET_MISSING: meaning(Exit.failed, 'The target {path} cannot be used: {why}', 'Check the name with `lsblk`.'),
   NO_SUCH_SNAPSHOT: meaning(Exit.notFound, 'No snapshot {snapshot}', 'List them with `imager snapshots`.'),
   NO_SUCH_HOST: meaning(Exit.notFound, 'No host {host}', 'List them with `imager hosts`.'),

@@ -1,6 +1,6 @@
 /** Targets that are not blank: a restore that was cut short, and a disk that holds an older state. */
 
-import { execFileSync } from 'node:child_process'
+import { execFileSync, spawnSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import {
@@ -19,7 +19,7 @@ import test, { type ExecutionContext } from 'ava'
 import { KiB, MiB } from '../../src/base/units.js'
 import type { MappedFile } from '../../src/jobs/map/map.js'
 import type { RestoreReport } from '../../src/jobs/restore/disk.js'
-import { lacksLoopDevices, lacksMounts, testWhere } from '../machine.js'
+import { lacksLoopDevices, lacksMounts, lacksTools, testWhere } from '../machine.js'
 import { attachLoop, firstDifference } from './disks.js'
 import { CHANGES, type Interruption, interruptOnce, rightBytes } from './interrupted.js'
 import { imager, lastLine, start, TestLab } from './lab.js'
@@ -185,3 +185,32 @@ deviceTest('a delta writes what changed, makes zeros of what is free now, and a 
   t.true(repaired.writtenBytes <= 128 * KiB, `${repaired.writtenBytes}`)
   t.is(firstDifference(disk, device), undefined)
 })
+
+const terminalTest = testWhere(lacksLoopDevices(), lacksTools('script'))
+terminalTest(
+  'on a terminal a restore to a device asks once; --yes, a file and no terminal are not asked',
+  async (t) => {
+    const { lab, disk, state } = await TestLab.imaged(t, 3, 8)
+    const device = lab.path('device.img')
+    closeSync(openSync(device, 'w'))
+    truncateSync(device, 8 * MiB)
+    const loop = attachLoop(t, device)
+    const [node, main] = start([]).spawnargs as [string, string]
+    const typed = (answer: string, to: string, ...more: string[]) => {
+      const command = [node, main, 'restore', 'latest', '--to', to, ...more, ...state].join(' ')
+      return spawnSync('script', ['-qec', command, '/dev/null'], { input: answer, encoding: 'utf8', timeout: 30_000 })
+    }
+    for (const answer of ['no\n', '\n', 'y\n']) {
+      const refused = typed(answer, loop)
+      t.is(refused.status, 1, refused.stdout)
+      t.regex(refused.stdout, /Write to \/dev\/loop.*All that is on it will be lost.*yes.*Nothing was written/s)
+    }
+    t.true(readFileSync(device).equals(Buffer.alloc(8 * MiB)), 'nothing is written before the answer')
+    t.is(typed('yes\n', loop).status, 0)
+    t.is(firstDifference(disk, device), undefined)
+    const delta = typed('', loop, '--delta', '--force', '--yes')
+    t.is(delta.status, 0, delta.stdout)
+    t.notRegex(delta.stdout, /Type yes/)
+    t.is(typed('', lab.path('file.img')).status, 0, 'a file is not asked for')
+  },
+)

@@ -5,6 +5,7 @@ import type { RestorePlan, RestoreReport } from '../../jobs/restore/disk.js'
 import type { Estimate } from '../../jobs/restore/estimate.js'
 import { namingSnapshot } from '../arguments.js'
 import { defineCommand } from '../command.js'
+import { confirm } from '../confirm.js'
 import { limiting, limitPeers } from '../limit.js'
 import { progressOf } from '../progress.js'
 import { findSnapshot } from '../which-snapshot.js'
@@ -26,6 +27,11 @@ export const command = defineCommand({
       })
       .option('nul', { type: 'boolean', alias: '0', default: false, describe: 'The list is separated by zero bytes' })
       .option('force', { type: 'boolean', default: false, describe: 'Overwrite a target that is not empty' })
+      .option('yes', {
+        type: 'boolean',
+        default: false,
+        describe: 'Do not ask before a device is written; without a terminal nobody is asked',
+      })
       .option('delta', {
         type: 'boolean',
         default: false,
@@ -79,6 +85,7 @@ export const command = defineCommand({
       return Exit.done
     }
     output.note(renderPlan(plan))
+    if (plan.target.kind === 'device' && !args.yes && !output.json) await confirm(question(plan), signal)
     const report = await runRestore(plan, parts)
     output.report({ status: 'done', ...report }, renderReport)
     return report.unreadable.bytes > 0 || report.torn.bytes > 0 ? Exit.sourceDamaged : Exit.done
@@ -87,6 +94,11 @@ export const command = defineCommand({
 
 function isDevice(path: string): boolean {
   return statSync(path, { throwIfNoEntry: false })?.isBlockDevice() ?? false
+}
+
+function question(plan: RestorePlan): string {
+  const loss = isCompared(plan) ? 'What differs on it will be overwritten' : 'All that is on it will be lost'
+  return `Write to ${plan.target.title}? ${loss}.`
 }
 
 function planned({ snapshot, target, missing, stripes }: RestorePlan) {
