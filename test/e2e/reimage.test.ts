@@ -6,6 +6,8 @@ import { once } from 'node:events'
 import {
   closeSync,
   copyFileSync,
+  cpSync,
+  mkdirSync,
   openSync,
   readdirSync,
   readFileSync,
@@ -141,6 +143,21 @@ boundTest(
     t.is(firstDifference(disk, target), undefined)
   },
 )
+
+boundTest('with a state folder that is full a restore is right all the same', async (t) => {
+  const { lab, disk } = await TestLab.imaged(t, 3, 24)
+  const full = lab.path('full')
+  mkdirSync(full)
+  execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=1M', 'tmpfs', full])
+  t.teardown(() => execFileSync('umount', [full]))
+  cpSync(lab.lab.appliance.state, full, { recursive: true })
+  t.throws(() => writeFileSync(join(full, 'filler'), Buffer.alloc(2 * MiB)), { code: 'ENOSPC' })
+  const target = lab.path('target.img')
+  const done = await imager('restore', 'latest', '--to', target, '--json', '--state', full)
+  t.is(done.code, 0, done.stdout)
+  t.regex(lastLine<RestoreReport>(done).notes.join(), /ENOSPC/)
+  t.is(firstDifference(disk, target), undefined)
+})
 
 const deviceTest = testWhere(lacksLoopDevices())
 deviceTest('a delta writes what changed, makes zeros of what is free now, and a device is read back', async (t) => {
