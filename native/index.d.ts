@@ -52,6 +52,8 @@ export declare class DataClient {
   putShard(target: DataEndpoint, question: Uint8Array, shard: StripeShard, stop: DataStop): Promise<DataOutcome>
   /** Fetches bytes `start..end` of a shard's file, or all that follow where `end` is left out. */
   fetch(target: DataEndpoint, shard: Uint8Array, start: number, end: number | undefined | null, stop: DataStop): Promise<DataOutcome>
+  /** For how long nothing has come of a host (32 bytes), in ms; null where nothing ever did. */
+  silentMs(host: Uint8Array): number | null
   /** Closes what is kept and unused. */
   close(): void
 }
@@ -467,13 +469,16 @@ export declare class Routes {
   others(stripe: number, index: number): Array<RouteShard>
   /** k, m, and how long each shard's body is. */
   shape(stripe: number): Array<number>
-  /**
-   * A range of a pack from whole shard files: of each of `shards(stripe)` its file, if it came. Only those count whose every
-   * slice and root are right. Uses the files up.
-   */
-  readSound(stripe: number, start: number, end: number, files: Array<Body | undefined | null>): Promise<SoundRange>
-  /** How long a host may take for so many bytes, in ms, before others are asked too. */
-  patienceMs(bytes: number): number
+  /** For a read from whole shard files. */
+  sound(stripe: number): SoundRead
+  /** How long a host may still take for a fetch, in ms, before others are asked too. */
+  leftMs(host: string, fetch: RouteFetch): number
+  /** A host gave something of this shard. */
+  gave(shard: RouteShard): void
+  /** A host that answers does not give what it should. */
+  findFault(fault: RouteFault): void
+  /** Why a stripe cannot be read of which only these shards, by index, gave something that may be used. */
+  lack(stripe: number, came: Array<number>): RouteLack
   /** This host does not answer: for a while it is asked last. */
   avoid(host: string): void
 }
@@ -546,6 +551,16 @@ export declare class SignatureIndex {
   lock(): boolean
   /** Lets another process make and remove segments. */
   unlock(): void
+}
+
+/** Files of a stripe's shards that were checked whole: only those count whose every slice and root are right. */
+export declare class SoundRead {
+  /** Checks the file of a shard, keeps it if it is right, and tells the routes. Uses the file up. */
+  keep(shard: RouteShard, file: Body): Promise<boolean>
+  /** The indexes of the shards that are right. */
+  right(): Array<number>
+  /** Bytes of the pack; null where too few shards are right. Throws CORRUPT for bytes outside of it. */
+  read(start: number, end: number): Promise<Body | null>
 }
 
 /** The encoded shards of one pack. */
@@ -674,7 +689,7 @@ export interface DataLimits {
  * the key that answered. `why` for people.
  */
 export interface DataOutcome {
-  kind: 'done' | 'refused' | 'unreachable' | 'lied' | 'notCarried' | 'malformed' | 'stopped'
+  kind: 'done' | 'refused' | 'unreachable' | 'lied' | 'notCarried' | 'malformed' | 'exhausted' | 'stopped'
   body?: Body
   bytes: Buffer
   address: string
@@ -925,13 +940,42 @@ export interface RecordLocations {
 /** Rebuilds one range of a shard from the same range of any k others. Uses them up. */
 export declare function recoverBody(k: number, m: number, shards: Array<Body | undefined | null>, wanted: number): Promise<Body>
 
+/** A shard on a host that answers, and what is wrong with it. */
+export interface RouteFault {
+  shard: RouteShard
+  what: 'damaged' | 'missing' | 'refused'
+}
+
 /**
- * Deadlines of a fetch: it may take `leastMs` and as long as its bytes at `bytesPerMs`; a host that took longer is left alone
- * for `asideMs`.
+ * A fetch that is under way: somebody waits for it (`eager`); `askedMs` ago its host was asked, `silentMs` ago anything came
+ * of the host (null: never).
+ */
+export interface RouteFetch {
+  bytes: number
+  eager: boolean
+  askedMs: number
+  silentMs: number | null
+}
+
+/**
+ * Why a stripe cannot be read: shards on hosts that do not answer, shards that are faulty, how many are `needed`; and whether
+ * hosts that come back would be enough.
+ */
+export interface RouteLack {
+  needed: number
+  silent: Array<RouteShard>
+  faulty: Array<RouteFault>
+  canPass: boolean
+}
+
+/**
+ * Deadlines of a fetch. Where somebody waits for it, it may take `leastMs` and as long as its bytes at `bytesPerMs`, otherwise as
+ * long as something comes of its host every `quietMs`. A host that took longer is left alone for `asideMs`.
  */
 export interface RoutePatience {
   leastMs: number
   bytesPerMs: number
+  quietMs: number
   asideMs: number
 }
 
@@ -1003,16 +1047,6 @@ export interface Share {
 
 /** Rows of the repository from those of a commit. */
 export declare function signatureRows(stripe: number, records: Uint8Array, births?: BigUint64Array | undefined | null): Buffer
-
-/**
- * What whole shard files gave: the range, or null where too few are right; the indexes of those that are; and those that came
- * and are damaged.
- */
-export interface SoundRange {
-  body: Body | null
-  right: Array<number>
-  damaged: Array<RouteShard>
-}
 
 /** Where the trailer of a pack begins, from its first 16 bytes. */
 export declare function trailerOffset(packHeader: Uint8Array): number

@@ -141,6 +141,7 @@ export type {
   RecordLocations,
   Reread,
   Reuse,
+  RouteFault,
   RouteShard,
   RouteSpan,
   Routes as RoutesHandle,

@@ -19,8 +19,9 @@ use imager_native::formats::record::Domain;
 use imager_native::formats::shard::{self, BODY_OFFSET, SealedHeader};
 use imager_native::retrieve::disk_reader::Reader;
 use imager_native::retrieve::parts::DirectParts;
+use imager_native::retrieve::patience::Patience;
 use imager_native::retrieve::records::Location;
-use imager_native::retrieve::routes::{Layout, Patience, Routes, Shard};
+use imager_native::retrieve::routes::{Layout, Routes, Shard};
 use imager_native::retrieve::window::{BlockCache, Window};
 use imager_native::wire::broken::Broken;
 use imager_native::wire::client::{Client, Stop};
@@ -606,7 +607,8 @@ fn reader_by(
     disk: &Disk,
     second: bool,
 ) -> (Arc<Reader>, Arc<Mutex<Routes>>) {
-    let patience = Patience { least: Duration::from_millis(300), bytes_per_ms: 4000, aside: Duration::from_secs(20) };
+    let [least, quiet, aside] = [300, 3000, 20_000].map(Duration::from_millis);
+    let patience = Patience { least, bytes_per_ms: 4000, quiet, aside };
     let routes = Arc::new(Mutex::new(Routes::default()));
     let shard = |index: u32, id| Shard { index, id, host, root: [0; 32] };
     let shards = vec![shard(0, SHARD), shard(1, SECOND)].into_iter().take(if second { 2 } else { 1 }).collect();

@@ -51,6 +51,12 @@ export const ERRORS = {
   INVALID: meaning(Exit.usage, '{what}', 'See `imager --help`.'),
   // Usage and state.
   SYSTEM: meaning(Exit.failed, '{what}', 'Check the path, its permissions, and the free space there.'),
+  EXHAUSTED: meaning(
+    Exit.failed,
+    'This computer has reached a limit of its own: {what}',
+    'No other host is at fault. Close other programs, or raise the limit: `ulimit -n`, of a service `LimitNOFILE=`.',
+    true,
+  ),
   ADDRESS_IN_USE: meaning(
     Exit.failed,
     'Something listens on {address} already',
@@ -229,12 +235,7 @@ export const ERRORS = {
     'See `imager hosts`; what was stored is reused by the next run.',
     true,
   ),
-  NOT_RESTORABLE: meaning(
-    Exit.notRestorable,
-    '{missing} hosts are missing and what is left is not enough',
-    'Bring back {suffice}.',
-    true,
-  ),
+  NOT_RESTORABLE: meaning(Exit.notRestorable, '{what}. What is left is not enough', '{todo}.', true),
   WOULD_LOSE: meaning(Exit.notRestorable, '{what}', '{todo}.'),
   // Ours.
   COORDINATOR_UNREACHABLE: meaning(
@@ -303,6 +304,11 @@ function fill(template: string, details: Details): string {
 /** For `catch`: is it one of ours, with this code? */
 export function hasCode(error: unknown, ...codes: ErrorCode[]): error is ImagerError {
   return error instanceof ImagerError && codes.includes(error.code)
+}
+
+/** For `catch`: did another host fail? Neither this computer, nor a bug of ours. */
+export function isOfHost(error: unknown): error is ImagerError {
+  return error instanceof ImagerError && error.code !== 'EXHAUSTED' && error.code !== 'INTERRUPTED'
 }
 
 /** The message of anything thrown. */

@@ -14,6 +14,8 @@ export const REQUEST_TIMEOUT_MS = 15_000
 export const TRANSFER_TIMEOUT_MS = 60_000
 /** Without a byte for this long, a connection is dead. */
 export const IDLE_TIMEOUT_MS = 20_000
+/** The same for what is fetched, its first byte too: as long as a disk takes to wake. A mount answers its reads by then. */
+export const FETCH_IDLE_MS = 10_000
 export const CONNECT_TIMEOUT_MS = 5_000
 /** A peer tells the coordinator its free space this often; three misses and it counts as away. */
 export const HEARTBEAT_MS = 10_000

@@ -4,7 +4,7 @@
  * and the next snapshot know; and it is said what all of that means for each snapshot.
  */
 import type { Clock } from '../base/clock.js'
-import { hasCode, ImagerError } from '../base/errors.js'
+import { hasCode, isOfHost } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
 import { Slots } from '../base/queue.js'
 import type { Catalog, Finding, ShardRow, StripeRow } from '../catalog/types.js'
@@ -126,7 +126,7 @@ class Check {
       this.#inspected.push(host)
     } catch (error) {
       this.#parts.signal.throwIfAborted()
-      if (!(error instanceof ImagerError)) throw error
+      if (!isOfHost(error)) throw error
       this.unreachable.add(host)
     }
   }
@@ -181,7 +181,7 @@ class Check {
       this.#parts.signal.throwIfAborted()
       if (hasCode(error, 'SHARD_MISSING')) return 'missing'
       // The host answers, and not with this shard: a bad sector under it, for one.
-      if (error instanceof ImagerError && !hasCode(error, 'HOST_UNREACHABLE')) return 'corrupt'
+      if (isOfHost(error) && error.code !== 'HOST_UNREACHABLE') return 'corrupt'
       throw error
     }
   }

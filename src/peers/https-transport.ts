@@ -1,7 +1,7 @@
 /** Shards as bodies of requests: what works wherever TLS does. Every byte passes through JavaScript's memory. */
 import { ImagerError } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
-import { SHARD_FILE_BYTES, TRANSFER_TIMEOUT_MS } from '../base/limits.js'
+import { FETCH_IDLE_MS, SHARD_FILE_BYTES, TRANSFER_TIMEOUT_MS } from '../base/limits.js'
 import { Body, type BodyHandle } from '../native.js'
 import type { CallOptions } from '../wire/bounded.js'
 import type { Requester } from '../wire/client.js'
@@ -29,7 +29,8 @@ export class HttpsTransport implements ShardTransport {
 
   async fetch(shard: Hex, range: ShardRange | undefined, options?: CallOptions): Promise<BodyHandle> {
     const maxBytes = range ? range[1] - range[0] : SHARD_FILE_BYTES
-    const asked = { timeoutMs: TRANSFER_TIMEOUT_MS, ...options, ...(range && { range }), maxBytes }
+    const bounds = { timeoutMs: TRANSFER_TIMEOUT_MS, idleMs: FETCH_IDLE_MS, maxBytes }
+    const asked = { ...bounds, ...options, ...(range && { range }) }
     const { body } = await this.#connection.request('GET', `/v1/shards/${shard}`, asked)
     if (!range || body.length === maxBytes) return new Body(body)
     const what = `${body.length} bytes of shard ${shard} where ${maxBytes} were asked for`

@@ -27,6 +27,7 @@ export interface Callable {
 
 interface Entry {
   readonly addresses: string
+  readonly data: DataLink
   readonly connection: Connection
   readonly client: PeerClient
 }
@@ -62,19 +63,27 @@ export class Peers {
 
   #call({ host, name, addresses }: Callable): Omit<Entry, 'addresses'> {
     const connection = new Connection({ tls: this.tls, addresses, host, name })
-    const data = new DataTransport(new DataLink({ client: this.#data, addresses, host, name }))
+    const data = new DataLink({ client: this.#data, addresses, host, name })
+    const transport = new DataTransport(data)
     const breaker = new Breaker(this.clock)
     const requester: Requester = { request: (...args) => breaker.run(() => connection.request(...args)) }
     const quick: ShardTransport = {
-      put: (...args) => breaker.run(() => data.put(...args)),
-      fetch: (...args) => breaker.run(() => data.fetch(...args)),
+      put: (...args) => breaker.run(() => transport.put(...args)),
+      fetch: (...args) => breaker.run(() => transport.fetch(...args)),
     }
     const sure = new HttpsTransport(name, requester)
     const say = (error: unknown) =>
       this.report(`${name} takes and gives shards over HTTPS only, which is slower`, error)
     const either = new FallbackTransport({ quick, sure, clock: this.clock, say })
     const shards = new LimitedTransport(either, () => this.limit)
-    return { connection, client: new PeerClient(host, name, requester, shards) }
+    return { connection, data, client: new PeerClient(host, name, requester, shards) }
+  }
+
+  /** For how long nothing has come of a host, whichever way; undefined where nothing ever did. */
+  silentMs(host: Hex): number | undefined {
+    const { data, connection } = this.#entries.get(host) ?? {}
+    const times = [data?.silentMs(), connection?.silentMs()].filter((ms) => ms !== undefined)
+    return times.length > 0 ? Math.min(...times) : undefined
   }
 
   /** What lets the addon fetch parts of packs by itself, over data connections to all hosts of the list. */

@@ -38,17 +38,22 @@ export interface OpenSnapshot {
   tree(tree: number, volume: number): Tree | undefined
 }
 
-function openPacks({ home, catalog, peers }: RetrieveParts, routes: InstanceType<typeof Routes>): PackReader {
+function openPacks(
+  { home, catalog, peers }: RetrieveParts,
+  routes: InstanceType<typeof Routes>,
+  signal: AbortSignal | undefined,
+): PackReader {
   return new PackReader({
-    catalog,
+    ...{ catalog, signal },
     clock: peers.clock,
-    fetch: (host, shard, range, signal) => peers.get(host).fetchBody(shard, range, { signal }),
+    fetch: (host, shard, range, stop) => peers.get(host).fetchBody(shard, range, { signal: stop }),
+    silentMs: (host) => peers.silentMs(host),
     routes,
     hostName: (host) => home.membership().find(host)?.name ?? host.slice(0, 8),
   })
 }
 
-/** Throws NO_SUCH_SNAPSHOT, FORGED, NOT_RESTORABLE. */
+/** `signal` ends the opening, and all reads after it. Throws NO_SUCH_SNAPSHOT, FORGED, NOT_RESTORABLE. */
 export async function openSnapshot(name: string, parts: RetrieveParts, signal?: AbortSignal): Promise<OpenSnapshot> {
   return await openFound(await parts.catalog.snapshot(name), parts, signal)
 }
@@ -64,7 +69,7 @@ export async function openFound(
   if (head.snapshot !== row.id)
     throw new ImagerError('FORGED', { what: 'The catalog gives the head of another snapshot' })
   const routes = new Routes(PATIENCE)
-  const packs = openPacks(parts, routes)
+  const packs = openPacks(parts, routes, signal)
   for (const host of parts.avoid ?? []) routes.avoid(host)
   const manifest = new ManifestReader(new Locator(catalog), packs, vault)
   const ref = vault.openRoot(Buffer.from(head.root.key, 'base64'), BigInt(head.root.birth))

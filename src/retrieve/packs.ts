@@ -1,29 +1,33 @@
 /**
- * Ranges of packs, from whichever shards are there. Who has which part, who does not answer and what is damaged stands in
- * `Routes` (native/src/retrieve/routes.rs), which is asked and told; here is what takes time: fetching, hedging (racing a slow
- * host against the others), rebuilding, waiting. A data shard holds its part of the pack as it is, so a range costs that range
- * of one host (two where it straddles); a missing one costs the same range of k others.
+ * Ranges of packs, from whichever shards are there. Who has which part, who does not answer, who is late and what is damaged
+ * stands in `Routes` (native/src/retrieve/routes.rs), which is asked and told; here is what takes time: fetching, hedging (racing
+ * a slow host against the others), rebuilding, waiting. A data shard holds its part of the pack as it is, so a range costs that
+ * range of one host (two where it straddles); a missing one costs the same range of k others.
  */
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Clock } from '../base/clock.js'
-import { hasCode, ImagerError } from '../base/errors.js'
+import { hasCode, ImagerError, isOfHost } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
 import type { StripeRow } from '../catalog/types.js'
 import {
   type BodyHandle,
   type PackRange,
+  type RouteFault,
   type RouteShard,
   type RouteSpan,
   type RoutesHandle,
   recoverBody,
 } from '../native.js'
+import { anyOf, notRestorable } from '../stripes/suffice.js'
+import { race } from './race.js'
 
 /** Where a shard's body begins (docs/formats/shard.md). */
 export const BODY_OFFSET = 4096
 /**
- * Deadline after which a read is hedged: `leastMs` and as long as its bytes take at `bytesPerMs` (4 MB/s). The slow
- * host is then asked last for `asideMs`.
+ * Deadline after which others are asked too. Of a read that somebody waits for: `leastMs` and as long as its bytes take at
+ * `bytesPerMs` (4 MB/s). Of all others: when nothing came of the host for `quietMs`. The slow host is then asked last for `asideMs`.
  */
-export const PATIENCE = { leastMs: 300, bytesPerMs: 4_000, asideMs: 30_000 }
+export const PATIENCE = { leastMs: 300, bytesPerMs: 4_000, quietMs: 3_000, asideMs: 30_000 }
 
 /** Bytes [start, end) of a shard file; the whole file without a range. */
 export type FetchShard = (
@@ -47,8 +51,8 @@ export type OpenRecords = (pieces: Piece[], only: number[] | undefined) => Promi
 
 export interface ReadOptions {
   /**
-   * Hedge: where a host takes longer than `PATIENCE` allows, the range is asked of k others too, and whichever comes
-   * first counts. Costs their bandwidth, so it is for reads that somebody waits for.
+   * Hedge at once: where a host takes longer than `PATIENCE` allows, the range is asked of k others too, and whichever comes
+   * first counts. Costs their bandwidth, so it is for reads that somebody waits for; others do so only when a host is silent.
    */
   readonly hedged?: boolean
   readonly signal?: AbortSignal | undefined
@@ -58,7 +62,11 @@ export interface PackReaderParts {
   readonly catalog: { stripes(numbers: readonly number[]): Promise<StripeRow[]> }
   readonly routes: RoutesHandle
   readonly fetch: FetchShard
+  /** For how long nothing has come of a host; undefined where nothing ever did. */
+  readonly silentMs: (host: Hex) => number | undefined
   readonly clock: Clock
+  /** Ends all reads that have no signal of their own. */
+  readonly signal?: AbortSignal | undefined
   /** The name of a host, for error messages. */
   readonly hostName: (host: Hex) => string
 }
@@ -81,7 +89,8 @@ export class PackReader {
   }
 
   /**
-   * From now on reads for which too few hosts answer are repeated after `wait`, instead of failing with NOT_RESTORABLE.
+   * From now on reads for which too few hosts answer are repeated after `wait`, instead of failing with NOT_RESTORABLE. Only
+   * where hosts that come back would be enough.
    */
   waitBy(wait: Wait): void {
     this.#wait = wait
@@ -113,16 +122,22 @@ export class PackReader {
   }
 
   /** Bytes of a pack, not verified: a piece from each shard, in order. Throws NOT_RESTORABLE. */
-  read({ stripe, start, end }: Extent, options: ReadOptions = {}): Promise<Piece[]> {
-    return this.#patiently(async () => {
-      await this.prepare([stripe])
-      const spans = this.#routes.spans(stripe, start, end)
-      const piece = async (span: RouteSpan) => ({
-        start: span.offset,
-        body: await this.#readSpan(stripe, span, options),
-      })
+  read(range: Extent, options: ReadOptions = {}): Promise<Piece[]> {
+    return this.#patiently(() => this.#readFast(range, { ...options, signal: options.signal ?? this.#parts.signal }))
+  }
+
+  async #readFast(range: Extent, options: ReadOptions): Promise<Piece[]> {
+    const { stripe, start, end } = range
+    await this.prepare([stripe])
+    const spans = this.#routes.spans(stripe, start, end)
+    const piece = async (span: RouteSpan) => ({ start: span.offset, body: await this.#readSpan(stripe, span, options) })
+    try {
       return await Promise.all(spans.map(piece))
-    })
+    } catch (error) {
+      // What was damaged is not asked any more, and may have been mended.
+      if (!hasCode(error, 'NOT_RESTORABLE') || !error.details.faulty) throw error
+      return [await this.#readWhole(range, options.signal)]
+    }
   }
 
   async #patiently<T>(read: () => Promise<T>): Promise<T> {
@@ -131,7 +146,7 @@ export class PackReader {
       try {
         return await read()
       } catch (error) {
-        if (!this.#wait || !hasCode(error, 'NOT_RESTORABLE')) throw error
+        if (!this.#wait || !hasCode(error, 'NOT_RESTORABLE') || !error.details.suffice) throw error
         await this.#wait(error, this.#parts.clock.now() - started)
       }
     }
@@ -140,142 +155,105 @@ export class PackReader {
   /**
    * The same from whole shards whose root and slices were checked; damaged ones go to `damaged`. Throws NOT_RESTORABLE.
    */
-  readSound({ stripe, start, end }: Extent, signal?: AbortSignal): Promise<Piece> {
-    return this.#patiently(async () => {
-      const whole = ({ host, shard }: RouteShard) =>
-        this.#parts.fetch(host, shard, undefined, signal).catch((error: unknown) => {
-          this.#noteFault(stripe, host, shard, error)
-          return throwIfOurs(error, signal)
-        })
-      const files = await Promise.all(this.#routes.shards(stripe).map(whole))
-      const { body, right, damaged } = await this.#routes.readSound(stripe, start, end, files)
-      for (const { shard, host } of damaged) this.#note(shard, host, stripe, 'corrupt')
-      if (!body) throw this.#notRestorable(stripe, new Set(right))
-      return { start, body }
+  readSound(range: Extent, signal = this.#parts.signal): Promise<Piece> {
+    return this.#patiently(() => this.#readWhole(range, signal))
+  }
+
+  /** Waits for all shards but those that are late, as any of them may be damaged. */
+  async #readWhole({ stripe, start, end }: Extent, signal: AbortSignal | undefined): Promise<Piece> {
+    const [k] = this.#routes.shape(stripe) as [number]
+    const sound = this.#routes.sound(stripe)
+    const shards = this.#routes.shards(stripe)
+    const take = async (shard: RouteShard, stop: AbortSignal) => {
+      const right = await sound.keep(shard, await this.#fetch(stripe, shard, undefined, stop))
+      if (!right) this.#note(stripe, shard, 'corrupt')
+    }
+    await race({
+      ...{ shards, first: shards.length, signal, more: () => 0, take },
+      late: ({ host }, stop) => this.#late(host, { bytes: 0, eager: false }, stop),
+      enough: (pending) => pending === 0 && sound.right().length >= k,
     })
+    const body = await sound.read(start, end)
+    if (!body) throw this.#notRestorable(stripe, sound.right())
+    return { start, body }
   }
 
   /**
-   * Bytes of one data shard: from its own host, else rebuilt from others. A host that was silent of late is asked last.
+   * Bytes of one data shard: from its own host; where that fails or is late, rebuilt from the same range of k others, and
+   * whichever comes first counts. A host that was silent of late is asked last.
    */
-  async #readSpan(stripe: number, span: RouteSpan, { hedged, signal }: ReadOptions): Promise<BodyHandle> {
-    const { own, silent } = span
-    if (own && !silent) {
-      try {
-        return await (hedged ? this.#readHedged(stripe, own, span, signal) : this.#fetch(stripe, own, span, signal))
-      } catch (error) {
-        throwIfOurs(error, signal)
-        return this.#rebuild(stripe, span, signal)
-      }
-    }
-    try {
-      return await this.#rebuild(stripe, span, signal)
-    } catch (error) {
-      if (!own || !hasCode(error, 'NOT_RESTORABLE')) throw error
-      return await this.#fetch(stripe, own, span, signal).catch((failure: unknown) => {
-        throwIfOurs(failure, signal)
-        throw error
-      })
-    }
-  }
-
-  /**
-   * Rebuilds a span from the same range of k other shards: k are asked at once, and the next one for each that fails.
-   */
-  async #rebuild(stripe: number, span: RouteSpan, signal: AbortSignal | undefined): Promise<BodyHandle> {
+  async #readSpan(stripe: number, span: RouteSpan, { hedged = false, signal }: ReadOptions): Promise<BodyHandle> {
+    const { own, silent, index } = span
     const [k, m] = this.#routes.shape(stripe) as [number, number]
-    const others = this.#routes.others(stripe, span.index)
+    const others = this.#routes.others(stripe, index)
+    const ownFirst = own !== null && !silent
     const present = new Map<number, BodyHandle>()
-    const fetchNext = async (): Promise<void> => {
-      for (let shard = others.shift(); shard; shard = others.shift()) {
-        try {
-          present.set(shard.index, await this.#fetch(stripe, shard, span, signal))
-          return
-        } catch (error) {
-          throwIfOurs(error, signal)
-        }
-      }
-    }
-    await Promise.all(Array.from({ length: k }, fetchNext))
-    if (present.size < k) throw this.#notRestorable(stripe, new Set(present.keys()))
-    const bodies = Array.from({ length: k + m }, (_, index) => present.get(index))
-    return recoverBody(k, m, bodies, span.index)
-  }
-
-  /**
-   * From its own host; past the deadline for so many bytes (`patienceMs`) rebuilt from others as well. Whichever comes
-   * first counts, and the other is cancelled.
-   */
-  async #readHedged(
-    stripe: number,
-    own: RouteShard,
-    span: RouteSpan,
-    signal: AbortSignal | undefined,
-  ): Promise<BodyHandle> {
-    const over = new AbortController()
-    const interrupt = () => over.abort(signal?.reason)
-    signal?.addEventListener('abort', interrupt, { once: true })
-    if (signal?.aborted) interrupt()
-    let timer: NodeJS.Timeout | undefined
-    const late = new Promise<void>((resolve) => {
-      timer = setTimeout(resolve, this.#routes.patienceMs(span.end - span.start))
+    const range = [BODY_OFFSET + span.start, BODY_OFFSET + span.end] as const
+    await race({
+      shards: ownFirst ? [own, ...others] : own ? [...others, own] : others,
+      first: ownFirst ? 1 : k,
+      signal,
+      more: (shard) => (shard.index === index ? k : 1),
+      take: async (shard, stop) => void present.set(shard.index, await this.#fetch(stripe, shard, range, stop)),
+      late: ({ host }, stop) => this.#late(host, { bytes: span.end - span.start, eager: hedged }, stop),
+      enough: () => present.has(index) || present.size >= k,
     })
-    try {
-      const first = this.#fetch(stripe, own, span, over.signal)
-      const body = await Promise.race([first, late])
-      if (body) return body
-      this.#routes.avoid(own.host)
-      const others = this.#rebuild(stripe, span, over.signal)
-      return await Promise.any([first, others])
-        .catch(() => others)
-        .finally(() => over.abort())
-    } finally {
-      clearTimeout(timer)
-      signal?.removeEventListener('abort', interrupt)
+    const body = present.get(index)
+    if (body) return body
+    if (present.size < k) throw this.#notRestorable(stripe, [...present.keys()])
+    const bodies = Array.from({ length: k + m }, (_, at) => present.get(at))
+    return recoverBody(k, m, bodies, index)
+  }
+
+  /** Resolves when a host has taken too long, which is remembered, or was silent already. */
+  async #late(host: Hex, asked: { bytes: number; eager: boolean }, stop: AbortSignal): Promise<void> {
+    const began = performance.now()
+    for (let waited = false; !stop.aborted; waited = true) {
+      const times = { askedMs: performance.now() - began, silentMs: this.#parts.silentMs(host) ?? null }
+      const left = this.#routes.leftMs(host, { ...asked, ...times })
+      if (left > 0) await sleep(left, undefined, { signal: stop }).catch(() => {})
+      else return waited ? this.#routes.avoid(host) : undefined
     }
   }
 
+  /** Not verified. Tells the routes what that says of host and shard. */
   async #fetch(
     stripe: number,
-    { host, shard }: RouteShard,
-    span: RouteSpan,
-    signal: AbortSignal | undefined,
+    shard: RouteShard,
+    range: Parameters<FetchShard>[2],
+    stop: AbortSignal,
   ): Promise<BodyHandle> {
     try {
-      return await this.#parts.fetch(host, shard, [BODY_OFFSET + span.start, BODY_OFFSET + span.end], signal)
+      const body = await this.#parts.fetch(shard.host, shard.shard, range, stop)
+      this.#routes.gave(shard)
+      return body
     } catch (error) {
-      if (hasCode(error, 'HOST_UNREACHABLE')) this.#routes.avoid(host)
-      this.#noteFault(stripe, host, shard, error)
+      const what = faultOf(error)
+      if (hasCode(error, 'HOST_UNREACHABLE')) this.#routes.avoid(shard.host)
+      else if (what && !stop.aborted) this.#routes.findFault({ shard, what })
+      if (hasCode(error, 'SHARD_MISSING')) this.#note(stripe, shard, 'missing')
+      if (hasCode(error, 'SHARD_CORRUPT')) this.#note(stripe, shard, 'wrong length')
       throw error
     }
   }
 
-  /** What a host itself says of its shard: it is not there, or ends before what was asked for. */
-  #noteFault(stripe: number, host: Hex, shard: Hex, error: unknown): void {
-    if (hasCode(error, 'SHARD_MISSING')) this.#note(shard, host, stripe, 'missing')
-    if (hasCode(error, 'SHARD_CORRUPT')) this.#note(shard, host, stripe, 'wrong length')
-  }
-
   /** The first that is found of a shard stays. */
-  #note(shard: Hex, host: Hex, stripe: number, what: ShardFault): void {
+  #note(stripe: number, { shard, host }: RouteShard, what: ShardFault): void {
     if (!this.damaged.has(shard)) this.damaged.set(shard, { host, stripe, what })
   }
 
-  #notRestorable(stripe: number, present: ReadonlySet<number>): ImagerError {
-    const [k] = this.#routes.shape(stripe) as [number]
-    const missing = this.#routes.shards(stripe).filter((shard) => !present.has(shard.index))
-    const names = [...new Set(missing.map((shard) => this.#parts.hostName(shard.host)))].sort()
-    const suffice = `any ${k - present.size} of ${names.join(', ')}`
-    return new ImagerError('NOT_RESTORABLE', { missing: names.length, suffice, stripe })
+  #notRestorable(stripe: number, came: number[]): ImagerError {
+    const { needed, silent, faulty, canPass } = this.#routes.lack(stripe, came)
+    const name = ({ host }: RouteShard) => this.#parts.hostName(host)
+    const away = [...new Set(silent.map(name))].sort()
+    const faults = faulty.map(({ shard, what }) => ({ what, shard: shard.shard, host: name(shard) }))
+    return notRestorable({ silent: away, suffice: canPass ? anyOf(needed, away) : '', faulty: faults })
   }
 }
 
-/**
- * Swallows what a host did wrong: its shard is an erasure. Throws where the read was cancelled, or the error is our own
- * bug.
- */
-function throwIfOurs(error: unknown, signal: AbortSignal | undefined): undefined {
-  signal?.throwIfAborted()
-  if (!(error instanceof ImagerError)) throw error
-  return undefined
+/** What an answer says of a shard; undefined for no answer, and for what is ours. */
+function faultOf(error: unknown): RouteFault['what'] | undefined {
+  if (!isOfHost(error) || error.code === 'HOST_UNREACHABLE') return undefined
+  if (hasCode(error, 'SHARD_MISSING')) return 'missing'
+  return hasCode(error, 'SHARD_CORRUPT', 'IO') ? 'damaged' : 'refused'
 }

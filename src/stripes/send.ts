@@ -129,6 +129,7 @@ export class StripeSender {
           return [shard]
         } catch (error) {
           signal.throwIfAborted()
+          if (hasCode(error, 'EXHAUSTED')) throw error
           this.failures.set(shard.host, error)
           return []
         }

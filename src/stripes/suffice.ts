@@ -1,4 +1,5 @@
-/** What can be restored with the hosts that are there, and which others would be enough. Pure. */
+/** What can be restored with the hosts that are there, which others would be enough, and how that is said. Pure. */
+import { ImagerError } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
 
 export interface Layout {
@@ -37,4 +38,54 @@ export function findOutlook(layouts: readonly Layout[], missing: ReadonlySet<Hex
     open = open.filter(({ lacks, absent }) => absent.filter((shard) => suffice.includes(shard.host)).length < lacks)
   }
   return { lost, suffice, possible }
+}
+
+/** What keeps something from being restored, with the names of hosts. */
+export interface Lack {
+  /** Hosts that do not answer. */
+  readonly silent: readonly string[]
+  /** Which of them would be enough; empty where none are. */
+  readonly suffice: string
+  /** Shards on hosts that answer. */
+  readonly faulty?: readonly { readonly what: Fault; readonly shard: Hex; readonly host: string }[]
+}
+
+type Fault = 'damaged' | 'missing' | 'refused'
+
+const FAULTS: Readonly<Record<Fault, string>> = {
+  damaged: 'damaged',
+  missing: 'not where the catalog says',
+  refused: 'not given by a host that answers',
+}
+const SHOWN = 8
+
+/** NOT_RESTORABLE: a sentence for each thing that is wrong, and what helps against it. */
+export function notRestorable({ silent, suffice, faulty = [] }: Lack): ImagerError {
+  const away = silent.length === 1 ? '1 host does not answer' : `${silent.length} hosts do not answer`
+  const sentences = [
+    ...(silent.length > 0 ? [`${away}: ${listed(silent)}`] : []),
+    ...(Object.keys(FAULTS) as Fault[]).flatMap((fault) => faultSentence(fault, faulty)),
+  ]
+  const what = sentences.length > 0 ? sentences.join('. ') : 'Too few hosts that hold it are in the fleet'
+  const hosts = [...new Set(faulty.map(({ host }) => host))].sort()
+  const look = hosts.length > 0 ? `, look at the disks of ${listed(hosts)}` : ''
+  const hopeless = `No host that comes back is enough${look}; \`imager check --read-data\` says what can be restored`
+  const todo = suffice === '' ? hopeless : `Bring back ${suffice}`
+  return new ImagerError('NOT_RESTORABLE', { what, todo, suffice, faulty: faulty.length })
+}
+
+function faultSentence(what: Fault, faulty: NonNullable<Lack['faulty']>): string[] {
+  const shards = faulty.filter((one) => one.what === what).map(({ shard, host }) => `${shard.slice(0, 8)} on ${host}`)
+  if (shards.length === 0) return []
+  return [`${shards.length === 1 ? '1 shard is' : `${shards.length} shards are`} ${FAULTS[what]}: ${listed(shards)}`]
+}
+
+function listed(names: readonly string[]): string {
+  const more = names.length - SHOWN
+  return names.slice(0, SHOWN).join(', ') + (more > 0 ? ` and ${more} more` : '')
+}
+
+/** So many of these hosts: `a and b`, `any 2 of a, b, c`. */
+export function anyOf(count: number, names: readonly string[]): string {
+  return count >= names.length ? names.join(' and ') : `any ${count} of ${listed(names)}`
 }

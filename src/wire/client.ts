@@ -45,6 +45,8 @@ export interface RequestOptions {
   /** End exclusive. */
   readonly range?: readonly [start: number, end: number]
   readonly timeoutMs?: number
+  /** Without a byte of an answer for this long it is given up. By default only the answer's body is watched so. */
+  readonly idleMs?: number
   readonly signal?: AbortSignal | undefined
   /** Of the answer's body. */
   readonly maxBytes: number
@@ -68,6 +70,8 @@ export class Connection implements Requester {
   readonly #agent: PinnedAgent
   readonly #slots = new Slots(SOCKETS_PER_HOST)
   #addresses: readonly string[]
+  /** On the monotonic clock, when something came last. */
+  #heard: number | undefined
 
   constructor(options: ConnectionOptions) {
     this.#options = options
@@ -93,6 +97,11 @@ export class Connection implements Requester {
     this.#agent.destroy()
   }
 
+  /** For how long nothing has come; undefined where nothing ever did. */
+  silentMs(): number | undefined {
+    return this.#heard === undefined ? undefined : performance.now() - this.#heard
+  }
+
   get #name(): string {
     return this.#options.name ?? this.#options.host
   }
@@ -114,7 +123,10 @@ export class Connection implements Requester {
       if (stop.aborted) return reject(stop.reason)
       const request = httpsRequest({ agent: this.#agent, method, path, headers: headersOf(options) })
       let response: IncomingMessage | undefined
+      const { idleMs } = options
+      const silent = idleMs && setTimeout(() => fail(this.#unreachable(`no answer within ${idleMs / 1000} s`)), idleMs)
       const settle = (done: () => void) => {
+        clearTimeout(silent)
         stop.removeEventListener('abort', abort)
         // A half of an exchange left on a socket would be taken for the next one.
         if (!request.writableFinished || !response?.complete) request.destroy()
@@ -130,12 +142,14 @@ export class Connection implements Requester {
       request.once('socket', (socket) => send(request, socket as TLSSocket, options, fail))
       request.once('response', (arrived) => {
         response = arrived
-        this.#receive(arrived, options.maxBytes).then((reply) => settle(() => resolve(reply)), fail)
+        clearTimeout(silent)
+        this.#receive(arrived, options).then((reply) => settle(() => resolve(reply)), fail)
       })
     })
   }
 
-  async #receive(response: IncomingMessage, maxBytes: number): Promise<Reply> {
+  async #receive(response: IncomingMessage, { maxBytes, idleMs }: RequestOptions): Promise<Reply> {
+    this.#heard = performance.now()
     const { statusCode: status = 0, headers } = response
     const length = status === 204 ? '0' : headers['content-length']
     const cap = status >= 400 ? ERROR_BYTES : maxBytes
@@ -151,13 +165,14 @@ export class Connection implements Requester {
     await new Promise<void>((resolve, reject) => {
       const cut = (why: string) => reject(this.#unreachable(`${why} after ${filled} of ${lengthBytes} bytes`))
       response.on('data', (chunk: Buffer) => {
+        this.#heard = performance.now()
         chunk.copy(body, filled)
         filled += chunk.length
       })
       response.once('end', resolve)
       response.once('error', () => cut('the connection was cut'))
       response.once('close', () => cut('the connection was cut'))
-      response.setTimeout(this.#options.idleTimeoutMs ?? IDLE_TIMEOUT_MS, () => cut('it fell silent'))
+      response.setTimeout(idleMs ?? this.#options.idleTimeoutMs ?? IDLE_TIMEOUT_MS, () => cut('it fell silent'))
     })
     return { status, headers, body }
   }
@@ -183,7 +198,7 @@ export class Connection implements Requester {
     this.#context ??= createSecureContext({ key, cert, ca: [], minVersion: 'TLSv1.3', ciphers: CIPHERS })
     const limitMs = this.#options.connectTimeoutMs ?? CONNECT_TIMEOUT_MS
     const socket = await dialTls(parseAddress(address), this.#context, limitMs).catch((error: unknown) => {
-      throw this.#unreachable(reason(error), error, address)
+      throw error instanceof ImagerError ? error : this.#unreachable(reason(error), error, address)
     })
     try {
       this.#checkPin(socket, address)

@@ -7,6 +7,7 @@ import type { Hex } from '../base/ids.js'
 import {
   CONNECT_TIMEOUT_MS,
   DATA_AFTER_MS,
+  FETCH_IDLE_MS,
   FREE_SOCKET_MS,
   IDLE_TIMEOUT_MS,
   SOCKETS_PER_HOST,
@@ -79,7 +80,15 @@ export class DataLink {
   async fetch(shard: Hex, range: ShardRange | undefined, options: CallOptions = {}): Promise<BodyHandle> {
     const [start, end] = range ?? [0]
     const id = Buffer.from(shard, 'hex')
-    return this.#run((endpoint, stop) => this.#options.client.fetch(endpoint, id, start, end, stop), options)
+    return this.#run((endpoint, stop) => {
+      const idleMs = Math.min(endpoint.idleMs, FETCH_IDLE_MS)
+      return this.#options.client.fetch({ ...endpoint, idleMs }, id, start, end, stop)
+    }, options)
+  }
+
+  /** For how long nothing has come of the host; undefined where nothing ever did. */
+  silentMs(): number | undefined {
+    return this.#options.client.silentMs(this.#endpoint.host) ?? undefined
   }
 
   async #run(exchange: Exchange, { timeoutMs = TRANSFER_TIMEOUT_MS, signal }: CallOptions): Promise<BodyHandle> {
@@ -116,6 +125,8 @@ export class DataLink {
       }
       case 'malformed':
         throw new ImagerError('PROTOCOL', { what: `${host}: ${why}` })
+      case 'exhausted':
+        throw new ImagerError('EXHAUSTED', { what: why })
       case 'stopped':
         throw ended.reason
       case 'notCarried':

@@ -21,6 +21,7 @@ export async function meetHost({ key, cert }: TlsIdentity, address: string): Pro
     if (certificate) return certificateHost(certificate.raw)
     throw new Error('it shows no key')
   } catch (cause) {
+    if (hasCode(cause, 'EXHAUSTED')) throw cause
     const why = hasCode(cause, 'FORGED') ? 'what answers there is no host of imager' : reason(cause)
     throw new ImagerError('HOST_UNREACHABLE', { host: 'The host', address, why }, { cause })
   }

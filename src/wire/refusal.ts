@@ -39,11 +39,15 @@ export function encodeRefusal(error: unknown): { status: number; body: Buffer } 
   return { status, body: Buffer.from(JSON.stringify({ code: ours.code, details: ours.details })) }
 }
 
-/** The error that the other side met; HOST_REFUSED where this version does not know it. */
+/** Of the computer that says so: told by another host they would be taken for our own. */
+const OWN: readonly string[] = ['EXHAUSTED', 'INTERRUPTED'] satisfies ErrorCode[]
+
+/** The error that the other side met; HOST_REFUSED where this version does not know it, or where it is that host's own. */
 export function decodeRefusal(host: string, status: number, body: Uint8Array): ImagerError {
   const result = v.safeParse(Refusal, parse(body))
   if (result.success && Object.hasOwn(ERRORS, result.output.code)) {
-    return new ImagerError(result.output.code as ErrorCode, result.output.details)
+    const error = new ImagerError(result.output.code as ErrorCode, result.output.details)
+    return OWN.includes(error.code) ? new ImagerError('HOST_REFUSED', { host, why: error.message }) : error
   }
   const why = result.success ? clean(result.output.code.slice(0, 64)) : `status ${status}`
   return new ImagerError('HOST_REFUSED', { host, why })

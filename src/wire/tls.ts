@@ -1,5 +1,8 @@
 /** What both ends of a connection have in common, and how a client gets one. */
+
+import { closeSync, openSync } from 'node:fs'
 import { connect, type SecureContext, type TLSSocket, type ConnectionOptions as TlsOptions } from 'node:tls'
+import { ImagerError, reason } from '../base/errors.js'
 import { KiB } from '../base/units.js'
 
 /** AES-128 first: 128 bits are what the curves give too, and it is the quickest where the processor knows AES. */
@@ -16,7 +19,8 @@ export function exportSecret(socket: TLSSocket): Buffer {
 
 /**
  * A socket on which the handshake is done. Whose key answered is for the caller to look at: a host is its key, and no
- * authority is asked. Throws what Node says where nothing answers, or not by `limitMs`.
+ * authority is asked. Throws what Node says where nothing answers, or not by `limitMs`; EXHAUSTED where that is this
+ * computer's own fault.
  */
 export async function dialTls(
   address: { host: string; port: number },
@@ -43,7 +47,7 @@ export async function dialTls(
     return socket
   } catch (error) {
     hangUp(socket)
-    throw error
+    throw ownLack(error, `connecting to ${address.host}:${address.port}`) ?? error
   } finally {
     clearTimeout(timer)
   }
@@ -53,4 +57,20 @@ export async function dialTls(
 export function hangUp(socket: TLSSocket): void {
   socket.on('error', () => {})
   socket.destroy()
+}
+
+/** A limit of this computer, for which no other host can be blamed. */
+const OWN = ['EMFILE', 'ENFILE', 'ENOMEM', 'ENOBUFS', 'EAGAIN', 'EADDRNOTAVAIL']
+
+/** EXHAUSTED, where it is that. A resolver that gets no descriptor says that it found nothing: so one is tried for. */
+function ownLack(error: unknown, doing: string): ImagerError | undefined {
+  const { code = '', syscall } = error as NodeJS.ErrnoException
+  if (OWN.includes(code)) return new ImagerError('EXHAUSTED', { what: `${doing}: ${reason(error)}` }, { cause: error })
+  if (syscall !== 'getaddrinfo') return undefined
+  try {
+    closeSync(openSync('/dev/null', 'r'))
+    return undefined
+  } catch (cause) {
+    return ownLack(cause, doing)
+  }
 }

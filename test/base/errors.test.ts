@@ -75,9 +75,9 @@ test('fields of a literal are found', (t) => {
 })
 
 test('an error says what, what to do, and how to end', (t) => {
-  const error = new ImagerError('NOT_RESTORABLE', { missing: 3, suffice: ['pc-1', 'pc-2'] })
-  t.is(error.message, '3 hosts are missing and what is left is not enough')
-  t.is(error.remedy, 'Bring back pc-1, pc-2.')
+  const error = new ImagerError('NOT_RESTORABLE', { what: '3 hosts are away', todo: 'Bring back one' })
+  t.is(error.message, '3 hosts are away. What is left is not enough')
+  t.is(error.remedy, 'Bring back one.')
   t.is(error.exit, 5)
   t.true(error.retryable)
   t.true(hasCode(error, 'IO', 'NOT_RESTORABLE'))

@@ -15,8 +15,8 @@ import {
 } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { ImagerError } from '../../src/base/errors.js'
 import { readMounts } from '../../src/mount/mountinfo.js'
+import { notRestorable } from '../../src/stripes/suffice.js'
 import { inline, MemorySnapshot } from './memory.js'
 import { isMounted, mounted, mountpoint, run, fuseTest as test } from './mounting.js'
 
@@ -191,8 +191,8 @@ test('what is not there is ENOENT, what cannot be had is EIO and never zeros', a
   snapshot.file(snapshot.root, 'good', inline(Buffer.from('good')))
   const { mountpoint: path } = await mounted(t, snapshot, { write: (line) => lines.push(line) })
   const files = join(path, 'files/1')
-  snapshot.lostRows.set(lost, new ImagerError('NOT_RESTORABLE', { missing: 3, suffice: ['ada', 'bob'] }))
-  const away = new ImagerError('NOT_RESTORABLE', { missing: 3, suffice: ['ada', 'bob'] })
+  snapshot.lostRows.set(lost, notRestorable({ silent: ['ada', 'bob'], suffice: 'ada and bob' }))
+  const away = notRestorable({ silent: ['ada', 'bob'], suffice: 'ada and bob' })
   snapshot.fault = () => Promise.reject(away)
   for (const name of ['files/1/none', 'none', 'files/2', 'volumes/2.img', 'files/1/good/x']) {
     await t.throwsAsync(stat(join(path, name)), { code: name.endsWith('/x') ? 'ENOTDIR' : 'ENOENT' })
@@ -200,7 +200,7 @@ test('what is not there is ENOENT, what cannot be had is EIO and never zeros', a
   t.deepEqual(lines, [])
   for (let again = 0; again < 5; again++) await t.throwsAsync(readFile(join(files, 'bad')), { code: 'EIO' })
   t.is(lines.length, 1)
-  t.regex(lines[0] ?? '', /Bring back ada, bob/)
+  t.regex(lines[0] ?? '', /Bring back ada and bob/)
   t.deepEqual(await readdir(files), ['bad', 'good', 'lost'])
   await t.throwsAsync(run('ls', ['-l', files]), { message: /lost.*Input\/output error/ })
   t.is(await readFile(join(files, 'good'), 'utf8'), 'good')

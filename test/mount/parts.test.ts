@@ -9,6 +9,7 @@ import { Rows } from '../../src/mount/rows.js'
 import { ROOT, TOP } from '../../src/mount/top.js'
 import { Tree } from '../../src/mount/tree.js'
 import type { FileRow } from '../../src/retrieve/reader.js'
+import { notRestorable } from '../../src/stripes/suffice.js'
 import { MemorySnapshot } from './memory.js'
 
 const MiB = 1024 * 1024
@@ -33,11 +34,11 @@ test('complaints: each kind once a minute', (t) => {
   let now = 0
   const lines: string[] = []
   const complaints = new Complaints({ now: () => now }, (line) => lines.push(line))
-  const missing = new ImagerError('NOT_RESTORABLE', { missing: 3, suffice: ['a', 'b'] })
+  const missing = notRestorable({ silent: ['a', 'b', 'c'], suffice: 'a and b' })
   for (now = 0; now < 60_000; now += 1000) complaints.tell(missing, 'read')
   complaints.tell(new Error('other'), 'read')
   t.is(lines.length, 2)
-  t.regex(lines[0] ?? '', /3 hosts are missing.*Bring back a, b\.\n$/)
+  t.regex(lines[0] ?? '', /3 hosts do not answer: a, b, c\..*Bring back a and b\.\n$/)
   complaints.tell(missing, 'read')
   t.is(lines.length, 3)
 })

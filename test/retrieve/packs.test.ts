@@ -26,6 +26,7 @@ async function fleet(delay: (host: string, signal: AbortSignal | undefined) => P
   const catalog = { stripes: async () => [row] }
   const packs = new PackReader({
     ...{ catalog, fetch, routes: new Routes(PATIENCE), clock: systemClock },
+    silentMs: () => undefined,
     hostName: (host) => host,
   })
   const read = async (signal?: AbortSignal) => {

@@ -49,6 +49,7 @@ impl Error {
         match self {
             Self::Io { source, .. } if is_full(source) => "SYSTEM",
             Self::Io { source, .. } if source.kind() == ErrorKind::PermissionDenied => "DENIED",
+            Self::Io { source, .. } if is_exhausted(source) => "EXHAUSTED",
             Self::Io { .. } => "IO",
             Self::Unsupported { .. } => "UNSUPPORTED",
             Self::Corrupt { .. } => "CORRUPT",
@@ -61,6 +62,13 @@ impl Error {
 /// Nothing is broken; there is no room.
 pub fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+}
+
+/// This computer has no more of something: descriptors, memory, threads, ports. Whoever was to be asked knows nothing of it.
+pub fn is_exhausted(error: &io::Error) -> bool {
+    const ERRNOS: [i32; 6] =
+        [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENOBUFS, libc::EAGAIN, libc::EADDRNOTAVAIL];
+    error.raw_os_error().is_some_and(|errno| ERRNOS.contains(&errno))
 }
 
 impl fmt::Display for Error {

@@ -80,7 +80,9 @@ impl DataEndpoint {
 /// the key that answered. `why` for people.
 #[napi(object, object_from_js = false)]
 pub struct DataOutcome {
-    #[napi(ts_type = "'done' | 'refused' | 'unreachable' | 'lied' | 'notCarried' | 'malformed' | 'stopped'")]
+    #[napi(
+        ts_type = "'done' | 'refused' | 'unreachable' | 'lied' | 'notCarried' | 'malformed' | 'exhausted' | 'stopped'"
+    )]
     pub kind: String,
     pub body: Option<Body>,
     pub bytes: Buffer,
@@ -106,6 +108,7 @@ impl From<Outcome> for DataOutcome {
             }
             Outcome::NotCarried { why } => Self::new("notCarried", vec![], none(), why),
             Outcome::Malformed { what } => Self::new("malformed", vec![], none(), what),
+            Outcome::Exhausted { why } => Self::new("exhausted", vec![], none(), why),
         }
     }
 }
@@ -198,6 +201,14 @@ impl DataClient {
         let shard = fixed("shard", &shard)?;
         let range = start as u64..end.map_or(TO_END, |end| end as u64);
         self.start(env, target, stop, move |client, endpoint, stop| client.fetch(endpoint, &shard, range, stop))
+    }
+
+    /// For how long nothing has come of a host (32 bytes), in ms; null where nothing ever did.
+    #[napi]
+    pub fn silent_ms(&self, host: Uint8Array) -> Result<Option<f64>> {
+        let heard = self.0.heard(&fixed("host", &host)?);
+        let silent = |heard| Clock::SYSTEM.now().saturating_duration_since(heard).as_secs_f64() * 1000.0;
+        Ok(heard.map(silent))
     }
 
     /// Closes what is kept and unused.

@@ -3,6 +3,7 @@
 pub mod disk_reader;
 pub mod locations;
 pub mod parts;
+pub mod patience;
 pub mod records;
 pub mod routes;
 pub mod sound;

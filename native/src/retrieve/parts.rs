@@ -9,7 +9,8 @@ use std::time::Duration;
 use crate::base::clock::Clock;
 use crate::base::pool::Recycled;
 use crate::formats::shard::BODY_OFFSET;
-use crate::retrieve::routes::{Aside, Host, Patience, Routes, Shard, Span};
+use crate::retrieve::patience::Patience;
+use crate::retrieve::routes::{Aside, Host, Routes, Shard, Span};
 use crate::wire::client::{Client, Stop};
 use crate::wire::endpoint::Endpoint;
 use crate::wire::outcome::Outcome;
@@ -97,9 +98,12 @@ fn exchange(
     let endpoint = Endpoint { deadline: now + patience.for_bytes(length), ..endpoint.clone() };
     let start = BODY_OFFSET as u64 + u64::from(span.start);
     let why = match client.fetch(&endpoint, &shard.id, start..start + u64::from(length), &Stop::default()) {
-        Outcome::Done(bytes) => return Some(Recycled(bytes)),
-        // Of this shard only; TypeScript hears it again and says what it means.
-        Outcome::Refused(_) => return None,
+        Outcome::Done(bytes) => {
+            lock(routes).gave(&shard);
+            return Some(Recycled(bytes));
+        }
+        // Of this shard only, or of this computer; TypeScript hears it again and says what it means.
+        Outcome::Refused(_) | Outcome::Exhausted { .. } => return None,
         Outcome::Unreachable { .. } => Aside::Silent,
         Outcome::NotCarried { .. } | Outcome::Lied { .. } | Outcome::Malformed { .. } => Aside::NotCarried,
     };

@@ -3,34 +3,20 @@
 //!
 //! Pure state: no thread, no socket, no clock. What depends on time is asked with `now`.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::base::error::{Error, Result};
 use crate::base::limits::SHARD_BYTES;
 use crate::base::lru::Lru;
+use crate::retrieve::patience::{Fetching, Patience};
 
 pub type Host = [u8; 32];
 pub type ShardId = [u8; 16];
 
 /// 5 shards each come to 50 MB.
 const LAYOUTS_KEPT: usize = 100_000;
-
-/// Deadlines of a fetch. A host that takes longer is raced by the others (hedged), and left alone for a while.
-#[derive(Clone, Copy)]
-pub struct Patience {
-    pub least: Duration,
-    /// And as long as its bytes take at this speed.
-    pub bytes_per_ms: u32,
-    pub aside: Duration,
-}
-
-impl Patience {
-    pub fn for_bytes(&self, bytes: u32) -> Duration {
-        self.least + Duration::from_millis((bytes / self.bytes_per_ms.max(1)).into())
-    }
-}
 
 /// A shard as the catalog names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,16 +78,45 @@ pub enum Aside {
     NotCarried,
 }
 
+/// What is wrong with a shard on a host that answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Its bytes are not those that the catalog names: an erasure, until it is found right.
+    Damaged,
+    /// The host does not hold it.
+    Missing,
+    /// The host does not give it.
+    Refused,
+}
+
+/// Why a stripe cannot be read.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Lack {
+    /// So many shards more are needed.
+    pub needed: u32,
+    /// On hosts that do not answer.
+    pub silent: Vec<Shard>,
+    pub faulty: Vec<(Shard, Fault)>,
+}
+
+impl Lack {
+    /// Whether hosts that come back would be enough: nothing else is worth waiting for.
+    pub fn can_pass(&self) -> bool {
+        self.silent.len() >= self.needed as usize
+    }
+}
+
 pub struct Routes {
     /// Those that were used last: a reader finds the stripe it is at, however many others are learnt meanwhile.
     layouts: Lru<u64, Arc<Layout>>,
+    /// Until when. Whoever was silent is doubted after that too, until it answers.
     aside: HashMap<Host, (Instant, Aside)>,
-    damaged: HashSet<ShardId>,
+    faults: HashMap<ShardId, Fault>,
 }
 
 impl Default for Routes {
     fn default() -> Self {
-        Self { layouts: Lru::new(LAYOUTS_KEPT), aside: HashMap::new(), damaged: HashSet::new() }
+        Self { layouts: Lru::new(LAYOUTS_KEPT), aside: HashMap::new(), faults: HashMap::new() }
     }
 }
 
@@ -121,9 +136,49 @@ impl Routes {
         self.layouts.get(&stripe).cloned().ok_or_else(unknown)
     }
 
-    /// From now on this shard is an erasure.
-    pub fn damage(&mut self, shard: ShardId) {
-        self.damaged.insert(shard);
+    /// From now on a damaged shard is an erasure.
+    pub fn find_fault(&mut self, shard: ShardId, fault: Fault) {
+        self.faults.insert(shard, fault);
+    }
+
+    /// It was compared, and is what the catalog names.
+    pub fn find_right(&mut self, shard: &ShardId) {
+        self.faults.remove(shard);
+    }
+
+    fn is_damaged(&self, shard: &Shard) -> bool {
+        self.faults.get(&shard.id) == Some(&Fault::Damaged)
+    }
+
+    /// A host gave something of a shard. Whether that is right nobody has looked at.
+    pub fn gave(&mut self, shard: &Shard) {
+        if matches!(self.aside.get(&shard.host), Some((_, Aside::Silent))) {
+            self.aside.remove(&shard.host);
+        }
+        if !self.is_damaged(shard) {
+            self.faults.remove(&shard.id);
+        }
+    }
+
+    /// Why a stripe cannot be read of which only the shards `came` gave something that may be used.
+    pub fn lack(&self, layout: &Layout, came: &[u32]) -> Lack {
+        let absent = layout.shards.iter().copied().filter(|shard| !came.contains(&shard.index));
+        let mut lack = Lack { needed: layout.k.saturating_sub(came.len() as u32), silent: vec![], faulty: vec![] };
+        for shard in absent {
+            match self.faults.get(&shard.id) {
+                Some(fault) => lack.faulty.push((shard, *fault)),
+                None => lack.silent.push(shard),
+            }
+        }
+        lack
+    }
+
+    /// How long a host may still take for a fetch before others are asked as well; nothing where it was silent last.
+    pub fn left(&self, host: &Host, patience: &Patience, fetching: Fetching) -> Duration {
+        match self.aside.get(host) {
+            Some((_, Aside::Silent)) => Duration::ZERO,
+            _ => patience.left(fetching),
+        }
     }
 
     pub fn put_aside(&mut self, host: Host, why: Aside, until: Instant) {
@@ -145,12 +200,12 @@ impl Routes {
 
     /// The shard that has a part of a pack as it is, if it is not damaged.
     pub fn own(&self, layout: &Layout, index: u32) -> Option<Shard> {
-        layout.shards.iter().copied().find(|shard| shard.index == index && !self.damaged.contains(&shard.id))
+        layout.shards.iter().copied().find(|shard| shard.index == index && !self.is_damaged(shard))
     }
 
     /// Shards of which any k rebuild the one at `index`, in the order in which they are asked: silent hosts last.
     pub fn others(&self, layout: &Layout, index: u32, now: Instant) -> Vec<Shard> {
-        let fit = |shard: &&Shard| shard.index != index && !self.damaged.contains(&shard.id);
+        let fit = |shard: &&Shard| shard.index != index && !self.is_damaged(shard);
         let mut others: Vec<Shard> = layout.shards.iter().filter(fit).copied().collect();
         others.sort_by_key(|shard| self.is_silent(&shard.host, now));
         others
@@ -233,12 +288,58 @@ mod tests {
     #[test]
     fn a_damaged_shard_is_an_erasure() {
         let (mut routes, now) = routes();
-        routes.damage([0; 16]);
+        routes.find_fault([0; 16], Fault::Damaged);
         let layout = routes.layout(7).unwrap();
         assert!(routes.own(&layout, 0).is_none());
         assert_eq!(routes.own(&layout, 1).unwrap().host, [1; 32]);
         assert_eq!(indexes(&routes.others(&layout, 1, now)), [2, 3, 4]);
         assert!(routes.direct(7, 0, 1, now).is_none());
+        routes.find_right(&[0; 16]);
+        assert!(routes.direct(7, 0, 1, now).is_some(), "it was mended");
+        routes.find_fault([0; 16], Fault::Missing);
+        assert!(routes.own(&layout, 0).is_some(), "it may be put there again");
+        routes.gave(&shard(0));
+        assert!(routes.lack(&layout, &[]).faulty.is_empty());
+        routes.find_fault([0; 16], Fault::Damaged);
+        routes.gave(&shard(0));
+        assert!(routes.own(&layout, 0).is_none(), "that something came says nothing");
+    }
+
+    #[test]
+    fn only_hosts_that_can_come_back_are_worth_waiting_for() {
+        let (mut routes, _) = routes();
+        let layout = routes.layout(7).unwrap();
+        let lack = routes.lack(&layout, &[0]);
+        assert_eq!((lack.needed, indexes(&lack.silent), lack.faulty.len()), (2, vec![1, 2, 3, 4], 0));
+        assert!(lack.can_pass());
+        routes.find_fault([1; 16], Fault::Damaged);
+        routes.find_fault([2; 16], Fault::Missing);
+        assert!(routes.lack(&layout, &[0]).can_pass(), "both of the others");
+        routes.find_fault([3; 16], Fault::Refused);
+        let lack = routes.lack(&layout, &[0]);
+        assert_eq!((lack.needed, indexes(&lack.silent), lack.can_pass()), (2, vec![4], false));
+        let faults: Vec<_> = lack.faulty.iter().map(|(shard, fault)| (shard.index, *fault)).collect();
+        assert_eq!(faults, [(1, Fault::Damaged), (2, Fault::Missing), (3, Fault::Refused)]);
+        assert!(routes.lack(&layout, &[0, 4]).silent.is_empty());
+    }
+
+    #[test]
+    fn whoever_was_silent_is_late_at_once_until_it_gives_something() {
+        let (mut routes, now) = routes();
+        let second = Duration::from_secs(1);
+        let patience = Patience { least: second, bytes_per_ms: 1000, quiet: second, aside: AWHILE };
+        let fetching = Fetching { bytes: 0, eager: true, asked: Duration::ZERO, silent: None };
+        let left = |routes: &Routes| routes.left(&[1; 32], &patience, fetching);
+        assert_eq!(left(&routes), second);
+        routes.put_aside([1; 32], Aside::Silent, now + AWHILE);
+        assert_eq!(left(&routes), Duration::ZERO);
+        assert!(!routes.is_silent(&[1; 32], now + AWHILE));
+        assert_eq!(left(&routes), Duration::ZERO, "it is asked again, and doubted");
+        routes.gave(&shard(1));
+        assert_eq!(left(&routes), second);
+        routes.put_aside([1; 32], Aside::NotCarried, now + AWHILE);
+        routes.gave(&shard(1));
+        assert!(routes.is_aside(&[1; 32], now), "that it answers is nothing new");
     }
 
     #[test]
@@ -251,12 +352,5 @@ mod tests {
             }
         }
         assert_eq!(routes.unknown(&[7, 100]), [100]);
-    }
-
-    #[test]
-    fn patience_grows_with_what_is_asked() {
-        let patience = Patience { least: Duration::from_millis(300), bytes_per_ms: 4000, aside: AWHILE };
-        assert_eq!(patience.for_bytes(0), Duration::from_millis(300));
-        assert_eq!(patience.for_bytes(4_000_000), Duration::from_millis(1300));
     }
 }

@@ -81,6 +81,8 @@ pub struct Client {
     kept: Mutex<Kept<Connection>>,
     /// Where each host answered last.
     good: Mutex<HashMap<Host, Address>>,
+    /// When something came of each host last.
+    heard: Mutex<HashMap<Host, Instant>>,
     runner: Arc<Runner>,
 }
 
@@ -91,7 +93,17 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Client {
     pub fn new(identity: Identity, clock: Clock, dial: Dial) -> Self {
         let runner = Runner::new(clock.clone(), threads::claim);
-        Self { identity, clock, dial, kept: Mutex::default(), good: Mutex::default(), runner }
+        let (kept, good, heard) = Default::default();
+        Self { identity, clock, dial, kept, good, heard, runner }
+    }
+
+    /// When something came of a host last, on whichever connection: an answer, a part of a body.
+    pub fn heard(&self, host: &Host) -> Option<Instant> {
+        lock(&self.heard).get(host).copied()
+    }
+
+    fn hear(&self, host: Host) {
+        lock(&self.heard).insert(host, self.clock.now());
     }
 
     /// As `Runner::queue`.
@@ -130,7 +142,7 @@ impl Client {
                     Err(outcome) => return outcome,
                 },
             };
-            match attempt(&mut connection, endpoint, exchange, stop) {
+            match self.attempt(&mut connection, endpoint, exchange, stop) {
                 Ok(outcome) => {
                     self.keep(connection, endpoint);
                     return outcome;
@@ -205,50 +217,63 @@ impl Client {
         let side = side.map_err(|error| Broken::Tls(error.to_string()))?;
         let mut stream = Stream::new(socket, side, &[], timeouts, self.clock.clone());
         let actual = stream.shake_hands()?;
-        if actual == host { Ok(stream) } else { Err(Broken::Stranger(Some(actual))) }
+        if actual != host {
+            return Err(Broken::Stranger(Some(actual)));
+        }
+        self.hear(host);
+        Ok(stream)
+    }
+
+    fn attempt(
+        &self,
+        connection: &mut Connection,
+        endpoint: &Endpoint,
+        exchange: &Exchange,
+        stop: &Stop,
+    ) -> Result<Outcome, Failed> {
+        let stream = &mut connection.stream;
+        // What is put is synced to a disk before it is answered; what is fetched is on its way at once.
+        let answering = match exchange {
+            Exchange::Put { .. } => endpoint.answering(),
+            Exchange::Fetch { .. } => endpoint.carrying(),
+        };
+        stream.wait_for(answering);
+        let mut answered = false;
+        let mut run = || {
+            stop.watch(stream.socket())?;
+            match exchange {
+                Exchange::Put { question, .. } => write_frame(stream, Kind::Question, question)?,
+                Exchange::Fetch { asked, .. } => write_frame(stream, Kind::Fetch, asked)?,
+            }
+            let (kind, bytes) = read_frame(stream)?;
+            answered = true;
+            self.hear(endpoint.host);
+            let length = match kind {
+                Kind::Refused => return Ok(Outcome::Refused(bytes)),
+                Kind::Go => bytes.try_into().map(u64::from_le_bytes).map_err(|_| Broken::Malformed("no length"))?,
+                _ => return Err(Broken::Malformed("an answer before there was a body")),
+            };
+            stream.wait_for(endpoint.carrying());
+            let fetched = transfer(stream, length, exchange, || self.hear(endpoint.host))?;
+            stream.wait_for(answering);
+            match read_frame(stream)? {
+                (Kind::Done, _) => Ok(Outcome::Done(fetched)),
+                (Kind::Refused, bytes) => Ok(Outcome::Refused(bytes)),
+                _ => Err(Broken::Malformed("no end of an exchange")),
+            }
+        };
+        let outcome = run();
+        stop.forget();
+        outcome.map_err(|broken| Failed { answered, broken })
     }
 }
 
-fn attempt(
-    connection: &mut Connection,
-    endpoint: &Endpoint,
-    exchange: &Exchange,
-    stop: &Stop,
-) -> Result<Outcome, Failed> {
-    let stream = &mut connection.stream;
-    stream.wait_for(endpoint.answering());
-    let mut answered = false;
-    let mut run = || {
-        stop.watch(stream.socket())?;
-        match exchange {
-            Exchange::Put { question, .. } => write_frame(stream, Kind::Question, question)?,
-            Exchange::Fetch { asked, .. } => write_frame(stream, Kind::Fetch, asked)?,
-        }
-        let (kind, bytes) = read_frame(stream)?;
-        answered = true;
-        let length = match kind {
-            Kind::Refused => return Ok(Outcome::Refused(bytes)),
-            Kind::Go => bytes.try_into().map(u64::from_le_bytes).map_err(|_| Broken::Malformed("no length"))?,
-            _ => return Err(Broken::Malformed("an answer before there was a body")),
-        };
-        stream.wait_for(endpoint.carrying());
-        let fetched = transfer(stream, length, exchange)?;
-        stream.wait_for(endpoint.answering());
-        match read_frame(stream)? {
-            (Kind::Done, _) => Ok(Outcome::Done(fetched)),
-            (Kind::Refused, bytes) => Ok(Outcome::Refused(bytes)),
-            _ => Err(Broken::Malformed("no end of an exchange")),
-        }
-    };
-    let outcome = run();
-    stop.forget();
-    outcome.map_err(|broken| Failed { answered, broken })
-}
-
+/// `came` hears of each part of a body that comes.
 fn transfer(
     connection: &mut Stream<UnbufferedClientConnection>,
     length: u64,
     exchange: &Exchange,
+    came: impl Fn(),
 ) -> Result<Vec<u8>, Broken> {
     match exchange {
         Exchange::Put { parts, .. } if parts.iter().map(|part| part.len() as u64).sum::<u64>() == length => {
@@ -258,7 +283,7 @@ fn transfer(
         Exchange::Fetch { lengths, .. } if lengths.contains(&length) => {
             // At most a shard's.
             let mut bytes = pool::take_filled(length as usize);
-            connection.read_exact(&mut bytes)?;
+            connection.read_telling(&mut bytes, came)?;
             Ok(bytes)
         }
         Exchange::Fetch { .. } => Err(Broken::Malformed("it answers with more or less than was asked for")),

@@ -1,7 +1,10 @@
 //! How an exchange ended, and what follows from one that failed: another connection, another address, or the end.
 
+use std::io;
+
 use super::broken::Broken;
 use super::endpoint::{Address, Host, shown};
+use crate::base::error::is_exhausted;
 
 #[derive(Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -25,6 +28,10 @@ pub enum Outcome {
     Malformed {
         what: String,
     },
+    /// This computer has no more descriptors, memory or ports: it says nothing of the host.
+    Exhausted {
+        why: String,
+    },
 }
 
 impl Outcome {
@@ -42,7 +49,16 @@ impl Outcome {
         Self::nowhere("it has none")
     }
 
-    pub fn unreached(address: &Address, why: &impl ToString) -> Self {
+    /// Of an address that was dialled.
+    pub fn unreached(address: &Address, error: &io::Error) -> Self {
+        if is_exhausted(error) { Self::exhausted(address, error) } else { Self::silent(address, error) }
+    }
+
+    fn exhausted(address: &Address, error: &io::Error) -> Self {
+        Self::Exhausted { why: format!("connecting to {}: {error}", shown(address)) }
+    }
+
+    fn silent(address: &Address, why: &impl ToString) -> Self {
         Self::Unreachable { address: shown(address), why: why.to_string() }
     }
 
@@ -50,7 +66,8 @@ impl Outcome {
     pub fn ungreeted(address: &Address, broken: Broken) -> Self {
         match broken {
             Broken::Stranger(actual) => Self::Lied { address: shown(address), actual },
-            Broken::Late => Self::unreached(address, &broken),
+            Broken::Late => Self::silent(address, &broken),
+            Broken::Io(error) if is_exhausted(&error) => Self::exhausted(address, &error),
             _ => Self::NotCarried { why: broken.to_string() },
         }
     }
@@ -95,12 +112,13 @@ impl Failed {
     /// `stopped`: nobody waits for the exchange any more.
     pub fn next(self, origin: Origin, stopped: bool, address: &Address) -> Next {
         match (origin, self.is_unheard(), self.broken) {
+            (_, _, Broken::Io(error)) if is_exhausted(&error) => Next::End(Outcome::exhausted(address, &error)),
             // The other side may close a kept connection at the very moment it is used again.
             (Origin::Kept, true, _) if !stopped => Next::Retry,
             // It has no place for one more connection of ours, or does not take our key.
             (Origin::Dialled, true, broken) => Next::End(Outcome::NotCarried { why: broken.to_string() }),
             (_, _, Broken::Malformed(what)) => Next::End(Outcome::Malformed { what: what.into() }),
-            (_, _, broken) => Next::End(Outcome::unreached(address, &broken)),
+            (_, _, broken) => Next::End(Outcome::silent(address, &broken)),
         }
     }
 }
@@ -146,7 +164,7 @@ mod tests {
 
     #[test]
     fn of_failed_dials_the_first_one_that_somebody_answered_is_told() {
-        let unreachable = |why: &str| Outcome::unreached(&address(), &why);
+        let unreachable = |why: &str| Outcome::unreached(&address(), &Error::other(why));
         let lied = || Outcome::ungreeted(&address(), Broken::Stranger(Some([1; 32])));
         let not_carried = || Outcome::ungreeted(&address(), Broken::Closed);
         assert_eq!(Outcome::undialled().or(unreachable("a")).or(unreachable("b")), unreachable("b"));
@@ -155,5 +173,26 @@ mod tests {
         assert_eq!(lied(), Outcome::Lied { address: "host:1".into(), actual: Some([1; 32]) });
         let late = Outcome::ungreeted(&address(), Broken::Late);
         assert_eq!(late.or(not_carried()), not_carried(), "a handshake that took too long is no answer");
+    }
+
+    #[test]
+    fn what_this_computer_lacks_is_never_told_of_the_host() {
+        let lacking = |errno| Error::from_raw_os_error(errno);
+        for errno in [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::EADDRNOTAVAIL] {
+            assert!(matches!(Outcome::unreached(&address(), &lacking(errno)), Outcome::Exhausted { .. }), "{errno}");
+            let ungreeted = Outcome::ungreeted(&address(), Broken::Io(lacking(errno)));
+            assert!(matches!(ungreeted, Outcome::Exhausted { .. }), "{errno}");
+            for (origin, answered) in [(Origin::Kept, false), (Origin::Kept, true), (Origin::Dialled, false)] {
+                let next = Failed { answered, broken: Broken::Io(lacking(errno)) }.next(origin, false, &address());
+                assert!(
+                    matches!(next, Next::End(Outcome::Exhausted { why }) if why.starts_with("connecting to host:1: "))
+                );
+            }
+        }
+        let refused = Outcome::unreached(&address(), &lacking(libc::ECONNREFUSED));
+        assert!(matches!(refused, Outcome::Unreachable { .. }));
+        let exhausted = || Outcome::unreached(&address(), &lacking(libc::EMFILE));
+        assert_eq!(Outcome::undialled().or(exhausted()), exhausted());
+        assert_eq!(exhausted().or(refused), exhausted());
     }
 }

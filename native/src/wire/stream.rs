@@ -130,13 +130,21 @@ impl<S: Side> Stream<S> {
         certificate.and_then(|one| host_of(one)).ok_or(Broken::Stranger(None))
     }
 
-    pub fn read_exact(&mut self, mut wanted: &mut [u8]) -> Result<(), Broken> {
+    pub fn read_exact(&mut self, wanted: &mut [u8]) -> Result<(), Broken> {
+        self.read_telling(wanted, || ())
+    }
+
+    /// The same; `came` hears whenever something came from the socket.
+    pub fn read_telling(&mut self, mut wanted: &mut [u8], came: impl Fn()) -> Result<(), Broken> {
         while !wanted.is_empty() {
             let kept = &self.plain[self.taken..];
             if kept.is_empty() {
                 match self.step(wanted)? {
                     Stand::Filled(filled) => wanted = &mut wanted[filled..],
-                    Stand::Needs { .. } => self.receive()?,
+                    Stand::Needs { .. } => {
+                        self.receive()?;
+                        came();
+                    }
                 }
                 continue;
             }

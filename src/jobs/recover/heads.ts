@@ -2,7 +2,7 @@
  * Snapshots, rebuilt from the heads that peers keep. The manifest of each is walked down to its map, and must name exactly
  * the births whose hash its appliance signed; so what is imported is what was finished, and can be read now.
  */
-import { ImagerError } from '../../base/errors.js'
+import { ImagerError, isOfHost } from '../../base/errors.js'
 import { type Hex, toHex } from '../../base/ids.js'
 import { forEachAtOnce } from '../../base/queue.js'
 import { MiB } from '../../base/units.js'
@@ -60,7 +60,7 @@ export async function collectHeads(reached: readonly Reached[], parts: HeadParts
     } catch (error) {
       // Heads lie on most peers: one that leaves now takes nothing along.
       signal.throwIfAborted()
-      if (!(error instanceof ImagerError)) throw error
+      if (!isOfHost(error)) throw error
     }
   })
   return [...heads.values()].sort((a, b) => a.time - b.time || a.sequence - b.sequence)
@@ -75,7 +75,7 @@ export async function importHeads(heads: readonly KeptHead[], parts: HeadParts):
       catalog.importSnapshot({ head: head.bytes, ...(await rebuild(head, parts)) })
     } catch (error) {
       signal.throwIfAborted()
-      if (!(error instanceof ImagerError)) throw error
+      if (!isOfHost(error)) throw error
       const { snapshot, time } = head
       const appliance = membership.find(head.appliance)?.name ?? head.appliance.slice(0, 8)
       unreadable.push({ snapshot, appliance, time, why: error.message })
@@ -93,6 +93,7 @@ async function rebuild(head: KeptHead, parts: HeadParts) {
     routes: new Routes(PATIENCE),
     clock: peers.clock,
     fetch: (host, shard, range, stop) => peers.get(host).fetchBody(shard, range, { signal: stop }),
+    silentMs: (host) => peers.silentMs(host),
     hostName: (host) => membership.find(host)?.name ?? host.slice(0, 8),
   })
   const manifest = new ManifestReader(new Locator(catalog), packs, vault)

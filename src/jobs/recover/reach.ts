@@ -3,7 +3,7 @@
  * believed nothing: what it shows counts by the root's signature alone, and it must be a peer in there itself.
  */
 import type { Clock } from '../../base/clock.js'
-import { hasCode, ImagerError, reason } from '../../base/errors.js'
+import { hasCode, ImagerError, isOfHost, reason } from '../../base/errors.js'
 import type { Hex } from '../../base/ids.js'
 import { forEachAtOnce } from '../../base/queue.js'
 import { type TlsIdentity, tlsIdentity } from '../../keys/certificate.js'
@@ -157,7 +157,7 @@ class Tour {
       if (offered?.newerThan(this.#newest)) this.#newest = offered
     } catch (error) {
       signal.throwIfAborted()
-      if (!(error instanceof ImagerError)) throw error
+      if (!isOfHost(error)) throw error
       this.#failures.set(host, reason(error))
     }
   }

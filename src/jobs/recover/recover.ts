@@ -7,7 +7,7 @@
 import { rmSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Clock } from '../../base/clock.js'
-import { ImagerError } from '../../base/errors.js'
+import { ImagerError, isOfHost } from '../../base/errors.js'
 import { fromHex, type Hex, toHex } from '../../base/ids.js'
 import { forEachAtOnce } from '../../base/queue.js'
 import { LocalCatalog } from '../../catalog/local.js'
@@ -20,6 +20,7 @@ import { type Root, rootFromWords } from '../../keys/root.js'
 import { type FleetKeys, openFleetKeys, succeed } from '../../keys/succession.js'
 import { type SecretHandle, Vault } from '../../native.js'
 import type { PeerClient } from '../../peers/client.js'
+import { anyOf, notRestorable } from '../../stripes/suffice.js'
 import { Meter, type Report } from '../progress.js'
 import { FoundShards } from './found-shards.js'
 import { collectHeads, importHeads, type UnreadableHead } from './heads.js'
@@ -166,7 +167,7 @@ async function rebuildCatalog(
     const restorable = snapshots.filter((one) => one.state !== 'incomplete').length
     const suffice = restorable < kept.length ? whoWouldSuffice(stripes, missing) : ''
     if (restorable === 0 && kept.length > 0) {
-      throw new ImagerError('NOT_RESTORABLE', { missing: missing.length, suffice })
+      throw notRestorable({ silent: missing.map((one) => one.name).sort(), suffice })
     }
     return { shards, stripes, snapshots, unreadable, missing, suffice }
   } finally {
@@ -194,7 +195,7 @@ async function tellPeers(
       await send(peers.get(host), signal)
     } catch (error) {
       signal.throwIfAborted()
-      if (!(error instanceof ImagerError)) throw error
+      if (!isOfHost(error)) throw error
       silent.push({ host, name, why: error.message })
       if (silent.length === reached.length) throw error
     }
@@ -211,8 +212,8 @@ function whoWouldSuffice({ lacks }: Rebuilt, missing: readonly Missing[]): strin
 
 function withoutKeys({ missing }: ReachedFleet): ImagerError {
   if (missing.length === 0) throw new ImagerError('CORRUPT', { what: 'No peer holds the key bag of a coordinator' })
-  const suffice = `any of ${missing.map((one) => one.name).join(', ')}`
-  return new ImagerError('NOT_RESTORABLE', { missing: missing.length, suffice })
+  const silent = missing.map((one) => one.name)
+  return notRestorable({ silent, suffice: anyOf(1, silent) })
 }
 
 /** Of an attempt that was cut short. */

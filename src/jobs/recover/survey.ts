@@ -4,7 +4,7 @@
  * does not is counted and left out. Memory stays bounded: what is found waits in a file, trailers go on in small batches.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
-import { hasCode, ImagerError } from '../../base/errors.js'
+import { hasCode, ImagerError, isOfHost } from '../../base/errors.js'
 import type { Hex } from '../../base/ids.js'
 import { BREAKER_MS, SHARD_BYTES } from '../../base/limits.js'
 import { forEachAtOnce } from '../../base/queue.js'
@@ -64,7 +64,7 @@ export async function surveyPeers(reached: readonly Reached[], parts: SurveyPart
       await surveyPeer(parts.peers.get(host), parts, survey, meter)
     } catch (error) {
       parts.signal.throwIfAborted()
-      if (!(error instanceof ImagerError)) throw error
+      if (!isOfHost(error)) throw error
       survey.lost.push({ host, name, why: error.message })
     }
   })
@@ -140,7 +140,7 @@ async function readHeader(
     return 'foreign'
   } catch (error) {
     signal.throwIfAborted()
-    if (!(error instanceof ImagerError) || hasCode(error, 'HOST_UNREACHABLE')) throw error
+    if (!isOfHost(error) || error.code === 'HOST_UNREACHABLE') throw error
     return 'damaged'
   }
 }
@@ -211,6 +211,7 @@ async function readStripe(stripe: FoundStripe, parts: SurveyParts): Promise<Impo
     routes: new Routes(PATIENCE),
     clock: peers.clock,
     fetch: (host, shard, range, stop) => peers.get(host).fetchBody(shard, range, { signal: stop }),
+    silentMs: (host) => peers.silentMs(host),
     hostName: (host) => host,
   })
   const key = trailerKeys.get(stripe.writer) as SecretHandle
@@ -219,7 +220,7 @@ async function readStripe(stripe: FoundStripe, parts: SurveyParts): Promise<Impo
     return { ...stripe, ...splitRows(rows) }
   } catch (error) {
     signal.throwIfAborted()
-    if (!(error instanceof ImagerError)) throw error
+    if (!isOfHost(error)) throw error
     return undefined
   }
 }

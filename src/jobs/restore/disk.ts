@@ -6,14 +6,14 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Clock } from '../../base/clock.js'
-import { ImagerError } from '../../base/errors.js'
+import { ImagerError, isOfHost } from '../../base/errors.js'
 import type { Hex } from '../../base/ids.js'
 import { BREAKER_MS } from '../../base/limits.js'
 import type { Flaws } from '../../catalog/types.js'
 import { inspectTarget, isBlank, notEmpty, type TargetFacts } from '../../disk/target.js'
 import { type PlanLocatedHandle, type PlanSelectedHandle, Target } from '../../native.js'
 import { type OpenSnapshot, openSnapshot, type RetrieveParts } from '../../retrieve/open.js'
-import { findOutlook } from '../../stripes/suffice.js'
+import { findOutlook, notRestorable } from '../../stripes/suffice.js'
 import { Meter, type Report } from '../progress.js'
 import { type DamagedShard, damagedShards } from './damaged.js'
 import { type Landmark, RestoreJournal, type Standing } from './journal.js'
@@ -114,17 +114,17 @@ async function requireHosts(stripes: readonly number[], parts: RestoreParts): Pr
     hosts.map(async (host) => {
       try {
         await peers.get(host).fetchState({ signal, timeoutMs: PROBE_TIMEOUT_MS })
-      } catch {
+      } catch (error) {
         signal.throwIfAborted()
+        if (!isOfHost(error)) throw error
         absent.set(host, name(host))
       }
     }),
   )
   const { lost, suffice, possible } = findOutlook(layouts, new Set(absent.keys()))
   if (lost.length > 0) {
-    const bring = possible ? suffice.map(name).sort().join(' and ') : 'other copies: these stripes are lost for good'
-    const hosts = [...absent.values()].sort()
-    throw new ImagerError('NOT_RESTORABLE', { missing: absent.size, hosts, suffice: bring, stripes: lost.length })
+    const bring = possible ? suffice.map(name).sort().join(' and ') : ''
+    throw notRestorable({ silent: [...absent.values()].sort(), suffice: bring })
   }
   return absent
 }

@@ -32,7 +32,7 @@ import { Leftovers } from './leftovers.js'
 const FOLDERS_AT_ONCE = 8
 const FILES_AT_ONCE = 16
 /** What no other file could escape either. */
-const FATAL = ['ENOSPC', 'EDQUOT', 'EROFS', 'EMFILE', 'ENFILE', 'COORDINATOR_UNREACHABLE', 'INTERRUPTED']
+const FATAL = ['ENOSPC', 'EDQUOT', 'EROFS', 'EMFILE', 'ENFILE', 'EXHAUSTED', 'COORDINATOR_UNREACHABLE', 'INTERRUPTED']
 const EXISTING_SHOWN = 3
 
 export interface FilesOptions {

@@ -3,7 +3,7 @@
  * not know this host yet (it joined a moment ago, and the membership is on its way) is asked again until it does.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
-import { hasCode, ImagerError } from '../../base/errors.js'
+import { hasCode, isOfHost } from '../../base/errors.js'
 import { HEARTBEAT_MS } from '../../base/limits.js'
 import { forEachAtOnce } from '../../base/queue.js'
 import type { HostRow } from '../../catalog/types.js'
@@ -27,7 +27,7 @@ export async function presentHosts({ catalog, peers, clock, signal }: PipelinePa
         return
       } catch (error) {
         signal.throwIfAborted()
-        if (!(error instanceof ImagerError)) throw error
+        if (!isOfHost(error)) throw error
         const mayLearn = hasCode(error, 'NOT_ALLOWED') && clock.now() < patience
         if (!mayLearn) {
           silent.add(row.host)

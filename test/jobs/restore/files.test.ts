@@ -20,6 +20,7 @@ import { refusedName } from '../../../src/disk/folder.js'
 import { type FilesParts, type FilesReport, runRestoreFiles } from '../../../src/jobs/restore/files.js'
 import { planFiles } from '../../../src/jobs/restore/files-plan.js'
 import { Leftovers } from '../../../src/jobs/restore/leftovers.js'
+import { notRestorable } from '../../../src/stripes/suffice.js'
 import { inline, MemorySnapshot } from '../../mount/memory.js'
 
 const BYTES = Buffer.alloc(10_000, 'content ')
@@ -118,7 +119,7 @@ test('one file that cannot be had does not keep back the others, and leaves noth
   snapshot.file(snapshot.root, 'c', inline(Buffer.from('small')))
   snapshot.fault = (offset, length) => {
     if (!snapshot.disk.subarray(offset, offset + length).includes('b')) return undefined
-    return Promise.reject(new ImagerError('NOT_RESTORABLE', { missing: 3, suffice: 'any 1 of x, y, z' }))
+    return Promise.reject(notRestorable({ silent: ['x', 'y', 'z'], suffice: 'any 1 of x, y, z' }))
   }
   const report = await restore(snapshot, dir, ['/1', '/1/not there', '/9', 'nonsense'])
   t.is(report.exit, 5)

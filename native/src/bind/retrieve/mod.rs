@@ -1,5 +1,7 @@
 //! The read path: locations, routes, and the disk of a snapshot.
 
+mod routes;
+
 use std::sync::{Arc, Mutex};
 
 use napi::Env;
@@ -11,16 +13,16 @@ use napi_derive::napi;
 use super::body::Body;
 use super::formats::{ManifestPage, PageRef, wrong_kind};
 use super::keys::Vault;
-use super::wire::{DataClient, DataEndpoint, Settled, milliseconds, settle};
-use super::{Job, decoded, hex, job, lock, thrown};
+use super::wire::{DataClient, DataEndpoint, Settled, settle};
+use super::{Job, job, lock, thrown};
 use crate::base::clock::Clock;
 use crate::base::limits::PAGE_BYTES;
 use crate::formats::page::{self, MapEntry, Page, Ref};
 use crate::retrieve::disk_reader::Reader;
 use crate::retrieve::records::{Fetched, Location, Range, ranges, record};
-use crate::retrieve::routes::{self, Aside, Layout, Patience, Shard, Span};
 use crate::retrieve::window::{self, BlockCache, Need};
-use crate::retrieve::{locations, parts, sound};
+use crate::retrieve::{locations, parts};
+use routes::Routes;
 
 /// Where records lie: a stripe (0 where nobody knows), and bytes of its pack.
 #[napi(object)]
@@ -165,165 +167,6 @@ impl Window {
     #[napi]
     pub fn ranges(&self, entries: Vec<u32>) -> Vec<PackRange> {
         self.0.ranges(&entries).iter().map(PackRange::of).collect()
-    }
-}
-
-/// Deadlines of a fetch: it may take `leastMs` and as long as its bytes at `bytesPerMs`; a host that took longer is left alone
-/// for `asideMs`.
-#[napi(object)]
-pub struct RoutePatience {
-    pub least_ms: u32,
-    pub bytes_per_ms: u32,
-    pub aside_ms: u32,
-}
-
-/// A shard as the catalog names it. Ids in hexadecimal.
-#[napi(object)]
-pub struct RouteShard {
-    pub index: u32,
-    pub shard: String,
-    pub host: String,
-    pub root: String,
-}
-
-impl RouteShard {
-    fn of(shard: &Shard) -> Self {
-        Self { index: shard.index, shard: hex(&shard.id), host: hex(&shard.host), root: hex(&shard.root) }
-    }
-
-    fn decode(&self) -> Result<Shard> {
-        let (id, host) = (decoded("shard", &self.shard)?, decoded("host", &self.host)?);
-        Ok(Shard { index: self.index, id, host, root: decoded("root", &self.root)? })
-    }
-}
-
-/// A part of a range of a pack: bytes `start` to `end` of a data shard's body, which begin at `offset` of the pack. `own` has
-/// them as they are, if it is not damaged; `silent`: it did not answer of late.
-#[napi(object)]
-pub struct RouteSpan {
-    pub index: u32,
-    pub start: u32,
-    pub end: u32,
-    pub offset: u32,
-    pub own: Either<RouteShard, Null>,
-    pub silent: bool,
-}
-
-/// What whole shard files gave: the range, or null where too few are right; the indexes of those that are; and those that came
-/// and are damaged.
-#[napi(object, object_from_js = false)]
-pub struct SoundRange {
-    pub body: Either<Body, Null>,
-    pub right: Vec<u32>,
-    pub damaged: Vec<RouteShard>,
-}
-
-/// Which hosts have which parts of packs, who of them does not answer, which shards are damaged (`retrieve/routes.rs`).
-#[napi]
-pub struct Routes {
-    state: Arc<Mutex<routes::Routes>>,
-    patience: Patience,
-}
-
-#[napi]
-impl Routes {
-    /// Routes that know no stripe yet.
-    #[napi(constructor)]
-    pub fn new(patience: RoutePatience) -> Self {
-        let patience = Patience {
-            least: milliseconds(patience.least_ms),
-            bytes_per_ms: patience.bytes_per_ms,
-            aside: milliseconds(patience.aside_ms),
-        };
-        Self { state: Arc::default(), patience }
-    }
-
-    /// Those of these stripes whose layout is not known.
-    #[napi]
-    pub fn unknown(&self, stripes: Vec<f64>) -> Vec<f64> {
-        let stripes: Vec<u64> = stripes.into_iter().map(|stripe| stripe as u64).collect();
-        lock(&self.state).unknown(&stripes).into_iter().map(|stripe| stripe as f64).collect()
-    }
-
-    /// Throws INVALID for ids that are none.
-    #[napi]
-    pub fn learn(&self, stripe: f64, k: u32, m: u32, pack_bytes: u32, shards: Vec<RouteShard>) -> Result<()> {
-        let shards = shards.iter().map(RouteShard::decode).collect::<Result<_>>()?;
-        lock(&self.state).learn(stripe as u64, Layout { k, m, pack_bytes, shards });
-        Ok(())
-    }
-
-    /// The parts of a range of a pack, in order. Throws CORRUPT for one outside of it, and for an unknown stripe.
-    #[napi]
-    pub fn spans(&self, stripe: f64, start: u32, end: u32) -> Result<Vec<RouteSpan>> {
-        let (mut state, now) = (lock(&self.state), Clock::SYSTEM.now());
-        let layout = state.layout(stripe as u64).map_err(thrown)?;
-        let span = |Span { index, start, end, offset }| {
-            let own = state.own(&layout, index);
-            let silent = own.is_some_and(|own| state.is_silent(&own.host, now));
-            let own = own.map_or(Either::B(Null), |own| Either::A(RouteShard::of(&own)));
-            RouteSpan { index, start, end, offset, own, silent }
-        };
-        Ok(layout.spans(start, end).map_err(thrown)?.into_iter().map(span).collect())
-    }
-
-    /// All shards of a stripe, damaged ones too.
-    #[napi]
-    pub fn shards(&self, stripe: f64) -> Result<Vec<RouteShard>> {
-        let layout = lock(&self.state).layout(stripe as u64).map_err(thrown)?;
-        Ok(layout.shards.iter().map(RouteShard::of).collect())
-    }
-
-    /// Shards of which any k rebuild the one at `index`, in the order in which they are asked.
-    #[napi]
-    pub fn others(&self, stripe: f64, index: u32) -> Result<Vec<RouteShard>> {
-        let mut state = lock(&self.state);
-        let layout = state.layout(stripe as u64).map_err(thrown)?;
-        Ok(state.others(&layout, index, Clock::SYSTEM.now()).iter().map(RouteShard::of).collect())
-    }
-
-    /// k, m, and how long each shard's body is.
-    #[napi]
-    pub fn shape(&self, stripe: f64) -> Result<Vec<u32>> {
-        let layout = lock(&self.state).layout(stripe as u64).map_err(thrown)?;
-        Ok(vec![layout.k, layout.m, layout.body_bytes()])
-    }
-
-    /// A range of a pack from whole shard files: of each of `shards(stripe)` its file, if it came. Only those count whose every
-    /// slice and root are right. Uses the files up.
-    #[napi(ts_return_type = "Promise<SoundRange>")]
-    pub fn read_sound(
-        &self,
-        stripe: f64,
-        start: u32,
-        end: u32,
-        files: Vec<Option<ClassInstance<Body>>>,
-    ) -> Result<AsyncTask<Job<SoundRange>>> {
-        let layout = lock(&self.state).layout(stripe as u64).map_err(thrown)?;
-        let spent = |file: &Option<ClassInstance<Body>>| file.as_ref().map(|file| file.spend()).transpose();
-        let files = files.iter().map(spent).collect::<Result<Vec<_>>>()?;
-        let state = self.state.clone();
-        Ok(job(move || {
-            let files: Vec<Option<&[u8]>> = files.iter().map(Option::as_deref).collect();
-            let sound = sound::read(&layout, start, end, &files)?;
-            sound.damaged.iter().for_each(|shard| lock(&state).damage(shard.id));
-            let body = sound.bytes.map_or(Either::B(Null), |bytes| Either::A(bytes.into()));
-            Ok(SoundRange { body, right: sound.right, damaged: sound.damaged.iter().map(RouteShard::of).collect() })
-        }))
-    }
-
-    /// How long a host may take for so many bytes, in ms, before others are asked too.
-    #[napi]
-    pub fn patience_ms(&self, bytes: u32) -> u32 {
-        self.patience.for_bytes(bytes).as_millis() as u32
-    }
-
-    /// This host does not answer: for a while it is asked last.
-    #[napi]
-    pub fn avoid(&self, host: String) -> Result<()> {
-        let host = decoded("host", &host)?;
-        lock(&self.state).put_aside(host, Aside::Silent, Clock::SYSTEM.now() + self.patience.aside);
-        Ok(())
     }
 }
 
