@@ -17,8 +17,8 @@ import { type MountEntry, ourMountAt, readMounts } from './mountinfo.js'
 import { Tree } from './tree.js'
 import { detach } from './unmount.js'
 
-/** A read that has no answer by then gets EIO. */
-const DEADLINE_MS = 60_000
+/** A read that has no answer by then gets EIO. The addon had it for some seconds before, and the kernel reads once more. */
+const DEADLINE_MS = 25_000
 /** The kernel's own read-ahead, whose default of 128 KiB makes eight times as many requests. */
 const READ_AHEAD_KIB = 1024
 /** Prefetched of the beginning of each volume: superblocks lie there, that of btrfs farthest behind, at 64 KiB. */
