@@ -7,6 +7,7 @@
  */
 import { Exit, ImagerError, reason } from '../base/errors.js'
 import { shellWord } from '../base/shell.js'
+import { systemError, whyRefused } from '../base/system.js'
 import { formatTime } from '../base/units.js'
 
 export interface Streams {
@@ -186,34 +187,8 @@ export function oneLine(text: string): string {
   return printable(text).replaceAll('\n', '?')
 }
 
-/** The operating system's refusals, which name the file. */
 function asImagerError(error: unknown): ImagerError | undefined {
-  if (error instanceof ImagerError) return error
-  if (!(error instanceof Error) || !('syscall' in error)) return undefined
-  const { code, path, syscall } = error as NodeJS.ErrnoException
-  if (syscall === 'uv_cwd') return new ImagerError('NO_WORKING_FOLDER', {}, { cause: error })
-  const why = whyRefused(error)
-  const what = why === undefined ? error.message : `${path === undefined ? '' : `${path}: `}${why}`
-  return new ImagerError(code === 'EACCES' || code === 'EPERM' ? 'DENIED' : 'SYSTEM', { what }, { cause: error })
-}
-
-function whyRefused(error: unknown): string | undefined {
-  const { code } = error as NodeJS.ErrnoException
-  return code === undefined ? undefined : REFUSALS[code]
-}
-
-/** The ones that people meet, in words. */
-const REFUSALS: Readonly<Record<string, string>> = {
-  ENOENT: 'there is no such file or folder',
-  EACCES: 'permission denied',
-  EPERM: 'permission denied',
-  EISDIR: 'that is a folder, not a file',
-  ENOTDIR: 'that is a file, not a folder',
-  ENOSPC: 'the disk is full',
-  EROFS: 'that file system is read-only',
-  EIO: 'the device answers with an error',
-  EFBIG: 'it is too large for that file system',
-  EDQUOT: 'the quota there is used up',
+  return error instanceof ImagerError ? error : systemError(error)
 }
 
 function ensureLine(text: string): string {

@@ -5,6 +5,7 @@
 import { closeSync, existsSync, openSync, readSync, type Stats, statfsSync, statSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { ImagerError, reason } from '../base/errors.js'
+import { atPath, isLimit } from '../base/system.js'
 import { MiB } from '../base/units.js'
 import { deviceName, deviceTitle, usesOf, usesOfFile } from './source.js'
 
@@ -47,7 +48,7 @@ function isZeros(path: string): boolean {
   const descriptor = openSync(path, 'r')
   try {
     for (let at = 0; ; ) {
-      const length = readSync(descriptor, buffer, 0, MiB, at)
+      const length = atPath(path, () => readSync(descriptor, buffer, 0, MiB, at))
       if (length === 0) return true
       if (!buffer.subarray(0, length).equals(zeros.subarray(0, length))) return false
       at += length
@@ -126,12 +127,13 @@ function firstContent(path: string, sizeBytes: number): number | undefined {
   try {
     descriptor = openSync(path, 'r')
   } catch (cause) {
+    if (isLimit(cause)) throw cause
     throw new ImagerError('TARGET_MISSING', { path, why: reason(cause) }, { cause })
   }
   try {
     for (const offset of samples) {
       const buffer = Buffer.alloc(offset === 0 || offset >= last - 4096 ? edgeBytes : 4096)
-      const length = readSync(descriptor, buffer, 0, buffer.length, offset)
+      const length = atPath(path, () => readSync(descriptor, buffer, 0, buffer.length, offset))
       const at = buffer.subarray(0, length).findIndex((byte) => byte !== 0)
       if (at >= 0) return offset + at
     }

@@ -3,7 +3,7 @@
  * and one that was away then would ask for the old one for ever. What comes back counts by its signature alone.
  */
 import { randomInt } from 'node:crypto'
-import { ImagerError } from '../base/errors.js'
+import { isOfHost } from '../base/errors.js'
 import type { Home } from '../keys/home.js'
 import type { MembershipHost } from '../keys/membership.js'
 import { PeerClient } from '../peers/client.js'
@@ -25,7 +25,7 @@ async function askPeer(home: Home, { host, name, addresses }: MembershipHost, si
     const bytes = await new PeerClient(host, name, connection).fetchDocument('membership', home.fleet, { signal })
     return bytes !== undefined && home.saveMembership(bytes)
   } catch (error) {
-    if (error instanceof ImagerError) return false
+    if (isOfHost(error)) return false
     throw error
   } finally {
     connection.close()

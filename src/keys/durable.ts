@@ -1,6 +1,7 @@
 /** Small private files that are either wholly there or not at all, also after a power cut: 0600, in folders of 0700. */
-import { closeSync, fsyncSync, mkdirSync, openSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { closeSync, fsyncSync, mkdirSync, openSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
+import { atPath } from '../base/system.js'
 
 export function makeFolder(path: string): void {
   mkdirSync(path, { recursive: true, mode: 0o700 })
@@ -15,8 +16,10 @@ export function writeDurable(path: string, bytes: Uint8Array): void {
     rmSync(temporary, { force: true })
     const file = openSync(temporary, 'wx', 0o600)
     try {
-      writeFileSync(file, bytes)
-      fsyncSync(file)
+      atPath(temporary, () => {
+        writeFileSync(file, bytes)
+        fsyncSync(file)
+      })
     } finally {
       closeSync(file)
     }
@@ -28,10 +31,15 @@ export function writeDurable(path: string, bytes: Uint8Array): void {
   syncFolder(folder)
 }
 
+/** The whole file. A disk that fails is told with the path. */
+export function readWhole(path: string): Buffer {
+  return atPath(path, () => readFileSync(path))
+}
+
 export function syncFolder(path: string): void {
   const folder = openSync(path, 'r')
   try {
-    fsyncSync(folder)
+    atPath(path, () => fsyncSync(folder))
   } finally {
     closeSync(folder)
   }

@@ -8,14 +8,14 @@
  *   membership.bin   the newest membership statement
  *   keys/*.bin       key statements: <purpose>-<key id>-<first 16 digits of the reader, or recovery>.bin
  */
-import { existsSync, readdirSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs'
+import { existsSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import * as v from 'valibot'
 import { ImagerError } from '../base/errors.js'
 import { type Hex, toHex } from '../base/ids.js'
 import { keepMemoryPrivate, Secret, type SecretHandle } from '../native.js'
 import { type TlsIdentity, tlsIdentity } from './certificate.js'
-import { makeFolder, syncFolder, writeDurable } from './durable.js'
+import { makeFolder, readWhole, syncFolder, writeDurable } from './durable.js'
 import { Address, Id, Key, Name, Role } from './fields.js'
 import {
   deriveTrailerKey,
@@ -107,7 +107,7 @@ export class Home {
   }
 
   membership(): Membership {
-    this.#membership ??= openMembership(readFileSync(join(this.state, MEMBERSHIP)), this.fleet, this.rootKey)
+    this.#membership ??= openMembership(readWhole(join(this.state, MEMBERSHIP)), this.fleet, this.rootKey)
     return this.#membership
   }
 
@@ -157,7 +157,7 @@ export class Home {
   keyStatements(): Buffer[] {
     const folder = join(this.state, KEYS)
     const names = readdirSync(folder).filter((name) => name.endsWith('.bin'))
-    return names.sort().map((name) => readFileSync(join(folder, name)))
+    return names.sort().map((name) => readWhole(join(folder, name)))
   }
 
   /** This host's own entries as the document that every peer keeps. Entries are only ever added, so their count orders it. */
@@ -279,9 +279,11 @@ function keyFile(entry: KeyEntry): string {
 
 function readConfig(path: string): HomeConfig {
   const damaged = (cause: unknown) => new ImagerError('CORRUPT', { what: `${path} is damaged` }, { cause })
+  // A disk that fails has damaged nothing.
+  const text = readWhole(path).toString()
   let json: unknown
   try {
-    json = JSON.parse(readFileSync(path, 'utf8'))
+    json = JSON.parse(text)
   } catch (cause) {
     throw damaged(cause)
   }

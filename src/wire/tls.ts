@@ -3,6 +3,7 @@
 import { closeSync, openSync } from 'node:fs'
 import { connect, type SecureContext, type TLSSocket, type ConnectionOptions as TlsOptions } from 'node:tls'
 import { ImagerError, reason } from '../base/errors.js'
+import { isLimit } from '../base/system.js'
 import { KiB } from '../base/units.js'
 
 /** AES-128 first: 128 bits are what the curves give too, and it is the quickest where the processor knows AES. */
@@ -59,14 +60,10 @@ export function hangUp(socket: TLSSocket): void {
   socket.destroy()
 }
 
-/** A limit of this computer, for which no other host can be blamed. */
-const OWN = ['EMFILE', 'ENFILE', 'ENOMEM', 'ENOBUFS', 'EAGAIN', 'EADDRNOTAVAIL']
-
 /** EXHAUSTED, where it is that. A resolver that gets no descriptor says that it found nothing: so one is tried for. */
 function ownLack(error: unknown, doing: string): ImagerError | undefined {
-  const { code = '', syscall } = error as NodeJS.ErrnoException
-  if (OWN.includes(code)) return new ImagerError('EXHAUSTED', { what: `${doing}: ${reason(error)}` }, { cause: error })
-  if (syscall !== 'getaddrinfo') return undefined
+  if (isLimit(error)) return new ImagerError('EXHAUSTED', { what: `${doing}: ${reason(error)}` }, { cause: error })
+  if ((error as NodeJS.ErrnoException).syscall !== 'getaddrinfo') return undefined
   try {
     closeSync(openSync('/dev/null', 'r'))
     return undefined

@@ -9,6 +9,7 @@ import type { Clock } from '../../base/clock.js'
 import { Exit, ImagerError, reason } from '../../base/errors.js'
 import type { Hex } from '../../base/ids.js'
 import { Slots } from '../../base/queue.js'
+import { systemError } from '../../base/system.js'
 import { Folder } from '../../disk/folder.js'
 import { requireRoom } from '../../disk/target.js'
 import { decompressUnit } from '../../native.js'
@@ -321,7 +322,8 @@ class FilesRun {
     } catch (error) {
       this.#signal.throwIfAborted()
       const code = (error as { code?: unknown }).code
-      if (typeof code !== 'string' || FATAL.includes(code)) throw error
+      if (typeof code !== 'string') throw error
+      if (FATAL.includes(code)) throw systemError(error, join(this.#to, this.#shown(folder, file))) ?? error
       this.#fail(folder, file, error)
     }
   }
