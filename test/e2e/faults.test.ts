@@ -1,29 +1,27 @@
 /** What breaks, and what the person then sees. */
-import type { ChildProcess } from 'node:child_process'
+import { type ChildProcess, execFileSync } from 'node:child_process'
 import { once } from 'node:events'
 import {
-  closeSync,
   copyFileSync,
   existsSync,
-  openSync,
-  readdirSync,
+  mkdirSync,
   readFileSync,
-  readSync,
   renameSync,
   rmSync,
-  statSync,
   truncateSync,
-  writeSync,
+  writeFileSync,
 } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import test from 'ava'
+import test, { type ExecutionContext } from 'ava'
 import type { LabReport } from '../../src/daemon/lab.js'
 import type { CheckReport, Damage } from '../../src/jobs/check.js'
 import type { RestoreReport } from '../../src/jobs/restore/disk.js'
 import type { SnapshotReport } from '../../src/jobs/snapshot/snapshot.js'
+import { lacksMounts, lacksTools, testWhere } from '../machine.js'
 import { fuseTest } from '../mount/mounting.js'
 import { firstDifference } from './disks.js'
+import { flip, freeze, limitFiles, ruin, shardsOf } from './harm.js'
 import { imager, lastLine, start, TestLab } from './lab.js'
 
 interface Refusal {
@@ -41,20 +39,6 @@ function connectionsTo(address: string): number {
     const [, local, , state] = row.trim().split(/\s+/)
     return local?.endsWith(`:${port}`) && state !== LISTENING
   }).length
-}
-
-/** The shard files of a peer, largest first. */
-function shardsOf(store: string): string[] {
-  const all = readdirSync(store, { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.shard'))
-  return all.map((name) => join(store, name)).sort((a, b) => statSync(b).size - statSync(a).size)
-}
-
-function flip(path: string, offset: number): void {
-  const file = openSync(path, 'r+')
-  const byte = Buffer.alloc(1)
-  readSync(file, byte, 0, 1, offset)
-  writeSync(file, Buffer.of((byte[0] ?? 0) ^ 0x20), 0, 1, offset)
-  closeSync(file)
 }
 
 test.serial(
@@ -97,6 +81,97 @@ test.serial('hosts that fall silent during a restore are waited for', async (t) 
   const [code] = (await once(restoring, 'close')) as [number]
   t.is(code, 0, stdout)
   t.is(firstDifference(disk, target), undefined)
+})
+
+/** A restore that is writing, held still while `meanwhile` happens; its exit code, last line and seconds from then on. */
+async function heldRestore(t: ExecutionContext, argv: readonly string[], meanwhile: (pid: number) => void) {
+  const restoring = start(['restore', 'latest', ...argv, '--json'])
+  t.teardown(() => void restoring.kill('SIGKILL'))
+  let stdout = ''
+  restoring.stdout?.on('data', (chunk: Buffer) => (stdout += chunk.toString()))
+  while (!stdout.includes('progress') && restoring.exitCode === null) await sleep(1)
+  restoring.kill('SIGSTOP')
+  meanwhile(restoring.pid as number)
+  const began = performance.now()
+  restoring.kill('SIGCONT')
+  const [code] = (await once(restoring, 'close')) as [number]
+  const last = lastLine<Refusal & RestoreReport>({ code, stdout, stderr: '' })
+  return { code, last, seconds: (performance.now() - began) / 1000 }
+}
+
+test.serial('hosts that freeze in the middle of a restore cost seconds, as long as enough others are up', async (t) => {
+  const { lab, disk, state } = await TestLab.imaged(t, 4, 300)
+  const target = lab.path('target.img')
+  const { code, last, seconds } = await heldRestore(t, ['--to', target, ...state], () => {
+    freeze(t, lab.lab.peers.slice(0, 2))
+  })
+  t.is(code, 0, last.message)
+  t.is(firstDifference(disk, target), undefined)
+  t.log(`${seconds.toFixed(1)} s`)
+  t.true(seconds < 30, `${seconds} s: the deadline of a transfer is 60 s`)
+})
+
+test.serial(
+  'damage on hosts that are up is told as that and at once, and counts no longer when it is mended',
+  async (t) => {
+    const { lab, disk, state } = await TestLab.imaged(t, 3, 24)
+    const [one, two] = lab.lab.peers as [LabReport['peers'][number], LabReport['peers'][number]]
+    for (const peer of [one, two]) ruin(peer)
+    const began = performance.now()
+    const refused = await imager('restore', 'latest', '--to', lab.path('none.img'), '--json', ...state)
+    const seconds = (performance.now() - began) / 1000
+    t.is(refused.code, 5, refused.stdout)
+    const { code, message, remedy } = lastLine<Refusal>(refused)
+    t.is(code, 'NOT_RESTORABLE')
+    t.regex(
+      message,
+      /^2 shards are damaged: [0-9a-f]{8} on peer-[12], [0-9a-f]{8} on peer-[12]\. What is left is not enough/,
+    )
+    t.regex(remedy, /^No host that comes back is enough, look at the disks of peer-1, peer-2;/)
+    t.log(`${seconds.toFixed(1)} s`)
+    t.true(seconds < 60, `${seconds} s: nobody comes back whom it could wait for`)
+
+    ruin(two)
+    await lab.kill(lab.lab.peers[2]?.pid as number)
+    const mixed = await imager('restore', 'latest', '--to', lab.path('none.img'), '--dry-run', '--json', ...state)
+    t.log(mixed.stdout)
+    const back = lab.startPeer(2)
+    t.teardown(() => void back.kill())
+    await once(back.stdout as NodeJS.ReadableStream, 'data')
+    await lab.restoreLatest(t, disk)
+  },
+)
+
+testWhere(lacksTools('prlimit'))('a limit of this computer is told as that, and no host is blamed', async (t) => {
+  const { lab, state } = await TestLab.imaged(t, 3, 100)
+  const { code, last } = await heldRestore(t, ['--to', lab.path('target.img'), ...state], (pid) => limitFiles(pid, 10))
+  t.is(code, 1)
+  t.is(last.code, 'EXHAUSTED')
+  t.regex(last.message, /limit of its own: connecting to 127\.0\.0\.1:\d+: .*[Tt]oo many open files/)
+})
+
+testWhere(lacksMounts())('a disk that is full is told with the path of what does not fit', async (t) => {
+  const { lab, state } = await TestLab.imaged(t, 3, 24)
+  const small = (name: string, options: string) => {
+    const path = lab.path(name)
+    mkdirSync(path)
+    execFileSync('mount', ['-t', 'tmpfs', '-o', options, 'none', path])
+    t.teardown(() => void execFileSync('umount', [path]))
+    return path
+  }
+  const list = lab.path('list')
+  writeFileSync(list, '/0/large\n')
+  const target = join(small('bytes', 'size=4m'), 'target.img')
+  const folder = small('inodes', 'nr_inodes=3')
+  for (const [argv, path] of [
+    [['--to', target], target],
+    [['--files', list, '--to', join(folder, 'out')], join(folder, 'out', '0', 'large')],
+  ] as const) {
+    const full = await imager('restore', 'latest', ...argv, '--force', '--json', ...state)
+    const { code, message } = lastLine<Refusal>(full)
+    t.deepEqual([full.code, code], [1, 'SYSTEM'], full.stdout)
+    t.true(message.includes(`${path}`), message)
+  }
 })
 
 test.serial('damaged, cut, emptied and deleted shards are corrected on the way, and found by check', async (t) => {

@@ -1,13 +1,15 @@
 /** A mount while hosts come and go: right bytes or an error, never zeros. */
-import { execFileSync, spawnSync } from 'node:child_process'
+import { execFileSync, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { closeSync, existsSync, mkdirSync, openSync, readFileSync, readSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { MiB } from '../../src/base/units.js'
+import { lacksFuse, lacksTools, testWhere } from '../machine.js'
 import { fuseTest } from '../mount/mounting.js'
 import { firstDifference } from './disks.js'
-import { imager, TestLab } from './lab.js'
+import { freeze, limitFiles, ruin } from './harm.js'
+import { imager, lastLine, TestLab } from './lab.js'
 
 fuseTest('with too few hosts reads fail with EIO; with enough again they are right', async (t) => {
   const { lab, disk, state } = await TestLab.imaged(t, 4, 48)
@@ -38,6 +40,66 @@ fuseTest('with too few hosts reads fail with EIO; with enough again they are rig
   for (let tries = 0; tries < 60 && !same(); tries++) await sleep(1000)
   t.is(firstDifference(disk, image), undefined)
 })
+
+/** Reads a file to its end, as another process; its exit code and how long it took. */
+async function readAll(path: string): Promise<{ code: number; seconds: number }> {
+  const began = performance.now()
+  const child = spawn('cat', [path], { stdio: 'ignore' })
+  const [code] = (await once(child, 'close')) as [number]
+  return { code, seconds: (performance.now() - began) / 1000 }
+}
+
+fuseTest('where more hosts hang than may be missing, a read is answered within half a minute', async (t) => {
+  const { lab, disk, state } = await TestLab.imaged(t, 4, 48)
+  const mountpoint = lab.mountpoint(t)
+  const image = `${mountpoint}/disk.img`
+  t.is((await imager('mount', 'latest', mountpoint, ...state)).code, 0)
+  const thaw = freeze(t, lab.lab.peers.slice(0, 3))
+  const { code, seconds } = await readAll(image)
+  t.log(`${seconds.toFixed(1)} s`)
+  t.is(code, 1, 'EIO')
+  t.true(seconds < 30, `${seconds} s`)
+  const began = performance.now()
+  t.is((await imager('unmount', mountpoint)).code, 0)
+  t.true(performance.now() - began < 5000)
+  t.regex(
+    readFileSync(join(lab.lab.appliance.state, 'mount.log'), 'utf8'),
+    /3 hosts do not answer: peer-1, peer-2, peer-3\./,
+  )
+
+  thaw()
+  t.is((await imager('mount', 'latest', mountpoint, ...state)).code, 0)
+  t.is(firstDifference(disk, image), undefined)
+})
+
+fuseTest('a mount that met too much damage reads on when it is mended', async (t) => {
+  const { lab, disk, state } = await TestLab.imaged(t, 3, 24)
+  const mountpoint = lab.mountpoint(t)
+  t.is((await imager('mount', 'latest', mountpoint, ...state)).code, 0)
+  const harmed = lab.lab.peers.slice(0, 2)
+  for (const peer of harmed) ruin(peer)
+  t.is((await readAll(`${mountpoint}/disk.img`)).code, 1)
+  t.is((await readAll(`${mountpoint}/disk.img`)).code, 1)
+  t.regex(readFileSync(join(lab.lab.appliance.state, 'mount.log'), 'utf8'), /2 shards are damaged: /)
+  for (const peer of harmed) ruin(peer)
+  t.is(firstDifference(disk, `${mountpoint}/disk.img`), undefined)
+})
+
+testWhere(lacksFuse(), lacksTools('prlimit'))(
+  'a mount says that it may open no more files, and reads on when it may',
+  async (t) => {
+    const { lab, disk, state } = await TestLab.imaged(t, 3, 24)
+    const mountpoint = lab.mountpoint(t)
+    const { pid } = lastLine<{ pid: number }>(await imager('mount', 'latest', mountpoint, '--json', ...state))
+    limitFiles(pid, 10)
+    t.is((await readAll(`${mountpoint}/disk.img`)).code, 1)
+    const log = readFileSync(join(lab.lab.appliance.state, 'mount.log'), 'utf8')
+    t.regex(log, /limit of its own: .*[Tt]oo many open files/)
+    t.notRegex(log, /does? not answer/)
+    limitFiles(pid, 1024)
+    t.is(firstDifference(disk, `${mountpoint}/disk.img`), undefined)
+  },
+)
 
 fuseTest(
   'a folder so large that its names fill several pages is listed whole, and each name leads to its file',
