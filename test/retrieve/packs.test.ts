@@ -1,14 +1,17 @@
 import test from 'ava'
 import { systemClock } from '../../src/base/clock.js'
 import { ImagerError } from '../../src/base/errors.js'
-import { Body, Routes, recoverBody } from '../../src/native.js'
-import { BODY_OFFSET, type FetchShard, PATIENCE, PackReader } from '../../src/retrieve/packs.js'
+import { Body, inspectShard, Routes, recoverBody } from '../../src/native.js'
+import { type FetchShard, PATIENCE, PackReader } from '../../src/retrieve/packs.js'
+import { makeShard } from '../peers/peer.js'
 
 const K = 2
 const BYTES = 1000
 
-/** Three hosts with the shards of one stripe, 2+1. `asked` lists who was asked. */
-async function fleet(delay: (host: string, signal: AbortSignal | undefined) => Promise<void>) {
+type Delay = (host: string, signal: AbortSignal | undefined) => Promise<void>
+
+/** Three hosts with the shards of one stripe, 2+1. `asked` lists who was asked; `silentMs`: since when nothing came of them. */
+async function fleet(delay: Delay, silentMs: () => number | undefined = () => undefined) {
   const data = [Buffer.alloc(BYTES, 'ab'), Buffer.alloc(BYTES, 'xyz')]
   const given = [...data.map((body) => new Body(body)), undefined]
   const bodies = [...data, (await recoverBody(K, 1, given, 2)).take()]
@@ -17,24 +20,28 @@ async function fleet(delay: (host: string, signal: AbortSignal | undefined) => P
     const host = `${Buffer.from(id, 'hex')[0]}`
     asked.push(host)
     await delay(host, signal)
-    const [start, end] = range as [number, number]
-    return new Body((bodies[Number(host)] as Buffer).subarray(start - BODY_OFFSET, end - BODY_OFFSET))
+    return new Body((files[Number(host)] as Buffer).subarray(...(range ?? [])))
   }
   const id = (index: number, bytes: number) => Buffer.alloc(bytes, index).toString('hex')
-  const shards = bodies.map((_, index) => ({ index, host: id(index, 32), shard: id(index, 16), root: id(0, 32) }))
+  const files = bodies.map((body, index) => makeShard(id(index, 16), body))
+  const roots = await Promise.all(files.map(async (file) => (await inspectShard(file)).root))
+  const shards = roots.map((root, index) => ({ index, host: id(index, 32), shard: id(index, 16), root }))
   const row = { stripe: 7, k: K, m: 1, packBytes: K * BYTES, shards }
   const catalog = { stripes: async () => [row] }
   const packs = new PackReader({
-    ...{ catalog, fetch, routes: new Routes(PATIENCE), clock: systemClock },
-    silentMs: () => undefined,
+    ...{ catalog, fetch, silentMs, clock: systemClock },
+    routes: new Routes({ ...PATIENCE, quietMs: 400 }),
     hostName: (host) => host,
   })
-  const read = async (signal?: AbortSignal) => {
-    const pieces = await packs.read({ stripe: 7, start: 900, end: 1100 }, { hedged: true, signal })
+  const read = async (signal?: AbortSignal, hedged = true) => {
+    const pieces = await packs.read({ stripe: 7, start: 900, end: 1100 }, { hedged, signal })
     return Buffer.concat(pieces.map(({ body }) => body.take()))
   }
-  return { read, asked, wanted: Buffer.concat(data).subarray(900, 1100) }
+  return { packs, read, asked, wanted: Buffer.concat(data).subarray(900, 1100) }
 }
+
+const hang = (signal: AbortSignal | undefined): Promise<never> =>
+  new Promise((_, reject) => signal?.addEventListener('abort', () => reject(new ImagerError('INTERRUPTED'))))
 
 test('a host that is there in time is the only one that is asked', async (t) => {
   const { read, asked, wanted } = await fleet(async () => {})
@@ -78,4 +85,62 @@ test('where the others cannot give it either, the slow one is waited for', async
     if (host === '0') await new Promise((resolve) => setTimeout(resolve, 800))
   })
   t.true((await read()).equals(wanted))
+})
+
+test('whoever fetches in masses asks others when nothing comes of a host, and not because it takes long', async (t) => {
+  const slow = async (host: string) => {
+    if (host === '0') await new Promise((resolve) => setTimeout(resolve, 1200))
+  }
+  const line = await fleet(slow, () => 100)
+  t.true((await line.read(undefined, false)).equals(line.wanted))
+  t.deepEqual(line.asked, ['0', '1'], 'a slow line')
+  const frozen = await fleet((host, signal) => (host === '0' ? hang(signal) : Promise.resolve()))
+  t.true((await frozen.read(undefined, false)).equals(frozen.wanted))
+  t.deepEqual(frozen.asked, ['0', '1', '1', '2'])
+})
+
+test('several hosts that hang cost one patience, not one behind the other', async (t) => {
+  const { read } = await fleet(async (host, signal) => {
+    if (host === '2') return
+    await Promise.race([
+      hang(signal),
+      new Promise((_, reject) => {
+        setTimeout(() => reject(new ImagerError('HOST_UNREACHABLE', { host, address: 'a', why: 'it hangs' })), 700)
+      }),
+    ])
+  })
+  const began = performance.now()
+  const error = await t.throwsAsync(read(), { code: 'NOT_RESTORABLE' })
+  t.regex(error?.message ?? '', /^2 hosts do not answer: /)
+  t.true(performance.now() - began < 1400)
+})
+
+test('a restore waits for hosts that can come back, and for nothing else', async (t) => {
+  const why = new Map([['1', new ImagerError('HOST_UNREACHABLE', { host: '1', address: 'a', why: 'it is off' })]])
+  const { packs, read, wanted } = await fleet(async (host) => {
+    const error = why.get(host)
+    if (error) throw error
+  })
+  let waits = 0
+  packs.waitBy(async (error) => {
+    waits++
+    t.regex(String(error.details.suffice), /^(01|02)+$/)
+    why.delete('1')
+  })
+  why.set('2', new ImagerError('SHARD_MISSING', { host: '2', shard: 'x' }))
+  t.true((await read()).equals(wanted))
+  t.is(waits, 1)
+  why.set('1', new ImagerError('IO', { what: 'a bad sector' }))
+  const error = (await t.throwsAsync(read(), { code: 'NOT_RESTORABLE' })) as ImagerError
+  t.is(waits, 1, 'nobody who comes back helps')
+  t.regex(error.message, /^1 shard is damaged: 01010101 on 01.*\. 1 shard is not where the catalog says: 02020202 on /)
+  t.regex(error.remedy, /^No host that comes back is enough/)
+})
+
+test('a limit of this computer ends the read, and no host is asked in the place of another', async (t) => {
+  const { read, asked } = await fleet(async () => {
+    throw new ImagerError('EXHAUSTED', { what: 'connecting' })
+  })
+  await t.throwsAsync(read(), { code: 'EXHAUSTED' })
+  t.deepEqual(asked, ['0', '1'])
 })
