@@ -3,9 +3,13 @@
 import { setMaxListeners } from 'node:events'
 import type { Fleet } from '../fleet/open.js'
 import { openReader } from '../jobs/reader.js'
+import { tellDamage } from '../jobs/tell-damage.js'
 import { mountSnapshot } from '../mount/mount.js'
 import { decompressUnit } from '../native.js'
-import { untilAborted } from './running.js'
+import { Loop, untilAborted } from './running.js'
+
+/** A mount may stay for weeks: the coordinator hears of damage in between. */
+const TELL_MS = 60_000
 
 export interface MountOptions {
   readonly snapshot: string
@@ -28,12 +32,21 @@ export async function serveMount(options: MountOptions, fleet: Fleet): Promise<n
   signal.removeEventListener('abort', interrupt)
   const parts = { name: row.id.slice(0, 8), decompress: decompressUnit, stateFolder: state, clock: fleet.clock }
   const mount = await mountSnapshot(reader, mountpoint, parts)
+  let told = 0
+  const tell = async () => {
+    if (damaged.size === told) return
+    told = damaged.size
+    await tellDamage(damaged, fleet.catalog)
+  }
+  const telling = new Loop(TELL_MS, tell, () => {})
   try {
     ready(mount.mountpoint)
     await Promise.race([mount.unmounted, untilAborted(signal)])
   } finally {
     await mount.close()
     over.abort()
+    await telling.close()
+    await tell()
   }
   return damaged.size
 }

@@ -144,6 +144,23 @@ test.serial('damage beyond repair is found, remembered, and stored anew by the n
   t.regex(again.stdout, /NOT SAFE: 1 of 2 snapshots cannot be restored\.\n$/)
 })
 
+test.serial('what a restore meets damaged is known from then on', async (t) => {
+  // Three stripes, each turned by one: every peer holds data of one at least, and parity is not asked for.
+  const { lab, disk } = await TestLab.imaged(t, 3, 64)
+  const shards = join(lab.lab.peers[0]?.store ?? '', 'shards')
+  const aside = lab.path('aside')
+  renameSync(shards, aside)
+  execFileSync('cp', ['-a', aside, shards])
+  for (const path of shardsOf(shards)) rmSync(path)
+  t.true((await lab.restoreLatest(t, disk)).corrected > 0)
+  t.deepEqual(codesOf(await status(lab)), ['BELOW_TARGET'])
+  rmSync(shards, { recursive: true })
+  renameSync(aside, shards)
+  t.deepEqual(codesOf(await status(lab)), ['BELOW_TARGET'], 'nobody has looked')
+  t.is((await imager('check', '--state', lab.lab.appliance.state)).code, 0)
+  t.deepEqual(codesOf(await status(lab)), [])
+})
+
 test.serial('all that was read and is right is verified, until a byte is found wrong', async (t) => {
   const { lab, state } = await TestLab.imaged(t, 3, 16)
   t.is((await imager('check', ...state)).code, 0)

@@ -15,6 +15,7 @@ import { type PlanLocatedHandle, type PlanSelectedHandle, Target } from '../../n
 import { type OpenSnapshot, openSnapshot, type RetrieveParts } from '../../retrieve/open.js'
 import { findOutlook, notRestorable } from '../../stripes/suffice.js'
 import { Meter, type Report } from '../progress.js'
+import { tellDamage } from '../tell-damage.js'
 import { type DamagedShard, damagedShards } from './damaged.js'
 import { type Landmark, RestoreJournal, type Standing } from './journal.js'
 import { inTurn, type Section, sectionsOf } from './sections.js'
@@ -137,6 +138,8 @@ export async function runRestore(plan: RestorePlan, parts: RestoreParts): Promis
   } catch (error) {
     const known = parts.signal.aborted ? new ImagerError('INTERRUPTED', {}, { cause: error }) : error
     throw run.begun && known instanceof ImagerError ? known.also(run.left()) : error
+  } finally {
+    await tellDamage(plan.snapshot.packs.damaged, parts.catalog)
   }
 }
 

@@ -18,6 +18,7 @@ import { joinPath } from '../../retrieve/paths.js'
 import { StreamReader } from '../../retrieve/stream.js'
 import { Meter, type Report } from '../progress.js'
 import { type Opened, openReader } from '../reader.js'
+import { tellDamage } from '../tell-damage.js'
 import { type DamagedShard, damagedShards } from './damaged.js'
 import { FileWriter, looksRestored } from './file-writer.js'
 import {
@@ -119,7 +120,11 @@ export async function runRestoreFiles(
   const { leftovers, resumed } = plan
   const writer = new FileWriter({ streams, meter, leftovers, resumed, force: options.force, signal: parts.signal })
   const run = new FilesRun(plan, writer, options.to, parts.signal)
-  await run.all()
+  try {
+    await run.all()
+  } finally {
+    await tellDamage(damaged, parts.catalog)
+  }
   const failed = [...plan.failed, ...run.failed]
   const complete = plan.missing.length === 0 && failed.length === 0
   return {
