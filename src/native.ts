@@ -129,6 +129,7 @@ export type {
   FuseRequest as FuseRequestHandle,
   FuseSequentialRead,
   FuseSession as FuseSessionHandle,
+  Hits,
   IndexKeys,
   LeftOut,
   ManifestPage,

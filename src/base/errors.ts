@@ -244,6 +244,12 @@ export const ERRORS = {
     'Start it there with `imager coordinator`. If it is lost, rebuild it here: `imager recover --help`.',
     true,
   ),
+  COORDINATOR_READ_ONLY: meaning(Exit.failed, 'The coordinator cannot write: {why}', '{todo}.', true),
+  STATE_DAMAGED: meaning(
+    Exit.failed,
+    '{path} is damaged: {why}',
+    'On that host type `{todo}`, with the file that holds the 24 words. The damaged files are kept beside.',
+  ),
   LEASE_ENDED: meaning(
     Exit.failed,
     'This snapshot run is over: {why}',

@@ -28,7 +28,7 @@ export class Deliveries {
 
   of(host: Hex): Delivery[] {
     return this.#statements
-      .prepare<[Hex], Delivery>('SELECT kind, name, version, due, refused FROM delivery WHERE host = ?')
+      .prepare<[Hex], Delivery>('SELECT kind, name, version, due, refused FROM sound_delivery WHERE host = ?')
       .all(host)
   }
 
@@ -49,7 +49,7 @@ export class Deliveries {
   holders(kind: DeliveredKind, name: string, version: string): Set<Hex> {
     const rows = this.#statements
       .prepare<[string, string, string], Hex>(
-        'SELECT host FROM delivery WHERE kind = ? AND name = ? AND version = ? AND refused IS NULL',
+        'SELECT host FROM sound_delivery WHERE kind = ? AND name = ? AND version = ? AND refused IS NULL',
       )
       .pluck()
       .all(kind, name, version)

@@ -41,17 +41,20 @@ export class Evidence {
 
   constructor(db: Database.Database, placed: Placed) {
     this.#placed = placed
-    this.#known = db.prepare(`SELECT position, host.host AS host, packBytes, k, writer, fact, by FROM shard
-      JOIN host ON host.n = shard.host JOIN stripe USING (stripe) LEFT JOIN evidence USING (stripe, position) WHERE stripe = ? AND shard = ?`)
+    this.#known =
+      db.prepare(`SELECT position, host.host AS host, packBytes, k, writer, fact, by FROM sound_shard AS shard
+      JOIN sound_host AS host ON host.n = shard.host JOIN sound_stripe USING (stripe)
+      LEFT JOIN sound_evidence USING (stripe, position) WHERE stripe = ? AND shard = ?`)
     this.#put = db.prepare('INSERT OR REPLACE INTO evidence VALUES (?, ?, ?, ?, ?)')
     this.#drop = db.prepare('DELETE FROM evidence WHERE stripe = ? AND position = ?')
     this.#doubt = db.prepare(`INSERT INTO evidence SELECT stripe, position, '${STALE}', @now, @host
-      FROM shard JOIN host ON host.n = shard.host JOIN stripe USING (stripe) WHERE host.host = @host AND committed
+      FROM sound_shard AS shard JOIN sound_host AS host ON host.n = shard.host JOIN sound_stripe USING (stripe)
+      WHERE host.host = @host AND committed
       ON CONFLICT DO UPDATE SET fact = '${STALE}', time = excluded.time, by = excluded.by WHERE fact = 'proved'`)
     this.#believe = db.prepare(`DELETE FROM evidence WHERE fact = '${STALE}' AND by = ?`)
     this.#of = db
-      .prepare<[Hex], number>(`SELECT DISTINCT stripe FROM shard JOIN host ON host.n = shard.host
-        JOIN stripe USING (stripe) WHERE host.host = ? AND committed`)
+      .prepare<[Hex], number>(`SELECT DISTINCT stripe FROM sound_shard AS shard
+        JOIN sound_host AS host ON host.n = shard.host JOIN sound_stripe USING (stripe) WHERE host.host = ? AND committed`)
       .pluck()
   }
 

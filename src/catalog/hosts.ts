@@ -45,12 +45,14 @@ export class HostCatalogue {
   readonly #one: Database.Statement<[string], Stored>
   /** When nobody listened. */
   #deaf = { from: 0, until: 0 }
+  /** Heartbeats that could not be written yet. */
+  readonly #unwritten = new Map<Hex, { beat: Heartbeat; at: number }>()
 
   constructor(db: Database.Database, clock: Clock) {
     this.#db = db
     this.#clock = clock
-    this.#all = db.prepare('SELECT * FROM host WHERE member = 1 ORDER BY name, n')
-    this.#one = db.prepare('SELECT * FROM host WHERE member = 1 AND host = ?')
+    this.#all = db.prepare('SELECT * FROM sound_host WHERE member = 1 ORDER BY name, n')
+    this.#one = db.prepare('SELECT * FROM sound_host WHERE member = 1 AND host = ?')
   }
 
   /**
@@ -123,6 +125,26 @@ export class HostCatalogue {
     return isFarOff(clockSkewMs) && !isFarOff(known ?? 0)
   }
 
+  /** Keeps a heartbeat in memory, while nothing can be written: whoever asks sees it as if it had been. */
+  remember(host: Hex, beat: Heartbeat): void {
+    this.#unwritten.set(host, { beat, at: this.#clock.now() })
+  }
+
+  /** What was kept in memory, once: for whoever writes it now. */
+  takeRemembered(): Map<Hex, Heartbeat> {
+    const taken = new Map([...this.#unwritten].map(([host, { beat }]) => [host, beat]))
+    this.#unwritten.clear()
+    return taken
+  }
+
+  /** With what a heartbeat in memory says. */
+  #asSeen(stored: Stored): Stored {
+    const news = this.#unwritten.get(stored.host)
+    if (!news) return stored
+    const { addresses, ...space } = news.beat
+    return { ...stored, ...space, addresses: JSON.stringify(addresses), lastSeen: Math.max(news.at, stored.lastSeen) }
+  }
+
   /** The membership's view: who, without what was measured. */
   members(): Admission[] {
     return this.#all.all().map(({ host, sealing, name, role, domain, addresses }) => ({
@@ -137,7 +159,12 @@ export class HostCatalogue {
 
   rows(): HostRow[] {
     const now = this.#clock.now()
-    return shareSpace(this.#all.all().map((stored) => toRow(stored, now, this.#isAway(stored, now))))
+    return shareSpace(
+      this.#all
+        .all()
+        .map((row) => this.#asSeen(row))
+        .map((stored) => toRow(stored, now, this.#isAway(stored, now))),
+    )
   }
 
   #isAway({ lastSeen }: Stored, now: number): boolean {
@@ -148,8 +175,8 @@ export class HostCatalogue {
   /** By `host.n`: who is not there now, or not a member any more. */
   awayNumbers(): Map<number, Hex> {
     const now = this.#clock.now()
-    const rows = this.#db.prepare<[], Stored>('SELECT * FROM host').all()
-    const away = rows.filter((row) => row.member === 0 || this.#isAway(row, now))
+    const rows = this.#db.prepare<[], Stored>('SELECT * FROM sound_host').all()
+    const away = rows.filter((row) => row.member === 0 || this.#isAway(this.#asSeen(row), now))
     return new Map(away.map(({ n, host }) => [n, host]))
   }
 

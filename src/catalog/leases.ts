@@ -27,7 +27,7 @@ export class Leases {
   }
 
   find(lease: Hex): Lease | undefined {
-    return this.#statements.prepare<[Hex], Lease>('SELECT * FROM lease WHERE lease = ?').get(lease)
+    return this.#statements.prepare<[Hex], Lease>('SELECT * FROM sound_lease WHERE lease = ?').get(lease)
   }
 
   /**
@@ -45,11 +45,11 @@ export class Leases {
     const parent =
       this.#statements
         .prepare<[Hex, Hex], { id: Hex; sequence: number }>(
-          'SELECT id, sequence FROM snapshot WHERE appliance = ? AND volume = ? ORDER BY sequence DESC LIMIT 1',
+          'SELECT id, sequence FROM sound_snapshot WHERE appliance = ? AND volume = ? ORDER BY sequence DESC LIMIT 1',
         )
         .get(appliance, volume) ?? null
     const last = this.#statements
-      .prepare<[Hex, Hex], number | null>('SELECT max(sequence) FROM lease WHERE appliance = ? AND volume = ?')
+      .prepare<[Hex, Hex], number | null>('SELECT max(sequence) FROM sound_lease WHERE appliance = ? AND volume = ?')
       .pluck()
       .get(appliance, volume)
     const sequence = Math.max(last ?? 0, parent?.sequence ?? 0) + 1
@@ -66,7 +66,7 @@ export class Leases {
     // Only the newest can be open: a `begin` ends the one before.
     const newest = this.#statements
       .prepare<[Hex, Hex], Lease>(
-        'SELECT * FROM lease WHERE appliance = ? AND volume = ? ORDER BY sequence DESC LIMIT 2',
+        'SELECT * FROM sound_lease WHERE appliance = ? AND volume = ? ORDER BY sequence DESC LIMIT 2',
       )
       .all(appliance, volume)
     const last = newest.find((lease) => lease.state !== 'open' || now - lease.started > RUN_OPEN_MS)
@@ -81,8 +81,8 @@ export class Leases {
     const volumes = this.#statements
       .prepare<[{ appliance: Hex | null }], Pick<RunRow, 'appliance' | 'applianceName' | 'volume'> & { kept: 0 | 1 }>(
         `SELECT DISTINCT appliance, volume, coalesce(host.name, substr(appliance, 1, 8)) AS applianceName,
-        EXISTS (SELECT 1 FROM snapshot WHERE appliance = lease.appliance AND volume = lease.volume) AS kept
-        FROM lease LEFT JOIN host ON host.host = appliance WHERE @appliance IS NULL OR appliance = @appliance`,
+        EXISTS (SELECT 1 FROM sound_snapshot WHERE appliance = lease.appliance AND volume = lease.volume) AS kept
+        FROM sound_lease AS lease LEFT JOIN sound_host AS host ON host.host = appliance WHERE @appliance IS NULL OR appliance = @appliance`,
       )
       .all({ appliance: appliance ?? null })
     const runs = volumes.flatMap(({ kept, ...one }) => {

@@ -5,9 +5,8 @@
 import { randomBytes } from 'node:crypto'
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
-import type Database from 'better-sqlite3'
 import { type Clock, systemClock } from '../base/clock.js'
-import { ImagerError } from '../base/errors.js'
+import { hasCode, ImagerError } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
 import { GRANT_LIFETIME_MS } from '../base/limits.js'
 import { formatBytes } from '../base/units.js'
@@ -16,10 +15,12 @@ import type { FoundLocations, SignatureRepository } from '../signatures/reposito
 import { ID_BYTES } from '../signatures/rows.js'
 import { type SegmentOptions, SegmentRepository } from '../signatures/segments.js'
 import { unfitBecause } from '../stripes/place.js'
+import { carryOver } from './carry.js'
 import { checkCommit, checkFailure, checkIds, checkPlace, checkRecords, checkReserve } from './checks.js'
 import { choose, prefixOf } from './choose.js'
 import { departHost, type Effect, effectOn, requireNoLoss, requireNoSnapshots } from './departure.js'
 import { Evidence } from './evidence.js'
+import { conditionOf, type Guard, type GuardedDatabase } from './guard.js'
 import { type Admission, type Heartbeat, HostCatalogue } from './hosts.js'
 import { type Lease, Leases } from './leases.js'
 import { lengthsOf } from './lengths.js'
@@ -38,6 +39,7 @@ import type {
   Begun,
   Catalog,
   CommitRequest,
+  Condition,
   Finding,
   Finished,
   FinishRequest,
@@ -74,12 +76,19 @@ export interface ImportedSnapshot extends Pick<FinishRequest, 'head' | 'referenc
   label: string
 }
 
+export interface OpenOptions extends SegmentOptions {
+  /** How long another process's lock is waited for. */
+  waitMs?: number
+}
+
 export class LocalCatalog implements Catalog {
   /** The master file. */
   readonly members: HostCatalogue
   readonly registry: Registry
   readonly #parts: CatalogParts
-  readonly #db: Database.Database
+  /** Of this database: what was found damaged, and whether it can be written. */
+  readonly guard: Guard
+  readonly #db: GuardedDatabase
   readonly #leases: Leases
   readonly #stripes: Stripes
   readonly #snapshots: Snapshots
@@ -87,8 +96,9 @@ export class LocalCatalog implements Catalog {
   readonly #policies: Policies
   readonly #signatures: SignatureRepository
 
-  private constructor(db: Database.Database, signatures: SignatureRepository, parts: CatalogParts) {
+  private constructor(db: GuardedDatabase, signatures: SignatureRepository, parts: CatalogParts) {
     this.#db = db
+    this.guard = db.guard
     this.#signatures = signatures
     this.#parts = parts
     this.#stripes = new Stripes(db)
@@ -100,12 +110,17 @@ export class LocalCatalog implements Catalog {
     this.registry = new Registry(db, parts.clock)
   }
 
-  static open(stateDir: string, parts: CatalogParts, options?: SegmentOptions): LocalCatalog {
+  static open(stateDir: string, parts: CatalogParts, options?: OpenOptions): LocalCatalog {
     const folder = join(stateDir, 'catalog')
     mkdirSync(folder, { recursive: true, mode: 0o700 })
-    const db = openDatabase(join(folder, 'catalog.db'))
+    const db = openDatabase(join(folder, 'catalog.db'), parts.peer, options?.waitMs)
     try {
-      return new LocalCatalog(db, new SegmentRepository(db, folder, options), parts)
+      const damaged = (why: string, path: string) => {
+        const error = db.guard.damaged(why, path)
+        db.guard.distrust(error, [])
+        return error
+      }
+      return new LocalCatalog(db, new SegmentRepository(db, folder, damaged, options), parts)
     } catch (error) {
       db.close()
       throw error
@@ -113,7 +128,7 @@ export class LocalCatalog implements Catalog {
   }
 
   /** The catalog of a host's own state folder, with its identity: what a coordinator serves and `recover` fills. */
-  static openFor(stateDir: string, clock: Clock = systemClock, options?: SegmentOptions): LocalCatalog {
+  static openFor(stateDir: string, clock: Clock = systemClock, options?: OpenOptions): LocalCatalog {
     return LocalCatalog.open(stateDir, partsOf(openHome(stateDir), clock), options)
   }
 
@@ -307,6 +322,30 @@ export class LocalCatalog implements Catalog {
 
   /** Keeps what the host says of itself; true as `HostCatalogue.heartbeat`. A store with less than it was given is not believed. */
   heartbeat(host: Hex, beat: Heartbeat): boolean {
+    try {
+      return this.#writeHeartbeat(host, beat)
+    } catch (error) {
+      if (!hasCode(error, 'COORDINATOR_READ_ONLY', 'STATE_DAMAGED')) throw error
+      this.members.remember(host, beat)
+      return false
+    }
+  }
+
+  /** Tries whether the catalog can be written again, with the heartbeats that came meanwhile. */
+  resume(): boolean {
+    return this.guard.attempt(() => {
+      this.write(() => this.registry.touch())
+      for (const [host, beat] of this.members.takeRemembered()) this.heartbeat(host, beat)
+    })
+  }
+
+  /** Why it cannot be written, or not be believed. */
+  async condition(): Promise<Condition[]> {
+    const { trouble } = this.guard
+    return trouble ? [conditionOf(trouble)] : []
+  }
+
+  #writeHeartbeat(host: Hex, beat: Heartbeat): boolean {
     return this.write(() => {
       const isNews = this.members.heartbeat(host, beat)
       const { placedBytes, suspect } = this.members.trust(host) ?? { placedBytes: 0, suspect: '' }
@@ -416,6 +455,20 @@ export class LocalCatalog implements Catalog {
       this.#snapshots.forgetFigures()
     })
     await this.#signatures.settle()
+  }
+
+  /** Of the damaged catalog at `path`, what no peer knows. */
+  carryOver(path: string): void {
+    this.write(() => carryOver(path, this.#db))
+  }
+
+  /** Their rows are damaged: they are told by signature from now on, as those of stripes of before format 3. */
+  forgetLengths(stripes: readonly number[], host: Hex): void {
+    this.write(() => {
+      for (const stripe of stripes) this.#stripes.keepLengths(stripe, undefined)
+      const what = `The lengths of ${stripes.length} stripes were damaged in ${this.guard.path}`
+      this.registry.record('fleet', host, `${what}: they are looked up by signature from now on. Look at that disk`)
+    })
   }
 
   /**

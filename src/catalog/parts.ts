@@ -31,6 +31,8 @@ export interface CatalogParts {
   clock: Clock
   /** Without its appliance's keys on enough peers no snapshot is `protected`: a recovery could not read it. */
   needsKeybags: boolean
+  /** Address of one, for the line that rebuilds a damaged catalog. */
+  peer?: string | undefined
   signGrant(grant: GrantBody): Uint8Array
   /** Throws FORGED unless signed by its appliance and naming exactly these references. */
   openHead(head: Uint8Array, references: Uint8Array): HeadFacts
@@ -41,6 +43,7 @@ export function partsOf(home: Home, clock: Clock): CatalogParts {
   return {
     clock,
     needsKeybags: true,
+    peer: peerOf(home),
     signGrant: (grant) => signGrant({ fleet: home.fleet, term: home.membership().term, ...grant }, home.secret),
     openHead(bytes, references) {
       const head = openHead(bytes, home.fleet)
@@ -48,4 +51,11 @@ export function partsOf(home: Home, clock: Clock): CatalogParts {
       throw new ImagerError('FORGED', { what: "The list of stripes is not the head's" })
     },
   }
+}
+
+/** A folder that a recovery is filling has no membership yet. */
+function peerOf(home: Home): string | undefined {
+  if (!home.hasMembership) return undefined
+  const { hosts } = home.membership()
+  return hosts.find(({ role, addresses }) => role === 'peer' && addresses.length > 0)?.addresses[0]
 }

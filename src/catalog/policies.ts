@@ -26,7 +26,9 @@ export class Policies {
 
   constructor(db: Database.Database) {
     this.#db = db
-    this.#row = db.prepare('SELECT tolerate, maxAgeMs, reached, retired FROM volume WHERE appliance = ? AND volume = ?')
+    this.#row = db.prepare(
+      'SELECT tolerate, maxAgeMs, reached, retired FROM sound_volume WHERE appliance = ? AND volume = ?',
+    )
   }
 
   /** The fleet's where nothing was decided of this one. */
@@ -45,7 +47,7 @@ export class Policies {
     const rows = this.#db
       .prepare<[], VolumeId & { source: string; applianceName: string; n: number }>(
         `SELECT appliance, volume, source, coalesce(host.name, substr(appliance, 1, 8)) AS applianceName, max(snapshot.n) AS n
-        FROM snapshot LEFT JOIN host ON host.host = appliance GROUP BY appliance, volume ORDER BY applianceName, source`,
+        FROM sound_snapshot AS snapshot LEFT JOIN sound_host AS host ON host.host = appliance GROUP BY appliance, volume ORDER BY applianceName, source`,
       )
       .all()
     return rows.map(({ n: _n, ...row }) => {

@@ -57,6 +57,11 @@ export class Registry {
     this.deliveries = new Deliveries(db)
   }
 
+  /** Writes, and changes nothing: whether the disk takes it is seen at the commit. */
+  touch(): void {
+    this.#db.prepare(`UPDATE checksum SET crc = crc WHERE kind = 'schema' AND key = 'format'`).run()
+  }
+
   addToken(id: Hex, secret: Uint8Array, role: JoinRole): number {
     const expires = this.#clock.now() + TOKEN_LIFETIME_MS
     this.#db.prepare('DELETE FROM token WHERE expires < ?').run(this.#clock.now())
@@ -71,7 +76,9 @@ export class Registry {
 
   /** What is known of a token; nothing once it has expired. The caller checks the proof. */
   token(id: Hex): Token | undefined {
-    const row = this.#db.prepare<[Hex], Token>('SELECT secret, role, expires, spentBy FROM token WHERE id = ?').get(id)
+    const row = this.#db
+      .prepare<[Hex], Token>('SELECT secret, role, expires, spentBy FROM sound_token WHERE id = ?')
+      .get(id)
     return row && row.expires >= this.#clock.now() ? row : undefined
   }
 
@@ -107,7 +114,7 @@ export class Registry {
   document(kind: string, name: string): { sequence: number; bytes: Buffer } | undefined {
     return this.#db
       .prepare<[string, string], { sequence: number; bytes: Buffer }>(
-        'SELECT sequence, bytes FROM document WHERE kind = ? AND name = ?',
+        'SELECT sequence, bytes FROM sound_document WHERE kind = ? AND name = ?',
       )
       .get(kind, name)
   }
@@ -115,7 +122,7 @@ export class Registry {
   documents(kind: string): { name: string; sequence: number; bytes: Buffer }[] {
     return this.#db
       .prepare<[string], { name: string; sequence: number; bytes: Buffer }>(
-        'SELECT name, sequence, bytes FROM document WHERE kind = ? ORDER BY name',
+        'SELECT name, sequence, bytes FROM sound_document WHERE kind = ? ORDER BY name',
       )
       .all(kind)
   }

@@ -3,12 +3,16 @@
  * of the signature repository is in no segment yet. Write-ahead log, every commit synced. `user_version` is the format: an
  * older one is brought up to date in one transaction, a newer one is refused, never touched.
  */
-import { chmodSync, existsSync } from 'node:fs'
+import { chmodSync, closeSync, existsSync, openSync, readFileSync, readSync, statSync } from 'node:fs'
 import { dirname } from 'node:path'
 import type Database from 'better-sqlite3'
-import { ImagerError, reason } from '../base/errors.js'
+import { hasCode, ImagerError } from '../base/errors.js'
+import { SignatureIndex } from '../native.js'
+import { CHECKSUM_SCHEMA, defineChecksum, findSchemaFlaw, notedFormat, sumAll, useChecksums } from './checksums.js'
+import { BUSY_MS, Guard, type GuardedDatabase, guarded } from './guard.js'
 import { Placed } from './placed.js'
 import { Sqlite } from './sqlite.js'
+import { HEADER_BYTES, headerFlaw, logFlaw } from './sqlite-files.js'
 import { removeFormat1, upgradeFrom1 } from './upgrade.js'
 
 export const FORMAT = 4
@@ -19,9 +23,6 @@ const CACHE_KIB = 128 * 1024
  * several times is copied once.
  */
 const CHECKPOINT_PAGES = 16_384
-/** How long SQLite waits for another process's lock: `recover` and a daemon may meet on one folder. */
-const BUSY_MS = 5_000
-
 /**
  * Shards name their host by `host.n`, so a host that was expelled stays as a row (`member` = 0). Ids that people meet are
  * text, those that come in thousands are blobs.
@@ -118,44 +119,122 @@ CREATE INDEX eventOfKind ON event (kind);
 CREATE INDEX eventSaid ON event (kind, sentence);
 `
 
-/** Opens or creates it, readable by its owner only. */
-export function openDatabase(path: string): Database.Database {
-  let db: Database.Database | undefined
+/**
+ * Opens or creates it, readable by its owner only. Where the disk has no room for what SQLite shares between processes, it is
+ * opened for this one alone, and for reading. Throws STATE_DAMAGED, COORDINATOR_READ_ONLY, UNSUPPORTED; `peer` is for the line
+ * to type in the first.
+ */
+export function openDatabase(path: string, peer?: string, waitMs = BUSY_MS): GuardedDatabase {
+  const guard = new Guard(path, peer)
+  requireWhole(guard)
   try {
-    const isNew = !existsSync(path)
-    db = new Sqlite(path, { timeout: BUSY_MS })
-    if (isNew) chmodSync(path, 0o600)
-    db.pragma('journal_mode = WAL')
-    db.pragma('synchronous = FULL')
-    db.pragma('foreign_keys = ON')
-    db.pragma(`cache_size = -${CACHE_KIB}`)
-    db.pragma(`wal_autocheckpoint = ${CHECKPOINT_PAGES}`)
-    prepareFormat(db, path)
-    removeFormat1(dirname(path))
-    return db
-  } catch (cause) {
-    db?.close()
-    if (cause instanceof ImagerError) throw cause
-    const code = cause instanceof Sqlite.SqliteError ? cause.code : ''
-    const damaged = code === 'SQLITE_NOTADB' || code.startsWith('SQLITE_CORRUPT')
-    throw new ImagerError(damaged ? 'CORRUPT' : 'IO', { what: `The catalog ${path}: ${reason(cause)}` }, { cause })
+    return connect(guard, false, waitMs)
+  } catch (error) {
+    if (!hasCode(error, 'COORDINATOR_READ_ONLY') || !existsSync(path)) throw error
+    try {
+      return connect(guard, true, 0)
+    } catch {
+      throw error
+    }
   }
 }
 
-function prepareFormat(db: Database.Database, path: string): void {
-  const prepare = db.transaction(() => {
-    const format = Number(db.pragma('user_version', { simple: true }))
-    if (format === FORMAT) return
-    if (![0, 1, 2, 3].includes(format)) {
-      throw new ImagerError('UNSUPPORTED', { what: `The catalog ${path} has format ${format}` })
-    }
-    if (format === 0) db.exec(RECORDS_SCHEMA)
-    if (format < 2) db.exec(REPOSITORY_SCHEMA)
-    if (format === 1) upgradeFrom1(db, dirname(path))
-    if (format < 3) db.exec(LENGTHS_SCHEMA)
-    db.exec(KEEPING_SCHEMA)
-    if (format > 0) new Placed(db).count(null)
-    db.pragma(`user_version = ${FORMAT}`)
-  })
+/** As far as SQLite would not notice. */
+function requireWhole(guard: Guard): void {
+  const { path } = guard
+  if (!existsSync(path) || statSync(path).size === 0) return
+  const header = Buffer.alloc(HEADER_BYTES)
+  const file = openSync(path, 'r')
+  try {
+    readSync(file, header, 0, HEADER_BYTES, 0)
+  } finally {
+    closeSync(file)
+  }
+  const flaw = headerFlaw(header, statSync(path).size)
+  if (flaw) throw guard.damaged(flaw)
+  requireWholeLog(guard)
+}
+
+/** Nobody else has it open, or he looked at it, and writes to it. */
+function requireWholeLog(guard: Guard): void {
+  const log = `${guard.path}-wal`
+  const lock = lockCatalog(dirname(guard.path))
+  if (!lock) return
+  try {
+    const flaw = existsSync(log) ? logFlaw(readFileSync(log)) : undefined
+    if (flaw) throw guard.damaged(flaw, log)
+  } finally {
+    lock.release()
+  }
+}
+
+/** For a coordinator that writes, or a recovery that makes the catalog anew: one at a time. Undefined while another has it. */
+export function lockCatalog(folder: string): { release(): void } | undefined {
+  const index = new SignatureIndex(folder, 0)
+  return index.lock() ? { release: () => index.unlock() } : undefined
+}
+
+function connect(guard: Guard, alone: boolean, waitMs: number): GuardedDatabase {
+  const { path } = guard
+  let db: Database.Database | undefined
+  try {
+    const isNew = !existsSync(path)
+    db = new Sqlite(path, { timeout: waitMs })
+    if (isNew) chmodSync(path, 0o600)
+    if (alone) db.pragma('locking_mode = EXCLUSIVE')
+    db.pragma('journal_mode = WAL')
+    db.pragma('synchronous = FULL')
+    db.pragma('foreign_keys = ON')
+    db.pragma('temp_store = MEMORY')
+    db.pragma(`cache_size = -${CACHE_KIB}`)
+    db.pragma(`wal_autocheckpoint = ${CHECKPOINT_PAGES}`)
+    defineChecksum(db)
+    prepareFormat(db, guard)
+    removeFormat1(dirname(path))
+    useChecksums(db, (table) => {
+      const error = guard.damaged(`a row of the table ${table} does not match its checksum`)
+      // Without the lengths of its records a stripe is asked by signature: nothing is lost.
+      if (table !== 'record') guard.distrust(error, [])
+      throw error
+    })
+    guard.isAlone = alone
+    return guarded(db, guard)
+  } catch (error) {
+    db?.close()
+    throw guard.translate(error)
+  }
+}
+
+/** The format is noted twice: a number that changed by itself must not have an upgrade run, or a whole catalog refused. */
+function prepareFormat(db: Database.Database, guard: Guard): void {
+  const format = Number(db.pragma('user_version', { simple: true }))
+  const noted = notedFormat(db)
+  if (noted !== undefined && noted !== format) throw guard.damaged(`its format is noted as ${noted} and as ${format}`)
+  if (format === FORMAT) {
+    const flaw = noted === undefined ? 'the table checksum is gone' : findSchemaFlaw(db)
+    if (flaw) throw guard.damaged(flaw)
+    return
+  }
+  if (![0, 1, 2, 3].includes(format)) {
+    throw new ImagerError('UNSUPPORTED', { what: `The catalog ${guard.path} has format ${format}` })
+  }
+  if (format === 0 && db.prepare('SELECT 1 FROM sqlite_schema').get() !== undefined) {
+    throw guard.damaged('its format is noted as 0')
+  }
+  const prepare = db.transaction(() => upgrade(db, guard.path))
   prepare.immediate()
+}
+
+function upgrade(db: Database.Database, path: string): void {
+  const format = Number(db.pragma('user_version', { simple: true }))
+  if (format === FORMAT) return
+  if (format === 0) db.exec(RECORDS_SCHEMA)
+  if (format < 2) db.exec(REPOSITORY_SCHEMA)
+  if (format === 1) upgradeFrom1(db, dirname(path))
+  if (format < 3) db.exec(LENGTHS_SCHEMA)
+  db.exec(KEEPING_SCHEMA)
+  if (format > 0) new Placed(db).count(null)
+  db.exec(CHECKSUM_SCHEMA)
+  db.pragma(`user_version = ${FORMAT}`)
+  sumAll(db)
 }

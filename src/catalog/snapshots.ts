@@ -3,7 +3,7 @@
  * ends a run (`finish` in `local.ts`), or by a recovery.
  */
 import type Database from 'better-sqlite3'
-import { ImagerError } from '../base/errors.js'
+import { hasCode, ImagerError } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
 import { inOrder } from './order.js'
 import { outlookOf, stateOf } from './state.js'
@@ -72,7 +72,7 @@ export class Snapshots {
     const rows = this.#statements
       .prepare<[{ appliance: Hex | null; prefix: string }], StoredSnapshot>(
         `SELECT snapshot.*, coalesce(host.name, substr(appliance, 1, 8)) AS applianceName
-        FROM snapshot LEFT JOIN host ON host.host = appliance
+        FROM sound_snapshot AS snapshot LEFT JOIN sound_host AS host ON host.host = appliance
         WHERE (@appliance IS NULL OR appliance = @appliance) AND substr(id, 1, length(@prefix)) = @prefix`,
       )
       .all({ appliance: appliance ?? null, prefix })
@@ -81,7 +81,7 @@ export class Snapshots {
 
   stripesOf(id: Hex): { appliance: Hex; stripes: number[] } | undefined {
     const row = this.#statements
-      .prepare<[Hex], { appliance: Hex; stripes: Buffer }>('SELECT appliance, stripes FROM snapshot WHERE id = ?')
+      .prepare<[Hex], { appliance: Hex; stripes: Buffer }>('SELECT appliance, stripes FROM sound_snapshot WHERE id = ?')
       .get(id)
     return row && { appliance: row.appliance, stripes: decodeStripes(row.stripes) }
   }
@@ -93,9 +93,7 @@ export class Snapshots {
 
   #toSnapshot({ n, stripes, ...row }: StoredSnapshot, present: Present): SnapshotRow & { head: Buffer } {
     const figure = row.figure ? (JSON.parse(row.figure) as Figure) : this.#stripes.figure(decodeStripes(stripes))
-    if (!row.figure) {
-      this.#statements.prepare('UPDATE snapshot SET figure = ? WHERE n = ?').run(JSON.stringify(figure), n)
-    }
+    if (!row.figure) this.#keepFigure(n, figure)
     const { figure: _figure, ...kept } = row
     const summary = { ...ABSENT, ...(JSON.parse(row.summary) as SnapshotSummary) }
     const { appliance, volume, arrived } = row
@@ -103,6 +101,15 @@ export class Snapshots {
     const standing = { target, since: arrived || row.time, keybagHeld: present.keybagHeld(appliance), now: present.now }
     const state = stateOf(figure, standing)
     return { ...kept, ...state, now: outlookOf(figure, present.away), summary }
+  }
+
+  /** It only saves work: where nothing can be written, reading goes on. */
+  #keepFigure(n: number, figure: Figure): void {
+    try {
+      this.#statements.prepare('UPDATE snapshot SET figure = ? WHERE n = ?').run(JSON.stringify(figure), n)
+    } catch (error) {
+      if (!hasCode(error, 'COORDINATOR_READ_ONLY', 'STATE_DAMAGED')) throw error
+    }
   }
 }
 

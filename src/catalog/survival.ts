@@ -19,7 +19,7 @@ export class Survival {
 
   constructor(db: Database.Database) {
     this.#db = db
-    this.#some = db.prepare('SELECT stripe, survives FROM stripe WHERE stripe >= ? AND stripe < ? AND committed')
+    this.#some = db.prepare('SELECT stripe, survives FROM sound_stripe WHERE stripe >= ? AND stripe < ? AND committed')
   }
 
   /** -1 also where it is not committed. */

@@ -258,7 +258,16 @@ export interface StripeRow {
   shards: (ShardRow & { fact?: Fact })[]
 }
 
+/** What keeps the coordinator from writing, or from believing its own catalog. */
+export interface Condition {
+  readonly code: 'COORDINATOR_READ_ONLY' | 'STATE_DAMAGED'
+  readonly sentence: string
+  readonly remedy: string
+}
+
 export interface Catalog {
+  /** What its status is about: empty while all is well. */
+  condition(): Promise<Condition[]>
   /** The master file, by name. */
   hosts(): Promise<HostRow[]>
   /** Ends (fences) an older lease of that volume. Repeating it with the same lease gives the same answer. */

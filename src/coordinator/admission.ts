@@ -4,7 +4,7 @@
  * folder follows, and is caught up at the next start if that was cut short.
  */
 import { randomBytes } from 'node:crypto'
-import { ImagerError } from '../base/errors.js'
+import { hasCode, ImagerError } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
 import type { LocalCatalog } from '../catalog/local.js'
 import type { Home } from '../keys/home.js'
@@ -27,11 +27,29 @@ const MEMBERSHIP = 'membership'
 
 export class Admission {
   readonly #parts: AdmissionParts
+  #hasAgreed = false
 
-  /** Brings state folder and catalog to the newer of their two memberships. */
   constructor(parts: AdmissionParts) {
     this.#parts = parts
-    const { home, catalog } = parts
+    this.catchUp()
+  }
+
+  /**
+   * Brings state folder and catalog to the newer of their two memberships, once, and that to the addresses that were
+   * reported last. While nothing can be written, nothing is done.
+   */
+  catchUp(): void {
+    try {
+      if (!this.#hasAgreed) this.#agree()
+      this.#hasAgreed = true
+      this.#renew()
+    } catch (error) {
+      if (!hasCode(error, 'COORDINATOR_READ_ONLY', 'STATE_DAMAGED')) throw error
+    }
+  }
+
+  #agree(): void {
+    const { home, catalog } = this.#parts
     const kept = catalog.registry.document(MEMBERSHIP, home.fleet)
     if (kept) home.saveMembership(kept.bytes)
     const { bytes, sequence, hosts } = home.membership()
@@ -115,8 +133,11 @@ export class Admission {
     return { host: before, name, key: host }
   }
 
-  /** Signs and publishes a new membership, after a member's addresses changed. */
-  renew(): void {
+  /** Signs and publishes a new membership, where a member's addresses changed. */
+  #renew(): void {
+    const { home, catalog } = this.#parts
+    const signed = new Map(home.membership().hosts.map(({ host, addresses }) => [host, addresses]))
+    if (catalog.members.members().every(({ host, addresses }) => isSame(addresses, signed.get(host)))) return
     this.#publish(this.#parts.catalog.write(() => this.#sign()))
   }
 
@@ -156,4 +177,8 @@ export class Admission {
       )
     return [seal('domain', domainKey), seal('trailer', deriveTrailerKey(catalogKey, host))]
   }
+}
+
+function isSame(a: readonly string[], b: readonly string[] = []): boolean {
+  return a.length === b.length && a.every((one, at) => one === b[at])
 }

@@ -292,6 +292,22 @@ export const CALLS = {
   retire: call(v.strictObject({ appliance: Key, volume: Id, retired: v.boolean() }), None),
   /** Answer: the statement. */
   membership: call(None, None),
+  /** What keeps the coordinator from writing, or from believing its own catalog. */
+  condition: call(
+    None,
+    v.strictObject({
+      problems: v.pipe(
+        v.array(
+          v.strictObject({
+            code: v.picklist(['COORDINATOR_READ_ONLY', 'STATE_DAMAGED']),
+            sentence: Text(5000),
+            remedy: Text(5000),
+          }),
+        ),
+        v.maxLength(16),
+      ),
+    }),
+  ),
   events: call(v.strictObject({ after: Count }), v.strictObject({ events: v.array(EventRow) })),
   /** A keybag statement of the caller's. */
   keybag: call(None, None, { maxBytes: MiB + 4 * KiB }),

@@ -14,6 +14,7 @@ import type {
   Begun,
   Catalog,
   CommitRequest,
+  Condition,
   Finding,
   Finished,
   FinishRequest,
@@ -77,6 +78,10 @@ export class RemoteCatalog implements Catalog {
   /** What the coordinator knows of this host. */
   async self(): Promise<HostRow> {
     return (await this.#call('self', {})).body
+  }
+
+  async condition(): Promise<Condition[]> {
+    return (await this.#call('condition', {})).body.problems
   }
 
   async hosts(): Promise<HostRow[]> {

@@ -11,7 +11,7 @@ import type { Heartbeat } from '../catalog/hosts.js'
 import { encodeLengths } from '../catalog/lengths.js'
 import type { LocalCatalog } from '../catalog/local.js'
 import { encodeStripes } from '../catalog/snapshots.js'
-import { Sqlite } from '../catalog/sqlite.js'
+import type { Role } from '../keys/fields.js'
 import type { Home } from '../keys/home.js'
 import { openKeybag } from '../keys/keybag.js'
 import { decodeMessage, encodeMessage } from '../wire/message.js'
@@ -40,6 +40,11 @@ export interface CoordinatorParts {
   onAnswer?: (call: CallName, received: Buffer, sent: Buffer) => void
 }
 
+export interface ServedCoordinator extends Served {
+  /** Does what could not be done while nothing could be written. */
+  catchUp(): void
+}
+
 interface Asked<N extends CallName> {
   caller: Caller
   body: Request<N>
@@ -51,7 +56,7 @@ type Given<N extends CallName> = { body: Answer<N>; attachment?: Uint8Array }
 type Handlers = { [N in CallName]: (asked: Asked<N>) => Promise<Given<N>> }
 
 /** Serves until closed. The catalog stays open: whoever opened it closes it. */
-export async function serveCoordinator(parts: CoordinatorParts): Promise<Served> {
+export async function serveCoordinator(parts: CoordinatorParts): Promise<ServedCoordinator> {
   const { home, catalog } = parts
   let address = parts.publicAddress ?? parts.listen
   const onDocument = parts.onDocument ?? (() => {})
@@ -67,22 +72,42 @@ export async function serveCoordinator(parts: CoordinatorParts): Promise<Served>
     ...fleetHandlers(home, catalog, admission, keepKeybag),
   }
   const routes = CALL_NAMES.map((name) => toRoute(name, handlers, parts))
-  const admit = (host: string) => catalog.members.role(host) !== undefined
+  const admit = (host: string) => roleOf(parts, host) !== undefined
   const server = await serve({ tls: home.tls, listen: parts.listen, routes, admit })
   address = parts.publicAddress ?? server.address
   const beat = () => {
     const none = { addresses: [address], freeBytes: 0, usedBytes: 0, capacityBytes: 0, storage: '' }
-    if (catalog.heartbeat(home.host, parts.offer?.() ?? none)) admission.renew()
+    if (catalog.heartbeat(home.host, parts.offer?.() ?? none)) admission.catchUp()
   }
-  catalog.members.listen(home.host)
+  listenAgain(parts)
   beat()
   const beating = setInterval(beat, HEARTBEAT_MS)
   return {
     address: server.address,
+    catchUp: () => admission.catchUp(),
     close() {
       clearInterval(beating)
       return server.close()
     },
+  }
+}
+
+/** As far as the catalog can be read now. */
+function listenAgain({ home, catalog }: CoordinatorParts): void {
+  try {
+    catalog.members.listen(home.host)
+  } catch (error) {
+    if (!hasCode(error, 'COORDINATOR_READ_ONLY', 'STATE_DAMAGED')) throw error
+  }
+}
+
+/** Where the catalog cannot be read now, the membership that was signed last has to do. */
+function roleOf({ home, catalog }: CoordinatorParts, host: Hex): Role | undefined {
+  try {
+    return catalog.members.role(host)
+  } catch (error) {
+    if (!hasCode(error, 'COORDINATOR_READ_ONLY', 'STATE_DAMAGED')) throw error
+    return home.membership().role(host)
   }
 }
 
@@ -96,7 +121,7 @@ function toRoute<N extends CallName>(name: N, handlers: Handlers, parts: Coordin
     open,
     maxBytes,
     async handle(request) {
-      const caller = { host: request.host, role: catalog.members.role(request.host) }
+      const caller = { host: request.host, role: roleOf(parts, request.host) }
       try {
         requireRole(caller, name)
         noteCall(catalog, caller, readSkew(request.headers[SKEW_HEADER]))
@@ -108,10 +133,7 @@ function toRoute<N extends CallName>(name: N, handlers: Handlers, parts: Coordin
         onAnswer?.(name, received, sent)
         return { body: sent, headers: { [TIME_HEADER]: String(clock.now()) } }
       } catch (error) {
-        if (hasCode(error, 'NOT_ALLOWED', 'WRONG_KEY', 'FORGED')) {
-          const who = caller.role === undefined ? 'a stranger' : catalog.members.name(caller.host)
-          catalog.registry.record('refusal', caller.host, `Refused ${who}: ${error.message}`)
-        }
+        if (hasCode(error, 'NOT_ALLOWED', 'WRONG_KEY', 'FORGED')) recordRefusal(parts.catalog, caller, error)
         throw error
       }
     },
@@ -125,7 +147,17 @@ function noteCall({ members, registry }: LocalCatalog, { host, role }: Caller, c
     if (!members.called(host, clockSkewMs)) return
     registry.record('alarm', host, describeSkew(members.name(host), clockSkewMs ?? 0))
   } catch (error) {
-    if (!(error instanceof Sqlite.SqliteError)) throw error
+    if (!hasCode(error, 'COORDINATOR_READ_ONLY', 'STATE_DAMAGED')) throw error
+  }
+}
+
+/** The caller hears why he was refused, whether or not it can be written down. */
+function recordRefusal(catalog: LocalCatalog, caller: Caller, { message }: ImagerError): void {
+  try {
+    const who = caller.role === undefined ? 'a stranger' : catalog.members.name(caller.host)
+    catalog.registry.record('refusal', caller.host, `Refused ${who}: ${message}`)
+  } catch (error) {
+    if (!hasCode(error, 'COORDINATOR_READ_ONLY', 'STATE_DAMAGED')) throw error
   }
 }
 
@@ -143,6 +175,7 @@ function catalogHandlers(
       if (!row) throw new ImagerError('NOT_ALLOWED', { what: 'It is no member of the fleet', role: 'peer' })
       return { body: row }
     },
+    condition: async () => ({ body: { problems: await catalog.condition() } }),
     hosts: async () => ({ body: { hosts: await catalog.hosts() } }),
     async begin({ caller, body }) {
       requireOwn(caller, body.appliance)
@@ -222,7 +255,7 @@ function fleetHandlers(
       return { body: answer, attachment: home.membership().bytes }
     },
     async heartbeat({ caller, body }) {
-      if (catalog.heartbeat(caller.host, body)) admission.renew()
+      if (catalog.heartbeat(caller.host, body)) admission.catchUp()
       const { term, sequence } = home.membership()
       return { body: { term, sequence } }
     },

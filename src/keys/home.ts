@@ -10,11 +10,13 @@
  */
 import { existsSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs'
 import { join } from 'node:path'
+import { crc32 } from 'node:zlib'
 import * as v from 'valibot'
-import { ImagerError } from '../base/errors.js'
+import { hasCode, ImagerError, reason } from '../base/errors.js'
 import { type Hex, toHex } from '../base/ids.js'
 import { keepMemoryPrivate, Secret, type SecretHandle } from '../native.js'
 import { type TlsIdentity, tlsIdentity } from './certificate.js'
+import { stateDamaged } from './damage.js'
 import { makeFolder, readWhole, syncFolder, writeDurable } from './durable.js'
 import { Address, Id, Key, Name, Role } from './fields.js'
 import {
@@ -40,8 +42,10 @@ const Config = v.strictObject({
   coordinator: v.strictObject({ key: Key, address: Address }),
   /** Where this host's daemon listens unless told otherwise; null where it has none. */
   listen: v.nullable(Address),
+  /** CRC-32 of the rest, 8 hexadecimal digits; absent where an earlier version wrote it. */
+  check: v.optional(v.string()),
 })
-export type HomeConfig = Omit<v.InferOutput<typeof Config>, 'version'>
+export type HomeConfig = Omit<v.InferOutput<typeof Config>, 'version' | 'check'>
 
 const CONFIG = 'home.json'
 const UNFINISHED = 'home.json.new'
@@ -49,6 +53,8 @@ const IDENTITY = 'identity.key'
 const KEY_BYTES = 32
 const MEMBERSHIP = 'membership.bin'
 const KEYS = 'keys'
+/** Only a coordinator has it. */
+const CATALOG = 'catalog'
 
 export class Home {
   readonly host: Hex
@@ -106,8 +112,13 @@ export class Home {
     return { key: membership.coordinator, address: listed[0] ?? address, addresses: listed }
   }
 
+  get hasMembership(): boolean {
+    return existsSync(join(this.state, MEMBERSHIP))
+  }
+
   membership(): Membership {
-    this.#membership ??= openMembership(readWhole(join(this.state, MEMBERSHIP)), this.fleet, this.rootKey)
+    const path = join(this.state, MEMBERSHIP)
+    this.#membership ??= whole(path, this.state, () => openMembership(readWhole(path), this.fleet, this.rootKey))
     return this.#membership
   }
 
@@ -157,7 +168,12 @@ export class Home {
   keyStatements(): Buffer[] {
     const folder = join(this.state, KEYS)
     const names = readdirSync(folder).filter((name) => name.endsWith('.bin'))
-    return names.sort().map((name) => readWhole(join(folder, name)))
+    return names.sort().map((name) => {
+      const path = join(folder, name)
+      const bytes = readWhole(path)
+      whole(path, this.state, () => readEntry(bytes))
+      return bytes
+    })
   }
 
   /** This host's own entries as the document that every peer keeps. Entries are only ever added, so their count orders it. */
@@ -206,8 +222,29 @@ export function openHome(state: string): Home {
   if (!hasHome(state)) throw new ImagerError('NO_FLEET', { state })
   keepMemoryPrivate()
   refuseExposedSecrets(state)
-  const secret = Secret.load(join(state, IDENTITY))
-  return new Home(state, readConfig(join(state, CONFIG)), secret)
+  const config = whole(join(state, CONFIG), state, () => readConfig(join(state, CONFIG)))
+  const path = join(state, IDENTITY)
+  const home = new Home(
+    state,
+    config,
+    whole(path, state, () => Secret.load(path)),
+  )
+  // A key has no checksum: any 32 bytes are one.
+  if (config.role === 'coordinator' && config.coordinator.key !== home.host) {
+    throw stateDamaged(path, 'it is not the key of this coordinator', state)
+  }
+  return home
+}
+
+/** What a damaged file of a coordinator means; of another host's it stays what it was. */
+function whole<T>(path: string, state: string, read: () => T): T {
+  try {
+    return read()
+  } catch (error) {
+    const isDamage = hasCode(error, 'CORRUPT', 'FORGED', 'UNSUPPORTED')
+    if (isDamage && existsSync(join(state, CATALOG))) throw stateDamaged(path, reason(error), state)
+    throw error
+  }
 }
 
 /**
@@ -256,7 +293,7 @@ export function createHome(home: NewHome, beforeLast = () => {}): Home {
   makeFolder(join(state, KEYS))
   for (const { bytes, entry } of entries) writeDurable(join(state, KEYS, keyFile(entry)), bytes)
   writeDurable(join(state, MEMBERSHIP), membership)
-  writeDurable(join(state, UNFINISHED), Buffer.from(`${JSON.stringify({ version: 1, ...config }, null, 2)}\n`))
+  writeDurable(join(state, UNFINISHED), encodeConfig(config))
   beforeLast()
   renameSync(join(state, UNFINISHED), join(state, CONFIG))
   syncFolder(state)
@@ -277,7 +314,15 @@ function keyFile(entry: KeyEntry): string {
   return `${entry.purpose}-${entry.key}-${entry.reader.slice(0, 16)}.bin`
 }
 
-function readConfig(path: string): HomeConfig {
+function encodeConfig(config: HomeConfig): Buffer {
+  const fields = { version: 1, ...config }
+  return Buffer.from(`${JSON.stringify({ ...fields, check: checkOf(fields) }, null, 2)}\n`)
+}
+
+const checkOf = (fields: object): string => crc32(JSON.stringify(fields)).toString(16).padStart(8, '0')
+
+/** Throws CORRUPT. */
+export function readConfig(path: string): HomeConfig {
   const damaged = (cause: unknown) => new ImagerError('CORRUPT', { what: `${path} is damaged` }, { cause })
   // A disk that fails has damaged nothing.
   const text = readWhole(path).toString()
@@ -289,6 +334,9 @@ function readConfig(path: string): HomeConfig {
   }
   const result = v.safeParse(Config, json)
   if (!result.success) throw damaged(result.issues[0].message)
-  const { version: _, ...config } = result.output
+  const { check, ...fields } = result.output
+  const { check: _check, ...asWritten } = json as Record<string, unknown>
+  if (check !== undefined && check !== checkOf(asWritten)) throw damaged('its checksum differs')
+  const { version: _, ...config } = fields
   return config
 }

@@ -6,13 +6,17 @@
  * one. A file counts from the transaction that lists it in `segment`, and no longer from the one that strikes it out:
  * a crash at any moment leaves files that are not listed, which the next start removes.
  */
-import { mkdirSync, readdirSync, rmSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import type Database from 'better-sqlite3'
+import { hasCode, type ImagerError, reason } from '../base/errors.js'
 import { FILTER_BYTES, YOUNG_ROWS } from '../base/limits.js'
-import { SignatureIndex, type SignatureIndexHandle, signatureRows } from '../native.js'
+import { type Hits, SignatureIndex, type SignatureIndexHandle, signatureRows } from '../native.js'
 import type { FoundLocations, Rank, SignatureBatch, SignatureRepository } from './repository.js'
 import { ID_BYTES } from './rows.js'
+
+/** `why` the file at `path` is damaged, as an error that says what to do. */
+export type DamageError = (why: string, path: string) => ImagerError
 
 export interface SegmentOptions {
   /** Rows in memory before they become a segment. */
@@ -28,6 +32,8 @@ interface Listed {
 
 /** Segments of like size that are merged: 10^8 rows lie in some 15 segments, and each was written three or four times. */
 const FAN_IN = 8
+/** EIO, as the addon says it. Of other failures, as too many open files, the file is innocent. */
+const BAD_SECTOR = /\(os error 5\)/
 /** Of one merge; each is read through 1 MiB. */
 const MERGED_AT_ONCE = 64
 
@@ -39,7 +45,11 @@ export class SegmentRepository implements SignatureRepository {
   readonly #index: SignatureIndexHandle
   readonly #youngRows: number
   readonly #keep: Database.Statement<[Uint8Array]>
-  readonly #later: Database.Statement<[number], { n: number; rows: Buffer }>
+  readonly #later: Database.Statement<[number], number>
+  readonly #rows: Database.Statement<[number], Buffer>
+  readonly #counts: Database.Statement<[number], [listed: number, later: number]>
+  readonly #trusted: Database.Statement
+  readonly #damaged: DamageError
   readonly #list: Database.Statement<[], Listed>
   #segments: Listed[] = []
   /** What the index holds of `young`: all up to this number, so many rows. */
@@ -48,21 +58,31 @@ export class SegmentRepository implements SignatureRepository {
   /** The database's version that the index reflects; own commits do not change it. */
   #version: unknown
   #isStale = true
+  /** What is left out of it; what is not found may be there. */
+  readonly #unusable = new Set<number>()
+  #damage: ImagerError | undefined
   #compacting: Promise<void> | undefined
   #isClosed = false
 
-  constructor(db: Database.Database, folder: string, options: SegmentOptions = {}) {
+  constructor(db: Database.Database, folder: string, damaged: DamageError, options: SegmentOptions = {}) {
     const { youngRows = YOUNG_ROWS, filterBytes = FILTER_BYTES } = options
     this.#db = db
+    this.#damaged = damaged
     this.#folder = segmentFolder(folder)
     this.#youngRows = youngRows
     mkdirSync(this.#folder, { recursive: true, mode: 0o700 })
     this.#index = new SignatureIndex(this.#folder, filterBytes)
     this.#keep = db.prepare('INSERT INTO young (rows) VALUES (?)')
-    this.#later = db.prepare('SELECT n, rows FROM young WHERE n > ? ORDER BY n')
-    this.#list = db.prepare('SELECT n, rows FROM segment ORDER BY n')
-    this.#removeUnlisted()
+    this.#later = db.prepare<[number], number>('SELECT n FROM young WHERE n > ? ORDER BY n').pluck()
+    this.#rows = db.prepare<[number], Buffer>('SELECT rows FROM sound_young WHERE n = ?').pluck()
+    this.#counts = db
+      .prepare<[number], [number, number]>(`SELECT (SELECT count(*) FROM checksum WHERE kind = 'segment'),
+        (SELECT count(*) FROM checksum WHERE kind = 'young' AND key > ?)`)
+      .raw()
+    this.#trusted = db.prepare('SELECT 1 FROM young JOIN segment LIMIT 0')
+    this.#list = db.prepare('SELECT n, rows FROM sound_segment ORDER BY n')
     this.#refresh()
+    if (!this.#damage) this.#removeUnlisted()
   }
 
   insert(batches: readonly SignatureBatch[]): void {
@@ -72,7 +92,7 @@ export class SegmentRepository implements SignatureRepository {
 
   async settle(): Promise<void> {
     this.#refresh()
-    if (this.#held < this.#youngRows) return
+    if (this.#held < this.#youngRows || this.#damage) return
     this.#compacting ??= this.#compact().finally(() => {
       this.#compacting = undefined
     })
@@ -83,7 +103,9 @@ export class SegmentRepository implements SignatureRepository {
 
   async find(ids: Uint8Array, rank: Rank): Promise<FoundLocations> {
     this.#refresh()
-    const found = await this.#index.find(ids)
+    // What is in memory is believed as long as the tables that it came from are.
+    this.#trusted.all()
+    const found = await this.#find(ids)
     const { indexes, births, stripes, offsets, lengths } = found
     const count = ids.length / ID_BYTES
     const best = new Int8Array(count).fill(-1)
@@ -103,7 +125,35 @@ export class SegmentRepository implements SignatureRepository {
       locations.offsets[at] = offsets[i] as number
       locations.lengths[at] = lengths[i] as number
     }
+    if (this.#damage && best.includes(-1)) throw this.#damage
     return locations
+  }
+
+  /** From all segments that can be read; the others are left out from then on. */
+  async #find(ids: Uint8Array): Promise<Hits> {
+    for (;;) {
+      try {
+        return await this.#index.find(ids)
+      } catch (error) {
+        if (!hasCode(error, 'CORRUPT', 'IO') || !(await this.#leaveOutUnreadable(ids))) throw error
+        this.#use(this.#segments)
+      }
+    }
+  }
+
+  /** Asks each segment alone. True if one cannot answer that could till now. */
+  async #leaveOutUnreadable(ids: Uint8Array): Promise<boolean> {
+    const before = this.#unusable.size
+    for (const { n } of this.#segments) {
+      const alone = new SignatureIndex(this.#folder, 0)
+      try {
+        alone.useSegments([n])
+        await alone.find(ids)
+      } catch (error) {
+        this.#leaveOut(n, error)
+      }
+    }
+    return this.#unusable.size > before
   }
 
   close(): void {
@@ -123,26 +173,71 @@ export class SegmentRepository implements SignatureRepository {
         return
       } catch (error) {
         // Another process may have merged away what was just listed; then the list has changed as well.
-        if (this.#db.pragma('data_version', { simple: true }) === version) throw error
+        if (this.#db.pragma('data_version', { simple: true }) !== version) continue
+        if (!hasCode(error, 'STATE_DAMAGED')) throw error
+        this.#damage ??= error
+        this.#version = version
+        this.#isStale = false
+        return
       }
     }
   }
 
   /** Rows that another process put into a segment meanwhile stay here as well until the next flush: they are the same rows. */
   #read(): void {
+    const [listed, later] = this.#counts.get(this.#through) as [number, number]
     const segments = this.#list.all()
+    const numbers = this.#later.all(this.#through)
+    if (segments.length !== listed || numbers.length !== later) {
+      this.#damage ??= this.#damaged('rows of the tables young or segment are gone', this.#db.name)
+    }
     if (segments.length !== this.#segments.length || segments.some(({ n }, i) => n !== this.#segments[i]?.n)) {
       this.#use(segments)
     }
-    for (const { n, rows } of this.#later.iterate(this.#through)) {
-      this.#held = this.#index.add(rows)
+    for (const n of numbers) {
+      this.#add(n)
       this.#through = n
     }
   }
 
+  #add(n: number): void {
+    try {
+      const rows = this.#rows.get(n)
+      if (rows) this.#held = this.#index.add(rows)
+    } catch (error) {
+      if (!hasCode(error, 'STATE_DAMAGED')) throw error
+      this.#damage ??= error
+    }
+  }
+
   #use(segments: Listed[]): void {
-    this.#index.useSegments(segments.map(({ n }) => n))
+    const numbers = () => segments.map(({ n }) => n).filter((n) => !this.#unusable.has(n))
+    try {
+      this.#index.useSegments(numbers())
+    } catch (error) {
+      if (!hasCode(error, 'CORRUPT', 'IO', 'UNSUPPORTED') || !this.#noteUnusable(segments)) throw error
+      this.#index.useSegments(numbers())
+    }
     this.#segments = segments
+  }
+
+  /** Opens each segment alone; those that fail are not used any more. True if there are any. */
+  #noteUnusable(segments: readonly Listed[]): boolean {
+    const before = this.#unusable.size
+    for (const { n } of segments) {
+      try {
+        new SignatureIndex(this.#folder, 0).useSegments([n])
+      } catch (error) {
+        this.#leaveOut(n, error)
+      }
+    }
+    return this.#unusable.size > before
+  }
+
+  #leaveOut(n: number, error: unknown): void {
+    if (hasCode(error, 'IO') && existsSync(this.#path(n)) && !BAD_SECTOR.test(error.message)) throw error
+    this.#unusable.add(n)
+    this.#damage ??= this.#damaged(reason(error), this.#path(n))
   }
 
   async #compact(): Promise<void> {

@@ -25,6 +25,7 @@ const STATUS: Partial<Record<ErrorCode, number>> = {
   FORGED: 422,
   SHARD_CORRUPT: 422,
   HOST_FULL: 507,
+  COORDINATOR_READ_ONLY: 503,
 }
 
 const Text = v.pipe(v.string(), v.maxLength(2048), v.transform(clean))
