@@ -24,12 +24,15 @@ await build({
   // yargs measures its help with it, and it loads the rules of all scripts for 25 ms at each start. Our help is ASCII.
   alias: { 'string-width': at('width.mjs') },
 })
-await build({
-  ...common,
-  entryPoints: [at('../build/src/disk/watchdog.js')],
-  outdir: at('../build/bin'),
-  format: 'esm',
-})
+for (const process of ['disk/watchdog', 'daemon/auditor']) {
+  await build({
+    ...common,
+    entryPoints: [at(`../build/src/${process}.js`)],
+    outdir: at('../build/bin'),
+    format: 'esm',
+    external: ['better-sqlite3'],
+  })
+}
 copyFileSync(at('imager.cjs'), at('../build/bin/imager.cjs'))
 rmSync(at('../build/bin/program.cache'), { force: true })
 // What was run is kept: all commands are loaded, and one is parsed and ends for want of a fleet.

@@ -1,20 +1,31 @@
 /**
  * The coordinator's daemon: the catalog served to the fleet, and a courier that brings the membership and every keybag to
  * every peer, so that recovery needs nothing but peers and the words.
+ *
+ * It runs whatever befalls its disk. While nothing can be written it reads on; while the catalog cannot be opened it says why;
+ * and it comes back by itself when there is room again, a lock is gone, or `recover` has put a new catalog in place.
  */
+import { statSync } from 'node:fs'
+import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type Clock, systemClock } from '../base/clock.js'
+import { hasCode, ImagerError } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
 import type { Report } from '../base/report.js'
-import { serveCoordinator } from '../coordinator/server.js'
+import { heed } from '../catalog/audit.js'
+import type { LocalCatalog } from '../catalog/local.js'
+import { serveClosed } from '../coordinator/closed.js'
+import { type ServedCoordinator, serveCoordinator } from '../coordinator/server.js'
 import { Traffic } from '../coordinator/traffic.js'
 import { advertised } from '../fleet/address.js'
-import { openLocalCatalog } from '../fleet/local-catalog.js'
-import type { Home } from '../keys/home.js'
+import { lockLocalCatalog, openLocalCatalog } from '../fleet/local-catalog.js'
+import { type Home, hasHome, openHome } from '../keys/home.js'
 import { openKeybag } from '../keys/keybag.js'
 import type { SegmentOptions } from '../signatures/segments.js'
+import type { Served } from '../wire/server.js'
+import { auditApart } from './audit.js'
 import { Courier } from './courier.js'
-import type { Running } from './running.js'
+import { Loop, type Running } from './running.js'
 
 const KEYS_MS = 5_000
 const POLL_MS = 100
@@ -25,57 +36,215 @@ export interface CoordinatorOptions extends SegmentOptions {
   report?: Report
 }
 
+/** How often it tries to write again, and looks whether the catalog was replaced. */
+const TICK_MS = 2_000
+const AUDIT_EVERY_MS = 24 * 3_600_000
+/** After one that could not look. */
+const AUDIT_AGAIN_MS = 60_000
+
 export async function startCoordinator(
   home: Home,
   options: CoordinatorOptions,
 ): Promise<Running & { traffic: Traffic }> {
-  const { listen, clock = systemClock, report = () => {} } = options
-  const catalog = await openLocalCatalog(home, clock, options)
-  const keybag = home.keybag()
-  const { sequence } = openKeybag(keybag, home.fleet)
-  catalog.registry.keepDocument('keybag', home.host, sequence, keybag)
-  const courier = new Courier({
-    home,
-    clock,
-    lastSeen: () => new Map(catalog.members.rows().map((row) => [row.host, row.lastSeen])),
-    keybags: () => catalog.registry.documents('keybag'),
-    deliveries: catalog.registry.deliveries,
-    onRefusal(peer, kind, name, why) {
-      const whose = kind === 'keybag' ? `the key bag of ${catalog.members.name(name)}` : `the ${kind}`
-      catalog.registry.record('refusal', peer.host, `${peer.name} refused ${whose}: ${why}`)
-    },
-    report,
-  })
+  const daemon = new Daemon(home, options)
+  await daemon.start()
+  return daemon
+}
+
+/** With a catalog, or with the reason why there is none. */
+type Service =
+  | { readonly catalog: LocalCatalog; readonly server: ServedCoordinator; readonly courier: Courier }
+  | { readonly catalog: undefined; readonly server: Served; readonly trouble: ImagerError }
+
+class Daemon implements Running {
+  readonly traffic = new Traffic()
+  readonly #options: CoordinatorOptions
+  readonly #clock: Clock
+  readonly #report: Report
+  #home: Home
+  #service: Service | undefined
+  /** Of the file that was opened. */
+  #inode = 0
+  #audited = Number.NEGATIVE_INFINITY
+  #said: string | undefined
+  #loop: Loop | undefined
+  /** Of the catalog, as long as it is believed: then `recover` may make it anew. */
+  #lock: { release(): void } | undefined
+  address = ''
+
+  constructor(home: Home, options: CoordinatorOptions) {
+    this.#home = home
+    this.#options = options
+    this.#clock = options.clock ?? systemClock
+    this.#report = options.report ?? (() => {})
+  }
+
+  async start(): Promise<void> {
+    this.#service = await this.#serve(this.#options.listen)
+    this.address = this.#service.server.address
+    this.#loop = new Loop(
+      TICK_MS,
+      (signal) => this.#tick(signal),
+      (error) => this.#report('catalog', error),
+    )
+  }
+
+  async close(): Promise<void> {
+    await this.#loop?.close()
+    await this.#stop()
+  }
+
+  async #stop(): Promise<void> {
+    const service = this.#service
+    this.#service = undefined
+    if (service?.catalog) await service.courier.close()
+    await service?.server.close()
+    service?.catalog?.close()
+    this.#unlock()
+  }
+
+  #unlock(): void {
+    this.#lock?.release()
+    this.#lock = undefined
+  }
+
+  async #serve(listen: string): Promise<Service> {
+    const home = this.#home
+    this.#inode = inodeOf(home)
+    let catalog: LocalCatalog
+    try {
+      catalog = await openLocalCatalog(home, this.#clock, this.#options)
+    } catch (trouble) {
+      if (!hasCode(trouble, 'COORDINATOR_READ_ONLY', 'STATE_DAMAGED')) throw trouble
+      this.#say(trouble)
+      return { catalog: undefined, trouble, server: await serveClosed({ home, listen, trouble }) }
+    }
+    try {
+      await this.#takeLock(catalog)
+      catalog.guard.watchDamage(() => this.#unlock())
+      this.#inode = inodeOf(home)
+      const courier = this.#courier(catalog)
+      const server = await serveCoordinator({
+        ...{ home, catalog, clock: this.#clock, listen, onDocument: () => courier.wake() },
+        ...publicAddress(home, this.#options.listen),
+        onFinish: (appliance) => this.#bringKeys(appliance, catalog, courier),
+        onAnswer: (...answer) => this.traffic.add(...answer),
+      })
+      this.#keepKeybag(catalog)
+      this.#say(catalog.guard.trouble)
+      courier.start()
+      return { catalog, server, courier }
+    } catch (error) {
+      catalog.close()
+      this.#unlock()
+      throw error
+    }
+  }
+
+  /** False while a recovery is at work there: what was written now would be lost. */
+  async #takeLock({ guard }: LocalCatalog): Promise<boolean> {
+    this.#lock ??= await lockLocalCatalog(this.#home)
+    if (this.#lock) return true
+    const why = `a recovery, or another coordinator, is at work in ${this.#home.state}`
+    guard.pause(new ImagerError('COORDINATOR_READ_ONLY', { why, todo: 'Wait for it to end' }))
+    return false
+  }
+
+  #courier(catalog: LocalCatalog): Courier {
+    return new Courier({
+      home: this.#home,
+      clock: this.#clock,
+      // While nothing can be written, what was brought could not be noted: nobody counts as seen.
+      lastSeen: () => new Map(catalog.guard.trouble ? [] : catalog.members.rows().map((row) => [row.host, row.lastSeen])),
+      keybags: () => catalog.registry.documents('keybag'),
+      deliveries: catalog.registry.deliveries,
+      onRefusal(peer, kind, name, why) {
+        const whose = kind === 'keybag' ? `the key bag of ${catalog.members.name(name)}` : `the ${kind}`
+        catalog.registry.record('refusal', peer.host, `${peer.name} refused ${whose}: ${why}`)
+      },
+      report: this.#report,
+    })
+  }
+
   /** Until enough peers hold its keys, for as long as a person does not notice: it may have joined a moment ago. */
-  const bringKeys = async (appliance: Hex) => {
-    const isHeld = () => catalog.registry.keybagHeld(appliance, catalog.members.rows())
+  async #bringKeys(appliance: Hex, { registry, members }: LocalCatalog, courier: Courier): Promise<void> {
+    const isHeld = () => registry.keybagHeld(appliance, members.rows())
     for (let left = KEYS_MS; left > 0 && !isHeld(); left -= POLL_MS) {
       courier.wake()
       await sleep(POLL_MS)
     }
   }
-  try {
-    const onDocument = () => courier.wake()
-    const traffic = new Traffic()
-    const server = await serveCoordinator({
-      ...{ home, catalog, clock, listen, onDocument, ...publicAddress(home, listen) },
-      onFinish: (appliance) => bringKeys(appliance),
-      onAnswer: (...answer) => traffic.add(...answer),
-    })
-    courier.start()
-    return {
-      traffic,
-      address: server.address,
-      async close() {
-        await courier.close()
-        await server.close()
-        catalog.close()
-      },
+
+  /** A key that is damaged here keeps nobody from reading. */
+  #keepKeybag(catalog: LocalCatalog): void {
+    const home = this.#home
+    try {
+      const keybag = home.keybag()
+      catalog.registry.keepDocument('keybag', home.host, openKeybag(keybag, home.fleet).sequence, keybag)
+    } catch (error) {
+      if (hasCode(error, 'STATE_DAMAGED')) catalog.guard.distrust(error, [])
+      else if (!hasCode(error, 'COORDINATOR_READ_ONLY')) throw error
     }
-  } catch (error) {
-    catalog.close()
-    throw error
   }
+
+  async #tick(signal: AbortSignal): Promise<void> {
+    const service = this.#service
+    if (!service) return
+    const { catalog } = service
+    if (!catalog || inodeOf(this.#home) !== this.#inode) return this.#startAnew()
+    if (catalog.guard.trouble && !catalog.guard.damage && (await this.#takeLock(catalog)) && catalog.resume()) {
+      if (catalog.guard.isAlone) return this.#startAnew()
+      service.server.catchUp()
+      this.#keepKeybag(catalog)
+    }
+    if (this.#clock.now() - this.#audited >= AUDIT_EVERY_MS && !catalog.guard.trouble)
+      await this.#audit(catalog, signal)
+    this.#say(catalog.guard.trouble)
+  }
+
+  async #audit(catalog: LocalCatalog, signal: AbortSignal): Promise<void> {
+    this.#audited = this.#clock.now() - AUDIT_EVERY_MS + AUDIT_AGAIN_MS
+    heed(catalog, await auditApart(join(this.#home.state, 'catalog'), signal), this.#home.host)
+    this.#audited = this.#clock.now()
+  }
+
+  /** On the same address, with what lies in the state folder now. While that cannot be opened, all stays as it is. */
+  async #startAnew(): Promise<void> {
+    const listen = this.address
+    const { state } = this.#home
+    // A recovery puts the catalog in place, and then says that it is this fleet's.
+    if (!hasHome(state)) return
+    const home = openHome(state)
+    if (!this.#service?.catalog && !(await this.#canOpen(home))) return
+    await this.#stop()
+    this.#home = home
+    this.#audited = Number.NEGATIVE_INFINITY
+    this.#service = await this.#serve(listen)
+  }
+
+  async #canOpen(home: Home): Promise<boolean> {
+    try {
+      const catalog = await openLocalCatalog(home, this.#clock, { ...this.#options, waitMs: 0 })
+      catalog.close()
+      return true
+    } catch (error) {
+      if (error instanceof ImagerError) return false
+      throw error
+    }
+  }
+
+  /** Once for each trouble, and once when it is over. */
+  #say(trouble: ImagerError | undefined): void {
+    if (trouble?.message === this.#said) return
+    if (trouble) this.#report('catalog', new Error(`${trouble.message}. ${trouble.remedy}`))
+    else this.#report('catalog', new Error('it is written again'))
+    this.#said = trouble?.message
+  }
+}
+
+/** 0: there is none. */
+function inodeOf({ state }: Home): number {
+  return statSync(join(state, 'catalog', 'catalog.db'), { throwIfNoEntry: false })?.ino ?? 0
 }
 
 /** As given to `init`, unless the daemon is told to listen elsewhere. A free port is known only once it is taken. */

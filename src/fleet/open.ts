@@ -3,7 +3,7 @@
 import { type Clock, systemClock } from '../base/clock.js'
 import { hasCode, type ImagerError } from '../base/errors.js'
 import type { Report } from '../base/report.js'
-import type { Catalog } from '../catalog/types.js'
+import type { Catalog, Condition } from '../catalog/types.js'
 import { RemoteCatalog } from '../coordinator/client.js'
 import type { Home } from '../keys/home.js'
 import type { JoinRole } from '../keys/token.js'
@@ -25,6 +25,8 @@ export interface Fleet {
   /** The same catalog, for a run: where it is another host's, a coordinator that is started anew meanwhile is waited for. */
   patient(signal: AbortSignal, waiting: (error: ImagerError) => void): Catalog
   readonly management: Management
+  /** Of the coordinator: where its daemon runs, that knows best. */
+  condition(): Promise<Condition[]>
   /** Asks the coordinator for a token; its daemon must run. */
   invite(role: JoinRole): Promise<{ token: string; expires: number }>
   close(): Promise<void>
@@ -65,6 +67,7 @@ async function openAsKnown(home: Home, clock: Clock, report: Report): Promise<{ 
       patient: (signal: AbortSignal, waiting: (error: ImagerError) => void) =>
         local ?? new RemoteCatalog(link, { clock: STEADY, signal, waiting }, clock),
       management: new Management(home, remote, local),
+      condition: () => conditionOf(local, remote),
       invite: (role: JoinRole) => remote.invite(role),
       async close() {
         peers.close()
@@ -75,6 +78,15 @@ async function openAsKnown(home: Home, clock: Clock, report: Report): Promise<{ 
   } catch (error) {
     close()
     throw error
+  }
+}
+
+async function conditionOf(local: Catalog | undefined, remote: RemoteCatalog): Promise<Condition[]> {
+  try {
+    return await remote.condition()
+  } catch (error) {
+    if (!local || !hasCode(error, 'COORDINATOR_UNREACHABLE', 'NOT_ALLOWED')) throw error
+    return local.condition()
   }
 }
 
@@ -93,7 +105,8 @@ async function freshHosts(
     if (!home.coordinates) home.saveMembership(await remote.membership())
     for (const { host, addresses } of await catalog.hosts()) reported.set(host, addresses)
   } catch (error) {
-    if (!hasCode(error, 'COORDINATOR_UNREACHABLE')) throw error
+    // Another host that answers there has taken its place, or is none of ours.
+    if (!hasCode(error, 'COORDINATOR_UNREACHABLE', 'HOST_LIED')) throw error
     answered = false
   }
   const hosts = home.membership().hosts.map(({ host, name, addresses }) => {

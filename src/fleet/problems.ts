@@ -11,6 +11,8 @@ import { maxAge } from './age.js'
 
 /** What each code means; docs/errors.md has this table. */
 export const PROBLEMS = {
+  COORDINATOR_READ_ONLY: 'the coordinator cannot write: what is stored can be read, nothing new is taken',
+  STATE_DAMAGED: "a file of the coordinator's state folder is damaged",
   NO_SNAPSHOT: 'nothing is backed up yet',
   LOST: 'the newest snapshot of a volume cannot be restored any more: parts of it are lost or damaged on too many hosts',
   NOT_NOW: 'newest snapshots cannot be restored until hosts that are away come back',

@@ -28,16 +28,18 @@ export async function readStatus({
   home,
   catalog,
   clock,
-}: Pick<Fleet, 'home' | 'catalog' | 'clock'>): Promise<StatusReport> {
-  const [hosts, snapshots, { volumes }, runs] = await Promise.all([
+  condition,
+}: Pick<Fleet, 'home' | 'catalog' | 'clock' | 'condition'>): Promise<StatusReport> {
+  const [hosts, snapshots, { volumes }, runs, conditions] = await Promise.all([
     catalog.hosts(),
     catalog.snapshots(),
     catalog.policies(),
     catalog.runs(),
+    condition(),
   ])
   const now = clock.now()
   const known = { hosts, snapshots, volumes, runs, now }
-  const problems = findProblems(known)
+  const problems = [...conditions, ...findProblems(known)]
   const peers = hosts.filter((host) => host.role === 'peer')
   const here = peers.filter((peer) => !peer.away)
   const sum = (field: 'freeBytes' | 'usedBytes') => here.reduce((total, peer) => total + peer[field], 0)

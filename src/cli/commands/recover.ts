@@ -95,6 +95,7 @@ function render(report: RecoverReport, state: string): string {
         `  ${snapshot.slice(0, 8)}  ${formatTime(time)}  ${appliance}: NOT NOW, ${why}`,
     ),
   ]
+  if (report.setAside) lines.push(`The files that were here before are in ${report.setAside}.`)
   if (suffice !== '') lines.push(`For the others bring back ${suffice}, and run recover again with another --state.`)
   return [
     ...lines,

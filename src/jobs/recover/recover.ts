@@ -2,18 +2,20 @@
  * `imager recover`: a coordinator rebuilt from the 24 words and the peers. Planning only looks: the
  * words, the members, who answers, the keys. Running rebuilds the catalog in the new state folder first; only when
  * something of it can be restored is the fleet taken over, by a membership of a higher term on every peer that answers.
- * `home.json` comes last, so a run that was cut short is repeated in the same folder.
+ * `home.json` comes last, so a run that was cut short is repeated in the same folder. In the folder of a coordinator whose
+ * files are damaged it sets them aside (`heal.ts`).
  */
-import { rmSync } from 'node:fs'
+import { existsSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Clock } from '../../base/clock.js'
-import { ImagerError, isOfHost } from '../../base/errors.js'
+import { hasCode, ImagerError, isOfHost } from '../../base/errors.js'
 import { fromHex, type Hex, toHex } from '../../base/ids.js'
 import { forEachAtOnce } from '../../base/queue.js'
 import { LocalCatalog } from '../../catalog/local.js'
 import { partsOf } from '../../catalog/parts.js'
 import type { SnapshotRow } from '../../catalog/types.js'
-import { createHome, Home, type HomeConfig, prepareIdentity } from '../../keys/home.js'
+import { makeFolder } from '../../keys/durable.js'
+import { createHome, Home, type HomeConfig } from '../../keys/home.js'
 import { deriveTrailerKey, openKeybag } from '../../keys/keybag.js'
 import type { Membership } from '../../keys/membership.js'
 import { type Root, rootFromWords } from '../../keys/root.js'
@@ -24,11 +26,12 @@ import { anyOf, notRestorable } from '../../stripes/suffice.js'
 import { Meter, type Report } from '../progress.js'
 import { FoundShards } from './found-shards.js'
 import { collectHeads, importHeads, type UnreadableHead } from './heads.js'
+import { exchange, findPlace, keyOf, lockPlace, newestMembership, type Place, WORKSHOP } from './heal.js'
 import { type Missing, type ReachedFleet, reachFleet } from './reach.js'
 import { importFound, type Rebuilt, type Survey, surveyPeers } from './survey.js'
 
 export interface RecoverOptions {
-  /** The new state folder. */
+  /** The new state folder, or that of the coordinator whose files are damaged: then it keeps its name and addresses. */
   readonly state: string
   readonly words: string
   /** Address of any living peer. */
@@ -47,6 +50,8 @@ export interface RecoverParts {
 }
 
 export interface RecoverPlan extends ReachedFleet {
+  readonly place: Place
+  readonly successor: Pick<RecoverOptions, 'name' | 'domain' | 'listen' | 'address'>
   readonly root: Root
   readonly identity: SecretHandle
   readonly keys: FleetKeys
@@ -59,6 +64,8 @@ export interface RecoverReport {
   readonly host: Hex
   readonly term: number
   readonly address: string
+  /** Folder with the files that were here before, damaged ones among them; null: there were none. */
+  readonly setAside: string | null
   readonly peers: { readonly reached: string[]; readonly missing: { name: string; why: string }[] }
   readonly shards: Omit<Survey, 'lost'>
   readonly stripes: Rebuilt
@@ -81,13 +88,16 @@ const FOUND = 'found.db'
 /** Throws STATE_EXISTS, WRONG_WORDS, HOST_UNREACHABLE, HOST_LIED, NOT_RESTORABLE. Changes nothing outside the folder. */
 export async function planRecover(options: RecoverOptions, parts: RecoverParts): Promise<RecoverPlan> {
   const root = rootFromWords(options.words)
-  const identity = prepareIdentity(options.state)
+  const place = findPlace(options.state, root)
   const fleet = await reachFleet({ root, address: options.peer, ...parts })
   try {
     const keybags = [...fleet.keybags.values()].map(({ bytes }) => bytes)
     const keys = openFleetKeys(keybags, fleet.membership, root)
     if (!keys) throw withoutKeys(fleet)
-    return { ...fleet, root, identity, keys, close: () => fleet.peers.close() }
+    const membership = newestMembership(options.state, fleet.membership, root)
+    const identity = keyOf(place, membership)
+    const successor = successorOf(place, membership, options)
+    return { ...fleet, membership, place, successor, root, identity, keys, close: () => fleet.peers.close() }
   } catch (error) {
     fleet.peers.close()
     throw error
@@ -100,29 +110,29 @@ export async function runRecover(
   parts: RecoverParts,
 ): Promise<RecoverReport> {
   const started = parts.clock.now()
-  const { state, listen, address, name } = options
-  const { root, identity } = plan
-  const { membership, keys } = succeed(plan.membership, plan.keys, root, options, identity)
+  const { state } = options
+  const { root, identity, successor } = plan
+  const { listen, address, name } = successor
+  const { membership, keys } = succeed(plan.membership, plan.keys, root, successor, identity)
   const { rootKey, rootSealing } = root
   const coordinator = { key: toHex(identity.signingKey()), address }
   const config: HomeConfig = {
     ...{ fleet: membership.fleet, rootKey, rootSealing, role: 'coordinator', name, coordinator, listen },
   }
-  removeLeftovers(state)
-  const catalog = LocalCatalog.open(state, partsOf(new Home(state, config, identity), parts.clock))
+  const unlock = await lockPlace(state)
   try {
-    const rebuilt = await rebuildCatalog(plan, membership, catalog, options, parts)
+    const rebuilt = await build(plan, membership, config, options, parts)
     const silent = await tellPeers(plan, parts, (peer, signal) =>
       peer.sendDocument('membership', membership.fleet, membership.bytes, { signal }),
     )
+    const setAside = exchange(state, identity, parts.clock.now()) ?? null
     const home = createHome({ state, ...config, membership: membership.bytes, keys })
     const keybag = home.keybag()
-    catalog.registry.keepDocument('keybag', home.host, openKeybag(keybag, home.fleet).sequence, keybag)
-    catalog.registry.record('fleet', home.host, `${name} recovered the fleet: term ${membership.term}`)
-    await tellPeers(plan, parts, (peer, signal) => peer.sendDocument('keybag', home.host, keybag, { signal }))
+    noteRecovery(home, keybag, parts.clock)
+    await tellPeers(plan, parts, (peer, signal) => sendKeybag(peer, home.host, keybag, signal))
     const missing = new Map([...rebuilt.missing, ...silent].map((one) => [one.host, one]))
     return {
-      ...{ fleet: home.fleet, host: home.host, term: membership.term, address },
+      ...{ fleet: home.fleet, host: home.host, term: membership.term, address, setAside },
       peers: {
         reached: plan.reached.filter(({ host }) => !missing.has(host)).map((one) => one.name),
         missing: [...missing.values()].map((one) => ({ name: one.name, why: one.why })),
@@ -131,6 +141,48 @@ export async function runRecover(
       ...{ snapshots: rebuilt.snapshots, unreadable: rebuilt.unreadable },
       seconds: (parts.clock.now() - started) / 1000,
     }
+  } finally {
+    unlock()
+  }
+}
+
+/** A coordinator that heals keeps what its fleet calls it, and where it is looked for. */
+function successorOf({ isHealed, config }: Place, membership: Membership, options: RecoverOptions) {
+  if (!isHealed) return options
+  const known = membership.find(membership.coordinator)
+  const address = config?.coordinator.address ?? known?.addresses[0] ?? options.address
+  const listen = config?.listen ?? `0.0.0.0:${address.split(':').at(-1)}`
+  return { name: config?.name ?? known?.name ?? options.name, domain: known?.domain ?? options.domain, address, listen }
+}
+
+/** In a folder beside what lies there: until it is complete, nothing of that is touched. */
+async function build(
+  plan: RecoverPlan,
+  membership: Membership,
+  config: HomeConfig,
+  options: RecoverOptions,
+  parts: RecoverParts,
+) {
+  const { state } = options
+  const workshop = join(state, WORKSHOP)
+  rmSync(workshop, { recursive: true, force: true })
+  makeFolder(workshop)
+  const catalog = LocalCatalog.open(workshop, partsOf(new Home(state, config, plan.identity), parts.clock))
+  try {
+    const rebuilt = await rebuildCatalog(plan, membership, catalog, options, parts)
+    const old = join(state, 'catalog', 'catalog.db')
+    if (existsSync(old)) catalog.carryOver(old)
+    return rebuilt
+  } finally {
+    catalog.close()
+  }
+}
+
+function noteRecovery(home: Home, keybag: Buffer, clock: Clock): void {
+  const catalog = LocalCatalog.openFor(home.state, clock)
+  try {
+    catalog.registry.keepDocument('keybag', home.host, openKeybag(keybag, home.fleet).sequence, keybag)
+    catalog.registry.record('fleet', home.host, `${home.name} recovered the fleet: term ${home.membership().term}`)
   } finally {
     catalog.close()
   }
@@ -183,6 +235,15 @@ function vaultsOf({ keys, membership }: RecoverPlan, trailerKeys: ReadonlyMap<He
   }
 }
 
+/** A host that goes on with its key has the same keys as before: what a peer has of it is as good. */
+async function sendKeybag(peer: PeerClient, host: Hex, keybag: Buffer, signal: AbortSignal): Promise<void> {
+  try {
+    await peer.sendDocument('keybag', host, keybag, { signal })
+  } catch (error) {
+    if (!hasCode(error, 'HOST_REFUSED')) throw error
+  }
+}
+
 /** Gives those that could not be told. Throws where nobody could. */
 async function tellPeers(
   { reached, peers }: RecoverPlan,
@@ -214,10 +275,4 @@ function withoutKeys({ missing }: ReachedFleet): ImagerError {
   if (missing.length === 0) throw new ImagerError('CORRUPT', { what: 'No peer holds the key bag of a coordinator' })
   const silent = missing.map((one) => one.name)
   return notRestorable({ silent, suffice: anyOf(1, silent) })
-}
-
-/** Of an attempt that was cut short. */
-function removeLeftovers(state: string): void {
-  const folder = join(state, 'catalog')
-  for (const ending of ['', '-wal', '-shm']) rmSync(join(folder, `catalog.db${ending}`), { force: true })
 }
