@@ -9,8 +9,8 @@ import { reason } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
 import { COVERED, columnsOf, defineChecksum, findSchemaFlaw } from './checksums.js'
 import { crc32c } from './crc32c.js'
-import type { Guard } from './guard.js'
 import { Sqlite } from './sqlite.js'
+import type { Upkeep } from './upkeep.js'
 
 export interface Finding {
   /** The damaged file. */
@@ -147,14 +147,9 @@ function readAt(file: number, at: number, length: number): Buffer | undefined {
   return readSync(file, bytes, 0, length, at) === length ? bytes : undefined
 }
 
-interface Heeding {
-  readonly guard: Guard
-  forgetLengths(stripes: readonly number[], host: Hex): void
-}
-
 /** Has the catalog believe no more than was found whole. `host`: whose it is. */
-export function heed(catalog: Heeding, audit: Audit, host: Hex): void {
-  const { guard } = catalog
+export function heed(upkeep: Upkeep, audit: Audit, host: Hex): void {
+  const { guard } = upkeep
   for (const { path, why, tables } of audit.findings) guard.distrust(guard.damaged(why, path), tables)
-  if (audit.records.length > 0 && !guard.trouble) catalog.forgetLengths(audit.records, host)
+  if (audit.records.length > 0 && !guard.trouble) upkeep.forgetLengths(audit.records, host)
 }

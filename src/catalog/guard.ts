@@ -46,6 +46,13 @@ export class Guard {
     this.#onDamage()
   }
 
+  /** Nothing is written from now on; for a file that is not the database. */
+  doubt(why: string, path: string): ImagerError {
+    const error = this.damaged(why, path)
+    this.distrust(error, [])
+    return error
+  }
+
   damaged(why: string, path = this.path): ImagerError {
     return stateDamaged(path, why, dirname(dirname(this.path)), this.peer)
   }

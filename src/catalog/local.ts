@@ -6,21 +6,20 @@ import { randomBytes } from 'node:crypto'
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { type Clock, systemClock } from '../base/clock.js'
-import { hasCode, ImagerError } from '../base/errors.js'
+import { ImagerError } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
 import { GRANT_LIFETIME_MS } from '../base/limits.js'
 import { formatBytes } from '../base/units.js'
 import { openHome } from '../keys/home.js'
 import type { FoundLocations, SignatureRepository } from '../signatures/repository.js'
 import { ID_BYTES } from '../signatures/rows.js'
-import { type SegmentOptions, SegmentRepository } from '../signatures/segments.js'
+import { SegmentRepository } from '../signatures/segments.js'
 import { unfitBecause } from '../stripes/place.js'
-import { carryOver } from './carry.js'
 import { checkCommit, checkFailure, checkIds, checkPlace, checkRecords, checkReserve } from './checks.js'
 import { choose, prefixOf } from './choose.js'
 import { departHost, type Effect, effectOn, requireNoLoss, requireNoSnapshots } from './departure.js'
 import { Evidence } from './evidence.js'
-import { conditionOf, type Guard, type GuardedDatabase } from './guard.js'
+import type { GuardedDatabase } from './guard.js'
 import { type Admission, type Heartbeat, HostCatalogue } from './hosts.js'
 import { type Lease, Leases } from './leases.js'
 import { lengthsOf } from './lengths.js'
@@ -55,6 +54,7 @@ import type {
   StripeRow,
   VolumePolicy,
 } from './types.js'
+import { type OpenOptions, Upkeep } from './upkeep.js'
 
 /** Signatures looked up in one go: some 20 ms where the segments lie in the page cache. */
 const FIND_PART = 8192
@@ -76,18 +76,12 @@ export interface ImportedSnapshot extends Pick<FinishRequest, 'head' | 'referenc
   label: string
 }
 
-export interface OpenOptions extends SegmentOptions {
-  /** How long another process's lock is waited for. */
-  waitMs?: number
-}
-
 export class LocalCatalog implements Catalog {
   /** The master file. */
   readonly members: HostCatalogue
   readonly registry: Registry
   readonly #parts: CatalogParts
-  /** Of this database: what was found damaged, and whether it can be written. */
-  readonly guard: Guard
+  readonly upkeep: Upkeep
   readonly #db: GuardedDatabase
   readonly #leases: Leases
   readonly #stripes: Stripes
@@ -98,7 +92,6 @@ export class LocalCatalog implements Catalog {
 
   private constructor(db: GuardedDatabase, signatures: SignatureRepository, parts: CatalogParts) {
     this.#db = db
-    this.guard = db.guard
     this.#signatures = signatures
     this.#parts = parts
     this.#stripes = new Stripes(db)
@@ -108,6 +101,7 @@ export class LocalCatalog implements Catalog {
     this.#policies = new Policies(db)
     this.members = new HostCatalogue(db, parts.clock)
     this.registry = new Registry(db, parts.clock)
+    this.upkeep = new Upkeep({ db, stripes: this.#stripes, members: this.members, registry: this.registry })
   }
 
   static open(stateDir: string, parts: CatalogParts, options?: OpenOptions): LocalCatalog {
@@ -115,11 +109,7 @@ export class LocalCatalog implements Catalog {
     mkdirSync(folder, { recursive: true, mode: 0o700 })
     const db = openDatabase(join(folder, 'catalog.db'), parts.peer, options?.waitMs)
     try {
-      const damaged = (why: string, path: string) => {
-        const error = db.guard.damaged(why, path)
-        db.guard.distrust(error, [])
-        return error
-      }
+      const damaged = (why: string, path: string) => db.guard.doubt(why, path)
       return new LocalCatalog(db, new SegmentRepository(db, folder, damaged, options), parts)
     } catch (error) {
       db.close()
@@ -322,27 +312,11 @@ export class LocalCatalog implements Catalog {
 
   /** Keeps what the host says of itself; true as `HostCatalogue.heartbeat`. A store with less than it was given is not believed. */
   heartbeat(host: Hex, beat: Heartbeat): boolean {
-    try {
-      return this.#writeHeartbeat(host, beat)
-    } catch (error) {
-      if (!hasCode(error, 'COORDINATOR_READ_ONLY', 'STATE_DAMAGED')) throw error
-      this.members.remember(host, beat)
-      return false
-    }
+    return this.upkeep.keepBeat(host, beat, () => this.#writeHeartbeat(host, beat))
   }
 
-  /** Tries whether the catalog can be written again, with the heartbeats that came meanwhile. */
-  resume(): boolean {
-    return this.guard.attempt(() => {
-      this.write(() => this.registry.touch())
-      for (const [host, beat] of this.members.takeRemembered()) this.heartbeat(host, beat)
-    })
-  }
-
-  /** Why it cannot be written, or not be believed. */
   async condition(): Promise<Condition[]> {
-    const { trouble } = this.guard
-    return trouble ? [conditionOf(trouble)] : []
+    return this.upkeep.conditions()
   }
 
   #writeHeartbeat(host: Hex, beat: Heartbeat): boolean {
@@ -455,20 +429,6 @@ export class LocalCatalog implements Catalog {
       this.#snapshots.forgetFigures()
     })
     await this.#signatures.settle()
-  }
-
-  /** Of the damaged catalog at `path`, what no peer knows. */
-  carryOver(path: string): void {
-    this.write(() => carryOver(path, this.#db))
-  }
-
-  /** Their rows are damaged: they are told by signature from now on, as those of stripes of before format 3. */
-  forgetLengths(stripes: readonly number[], host: Hex): void {
-    this.write(() => {
-      for (const stripe of stripes) this.#stripes.keepLengths(stripe, undefined)
-      const what = `The lengths of ${stripes.length} stripes were damaged in ${this.guard.path}`
-      this.registry.record('fleet', host, `${what}: they are looked up by signature from now on. Look at that disk`)
-    })
   }
 
   /**

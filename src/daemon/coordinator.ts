@@ -121,7 +121,7 @@ class Daemon implements Running {
     }
     try {
       await this.#takeLock(catalog)
-      catalog.guard.watchDamage(() => this.#unlock())
+      catalog.upkeep.guard.watchDamage(() => this.#unlock())
       this.#inode = inodeOf(home)
       const courier = this.#courier(catalog)
       const server = await serveCoordinator({
@@ -131,7 +131,7 @@ class Daemon implements Running {
         onAnswer: (...answer) => this.traffic.add(...answer),
       })
       this.#keepKeybag(catalog)
-      this.#say(catalog.guard.trouble)
+      this.#say(catalog.upkeep.guard.trouble)
       courier.start()
       return { catalog, server, courier }
     } catch (error) {
@@ -142,7 +142,7 @@ class Daemon implements Running {
   }
 
   /** False while a recovery is at work there: what was written now would be lost. */
-  async #takeLock({ guard }: LocalCatalog): Promise<boolean> {
+  async #takeLock({ upkeep: { guard } }: LocalCatalog): Promise<boolean> {
     this.#lock ??= await lockLocalCatalog(this.#home)
     if (this.#lock) return true
     const why = `a recovery, or another coordinator, is at work in ${this.#home.state}`
@@ -155,7 +155,8 @@ class Daemon implements Running {
       home: this.#home,
       clock: this.#clock,
       // While nothing can be written, what was brought could not be noted: nobody counts as seen.
-      lastSeen: () => new Map(catalog.guard.trouble ? [] : catalog.members.rows().map((row) => [row.host, row.lastSeen])),
+      lastSeen: () =>
+        new Map(catalog.upkeep.guard.trouble ? [] : catalog.members.rows().map((row) => [row.host, row.lastSeen])),
       keybags: () => catalog.registry.documents('keybag'),
       deliveries: catalog.registry.deliveries,
       onRefusal(peer, kind, name, why) {
@@ -182,7 +183,7 @@ class Daemon implements Running {
       const keybag = home.keybag()
       catalog.registry.keepDocument('keybag', home.host, openKeybag(keybag, home.fleet).sequence, keybag)
     } catch (error) {
-      if (hasCode(error, 'STATE_DAMAGED')) catalog.guard.distrust(error, [])
+      if (hasCode(error, 'STATE_DAMAGED')) catalog.upkeep.guard.distrust(error, [])
       else if (!hasCode(error, 'COORDINATOR_READ_ONLY')) throw error
     }
   }
@@ -192,19 +193,24 @@ class Daemon implements Running {
     if (!service) return
     const { catalog } = service
     if (!catalog || inodeOf(this.#home) !== this.#inode) return this.#startAnew()
-    if (catalog.guard.trouble && !catalog.guard.damage && (await this.#takeLock(catalog)) && catalog.resume()) {
-      if (catalog.guard.isAlone) return this.#startAnew()
+    if (
+      catalog.upkeep.guard.trouble &&
+      !catalog.upkeep.guard.damage &&
+      (await this.#takeLock(catalog)) &&
+      catalog.upkeep.resume((host, beat) => void catalog.heartbeat(host, beat))
+    ) {
+      if (catalog.upkeep.guard.isAlone) return this.#startAnew()
       service.server.catchUp()
       this.#keepKeybag(catalog)
     }
-    if (this.#clock.now() - this.#audited >= AUDIT_EVERY_MS && !catalog.guard.trouble)
+    if (this.#clock.now() - this.#audited >= AUDIT_EVERY_MS && !catalog.upkeep.guard.trouble)
       await this.#audit(catalog, signal)
-    this.#say(catalog.guard.trouble)
+    this.#say(catalog.upkeep.guard.trouble)
   }
 
   async #audit(catalog: LocalCatalog, signal: AbortSignal): Promise<void> {
     this.#audited = this.#clock.now() - AUDIT_EVERY_MS + AUDIT_AGAIN_MS
-    heed(catalog, await auditApart(join(this.#home.state, 'catalog'), signal), this.#home.host)
+    heed(catalog.upkeep, await auditApart(join(this.#home.state, 'catalog'), signal), this.#home.host)
     this.#audited = this.#clock.now()
   }
 

@@ -211,7 +211,7 @@ async function judge(
       : { kind: 'WRONG', what: `opening: ${String(error)}` }
   }
   try {
-    heed(catalog, auditCatalog(join(state, 'catalog')), hex(32))
+    heed(catalog.upkeep, auditCatalog(join(state, 'catalog')), hex(32))
     let said: string | undefined
     for (const [name, answer] of Object.entries(await ask(state, catalog, base.lease))) {
       if (answer instanceof Error) {

@@ -171,7 +171,7 @@ async function build(
   try {
     const rebuilt = await rebuildCatalog(plan, membership, catalog, options, parts)
     const old = join(state, 'catalog', 'catalog.db')
-    if (existsSync(old)) catalog.carryOver(old)
+    if (existsSync(old)) catalog.upkeep.carryOver(old)
     return rebuilt
   } finally {
     catalog.close()

@@ -1,0 +1,84 @@
+/**
+ * What a coordinator does for its own catalog, beside answering: go on while nothing can be written, and come back; leave out what
+ * an audit found damaged; take over what a damaged one knew.
+ */
+import { hasCode } from '../base/errors.js'
+import type { Hex } from '../base/ids.js'
+import type { SegmentOptions } from '../signatures/segments.js'
+import { carryOver } from './carry.js'
+import { conditionOf, type Guard, type GuardedDatabase } from './guard.js'
+import type { Heartbeat, HostCatalogue } from './hosts.js'
+import type { Registry } from './registry.js'
+import type { Stripes } from './stripes.js'
+import type { Condition } from './types.js'
+
+export interface OpenOptions extends SegmentOptions {
+  /** How long another process's lock is waited for. */
+  waitMs?: number
+}
+
+export interface UpkeepParts {
+  readonly db: GuardedDatabase
+  readonly stripes: Stripes
+  readonly members: HostCatalogue
+  readonly registry: Registry
+}
+
+export class Upkeep {
+  /** What was found damaged, and whether anything can be written. */
+  readonly guard: Guard
+  readonly #parts: UpkeepParts
+
+  constructor(parts: UpkeepParts) {
+    this.guard = parts.db.guard
+    this.#parts = parts
+  }
+
+  /** Why the catalog cannot be written, or not be believed. */
+  conditions(): Condition[] {
+    const { trouble } = this.guard
+    return trouble ? [conditionOf(trouble)] : []
+  }
+
+  /** Writes a heartbeat by `write`; while that is not possible it is kept in memory. False then. */
+  keepBeat(host: Hex, beat: Heartbeat, write: () => boolean): boolean {
+    try {
+      return write()
+    } catch (error) {
+      if (!hasCode(error, 'COORDINATOR_READ_ONLY', 'STATE_DAMAGED')) throw error
+      this.#parts.members.remember(host, beat)
+      return false
+    }
+  }
+
+  /** Tries whether the catalog can be written again, and writes the heartbeats that came meanwhile, each by `heartbeat`. */
+  resume(heartbeat: (host: Hex, beat: Heartbeat) => void): boolean {
+    const { registry, members } = this.#parts
+    return this.guard.attempt(() => {
+      this.#write(() => registry.touch())
+      for (const [host, beat] of members.takeRemembered()) heartbeat(host, beat)
+    })
+  }
+
+  /** Of the damaged catalog at `path`, what no peer knows. */
+  carryOver(path: string): void {
+    this.#write(() => carryOver(path, this.#parts.db))
+  }
+
+  /** Their rows are damaged: they are told by signature from now on, as those of stripes of before format 3. */
+  forgetLengths(stripes: readonly number[], host: Hex): void {
+    this.#write(() => {
+      for (const stripe of stripes) this.#parts.stripes.keepLengths(stripe, undefined)
+      const what = `The lengths of ${stripes.length} stripes were damaged in ${this.guard.path}`
+      this.#parts.registry.record(
+        'fleet',
+        host,
+        `${what}: they are looked up by signature from now on. Look at that disk`,
+      )
+    })
+  }
+
+  #write(work: () => void): void {
+    this.#parts.db.transaction(work).immediate()
+  }
+}
