@@ -17,10 +17,10 @@ import { SegmentRepository } from '../signatures/segments.js'
 import { unfitBecause } from '../stripes/place.js'
 import { checkCommit, checkFailure, checkIds, checkPlace, checkRecords, checkReserve } from './checks.js'
 import { choose, prefixOf } from './choose.js'
-import { departHost, type Effect, effectOn, requireNoLoss, requireNoSnapshots } from './departure.js'
-import { Evidence } from './evidence.js'
+import { type Effect, effectOn, requireNoLoss, requireNoSnapshots } from './departure.js'
 import type { GuardedDatabase } from './guard.js'
 import { type Admission, type Heartbeat, HostCatalogue } from './hosts.js'
+import { Knowledge } from './knowledge.js'
 import { type Lease, Leases } from './leases.js'
 import { lengthsOf } from './lengths.js'
 import { type CatalogParts, partsOf } from './parts.js'
@@ -31,7 +31,6 @@ import { openDatabase } from './schema.js'
 import { type Present, Snapshots } from './snapshots.js'
 import { outlookOf } from './state.js'
 import { Stripes } from './stripes.js'
-import { tidingsOf } from './tidings.js'
 import type {
   Among,
   BeginRequest,
@@ -86,7 +85,7 @@ export class LocalCatalog implements Catalog {
   readonly #leases: Leases
   readonly #stripes: Stripes
   readonly #snapshots: Snapshots
-  readonly #evidence: Evidence
+  readonly #knowledge: Knowledge
   readonly #policies: Policies
   readonly #signatures: SignatureRepository
 
@@ -97,11 +96,13 @@ export class LocalCatalog implements Catalog {
     this.#stripes = new Stripes(db)
     this.#leases = new Leases(db, this.#stripes)
     this.#snapshots = new Snapshots(db, this.#stripes)
-    this.#evidence = new Evidence(db, this.#stripes.placed)
     this.#policies = new Policies(db)
     this.members = new HostCatalogue(db, parts.clock)
     this.registry = new Registry(db, parts.clock)
-    this.upkeep = new Upkeep({ db, stripes: this.#stripes, members: this.members, registry: this.registry })
+    const { members, registry } = this
+    const [stripes, snapshots] = [this.#stripes, this.#snapshots]
+    this.#knowledge = new Knowledge({ db, clock: parts.clock, members, registry, stripes, snapshots })
+    this.upkeep = new Upkeep({ db, stripes, members, registry })
   }
 
   static open(stateDir: string, parts: CatalogParts, options?: OpenOptions): LocalCatalog {
@@ -196,17 +197,9 @@ export class LocalCatalog implements Catalog {
       this.#signatures.insert([request])
       this.#stripes.commit(request.stripe, request.shards)
       this.#stripes.keepLengths(request.stripe, lengthsOf(request))
-      this.#missDeparted(request)
+      this.#knowledge.missDeparted(request.stripe, request.shards)
     })
     await this.#signatures.settle()
-  }
-
-  /** A host may have been removed after it was sent a shard. */
-  #missDeparted({ stripe, shards }: CommitRequest): void {
-    const gone = shards.filter(({ host }) => this.members.role(host) === undefined)
-    const findings = gone.map(({ shard }) => ({ stripe, shard, fact: 'missing' as const }))
-    for (const one of this.#evidence.learn(findings, '', true, this.#parts.clock.now()).stripes)
-      this.#stripes.refigure(one)
   }
 
   async finish(lease: Hex, request: FinishRequest): Promise<Finished> {
@@ -301,44 +294,16 @@ export class LocalCatalog implements Catalog {
 
   /** `by` is who looked; what `trusted` says outweighs what others said. Defaults are for this host's own commands. */
   async learn(findings: readonly Finding[], inspected: readonly Hex[], by: Hex = '', trusted = true): Promise<void> {
-    const now = this.#parts.clock.now()
-    this.write(() => {
-      const { stripes, turned } = this.#evidence.learn(findings, by, trusted, now)
-      if (trusted) for (const host of inspected) this.#trust(host)
-      this.#refigure(stripes)
-      for (const one of tidingsOf(turned, (host) => this.members.name(host), by)) this.registry.record(...one)
-    })
+    this.write(() => this.#knowledge.learn(findings, inspected, by, trusted))
   }
 
   /** Keeps what the host says of itself; true as `HostCatalogue.heartbeat`. A store with less than it was given is not believed. */
   heartbeat(host: Hex, beat: Heartbeat): boolean {
-    return this.upkeep.keepBeat(host, beat, () => this.#writeHeartbeat(host, beat))
+    return this.upkeep.keepBeat(host, beat, () => this.write(() => this.#knowledge.heartbeat(host, beat)))
   }
 
   async condition(): Promise<Condition[]> {
     return this.upkeep.conditions()
-  }
-
-  #writeHeartbeat(host: Hex, beat: Heartbeat): boolean {
-    return this.write(() => {
-      const isNews = this.members.heartbeat(host, beat)
-      const { placedBytes, suspect } = this.members.trust(host) ?? { placedBytes: 0, suspect: '' }
-      const holdsLess = beat.usedBytes < placedBytes
-      if (holdsLess && suspect === '') {
-        const why = `its store holds ${formatBytes(beat.usedBytes)}, ${formatBytes(placedBytes)} were placed there`
-        this.members.suspect(host, why)
-        this.registry.record('alarm', host, `${this.members.name(host)} is not believed: ${why}`)
-        // Its documents may be gone as well: they are brought again.
-        this.registry.deliveries.forget(host)
-        this.#refigure(this.#evidence.doubt(host, this.#parts.clock.now()))
-      }
-      if (!holdsLess && suspect !== '') {
-        this.members.suspect(host, '')
-        this.registry.record('correction', host, `${this.members.name(host)} holds what it should again`)
-        this.#refigure(this.#evidence.believe(host))
-      }
-      return isNews
-    })
   }
 
   async policies(appliance?: Hex): Promise<{ fleet: Policy; volumes: VolumePolicy[] }> {
@@ -348,21 +313,6 @@ export class LocalCatalog implements Catalog {
 
   async setPolicy(of: VolumeId | null, policy: Partial<Policy>): Promise<void> {
     this.write(() => this.#policies.set(of, policy))
-  }
-
-  /** All its shards were looked at one by one: what it holds is known again. */
-  #trust(host: Hex): void {
-    this.members.suspect(host, '')
-    this.#stripes.placed.count(host)
-  }
-
-  #refigure(stripes: Iterable<number>): void {
-    let any = false
-    for (const stripe of stripes) {
-      this.#stripes.refigure(stripe)
-      any = true
-    }
-    if (any) this.#snapshots.forgetFigures()
   }
 
   #present(): Present {
@@ -392,7 +342,7 @@ export class LocalCatalog implements Catalog {
       const name = this.members.name(host)
       const snapshots = this.#snapshots.list(this.#present(), undefined)
       if (!force) requireNoSnapshots(name, snapshots.filter((row) => row.appliance === host).length)
-      this.#refigure(departHost(this.#db, host, by, this.#parts.clock.now()))
+      this.#knowledge.depart(host, by)
       const after = this.#snapshots.list(this.#present(), undefined)
       const effect = effectOn(snapshots, after)
       if (!force) requireNoLoss(name, effect)
