@@ -1,6 +1,6 @@
 /** `restore --files`: the command's other half, loaded only when it is asked for. */
 import { ImagerError } from '../base/errors.js'
-import { formatBytes, formatSeconds } from '../base/units.js'
+import { formatBytes, formatCount, formatSeconds } from '../base/units.js'
 import { type FilesReport, planRestoreFiles, runRestoreFiles } from '../jobs/restore/files.js'
 import type { Context } from './context.js'
 import { oneLine } from './output.js'
@@ -28,7 +28,9 @@ export async function restoreFiles(args: FilesArguments, context: Context): Prom
     const { files, bytes, missing, failed } = plan
     const planned = { status: 'planned', snapshot: plan.opened.row.id, target: args.to, files, bytes, missing, failed }
     output.report(planned, () =>
-      [`Would restore ${files} files, ${formatBytes(bytes)}, to ${args.to}`, ...lacks(planned)].join('\n'),
+      [`Would restore ${formatCount(files, 'file')}, ${formatBytes(bytes)}, to ${args.to}`, ...lacks(planned)].join(
+        '\n',
+      ),
     )
     return 0
   }
@@ -40,7 +42,9 @@ export async function restoreFiles(args: FilesArguments, context: Context): Prom
 
 function render(report: Omit<FilesReport, 'exit'>): string {
   const { files, bytes, seconds, corrected, notes, target } = report
-  const lines = [`Restored ${files} files to ${target}: ${formatBytes(bytes)} in ${formatSeconds(seconds)}.`]
+  const lines = [
+    `Restored ${formatCount(files, 'file')} to ${target}: ${formatBytes(bytes)} in ${formatSeconds(seconds)}.`,
+  ]
   if (corrected > 0) lines.push(describeDamaged(report.damaged))
   const damaged = report.unreadable.map(({ path, bytes: lost }) => {
     return oneLine(`Damaged: ${path}: a marked pattern stands for ${lost} bytes that its disk did not give any more`)

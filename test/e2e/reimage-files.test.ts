@@ -82,5 +82,5 @@ test.serial('a list that names nothing is refused, and a path that is not there 
   mkdirSync(lab.path('out'))
   const some = await imager('restore', 'latest', '--files', list, '--to', lab.path('out'), ...state)
   t.is(some.code, 1)
-  t.regex(some.stdout, /Not in the snapshot: \/0\/none\nBrowse with `imager ls [0-9a-f]{8}`\./)
+  t.regex(some.stdout, /Not in the snapshot: \/0\/none\nBrowse with `imager ls [0-9a-f]{8} --state \S+`\./)
 })
