@@ -5,7 +5,7 @@ import { type FilesReport, planRestoreFiles, runRestoreFiles } from '../jobs/res
 import type { Context } from './context.js'
 import { oneLine } from './output.js'
 import { progressOf } from './progress.js'
-import { describeDamaged } from './words.js'
+import { describeDamaged, describeEstimate } from './words.js'
 
 const SHOWN = 20
 
@@ -25,12 +25,14 @@ export async function restoreFiles(args: FilesArguments, context: Context): Prom
   const parts = { home, catalog, peers, clock, report: progressOf(output), signal }
   const plan = await planRestoreFiles(args, parts)
   if (args.dryRun) {
-    const { files, bytes, missing, failed } = plan
-    const planned = { status: 'planned', snapshot: plan.opened.row.id, target: args.to, files, bytes, missing, failed }
-    output.report(planned, () =>
-      [`Would restore ${formatCount(files, 'file')}, ${formatBytes(bytes)}, to ${args.to}`, ...lacks(planned)].join(
-        '\n',
-      ),
+    const { findRate } = await import('../jobs/restore/estimate.js')
+    const { files, bytes, missing, failed, opened } = plan
+    const rate = await findRate(opened.row.id, opened.packs, parts)
+    const estimate = { seconds: bytes / rate.bytesPerSecond, ...rate }
+    const planned = { snapshot: opened.row.id, target: args.to, files, bytes, missing, failed }
+    const what = `Would restore ${formatCount(files, 'file')}, ${formatBytes(bytes)}, to ${args.to}.`
+    output.report({ status: 'planned', ...planned, ...estimate }, () =>
+      [`${what} ${describeEstimate(estimate)}`, ...lacks(planned)].join('\n'),
     )
     return 0
   }

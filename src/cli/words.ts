@@ -1,6 +1,7 @@
 /** How lists of amounts, doubts and what is wrong with a source read in a terminal. */
-import { formatBytes, formatTime } from '../base/units.js'
+import { formatBytes, formatSeconds, formatTime } from '../base/units.js'
 import type { Flaws, SnapshotRow, SnapshotSummary } from '../catalog/types.js'
+import type { Estimate } from '../jobs/restore/estimate.js'
 import { oneLine } from './output.js'
 
 /** Of a snapshot whose appliance's clock was wrong. */
@@ -54,4 +55,11 @@ function describeFlaws(what: string, { bytes, ranges, files }: Flaws, most: numb
   const named = files.slice(0, most).join(', ')
   const theirs = files.length > 0 ? `; in ${named}${files.length > most ? ' and other files' : ''}` : '; in no file'
   return oneLine(`${formatBytes(bytes)} ${what}: ${where.join(', ')}${more}${theirs}`)
+}
+
+const RATES = { stated: 'as --limit says', measured: 'measured just now', assumed: 'assumed' } as const
+
+/** How long something takes, and where that is known from. */
+export function describeEstimate({ seconds, bytesPerSecond, rate }: Omit<Estimate, 'fetchBytes'>): string {
+  return `About ${formatSeconds(seconds)} at ${formatBytes(bytesPerSecond)}/s, ${RATES[rate]}.`
 }

@@ -10,6 +10,7 @@ export interface Opened {
   readonly reader: SnapshotReader
   /** Shards that were met damaged and rebuilt from others, so far. */
   readonly damaged: OpenSnapshot['packs']['damaged']
+  readonly packs: OpenSnapshot['packs']
 }
 
 /** Throws NO_SUCH_SNAPSHOT, FORGED, NOT_RESTORABLE, and NOT_ALLOWED on a host without the keys. */
@@ -21,5 +22,10 @@ export async function openReader(
   const found = await parts.catalog.snapshot(name)
   const vault = openVault(parts.home, found.appliance)
   const snapshot = await openFound(found, { ...parts, vault }, signal)
-  return { row: snapshot.row, reader: new StoredSnapshot(snapshot, vault), damaged: snapshot.packs.damaged }
+  return {
+    row: snapshot.row,
+    reader: new StoredSnapshot(snapshot, vault),
+    damaged: snapshot.packs.damaged,
+    packs: snapshot.packs,
+  }
 }

@@ -9,7 +9,7 @@ import { confirm } from '../confirm.js'
 import { limiting, limitPeers } from '../limit.js'
 import { progressOf } from '../progress.js'
 import { findSnapshot } from '../which-snapshot.js'
-import { describeDamaged, describeTorn, describeUnreadable } from '../words.js'
+import { describeDamaged, describeEstimate, describeTorn, describeUnreadable } from '../words.js'
 
 const FLAWS_SHOWN = 10
 
@@ -121,11 +121,9 @@ function renderPlan({ snapshot, target, missing, standing }: RestorePlan): strin
   return lines.join('\n')
 }
 
-const RATES = { stated: 'as --limit says', measured: 'measured just now', assumed: 'assumed' } as const
-
-function renderEstimate(plan: RestorePlan, { fetchBytes, bytesPerSecond, rate, seconds }: Estimate): string {
+function renderEstimate(plan: RestorePlan, estimate: Estimate): string {
   const most = isCompared(plan) ? ' at most; what is right on the target already is not fetched' : ''
-  return `To fetch: ${formatBytes(fetchBytes)}${most}. About ${formatSeconds(seconds)} at ${formatBytes(bytesPerSecond)}/s, ${RATES[rate]}.`
+  return `To fetch: ${formatBytes(estimate.fetchBytes)}${most}. ${describeEstimate(estimate)}`
 }
 
 function isCompared({ delta, standing }: RestorePlan): boolean {

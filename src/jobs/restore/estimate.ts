@@ -1,6 +1,8 @@
 /** What a restore would fetch, and how long that takes: for `--dry-run`. Writes nothing. */
+import type { Hex } from '../../base/ids.js'
 import { forEachAtOnce } from '../../base/queue.js'
 import { MiB } from '../../base/units.js'
+import type { PackReader } from '../../retrieve/packs.js'
 import type { RestoreParts, RestorePlan } from './disk.js'
 import { sectionsOf } from './sections.js'
 
@@ -24,9 +26,14 @@ export interface Estimate {
   readonly seconds: number
 }
 
+export type Rate = Pick<Estimate, 'bytesPerSecond' | 'rate'>
+
+/** What of a restore's parts is asked for a rate. */
+type RateParts = Pick<RestoreParts, 'catalog' | 'peers' | 'clock' | 'signal'>
+
 export async function estimateRestore(plan: RestorePlan, parts: RestoreParts): Promise<Estimate> {
   const fetchBytes = await countBytes(plan, parts)
-  const { bytesPerSecond, rate } = await findRate(plan, parts)
+  const { bytesPerSecond, rate } = await findRate(plan.snapshot.row.id, plan.snapshot.packs, parts)
   return { fetchBytes, bytesPerSecond, rate, seconds: fetchBytes / bytesPerSecond }
 }
 
@@ -39,24 +46,24 @@ async function countBytes({ snapshot }: RestorePlan, { signal }: RestoreParts): 
   return bytes
 }
 
-async function findRate(plan: RestorePlan, parts: RestoreParts): Promise<Pick<Estimate, 'bytesPerSecond' | 'rate'>> {
+export async function findRate(snapshot: Hex, packs: PackReader, parts: RateParts): Promise<Rate> {
   const stated = parts.peers.limit?.bytesPerSecond
   if (stated !== undefined) return { bytesPerSecond: stated, rate: 'stated' }
-  const { bytes, ms } = await fetchSome(plan, parts)
+  const { bytes, ms } = await fetchSome(snapshot, packs, parts)
   if (bytes < MEASURED_LEAST || ms <= 0) return { bytesPerSecond: ASSUMED, rate: 'assumed' }
   return { bytesPerSecond: Math.round((bytes * 1000) / ms), rate: 'measured' }
 }
 
 /** Packs from all over the snapshot, for a moment. */
-async function fetchSome({ snapshot }: RestorePlan, { catalog, clock, signal }: RestoreParts) {
-  const all = await catalog.snapshotStripes(snapshot.row.id)
+async function fetchSome(snapshot: Hex, packs: PackReader, { catalog, clock, signal }: RateParts) {
+  const all = await catalog.snapshotStripes(snapshot)
   const every = Math.max(1, Math.floor(all.length / SAMPLES))
   const rows = await catalog.stripes(all.filter((_, at) => at % every === 0).slice(0, SAMPLES))
   const started = clock.now()
   let bytes = 0
   await forEachAtOnce(rows, AT_ONCE, async ({ stripe, packBytes }) => {
     if (bytes >= MEASURED_BYTES || clock.now() - started >= MEASURED_MS) return
-    await snapshot.packs.read({ stripe, start: 0, end: packBytes }, { signal })
+    await packs.read({ stripe, start: 0, end: packBytes }, { signal })
     bytes += packBytes
   })
   return { bytes, ms: clock.now() - started }

@@ -17,6 +17,7 @@ import test, { type ExecutionContext } from 'ava'
 import { ImagerError } from '../../../src/base/errors.js'
 import type { SnapshotRow } from '../../../src/catalog/types.js'
 import { refusedName } from '../../../src/disk/folder.js'
+import type { Opened } from '../../../src/jobs/reader.js'
 import { type FilesParts, type FilesReport, runRestoreFiles } from '../../../src/jobs/restore/files.js'
 import { planFiles } from '../../../src/jobs/restore/files-plan.js'
 import { Leftovers } from '../../../src/jobs/restore/leftovers.js'
@@ -43,7 +44,7 @@ async function restore(
     signal,
   )
   const row = { id: 'a'.repeat(32) } as SnapshotRow
-  const opened = { row, reader, damaged: new Map() }
+  const opened = { row, reader, damaged: new Map() } as unknown as Opened
   const parts = { clock: { now: () => 0 }, report: () => {}, signal } as unknown as FilesParts
   const leftovers = new Leftovers(to, 'host', row.id, [])
   return await runRestoreFiles(
