@@ -4,6 +4,7 @@
  */
 import * as v from 'valibot'
 import { ERRORS, type ErrorCode, ImagerError, reason } from '../base/errors.js'
+import { systemError } from '../base/system.js'
 
 const Detail = v.union([v.string(), v.number(), v.boolean(), v.null(), v.array(v.string())])
 const Named = v.object({
@@ -46,7 +47,7 @@ export function readChild(message: unknown): Ready {
 }
 
 function failure(error: unknown): v.InferOutput<typeof Failed> {
-  const known = error instanceof ImagerError ? error : undefined
+  const known = error instanceof ImagerError ? error : systemError(error)
   const details = v.safeParse(v.record(v.string(), Detail), known?.details ?? {})
   return {
     status: 'error',

@@ -6,7 +6,8 @@ import { lstat, readdir, realpath, writeFile } from 'node:fs/promises'
 import { basename, dirname, join, resolve, sep } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type Clock, systemClock } from '../base/clock.js'
-import { ImagerError, reason } from '../base/errors.js'
+import { hasCode, ImagerError, reason } from '../base/errors.js'
+import { isLimit } from '../base/system.js'
 import { KiB } from '../base/units.js'
 import { type FuseSessionHandle, mountFileSystem } from '../native.js'
 import type { SnapshotReader } from '../retrieve/reader.js'
@@ -123,6 +124,7 @@ async function serveSession(
   try {
     handle = await mountFileSystem(Buffer.from(mountpoint), shown, pump)
   } catch (error) {
+    if (hasCode(error, 'EXHAUSTED')) throw error
     throw new ImagerError('MOUNT_FAILED', { path: mountpoint, why: reason(error) }, { cause: error })
   }
   // Requests that came before the handle did.
@@ -175,7 +177,7 @@ async function checkMountpoint(path: string, stateFolder?: string): Promise<stri
     if (!(await lstat(real)).isDirectory()) throw refuse('it is not a folder')
     if ((await readdir(real)).length > 0) throw refuse('the folder is not empty')
   } catch (error) {
-    if (error instanceof ImagerError) throw error
+    if (error instanceof ImagerError || isLimit(error)) throw error
     throw refuse((error as NodeJS.ErrnoException).code === 'ENOENT' ? 'there is no such folder' : reason(error))
   }
   const state = stateFolder && (await realpath(stateFolder).catch(() => resolve(stateFolder)))
