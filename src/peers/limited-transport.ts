@@ -23,6 +23,7 @@ export class LimitedTransport implements ShardTransport {
 
   async fetch(shard: Hex, range: ShardRange | undefined, options?: CallOptions): Promise<BodyHandle> {
     await this.#bucket()?.take(range ? range[1] - range[0] : SHARD_FILE_BYTES, options?.signal)
+    options?.begun?.()
     return await this.#shards.fetch(shard, range, options)
   }
 }

@@ -46,7 +46,7 @@ function openPacks(
   return new PackReader({
     ...{ catalog, signal },
     clock: peers.clock,
-    fetch: (host, shard, range, stop) => peers.get(host).fetchBody(shard, range, { signal: stop }),
+    fetch: (host, shard, range, options) => peers.get(host).fetchBody(shard, range, options),
     silentMs: (host) => peers.silentMs(host),
     routes,
     hostName: (host) => home.membership().find(host)?.name ?? host.slice(0, 8),

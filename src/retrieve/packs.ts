@@ -19,7 +19,7 @@ import {
   recoverBody,
 } from '../native.js'
 import { anyOf, notRestorable } from '../stripes/suffice.js'
-import { race } from './race.js'
+import { type Race, race } from './race.js'
 
 /** Where a shard's body begins (docs/formats/shard.md). */
 export const BODY_OFFSET = 4096
@@ -29,12 +29,12 @@ export const BODY_OFFSET = 4096
  */
 export const PATIENCE = { leastMs: 300, bytesPerMs: 4_000, quietMs: 3_000, asideMs: 30_000 }
 
-/** Bytes [start, end) of a shard file; the whole file without a range. */
+/** Bytes [start, end) of a shard file; the whole file without a range. `begun` hears when the host is asked. */
 export type FetchShard = (
   host: Hex,
   shard: Hex,
   range: readonly [number, number] | undefined,
-  signal: AbortSignal | undefined,
+  options: { readonly signal: AbortSignal; readonly begun: () => void },
 ) => Promise<BodyHandle>
 
 /** As `imager check` calls them. */
@@ -164,8 +164,8 @@ export class PackReader {
     const [k] = this.#routes.shape(stripe) as [number]
     const sound = this.#routes.sound(stripe)
     const shards = this.#routes.shards(stripe)
-    const take = async (shard: RouteShard, stop: AbortSignal) => {
-      const right = await sound.keep(shard, await this.#fetch(stripe, shard, undefined, stop))
+    const take: Race['take'] = async (shard, signal, begun) => {
+      const right = await sound.keep(shard, await this.#fetch(stripe, shard, undefined, { signal, begun }))
       if (!right) this.#note(stripe, shard, 'corrupt')
     }
     await race({
@@ -194,7 +194,9 @@ export class PackReader {
       first: ownFirst ? 1 : k,
       signal,
       more: (shard) => (shard.index === index ? k : 1),
-      take: async (shard, stop) => void present.set(shard.index, await this.#fetch(stripe, shard, range, stop)),
+      take: async (shard, stop, begun) => {
+        present.set(shard.index, await this.#fetch(stripe, shard, range, { signal: stop, begun }))
+      },
       late: ({ host }, stop) => this.#late(host, { bytes: span.end - span.start, eager: hedged }, stop),
       enough: () => present.has(index) || present.size >= k,
     })
@@ -221,16 +223,16 @@ export class PackReader {
     stripe: number,
     shard: RouteShard,
     range: Parameters<FetchShard>[2],
-    stop: AbortSignal,
+    options: Parameters<FetchShard>[3],
   ): Promise<BodyHandle> {
     try {
-      const body = await this.#parts.fetch(shard.host, shard.shard, range, stop)
+      const body = await this.#parts.fetch(shard.host, shard.shard, range, options)
       this.#routes.gave(shard)
       return body
     } catch (error) {
       const what = faultOf(error)
       if (hasCode(error, 'HOST_UNREACHABLE')) this.#routes.avoid(shard.host)
-      else if (what && !stop.aborted) this.#routes.findFault({ shard, what })
+      else if (what && !options.signal.aborted) this.#routes.findFault({ shard, what })
       if (hasCode(error, 'SHARD_MISSING')) this.#note(stripe, shard, 'missing')
       if (hasCode(error, 'SHARD_CORRUPT')) this.#note(stripe, shard, 'wrong length')
       throw error

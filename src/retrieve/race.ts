@@ -14,9 +14,9 @@ export interface Race {
   readonly signal: AbortSignal | undefined
   /** So many more are asked when this one fails or is late. */
   more(shard: RouteShard): number
-  /** Takes what is needed of a shard. Throws where its host does not give it. */
-  take(shard: RouteShard, stop: AbortSignal): Promise<void>
-  /** Resolves when others shall be asked too. */
+  /** Takes what is needed of a shard; says when its host is asked. Throws where the host does not give it. */
+  take(shard: RouteShard, stop: AbortSignal, begun: () => void): Promise<void>
+  /** Called when the host is asked. Resolves when others shall be asked too. */
   late(shard: RouteShard, stop: AbortSignal): Promise<void>
   /** Whether the race is over; `pending` were asked, and are neither late nor done. */
   enough(pending: number): boolean
@@ -51,6 +51,8 @@ function run({ shards, first, signal, more, take, late, enough }: Race, over: Ab
       open++
       pending++
       let onTime = true
+      const watched = new AbortController()
+      over.addEventListener('abort', () => watched.abort(), { once: true })
       const leave = (): boolean => {
         const was = onTime
         if (was) pending--
@@ -59,9 +61,16 @@ function run({ shards, first, signal, more, take, late, enough }: Race, over: Ab
       }
       const done = (others: number) => {
         open--
+        // It has come: that others have not is nothing to hold against its host.
+        watched.abort()
         ask(leave() ? others : 0)
       }
-      take(shard, over)
+      const watch = () => {
+        late(shard, watched.signal)
+          .then(() => ask(leave() ? more(shard) : 0))
+          .catch(reject)
+      }
+      take(shard, over, watch)
         .then(
           () => done(0),
           (error: unknown) => {
@@ -69,9 +78,6 @@ function run({ shards, first, signal, more, take, late, enough }: Race, over: Ab
             done(more(shard))
           },
         )
-        .catch(reject)
-      late(shard, over)
-        .then(() => ask(leave() ? more(shard) : 0))
         .catch(reject)
     }
     ask(first)

@@ -5,6 +5,8 @@ import { ImagerError } from '../base/errors.js'
 export interface CallOptions {
   readonly timeoutMs?: number
   readonly signal?: AbortSignal | undefined
+  /** Hears when the other host is asked: what passes before that is this computer's own limit (`peers/limited-transport.ts`). */
+  readonly begun?: () => void
 }
 
 export interface Bounds {

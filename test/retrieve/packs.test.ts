@@ -8,7 +8,7 @@ import { makeShard } from '../peers/peer.js'
 const K = 2
 const BYTES = 1000
 
-type Delay = (host: string, signal: AbortSignal | undefined) => Promise<void>
+type Delay = (host: string, signal: AbortSignal | undefined, begun: () => void) => Promise<void>
 
 /** Three hosts with the shards of one stripe, 2+1. `asked` lists who was asked; `silentMs`: since when nothing came of them. */
 async function fleet(delay: Delay, silentMs: () => number | undefined = () => undefined) {
@@ -16,10 +16,11 @@ async function fleet(delay: Delay, silentMs: () => number | undefined = () => un
   const given = [...data.map((body) => new Body(body)), undefined]
   const bodies = [...data, (await recoverBody(K, 1, given, 2)).take()]
   const asked: string[] = []
-  const fetch: FetchShard = async (id, _, range, signal) => {
+  const fetch: FetchShard = async (id, _, range, { signal, begun }) => {
     const host = `${Buffer.from(id, 'hex')[0]}`
     asked.push(host)
-    await delay(host, signal)
+    if (delay.length < 3) begun()
+    await delay(host, signal, begun)
     return new Body((files[Number(host)] as Buffer).subarray(...(range ?? [])))
   }
   const id = (index: number, bytes: number) => Buffer.alloc(bytes, index).toString('hex')
@@ -28,16 +29,16 @@ async function fleet(delay: Delay, silentMs: () => number | undefined = () => un
   const shards = roots.map((root, index) => ({ index, host: id(index, 32), shard: id(index, 16), root }))
   const row = { stripe: 7, k: K, m: 1, packBytes: K * BYTES, shards }
   const catalog = { stripes: async () => [row] }
+  const routes = new Routes({ ...PATIENCE, quietMs: 400 })
   const packs = new PackReader({
-    ...{ catalog, fetch, silentMs, clock: systemClock },
-    routes: new Routes({ ...PATIENCE, quietMs: 400 }),
+    ...{ catalog, fetch, silentMs, routes, clock: systemClock },
     hostName: (host) => host,
   })
   const read = async (signal?: AbortSignal, hedged = true) => {
     const pieces = await packs.read({ stripe: 7, start: 900, end: 1100 }, { hedged, signal })
     return Buffer.concat(pieces.map(({ body }) => body.take()))
   }
-  return { packs, read, asked, wanted: Buffer.concat(data).subarray(900, 1100) }
+  return { packs, routes, read, asked, wanted: Buffer.concat(data).subarray(900, 1100) }
 }
 
 const hang = (signal: AbortSignal | undefined): Promise<never> =>
@@ -97,6 +98,24 @@ test('whoever fetches in masses asks others when nothing comes of a host, and no
   const frozen = await fleet((host, signal) => (host === '0' ? hang(signal) : Promise.resolve()))
   t.true((await frozen.read(undefined, false)).equals(frozen.wanted))
   t.deepEqual(frozen.asked, ['0', '1', '1', '2'])
+})
+
+test('what waits for a limit of ours is not late, and neither is who gave its part before others did', async (t) => {
+  const limited = await fleet(async (_host, _signal, begun) => {
+    await new Promise((resolve) => setTimeout(resolve, 900))
+    begun()
+  })
+  t.true((await limited.read()).equals(limited.wanted))
+  t.deepEqual(limited.asked, ['0', '1'])
+  const uneven = await fleet(async (host) => {
+    if (host === '0') throw new ImagerError('HOST_UNREACHABLE', { host, address: 'nowhere', why: 'it is off' })
+    if (host === '2') await new Promise((resolve) => setTimeout(resolve, 900))
+  })
+  t.true((await uneven.read()).equals(uneven.wanted))
+  t.deepEqual(
+    uneven.routes.spans(7, 900, 1100).map(({ silent }) => silent),
+    [true, false],
+  )
 })
 
 test('several hosts that hang cost one patience, not one behind the other', async (t) => {

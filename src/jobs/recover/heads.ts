@@ -92,7 +92,7 @@ async function rebuild(head: KeptHead, parts: HeadParts) {
     catalog,
     routes: new Routes(PATIENCE),
     clock: peers.clock,
-    fetch: (host, shard, range, stop) => peers.get(host).fetchBody(shard, range, { signal: stop }),
+    fetch: (host, shard, range, options) => peers.get(host).fetchBody(shard, range, options),
     silentMs: (host) => peers.silentMs(host),
     hostName: (host) => membership.find(host)?.name ?? host.slice(0, 8),
   })

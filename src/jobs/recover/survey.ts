@@ -210,7 +210,7 @@ async function readStripe(stripe: FoundStripe, parts: SurveyParts): Promise<Impo
     catalog: { stripes: async () => [stripe] },
     routes: new Routes(PATIENCE),
     clock: peers.clock,
-    fetch: (host, shard, range, stop) => peers.get(host).fetchBody(shard, range, { signal: stop }),
+    fetch: (host, shard, range, options) => peers.get(host).fetchBody(shard, range, options),
     silentMs: (host) => peers.silentMs(host),
     hostName: (host) => host,
   })
