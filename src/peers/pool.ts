@@ -81,8 +81,6 @@ export class Peers {
 
   /** For how long nothing has come of a host, whichever way; undefined where nothing ever did. */
   silentMs(host: Hex): number | undefined {
-    // Under a limit it is this side that keeps everybody waiting.
-    if (this.limit) return 0
     const { data, connection } = this.#entries.get(host) ?? {}
     const times = [data?.silentMs(), connection?.silentMs()].filter((ms) => ms !== undefined)
     return times.length > 0 ? Math.min(...times) : undefined
