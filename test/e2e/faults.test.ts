@@ -168,7 +168,7 @@ testWhere(lacksMounts())('a disk that is full is told with the path of what does
   const list = lab.path('list')
   writeFileSync(list, '/0/large\n')
   const target = join(small('bytes', 'size=4m'), 'target.img')
-  const folder = small('inodes', 'nr_inodes=3')
+  const folder = small('inodes', 'nr_inodes=4')
   for (const [argv, path] of [
     [['--to', target], target],
     [['--files', list, '--to', join(folder, 'out')], join(folder, 'out', '0', 'large')],
