@@ -74,8 +74,10 @@ test('what is to be typed next says --state again where it was said', (t) => {
   t.regex(said('/srv/a b', true), /`imager snapshots --state '\/srv\/a b'`\./)
   const { output, written } = recorded(false)
   output.state = '/srv/a'
-  output.note('`imager status --state /b`, `imager hosts --help`, `imager invite` on the coordinator')
-  t.is(written.stderr, '`imager status --state /b`, `imager hosts --help`, `imager invite` on the coordinator\n')
+  const elsewhere =
+    '`imager status --state /b`, `imager hosts --help`, `imager invite` there, `imager snapshot x` on srv'
+  output.note(elsewhere)
+  t.is(written.stderr, `${elsewhere}\n`)
 })
 
 test('a plain user is not told to found a second fleet beside that of root', (t) => {
