@@ -55,7 +55,7 @@ export function logFlaw(log: Buffer): string | undefined {
     const verifies = isCurrent && isSum(checksum(first, log, at + FRAME_HEADER_BYTES, PAGE_SIZE, isBig), log, at + 16)
     if (verifies && isBroken && commits > 0) return `the commit at byte ${at} follows damaged ones`
     if (!verifies) isBroken = true
-    if (isBroken && verifies && log.readUInt32BE(at + 4) > 0) commits++
+    if (isBroken && isCurrent && log.readUInt32BE(at + 4) > 0) commits++
   }
   return undefined
 }

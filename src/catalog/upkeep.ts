@@ -2,8 +2,11 @@
  * What a coordinator does for its own catalog, beside answering: go on while nothing can be written, and come back; leave out what
  * an audit found damaged; take over what a damaged one knew.
  */
+import { statfsSync } from 'node:fs'
+import { dirname } from 'node:path'
 import { hasCode } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
+import { MiB } from '../base/units.js'
 import type { SegmentOptions } from '../signatures/segments.js'
 import { carryOver } from './carry.js'
 import { conditionOf, type Guard, type GuardedDatabase } from './guard.js'
@@ -11,6 +14,9 @@ import type { Heartbeat, HostCatalogue } from './hosts.js'
 import type { Registry } from './registry.js'
 import type { Stripes } from './stripes.js'
 import type { Condition } from './types.js'
+
+/** What a short run writes to the log. */
+const ROOM_BYTES = MiB
 
 export interface OpenOptions extends SegmentOptions {
   /** How long another process's lock is waited for. */
@@ -49,6 +55,12 @@ export class Upkeep {
       this.#parts.members.remember(host, beat)
       return false
     }
+  }
+
+  /** Is there room for more than the next heartbeat? Else writing would end and begin every few seconds. */
+  hasRoom(): boolean {
+    const { bavail, bsize } = statfsSync(dirname(this.guard.path))
+    return bavail * bsize >= ROOM_BYTES
   }
 
   /** Tries whether the catalog can be written again, and writes the heartbeats that came meanwhile, each by `heartbeat`. */

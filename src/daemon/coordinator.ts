@@ -193,13 +193,11 @@ class Daemon implements Running {
     if (!service) return
     const { catalog } = service
     if (!catalog || inodeOf(this.#home) !== this.#inode) return this.#startAnew()
-    if (
-      catalog.upkeep.guard.trouble &&
-      !catalog.upkeep.guard.damage &&
-      (await this.#takeLock(catalog)) &&
-      catalog.upkeep.resume((host, beat) => void catalog.heartbeat(host, beat))
-    ) {
-      if (catalog.upkeep.guard.isAlone) return this.#startAnew()
+    const { guard } = catalog.upkeep
+    const mayResume = guard.trouble && !guard.damage && catalog.upkeep.hasRoom() && (await this.#takeLock(catalog))
+    // What was opened for this process alone is opened anew, for others as well.
+    if (mayResume && guard.isAlone) return this.#startAnew()
+    if (mayResume && catalog.upkeep.resume((host, beat) => void catalog.heartbeat(host, beat))) {
       service.server.catchUp()
       this.#keepKeybag(catalog)
     }

@@ -16,6 +16,7 @@ import {
   held,
   hex,
   idOf,
+  offer,
   placement,
   plainHead,
   plainParts,
@@ -93,13 +94,8 @@ export async function makeBase(): Promise<Base> {
   await catalog.snapshots()
   clock.time += LAST_BEAT_MS
   // The last that a killed coordinator wrote is a heartbeat: of a log's last commit SQLite cannot say if it was ever whole.
-  catalog.heartbeat(peers[5] ?? '', {
-    addresses: ['127.0.0.1:1'],
-    freeBytes: 4e12,
-    usedBytes: 0,
-    capacityBytes: 8e12,
-    storage: 'd',
-  })
+  const last = peers[5] ?? ''
+  catalog.heartbeat(last, offer(`disk-${last}`))
   cpSync(closed, log, { recursive: true })
   catalog.close()
   const asked = join(folder, 'asked')

@@ -27,7 +27,10 @@ async function run(flips: number, part: Part, flip: () => Promise<{ file: string
     const file = outcome.file.replace(/\d+(?=\.seg)/, 'N').replace(/^keys\/.*/, 'keys/')
     const counts = part.counts[file] ?? {}
     part.counts[file] = { ...counts, [outcome.kind]: (counts[outcome.kind] ?? 0) + 1 }
-    if (outcome.kind === 'WRONG') part.failures.push(JSON.stringify(outcome))
+    if (outcome.kind === 'WRONG') {
+      part.failures.push(JSON.stringify(outcome))
+      process.stderr.write(`${JSON.stringify(outcome)}\n`)
+    }
     part.flips++
     if (part.flips % SAID_EVERY === 0)
       process.stderr.write(`${part.seed}: ${part.flips} of ${flips}, ${part.failures.length} failures\n`)

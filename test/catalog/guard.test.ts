@@ -1,0 +1,73 @@
+import test from 'ava'
+import { ImagerError } from '../../src/base/errors.js'
+import { AWAY_AFTER_MS } from '../../src/base/limits.js'
+import { Guard, tablesOf, whyNotWritten } from '../../src/catalog/guard.js'
+import { addPeers, offer, openPlain, TurnedClock, temporaryFolder } from './harness.js'
+
+test('what SQLite says of a disk becomes a reason and something to do', (t) => {
+  const why = (code: string) => whyNotWritten(code, '/state/catalog/catalog.db')?.[0] ?? ''
+  t.regex(why('SQLITE_FULL'), /no room is left for \/state/)
+  t.regex(why('SQLITE_IOERR_SHMSIZE'), /no room/)
+  t.regex(why('SQLITE_BUSY'), /locked \/state\/catalog\/catalog\.db/)
+  t.regex(why('SQLITE_READONLY_DBMOVED'), /may not be written/)
+  t.regex(why('SQLITE_IOERR_FSYNC'), /gives errors/)
+  t.is(whyNotWritten('SQLITE_CONSTRAINT_UNIQUE', '/x'), undefined)
+})
+
+test('a statement is known by the tables that it names', (t) => {
+  t.deepEqual(tablesOf('SELECT a FROM sound_shard AS shard JOIN host ON x = (SELECT 1 FROM main.lease)'), [
+    'shard',
+    'host',
+    'lease',
+  ])
+  t.deepEqual(tablesOf('INSERT INTO record VALUES (?)'), ['record'])
+})
+
+test('what is damaged is not read, nothing is written, and the rest is read', async (t) => {
+  const folder = temporaryFolder()
+  t.teardown(folder.remove)
+  const catalog = openPlain(folder.path)
+  t.teardown(() => catalog.close())
+  addPeers(catalog, 2)
+  const { guard } = catalog.upkeep
+  guard.distrust(guard.damaged('a test'), ['snapshot'])
+  await t.throwsAsync(catalog.snapshots(), { code: 'STATE_DAMAGED', message: /catalog\.db is damaged: a test/ })
+  t.is((await catalog.hosts()).length, 2)
+  t.throws(() => catalog.registry.addToken('ab', Buffer.alloc(32), 'peer'), { code: 'STATE_DAMAGED' })
+  t.regex((await catalog.condition())[0]?.remedy ?? '', /`imager recover .*--state/)
+})
+
+test('heartbeats go on in memory while nothing can be written, and are written when it can', async (t) => {
+  const folder = temporaryFolder()
+  t.teardown(folder.remove)
+  const clock = new TurnedClock()
+  const catalog = openPlain(folder.path, clock)
+  t.teardown(() => catalog.close())
+  const [peer = ''] = addPeers(catalog, 1)
+  const { upkeep } = catalog
+  upkeep.guard.pause(new ImagerError('COORDINATOR_READ_ONLY', { why: 'a test', todo: 'Wait' }))
+  clock.time += 3 * AWAY_AFTER_MS
+  t.true((await catalog.hosts())[0]?.away)
+  t.false(catalog.heartbeat(peer, offer('disk', 5e11)))
+  const [row] = await catalog.hosts()
+  t.deepEqual([row?.away, row?.freeBytes], [false, 5e11])
+  t.throws(() => catalog.registry.record('fleet', peer, 'x'), { code: 'COORDINATOR_READ_ONLY' })
+  t.true(upkeep.resume((host, beat) => void catalog.heartbeat(host, beat)))
+  t.is(upkeep.guard.trouble, undefined)
+  const again = openPlain(folder.path, clock)
+  t.teardown(() => again.close())
+  t.is((await again.hosts())[0]?.freeBytes, 5e11)
+})
+
+test('a write that fails while writes are tried leaves them paused', (t) => {
+  const guard = new Guard('/state/catalog/catalog.db', undefined)
+  const full = new ImagerError('COORDINATOR_READ_ONLY', { why: 'full', todo: 'Wait' })
+  guard.pause(full)
+  const fails = () => {
+    throw full
+  }
+  t.false(guard.attempt(fails))
+  t.throws(() => guard.requireWritable(), { is: full })
+  t.true(guard.attempt(() => {}))
+  t.notThrows(() => guard.requireWritable())
+})
