@@ -95,7 +95,8 @@ export async function makeBase(): Promise<Base> {
   clock.time += LAST_BEAT_MS
   // The last that a killed coordinator wrote is a heartbeat: of a log's last commit SQLite cannot say if it was ever whole.
   const last = peers[5] ?? ''
-  catalog.heartbeat(last, offer(`disk-${last}`))
+  // As many bytes as it was given: else its store is not believed any more, and more than a heartbeat is written.
+  catalog.heartbeat(last, { ...offer(`disk-${last}`), usedBytes: 1e12 })
   cpSync(closed, log, { recursive: true })
   catalog.close()
   const asked = join(folder, 'asked')
@@ -132,7 +133,9 @@ function questions(state: string, catalog: LocalCatalog, lease: string): Record<
     membership: () => home().membership().body,
     keys: () => [home().domainKey !== undefined, home().catalogKey !== undefined, home().keybag().length],
     hosts: async () =>
-      (await catalog.hosts()).map(({ lastSeen: _l, uptime: _u, freeBytes: _f, capacityBytes: _c, ...row }) => row),
+      (await catalog.hosts()).map(
+        ({ lastSeen: _l, uptime: _u, freeBytes: _f, usedBytes: _b, capacityBytes: _c, ...row }) => row,
+      ),
     snapshots: () => catalog.snapshots(),
     latest: () => catalog.snapshot('latest'),
     stripesOf: async () => Promise.all((await catalog.snapshots()).map(({ id }) => catalog.snapshotStripes(id))),

@@ -122,6 +122,7 @@ const DAMAGE: Record<string, (state: string) => string> = {
     for (const ending of ['', '-wal', '-shm']) rmSync(join(state, 'catalog', `catalog.db${ending}`), { force: true })
     return 'catalog.db'
   },
+  'another membership': (state) => zero(join(state, 'membership.bin'), 30, 34, 7),
   'another key': (state) => zero(join(state, 'identity.key'), 0, 32, 7),
 }
 

@@ -167,7 +167,7 @@ async function build(
   const workshop = join(state, WORKSHOP)
   rmSync(workshop, { recursive: true, force: true })
   makeFolder(workshop)
-  const catalog = LocalCatalog.open(workshop, partsOf(new Home(state, config, plan.identity), parts.clock))
+  const catalog = LocalCatalog.open(workshop, partsOf(new Home(workshop, config, plan.identity), parts.clock))
   try {
     const rebuilt = await rebuildCatalog(plan, membership, catalog, options, parts)
     const old = join(state, 'catalog', 'catalog.db')
