@@ -26,7 +26,6 @@ export function startCoordinator(lab: TestLab): Coordinator {
   let said = ''
   child.stderr?.on('data', (chunk: Buffer) => (said += chunk.toString()))
   const ended = once(child, 'exit')
-  child.on('exit', (code, signal) => process.stderr.write(`coordinator ended: ${code ?? signal}\n`))
   const lines = createInterface({ input: child.stdout as NodeJS.ReadableStream })
   lines.on('line', (line) => (said += line))
   const ready = Promise.race([
