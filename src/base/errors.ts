@@ -177,11 +177,6 @@ export const ERRORS = {
   NO_SUCH_SNAPSHOT: meaning(Exit.notFound, 'No snapshot {snapshot}', 'List them with `imager snapshots`.'),
   NO_SUCH_HOST: meaning(Exit.notFound, 'No host {host}', 'List them with `imager hosts`.'),
   NO_SUCH_VOLUME: meaning(Exit.notFound, 'No snapshot is of {name}', 'List what there is with `imager policy show`.'),
-  AMBIGUOUS: meaning(
-    Exit.notFound,
-    '{snapshot} could be any of these: {disks}',
-    'Say which by its id, or with --source and --host. It is not guessed: the wrong disk would be seen only when it does not boot.',
-  ),
   NO_SUCH_FILE: meaning(Exit.failed, '{path} is not in snapshot {snapshot}', 'Browse with `imager ls {snapshot}`.'),
   NOT_MAPPED: meaning(
     Exit.failed,

@@ -1,8 +1,7 @@
 /**
- * The snapshot that a command was told: looked up, and said where `latest` had to choose between several disks. Who only looks
- * sees at once that it is another's; a restore onto the wrong disk is seen hours later, when it does not boot. So that asks.
+ * The snapshot that a command was told: looked up, and said where `latest` had to choose between several disks, because the
+ * wrong one may be seen only hours later, when it does not boot.
  */
-import { ImagerError } from '../base/errors.js'
 import { formatTime } from '../base/units.js'
 import type { Among, Catalog, FoundSnapshot, Named } from '../catalog/types.js'
 import type { Output } from './output.js'
@@ -11,17 +10,13 @@ export interface SnapshotArguments extends Among {
   readonly snapshot: string
 }
 
-/** Throws NO_SUCH_SNAPSHOT, and AMBIGUOUS where it is to `refuse` to choose between disks. */
+/** Throws NO_SUCH_SNAPSHOT. */
 export async function findSnapshot(
   { snapshot, source, host }: SnapshotArguments,
   catalog: Catalog,
   output: Output,
-  several: 'say' | 'refuse',
 ): Promise<FoundSnapshot> {
   const found = await catalog.snapshot(snapshot, { source, host })
-  if (found.others.length > 0 && several === 'refuse') {
-    throw new ImagerError('AMBIGUOUS', { snapshot, disks: [found, ...found.others].map(describe) })
-  }
   output.aside(chosenNote(found))
   return found
 }

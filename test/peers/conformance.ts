@@ -116,12 +116,13 @@ function granting(test: TestFn, way: Way): void {
       ['bearer', peer.grant(shard, bytes.length, { bearer: hostOf(coordinator) })],
       ['fleet', peer.grant(shard, bytes.length, { fleet: otherFleet })],
       ['term', peer.grant(shard, bytes.length, { term: 2 })],
-      ['expires', peer.grant(shard, bytes.length, { expires: peer.now.value })],
       ['signer', peer.grant(shard, bytes.length, {}, own)],
     ]
     for (const [field, grant] of wrong) {
       await t.throwsAsync(client.sendShard(shard, bytes, grant), { code: 'NOT_ALLOWED', message: new RegExp(field) })
     }
+    const expired = peer.grant(shard, bytes.length, { expires: peer.now.value })
+    await t.throwsAsync(client.sendShard(shard, bytes, expired), { code: 'GRANT_EXPIRED', message: /expires/ })
     for (const grant of ['', 'AAAA', fits().slice(0, 100)]) {
       await t.throwsAsync(client.sendShard(shard, bytes, grant), { code: 'CORRUPT' })
     }

@@ -36,7 +36,7 @@ export const command = defineCommand({
       context.fleet(),
     ])
     const { output, signal } = context
-    const { id } = await findSnapshot(args, fleet.catalog, output, 'say')
+    const { id } = await findSnapshot(args, fleet.catalog, output)
     const { reader, row } = await openReader(id, fleet, signal)
     if (/^\/*$/.test(args.path)) {
       return output.lines(reader.volumes.map(volumeLine), renderVolume)

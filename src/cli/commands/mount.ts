@@ -22,7 +22,7 @@ export const command = defineCommand({
     const { tellParent } = await import('../../daemon/parent.js')
     try {
       const [{ serveMount }, fleet] = await Promise.all([import('../../daemon/mount.js'), context.fleet()])
-      const found = await findSnapshot(args, fleet.catalog, output, 'say')
+      const found = await findSnapshot(args, fleet.catalog, output)
       const { id, source, applianceName, time, arrived, others } = found
       const snapshot = { id, source, applianceName, time, arrived, others }
       const ready = (path: string) => {

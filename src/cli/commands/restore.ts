@@ -50,7 +50,7 @@ export const command = defineCommand({
     const { files } = args
     const fleet = await context.fleet()
     limitPeers(fleet, args.limit)
-    const { id, appliance } = await findSnapshot(args, fleet.catalog, context.output, 'refuse')
+    const { id, appliance } = await findSnapshot(args, fleet.catalog, context.output)
     if (files !== undefined) {
       const { restoreFiles } = await import('../files.js')
       return await restoreFiles({ ...args, snapshot: id, files, dryRun: args['dry-run'] }, context)

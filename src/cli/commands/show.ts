@@ -23,7 +23,7 @@ export const command = defineCommand({
   builder: (yargs) => namingSnapshot(yargs),
   async run(args, context) {
     const { catalog, home, clock } = await context.fleet()
-    const { head: _, ...row } = await findSnapshot(args, catalog, context.output, 'say')
+    const { head: _, ...row } = await findSnapshot(args, catalog, context.output)
     const doubtful = doubtfulTime(row, clock.now())
     const { hosts: members } = home.membership()
     const hosts = Object.entries(row.summary.perHost).map(([host, bytes]) => {
