@@ -238,7 +238,8 @@ export class LocalCatalog implements Catalog {
   }
 
   async runs(appliance?: Hex): Promise<RunRow[]> {
-    return this.#leases.runs(this.#parts.clock.now(), appliance)
+    const runs = this.#leases.runs(this.#parts.clock.now(), appliance)
+    return runs.filter((run) => this.#policies.of(run).retired === 0)
   }
 
   #finished(snapshot: Hex): Finished {
@@ -350,13 +351,14 @@ export class LocalCatalog implements Catalog {
     })
   }
 
-  /** Whether a volume raises alarms. Throws NO_SUCH_VOLUME where no snapshot is of it. */
-  retire(id: VolumeId, retired: boolean): VolumePolicy {
+  /** Whether a volume raises alarms. Throws NO_SUCH_VOLUME where no snapshot is of it, and no run was. */
+  retire(id: VolumeId, retired: boolean): Pick<VolumePolicy, 'applianceName' | 'source'> {
     return this.write(() => {
-      const found = this.#policies.volumes().find((one) => one.appliance === id.appliance && one.volume === id.volume)
+      const known = [...this.#policies.volumes(), ...this.#leases.runs(this.#parts.clock.now())]
+      const found = known.find((one) => one.appliance === id.appliance && one.volume === id.volume)
       if (!found) throw new ImagerError('NO_SUCH_VOLUME', { name: id.volume })
       this.#policies.retire(id, retired)
-      return { ...found, retired }
+      return found
     })
   }
 

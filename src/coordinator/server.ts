@@ -75,7 +75,11 @@ export async function serveCoordinator(parts: CoordinatorParts): Promise<ServedC
   const admit = (host: string) => roleOf(parts, host) !== undefined
   const server = await serve({ tls: home.tls, listen: parts.listen, routes, admit })
   address = parts.publicAddress ?? server.address
+  let beatAt = performance.now()
   const beat = () => {
+    // Stopped or suspended in between, it heard nobody.
+    if (performance.now() - beatAt > 2 * HEARTBEAT_MS) listenAgain(parts)
+    beatAt = performance.now()
     const none = { addresses: [address], freeBytes: 0, usedBytes: 0, capacityBytes: 0, storage: '' }
     if (catalog.heartbeat(home.host, parts.offer?.() ?? none)) admission.catchUp()
   }

@@ -3,9 +3,9 @@
 import { setMaxListeners } from 'node:events'
 import type { Fleet } from '../fleet/open.js'
 import { openReader } from '../jobs/reader.js'
-import { tellDamage } from '../jobs/tell-damage.js'
 import { mountSnapshot } from '../mount/mount.js'
 import { decompressUnit } from '../native.js'
+import { tellDamage } from '../retrieve/tell-damage.js'
 import { Loop, untilAborted } from './running.js'
 
 /** A mount may stay for weeks: the coordinator hears of damage in between. */

@@ -107,6 +107,7 @@ class Heartbeat {
 
   async #beat(): Promise<void> {
     const { home, store, addresses } = this.#parts
+    await store.lookAgain()
     const beat = { addresses, ...(await store.free()) }
     const catalog = this.#coordinator()
     const measured = catalog.clockSkewMs !== undefined

@@ -76,7 +76,7 @@ export function findProblems(known: Known): Problem[] {
     return [{ code: 'NO_SNAPSHOT', sentence: 'There is no snapshot yet', remedy }, ...failures(known)]
   }
   const rows = newest.map(({ row }) => row)
-  return [
+  return unique([
     ...suspects(known.hosts),
     ...rows.filter((row) => row.state === 'incomplete').map(lost),
     ...absences(rows, known.hosts),
@@ -84,7 +84,12 @@ export function findProblems(known: Known): Problem[] {
     ...failures(known),
     ...newest.flatMap((one) => old(one, known.now)),
     ...clocks(known.hosts),
-  ]
+  ])
+}
+
+/** Of several disks of one server the same may be said. */
+function unique(problems: readonly Problem[]): Problem[] {
+  return [...new Map(problems.map((problem) => [problem.sentence, problem])).values()]
 }
 
 function lost(row: SnapshotRow): Problem {
@@ -118,7 +123,7 @@ function awayOf(hosts: readonly HostRow[]): HostRow[] {
 
 function bringBack(names: readonly string[]): string {
   const [first = 'HOST'] = names
-  return `Switch on ${names.slice(0, NAMED).join(', ')}. One that is gone for good: \`imager remove ${first}\`.`
+  return `Switch on ${names.slice(0, NAMED).join(', ')}. For one that is gone for good: \`imager remove ${first}\` on the coordinator.`
 }
 
 function belowTarget(row: SnapshotRow, hosts: readonly HostRow[]): Problem {
@@ -138,7 +143,11 @@ function belowTarget(row: SnapshotRow, hosts: readonly HostRow[]): Problem {
   }
   const away = peers.filter((host) => host.away).map(({ name }) => name)
   if (reachOf(peers) >= row.target) {
-    return { code, sentence, remedy: `${bringBack(away)} ${again(row, 'once they are back')}` }
+    return {
+      code,
+      sentence,
+      remedy: `${bringBack(away)} Then run \`imager snapshot ${row.source}\` on ${row.applianceName}.`,
+    }
   }
   const settle = `\`imager policy set ${row.source} --tolerate ${Math.max(1, reachOf(peers))}\``
   return { code, sentence, remedy: `Settle for less: ${settle}. Or add peers (\`imager invite\`) and run it again.` }

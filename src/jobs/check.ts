@@ -69,10 +69,15 @@ export async function runCheck(readData: boolean, parts: CheckParts): Promise<Ch
   for (const row of rows)
     for (const shard of row.shards) byHost.set(shard.host, [...(byHost.get(shard.host) ?? []), { row, shard }])
   const run = new Check(parts, readData, rows)
-  await Promise.all([...byHost].map(([host, held]) => run.host(host, held)))
+  const isMember = (host: Hex) => home.membership().find(host) !== undefined
+  // What lay on hosts that were removed is known to be missing.
+  await Promise.all([...byHost].filter(([host]) => isMember(host)).map(([host, held]) => run.host(host, held)))
   await run.tell()
   const name = (host: Hex) => home.membership().find(host)?.name ?? host.slice(0, 8)
-  const usable = rows.map((row) => ({ ...row, shards: row.shards.filter((shard) => run.isUsable(shard)) }))
+  const usable = rows.map((row) => ({
+    ...row,
+    shards: row.shards.filter((shard) => isMember(shard.host) && run.isUsable(shard)),
+  }))
   const known = new Set(rows.map((row) => row.stripe))
   const outlooks = snapshots.map(({ id }) => {
     const wanted = new Set(stripesOf.get(id))

@@ -14,6 +14,7 @@ import { SHARD_FILE_BYTES } from '../base/limits.js'
 import { GiB } from '../base/units.js'
 import { inspectShard } from '../native.js'
 import { isMissing, isNoSpace, moveWhole, readIfThere, syncFolder, writeWhole } from './files.js'
+import { HeldBytes } from './held-bytes.js'
 import { fileSystemIdentity } from './identity.js'
 
 export const DOCUMENT_KINDS = ['head', 'keybag', 'membership'] as const
@@ -48,16 +49,20 @@ const DOCUMENT_NAME = /^[0-9a-f]{32}(?:[0-9a-f]{32})?$/
 export class ShardStore {
   readonly #options: StoreOptions
   readonly #storage: string
-  #usedBytes: number
+  readonly #held: HeldBytes
+  #documentBytes: number
+  /** Its folder is gone, or another disk lies there. */
+  #gone = false
   /** Of writes under way: promised, not yet seen by the file system. */
   #pendingBytes = 0
   #temporary = 0
   readonly #turns = new Map<string, Promise<unknown>>()
 
-  private constructor(options: StoreOptions, storage: string, usedBytes: number) {
+  private constructor(options: StoreOptions, storage: string, held: HeldBytes, documentBytes: number) {
     this.#options = options
     this.#storage = storage
-    this.#usedBytes = usedBytes
+    this.#held = held
+    this.#documentBytes = documentBytes
   }
 
   /** Makes the folders, removes what a crash left half-written, counts what is held. */
@@ -70,7 +75,8 @@ export class ShardStore {
       }
       for (const prefix of prefixes()) await mkdir(join(folder, 'shards', prefix), { recursive: true, mode: 0o700 })
       for (const name of ['shards', 'documents', '.']) await syncFolder(join(folder, name))
-      return new ShardStore(options, await fileSystemIdentity(folder), await countBytes(folder))
+      const held = await HeldBytes.count(join(folder, 'shards'))
+      return new ShardStore(options, await fileSystemIdentity(folder), held, await countDocuments(folder))
     } catch (cause) {
       throw new ImagerError('SYSTEM', { what: `The store ${folder} cannot be opened: ${reason(cause)}` }, { cause })
     }
@@ -93,7 +99,7 @@ export class ShardStore {
         return 'present'
       }
       if (held && (await isSound(shard, held))) throw this.#refused(`shard ${shard} is there with other bytes`)
-      await this.#writeShard(path, bytes, held?.length ?? 0)
+      await this.#writeShard(shard, bytes, held?.length ?? 0)
       return 'stored'
     })
   }
@@ -119,7 +125,7 @@ export class ShardStore {
         }
         if (held && (await isSound(shard, held))) throw this.#refused(`shard ${shard} is there with other bytes`)
         await this.#writing(moveWhole(temporary, path))
-        this.#usedBytes += lengthBytes - (held?.length ?? 0)
+        this.#held.add(shard, lengthBytes - (held?.length ?? 0))
         return 'stored'
       })
     } finally {
@@ -185,7 +191,7 @@ export class ShardStore {
       if (held?.equals(bytes)) return syncFolder(join(path, '..'))
       if (held) replaces(held)
       await this.#writeWhole(path, bytes)
-      this.#usedBytes += bytes.length - (held?.length ?? 0)
+      this.#documentBytes += bytes.length - (held?.length ?? 0)
     })
   }
 
@@ -199,9 +205,16 @@ export class ShardStore {
     return names.filter((name) => DOCUMENT_NAME.test(name)).sort()
   }
 
+  /** Looks whether everything is still there; before a heartbeat says so. */
+  async lookAgain(): Promise<void> {
+    this.#gone = !(await this.#held.look())
+  }
+
+  /** Nothing, and no storage, where its folder is gone. */
   async free(): Promise<Space> {
+    if (this.#gone) return { freeBytes: 0, usedBytes: 0, capacityBytes: 0, storage: '' }
     const freeBytes = Math.max(0, this.#room(await this.#aboveFloor()))
-    const usedBytes = this.#usedBytes
+    const usedBytes = this.#used
     return { freeBytes, usedBytes, capacityBytes: usedBytes + freeBytes, storage: this.#storage }
   }
 
@@ -215,8 +228,12 @@ export class ShardStore {
     return bavail * bsize - (this.#options.keepFree ?? Math.max(Math.ceil(0.05 * blocks * bsize), GiB))
   }
 
+  get #used(): number {
+    return this.#held.total + this.#documentBytes
+  }
+
   #room(aboveFloor: number): number {
-    const underQuota = (this.#options.maxBytes ?? Number.MAX_SAFE_INTEGER) - this.#usedBytes
+    const underQuota = (this.#options.maxBytes ?? Number.MAX_SAFE_INTEGER) - this.#used
     return Math.min(aboveFloor, underQuota) - this.#pendingBytes
   }
 
@@ -225,14 +242,14 @@ export class ShardStore {
     if (room < bytes) throw this.#full(`${bytes} bytes do not fit into the ${Math.max(0, room)} that are left`)
   }
 
-  async #writeShard(path: string, bytes: Uint8Array, replacedBytes: number): Promise<void> {
+  async #writeShard(shard: Hex, bytes: Uint8Array, replacedBytes: number): Promise<void> {
     const aboveFloor = await this.#aboveFloor()
     // Nothing comes between the look and the claim, so two writers never get the same room.
     this.#checkRoom(bytes.length - replacedBytes, aboveFloor)
     this.#pendingBytes += bytes.length
     try {
-      await this.#writeWhole(path, bytes)
-      this.#usedBytes += bytes.length - replacedBytes
+      await this.#writeWhole(this.shardPath(shard), bytes)
+      this.#held.add(shard, bytes.length - replacedBytes)
     } finally {
       this.#pendingBytes -= bytes.length
     }
@@ -307,12 +324,8 @@ function prefixes(): string[] {
   return Array.from({ length: 256 }, (_, index) => index.toString(16).padStart(2, '0'))
 }
 
-async function countBytes(folder: string): Promise<number> {
+async function countDocuments(folder: string): Promise<number> {
   let total = 0
-  for (const prefix of prefixes()) {
-    const shards = join(folder, 'shards', prefix)
-    for (const shard of await shardsIn(shards)) total += await sizeOf(join(shards, `${shard}.shard`))
-  }
   for (const kind of DOCUMENT_KINDS) {
     const documents = join(folder, 'documents', kind)
     for (const name of await readdir(documents)) total += await sizeOf(join(documents, name))
@@ -320,9 +333,13 @@ async function countBytes(folder: string): Promise<number> {
   return total
 }
 
+/** None where the folder is gone. */
 async function shardsIn(folder: string): Promise<Hex[]> {
-  const names = (await readdir(folder)).sort()
-  return names.flatMap((name) => SHARD_NAME.exec(name)?.[1] ?? [])
+  const names = await readdir(folder).catch((error: unknown): string[] => {
+    if (isMissing(error)) return []
+    throw error
+  })
+  return names.sort().flatMap((name) => SHARD_NAME.exec(name)?.[1] ?? [])
 }
 
 async function sizeOf(path: string): Promise<number> {

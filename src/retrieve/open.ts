@@ -10,6 +10,7 @@ import { type Description, decodeDescription } from './description.js'
 import { Locator } from './locator.js'
 import { ManifestReader } from './manifest.js'
 import { PATIENCE, PackReader } from './packs.js'
+import { tellDamage } from './tell-damage.js'
 
 export interface RetrieveParts {
   readonly home: Home
@@ -73,7 +74,10 @@ export async function openFound(
   for (const host of parts.avoid ?? []) routes.avoid(host)
   const manifest = new ManifestReader(new Locator(catalog), packs, vault)
   const ref = vault.openRoot(Buffer.from(head.root.key, 'base64'), BigInt(head.root.birth))
-  const root = await manifest.pageAt(ref, head.root, signal)
+  const root = await manifest.pageAt(ref, head.root, signal).catch(async (error: unknown) => {
+    await tellDamage(packs.damaged, catalog)
+    throw error
+  })
   const description = decodeDescription(root.description())
   if (description.snapshot !== row.id) throw new ImagerError('FORGED', { what: 'The root page is of another snapshot' })
   const tops = root.tops()

@@ -17,6 +17,8 @@ export interface Candidate {
   readonly freeBytes: number
   readonly uptime: number
   readonly away: boolean
+  /** Why its store is not believed; empty: it is. */
+  readonly suspect: string
 }
 
 export interface Group extends Scheme {
@@ -118,13 +120,14 @@ export function hostsOfStripe(group: Group, stripe: number): (Hex | undefined)[]
 
 /** Why a host cannot take so many bytes of what `appliance` stores; undefined where it can. */
 export function unfitBecause(
-  host: Pick<Candidate, 'host' | 'storage' | 'away' | 'freeBytes'>,
+  host: Pick<Candidate, 'host' | 'storage' | 'away' | 'freeBytes' | 'suspect'>,
   appliance: Hex,
   needBytes: number,
 ): string | undefined {
   if (host.host === appliance) return 'it is the host that is backed up'
   if (host.storage === '') return 'it offers no store'
   if (host.away) return 'it is away'
+  if (host.suspect !== '') return 'its store is not believed; `imager check` looks at it'
   if (host.freeBytes < needBytes) return `it has only ${formatBytes(host.freeBytes)} free`
   return undefined
 }

@@ -7,7 +7,7 @@ import { stripeSurvives } from '../../src/stripes/survives.js'
 
 const host = (name: string, more: Partial<Candidate> = {}): Candidate => ({
   ...{ host: name.padEnd(64, '0'), name, role: 'peer', domain: name, storage: name, freeBytes: 1e12, uptime: 1 },
-  ...{ away: false, ...more },
+  ...{ away: false, suspect: '', ...more },
 })
 const fleet = (count: number) => Array.from({ length: count }, (_, index) => host(`h${index}.`))
 
@@ -17,13 +17,14 @@ test('each host that is left out is told why', (t) => {
     host('gone', { away: true }),
     host('full', { freeBytes: 5 }),
     host('bare', { storage: '' }),
+    host('odd', { suspect: 'its store holds less' }),
     host('twin', { domain: 'h0.', freeBytes: 1e11 }),
     host('me', {}),
     host('desk', { role: 'admin' }),
   ]
   const { members, leftOut } = formGroup(hosts, host('me').host, MiB, {})
   t.is(members.length, 3)
-  t.deepEqual(leftOut.map(({ name }) => name).sort(), ['bare', 'full', 'gone', 'me', 'twin'])
+  t.deepEqual(leftOut.map(({ name }) => name).sort(), ['bare', 'full', 'gone', 'me', 'odd', 'twin'])
 })
 
 test('the hosts that are most often there, then those with most space, come first', (t) => {

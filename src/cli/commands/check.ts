@@ -46,6 +46,9 @@ function render({ stripes, shards, readBytes, damaged, unreachable, snapshots }:
 
 function verdict(damaged: number, unreachable: number, snapshots: CheckReport['snapshots']): string {
   const bad = snapshots.filter((snapshot) => !snapshot.restorable).length
+  if (bad > 0 && snapshots.at(-1)?.restorable) {
+    return `${bad} of ${formatCount(snapshots.length, 'snapshot')} cannot be restored; \`imager status\` says how the newest of each disk stand.`
+  }
   if (bad > 0) return `NOT SAFE: ${bad} of ${formatCount(snapshots.length, 'snapshot')} cannot be restored.`
   if (damaged > 0) {
     const what = `${formatCount(damaged, 'shard')} damaged`

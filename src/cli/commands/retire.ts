@@ -15,7 +15,10 @@ export const command = defineCommand({
       .option('undo', { type: 'boolean', default: false, describe: 'Raise alarms again' }),
   async run(args, context) {
     const { catalog, management } = await context.fleet()
-    const found = findVolume((await catalog.policies()).volumes, args.volume, 'retire')
+    const { volumes } = await catalog.policies()
+    // Also one of which no run has come to anything yet.
+    const tried = (await catalog.runs()).filter((run) => !volumes.some(({ volume }) => volume === run.volume))
+    const found = findVolume([...volumes, ...tried], args.volume, 'retire')
     await management.retire(found, !args.undo)
     const { appliance, applianceName, volume, source } = found
     const report = { status: 'done', appliance, applianceName, volume, source, retired: !args.undo }

@@ -150,7 +150,9 @@ export async function runRecover(
 function successorOf({ isHealed, config }: Place, membership: Membership, options: RecoverOptions) {
   if (!isHealed) return options
   const known = membership.find(membership.coordinator)
-  const address = config?.coordinator.address ?? known?.addresses[0] ?? options.address
+  const noted = config?.coordinator.address
+  // With port 0 it took a free one, which only the membership knows.
+  const address = (noted?.endsWith(':0') ? undefined : noted) ?? known?.addresses[0] ?? options.address
   const listen = config?.listen ?? `0.0.0.0:${address.split(':').at(-1)}`
   return { name: config?.name ?? known?.name ?? options.name, domain: known?.domain ?? options.domain, address, listen }
 }
