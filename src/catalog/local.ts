@@ -374,10 +374,12 @@ export class LocalCatalog implements Catalog {
     }
     this.write(() => {
       this.#signatures.insert(stripes)
-      for (const { writer, ...row } of stripes) {
-        this.#stripes.import(writer, row)
-        this.#stripes.keepLengths(row.stripe, lengthsOf(row))
-      }
+      this.#stripes.placed.together(() => {
+        for (const { writer, ...row } of stripes) {
+          this.#stripes.import(writer, row)
+          this.#stripes.keepLengths(row.stripe, lengthsOf(row))
+        }
+      })
       this.#snapshots.forgetFigures()
     })
     await this.#signatures.settle()

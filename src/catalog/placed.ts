@@ -12,6 +12,8 @@ export class Placed {
   readonly #add: Database.Statement<[number, Hex]>
   readonly #clear: Database.Statement<[Hex | null]>
   readonly #count: Database.Statement<[Hex | null]>
+  /** What is written at the end of `together`. */
+  #sums: Map<Hex, number> | undefined
 
   constructor(db: Database.Database) {
     db.function('fileBytes', { deterministic: true }, (packBytes, k) => shardFileBytes(Number(packBytes), Number(k)))
@@ -25,12 +27,29 @@ export class Placed {
 
   /** Good shards of a stripe are on these hosts, one each. */
   add(hosts: readonly Hex[], { packBytes, k }: Shape): void {
-    for (const host of hosts) this.#add.run(shardFileBytes(packBytes, k), host)
+    for (const host of hosts) this.#change(host, shardFileBytes(packBytes, k))
   }
 
   /** They are not, any more. */
   take(hosts: readonly Hex[], { packBytes, k }: Shape): void {
-    for (const host of hosts) this.#add.run(-shardFileBytes(packBytes, k), host)
+    for (const host of hosts) this.#change(host, -shardFileBytes(packBytes, k))
+  }
+
+  /** Many stripes in one transaction: each host's row is written once. */
+  together(work: () => void): void {
+    const sums = new Map<Hex, number>()
+    this.#sums = sums
+    try {
+      work()
+    } finally {
+      this.#sums = undefined
+    }
+    for (const [host, bytes] of sums) this.#add.run(bytes, host)
+  }
+
+  #change(host: Hex, bytes: number): void {
+    if (this.#sums) this.#sums.set(host, (this.#sums.get(host) ?? 0) + bytes)
+    else this.#add.run(bytes, host)
   }
 
   /** The host's, or everybody's. Reads all shards' rows: some seconds for ten million. */

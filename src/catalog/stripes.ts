@@ -143,29 +143,33 @@ export class Stripes {
   commit(stripe: number, shards: readonly ShardRow[]): void {
     const stored = this.#stripe.get(stripe)
     if (!stored) throw new ImagerError('PROTOCOL', { what: `stripe ${stripe} is unknown` })
-    if (stored.committed) this.placed.take(this.#goodHosts(stripe), stored)
-    this.#statements.prepare('DELETE FROM shard WHERE stripe = ?').run(stripe)
-    this.#statements.prepare('DELETE FROM evidence WHERE stripe = ?').run(stripe)
-    this.placeShards(stripe, shards)
-    this.#statements.prepare('UPDATE stripe SET committed = 1 WHERE stripe = ?').run(stripe)
-    this.placed.add(
-      shards.map((shard) => shard.host),
-      stored,
-    )
-    this.refigure(stripe)
+    const before = this.#shards.all(stripe)
+    if (stored.committed) this.placed.take(hostsOf(before.filter(({ fact }) => isGood(fact))), stored)
+    // Each row that is written costs its checksum: those that only get their root stay.
+    if (isSame(before, shards)) this.#root(stripe, shards)
+    else {
+      this.#statements.prepare('DELETE FROM shard WHERE stripe = ?').run(stripe)
+      this.placeShards(stripe, shards)
+    }
+    if (before.some(({ fact }) => fact !== null)) {
+      this.#statements.prepare('DELETE FROM evidence WHERE stripe = ?').run(stripe)
+    }
+    this.placed.add(hostsOf(shards), stored)
+    this.#figureOut(stripe, stored)
   }
 
-  #goodHosts(stripe: number): Hex[] {
-    return this.#shards
-      .all(stripe)
-      .filter(({ fact }) => isGood(fact))
-      .map(({ host }) => host)
+  #root(stripe: number, shards: readonly ShardRow[]): void {
+    const put = this.#statements.prepare('UPDATE shard SET root = ? WHERE stripe = ? AND position = ?')
+    for (const { index, root } of shards) put.run(bytes(root), stripe, index)
   }
 
   /** Brings what follows from its shards, and from what is known of them, up to date. */
   refigure(stripe: number): void {
     const stored = this.#stripe.get(stripe)
-    if (!stored?.committed) return
+    if (stored?.committed) this.#figureOut(stripe, stored)
+  }
+
+  #figureOut(stripe: number, stored: StoredStripe): void {
     const shards = this.#statements
       .prepare<[number], { host: number; fact: Fact | null; time: number | null }>(
         `SELECT host, fact, time FROM sound_shard LEFT JOIN sound_evidence USING (stripe, position)
@@ -176,7 +180,7 @@ export class Stripes {
     const hosts = good.map(({ host }) => host)
     const isProved = good.length === stored.k + stored.m && good.every(({ fact }) => fact === 'proved')
     this.#statements
-      .prepare('UPDATE stripe SET survives = ?, holders = ?, proved = ? WHERE stripe = ?')
+      .prepare('UPDATE stripe SET committed = 1, survives = ?, holders = ?, proved = ? WHERE stripe = ?')
       .run(
         stripeSurvives(stored.k, hosts),
         hosts.join(','),
@@ -246,6 +250,16 @@ export class Stripes {
 /** Nobody has looked since its commit, or all was right. */
 export function isGood(fact: Fact | null): boolean {
   return fact === null || fact === 'proved'
+}
+
+function hostsOf(shards: readonly { readonly host: Hex }[]): Hex[] {
+  return shards.map(({ host }) => host)
+}
+
+function isSame(placed: readonly StoredShard[], shards: readonly ShardRow[]): boolean {
+  const name = (index: number, host: Hex, shard: Hex) => `${index} ${host} ${shard}`
+  const known = new Set(placed.map(({ index, host, shard }) => name(index, host, toHex(shard))))
+  return known.size === shards.length && shards.every(({ index, host, shard }) => known.has(name(index, host, shard)))
 }
 
 function toShardRow({ index, host, shard, root, fact }: StoredShard): StripeRow['shards'][number] {
