@@ -25,7 +25,8 @@ export async function readPeerStatus(home: Home): Promise<PeerStatusReport> {
   try {
     const row = await new RemoteCatalog(link).self()
     const { name, role, lastSeen, away, freeBytes, usedBytes } = row
-    const problems = [...(away ? [notHeard(name)] : []), ...hostProblems(row)]
+    // It may ask for itself and lend nothing: only its daemon tells of a store.
+    const problems = [...(away || row.storage === '' ? [notHeard(name)] : []), ...hostProblems(row)]
     const safe = problems.length === 0
     return { safe, fleet: home.fleet, name, role, coordinator: address, lastSeen, away, freeBytes, usedBytes, problems }
   } finally {
@@ -35,5 +36,5 @@ export async function readPeerStatus(home: Home): Promise<PeerStatusReport> {
 
 function notHeard(name: string): Problem {
   const remedy = 'Start its daemon here: `imager peer --store DIR`, with the folder of before.'
-  return { code: 'PEER_AWAY', sentence: `The coordinator does not hear of ${name}`, remedy }
+  return { code: 'PEER_AWAY', sentence: `The coordinator hears of no store on ${name}`, remedy }
 }

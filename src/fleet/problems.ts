@@ -22,7 +22,7 @@ export const PROBLEMS = {
   RUN_FAILED: 'the last run of a volume came to nothing',
   AGE_UNKNOWN: 'the newest snapshot of a volume says that it was made in the future, and nothing says when it came',
   OLD: 'the newest snapshot of a volume is older than it should be',
-  PEER_AWAY: 'on a peer itself: its daemon does not run, or does not reach the coordinator',
+  PEER_AWAY: 'on a peer itself: its daemon does not run, does not reach the coordinator, or lost its store',
   SUSPECT: 'a host holds less than it was given: what was placed there counts as missing',
   CLOCK: "a host's clock is off by five minutes or more",
 } as const

@@ -21,6 +21,8 @@ export interface StatusReport {
     /** At which an alarm is due; null: never. */
     maxAgeSeconds: number | null
   })[]
+  /** Disks that raise no alarm, `HOST:SOURCE`. */
+  retired: string[]
   problems: Problem[]
 }
 
@@ -69,6 +71,7 @@ export async function readStatus({
         now: without,
       }
     }),
+    retired: volumes.filter((one) => one.retired).map(({ applianceName, source }) => `${applianceName}:${source}`),
     problems,
   }
 }

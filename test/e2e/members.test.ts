@@ -241,6 +241,8 @@ test('a host is removed by name, unless a snapshot needs it; its daemon says so;
 
   const retire = (...argv: string[]) => imager('retire', ...argv, '--state', office, '--json')
   t.like(lastLine<object>(await retire(`appliance:${disk}`)), { status: 'done', source: disk, retired: true })
+  const quiet = await imager('status', '--state', office)
+  t.regex(quiet.stdout, new RegExp(`Retired, not looked at: appliance:${disk}`))
   t.like(lastLine<object>(await retire(disk, '--undo')), { status: 'done', source: disk, retired: false })
   t.is((await retire('/dev/nothing')).code, 10)
   t.is((await imager('retire', disk, ...state)).code, 12)

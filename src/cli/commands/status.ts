@@ -51,6 +51,7 @@ function render(report: StatusReport): string {
       ({ applianceName, source, id, ageSeconds, doubtfulTime, state, survives }) =>
         `${applianceName} ${source}: snapshot ${id.slice(0, 8)}, ${age(ageSeconds, doubtfulTime)}, ${state}, survives the loss of ${formatCount(Math.max(0, survives), 'host')}`,
     ),
+    ...(report.retired.length > 0 ? [`Retired, not looked at: ${report.retired.join(', ')}`] : []),
     ...report.problems.flatMap(({ code, sentence, remedy }) => [`! ${sentence}. [${code}]`, `  ${remedy}`]),
     report.safe ? 'Safe.' : 'NOT SAFE.',
   ]
