@@ -76,11 +76,14 @@ export function findProblems(known: Known): Problem[] {
     return [{ code: 'NO_SNAPSHOT', sentence: 'There is no snapshot yet', remedy }, ...failures(known)]
   }
   const rows = newest.map(({ row }) => row)
+  const absent = absences(rows, known.hosts)
+  // That those who are away hold keys too needs no second sentence.
+  const isShort = (row: SnapshotRow) => row.state === 'sealed' && (absent.length === 0 || row.survives < row.target)
   return unique([
     ...suspects(known.hosts),
     ...rows.filter((row) => row.state === 'incomplete').map(lost),
-    ...absences(rows, known.hosts),
-    ...rows.filter((row) => row.state === 'sealed').map((row) => belowTarget(row, known.hosts)),
+    ...absent,
+    ...rows.filter(isShort).map((row) => belowTarget(row, known.hosts)),
     ...failures(known),
     ...newest.flatMap((one) => old(one, known.now)),
     ...clocks(known.hosts),

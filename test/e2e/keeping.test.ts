@@ -264,6 +264,46 @@ test.serial('a PC is gone for good: it is removed, and the target falls only bec
   await lab.restoreLatest(t, disk)
 })
 
+/** As if they had been silent for long: 30 s are waited for nowhere. */
+function silence(lab: TestLab, names: readonly string[]): void {
+  const db = openDatabase(join(lab.lab.coordinator.state, 'catalog', 'catalog.db'))
+  for (const name of names) db.prepare('UPDATE host SET lastSeen = 1 WHERE name = ?').run(name)
+  db.close()
+}
+
+test.serial(
+  'PCs that are gone for good: what status says is typed, line by line, until all is safe again',
+  async (t) => {
+    const { lab, disk } = await TestLab.imaged(t, 4, 16)
+    for (const { pid } of lab.lab.peers.slice(2)) await lab.kill(pid)
+    silence(lab, ['peer-3', 'peer-4'])
+    const first = await status(lab)
+    t.deepEqual(codesOf(first), ['NO_MARGIN'])
+    t.like(first.volumes[0], { state: 'protected', survives: 2, now: { survives: 0, suffice: [] } })
+    const typed: string[] = []
+    for (let report = first; !report.safe && typed.length < 6; report = await status(lab)) {
+      typed.push(await typeRemedy(lab, report))
+    }
+    t.deepEqual(typed, ['remove 0', 'remove 0', 'policy 0', 'snapshot 0'])
+    t.deepEqual(codesOf(await status(lab)), [])
+    await lab.restoreLatest(t, disk)
+  },
+)
+
+test.serial('what cannot be restored now names who suffices; they are switched on, and it can', async (t) => {
+  const { lab, disk } = await TestLab.imaged(t, 3, 16)
+  for (const { pid } of lab.lab.peers.slice(1)) await lab.kill(pid)
+  silence(lab, ['peer-2', 'peer-3'])
+  const seen = await status(lab)
+  t.deepEqual(codesOf(seen), ['NOT_NOW'])
+  const [, name] = /^Switch on (peer-[23])\./.exec(seen.problems[0]?.remedy ?? '') ?? []
+  const back = lab.startPeer(Number(name?.slice(-1)) - 1)
+  t.teardown(() => void back.kill('SIGKILL'))
+  await started(back)
+  t.deepEqual(codesOf(await until(lab, ['NO_MARGIN'])), ['NO_MARGIN'])
+  await lab.restoreLatest(t, disk)
+})
+
 test.serial(
   'a backup that is old, and a run that came to nothing, are said; what is typed makes the light green',
   async (t) => {
