@@ -27,6 +27,7 @@ import type { Group } from '../../stripes/place.js'
 import { type SentStripe, StripeSender } from '../../stripes/send.js'
 import { Meter, type Report } from '../progress.js'
 import { Leveller } from './compression-level.js'
+import { sendOnceKnown } from './send-once-known.js'
 
 /** Batches of 8 MiB between reading and appending: two being worked on by the two cores, one ready. */
 const BATCHES_IN_FLIGHT = 3
@@ -83,7 +84,7 @@ export class Pipeline {
     this.packer = new Packer(vault, plan.group.k)
     const { catalog, peers, home } = parts
     this.#sender = new StripeSender(catalog, begun.lease, plan.group, vault, (host, shard, bytes, grant, signal) =>
-      peers.get(host).sendShard(shard, bytes, grant, { signal }),
+      sendOnceKnown(() => peers.get(host).sendShard(shard, bytes, grant, { signal }), { clock: parts.clock, signal }),
     )
     this.manifest = new Manifest(home.state)
     this.#leveller = new Leveller(parts.clock)
