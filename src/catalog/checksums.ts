@@ -2,7 +2,8 @@
  * A CRC-32 for each row of the catalog, in a table beside it: a flipped bit in a row is noticed by whoever reads it, and a row
  * that is gone by whoever compares the two (`audit.ts`). Triggers keep them, so no statement that writes has to; views named
  * `sound_<table>` give only rows that match, and throw at the first that does not. Triggers and views are a connection's
- * own (TEMP): what writes without them, as a repair by hand would, is noticed as well.
+ * own (TEMP): what writes without them, as a repair by hand would, is noticed as well. A damaged row is not changed either: a
+ * new checksum would make it right.
  */
 import { crc32 } from 'node:zlib'
 import type Database from 'better-sqlite3'
@@ -87,13 +88,15 @@ function triggersAndView(table: string, key: Key, columns: readonly string[]): s
   const values = (row: string) => columns.map((name) => `${row}."${name}"`).join(', ')
   const remove = `DELETE FROM checksum WHERE kind = '${table}' AND key = ${key('OLD')};`
   const add = `INSERT OR REPLACE INTO checksum VALUES ('${table}', ${key('NEW')}, row_checksum(${values('NEW')}));`
-  const kept = `(SELECT crc FROM checksum WHERE kind = '${table}' AND key = ${key('t')})`
+  const kept = (row: string) => `(SELECT crc FROM checksum WHERE kind = '${table}' AND key = ${key(row)})`
   return `
+    CREATE TEMP TRIGGER ${table}_updating BEFORE UPDATE ON main.${table}
+      BEGIN SELECT require_sound('${table}', ${kept('OLD')}, ${values('OLD')}); END;
     CREATE TEMP TRIGGER ${table}_inserted AFTER INSERT ON main.${table} BEGIN ${add} END;
     CREATE TEMP TRIGGER ${table}_updated AFTER UPDATE ON main.${table} BEGIN ${remove} ${add} END;
     CREATE TEMP TRIGGER ${table}_deleted AFTER DELETE ON main.${table} BEGIN ${remove} END;
     CREATE TEMP VIEW sound_${table} AS SELECT * FROM main.${table} AS t
-      WHERE require_sound('${table}', ${kept}, ${values('t')});`
+      WHERE require_sound('${table}', ${kept('t')}, ${values('t')});`
 }
 
 /** Makes all checksums anew: of rows that an earlier format wrote. */

@@ -1,7 +1,10 @@
+import { join } from 'node:path'
 import test from 'ava'
+import Database from 'better-sqlite3'
 import { ImagerError } from '../../src/base/errors.js'
 import { AWAY_AFTER_MS } from '../../src/base/limits.js'
 import { Guard, tablesOf, whyNotWritten } from '../../src/catalog/guard.js'
+import { openDatabase } from '../../src/catalog/schema.js'
 import { addPeers, offer, openPlain, TurnedClock, temporaryFolder } from './harness.js'
 
 test('what SQLite says of a disk becomes a reason and something to do', (t) => {
@@ -35,6 +38,21 @@ test('what is damaged is not read, nothing is written, and the rest is read', as
   t.is((await catalog.hosts()).length, 2)
   t.throws(() => catalog.registry.addToken('ab', Buffer.alloc(32), 'peer'), { code: 'STATE_DAMAGED' })
   t.regex((await catalog.condition())[0]?.remedy ?? '', /`imager recover .*--state/)
+})
+
+test('a damaged row is not changed: a new checksum would make it right', (t) => {
+  const folder = temporaryFolder()
+  t.teardown(folder.remove)
+  const before = openPlain(folder.path)
+  addPeers(before, 2)
+  before.close()
+  const path = join(folder.path, 'catalog', 'catalog.db')
+  const byHand = new Database(path)
+  byHand.prepare("UPDATE host SET name = 'pcl' WHERE name = 'pc1'").run()
+  byHand.close()
+  const catalog = openDatabase(path)
+  t.teardown(() => catalog.close())
+  t.throws(() => catalog.prepare('UPDATE host SET member = 0').run(), { code: 'STATE_DAMAGED' })
 })
 
 test('heartbeats go on in memory while nothing can be written, and are written when it can', async (t) => {
