@@ -27,6 +27,8 @@ export interface KnowledgeParts {
 export class Knowledge {
   readonly #parts: KnowledgeParts
   readonly #evidence: Evidence
+  /** What each host had been given when it was last heard of: since then it may have counted before more came. */
+  readonly #placedBefore = new Map<Hex, number>()
 
   constructor(parts: KnowledgeParts) {
     this.#parts = parts
@@ -47,7 +49,9 @@ export class Knowledge {
     const { clock, members, registry } = this.#parts
     const isNews = members.heartbeat(host, beat)
     const { placedBytes, suspect } = members.trust(host) ?? { placedBytes: 0, suspect: '' }
-    const holdsLess = beat.usedBytes < placedBytes
+    const before = this.#placedBefore.get(host)
+    this.#placedBefore.set(host, placedBytes)
+    const holdsLess = before !== undefined && beat.usedBytes < Math.min(before, placedBytes)
     if (holdsLess && suspect === '') {
       const why = `its store holds ${formatBytes(beat.usedBytes)}, ${formatBytes(placedBytes)} were placed there`
       members.suspect(host, why)
@@ -56,7 +60,7 @@ export class Knowledge {
       registry.deliveries.forget(host)
       this.#refigure(this.#evidence.doubt(host, clock.now()))
     }
-    if (!holdsLess && suspect !== '') {
+    if (beat.usedBytes >= placedBytes && suspect !== '') {
       members.suspect(host, '')
       registry.record('correction', host, `${members.name(host)} holds what it should again`)
       this.#refigure(this.#evidence.believe(host))

@@ -99,6 +99,8 @@ test('a store with less than it was given is not believed; it is again once it h
   const given = shardFileBytes(s.stripe.packBytes, 2)
   const beat = (usedBytes: number) => s.catalog.heartbeat(host, { ...offer('disk'), usedBytes })
   const suspect = async () => (await s.catalog.hosts()).find((row) => row.host === host)?.suspect
+  beat(0)
+  t.is(await suspect(), '', 'counted before the shard came')
   beat(given)
   t.is(await suspect(), '')
   beat(given - 1)
