@@ -12,11 +12,10 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { systemClock } from '../src/base/clock.js'
 import { tlsIdentity } from '../src/keys/certificate.js'
 import { signGrant } from '../src/keys/grant.js'
 import { fleet, hostOf, makeFleet } from '../test/keys/fleet.js'
-import { makeShard, openTransport, WAYS } from '../test/peers/peer.js'
+import { makeShard, openTransport, RUN, shardId, WAYS } from '../test/peers/peer.js'
 import { median, showSpread, spread, table } from './arithmetic.js'
 
 const SHARDS = 64
@@ -67,7 +66,6 @@ async function measureAll(peer: ChildProcess, address: string, members: ReturnTy
   const clients = { 'data connections': data.shards, HTTPS: https.shards }
   const body = Buffer.alloc(SHARD_BYTES)
   for (let at = 0; at < body.length; at += 4) body.writeUInt32LE((at * 2_654_435_761) >>> 0, at)
-  const expires = systemClock.now() + 3_600_000
   const bearer = tls.host
   const figures: { way: string; verb: string; figure: Figure }[] = []
   const readings: { way: string; reading: Reading }[] = []
@@ -75,9 +73,11 @@ async function measureAll(peer: ChildProcess, address: string, members: ReturnTy
   for (let run = 0; run < Number(process.env.BENCH_RUNS ?? 3); run++) {
     for (const way of WAYS) {
       const shards = Array.from({ length: SHARDS }, () => {
-        const shard = (made++).toString(16).padStart(32, '0')
+        const number = made++
+        const shard = shardId(number)
         const bytes = makeShard(shard, body)
-        const fields = { fleet, term: 1, operation: 'put' as const, shard, host, bearer, expires }
+        const named = { lease: '1e'.repeat(16), ...RUN, number, index: 0 }
+        const fields = { fleet, term: 1, operation: 'put' as const, ...named, host, bearer }
         return {
           shard,
           bytes,

@@ -8,6 +8,7 @@
  * the page cache. A figure per second of CPU counts all threads of this process, and is the one that other work on the
  * machine disturbs least.
  */
+
 import { execFileSync, spawnSync } from 'node:child_process'
 import { createCipheriv, randomInt } from 'node:crypto'
 import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
@@ -23,8 +24,9 @@ import { serveCoordinator } from '../src/coordinator/server.js'
 import { tlsIdentity } from '../src/keys/certificate.js'
 import { openHome } from '../src/keys/home.js'
 import { Secret } from '../src/native.js'
+import { runName, stripeOf } from '../src/stripes/names.js'
 import { Connection } from '../src/wire/client.js'
-import { addPeers, held, hex, placement, recordsOf } from '../test/catalog/harness.js'
+import { addPeers, held, hex, nextStripe, placement, recordsOf } from '../test/catalog/harness.js'
 import { foundFleet, keyOf, sealingOf } from '../test/coordinator/harness.js'
 
 /** Records of a stripe: a 16 MiB pack of whole blocks. */
@@ -68,7 +70,9 @@ async function build(folder: string, blocks: number): Promise<void> {
   const catalog = LocalCatalog.openFor(folder, clock)
   const appliance = hex(32)
   const peers = addPeers(catalog, 6)
-  const { lease } = await catalog.begin({ appliance, volume: hex(16), source: 'bench', label: '' })
+  const begun = await catalog.begin({ appliance, volume: hex(16), source: 'bench', label: '' })
+  const { lease } = begun
+  const imported = catalog.names.number(runName(appliance, hex(8)))
   const committed = Math.min(COMMITTED, blocks)
   const shape = { k: 4, m: 2, packBytes: 100_000 }
   const stripes = (first: number, end: number) =>
@@ -76,8 +80,9 @@ async function build(folder: string, blocks: number): Promise<void> {
   const placed: CommitRequest[] = []
   await timed('place, a stripe each', committed, async () => {
     for (const first of stripes(0, committed)) {
-      const request = placement(4, 2, peers)
-      const { stripe } = await catalog.place(lease, request)
+      const stripe = nextStripe(catalog, appliance, begun)
+      const request = placement(4, 2, peers, stripe)
+      await catalog.place(lease, request)
       const records = recordsOf(idsFrom(first, Math.min(STRIPE, committed - first)))
       placed.push({ stripe, ...shape, records, shards: held(request) })
     }
@@ -88,10 +93,12 @@ async function build(folder: string, blocks: number): Promise<void> {
   await timed('import, 256 stripes at a time', blocks - committed, async () => {
     for (let at = committed; at < blocks; at += IMPORTED_AT_ONCE * STRIPE) {
       const some = stripes(at, Math.min(at + IMPORTED_AT_ONCE * STRIPE, blocks)).map((first) => ({
-        ...{ stripe: first / STRIPE + 1, writer: appliance, ...shape, shards: held(placement(4, 2, peers)) },
+        ...{ stripe: stripeOf(imported, first / STRIPE), ...shape },
+        shards: held(placement(4, 2, peers)).map((shard) => ({ ...shard, shard: '' })),
         records: recordsOf(idsFrom(first, Math.min(STRIPE, blocks - first))),
-        births: BigUint64Array.from({ length: Math.min(STRIPE, blocks - first) }, (_, i) =>
-          BigInt((first / STRIPE + 1) * 65_536 + i),
+        births: BigUint64Array.from(
+          { length: Math.min(STRIPE, blocks - first) },
+          (_, i) => (BigInt(stripeOf(imported, first / STRIPE)) << 16n) | BigInt(i),
         ),
       }))
       await catalog.importStripes(some)
@@ -143,7 +150,8 @@ async function ask(folder: string, blocks: number): Promise<void> {
   const home = openHome(folder)
   const served = await serveCoordinator({ home, catalog, listen: '127.0.0.1:0' })
   catalog.members.admit({ host: appliance, sealing, name: 'srv', role: 'appliance', domain: 'd', addresses: [] })
-  const { lease } = await catalog.begin({ appliance, volume: hex(16), source: 'bench', label: '' })
+  const begun = await catalog.begin({ appliance, volume: hex(16), source: 'bench', label: '' })
+  const { lease } = begun
   const connection = new Connection({ tls: tlsIdentity(secret), addresses: [served.address], host: home.host })
   const remote = new RemoteCatalog(connection)
 

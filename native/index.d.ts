@@ -173,9 +173,10 @@ export declare class DiskScan {
   records(taken: number): Promise<FileRecords>
   /**
    * What of this scan `snapshot` (16 bytes) holds, as it was kept in `path`; null where that is of another snapshot, or
-   * nothing was kept. `run`: the number of this snapshot of the disk. Throws CORRUPT.
+   * nothing was kept. `run`: the number of this snapshot of the disk. `runs` learns the
+   * runs that it names. Throws CORRUPT.
    */
-  reuse(path: string, snapshot: Uint8Array, run: number): Promise<Reuse | null>
+  reuse(path: string, snapshot: Uint8Array, run: number, runs: Runs): Promise<Reuse | null>
   /** What of this scan may differ from what was read after `before`. `folder` takes the copy of it. */
   reread(before: FileRecords, folder: string): Promise<Reread>
 }
@@ -260,8 +261,8 @@ export declare class LocationIndex {
 
 /** The manifest of one snapshot while it is made: where each block lies, then the pages that say so. */
 export declare class Manifest {
-  /** `folder` holds what spills. */
-  constructor(folder: string)
+  /** `folder` holds what spills; `runs` has the names of all births. */
+  constructor(folder: string, runs: Runs)
   /** What is appended from now on, of this set, counts instead of what was appended before. */
   beginPass(again: Reread): void
   /** All that is appended from now on counts instead of what was appended before. */
@@ -283,8 +284,8 @@ export declare class Manifest {
   filesAt(ranges: BigUint64Array, most: number): Array<string>
   /** The root page, with what `src/jobs` says about the snapshot. */
   root(description: string): Batch
-  /** After the root was appended: its birth number, and its key sealed under the manifest key. */
-  sealedRoot(vault: Vault): SealedRoot
+  /** After the root was appended: its birth, and its key sealed under the manifest key. */
+  sealedRoot(vault: Vault, runs: Runs): SealedRoot
 }
 
 /** A verified, decoded page of a manifest. */
@@ -328,18 +329,14 @@ export declare class Pack {
   records(): Buffer
   /** The offset and length of the last record. */
   lastRecord(): Array<number>
-  /** The k+m shards, decoded once and compared. `shards`: a 16-byte id for each. A pack is encoded once. */
-  encode(vault: Vault, k: number, m: number, shards: Uint8Array): Promise<Stripe>
+  /** The k+m shards, decoded once and compared, their stripe signed by its `writer`. A pack is encoded once. */
+  encode(vault: Vault, writer: Secret, k: number, m: number): Promise<Stripe>
 }
 
 /** Fills packs of k shards. */
 export declare class Packer {
-  /** `k`: data shards of each stripe. */
-  constructor(vault: Vault, k: number)
-  /** Stripe numbers from the catalog, for the packs to come. */
-  offerStripes(stripes: Array<number>): void
-  /** Stripe numbers that were offered and are not used yet. */
-  get stripesLeft(): number
+  /** `k`: data shards of each stripe. `run`: which of `runs` it fills stripes of. */
+  constructor(vault: Vault, k: number, runs: Runs, run: number)
   /** Marks what neither the catalog (`births`, in the order of `ids`) nor this run knows. In the order of batches. */
   claim(batch: Batch, births: BigUint64Array): void
   /** Puts a sealed batch into packs and where its items lie into the manifest; returns the packs that became full. */
@@ -427,7 +424,7 @@ export declare class ReferenceSet {
   /** Adds one birth number: of the root page, which no other page names. */
   addBirth(birth: bigint): void
   /** The reference bitmap of all that was added (docs/formats/references.md). */
-  encode(): Buffer
+  encode(runs: Runs): Buffer
 }
 
 /** What is to be read again, and a copy of some of it. */
@@ -481,6 +478,25 @@ export declare class Routes {
   lack(stripe: number, came: Array<number>): RouteLack
   /** This host does not answer: for a while it is asked last. */
   avoid(host: string): void
+}
+
+/**
+ * Runs by their names (writer 32, run 8) and by the numbers that stand for them in stripes and births: a stripe is run
+ * number * 2^24 + its number in the run, a birth stripe * 2^16 + ordinal.
+ */
+export declare class Runs {
+  /** One that knows no run yet. */
+  constructor()
+  /** The number of a run, a new one where it has none; from 1. Throws UNSUPPORTED at the 2^24th. */
+  number(name: Uint8Array): number
+  /** Its number; null where it has none. */
+  find(name: Uint8Array): number | null
+  /** The name of a run (40 bytes); null where the number was not given. */
+  name(number: number): Buffer | null
+  /** How many there are. */
+  get count(): number
+  /** Births as `from` numbers them by the numbers here, where runs that are new get one. Throws CORRUPT. */
+  translate(births: BigUint64Array, from: Runs): BigUint64Array
 }
 
 /** 32 bytes that stay in the addon. */
@@ -598,15 +614,15 @@ export declare class Target {
 
 /** The keys of one appliance together: D, M_a and C_a. */
 export declare class Vault {
-  /** What opens the root page of a snapshot, from its head. Throws FORGED. */
-  openRoot(sealed: Uint8Array, birth: bigint): PageRef
+  /** What opens the root page of a snapshot, from its head. Throws FORGED, and INVALID where `runs` does not know its run. */
+  openRoot(sealed: Uint8Array, birth: bigint, runs: Runs): PageRef
   /** `fleet`: 16 bytes. */
   constructor(domainKey: Secret, manifestKey: Secret, trailerKey: Secret, fleet: Uint8Array)
   /**
-   * Opens and decodes pages from what was fetched of a pack (`offsets[i]`, ascending, is where `fetched[i]` begins there);
+   * `runs` learns the runs that the pages name. Opens and decodes pages from what was fetched of a pack (`offsets[i]`, ascending, is where `fetched[i]` begins there);
    * null for each whose record does not verify. Uses the bodies up. Throws what a page throws that verifies and makes no sense.
    */
-  openPages(pages: Array<PageRef>, locations: RecordLocations, offsets: Array<number>, fetched: Array<Body>): Promise<(ManifestPage | null)[]>
+  openPages(pages: Array<PageRef>, locations: RecordLocations, offsets: Array<number>, fetched: Array<Body>, runs: Runs): Promise<(ManifestPage | null)[]>
 }
 
 /** A map page and where its blocks lie. */
@@ -699,8 +715,9 @@ export interface DataOutcome {
 /** What became of a body: `sound` with its facts, or why not. `cut`: the connection is gone. */
 export interface DataReceived {
   kind: 'sound' | 'cut' | 'damaged' | 'full' | 'disk'
-  /** Hexadecimal. */
+  /** Hexadecimal; of the fleet for which its writer signed it, too. */
   shard: string
+  fleet: string
   why: string
 }
 
@@ -829,7 +846,7 @@ export declare function hash(data: Uint8Array): Buffer
 /** The rows of a batch's ids, in no order; `indexes` says which id each belongs to. */
 export interface Hits {
   indexes: Uint32Array
-  births: Float64Array
+  births: BigUint64Array
   stripes: Float64Array
   offsets: Uint32Array
   lengths: Uint32Array
@@ -842,10 +859,10 @@ export interface IndexKeys {
   births: BigUint64Array
 }
 
-/** Checks a whole shard file: header, slice table, root and every slice. Throws CORRUPT. */
+/** Checks a whole shard file: header, its writer's signature, slice table, root and every slice. Throws CORRUPT, FORGED. */
 export declare function inspectShard(bytes: Uint8Array): Promise<ShardFacts>
 
-/** Checks the clear header in the first 4096 bytes of a shard file. Throws CORRUPT. */
+/** Checks the header in the first 4096 bytes of a shard file. Throws CORRUPT, FORGED. */
 export declare function inspectShardHeader(prefix: Uint8Array): ShardFacts
 
 /** From here on no core file, and no other process of the same user reads the memory of this one. */
@@ -924,11 +941,11 @@ export interface PlanDiffering {
   otherBytes: number
 }
 
-/** Opens the sealed header in the first 4096 bytes of a shard file; null where another trailer key sealed it. */
-export declare function readSealedHeader(prefix: Uint8Array, trailerKey: Secret): ShardSealedHeader | null
-
-/** Rows of birth u64 LE | id 32 | offset u32 LE | length u32 LE of a pack's trailer. */
-export declare function readTrailer(bytes: Uint8Array, offset: number, stripe: number, trailerKey: Secret): Buffer
+/**
+ * Rows of birth u64 LE | id 32 | offset u32 LE | length u32 LE of the trailer of a stripe's pack, births by the numbers of
+ * `runs`. Throws FORGED where another key or another stripe has it.
+ */
+export declare function readTrailer(bytes: Uint8Array, offset: number, stripe: StripeFacts, runs: Runs, trailerKey: Secret): Buffer
 
 /** Where records lie: a stripe (0 where nobody knows), and bytes of its pack. */
 export interface RecordLocations {
@@ -1018,26 +1035,21 @@ export declare function setModified(path: Uint8Array, seconds: number, nanosecon
 /** Sets an extended attribute of the name itself, also where it is a symbolic link. */
 export declare function setXattr(path: Uint8Array, name: Uint8Array, value: Uint8Array): void
 
-/** What a shard's clear header says. `shard` (16 bytes) and `root` (32) in hexadecimal. */
+/** What a shard's header says. `shard` (16 bytes) and `root` (32) in hexadecimal. */
 export interface ShardFacts {
   shard: string
+  index: number
   root: string
   bodyOffset: number
   bodyBytes: number
+  stripe: StripeFacts
 }
 
 /** The length of the shard files of a pack: header and the k-th part of it. */
 export declare function shardFileBytes(packBytes: number, k: number): number
 
-/** Where a shard belongs, as only the fleet can read it. Ids in hexadecimal. */
-export interface ShardSealedHeader {
-  fleet: string
-  stripe: number
-  index: number
-  k: number
-  m: number
-  packBytes: number
-}
+/** The id of a shard, in hexadecimal: of the run `name` (40 bytes), the stripe's number in it, the index in the stripe. */
+export declare function shardId(name: Uint8Array, number: number, index: number): string
 
 /** Bytes under a name. */
 export interface Share {
@@ -1047,6 +1059,22 @@ export interface Share {
 
 /** Rows of the repository from those of a commit. */
 export declare function signatureRows(stripe: number, records: Uint8Array, births?: BigUint64Array | undefined | null): Buffer
+
+/**
+ * A stripe as its writer signed it: the name of its run (40 bytes), its number in that, and what it is. `fleet` (16 bytes),
+ * `writer`, `trailer` (BLAKE3 of the pack's trailer) and the root of each shard (32) in hexadecimal.
+ */
+export interface StripeFacts {
+  fleet: string
+  writer: string
+  run: Buffer
+  number: number
+  k: number
+  m: number
+  packBytes: number
+  trailer: string
+  roots: Array<string>
+}
 
 /** Where the trailer of a pack begins, from its first 16 bytes. */
 export declare function trailerOffset(packHeader: Uint8Array): number

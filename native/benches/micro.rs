@@ -3,6 +3,7 @@
 
 use std::hint::black_box;
 use std::process::Command;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use imager_native::base::limits::{BLOCK_BYTES, MAP_PAGE_BYTES, MIB};
@@ -11,9 +12,11 @@ use imager_native::base::ranges::ByteRange;
 use imager_native::base::secret::Secret;
 use imager_native::disk::table::Partition;
 use imager_native::disk::volume::Volume;
+use imager_native::formats::descriptor::Descriptor;
+use imager_native::formats::names::{RunName, Runs};
 use imager_native::formats::page::{self, MapEntry, Ref};
 use imager_native::formats::record::{Domain, signature};
-use imager_native::formats::shard::{self, SealedHeader};
+use imager_native::formats::shard;
 use imager_native::fs::volume_map::{Content, Extent, ExtentKind, File, Kind, Stream, Timestamp, VolumeMap};
 use imager_native::fs::{self, Outcome};
 use imager_native::map::cut::{MappedVolume, allocated, cut};
@@ -92,16 +95,17 @@ fn parity() {
     });
     let present = [None, None, Some(slices[2]), Some(slices[3]), Some(&parity[0][..]), Some(&parity[1][..])];
     bench("recover (2 of 4+2)", "MB/s", 16 * MIB, || recover(scheme, &present, &[0, 1]).expect("four are there"));
-    let (pack, ids, key) = (data.concat(), [[0; 16]; 6], Secret::new([2; 32]));
-    let sealed_header =
-        SealedHeader { fleet: [0; 16], stripe: 1, index: 0, k: 4, m: 2, pack_bytes: pack.len() as u32, root: [0; 32] };
+    let (pack, key) = (data.concat(), Secret::new([2; 32]));
+    let run = RunName { writer: key.signing_key(), run: [0; 8] };
+    let template =
+        Descriptor { fleet: [0; 16], run, number: 1, k: 0, m: 0, pack_bytes: 0, trailer: [0; 32], roots: vec![] };
     // The pack goes back to the pool with its stripe, and is filled again.
     bench("stripe::encode (4+2)", "MB/s", pack.len(), || {
         let mut bytes = pool::take(pack.len());
         bytes.extend_from_slice(&pack);
-        stripe::encode(bytes, scheme, &ids, &sealed_header, &key).expect("six ids for six shards")
+        stripe::encode(bytes, scheme, &template, &key).expect("its writer's key")
     });
-    let stripe = stripe::encode(pack.clone(), scheme, &ids, &sealed_header, &key).expect("six ids for six shards");
+    let stripe = stripe::encode(pack.clone(), scheme, &template, &key).expect("its writer's key");
     let file = stripe.file(0).expect("it has six").concat();
     bench("shard::inspect", "MB/s", file.len(), || shard::inspect(&file).expect("it is whole"));
 }
@@ -113,7 +117,7 @@ fn packing() {
     batch.hash(&domain);
     let births = vec![0; batch.items.len()];
     bench("claim", "/s", births.len(), || {
-        let mut packer = Packer::new(Secret::new([3; 32]), 4);
+        let mut packer = Packer::new(Secret::new([3; 32]), 4, Arc::new(Mutex::new(Runs::default())), 1);
         packer.claim(&mut batch, &births).expect("a birth for each");
     });
 }

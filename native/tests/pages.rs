@@ -6,12 +6,30 @@ mod xorshift;
 
 use imager_native::base::limits::{BLOCK_BYTES, MAP_PAGE_BYTES, PAGE_BYTES};
 use imager_native::base::secret::Secret;
+use imager_native::formats::descriptor::Descriptor;
+use imager_native::formats::names::{RunName, Runs};
 use imager_native::formats::pack::{self, Row};
 use imager_native::formats::page::{self, DirectoryRow, IndexEntry, MapEntry, Page, Ref, Top, Tree};
 use imager_native::formats::record::{self, Context, Domain, Type};
-use imager_native::formats::shard::{self, BODY_OFFSET, SealedHeader};
+use imager_native::formats::shard::{self, BODY_OFFSET};
 use imager_native::fs::volume_map::{Content, Extent, ExtentKind, File, Kind, Stream, Timestamp};
+use imager_native::stripes::erasure::Scheme;
+use imager_native::stripes::stripe;
 use xorshift::Random;
+
+const RUNS: u64 = 5;
+
+fn runs() -> Runs {
+    let mut runs = Runs::default();
+    for seed in 1..=RUNS as u8 {
+        runs.number(&RunName { writer: [seed; 32], run: [seed; 8] }).unwrap();
+    }
+    runs
+}
+
+fn decode(bytes: &[u8]) -> imager_native::base::error::Result<Page> {
+    page::decode(bytes, &mut runs())
+}
 
 impl Random {
     fn new(seed: u64) -> Self {
@@ -30,8 +48,13 @@ impl Random {
         (0..self.below(most + 1)).map(|_| self.draw() as u8).collect()
     }
 
+    /// Of one of `runs()`.
+    fn birth(&mut self) -> u64 {
+        1 + self.below(RUNS) << 40 | self.number(40)
+    }
+
     fn reference(&mut self) -> Ref {
-        Ref { key: std::array::from_fn(|_| self.draw() as u8), birth: self.number(64) }
+        Ref { key: std::array::from_fn(|_| self.draw() as u8), birth: self.birth() }
     }
 
     fn kind(&mut self) -> Kind {
@@ -47,7 +70,7 @@ impl Random {
             at += self.number(18);
             let mut block = self.reference();
             let zeros = self.below(3) == 0;
-            block.birth = if zeros { 0 } else { block.birth.max(1) };
+            block.birth = if zeros { self.below(3) } else { block.birth };
             let length = 1 + self.number(if zeros { 22 } else { 15 });
             if at + length > MAP_PAGE_BYTES {
                 break;
@@ -56,7 +79,7 @@ impl Random {
             entries.push(MapEntry { disk: base + at, length: length as u32, in_block: in_block as u32, block });
             at += length;
         }
-        (page::encode_map(base, &entries), Page::Map(entries))
+        (page::encode_map(base, &entries, &runs()).unwrap(), Page::Map(entries))
     }
 
     fn extents(&mut self) -> Content {
@@ -129,7 +152,7 @@ impl Random {
             .collect();
         entries.sort_by_key(|entry| entry.first);
         let level = 1 + self.below(255) as u8;
-        (page::encode_index(level, &entries), Page::Index { level, entries })
+        (page::encode_index(level, &entries, &runs()).unwrap(), Page::Index { level, entries })
     }
 
     fn root(&mut self) -> (Vec<u8>, Page) {
@@ -141,7 +164,7 @@ impl Random {
             page: random.reference(),
         };
         let tops: Vec<Top> = (0..self.below(9)).map(|_| top(self)).collect();
-        (page::encode_root(&description, &tops), Page::Root { description, tops })
+        (page::encode_root(&description, &tops, &runs()).unwrap(), Page::Root { description, tops })
     }
 
     fn page(&mut self) -> (Vec<u8>, Page) {
@@ -178,7 +201,7 @@ fn mutations() -> u64 {
 fn generated_pages_return() {
     for seed in 1..1500 {
         let (bytes, page) = Random::new(seed).page();
-        assert_eq!(page::decode(&bytes).unwrap(), page, "seed {seed}");
+        assert_eq!(decode(&bytes).unwrap(), page, "seed {seed}");
     }
 }
 
@@ -191,11 +214,11 @@ fn a_file_of_very_many_extents_goes_on_in_further_records() {
     file.streams = vec![Stream { name: vec![], size: 1 << 40, valid: 1 << 40, content }, random.stream()];
     let records = page::encode_file(&file);
     assert_eq!(records.len(), 3);
-    assert_eq!(page::decode(&page::encode_files(&records)).unwrap(), Page::Files(vec![file.clone()]));
+    assert_eq!(decode(&page::encode_files(&records)).unwrap(), Page::Files(vec![file.clone()]));
     // In pages of their own they are joined by the reader.
     let mut joined: Option<File> = None;
     for record in records {
-        let Page::Files(files) = page::decode(&page::encode_files(&[record])).unwrap() else { panic!("a file page") };
+        let Page::Files(files) = decode(&page::encode_files(&[record])).unwrap() else { panic!("a file page") };
         for more in files {
             match &mut joined {
                 None => joined = Some(more),
@@ -210,7 +233,7 @@ fn a_file_of_very_many_extents_goes_on_in_further_records() {
 fn what_no_writer_writes_is_refused() {
     let block = |birth| Ref { key: [1; 32], birth };
     let entry = |disk, length, in_block, birth| MapEntry { disk, length, in_block, block: block(birth) };
-    const BIRTH: u64 = 1 << 16;
+    const BIRTH: u64 = 1 << 40 | 1 << 16;
     let maps = [
         vec![entry(0, 10, 65_530, BIRTH)],
         vec![entry(0, 10, u32::MAX, BIRTH)],
@@ -221,21 +244,21 @@ fn what_no_writer_writes_is_refused() {
         vec![entry(MAP_PAGE_BYTES - 1, 2, 0, BIRTH)],
     ];
     for entries in maps {
-        assert!(page::decode(&page::encode_map(0, &entries)).is_err(), "{entries:?}");
+        assert!(decode(&page::encode_map(0, &entries, &runs()).unwrap()).is_err(), "{entries:?}");
     }
-    assert!(page::decode(&page::encode_map(1, &[])).is_err());
+    assert!(decode(&page::encode_map(1, &[], &runs()).unwrap()).is_err());
     let index = |first, last| IndexEntry { first, last, child: block(1) };
-    assert!(page::decode(&page::encode_index(0, &[index(1, 2)])).is_err());
-    assert!(page::decode(&page::encode_index(1, &[index(2, 1)])).is_err());
-    assert!(page::decode(&page::encode_index(1, &[index(2, 3), index(1, 9)])).is_err());
+    assert!(decode(&page::encode_index(0, &[index(1, 2)], &runs()).unwrap()).is_err());
+    assert!(decode(&page::encode_index(1, &[index(2, 1)], &runs()).unwrap()).is_err());
+    assert!(decode(&page::encode_index(1, &[index(2, 3), index(1, 9)], &runs()).unwrap()).is_err());
     let row = |parent, name: &str| DirectoryRow { parent, child: 1, kind: 1, name: name.into() };
-    assert!(page::decode(&page::encode_directory(&[row(1, "b"), row(1, "a")])).is_err());
-    assert!(page::decode(&page::encode_directory(&[row(2, "a"), row(1, "a")])).is_err());
+    assert!(decode(&page::encode_directory(&[row(1, "b"), row(1, "a")])).is_err());
+    assert!(decode(&page::encode_directory(&[row(2, "a"), row(1, "a")])).is_err());
     let mut random = Random::new(3);
     let [first, second] = [9, 8].map(|number| page::encode_file(&random.file(number)).remove(0));
-    assert!(page::decode(&page::encode_files(&[first.clone(), second])).is_err());
-    assert!(page::decode(&page::encode_files(&[first.clone(), first])).is_err(), "one number twice");
-    assert!(page::decode(&vec![0; PAGE_BYTES + 1]).is_err());
+    assert!(decode(&page::encode_files(&[first.clone(), second])).is_err());
+    assert!(decode(&page::encode_files(&[first.clone(), first])).is_err(), "one number twice");
+    assert!(decode(&vec![0; PAGE_BYTES + 1]).is_err());
 }
 
 #[test]
@@ -244,22 +267,25 @@ fn damaged_pages_never_panic() {
         let mut random = Random::new(seed);
         let (mut bytes, _) = random.page();
         random.damage(&mut bytes);
-        let _ = page::decode(&bytes);
+        let _ = decode(&bytes);
     }
 }
 
-/// Not damage but intent: the trailer and the sealed header are made by someone who holds the key.
+/// Not damage but intent: the trailer is made by someone who holds the key.
 #[test]
 fn sealed_nonsense_never_panics() {
     let key = Secret::new([3; 32]);
     let key_id = key.id();
-    let mut id = [0; 32];
-    id[0] = 5;
+    let run = runs().names()[0];
+    let id = run.stripe_id(5);
     for seed in 1..=mutations() {
         let mut random = Random::new(seed);
         let count = random.below(4) as u8;
         let mut plain = vec![count];
         plain.extend((0..16 * u64::from(count)).map(|_| random.draw() as u8));
+        let listed = random.below(3) as u8;
+        plain.push(listed);
+        plain.extend((0..40 * u64::from(listed)).map(|_| random.draw() as u8));
         for _ in 0..random.below(5) {
             let row: Vec<u8> =
                 (0..50).map(|at| if at == 9 { random.below(4) as u8 } else { random.draw() as u8 }).collect();
@@ -270,11 +296,11 @@ fn sealed_nonsense_never_panics() {
         let mut bytes = key_id.to_vec();
         record::seal(key.bytes(), context, &plain, 1, &mut bytes);
         let offset = random.number(32) as usize;
-        for row in pack::read_trailer(&bytes, offset, 5, &key).unwrap_or_default() {
+        for row in pack::read_trailer(&bytes, offset, (&run, 5), &mut runs(), &key).unwrap_or_default() {
             assert!(row.offset as usize + row.length as usize <= offset, "seed {seed}");
         }
         random.damage(&mut bytes);
-        let _ = pack::read_trailer(&bytes, offset, 5, &key);
+        let _ = pack::read_trailer(&bytes, offset, (&run, 5), &mut runs(), &key);
         let _ = pack::read_header(&bytes);
     }
 }
@@ -282,17 +308,17 @@ fn sealed_nonsense_never_panics() {
 #[test]
 fn damaged_shards_never_panic() {
     let key = Secret::new([3; 32]);
-    let mut file = vec![7; BODY_OFFSET + 100_000];
-    let sealed_header = SealedHeader { fleet: [1; 16], stripe: 9, index: 2, k: 4, m: 2, pack_bytes: 70, root: [0; 32] };
-    shard::finish(&mut file, [7; 16], sealed_header, &key);
+    let run = RunName { writer: key.signing_key(), run: [2; 8] };
+    let trailer = [3; 32];
+    let template = Descriptor { fleet: [1; 16], run, number: 9, k: 0, m: 0, pack_bytes: 0, trailer, roots: vec![] };
+    let stripe = stripe::encode(vec![7; 400_000], Scheme::new(4, 2).unwrap(), &template, &key).unwrap();
+    let file = stripe.file(2).unwrap().concat();
     for seed in 1..=mutations() {
         let mut random = Random::new(seed);
         let mut header = file[..BODY_OFFSET].to_vec();
         header.truncate(400 + random.below(BODY_OFFSET as u64) as usize);
         random.damage(&mut header);
-        if let Ok(header) = shard::read_header(&header) {
-            let _ = header.open_sealed_header(&key);
-        }
+        let _ = shard::read_header(&header);
         let _ = shard::inspect(&header);
     }
 }
@@ -324,12 +350,17 @@ fn a_pack_lists_what_was_put_in() {
                 let (offset, length) = (bytes.len() as u32, random.below(200) as u32);
                 bytes.resize(bytes.len() + length as usize, 1);
                 let id = random.reference().key;
-                Row { birth: random.number(64), kind: 1, domain: [random.below(9) as u8; 16], id, offset, length }
+                Row { birth: random.birth(), kind: 1, domain: [random.below(9) as u8; 16], id, offset, length }
             })
             .collect();
-        pack::finish(&mut bytes, &rows, seed, &key);
+        let run = runs().names()[0];
+        pack::finish(&mut bytes, &rows, 1 << 24 | seed, &runs(), &key).unwrap();
         let (trailer, length) = pack::read_header(&bytes).unwrap();
-        assert!(bytes.len() - trailer <= pack::trailer_bound(rows.len()) && length == bytes.len());
-        assert_eq!(pack::read_trailer(&bytes[trailer..], trailer, seed, &key).unwrap(), rows, "seed {seed}");
+        assert!(
+            bytes.len() - trailer <= pack::trailer_bound(rows.len()) + 40 * (RUNS as usize - 1)
+                && length == bytes.len()
+        );
+        let read = pack::read_trailer(&bytes[trailer..], trailer, (&run, seed as u32), &mut runs(), &key);
+        assert_eq!(read.unwrap(), rows, "seed {seed}");
     }
 }

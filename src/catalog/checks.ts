@@ -2,14 +2,7 @@
 import { ImagerError } from '../base/errors.js'
 import { LOOKUP_IDS, SHARD_BYTES, SHARD_FILE_BYTES } from '../base/limits.js'
 import { ID_BYTES, RECORD_BYTES } from '../signatures/rows.js'
-import {
-  type CommitRequest,
-  type PlaceRequest,
-  RECORDS_PER_STRIPE,
-  RESERVED_STRIPES,
-  type ShardPlace,
-  STRIPE_WIDTH,
-} from './types.js'
+import { type CommitRequest, type PlaceRequest, RECORDS_PER_STRIPE, type ShardPlace, STRIPE_WIDTH } from './types.js'
 
 export function checkIds(ids: Uint8Array): void {
   const count = ids.length / ID_BYTES
@@ -20,11 +13,6 @@ export function checkPlace(r: PlaceRequest): void {
   checkScheme(r)
   checkShards(r)
   if (r.lengthBytes < 1 || r.lengthBytes > SHARD_FILE_BYTES) refuse(`a shard of ${r.lengthBytes} bytes`)
-}
-
-/** A batch of 8 MiB fills at most three packs. */
-export function checkReserve(count: number): void {
-  if (!Number.isInteger(count) || count < 1 || count > RESERVED_STRIPES) refuse(`${count} stripes at once`)
 }
 
 export function checkCommit(r: CommitRequest): void {
@@ -58,8 +46,7 @@ function checkScheme({ k, m, packBytes }: { k: number; m: number; packBytes: num
 
 function checkShards({ k, m, shards }: { k: number; m: number; shards: readonly ShardPlace[] }): void {
   const indexes = new Set(shards.map((shard) => shard.index))
-  const ids = new Set(shards.map((shard) => shard.shard))
-  if (shards.length === 0 || indexes.size !== shards.length || ids.size !== shards.length) refuse('shards named twice')
+  if (shards.length === 0 || indexes.size !== shards.length) refuse('shards named twice')
   if (shards.some(({ index }) => index < 0 || index >= k + m)) refuse('a shard beyond the scheme')
 }
 

@@ -28,6 +28,7 @@ const joined =
 /** Tables whose rows have a checksum, and under which key. Not `event`: people read it, and nothing follows from it. */
 export const COVERED: Readonly<Record<string, Key>> = {
   host: column('n'),
+  run: column('n'),
   lease: column('lease'),
   stripe: column('stripe'),
   shard: ofShard,
@@ -43,7 +44,7 @@ export const COVERED: Readonly<Record<string, Key>> = {
 }
 
 /** Tables that never give a number twice; SQLite keeps the last one where no trigger sees it. */
-const NUMBERED = ['stripe', 'young']
+const NUMBERED = ['young']
 
 export const columnsOf = (db: Database.Database, table: string): string[] =>
   db
@@ -78,7 +79,7 @@ export function useChecksums(db: Database.Database, damaged: (table: string) => 
   }
 }
 
-const KEY_OF: Record<string, string> = { stripe: 'stripe', young: 'n' }
+const KEY_OF: Record<string, string> = { young: 'n' }
 
 export function defineChecksum(db: Database.Database): void {
   db.function('row_checksum', { varargs: true, deterministic: true }, (...values) => rowChecksum(values))
@@ -99,7 +100,7 @@ function triggersAndView(table: string, key: Key, columns: readonly string[]): s
       WHERE require_sound('${table}', ${kept('t')}, ${values('t')});`
 }
 
-/** Makes all checksums anew: of rows that an earlier format wrote. */
+/** Makes all checksums anew. */
 export function sumAll(db: Database.Database): void {
   db.exec('DELETE FROM checksum')
   for (const [table, key] of Object.entries(COVERED)) {
@@ -130,7 +131,7 @@ export function findSchemaFlaw(db: Database.Database): string | undefined {
   return wrong && `the last number given in the table ${wrong} has changed`
 }
 
-/** The format as it was noted when the catalog was made, beside SQLite's own note of it; undefined before format 4. */
+/** The format as it was noted when the catalog was made, beside SQLite's own note of it; undefined where it was not. */
 export function notedFormat(db: Database.Database): number | undefined {
   const has = db.prepare(`SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'checksum'`).get()
   return has === undefined

@@ -13,7 +13,7 @@ import type { Registry } from './registry.js'
 import type { Snapshots } from './snapshots.js'
 import type { Stripes } from './stripes.js'
 import { tidingsOf } from './tidings.js'
-import type { Finding, ShardRow } from './types.js'
+import type { Finding } from './types.js'
 
 export interface KnowledgeParts {
   readonly db: Database.Database
@@ -73,9 +73,11 @@ export class Knowledge {
     this.#refigure(departHost(this.#parts.db, host, by, this.#parts.clock.now()))
   }
 
-  /** Of shards that were just committed: a host may have been removed after it was sent one. */
-  missDeparted(stripe: number, shards: readonly ShardRow[]): void {
-    const gone = shards.filter(({ host }) => this.#parts.members.role(host) === undefined)
+  /** Of a stripe that was just committed: a host may have been removed after it was sent a shard. */
+  missDeparted(stripe: number): void {
+    const gone = (this.#parts.stripes.row(stripe)?.shards ?? []).filter(
+      ({ host }) => this.#parts.members.role(host) === undefined,
+    )
     const findings = gone.map(({ shard }) => ({ stripe, shard, fact: 'missing' as const }))
     this.#refigure(this.#evidence.learn(findings, '', true, this.#parts.clock.now()).stripes)
   }

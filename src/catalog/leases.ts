@@ -9,7 +9,10 @@ import { Statements } from './statements.js'
 import type { Stripes } from './stripes.js'
 import type { BeginRequest, Begun, LastRun, RunRow } from './types.js'
 
-export interface Lease extends Omit<BeginRequest, 'lease'>, Begun {
+/** What a run begins with; `run`: the number of its row. */
+type Beginning = Omit<BeginRequest, 'lease' | 'run'> & { run: number }
+
+export interface Lease extends Beginning, Omit<Begun, 'run'> {
   /** `fenced`: it came to nothing, by a newer run of its volume or, with a `failure`, as it said itself. */
   state: 'open' | 'finished' | 'fenced'
   started: number
@@ -34,8 +37,8 @@ export class Leases {
    * Opens a lease, and fences (ends) the one of that volume that is open. Its sequence number is above all earlier ones
    * of the volume, also above those of runs that came to nothing.
    */
-  begin(lease: Hex, snapshot: Hex, request: BeginRequest, now: number): Begun {
-    const { appliance, volume, source, label } = request
+  begin(lease: Hex, snapshot: Hex, request: Beginning, now: number): Omit<Begun, 'run'> {
+    const { appliance, volume, source, label, run } = request
     const fenced = this.#statements
       .prepare<[number, Hex, Hex], { lease: Hex }>(
         `UPDATE lease SET state = 'fenced', ended = ? WHERE appliance = ? AND volume = ? AND state = 'open' RETURNING lease`,
@@ -55,9 +58,9 @@ export class Leases {
     const sequence = Math.max(last ?? 0, parent?.sequence ?? 0) + 1
     const begun = { lease, snapshot, sequence, parent: parent?.id ?? null }
     this.#statements
-      .prepare(`INSERT INTO lease (lease, appliance, volume, source, label, snapshot, sequence, parent, started, state)
-        VALUES (@lease, @appliance, @volume, @source, @label, @snapshot, @sequence, @parent, @now, 'open')`)
-      .run({ ...begun, appliance, volume, source, label, now })
+      .prepare(`INSERT INTO lease (lease, run, appliance, volume, source, label, snapshot, sequence, parent, started, state)
+        VALUES (@lease, @run, @appliance, @volume, @source, @label, @snapshot, @sequence, @parent, @now, 'open')`)
+      .run({ ...begun, run, appliance, volume, source, label, now })
     return begun
   }
 

@@ -8,14 +8,15 @@ import { join } from 'node:path'
 import { type Clock, systemClock } from '../base/clock.js'
 import { ImagerError } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
-import { GRANT_LIFETIME_MS } from '../base/limits.js'
 import { formatBytes } from '../base/units.js'
 import { openHome } from '../keys/home.js'
+import { Runs } from '../native.js'
 import type { FoundLocations, SignatureRepository } from '../signatures/repository.js'
 import { ID_BYTES } from '../signatures/rows.js'
 import { SegmentRepository } from '../signatures/segments.js'
+import { numberOf, partsOfName, type RunsHandle, runName, runOf, stripeOf } from '../stripes/names.js'
 import { unfitBecause } from '../stripes/place.js'
-import { checkCommit, checkFailure, checkIds, checkPlace, checkRecords, checkReserve } from './checks.js'
+import { checkCommit, checkFailure, checkIds, checkPlace, checkRecords } from './checks.js'
 import { choose, prefixOf } from './choose.js'
 import { type Effect, effectOn, requireNoLoss, requireNoSnapshots } from './departure.js'
 import type { GuardedDatabase } from './guard.js'
@@ -27,6 +28,7 @@ import { type CatalogParts, partsOf } from './parts.js'
 import { Policies, type VolumeId } from './policies.js'
 import { referencedStripes } from './references.js'
 import { Registry } from './registry.js'
+import { StoredRuns } from './runs.js'
 import { openDatabase } from './schema.js'
 import { type Present, Snapshots } from './snapshots.js'
 import { outlookOf } from './state.js'
@@ -42,12 +44,13 @@ import type {
   Finished,
   FinishRequest,
   FoundSnapshot,
+  HeldShard,
   HostRow,
   Located,
-  Placed,
   PlaceRequest,
   Policy,
   RunRow,
+  ShardPlace,
   SnapshotRow,
   SnapshotSummary,
   StripeRow,
@@ -63,8 +66,7 @@ const ANY = -1
 
 /** A stripe read back from its trailer. */
 export interface ImportedStripe extends StripeRow {
-  writer: Hex
-  /** Rows of `RECORD_BYTES`, and each one's birth number. */
+  /** Rows of `RECORD_BYTES`, and each one's birth. */
   records: Uint8Array
   births: BigUint64Array
 }
@@ -88,12 +90,14 @@ export class LocalCatalog implements Catalog {
   readonly #knowledge: Knowledge
   readonly #policies: Policies
   readonly #signatures: SignatureRepository
+  readonly #runs: StoredRuns
 
   private constructor(db: GuardedDatabase, signatures: SignatureRepository, parts: CatalogParts) {
     this.#db = db
     this.#signatures = signatures
     this.#parts = parts
-    this.#stripes = new Stripes(db)
+    this.#runs = new StoredRuns(db)
+    this.#stripes = new Stripes(db, this.#runs)
     this.#leases = new Leases(db, this.#stripes)
     this.#snapshots = new Snapshots(db, this.#stripes)
     this.#policies = new Policies(db)
@@ -128,6 +132,11 @@ export class LocalCatalog implements Catalog {
     this.#db.close()
   }
 
+  get names(): RunsHandle {
+    this.#runs.refresh()
+    return this.#runs.here
+  }
+
   async hosts(): Promise<HostRow[]> {
     return this.members.rows()
   }
@@ -136,14 +145,17 @@ export class LocalCatalog implements Catalog {
     const id = () => randomBytes(16).toString('hex')
     return this.write(() => {
       this.members.seen(request.appliance)
-      const { appliance, volume, lease = id() } = request
+      const { appliance, volume, lease = id(), run = randomBytes(8).toString('hex') } = request
       const known = this.#leases.find(lease)
-      if (!known) return this.#leases.begin(lease, id(), request, this.#parts.clock.now())
-      if (known.appliance !== appliance || known.volume !== volume) {
-        throw new ImagerError('PROTOCOL', { what: 'the lease of another run' })
+      if (!known) {
+        const n = this.#runs.add(runName(appliance, run))
+        return { ...this.#leases.begin(lease, id(), { ...request, run: n }, this.#parts.clock.now()), run }
       }
-      const { snapshot, sequence, parent } = this.#openLease(lease)
-      return { lease, snapshot, sequence, parent }
+      const { snapshot, sequence, parent, run: n } = this.#openLease(lease)
+      const begun = { lease, run: partsOfName(this.#runs.name(n)).run, snapshot, sequence, parent }
+      if (known.appliance === appliance && known.volume === volume && begun.run === (request.run ?? begun.run))
+        return begun
+      throw new ImagerError('PROTOCOL', { what: 'the lease of another run' })
     })
   }
 
@@ -152,60 +164,56 @@ export class LocalCatalog implements Catalog {
     this.#openLease(lease)
     const births = new BigUint64Array(ids.length / ID_BYTES)
     for await (const { at, locations } of this.#find(ids, tolerate)) {
-      births.set(BigUint64Array.from(locations.births, BigInt), at)
+      births.set(this.#runs.birthsToHere(locations.births), at)
     }
     return births
   }
 
-  async reserve(lease: Hex, count: number): Promise<number[]> {
-    checkReserve(count)
-    const { appliance } = this.#openLease(lease)
-    const shape = { k: 0, m: 0, packBytes: 0 }
-    return this.write(() => Array.from({ length: count }, () => this.#stripes.open(appliance, lease, shape)))
-  }
-
-  async place(lease: Hex, request: PlaceRequest): Promise<Placed> {
-    const { appliance } = this.#openLease(lease)
+  async place(lease: Hex, asked: PlaceRequest): Promise<string[]> {
+    const request = this.#ofLease(lease, asked)
+    const { appliance, run: n } = this.#openLease(lease)
     checkPlace(request)
     this.#checkHosts(appliance, request)
-    const stripe = this.write(() => {
-      if (request.stripe !== undefined) this.#stripes.shape(request.stripe, lease, request)
-      const number = request.stripe ?? this.#stripes.open(appliance, lease, request)
-      if (request.stripe !== undefined) this.#sameStripe(lease, { ...request, stripe: number })
-      this.#stripes.placeShards(number, request.shards)
-      return number
+    this.write(() => {
+      this.#stripes.open(appliance, lease, request)
+      this.#sameStripe(lease, request)
+      this.#stripes.placeShards(request.stripe, request.shards)
     })
-    const expires = this.#parts.clock.now() + GRANT_LIFETIME_MS
+    const number = numberOf(request.stripe)
+    const { writer, run } = partsOfName(this.#runs.name(n))
     const { lengthBytes } = request
-    const grants = request.shards.map(({ host, shard }) =>
-      this.#parts.signGrant({ operation: 'put', shard, lengthBytes, host, bearer: appliance, expires }),
-    )
-    return { stripe, grants: grants.map((grant) => Buffer.from(grant).toString('base64')) }
+    const grants = request.shards.map(({ host, index }) => {
+      const named = { operation: 'put' as const, lease, writer, run, number, index }
+      return this.#parts.signGrant({ ...named, lengthBytes, host, bearer: appliance })
+    })
+    return grants.map((grant) => Buffer.from(grant).toString('base64'))
   }
 
-  async commit(lease: Hex, request: CommitRequest): Promise<void> {
-    this.#openLease(lease)
+  async commit(lease: Hex, committed: CommitRequest): Promise<void> {
+    const request = this.#ofLease(lease, committed)
     checkCommit(request)
     if (this.#isCommitted(lease, request)) return
     this.#sameStripe(lease, request)
     const placed = new Set(this.#stripes.placedShards(request.stripe).map(placeName))
     if (!request.shards.every((shard) => placed.has(placeName(shard)))) {
-      throw new ImagerError('PROTOCOL', { what: `stripe ${request.stripe} holds a shard that was never placed` })
+      throw new ImagerError('PROTOCOL', { what: 'a stripe holds a shard that was never placed' })
     }
     this.write(() => {
       this.members.seen(this.#openLease(lease).appliance)
       this.#signatures.insert([request])
       this.#stripes.commit(request.stripe, request.shards)
       this.#stripes.keepLengths(request.stripe, lengthsOf(request))
-      this.#knowledge.missDeparted(request.stripe, request.shards)
+      this.#knowledge.missDeparted(request.stripe)
     })
     await this.#signatures.settle()
   }
 
   async finish(lease: Hex, request: FinishRequest): Promise<Finished> {
     const facts = this.#parts.openHead(request.head, request.references)
-    const stripes = referencedStripes(request.references)
+    const named = new Runs()
+    const references = referencedStripes(request.references, named)
     return this.write(() => {
+      const stripes = this.#rowsOf(references, named)
       const open = this.#leases.find(lease)
       if (open?.state === 'finished' && this.#isFinished(open, request.head)) return this.#finished(open.snapshot)
       const { source, label, parent, appliance, volume } = this.#openLease(lease)
@@ -268,7 +276,10 @@ export class LocalCatalog implements Catalog {
       lengths: new Uint32Array(count),
     }
     for await (const { at, locations } of this.#find(ids, ANY)) {
-      found.stripes.set(BigUint64Array.from(locations.stripes, BigInt), at)
+      found.stripes.set(
+        BigUint64Array.from(locations.stripes, (stripe) => BigInt(stripe && this.#runs.toHere(stripe))),
+        at,
+      )
       found.offsets.set(locations.offsets, at)
       found.lengths.set(locations.lengths, at)
     }
@@ -277,12 +288,13 @@ export class LocalCatalog implements Catalog {
 
   /** With `writer`, of his stripes only. */
   async records(numbers: readonly number[], writer?: Hex): Promise<Uint32Array[]> {
-    return numbers.map((number) => this.#stripes.lengths(number, writer))
+    return this.#runs.toRows(numbers).map((number) => this.#stripes.lengths(number, writer))
   }
 
   async stripes(numbers: readonly number[]): Promise<StripeRow[]> {
-    const read = this.#db.transaction(() => numbers.map((number) => this.#stripes.row(number)))
-    return read().filter((row) => row !== undefined)
+    const rows = this.#runs.toRows(numbers)
+    const read = this.#db.transaction(() => rows.map((number) => this.#stripes.row(number)))
+    return read().flatMap((row, at) => (row ? [{ ...row, stripe: numbers[at] as number }] : []))
   }
 
   async snapshotStripes(id: Hex, appliance?: Hex): Promise<number[]> {
@@ -290,12 +302,16 @@ export class LocalCatalog implements Catalog {
     if (!found || (appliance !== undefined && found.appliance !== appliance)) {
       throw new ImagerError('NO_SUCH_SNAPSHOT', { snapshot: id })
     }
-    return found.stripes
+    return found.stripes.map((stripe) => this.#runs.toHere(stripe)).sort((a, b) => a - b)
   }
 
   /** `by` is who looked; what `trusted` says outweighs what others said. Defaults are for this host's own commands. */
   async learn(findings: readonly Finding[], inspected: readonly Hex[], by: Hex = '', trusted = true): Promise<void> {
-    this.write(() => this.#knowledge.learn(findings, inspected, by, trusted))
+    const rows = this.#runs.toRows(findings.map(({ stripe }) => stripe))
+    const known = findings
+      .map((finding, at) => ({ ...finding, stripe: rows[at] as number }))
+      .filter(({ stripe }) => stripe > 0)
+    this.write(() => this.#knowledge.learn(known, inspected, by, trusted))
   }
 
   /** Keeps what the host says of itself; true as `HostCatalogue.heartbeat`. A store with less than it was given is not believed. */
@@ -327,6 +343,11 @@ export class LocalCatalog implements Catalog {
     }
   }
 
+  /** The stripe of a lease's own run with this number in it. Throws LEASE_ENDED. */
+  stripeOfLease(lease: Hex, number: number): number {
+    return this.#runs.toHere(stripeOf(this.#openLease(lease).run, number))
+  }
+
   /** Whose lease it is, whatever its state. */
   leaseOwner(lease: Hex): Hex | undefined {
     return this.#leases.find(lease)?.appliance
@@ -334,7 +355,12 @@ export class LocalCatalog implements Catalog {
 
   /** One transaction over the master file, registry and records. Nests. */
   write<T>(work: () => T): T {
-    return this.#db.transaction(work).immediate()
+    try {
+      return this.#db.transaction(work).immediate()
+    } catch (error) {
+      this.#runs.forget()
+      throw error
+    }
   }
 
   /** Takes a host and its shards out of account (departure.ts). Throws WOULD_LOSE, and changes nothing, unless forced. */
@@ -366,17 +392,18 @@ export class LocalCatalog implements Catalog {
     this.members.admit(host)
   }
 
-  /** Hosts first; all or none. Throws FORGED at a stripe that another appliance wrote. Later ones are numbered after the highest. */
-  async importStripes(stripes: readonly ImportedStripe[]): Promise<void> {
-    for (const stripe of stripes) {
-      checkRecords(stripe)
-      this.#stripes.requireWriter(stripe.stripe, stripe.writer)
-    }
+  /** Hosts first; all or none. */
+  async importStripes(imported: readonly ImportedStripe[]): Promise<void> {
+    for (const stripe of imported) checkRecords(stripe)
     this.write(() => {
+      this.#runs.keepAll(imported.map(({ stripe }) => stripe))
+      const stripes = imported.map((one) => {
+        return { ...one, stripe: this.#runs.toRow(one.stripe), births: this.#runs.keepBirths(one.births) }
+      })
       this.#signatures.insert(stripes)
       this.#stripes.placed.together(() => {
-        for (const { writer, ...row } of stripes) {
-          this.#stripes.import(writer, row)
+        for (const row of stripes) {
+          this.#stripes.import(row)
           this.#stripes.keepLengths(row.stripe, lengthsOf(row))
         }
       })
@@ -385,20 +412,30 @@ export class LocalCatalog implements Catalog {
     await this.#signatures.settle()
   }
 
-  /**
-   * Leaves out the next `count` stripe numbers: stripes that only absent hosts hold, and that are unknown here, may
-   * have them.
-   */
-  skipStripes(count: number): void {
-    this.write(() => this.#stripes.skip(count))
-  }
-
   /** Listed even where stripes of it are missing; it says so. */
   importSnapshot({ head, references, summary, source, label }: ImportedSnapshot): void {
     const facts = this.#parts.openHead(head, references)
-    const stripes = referencedStripes(references)
-    const row = { ...facts, arrived: 0, id: facts.snapshot, source, label, summary, head, stripes }
-    this.write(() => this.#snapshots.add(row))
+    const named = new Runs()
+    const referenced = referencedStripes(references, named)
+    this.write(() => {
+      this.#runs.keepAll(referenced, named)
+      const stripes = this.#rowsOf(referenced, named)
+      this.#snapshots.add({ ...facts, arrived: 0, id: facts.snapshot, source, label, summary, head, stripes })
+    })
+  }
+
+  /** Ascending. Throws PROTOCOL where one is of a run that is not known. */
+  #rowsOf(stripes: readonly number[], named: RunsHandle): number[] {
+    const rows = this.#runs.toRows(stripes, named)
+    if (!rows.includes(0)) return rows.sort((a, b) => a - b)
+    throw new ImagerError('PROTOCOL', { what: 'the snapshot refers to stripes that are not committed' })
+  }
+
+  /** With the number of its row: the stripes of a lease are of its own run. */
+  #ofLease<R extends { stripe: number }>(lease: Hex, request: R): R {
+    const stripe = this.#runs.toRow(request.stripe)
+    if (runOf(stripe) === this.#openLease(lease).run) return { ...request, stripe }
+    throw new ImagerError('PROTOCOL', { what: 'a stripe of another run' })
   }
 
   /** Looks signatures up, `FIND_PART` at a time: between two parts the event loop serves other calls. */
@@ -426,14 +463,15 @@ export class LocalCatalog implements Catalog {
   #sameStripe(lease: Hex, r: Pick<CommitRequest, 'stripe' | 'k' | 'm' | 'packBytes'>): void {
     const stored = this.#stripes.find(r.stripe)
     const same = stored?.lease === lease && stored.k === r.k && stored.m === r.m && stored.packBytes === r.packBytes
-    if (!same || stored.committed) throw new ImagerError('PROTOCOL', { what: `stripe ${r.stripe} is not open` })
+    if (!same || stored.committed)
+      throw new ImagerError('PROTOCOL', { what: `stripe ${numberOf(r.stripe)} is not open` })
   }
 
   #isCommitted(lease: Hex, request: CommitRequest): boolean {
     if (this.#stripes.find(request.stripe)?.lease !== lease) return false
     const row = this.#stripes.row(request.stripe)
     if (!row) return false
-    const name = (shard: { index: number; shard: Hex; root: Hex }) => `${shard.index} ${shard.shard} ${shard.root}`
+    const name = ({ index, host, root }: HeldShard) => `${index} ${host} ${root}`
     const held = new Set(row.shards.map(name))
     return held.size === request.shards.length && request.shards.every((shard) => held.has(name(shard)))
   }
@@ -456,8 +494,8 @@ export class LocalCatalog implements Catalog {
   }
 }
 
-function placeName({ index, host, shard }: { index: number; host: Hex; shard: Hex }): string {
-  return `${index} ${host} ${shard}`
+function placeName({ index, host }: ShardPlace): string {
+  return `${index} ${host}`
 }
 
 function finishedSentence(source: string, { newBytes, storedBytes }: SnapshotSummary, { survives }: Finished): string {

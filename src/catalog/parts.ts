@@ -2,20 +2,13 @@
 import type { Clock } from '../base/clock.js'
 import { ImagerError } from '../base/errors.js'
 import { type Hex, toHex } from '../base/ids.js'
-import { signGrant } from '../keys/grant.js'
+import { type Grant, signGrant } from '../keys/grant.js'
 import { openHead } from '../keys/head.js'
 import type { Home } from '../keys/home.js'
 import { hash } from '../native.js'
 
 /** What a grant says; fleet and term are the signer's. */
-export interface GrantBody {
-  operation: 'put'
-  shard: Hex
-  lengthBytes: number
-  host: Hex
-  bearer: Hex
-  expires: number
-}
+export type GrantBody = Omit<Grant, 'fleet' | 'term'>
 
 /** What the catalog needs to know of a head whose signature was checked. */
 export interface HeadFacts {

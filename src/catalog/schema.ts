@@ -1,7 +1,7 @@
 /**
  * The database of a coordinator's state folder, `catalog.db`: the records, from which everything is answered, and what
- * of the signature repository is in no segment yet. Write-ahead log, every commit synced. `user_version` is the format: an
- * older one is brought up to date in one transaction, a newer one is refused, never touched.
+ * of the signature repository is in no segment yet. Write-ahead log, every commit synced. `user_version` is the format: one of
+ * another is refused, never touched.
  */
 import { chmodSync, closeSync, existsSync, openSync, readFileSync, readSync, statSync } from 'node:fs'
 import { dirname } from 'node:path'
@@ -10,12 +10,11 @@ import { hasCode, ImagerError } from '../base/errors.js'
 import { SignatureIndex } from '../native.js'
 import { CHECKSUM_SCHEMA, defineChecksum, findSchemaFlaw, notedFormat, sumAll, useChecksums } from './checksums.js'
 import { BUSY_MS, Guard, type GuardedDatabase, guarded } from './guard.js'
-import { Placed } from './placed.js'
 import { Sqlite } from './sqlite.js'
 import { HEADER_BYTES, headerFlaw, logFlaw } from './sqlite-files.js'
-import { removeFormat1, upgradeFrom1 } from './upgrade.js'
 
-export const FORMAT = 4
+/** Until 0.2.0 is released a catalog of another build is not read: `imager recover` makes it anew. */
+export const FORMAT = 1
 
 const CACHE_KIB = 128 * 1024
 /**
@@ -24,26 +23,35 @@ const CACHE_KIB = 128 * 1024
  */
 const CHECKPOINT_PAGES = 16_384
 /**
- * Shards name their host by `host.n`, so a host that was expelled stays as a row (`member` = 0). Ids that people meet are
- * text, those that come in thousands are blobs.
+ * Shards name their host by `host.n`, so a host that was expelled stays as a row (`member` = 0); stripes hold the number of
+ * their run (`run.n`, `runs.ts`). Ids that people meet are text, those that come in thousands are blobs.
+ *
+ * What is known beyond what a run said: a shard without a row in `evidence` is where its stripe's commit put it, and nobody has
+ * looked since; `by` is who found out. `volume` has what a person decided of one; the row without a name is the fleet's. A host's
+ * `suspect` says why its store is not believed; `arrived` is this catalog's time of a `finish`. `holders` of a stripe are the
+ * hosts of its good shards, so that a snapshot's figure takes one row a stripe. `delivery` is which version of a document a peer
+ * took, or refused and why; `count` is how often an event was met within a minute. `record`: how long the records of a stripe
+ * are, u32 LE each. `rows` of `young` are as segments have them (docs/formats/segment.md); what is no `segment` here is none.
  */
-export const RECORDS_SCHEMA = `
+const SCHEMA = `
 CREATE TABLE host (
   n INTEGER PRIMARY KEY, host TEXT NOT NULL UNIQUE, sealing TEXT NOT NULL, name TEXT NOT NULL, role TEXT NOT NULL,
-  domain TEXT NOT NULL, addresses TEXT NOT NULL, member INTEGER NOT NULL DEFAULT 1, admitted INTEGER NOT NULL, lastSeen INTEGER NOT NULL DEFAULT 0,
-  seenMs INTEGER NOT NULL DEFAULT 0, freeBytes INTEGER NOT NULL DEFAULT 0, usedBytes INTEGER NOT NULL DEFAULT 0,
-  capacityBytes INTEGER NOT NULL DEFAULT 0, storage TEXT NOT NULL DEFAULT ''
+  domain TEXT NOT NULL, addresses TEXT NOT NULL, member INTEGER NOT NULL DEFAULT 1, admitted INTEGER NOT NULL,
+  lastSeen INTEGER NOT NULL DEFAULT 0, seenMs INTEGER NOT NULL DEFAULT 0, freeBytes INTEGER NOT NULL DEFAULT 0,
+  usedBytes INTEGER NOT NULL DEFAULT 0, capacityBytes INTEGER NOT NULL DEFAULT 0, storage TEXT NOT NULL DEFAULT '',
+  clockSkewMs INTEGER, suspect TEXT NOT NULL DEFAULT '', placedBytes INTEGER NOT NULL DEFAULT 0
 ) STRICT;
+CREATE TABLE run (n INTEGER PRIMARY KEY, name BLOB NOT NULL UNIQUE) STRICT;
 CREATE TABLE lease (
-  lease TEXT PRIMARY KEY, appliance TEXT NOT NULL, volume TEXT NOT NULL, source TEXT NOT NULL, label TEXT NOT NULL,
-  snapshot TEXT NOT NULL, sequence INTEGER NOT NULL, parent TEXT, started INTEGER NOT NULL,
-  state TEXT NOT NULL CHECK (state IN ('open', 'finished', 'fenced'))
+  lease TEXT PRIMARY KEY, run INTEGER NOT NULL REFERENCES run, appliance TEXT NOT NULL, volume TEXT NOT NULL,
+  source TEXT NOT NULL, label TEXT NOT NULL, snapshot TEXT NOT NULL, sequence INTEGER NOT NULL, parent TEXT,
+  started INTEGER NOT NULL, state TEXT NOT NULL CHECK (state IN ('open', 'finished', 'fenced')), ended INTEGER, failure TEXT
 ) STRICT;
 CREATE INDEX leaseOfVolume ON lease (appliance, volume, sequence);
 CREATE TABLE stripe (
-  stripe INTEGER PRIMARY KEY AUTOINCREMENT, k INTEGER NOT NULL, m INTEGER NOT NULL, packBytes INTEGER NOT NULL,
-  writer TEXT NOT NULL, lease TEXT, committed INTEGER NOT NULL DEFAULT 0, survives INTEGER NOT NULL DEFAULT -1,
-  complete INTEGER NOT NULL DEFAULT 0
+  stripe INTEGER PRIMARY KEY, k INTEGER NOT NULL, m INTEGER NOT NULL, packBytes INTEGER NOT NULL, writer TEXT NOT NULL,
+  lease TEXT, committed INTEGER NOT NULL DEFAULT 0, survives INTEGER NOT NULL DEFAULT -1, holders TEXT NOT NULL DEFAULT '',
+  proved INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE INDEX openStripe ON stripe (lease) WHERE committed = 0;
 CREATE TABLE shard (
@@ -51,72 +59,42 @@ CREATE TABLE shard (
   host INTEGER NOT NULL REFERENCES host, shard BLOB NOT NULL, root BLOB,
   PRIMARY KEY (stripe, position)
 ) STRICT, WITHOUT ROWID;
-CREATE TABLE snapshot (
-  n INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, appliance TEXT NOT NULL, volume TEXT NOT NULL, source TEXT NOT NULL,
-  label TEXT NOT NULL, sequence INTEGER NOT NULL, parent TEXT, time INTEGER NOT NULL, head BLOB NOT NULL,
-  stripes BLOB NOT NULL, summary TEXT NOT NULL, survives INTEGER, state TEXT
-) STRICT;
-CREATE INDEX snapshotOfVolume ON snapshot (appliance, volume, sequence);
-CREATE TABLE token (
-  id TEXT PRIMARY KEY, secret BLOB NOT NULL, role TEXT NOT NULL, expires INTEGER NOT NULL, spentBy TEXT
-) STRICT;
-CREATE TABLE document (
-  kind TEXT NOT NULL, name TEXT NOT NULL, sequence INTEGER NOT NULL, bytes BLOB NOT NULL, PRIMARY KEY (kind, name)
-) STRICT;
-CREATE TABLE event (n INTEGER PRIMARY KEY, time INTEGER NOT NULL, kind TEXT NOT NULL, host TEXT NOT NULL, sentence TEXT NOT NULL) STRICT;
-`
-
-/** `rows` of `young` are as segments have them (docs/formats/segment.md). What is no `segment` here is no segment. */
-export const REPOSITORY_SCHEMA = `
-CREATE TABLE young (n INTEGER PRIMARY KEY AUTOINCREMENT, rows BLOB NOT NULL) STRICT;
-CREATE TABLE segment (n INTEGER PRIMARY KEY, rows INTEGER NOT NULL) STRICT;
-`
-
-/** How long the records of a stripe are, u32 LE each. Stripes of before format 3 have no row. */
-export const LENGTHS_SCHEMA = `
-CREATE TABLE record (stripe INTEGER PRIMARY KEY REFERENCES stripe ON DELETE CASCADE, lengths BLOB NOT NULL) STRICT;
-`
-
-/**
- * What is known beyond what a run said (format 4). A shard without a row in `evidence` is where its stripe's commit put it, and
- * nobody has looked since; `by` is who found out. `volume` has what a person decided of one; the row without a name is the
- * fleet's. A host's `suspect` says why its store is not believed; `arrived` is this catalog's time of a `finish`. `holders` of a
- * stripe are the hosts of its good shards, so that a snapshot's figure takes one row a stripe. `delivery` is which version of a
- * document a peer took, or refused and why; `count` is how often an event was met within a minute.
- */
-export const KEEPING_SCHEMA = `
-ALTER TABLE stripe DROP COLUMN complete;
-ALTER TABLE stripe ADD COLUMN holders TEXT NOT NULL DEFAULT '';
-ALTER TABLE stripe ADD COLUMN proved INTEGER NOT NULL DEFAULT 0;
-UPDATE stripe SET holders = (SELECT group_concat(host) FROM
-  (SELECT host FROM shard WHERE shard.stripe = stripe.stripe ORDER BY host)) WHERE committed AND EXISTS
-  (SELECT 1 FROM shard WHERE shard.stripe = stripe.stripe);
 CREATE TABLE evidence (
   stripe INTEGER NOT NULL REFERENCES stripe ON DELETE CASCADE, position INTEGER NOT NULL,
   fact TEXT NOT NULL CHECK (fact IN ('present', 'proved', 'missing', 'corrupt', 'stale', 'wrong length')),
   time INTEGER NOT NULL, by TEXT NOT NULL,
   PRIMARY KEY (stripe, position)
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE record (stripe INTEGER PRIMARY KEY REFERENCES stripe ON DELETE CASCADE, lengths BLOB NOT NULL) STRICT;
+CREATE TABLE snapshot (
+  n INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, appliance TEXT NOT NULL, volume TEXT NOT NULL, source TEXT NOT NULL,
+  label TEXT NOT NULL, sequence INTEGER NOT NULL, parent TEXT, time INTEGER NOT NULL, arrived INTEGER NOT NULL,
+  head BLOB NOT NULL, stripes BLOB NOT NULL, summary TEXT NOT NULL, figure TEXT
+) STRICT;
+CREATE INDEX snapshotOfVolume ON snapshot (appliance, volume, sequence);
 CREATE TABLE volume (
-  appliance TEXT NOT NULL, volume TEXT NOT NULL, tolerate INTEGER, maxAgeMs INTEGER, reached INTEGER NOT NULL DEFAULT 0, retired INTEGER NOT NULL DEFAULT 0,
+  appliance TEXT NOT NULL, volume TEXT NOT NULL, tolerate INTEGER, maxAgeMs INTEGER, reached INTEGER NOT NULL DEFAULT 0,
+  retired INTEGER NOT NULL DEFAULT 0,
   PRIMARY KEY (appliance, volume)
 ) STRICT, WITHOUT ROWID;
-ALTER TABLE lease ADD COLUMN ended INTEGER;
-ALTER TABLE lease ADD COLUMN failure TEXT;
-ALTER TABLE snapshot ADD COLUMN arrived INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE host ADD COLUMN clockSkewMs INTEGER;
-ALTER TABLE host ADD COLUMN suspect TEXT NOT NULL DEFAULT '';
-ALTER TABLE host ADD COLUMN placedBytes INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE snapshot ADD COLUMN figure TEXT;
-ALTER TABLE snapshot DROP COLUMN survives;
-ALTER TABLE snapshot DROP COLUMN state;
+CREATE TABLE token (
+  id TEXT PRIMARY KEY, secret BLOB NOT NULL, role TEXT NOT NULL, expires INTEGER NOT NULL, spentBy TEXT
+) STRICT;
+CREATE TABLE document (
+  kind TEXT NOT NULL, name TEXT NOT NULL, sequence INTEGER NOT NULL, bytes BLOB NOT NULL, PRIMARY KEY (kind, name)
+) STRICT;
 CREATE TABLE delivery (
   host TEXT NOT NULL, kind TEXT NOT NULL, name TEXT NOT NULL, version TEXT NOT NULL, due INTEGER NOT NULL, refused TEXT,
   PRIMARY KEY (host, kind, name)
 ) STRICT, WITHOUT ROWID;
-ALTER TABLE event ADD COLUMN count INTEGER NOT NULL DEFAULT 1;
+CREATE TABLE event (
+  n INTEGER PRIMARY KEY, time INTEGER NOT NULL, kind TEXT NOT NULL, host TEXT NOT NULL, sentence TEXT NOT NULL,
+  count INTEGER NOT NULL DEFAULT 1
+) STRICT;
 CREATE INDEX eventOfKind ON event (kind);
 CREATE INDEX eventSaid ON event (kind, sentence);
+CREATE TABLE young (n INTEGER PRIMARY KEY AUTOINCREMENT, rows BLOB NOT NULL) STRICT;
+CREATE TABLE segment (n INTEGER PRIMARY KEY, rows INTEGER NOT NULL) STRICT;
 `
 
 /**
@@ -190,7 +168,6 @@ function connect(guard: Guard, alone: boolean, waitMs: number): GuardedDatabase 
     db.pragma(`wal_autocheckpoint = ${CHECKPOINT_PAGES}`)
     defineChecksum(db)
     prepareFormat(db, guard)
-    removeFormat1(dirname(path))
     useChecksums(db, (table) => {
       const error = guard.damaged(`a row of the table ${table} does not match its checksum`)
       // Without the lengths of its records a stripe is asked by signature: nothing is lost.
@@ -215,25 +192,17 @@ function prepareFormat(db: Database.Database, guard: Guard): void {
     if (flaw) throw guard.damaged(flaw)
     return
   }
-  if (![0, 1, 2, 3].includes(format)) {
+  if (format !== 0) {
     throw new ImagerError('UNSUPPORTED', { what: `The catalog ${guard.path} has format ${format}` })
   }
-  if (format === 0 && db.prepare('SELECT 1 FROM sqlite_schema').get() !== undefined) {
-    throw guard.damaged('its format is noted as 0')
-  }
-  const prepare = db.transaction(() => upgrade(db, guard.path))
-  prepare.immediate()
+  if (db.prepare('SELECT 1 FROM sqlite_schema').get() !== undefined) throw guard.damaged('its format is noted as 0')
+  db.transaction(() => create(db)).immediate()
 }
 
-function upgrade(db: Database.Database, path: string): void {
-  const format = Number(db.pragma('user_version', { simple: true }))
-  if (format === FORMAT) return
-  if (format === 0) db.exec(RECORDS_SCHEMA)
-  if (format < 2) db.exec(REPOSITORY_SCHEMA)
-  if (format === 1) upgradeFrom1(db, dirname(path))
-  if (format < 3) db.exec(LENGTHS_SCHEMA)
-  db.exec(KEEPING_SCHEMA)
-  if (format > 0) new Placed(db).count(null)
+function create(db: Database.Database): void {
+  // Another process may have been faster.
+  if (Number(db.pragma('user_version', { simple: true })) === FORMAT) return
+  db.exec(SCHEMA)
   db.exec(CHECKSUM_SCHEMA)
   db.pragma(`user_version = ${FORMAT}`)
   sumAll(db)

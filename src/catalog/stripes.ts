@@ -5,11 +5,13 @@
 import type Database from 'better-sqlite3'
 import { hasCode, ImagerError } from '../base/errors.js'
 import { fromHex, type Hex, toHex } from '../base/ids.js'
+import { partsOfName, runOf, shardOf } from '../stripes/names.js'
 import { stripeSurvives } from '../stripes/survives.js'
 import { Placed } from './placed.js'
+import type { StoredRuns } from './runs.js'
 import { Statements } from './statements.js'
 import { Survival } from './survival.js'
-import type { Fact, PlaceRequest, ShardPlace, ShardRow, StripeRow } from './types.js'
+import type { Fact, HeldShard, PlaceRequest, ShardPlace, StripeRow } from './types.js'
 
 export interface StoredStripe {
   stripe: number
@@ -51,7 +53,10 @@ export class Stripes {
   readonly placed: Placed
   readonly #shards: Database.Statement<[number], StoredShard>
 
-  constructor(db: Database.Database) {
+  readonly #runs: StoredRuns
+
+  constructor(db: Database.Database, runs: StoredRuns) {
+    this.#runs = runs
     this.#statements = new Statements(db)
     this.#stripe = db.prepare('SELECT * FROM sound_stripe WHERE stripe = ?')
     this.#survival = new Survival(db)
@@ -112,37 +117,32 @@ export class Stripes {
   }
 
   placedShards(stripe: number): ShardPlace[] {
-    return this.#shards.all(stripe).map(({ index, host, shard }) => ({ index, host, shard: toHex(shard) }))
+    return this.#shards.all(stripe).map(({ index, host }) => ({ index, host }))
   }
 
-  open(writer: Hex, lease: Hex, r: Pick<PlaceRequest, 'k' | 'm' | 'packBytes'>): number {
-    const { lastInsertRowid } = this.#statements
-      .prepare('INSERT INTO stripe (k, m, packBytes, writer, lease) VALUES (?, ?, ?, ?, ?)')
-      .run(r.k, r.m, r.packBytes, writer, lease)
-    return Number(lastInsertRowid)
-  }
-
-  /** Gives a reserved stripe its shape. */
-  shape(stripe: number, lease: Hex, r: PlaceRequest): void {
+  /** A stripe that there is stays as it is. */
+  open(writer: Hex, lease: Hex | null, r: Pick<PlaceRequest, 'stripe' | 'k' | 'm' | 'packBytes'>): void {
     this.#statements
-      .prepare('UPDATE stripe SET k = ?, m = ?, packBytes = ? WHERE stripe = ? AND lease = ? AND k = 0')
-      .run(r.k, r.m, r.packBytes, stripe, lease)
+      .prepare('INSERT OR IGNORE INTO stripe (stripe, k, m, packBytes, writer, lease) VALUES (?, ?, ?, ?, ?, ?)')
+      .run(r.stripe, r.k, r.m, r.packBytes, writer, lease)
   }
 
   placeShards(stripe: number, shards: readonly (ShardPlace & { root?: Hex })[]): void {
     const put = this.#statements.prepare(
       'INSERT OR REPLACE INTO shard SELECT ?, ?, host.n, ?, ? FROM host WHERE host.host = ?',
     )
-    for (const { index, host, shard, root } of shards) {
-      const { changes } = put.run(stripe, index, bytes(shard), root === undefined ? null : bytes(root), host)
+    const name = this.#runs.name(runOf(stripe))
+    for (const { index, host, root } of shards) {
+      const shard = bytes(shardOf(name, stripe, index))
+      const { changes } = put.run(stripe, index, shard, root === undefined ? null : bytes(root), host)
       if (changes !== 1) throw new ImagerError('PROTOCOL', { what: `a shard on the unknown host ${host}` })
     }
   }
 
   /** Exactly `shards` are held from now on, and nothing bad is known of them. */
-  commit(stripe: number, shards: readonly ShardRow[]): void {
+  commit(stripe: number, shards: readonly HeldShard[]): void {
     const stored = this.#stripe.get(stripe)
-    if (!stored) throw new ImagerError('PROTOCOL', { what: `stripe ${stripe} is unknown` })
+    if (!stored) throw new ImagerError('PROTOCOL', { what: 'a stripe that is unknown' })
     const before = this.#shards.all(stripe)
     if (stored.committed) this.placed.take(hostsOf(before.filter(({ fact }) => isGood(fact))), stored)
     // Each row that is written costs its checksum: those that only get their root stay.
@@ -158,7 +158,7 @@ export class Stripes {
     this.#figureOut(stripe, stored)
   }
 
-  #root(stripe: number, shards: readonly ShardRow[]): void {
+  #root(stripe: number, shards: readonly HeldShard[]): void {
     const put = this.#statements.prepare('UPDATE shard SET root = ? WHERE stripe = ? AND position = ?')
     for (const { index, root } of shards) put.run(bytes(root), stripe, index)
   }
@@ -190,31 +190,11 @@ export class Stripes {
     this.#survival.forget(stripe)
   }
 
-  /** From outside, under its own number; later numbers continue after it. What was known of snapshots is old then. */
-  import(writer: Hex, row: StripeRow): void {
-    this.requireWriter(row.stripe, writer)
-    this.#statements
-      .prepare('INSERT OR IGNORE INTO stripe (stripe, k, m, packBytes, writer) VALUES (?, ?, ?, ?, ?)')
-      .run(row.stripe, row.k, row.m, row.packBytes, writer)
+  /** From outside. What was known of snapshots is old then. */
+  import(row: Omit<StripeRow, 'shards'> & { shards: readonly HeldShard[] }): void {
+    const { writer } = partsOfName(this.#runs.name(runOf(row.stripe)))
+    this.open(writer, null, row)
     this.commit(row.stripe, row.shards)
-  }
-
-  /** Leaves out the next `count` stripe numbers: stripes that are not known here may have them. */
-  skip(count: number): void {
-    const { changes } = this.#statements
-      .prepare(`UPDATE sqlite_sequence SET seq = seq + ? WHERE name = 'stripe'`)
-      .run(count)
-    if (changes === 0) this.#statements.prepare(`INSERT INTO sqlite_sequence VALUES ('stripe', ?)`).run(count)
-    this.#statements
-      .prepare(`INSERT OR REPLACE INTO checksum SELECT 'number', name, seq FROM sqlite_sequence WHERE name = 'stripe'`)
-      .run()
-  }
-
-  /** Throws FORGED where the stripe is known, and another's. */
-  requireWriter(stripe: number, writer: Hex): void {
-    const known = this.#stripe.get(stripe)
-    if (!known || known.writer === writer) return
-    throw new ImagerError('FORGED', { what: `Stripe ${stripe} belongs to another appliance` })
   }
 
   /** What a snapshot's state follows from, without who is away: one row a stripe is read. */
@@ -241,7 +221,7 @@ export class Stripes {
     return last ?? 0
   }
 
-  /** Deletes the stripes of a lease that were placed or reserved, and not committed. */
+  /** Deletes the stripes of a lease that were placed, and not committed. */
   dropOpen(lease: Hex): void {
     this.#statements.prepare('DELETE FROM stripe WHERE lease = ? AND committed = 0').run(lease)
   }
@@ -256,10 +236,9 @@ function hostsOf(shards: readonly { readonly host: Hex }[]): Hex[] {
   return shards.map(({ host }) => host)
 }
 
-function isSame(placed: readonly StoredShard[], shards: readonly ShardRow[]): boolean {
-  const name = (index: number, host: Hex, shard: Hex) => `${index} ${host} ${shard}`
-  const known = new Set(placed.map(({ index, host, shard }) => name(index, host, toHex(shard))))
-  return known.size === shards.length && shards.every(({ index, host, shard }) => known.has(name(index, host, shard)))
+function isSame(placed: readonly StoredShard[], shards: readonly HeldShard[]): boolean {
+  const known = new Set(placed.map(({ index, host }) => `${index} ${host}`))
+  return known.size === shards.length && shards.every(({ index, host }) => known.has(`${index} ${host}`))
 }
 
 function toShardRow({ index, host, shard, root, fact }: StoredShard): StripeRow['shards'][number] {

@@ -6,9 +6,10 @@
  */
 import type Database from 'better-sqlite3'
 
-const PART = 1024
-/** Parts in memory at most, one byte a stripe: 16 MiB, for 5 * 10^9 blocks. When it is full all are dropped. */
-const PARTS = 16_384
+/** Stripes of a run follow each other, and most runs have few. */
+const PART = 128
+/** Parts in memory at most, one byte a stripe: 16 MiB. When it is full all are dropped. */
+const PARTS = 131_072
 
 export class Survival {
   readonly #db: Database.Database

@@ -4,13 +4,12 @@
  */
 import type { Hex } from '../base/ids.js'
 import type { Role } from '../keys/fields.js'
+import type { RunsHandle } from '../stripes/names.js'
 
-/** Birth number = stripe * 65,536 + ordinal: so many records a stripe at most. */
+/** A birth is its stripe * 65,536 + ordinal: so many records a stripe at most. */
 export const RECORDS_PER_STRIPE = 65_536
 /** In front of the records of a pack (docs/formats/pack.md). */
 export const PACK_HEADER_BYTES = 16
-/** Stripe numbers of one `reserve`. */
-export const RESERVED_STRIPES = 64
 /** Up to 32 wide (docs/formats/stripe.md). */
 export const STRIPE_WIDTH = 32
 
@@ -45,8 +44,10 @@ export interface HostRow {
 }
 
 export interface BeginRequest {
-  /** Chosen by who asks, so that asking twice is asking once. */
+  /** Drawn by who asks, so that asking twice is asking once. */
   lease?: Hex
+  /** 64 random bits, drawn by who asks: the stripes of this run are named by them, and never those of another. */
+  run?: Hex
   appliance: Hex
   volume: Hex
   source: string
@@ -55,6 +56,7 @@ export interface BeginRequest {
 
 export interface Begun {
   lease: Hex
+  run: Hex
   snapshot: Hex
   sequence: number
   parent: Hex | null
@@ -82,28 +84,26 @@ export interface RunRow extends LastRun {
 export interface ShardPlace {
   index: number
   host: Hex
-  shard: Hex
 }
 
-export interface ShardRow extends ShardPlace {
+export interface HeldShard extends ShardPlace {
   root: Hex
 }
 
+export interface ShardRow extends HeldShard {
+  /** Its id, which follows from its stripe and index. */
+  shard: Hex
+}
+
 export interface PlaceRequest {
+  /** Of the lease's own run. */
+  stripe: number
   k: number
   m: number
   packBytes: number
   /** Of each shard's file. */
   lengthBytes: number
   shards: ShardPlace[]
-  /** Given for a reserved stripe, and to replace shards of an open one. */
-  stripe?: number
-}
-
-export interface Placed {
-  stripe: number
-  /** Base64, one for each shard asked for, in that order. */
-  grants: string[]
 }
 
 /** What was found out about a shard. `present`: it is there, in its length; `proved`: all its bytes were read and are right. */
@@ -125,7 +125,7 @@ export interface CommitRequest {
   /** Rows of `RECORD_BYTES`. */
   records: Uint8Array
   /** The shards that peers hold now. */
-  shards: ShardRow[]
+  shards: HeldShard[]
 }
 
 /** Bytes of the source that are not as they should be; the first ranges of them, and the first files that they belong to. */
@@ -266,18 +266,18 @@ export interface Condition {
 }
 
 export interface Catalog {
+  /** What the runs of the stripes and births are called that it is asked for, and answers. */
+  readonly names: RunsHandle
   /** What its status is about: empty while all is well. */
   condition(): Promise<Condition[]>
   /** The master file, by name. */
   hosts(): Promise<HostRow[]>
   /** Ends (fences) an older lease of that volume. Repeating it with the same lease gives the same answer. */
   begin(request: BeginRequest): Promise<Begun>
-  /** Birth numbers, 0 = unknown: committed stripes only, and only those that survive at least `tolerate` hosts. */
+  /** Births, 0 = unknown: committed stripes only, and only those that survive at least `tolerate` hosts. */
   lookup(lease: Hex, ids: Uint8Array, tolerate: number): Promise<BigUint64Array>
-  /** Numbers for stripes that are still being filled, ascending. Those of a lost answer are not used. */
-  reserve(lease: Hex, count: number): Promise<number[]>
-  /** A stripe's number and the grants to send its shards. Repeating it gives new grants; without a number, a new stripe. */
-  place(lease: Hex, request: PlaceRequest): Promise<Placed>
+  /** The grants to send a stripe's shards, base64, in the order of these. Asked again, also for other hosts, it gives others. */
+  place(lease: Hex, request: PlaceRequest): Promise<string[]>
   /** Makes a stripe's records known. Repeating it changes nothing. */
   commit(lease: Hex, request: CommitRequest): Promise<void>
   /** Makes the snapshot visible and ends the lease. Repeating it gives the same answer. */

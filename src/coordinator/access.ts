@@ -24,7 +24,7 @@ const READING: readonly CallName[] = [
   'learn',
   'policies',
 ]
-const RUNNING: readonly CallName[] = ['begin', 'lookup', 'reserve', 'place', 'commit', 'finish', 'abandon']
+const RUNNING: readonly CallName[] = ['begin', 'lookup', 'place', 'commit', 'finish', 'abandon']
 
 const MAY: Record<Role, ReadonlySet<CallName>> = {
   peer: new Set(EVERY_MEMBER),

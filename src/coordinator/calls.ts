@@ -7,8 +7,8 @@ import { LOOKUP_IDS, MESSAGE_BYTES } from '../base/limits.js'
 import { KiB, MiB } from '../base/units.js'
 import { OTHERS } from '../catalog/choose.js'
 import { EVENT_KINDS } from '../catalog/registry.js'
-import { FACTS, RECORDS_PER_STRIPE, RESERVED_STRIPES, STATES, STRIPE_WIDTH } from '../catalog/types.js'
-import { Address, Base64, Count, Id, Key, Name, Role, Term, Time } from '../keys/fields.js'
+import { FACTS, RECORDS_PER_STRIPE, STATES, STRIPE_WIDTH } from '../catalog/types.js'
+import { Address, Base64, Count, Id, Key, Name, Role, Run, RunName, StripeNumber, Term, Time } from '../keys/fields.js'
 import { STATEMENT_BYTES } from '../keys/statement.js'
 import { ID_BYTES, RECORD_BYTES } from '../signatures/rows.js'
 
@@ -34,7 +34,9 @@ const Amounts = v.pipe(v.record(Text(255), v.pipe(v.number(), v.finite())), v.ma
 const Seconds = v.pipe(v.number(), v.finite(), v.minValue(0))
 const Tolerate = v.pipe(Count, v.maxValue(STRIPE_WIDTH))
 const Width = v.pipe(Count, v.maxValue(STRIPE_WIDTH))
+/** Numbered by the runs of the same message, from 1. */
 const Stripe = v.pipe(Count, v.minValue(1))
+const Runs = v.pipe(v.array(RunName), v.maxLength(LOOKUP_IDS))
 const Survives = v.pipe(v.number(), v.integer(), v.minValue(-1))
 const Addresses = v.pipe(v.array(Address), v.maxLength(16))
 /** What a person typed to name a host. */
@@ -58,10 +60,10 @@ const HostRow = v.strictObject({
   suspect: Text(1000),
   clockSkewMs: v.nullable(v.pipe(v.number(), v.safeInteger())),
 })
-const ShardPlace = v.strictObject({ index: Width, host: Key, shard: Id })
-const ShardRow = v.strictObject({ ...ShardPlace.entries, root: Key })
+const ShardPlace = v.strictObject({ index: Width, host: Key })
+const HeldShard = v.strictObject({ ...ShardPlace.entries, root: Key })
 const shards = <S extends v.GenericSchema>(one: S) => v.pipe(v.array(one), v.minLength(1), v.maxLength(STRIPE_WIDTH))
-const KnownShard = v.strictObject({ ...ShardRow.entries, fact: v.exactOptional(v.picklist(FACTS)) })
+const KnownShard = v.strictObject({ ...HeldShard.entries, shard: Id, fact: v.exactOptional(v.picklist(FACTS)) })
 const Finding = v.strictObject({ stripe: Stripe, shard: Id, fact: v.picklist(FACTS) })
 const Policy = { tolerate: v.nullable(Tolerate), maxAgeMs: v.nullable(Count) }
 const Scheme = { k: Width, m: Width, packBytes: Count }
@@ -162,33 +164,25 @@ export const CALLS = {
   begin: call(
     v.strictObject({
       lease: v.exactOptional(Id),
+      run: v.exactOptional(Run),
       appliance: Key,
       volume: Id,
       source: Text(4096),
       label: Text(255),
     }),
-    v.strictObject({ lease: Id, snapshot: Id, sequence: Count, parent: v.nullable(Id) }),
+    v.strictObject({ lease: Id, run: Run, snapshot: Id, sequence: Count, parent: v.nullable(Id) }),
   ),
   /** ids; births as u64 LE. */
-  lookup: call(v.strictObject({ lease: Id, tolerate: Tolerate }), None, {
+  lookup: call(v.strictObject({ lease: Id, tolerate: Tolerate }), v.strictObject({ runs: Runs }), {
     maxBytes: LOOKUP_IDS * ID_BYTES + 4 * KiB,
   }),
-  reserve: call(
-    v.strictObject({ lease: Id, count: v.pipe(Count, v.maxValue(RESERVED_STRIPES)) }),
-    v.strictObject({ stripes: v.pipe(v.array(Stripe), v.maxLength(RESERVED_STRIPES)) }),
-  ),
+  /** `number`, as of `commit`: of the lease's own run. */
   place: call(
-    v.strictObject({
-      lease: Id,
-      ...Scheme,
-      lengthBytes: Count,
-      shards: shards(ShardPlace),
-      stripe: v.exactOptional(Stripe),
-    }),
-    v.strictObject({ stripe: Stripe, grants: v.array(Base64(4 * KiB)) }),
+    v.strictObject({ lease: Id, number: StripeNumber, ...Scheme, lengthBytes: Count, shards: shards(ShardPlace) }),
+    v.strictObject({ grants: v.array(Base64(4 * KiB)) }),
   ),
   /** records. */
-  commit: call(v.strictObject({ lease: Id, stripe: Stripe, ...Scheme, shards: shards(ShardRow) }), None, {
+  commit: call(v.strictObject({ lease: Id, number: StripeNumber, ...Scheme, shards: shards(HeldShard) }), None, {
     maxBytes: RECORDS_PER_STRIPE * RECORD_BYTES + 64 * KiB,
   }),
   /** head, then references. */
@@ -214,18 +208,19 @@ export const CALLS = {
     v.strictObject({ ...SnapshotRow.entries, others: v.pipe(v.array(Named), v.maxLength(OTHERS)) }),
   ),
   /** ids; for each stripe u64, then for each offset u32, then for each length u32, LE. */
-  locate: call(None, None, { maxBytes: LOOKUP_IDS * ID_BYTES + 4 * KiB }),
+  locate: call(None, v.strictObject({ runs: Runs }), { maxBytes: LOOKUP_IDS * ID_BYTES + 4 * KiB }),
   /** Answer: for each stripe count u32, then the length of each record u32, LE. */
-  records: call(v.strictObject({ numbers: v.pipe(v.array(Stripe), v.maxLength(RECORDS_PAGE)) }), None),
+  records: call(v.strictObject({ runs: Runs, numbers: v.pipe(v.array(Stripe), v.maxLength(RECORDS_PAGE)) }), None),
   stripes: call(
-    v.strictObject({ numbers: v.pipe(v.array(Stripe), v.maxLength(STRIPE_PAGE)) }),
+    v.strictObject({ runs: Runs, numbers: v.pipe(v.array(Stripe), v.maxLength(STRIPE_PAGE)) }),
     v.strictObject({ stripes: v.array(v.strictObject({ stripe: Stripe, ...Scheme, shards: shards(KnownShard) })) }),
   ),
   /** Answer: sorted u64 LE. */
-  snapshotStripes: call(v.strictObject({ id: Id }), None),
+  snapshotStripes: call(v.strictObject({ id: Id }), v.strictObject({ runs: Runs })),
   /** What the caller found out about shards; `inspected` counts from who may look after the fleet. */
   learn: call(
     v.strictObject({
+      runs: Runs,
       findings: v.pipe(v.array(Finding), v.maxLength(FINDINGS_PAGE)),
       inspected: v.pipe(v.array(Key), v.maxLength(10_000)),
     }),

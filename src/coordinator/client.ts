@@ -21,7 +21,6 @@ import type {
   FoundSnapshot,
   HostRow,
   Located,
-  Placed,
   PlaceRequest,
   Policy,
   RunRow,
@@ -30,7 +29,9 @@ import type {
   VolumePolicy,
 } from '../catalog/types.js'
 import { type JoinRole, joinProof, tokenId } from '../keys/token.js'
+import { Runs } from '../native.js'
 import { ID_BYTES } from '../signatures/rows.js'
+import { decodeRuns, encodeRuns, numberOf, Renumbering, type RunsHandle } from '../stripes/names.js'
 import type { Requester } from '../wire/client.js'
 import { decodeMessage, encodeMessage } from '../wire/message.js'
 import {
@@ -58,6 +59,7 @@ interface Given<N extends CallName> {
 }
 
 export class RemoteCatalog implements Catalog {
+  readonly names: RunsHandle = new Runs()
   readonly #connection: Requester
   readonly #patience: Patience | undefined
   readonly #clock: Clock
@@ -89,30 +91,24 @@ export class RemoteCatalog implements Catalog {
   }
 
   async begin(request: BeginRequest): Promise<Begun> {
-    const lease = randomBytes(16).toString('hex')
-    return (await this.#call('begin', { lease, ...request })).body
+    const [lease, run] = [randomBytes(16).toString('hex'), randomBytes(8).toString('hex')]
+    return (await this.#call('begin', { lease, run, ...request })).body
   }
 
   async lookup(lease: Hex, ids: Uint8Array, tolerate: number): Promise<BigUint64Array> {
-    const { attachment } = await this.#call('lookup', { lease, tolerate }, ids)
+    const { body, attachment } = await this.#call('lookup', { lease, tolerate }, ids)
     requireBytes('lookup', attachment, (ids.length / ID_BYTES) * 8)
-    return new BigUint64Array(aligned(attachment))
+    return this.names.translate(new BigUint64Array(aligned(attachment)), runsOf('lookup', body))
   }
 
-  async reserve(lease: Hex, count: number): Promise<number[]> {
-    const { stripes } = (await this.#call('reserve', { lease, count })).body
-    if (stripes.length !== count) throw lied('reserve', 'stripes are missing')
-    return stripes
+  async place(lease: Hex, { stripe, ...request }: PlaceRequest): Promise<string[]> {
+    const { grants } = (await this.#call('place', { lease, number: numberOf(stripe), ...request })).body
+    if (grants.length !== request.shards.length) throw lied('place', 'grants are missing')
+    return grants
   }
 
-  async place(lease: Hex, request: PlaceRequest): Promise<Placed> {
-    const { body } = await this.#call('place', { lease, ...request })
-    if (body.grants.length !== request.shards.length) throw lied('place', 'grants are missing')
-    return body
-  }
-
-  async commit(lease: Hex, { records, ...request }: CommitRequest): Promise<void> {
-    await this.#call('commit', { lease, ...request }, records)
+  async commit(lease: Hex, { records, stripe, ...request }: CommitRequest): Promise<void> {
+    await this.#call('commit', { lease, number: numberOf(stripe), ...request }, records)
   }
 
   async finish(lease: Hex, { head, references, asked, summary }: FinishRequest): Promise<Finished> {
@@ -146,12 +142,13 @@ export class RemoteCatalog implements Catalog {
   }
 
   async locate(ids: Uint8Array): Promise<Located> {
-    const { attachment } = await this.#call('locate', {}, ids)
+    const { body, attachment } = await this.#call('locate', {}, ids)
     const count = ids.length / ID_BYTES
     requireBytes('locate', attachment, count * 16)
     const bytes = aligned(attachment)
+    const here = this.#reading('locate', body)
     return {
-      stripes: new BigUint64Array(bytes, 0, count),
+      stripes: new BigUint64Array(bytes, 0, count).map((stripe) => BigInt(stripe && here(Number(stripe)))),
       offsets: new Uint32Array(bytes, count * 8, count),
       lengths: new Uint32Array(bytes, count * 12, count),
     }
@@ -161,7 +158,8 @@ export class RemoteCatalog implements Catalog {
     const stripes: Uint32Array[] = []
     for (let from = 0; from < numbers.length; from += RECORDS_PAGE) {
       const page = numbers.slice(from, from + RECORDS_PAGE)
-      const lengths = decodeLengths((await this.#call('records', { numbers: page })).attachment, page.length)
+      const asked = this.#naming(page)
+      const lengths = decodeLengths((await this.#call('records', asked)).attachment, page.length)
       if (!lengths) throw lied('records', 'an answer of another length than it says')
       stripes.push(...lengths)
     }
@@ -171,21 +169,28 @@ export class RemoteCatalog implements Catalog {
   async stripes(numbers: readonly number[]): Promise<StripeRow[]> {
     const rows: StripeRow[] = []
     for (let from = 0; from < numbers.length; from += STRIPE_PAGE) {
-      const { body } = await this.#call('stripes', { numbers: numbers.slice(from, from + STRIPE_PAGE) })
-      rows.push(...body.stripes)
+      const asked = this.#naming(numbers.slice(from, from + STRIPE_PAGE))
+      const { stripes } = (await this.#call('stripes', asked)).body
+      const here = this.#reading('stripes', asked)
+      rows.push(...stripes.map((row) => ({ ...row, stripe: here(row.stripe) })))
     }
     return rows
   }
 
   async snapshotStripes(id: Hex): Promise<number[]> {
-    return decodeStripes((await this.#call('snapshotStripes', { id })).attachment)
+    const { body, attachment } = await this.#call('snapshotStripes', { id })
+    return decodeStripes(attachment)
+      .map(this.#reading('snapshotStripes', body))
+      .sort((a, b) => a - b)
   }
 
   async learn(findings: readonly Finding[], inspected: readonly Hex[]): Promise<void> {
     for (let from = 0; from < findings.length || from === 0; from += FINDINGS_PAGE) {
       const isLast = from + FINDINGS_PAGE >= findings.length
       const page = findings.slice(from, from + FINDINGS_PAGE)
-      await this.#call('learn', { findings: page, inspected: isLast ? [...inspected] : [] })
+      const { runs, numbers } = this.#naming(page.map(({ stripe }) => stripe))
+      const named = page.map((finding, at) => ({ ...finding, stripe: numbers[at] as number }))
+      await this.#call('learn', { runs, findings: named, inspected: isLast ? [...inspected] : [] })
     }
   }
 
@@ -246,6 +251,24 @@ export class RemoteCatalog implements Catalog {
     await this.#call('keybag', {}, keybag)
   }
 
+  /** Stripes for a message, by the runs that it names. */
+  #naming(stripes: readonly number[]): { runs: string[]; numbers: number[] } {
+    const table = new Runs()
+    const renumbering = new Renumbering(this.names, table, 'learn')
+    const numbers = stripes.map((stripe) => renumbering.stripe(stripe))
+    return { runs: encodeRuns(table), numbers }
+  }
+
+  /** From the numbers of a message to those of `names`. */
+  #reading(call: CallName, message: { readonly runs: readonly string[] }): (stripe: number) => number {
+    const renumbering = new Renumbering(runsOf(call, message), this.names, 'learn')
+    return (stripe) => {
+      const here = renumbering.stripe(stripe)
+      if (here === 0) throw lied(call, 'a stripe of no run that it names')
+      return here
+    }
+  }
+
   async #call<N extends CallName>(name: N, request: Request<N>, attachment?: Uint8Array): Promise<Given<N>> {
     const message = encodeMessage(request, attachment)
     const pauses = this.#patience && new Pauses(this.#patience)
@@ -275,6 +298,12 @@ export class RemoteCatalog implements Catalog {
       throw new ImagerError('COORDINATOR_UNREACHABLE', error.details, { cause: error })
     }
   }
+}
+
+function runsOf(call: CallName, { runs }: { readonly runs: readonly string[] }): RunsHandle {
+  const table = decodeRuns(runs)
+  if (!table) throw lied(call, 'a run twice')
+  return table
 }
 
 function requireBytes(call: CallName, attachment: Uint8Array, expected: number): void {

@@ -14,6 +14,8 @@ import { encodeStripes } from '../catalog/snapshots.js'
 import type { Role } from '../keys/fields.js'
 import type { Home } from '../keys/home.js'
 import { openKeybag } from '../keys/keybag.js'
+import { Runs } from '../native.js'
+import { decodeRuns, encodeRuns, Renumbering } from '../stripes/names.js'
 import { decodeMessage, encodeMessage } from '../wire/message.js'
 import { type Route, type Served, serve } from '../wire/server.js'
 import { type Caller, requireOwn, requireRole, scopeOf } from './access.js'
@@ -188,19 +190,19 @@ function catalogHandlers(
     async lookup({ caller, body: { lease, tolerate }, attachment }) {
       ownLease(caller, lease)
       const births = await catalog.lookup(lease, attachment, tolerate)
-      return { body: {}, attachment: bytesOf(births) }
+      const table = new Runs()
+      const named = table.translate(births, catalog.names)
+      return { body: { runs: encodeRuns(table) }, attachment: bytesOf(named) }
     },
-    async reserve({ caller, body: { lease, count } }) {
+    async place({ caller, body: { lease, number, ...request } }) {
       ownLease(caller, lease)
-      return { body: { stripes: await catalog.reserve(lease, count) } }
+      const stripe = catalog.stripeOfLease(lease, number)
+      return { body: { grants: await catalog.place(lease, { stripe, ...request }) } }
     },
-    async place({ caller, body: { lease, ...request } }) {
+    async commit({ caller, body: { lease, number, ...request }, attachment }) {
       ownLease(caller, lease)
-      return { body: await catalog.place(lease, request) }
-    },
-    async commit({ caller, body: { lease, ...request }, attachment }) {
-      ownLease(caller, lease)
-      await catalog.commit(lease, { ...request, records: attachment })
+      const stripe = catalog.stripeOfLease(lease, number)
+      await catalog.commit(lease, { stripe, ...request, records: attachment })
       return { body: {} }
     },
     async finish({ caller, body: { lease, headBytes, asked, summary }, attachment }) {
@@ -226,17 +228,33 @@ function catalogHandlers(
     },
     async locate({ attachment }) {
       const { stripes, offsets, lengths } = await catalog.locate(attachment)
-      return { body: {}, attachment: Buffer.concat([stripes, offsets, lengths].map(bytesOf)) }
+      const table = new Runs()
+      const naming = new Renumbering(catalog.names, table, 'learn')
+      const named = stripes.map((stripe) => BigInt(stripe && naming.stripe(Number(stripe))))
+      return { body: { runs: encodeRuns(table) }, attachment: Buffer.concat([named, offsets, lengths].map(bytesOf)) }
     },
-    async records({ caller, body: { numbers } }) {
-      return { body: {}, attachment: encodeLengths(await catalog.records(numbers, scopeOf(caller))) }
+    async records({ caller, body: { runs, numbers } }) {
+      const here = readStripes(catalog, runs, numbers)
+      return { body: {}, attachment: encodeLengths(await catalog.records(here, scopeOf(caller))) }
     },
-    stripes: async ({ body }) => ({ body: { stripes: await catalog.stripes(body.numbers) } }),
+    async stripes({ body: { runs, numbers } }) {
+      const here = readStripes(catalog, runs, numbers)
+      const asked = new Map(here.map((stripe, at) => [stripe, numbers[at] as number]))
+      const rows = await catalog.stripes(here.filter((stripe) => stripe > 0))
+      return { body: { stripes: rows.map((row) => ({ ...row, stripe: asked.get(row.stripe) as number })) } }
+    },
     async snapshotStripes({ caller, body: { id } }) {
-      return { body: {}, attachment: encodeStripes(await catalog.snapshotStripes(id, scopeOf(caller))) }
+      const stripes = await catalog.snapshotStripes(id, scopeOf(caller))
+      const table = new Runs()
+      const naming = new Renumbering(catalog.names, table, 'learn')
+      const named = stripes.map((stripe) => naming.stripe(stripe))
+      return { body: { runs: encodeRuns(table) }, attachment: encodeStripes(named) }
     },
-    async learn({ caller, body: { findings, inspected } }) {
-      await catalog.learn(findings, inspected, caller.host, scopeOf(caller) === undefined)
+    async learn({ caller, body: { runs, findings, inspected } }) {
+      const stripes = findings.map(({ stripe }) => stripe)
+      const here = readStripes(catalog, runs, stripes)
+      const known = findings.map((finding, at) => ({ ...finding, stripe: here[at] as number }))
+      await catalog.learn(known, inspected, caller.host, scopeOf(caller) === undefined)
       return { body: {} }
     },
     policies: async ({ caller }) => ({ body: await catalog.policies(scopeOf(caller)) }),
@@ -280,6 +298,14 @@ function fleetHandlers(
       return { body: {} }
     },
   }
+}
+
+/** Stripes of a message by the numbers that the catalog has for them here; 0 for one of a run that it does not know. */
+function readStripes(catalog: LocalCatalog, runs: readonly string[], stripes: readonly number[]): number[] {
+  const table = decodeRuns(runs)
+  if (!table) throw new ImagerError('PROTOCOL', { what: 'a run is named twice' })
+  const reading = new Renumbering(table, catalog.names, 'none')
+  return stripes.map((stripe) => reading.stripe(stripe))
 }
 
 /** Little-endian, as every machine that runs this is. */

@@ -12,6 +12,7 @@ import type { Home } from '../keys/home.js'
 import { inspectShard, shardFileBytes } from '../native.js'
 import type { PeerClient } from '../peers/client.js'
 import type { Peers } from '../peers/pool.js'
+import { describeStripe } from '../stripes/names.js'
 import { findOutlook } from '../stripes/suffice.js'
 import { Meter, type Report } from './progress.js'
 
@@ -34,7 +35,8 @@ export interface CheckParts {
 export interface Damage {
   readonly host: string
   readonly shard: Hex
-  readonly stripe: number
+  /** As `describeStripe` writes it. */
+  readonly stripe: string
   readonly what: 'missing' | 'wrong length' | 'corrupt'
 }
 
@@ -162,7 +164,8 @@ class Check {
     this.#meter.add(fileBytes(row))
     if (what !== 'present' && what !== 'proved') {
       this.damaged.add(shard.shard)
-      this.#parts.onDamage({ host: peer.name, shard: shard.shard, stripe: row.stripe, what })
+      const stripe = describeStripe(this.#parts.catalog.names, row.stripe)
+      this.#parts.onDamage({ host: peer.name, shard: shard.shard, stripe, what })
     }
     // That a shard is still where it was put is no news.
     if (what === 'present' && shard.fact === undefined) return

@@ -5,8 +5,14 @@ const hex = (lengthBytes: number) => v.pipe(v.string(), v.regex(new RegExp(`^[0-
 
 /** Fleet, lease, snapshot, shard, volume and key ids. */
 export const Id = hex(16)
+/** A run of a snapshot: 64 random bits. */
+export const Run = hex(8)
+/** The name of a run: its writer's key, and the run. */
+export const RunName = hex(40)
 /** A host, which is its Ed25519 key; also X25519 keys and hashes. */
 export const Key = hex(32)
+/** Of a stripe in its run. */
+export const StripeNumber = v.pipe(v.number(), v.safeInteger(), v.minValue(0), v.maxValue(2 ** 24 - 1))
 export const Count = v.pipe(v.number(), v.safeInteger(), v.minValue(0))
 export const Term = v.pipe(Count, v.minValue(1))
 /** Milliseconds since 1970. */

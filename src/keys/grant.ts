@@ -1,13 +1,15 @@
 /**
- * Leave to do one thing on one peer: store one shard of one length, by one bearer, until a time. Signed by the
- * coordinator that the peer's own membership names, so that a peer needs nobody else to decide (docs/formats/grant.md).
+ * Leave to do one thing on one peer: store one shard of one stripe, of one length, by one bearer. Signed by the coordinator that
+ * the peer's own membership names, so that a peer needs nobody else to decide (docs/formats/grant.md). It ends with nothing: a
+ * shard is written once, and the writer's own signature is in it.
  */
 import * as v from 'valibot'
 import { ImagerError } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
 import { SHARD_FILE_BYTES } from '../base/limits.js'
-import type { SecretHandle } from '../native.js'
-import { Count, Id, Key, Term, Time } from './fields.js'
+import { type SecretHandle, shardId } from '../native.js'
+import { runName } from '../stripes/names.js'
+import { Count, Id, Key, Run, StripeNumber, Term } from './fields.js'
 import type { Membership } from './membership.js'
 import { openStatement, signStatement } from './statement.js'
 
@@ -15,14 +17,20 @@ const GrantBody = v.strictObject({
   fleet: Id,
   term: Term,
   operation: v.literal('put'),
-  shard: Id,
+  /** For which the stripe is sent. */
+  lease: Id,
+  /** Whose stripe it is, and which. */
+  writer: Key,
+  run: Run,
+  number: StripeNumber,
+  /** Of the shard in it. */
+  index: v.pipe(Count, v.maxValue(31)),
   /** Of the whole shard file. */
   lengthBytes: v.pipe(Count, v.minValue(1), v.maxValue(SHARD_FILE_BYTES)),
   /** The peer that stores. */
   host: Key,
   /** The host that sends. */
   bearer: Key,
-  expires: Time,
 })
 export type Grant = v.InferOutput<typeof GrantBody>
 
@@ -37,10 +45,9 @@ export interface GrantUse {
   bearer: Hex
   shard: Hex
   lengthBytes: number
-  now: number
 }
 
-/** Throws NOT_ALLOWED with the `field` that does not fit this use; GRANT_EXPIRED, with both times, where it is too late. */
+/** Throws NOT_ALLOWED with the `field` that does not fit this use. */
 export function verifyGrant(bytes: Uint8Array, use: GrantUse): Grant {
   const { body: grant, signer } = openStatement('grant', GrantBody, bytes)
   const require = (field: string, fits: boolean) => {
@@ -52,14 +59,7 @@ export function verifyGrant(bytes: Uint8Array, use: GrantUse): Grant {
   require('term', grant.term === use.membership.term)
   require('host', grant.host === use.host)
   require('bearer', grant.bearer === use.bearer)
-  require('shard', grant.shard === use.shard)
+  require('shard', shardId(runName(grant.writer, grant.run), grant.number, grant.index) === use.shard)
   require('lengthBytes', grant.lengthBytes === use.lengthBytes)
-  if (use.now < grant.expires) return grant
-  throw new ImagerError('GRANT_EXPIRED', { expires: timeOf(grant.expires), now: timeOf(use.now), field: 'expires' })
-}
-
-/** In UTC, whatever the two hosts' zones are. */
-function timeOf(timeMs: number): string {
-  const time = new Date(timeMs)
-  return Number.isNaN(time.getTime()) ? `${timeMs} ms` : time.toISOString()
+  return grant
 }

@@ -7,28 +7,29 @@ import { ImagerError } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
 import { SHARD_BYTES } from '../base/limits.js'
 import type { SecretHandle } from '../native.js'
-import { Base64, Count, Id, Key, Time } from './fields.js'
+import { Base64, Count, Id, Key, Run, StripeNumber, Time } from './fields.js'
 import { openStatement, signStatement } from './statement.js'
 
 /** Widest stripe there is (docs/formats/stripe.md). */
 const WIDTH = 32
-const Stripe = v.pipe(Count, v.minValue(1))
 const Width = v.pipe(Count, v.maxValue(WIDTH))
-const HeadShard = v.strictObject({ index: v.pipe(Count, v.maxValue(WIDTH - 1)), host: Key, shard: Id })
+const HeadShard = v.strictObject({ index: v.pipe(Count, v.maxValue(WIDTH - 1)), host: Key })
 const HeadBody = v.strictObject({
   fleet: Id,
   appliance: Key,
   volume: Id,
-  sequence: Stripe,
+  sequence: v.pipe(Count, v.minValue(1)),
   snapshot: Id,
   parent: v.nullable(Id),
   time: Time,
   root: v.strictObject({
     /** The root page's block key, sealed under the manifest key. */
     key: Base64(512),
-    /** Birth number, a u64 in decimal. */
-    birth: v.pipe(v.string(), v.regex(/^(?:0|[1-9]\d{0,19})$/)),
-    stripe: Stripe,
+    /** The stripe that holds it, which it was first stored in, and its place among that one's records. */
+    writer: Key,
+    run: Run,
+    number: StripeNumber,
+    ordinal: v.pipe(Count, v.maxValue(65_535)),
     k: v.pipe(Width, v.minValue(1)),
     m: Width,
     packBytes: v.pipe(Count, v.maxValue(WIDTH * SHARD_BYTES)),

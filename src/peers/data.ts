@@ -10,7 +10,7 @@ import { Base64, Count, Id } from '../keys/fields.js'
 import { STATEMENT_BYTES } from '../keys/statement.js'
 import type { DataFetch, DataQuestion, DataReceived } from '../native.js'
 import { decodeMessage, encodeMessage } from '../wire/message.js'
-import { type PeerParts, requireGrant, requireReader } from './rights.js'
+import { type PeerParts, requireGrant, requireReader, requireShard } from './rights.js'
 
 const Question = v.strictObject({
   operation: v.literal('put'),
@@ -56,7 +56,7 @@ async function receiveShard(
     store.receive(shard, lengthBytes, async (path) => {
       const received = await question.receive(path, lengthBytes)
       if (received.kind !== 'sound') throw notReceived(shard, store.name, received)
-      if (received.shard !== shard) throw new ImagerError('FORGED', { what: `The bytes are not of shard ${shard}` })
+      requireShard(parts.trust, shard, received)
     }),
   )
   question.done()

@@ -37,6 +37,12 @@ export function requireReader(trust: Trust, host: Hex): void {
   throw new ImagerError('NOT_ALLOWED', { what: 'This host may not read what peers hold', role: 'appliance' })
 }
 
+/** What arrived is the shard that was granted, as its writer signed it for this fleet. Throws FORGED. */
+export function requireShard(trust: Trust, shard: Hex, arrived: { shard: Hex; fleet: Hex }): void {
+  if (arrived.shard === shard && arrived.fleet === trust.fleet) return
+  throw new ImagerError('FORGED', { what: `The bytes are not of shard ${shard} of this fleet` })
+}
+
 export interface Brought {
   readonly bearer: Hex
   readonly shard: Hex
@@ -44,7 +50,7 @@ export interface Brought {
   readonly grant: Uint8Array
 }
 
-/** Throws NOT_ALLOWED, GRANT_EXPIRED. */
-export function requireGrant({ host, trust, clock }: PeerParts, { grant, ...use }: Brought): void {
-  verifyGrant(grant, { membership: trust.membership(), fleet: trust.fleet, host, now: clock.now(), ...use })
+/** Throws NOT_ALLOWED. */
+export function requireGrant({ host, trust }: PeerParts, { grant, ...use }: Brought): void {
+  verifyGrant(grant, { membership: trust.membership(), fleet: trust.fleet, host, ...use })
 }

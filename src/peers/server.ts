@@ -15,7 +15,7 @@ import { encodeMessage } from '../wire/message.js'
 import { type Answer, type Request, type Route, type Served, serve } from '../wire/server.js'
 import { answerData } from './data.js'
 import { checkDocument } from './documents.js'
-import { listReaders, type PeerParts, requireGrant, requireReader } from './rights.js'
+import { listReaders, type PeerParts, requireGrant, requireReader, requireShard } from './rights.js'
 import { DOCUMENT_KINDS, type DocumentKind, type ShardStore } from './store.js'
 
 export interface PeerOptions extends PeerParts {
@@ -88,7 +88,7 @@ async function putShard(parts: PeerParts, receiving: Slots, request: Request): P
     const facts = await inspectShard(bytes).catch((cause: unknown) => {
       throw new ImagerError('CORRUPT', { what: `Shard ${shard} arrived damaged: ${reason(cause)}` }, { cause })
     })
-    if (facts.shard !== shard) throw new ImagerError('FORGED', { what: `The bytes are not of shard ${shard}` })
+    requireShard(parts.trust, shard, { shard: facts.shard, fleet: facts.stripe.fleet })
     const outcome = await store.put(shard, bytes)
     return { status: outcome === 'stored' ? 201 : 200 }
   })

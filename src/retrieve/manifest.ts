@@ -1,6 +1,7 @@
 /** Pages of a manifest: fetched in one go for many, verified, decoded. Trees are walked from their tops down. */
 import { ImagerError } from '../base/errors.js'
 import { type ManifestPage, type PageRef, packRanges, type RecordLocations, type VaultHandle } from '../native.js'
+import type { RunsHandle } from '../stripes/names.js'
 import { LruCache } from './cache.js'
 import type { Locator } from './locator.js'
 import type { PackReader } from './packs.js'
@@ -26,6 +27,7 @@ export class ManifestReader {
     readonly locator: Locator,
     readonly packs: PackReader,
     readonly vault: VaultHandle,
+    readonly names: RunsHandle,
   ) {}
 
   /** Where pages lie. */
@@ -69,7 +71,7 @@ export class ManifestReader {
             offsets: pick(offsets),
             lengths: pick(lengths),
           }
-          const opened = await this.vault.openPages(wanted, own, starts, bodies)
+          const opened = await this.vault.openPages(wanted, own, starts, bodies, this.names)
           for (const [at, page] of opened.entries()) if (page) pages[only[at] as number] = page
           return only.filter((_, at) => !opened[at])
         },

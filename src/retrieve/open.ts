@@ -6,6 +6,7 @@ import { type Head, openHead } from '../keys/head.js'
 import type { Home } from '../keys/home.js'
 import { type DirectPartsHandle, type ManifestPage, type PageRef, Routes, type VaultHandle } from '../native.js'
 import type { Peers } from '../peers/pool.js'
+import { birthOf } from '../stripes/names.js'
 import { type Description, decodeDescription } from './description.js'
 import { Locator } from './locator.js'
 import { ManifestReader } from './manifest.js'
@@ -72,9 +73,11 @@ export async function openFound(
   const routes = new Routes(PATIENCE)
   const packs = openPacks(parts, routes, signal)
   for (const host of parts.avoid ?? []) routes.avoid(host)
-  const manifest = new ManifestReader(new Locator(catalog), packs, vault)
-  const ref = vault.openRoot(Buffer.from(head.root.key, 'base64'), BigInt(head.root.birth))
-  const root = await manifest.pageAt(ref, head.root, signal).catch(async (error: unknown) => {
+  const { names } = catalog
+  const manifest = new ManifestReader(new Locator(catalog), packs, vault, names)
+  const { stripe, birth } = birthOf(names, head.root)
+  const ref = vault.openRoot(Buffer.from(head.root.key, 'base64'), birth, names)
+  const root = await manifest.pageAt(ref, { stripe, ...head.root }, signal).catch(async (error: unknown) => {
     await tellDamage(packs.damaged, catalog)
     throw error
   })

@@ -117,7 +117,7 @@ export class PackReader {
     const again = ranges.filter((range) => range.members.some((member) => members.has(member)))
     const worse = await open(await Promise.all(again.map((range) => this.readSound(range, options.signal))), bad)
     if (worse.length === 0) return
-    const what = `${worse.length} records of stripe ${ranges[0]?.stripe} do not verify from any host`
+    const what = `${worse.length} records of one stripe do not verify from any host`
     throw new ImagerError('CORRUPT', { what })
   }
 

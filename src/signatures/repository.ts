@@ -17,7 +17,7 @@ export interface SignatureBatch {
 
 export interface FoundLocations {
   /** 0 = unknown. */
-  births: Float64Array
+  births: BigUint64Array
   stripes: Float64Array
   offsets: Uint32Array
   lengths: Uint32Array

@@ -110,7 +110,7 @@ export class SegmentRepository implements SignatureRepository {
     const count = ids.length / ID_BYTES
     const best = new Int8Array(count).fill(-1)
     const locations = {
-      births: new Float64Array(count),
+      births: new BigUint64Array(count),
       stripes: new Float64Array(count),
       offsets: new Uint32Array(count),
       lengths: new Uint32Array(count),
@@ -120,7 +120,7 @@ export class SegmentRepository implements SignatureRepository {
       const value = rank(stripes[i] as number)
       if (value <= (best[at] as number)) continue
       best[at] = value
-      locations.births[at] = births[i] as number
+      locations.births[at] = births[i] as bigint
       locations.stripes[at] = stripes[i] as number
       locations.offsets[at] = offsets[i] as number
       locations.lengths[at] = lengths[i] as number

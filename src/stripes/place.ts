@@ -111,11 +111,11 @@ function chooseFor(hosts: number, wish: Wish, leftOut: Group['leftOut']): Scheme
   }
 }
 
-/** The host of each shard of a stripe; undefined where nobody is there to hold it. */
-export function hostsOfStripe(group: Group, stripe: number): (Hex | undefined)[] {
+/** The host of each shard of a stripe, by its number in its run; undefined where nobody is there to hold it. */
+export function hostsOfStripe(group: Group, number: number): (Hex | undefined)[] {
   const width = group.k + group.m
   const places = Array.from({ length: width }, (_, index) => group.members[index])
-  return places.map((_, index) => places[(index + stripe) % width])
+  return places.map((_, index) => places[(index + number) % width])
 }
 
 /** Why a host cannot take so many bytes of what `appliance` stores; undefined where it can. */

@@ -1,32 +1,31 @@
 /**
- * Sends one pack to the peers as a stripe: a number and grants from the catalog, shards straight to the hosts, and the
+ * Sends one pack to the peers as a stripe: grants from the catalog, shards straight to the hosts, and the
  * commit that makes its records known. A host that fails gives its place to a spare; without one, the shard stays missing.
  */
-import { randomBytes } from 'node:crypto'
 import { hasCode, ImagerError, reason } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
-import type { Pack, StripeShard, VaultHandle } from '../native.js'
+import type { Pack, SecretHandle, StripeShard, VaultHandle } from '../native.js'
 import { shardFileBytes } from '../native.js'
+import { numberOf, type RunsHandle, runOf, shardOf } from './names.js'
 import { type Group, hostsOfStripe } from './place.js'
 
 interface Shard {
   readonly index: number
   readonly host: Hex
-  readonly shard: Hex
 }
 
 interface Wanted {
   readonly index: number
   readonly host: Hex | undefined
-  readonly shard: Hex
 }
 
 /** What of the catalog a sender needs; `catalog/types.ts` has it. */
 export interface StripeCatalog {
+  readonly names: RunsHandle
   place(
     lease: Hex,
     request: { k: number; m: number; packBytes: number; lengthBytes: number; shards: Shard[]; stripe: number },
-  ): Promise<{ grants: string[] }>
+  ): Promise<string[]>
   commit(
     lease: Hex,
     request: {
@@ -63,18 +62,18 @@ export class StripeSender {
     readonly lease: Hex,
     readonly group: Group,
     readonly vault: VaultHandle,
+    /** Signs each stripe. */
+    readonly writer: SecretHandle,
     readonly send: SendShard,
   ) {}
 
   /** Throws NOT_PLACED where losing one more host would lose the pack. */
   async sendPack(pack: Pack, signal: AbortSignal): Promise<SentStripe> {
     const { k, m } = this.group
-    const hosts = hostsOfStripe(this.group, pack.stripe)
-    const ids = Array.from({ length: k + m }, () => randomBytes(16))
-    const stripe = await pack.encode(this.vault, k, m, Buffer.concat(ids))
+    const wanted = hostsOfStripe(this.group, numberOf(pack.stripe)).map((host, index) => ({ index, host }))
+    const stripe = await pack.encode(this.vault, this.writer, k, m)
     try {
-      const files = ids.map((_, index) => stripe.shard(index))
-      const wanted = hosts.map((host, index) => ({ index, host, shard: (ids[index] as Buffer).toString('hex') }))
+      const files = wanted.map(({ index }) => stripe.shard(index))
       const shards = await this.#placeAll(pack, wanted, files, signal)
       const rooted = shards.map((shard) => ({ ...shard, root: stripe.root(shard.index) }))
       const packBytes = pack.lengthBytes
@@ -117,15 +116,17 @@ export class StripeSender {
   ): Promise<Shard[]> {
     const { k, m } = this.group
     const lengthBytes = shardFileBytes(pack.lengthBytes, k)
-    const shards = wanted.flatMap(({ host, ...shard }) =>
-      host === undefined || this.failures.has(host) ? [] : [{ ...shard, host }],
+    const shards = wanted.flatMap(({ host, index }) =>
+      host === undefined || this.failures.has(host) ? [] : [{ index, host }],
     )
+    const name = this.catalog.names.name(runOf(pack.stripe)) as Buffer
     const placement = { k, m, packBytes: pack.lengthBytes, lengthBytes, stripe: pack.stripe }
     const granted = await this.#grants(placement, shards)
     const sent = await Promise.all(
       granted.map(async ({ shard, grant }) => {
         try {
-          await this.send(shard.host, shard.shard, files[shard.index] as StripeShard, grant, signal)
+          const id = shardOf(name, pack.stripe, shard.index)
+          await this.send(shard.host, id, files[shard.index] as StripeShard, grant, signal)
           return [shard]
         } catch (error) {
           signal.throwIfAborted()
@@ -145,7 +146,7 @@ export class StripeSender {
   ): Promise<{ shard: Shard; grant: string }[]> {
     if (shards.length === 0) return []
     try {
-      const { grants } = await this.catalog.place(this.lease, { ...placement, shards })
+      const grants = await this.catalog.place(this.lease, { ...placement, shards })
       return shards.map((shard, index) => ({ shard, grant: grants[index] as string }))
     } catch (error) {
       if (!hasCode(error, 'HOST_UNFIT')) throw error
@@ -159,9 +160,9 @@ export class StripeSender {
     }
   }
 
-  #withSpares(failed: readonly { index: number; shard: Hex }[], held: readonly Shard[]) {
+  #withSpares(failed: readonly { index: number }[], held: readonly Shard[]) {
     const taken = new Set(held.map((shard) => shard.host))
     const free = this.group.spares.filter((host) => !taken.has(host) && !this.failures.has(host))
-    return failed.map(({ index, shard }, at) => ({ index, shard, host: free[at] }))
+    return failed.map(({ index }, at) => ({ index, host: free[at] }))
   }
 }

@@ -5,7 +5,18 @@ import { AWAY_AFTER_MS, RUN_OPEN_MS, RUN_TRIED_MS } from '../../src/base/limits.
 import type { LocalCatalog } from '../../src/catalog/local.js'
 import type { HeadFacts } from '../../src/catalog/parts.js'
 import type { Begun, Catalog } from '../../src/catalog/types.js'
-import { held, hex, idOf, ids, placement, recordsOf, references, summary, type TurnedClock } from './harness.js'
+import {
+  held,
+  hex,
+  idOf,
+  ids,
+  nextStripe,
+  placement,
+  recordsOf,
+  references,
+  summary,
+  type TurnedClock,
+} from './harness.js'
 
 export interface Stand {
   /** As the appliance sees it. */
@@ -25,19 +36,27 @@ export type OpenStand = (t: ExecutionContext) => Promise<Stand>
 
 const VOLUME = 'ab'.repeat(16)
 
-const begin = (s: Stand, volume = VOLUME): Promise<Begun> =>
-  s.catalog.begin({ appliance: s.appliance, volume, source: '/dev/sdb', label: 'nightly' })
+const runs = new Map<Hex, Begun>()
+
+async function begin(s: Stand, volume = VOLUME): Promise<Begun> {
+  const begun = await s.catalog.begin({ appliance: s.appliance, volume, source: '/dev/sdb', label: 'nightly' })
+  runs.set(begun.lease, begun)
+  return begun
+}
+
+/** The next stripe of a lease's run. */
+const next = (s: Stand, lease: Hex): number => nextStripe(s.catalog, s.appliance, runs.get(lease) as Begun)
 
 async function stripe(s: Stand, lease: Hex, content: Uint8Array, k = 4, m = 2, hosts = s.peers): Promise<number> {
-  const request = placement(k, m, hosts)
-  const { stripe: number } = await s.catalog.place(lease, request)
-  const { packBytes } = request
+  const request = placement(k, m, hosts, next(s, lease))
+  await s.catalog.place(lease, request)
+  const { stripe: number, packBytes } = request
   await s.catalog.commit(lease, { stripe: number, k, m, packBytes, records: recordsOf(content), shards: held(request) })
   return number
 }
 
 function finishRequest(s: Stand, begun: Begun, stripes: number[], over: Partial<HeadFacts> = {}) {
-  const named = references(stripes)
+  const named = references(stripes, s.catalog.names)
   const { snapshot, sequence, parent } = begun
   const facts = { appliance: s.appliance, volume: VOLUME, sequence, snapshot, parent, time: s.clock.now(), ...over }
   return { head: s.head(facts, named), references: named, asked: false, summary: summary() }
@@ -52,54 +71,57 @@ export function conformance(test: TestFn, open: OpenStand): void {
 }
 
 function placing(test: TestFn, open: OpenStand): void {
-  test('place gives a number and a grant for each shard; replaced shards keep the number', async (t) => {
+  test('place gives a grant for each shard; replaced ones are those that count', async (t) => {
     const s = await open(t)
     const { lease } = await begin(s)
-    const request = placement(4, 2, s.peers)
-    const first = await s.catalog.place(lease, request)
-    t.is(first.grants.length, 6)
-    const other = { index: 5, host: s.peers[0] as Hex, shard: hex(16) }
-    const again = await s.catalog.place(lease, { ...request, shards: [other], stripe: first.stripe })
-    t.is(again.stripe, first.stripe)
-    t.is(again.grants.length, 1)
-    const { k, m, packBytes } = request
-    const records = recordsOf(ids(3))
-    const was = { stripe: first.stripe, k, m, packBytes, records, shards: held(request) }
+    const request = placement(4, 2, s.peers, next(s, lease))
+    const { stripe, k, m, packBytes } = request
+    t.is((await s.catalog.place(lease, request)).length, 6)
+    t.is((await s.catalog.place(lease, request)).length, 6, 'asked again')
+    const other = { index: 5, host: s.peers[0] as Hex }
+    t.is((await s.catalog.place(lease, { ...request, shards: [other] })).length, 1)
+    const was = { stripe, k, m, packBytes, records: recordsOf(ids(3)), shards: held(request) }
     await t.throwsAsync(s.catalog.commit(lease, was), { code: 'PROTOCOL', message: /never placed/ })
     request.shards[5] = other
     await s.catalog.commit(lease, { ...was, shards: held(request) })
-    const [row] = await s.catalog.stripes([first.stripe])
+    const [row] = await s.catalog.stripes([stripe])
     t.is(row?.shards[5]?.host, other.host)
-    await t.throwsAsync(s.catalog.place(lease, { ...request, stripe: first.stripe }), { message: /not open/ })
+    await t.throwsAsync(s.catalog.place(lease, request), { message: /not open/ })
   })
 
-  test('reserved numbers are for stripes of their lease, which take their shape when placed', async (t) => {
+  test('a stripe is of its own lease, and keeps the shape in which it was placed', async (t) => {
     const s = await open(t)
     const { lease } = await begin(s)
     const other = await begin(s, 'cd'.repeat(16))
-    const numbers = await s.catalog.reserve(lease, 3)
-    t.deepEqual(
-      numbers,
-      [...new Set(numbers)].sort((a, b) => a - b),
-    )
-    const stripe = numbers[1] as number
-    const request = { ...placement(4, 2, s.peers), stripe }
-    await t.throwsAsync(s.catalog.place(other.lease, request), { code: 'PROTOCOL', message: /not open/ })
-    t.is((await s.catalog.place(lease, request)).stripe, stripe)
-    const wider = { ...placement(5, 1, s.peers), stripe }
+    const request = placement(4, 2, s.peers, next(s, lease))
+    await s.catalog.place(lease, request)
+    const wider = placement(5, 1, s.peers, request.stripe)
     await t.throwsAsync(s.catalog.place(lease, wider), { code: 'PROTOCOL', message: /not open/ })
-    const { k, m, packBytes } = request
+    const { stripe, k, m, packBytes } = request
     const commit = { stripe, k, m, packBytes, records: recordsOf(ids(2)), shards: held(request) }
     await s.catalog.commit(lease, commit)
-    const unplaced = { ...commit, stripe: numbers[0] as number }
+    const unplaced = { ...commit, stripe: next(s, lease) }
     await t.throwsAsync(s.catalog.commit(lease, unplaced), { code: 'PROTOCOL', message: /not open/ })
-    for (const count of [0, 65]) await t.throwsAsync(s.catalog.reserve(lease, count), { code: 'PROTOCOL' })
+    const [row] = await s.catalog.stripes([stripe])
+    const theirs = next(s, other.lease)
+    await s.catalog.place(other.lease, { ...request, stripe: theirs })
+    await s.catalog.commit(other.lease, { ...commit, stripe: theirs })
+    t.deepEqual((await s.catalog.stripes([stripe]))[0], row, 'the same number of another run is another stripe')
+    t.not((await s.catalog.stripes([theirs]))[0]?.shards[0]?.shard, row?.shards[0]?.shard)
+  })
+
+  test('a run is drawn once', async (t) => {
+    const s = await open(t)
+    const { run } = await begin(s)
+    const again = { run, appliance: s.appliance, volume: 'cd'.repeat(16), source: '/dev/sdc', label: '' }
+    await t.throwsAsync(s.catalog.begin(again), { code: 'PROTOCOL', message: /known already/ })
   })
 
   test('place refuses hosts that are unfit, saying why', async (t) => {
     const s = await open(t)
     const { lease } = await begin(s)
-    const on = (host: Hex) => placement(1, 0, [host])
+    const stripe = next(s, lease)
+    const on = (host: Hex) => placement(1, 0, [host], stripe)
     const refused = (host: Hex, message: RegExp) =>
       t.throwsAsync(s.catalog.place(lease, on(host)), { code: 'HOST_UNFIT', message })
     await refused(hex(32), /not a member/)
@@ -117,7 +139,7 @@ function placing(test: TestFn, open: OpenStand): void {
   test('place refuses malformed schemes', async (t) => {
     const s = await open(t)
     const { lease } = await begin(s)
-    const good = placement(4, 2, s.peers)
+    const good = placement(4, 2, s.peers, next(s, lease))
     const [first, second] = good.shards as [(typeof good.shards)[0], (typeof good.shards)[0]]
     const bad = [
       { ...good, k: 31, m: 2 },
@@ -125,7 +147,6 @@ function placing(test: TestFn, open: OpenStand): void {
       { ...good, lengthBytes: 5 * 1024 * 1024 },
       { ...good, packBytes: 17 * 1024 * 1024 },
       { ...good, shards: [first, { ...second, index: 0 }] },
-      { ...good, shards: [first, { ...second, shard: first.shard }] },
       { ...good, shards: [{ ...first, index: 6 }] },
       { ...good, shards: [] },
     ]
@@ -144,8 +165,9 @@ function committing(test: TestFn, open: OpenStand): void {
     const s = await open(t)
     const { lease } = await begin(s)
     const content = ids(300)
-    const request = placement(4, 2, s.peers)
-    const { stripe: number } = await s.catalog.place(lease, request)
+    const request = placement(4, 2, s.peers, next(s, lease))
+    await s.catalog.place(lease, request)
+    const { stripe: number } = request
     t.true((await s.catalog.lookup(lease, content, 0)).every((birth) => birth === 0n))
     const { k, m, packBytes } = request
     const commit = { stripe: number, k, m, packBytes, records: recordsOf(content), shards: held(request) }
@@ -182,8 +204,9 @@ function committing(test: TestFn, open: OpenStand): void {
   test('a stripe may be committed with shards missing, down to k', async (t) => {
     const s = await open(t)
     const { lease } = await begin(s)
-    const request = placement(4, 2, s.peers)
-    const { stripe: number } = await s.catalog.place(lease, request)
+    const request = placement(4, 2, s.peers, next(s, lease))
+    await s.catalog.place(lease, request)
+    const { stripe: number } = request
     const { k, m, packBytes } = request
     const commit = { stripe: number, k, m, packBytes, records: recordsOf(idOf('a')) }
     const three = held(request, (index) => index < 3)
@@ -191,7 +214,7 @@ function committing(test: TestFn, open: OpenStand): void {
     await s.catalog.commit(lease, { ...commit, shards: held(request, (index) => index !== 3) })
     t.deepEqual([...(await s.catalog.lookup(lease, idOf('a'), 2))], [0n])
     t.true((await s.catalog.lookup(lease, idOf('a'), 1))[0] !== 0n)
-    const [row] = await s.catalog.stripes([number, 999])
+    const [row] = await s.catalog.stripes([number, number + 999])
     t.deepEqual(
       row?.shards.map((shard) => shard.index),
       [0, 1, 2, 4, 5],
@@ -201,8 +224,9 @@ function committing(test: TestFn, open: OpenStand): void {
   test('commit refuses another shape, records outside the pack, a broken batch', async (t) => {
     const s = await open(t)
     const { lease } = await begin(s)
-    const request = placement(4, 2, s.peers)
-    const { stripe: number } = await s.catalog.place(lease, request)
+    const request = placement(4, 2, s.peers, next(s, lease))
+    await s.catalog.place(lease, request)
+    const { stripe: number } = request
     const good = { stripe: number, k: 4, m: 2, packBytes: 100_000, records: recordsOf(ids(2)), shards: held(request) }
     const outside = recordsOf(ids(1))
     outside.writeUInt32LE(100_000, 32)
@@ -222,8 +246,9 @@ function committing(test: TestFn, open: OpenStand): void {
     const s = await open(t)
     const other = await begin(s, 'cd'.repeat(16))
     const old = await begin(s)
-    const request = placement(4, 2, s.peers)
-    const { stripe: number } = await s.catalog.place(old.lease, request)
+    const request = placement(4, 2, s.peers, next(s, old.lease))
+    await s.catalog.place(old.lease, request)
+    const { stripe: number } = request
     const young = await begin(s)
     t.true(young.sequence > old.sequence)
     const ended = { code: 'LEASE_ENDED', message: /newer run/ }
@@ -232,8 +257,11 @@ function committing(test: TestFn, open: OpenStand): void {
     await t.throwsAsync(s.catalog.place(old.lease, request), ended)
     await t.throwsAsync(s.catalog.lookup(old.lease, ids(1), 0), ended)
     await t.throwsAsync(s.catalog.finish(old.lease, finishRequest(s, old, [number])), ended)
-    await t.throwsAsync(s.catalog.commit(young.lease, commit), { message: /not open/ })
-    t.true((await stripe(s, young.lease, ids(1))) > number, 'numbers are not used again')
+    if (s.catalog === s.local) {
+      await t.throwsAsync(s.catalog.commit(young.lease, commit), { message: /another run/ })
+    }
+    await stripe(s, young.lease, ids(1))
+    t.deepEqual(await s.catalog.stripes([number]), [])
     await stripe(s, other.lease, ids(1))
   })
 }
@@ -242,12 +270,15 @@ function ending(test: TestFn, open: OpenStand): void {
   test('a begin that is asked again gives the same lease, and ends none', async (t) => {
     const s = await open(t)
     const lease = hex(16)
-    const request = { lease, appliance: s.appliance, volume: VOLUME, source: '/dev/sdb', label: '' }
+    const request = { lease, run: hex(8), appliance: s.appliance, volume: VOLUME, source: '/dev/sdb', label: '' }
     const begun = await s.catalog.begin(request)
+    runs.set(lease, begun)
     t.is(begun.lease, lease)
     t.deepEqual(await s.catalog.begin(request), begun)
     await stripe(s, lease, ids(1))
-    await t.throwsAsync(s.catalog.begin({ ...request, volume: hex(16) }), { code: 'PROTOCOL', message: /another run/ })
+    for (const other of [{ volume: hex(16) }, { run: hex(8) }]) {
+      await t.throwsAsync(s.catalog.begin({ ...request, ...other }), { code: 'PROTOCOL', message: /another run/ })
+    }
     await begin(s)
     await t.throwsAsync(s.catalog.begin(request), { code: 'LEASE_ENDED', message: /newer run/ })
   })
@@ -256,7 +287,8 @@ function ending(test: TestFn, open: OpenStand): void {
     const s = await open(t)
     t.deepEqual(await s.catalog.runs(), [])
     const { lease } = await begin(s)
-    const [number] = await s.catalog.reserve(lease, 1)
+    const opened = placement(4, 2, s.peers, next(s, lease))
+    await s.catalog.place(lease, opened)
     t.deepEqual(await s.catalog.runs(), [], 'it goes on')
     await t.throwsAsync(s.catalog.abandon(lease, 'no code'), { code: 'PROTOCOL' })
     s.clock.time += 5
@@ -267,8 +299,7 @@ function ending(test: TestFn, open: OpenStand): void {
     await s.catalog.abandon(lease, 'TOO_FEW_HOSTS')
     await s.catalog.abandon(hex(16), 'TOO_FEW_HOSTS')
     t.is((await s.catalog.runs())[0]?.failure, 'NOT_PLACED', 'once is enough')
-    const again = { ...placement(4, 2, s.peers), stripe: number as number }
-    await t.throwsAsync(s.catalog.place(lease, again), { code: 'LEASE_ENDED', message: /NOT_PLACED/ })
+    await t.throwsAsync(s.catalog.place(lease, opened), { code: 'LEASE_ENDED', message: /NOT_PLACED/ })
 
     const good = await begin(s)
     t.is((await s.catalog.runs())[0]?.failure, 'NOT_PLACED', 'the next one goes on')
@@ -312,13 +343,14 @@ function finishing(test: TestFn, open: OpenStand): void {
       'asked again',
     )
     const after = { code: 'LEASE_ENDED', message: /finished/ }
-    await t.throwsAsync(s.catalog.place(first.lease, placement(4, 2, s.peers)), after)
+    await t.throwsAsync(s.catalog.place(first.lease, placement(4, 2, s.peers, good)), after)
 
     const second = await begin(s)
     t.is(second.parent, first.snapshot)
     t.is(second.sequence, first.sequence + 1)
-    const place = placement(4, 2, s.peers)
-    const { stripe: thin } = await s.catalog.place(second.lease, place)
+    const place = placement(4, 2, s.peers, next(s, second.lease))
+    await s.catalog.place(second.lease, place)
+    const { stripe: thin } = place
     const shards = held(place, (index) => index !== 0)
     const records = recordsOf(ids(1))
     await s.catalog.commit(second.lease, { stripe: thin, k: 4, m: 2, packBytes: 100_000, records, shards })
@@ -343,7 +375,8 @@ function finishing(test: TestFn, open: OpenStand): void {
     const s = await open(t)
     const begun = await begin(s)
     const number = await stripe(s, begun.lease, ids(3))
-    const { stripe: uncommitted } = await s.catalog.place(begun.lease, placement(4, 2, s.peers))
+    const uncommitted = next(s, begun.lease)
+    await s.catalog.place(begun.lease, placement(4, 2, s.peers, uncommitted))
     const bad = [
       finishRequest(s, begun, [number], { snapshot: hex(16) }),
       finishRequest(s, begun, [number], { sequence: begun.sequence + 1 }),
@@ -423,7 +456,7 @@ function reading(test: TestFn, open: OpenStand): void {
     const bytes = (await s.catalog.snapshot(next)).head
     const found = { source: '/dev/sdb', label: '', summary: summary(), head: bytes }
     const stripes = await s.catalog.snapshotStripes(next)
-    s.local.importSnapshot({ ...found, references: references(stripes) })
+    s.local.importSnapshot({ ...found, references: references(stripes, s.catalog.names) })
     t.is((await s.catalog.snapshot(next)).arrived, s.clock.time, 'read back, it arrived when it did')
   })
 
@@ -442,9 +475,10 @@ function reading(test: TestFn, open: OpenStand): void {
     const s = await open(t)
     const { lease } = await begin(s)
     const whole = await stripe(s, lease, ids(3))
-    const request = placement(4, 2, s.peers)
-    const { stripe: apart } = await s.catalog.place(lease, request)
-    t.deepEqual(await s.catalog.records([apart, 999]), [new Uint32Array(), new Uint32Array()], 'not committed')
+    const request = placement(4, 2, s.peers, next(s, lease))
+    await s.catalog.place(lease, request)
+    const { stripe: apart } = request
+    t.deepEqual(await s.catalog.records([apart, apart + 999]), [new Uint32Array(), new Uint32Array()], 'not committed')
     const { k, m, packBytes } = request
     const records = recordsOf(ids(3), 10)
     await s.catalog.commit(lease, { stripe: apart, k, m, packBytes, records, shards: held(request) })

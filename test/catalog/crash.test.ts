@@ -11,7 +11,8 @@ test('kill -9 of a writer leaves every committed stripe whole and every other on
   t.teardown(folder.remove)
   const setup = openPlain(folder.path)
   addPeers(setup, 6)
-  const { lease } = await setup.begin({ appliance: hex(32), volume: hex(16), source: 'x', label: '' })
+  const appliance = hex(32)
+  const { lease, run } = await setup.begin({ appliance, volume: hex(16), source: 'x', label: '' })
   setup.close()
 
   const content = new Map<number, Buffer>()
@@ -26,8 +27,9 @@ test('kill -9 of a writer leaves every committed stripe whole and every other on
     [9, 2],
     [16, 5],
   ] as const
-  for (const [commits, changes] of rounds) {
-    for (const line of await writeUntilKilled(folder.path, lease, commits, changes)) {
+  for (const [round, [commits, changes]] of rounds.entries()) {
+    const args = [folder.path, lease, appliance, run, String(round * 1000)]
+    for (const line of await writeUntilKilled(args, commits, changes)) {
       const [word, stripe, ids] = line.split(' ')
       if (word === 'placed' && ids?.length === 400 * 64) content.set(Number(stripe), Buffer.from(ids, 'hex'))
       if (word === 'committed') committed.add(Number(stripe))
@@ -54,8 +56,9 @@ test('kill -9 of a writer leaves every committed stripe whole and every other on
  * Lets it acknowledge so many commits, then change files of the catalog so many times more (segments made, listed, removed,
  * the journal written), and kills it in the middle; what it said.
  */
-async function writeUntilKilled(folder: string, lease: string, commits: number, changes: number): Promise<string[]> {
-  const writer = spawn(process.execPath, [join(import.meta.dirname, 'writer.js'), folder, lease], {
+async function writeUntilKilled(args: readonly string[], commits: number, changes: number): Promise<string[]> {
+  const [folder = ''] = args
+  const writer = spawn(process.execPath, [join(import.meta.dirname, 'writer.js'), ...args], {
     stdio: ['ignore', 'pipe', 'inherit'],
   })
   let text = ''

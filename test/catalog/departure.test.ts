@@ -6,6 +6,7 @@ import {
   hex,
   ids,
   member,
+  nextStripe,
   openPlain,
   placement,
   plainHead,
@@ -46,12 +47,13 @@ test('with a host its shards go: lookups, figures and what is asked next know it
   const [appliance, volume, by] = [hex(32), hex(16), hex(32)]
   catalog.members.admit(member(appliance, 'appliance', 'server'))
   const { lease, ...begun } = await catalog.begin({ appliance, volume, source: '/dev/sdb', label: '' })
-  const request = placement(2, 2, peers)
-  const { stripe } = await catalog.place(lease, request)
+  const stripe = nextStripe(catalog, appliance, begun)
+  const request = placement(2, 2, peers, stripe)
+  await catalog.place(lease, request)
   const blocks = ids(1)
   const { k, m, packBytes } = request
   await catalog.commit(lease, { stripe, k, m, packBytes, records: recordsOf(blocks), shards: held(request) })
-  const named = references([stripe])
+  const named = references([stripe], catalog.names)
   const { snapshot, sequence, parent } = begun
   const head = plainHead({ appliance, volume, sequence, snapshot, parent, time: clock.now() })
   await catalog.finish(lease, { head, references: named, asked: false, summary: summary({ tolerate: 2, k: 2, m: 2 }) })
@@ -84,9 +86,11 @@ test('a shard that was sent to a host which is removed before its stripe is comm
   const catalog = openPlain(folder.path)
   t.teardown(() => catalog.close())
   const peers = addPeers(catalog, 4)
-  const { lease } = await catalog.begin({ appliance: hex(32), volume: hex(16), source: '/dev/sdb', label: '' })
-  const request = placement(2, 2, peers)
-  const { stripe } = await catalog.place(lease, request)
+  const appliance = hex(32)
+  const { lease, ...begun } = await catalog.begin({ appliance, volume: hex(16), source: '/dev/sdb', label: '' })
+  const stripe = nextStripe(catalog, appliance, begun)
+  const request = placement(2, 2, peers, stripe)
+  await catalog.place(lease, request)
   catalog.removeHost(peers[0] ?? '', hex(32), false)
   const { k, m, packBytes } = request
   const blocks = ids(1)

@@ -9,6 +9,7 @@ import {
   held,
   hex,
   idOf,
+  nextStripe,
   offer,
   openPlain,
   placement,
@@ -35,13 +36,17 @@ async function stand(t: ExecutionContext): Promise<Stand> {
   t.teardown(() => catalog.close())
   const peers = addPeers(catalog, 3)
   const writer = hex(32)
-  const { lease } = await catalog.begin({ appliance: writer, volume: hex(16), source: 'x', label: '' })
-  const request = placement(2, 1, peers)
-  const { stripe } = await catalog.place(lease, request)
+  const begun = await catalog.begin({ appliance: writer, volume: hex(16), source: 'x', label: '' })
+  const { lease } = begun
+  const stripe = nextStripe(catalog, writer, begun)
+  const request = placement(2, 1, peers, stripe)
+  await catalog.place(lease, request)
   const { k, m, packBytes } = request
   const shards = held(request)
   await catalog.commit(lease, { stripe, k, m, packBytes, records: recordsOf(idOf('block')), shards })
-  return { catalog, clock, peers, writer, lease, stripe: { stripe, k, m, packBytes, shards } }
+  const [row] = await catalog.stripes([stripe])
+  if (!row) throw new Error('it was committed')
+  return { catalog, clock, peers, writer, lease, stripe: row }
 }
 
 const say = ({ catalog, stripe }: Stand, index: number, fact: Fact, by: Hex, trusted = false, shard?: Hex) => {
@@ -89,7 +94,10 @@ test('anybody may say that a shard is bad; that it is good, only who may know', 
 test('of another shard than lies there, nothing is learnt', async (t) => {
   const s = await stand(t)
   await say(s, 0, 'missing', s.writer, true, hex(16))
-  await s.catalog.learn([{ stripe: 99, shard: s.stripe.shards[0]?.shard as Hex, fact: 'missing' }], [])
+  await s.catalog.learn(
+    [{ stripe: s.stripe.stripe + 99, shard: s.stripe.shards[0]?.shard as Hex, fact: 'missing' }],
+    [],
+  )
   t.deepEqual(await factsOf(s), [undefined, undefined, undefined])
 })
 

@@ -11,11 +11,13 @@ import { auditCatalog, heed } from '../../src/catalog/audit.js'
 import { LocalCatalog } from '../../src/catalog/local.js'
 import { initFleet } from '../../src/fleet/init.js'
 import { type Home, openHome } from '../../src/keys/home.js'
+import { stripeOf } from '../../src/stripes/names.js'
 import {
   addPeers,
   held,
   hex,
   idOf,
+  nextStripe,
   offer,
   placement,
   plainHead,
@@ -27,6 +29,7 @@ import {
 } from './harness.js'
 
 const STRIPES = 40
+const PER_RUN = STRIPES / 4
 const RECORDS = 30
 const OPTIONS = { youngRows: 500 }
 const LAST_BEAT_MS = 10_000
@@ -57,7 +60,8 @@ export function generator(seed: number): () => number {
 }
 
 const words = Array.from({ length: STRIPES * RECORDS }, (_, i) => idOf(`block ${i}`))
-const numbers = Array.from({ length: STRIPES }, (_, i) => i + 1)
+/** The stripes are of four runs; a catalog that is opened anew numbers these as they were begun. */
+const numbers = Array.from({ length: STRIPES }, (_, i) => stripeOf(1 + Math.floor(i / PER_RUN), i % PER_RUN))
 
 export async function makeBase(): Promise<Base> {
   const folder = mkdtempSync(join(tmpdir(), 'imager-flips-'))
@@ -69,24 +73,25 @@ export async function makeBase(): Promise<Base> {
   const catalog = LocalCatalog.open(closed, plainParts(clock), OPTIONS)
   const peers = addPeers(catalog, 6)
   const [appliance, volume] = [hex(32), hex(16)]
-  for (let from = 0; from < STRIPES; from += STRIPES / 4) {
+  for (let from = 0; from < STRIPES; from += PER_RUN) {
     const begun = await catalog.begin({ appliance, volume, source: '/dev/sdb', label: `run ${from}` })
-    for (let stripe = from; stripe < from + STRIPES / 4; stripe++) {
-      const request = placement(4, 2, peers)
-      const { stripe: number } = await catalog.place(begun.lease, request)
+    for (let stripe = from; stripe < from + PER_RUN; stripe++) {
+      const number = nextStripe(catalog, appliance, begun)
+      const request = placement(4, 2, peers, number)
+      await catalog.place(begun.lease, request)
       const records = recordsOf(Buffer.concat(words.slice(stripe * RECORDS, (stripe + 1) * RECORDS)))
       const { k, m, packBytes } = request
       await catalog.commit(begun.lease, { stripe: number, k, m, packBytes, records, shards: held(request) })
     }
-    const named = references(numbers.slice(0, from + STRIPES / 4))
+    const named = references(numbers.slice(0, from + PER_RUN), catalog.names)
     const { snapshot, sequence, parent } = begun
     const head = plainHead({ appliance, volume, sequence, snapshot, parent, time: clock.time + from })
     await catalog.finish(begun.lease, { head, references: named, summary: summary(), asked: false })
   }
   const { lease } = await catalog.begin({ appliance, volume: hex(16), source: '/dev/sdc', label: '' })
-  const [row] = await catalog.stripes([7])
+  const [row] = await catalog.stripes([numbers[6] as number])
   const shard = row?.shards[2]
-  if (shard) await catalog.learn([{ stripe: 7, shard: shard.shard, fact: 'corrupt' }], [])
+  if (row && shard) await catalog.learn([{ stripe: row.stripe, shard: shard.shard, fact: 'corrupt' }], [])
   await catalog.setPolicy({ appliance, volume }, { tolerate: 2, maxAgeMs: 86_400_000 })
   catalog.registry.addToken(hex(16), Buffer.alloc(32, 9), 'peer')
   catalog.registry.setDocument('membership', 'f', 3, Buffer.alloc(900, 5))
@@ -148,13 +153,13 @@ function questions(state: string, catalog: LocalCatalog, lease: string): Record<
         const own = lengths[Math.floor(i / RECORDS)] as Uint32Array
         const at = i % RECORDS
         const told = own.length > 0
-        const stripe = told ? Math.floor(i / RECORDS) + 1 : Number(located.stripes[i])
+        const stripe = told ? numbers[Math.floor(i / RECORDS)] : Number(located.stripes[i])
         const offset = told ? 16 + own.subarray(0, at).reduce((sum, length) => sum + length, 0) : located.offsets[i]
         return [stripe, offset, told ? own[at] : located.lengths[i]]
       })
     },
     signatures: async () => [...(await catalog.locate(all)).stripes].map(Number),
-    births: async () => [...(await catalog.lookup(lease, all, 2))].map(Number),
+    births: async () => [...(await catalog.lookup(lease, all, 2))].map(String),
     policies: () => catalog.policies(),
     documents: () => [catalog.registry.documents('membership'), catalog.registry.documents('keybag')],
     events: () => catalog.registry.events().map(({ sentence }) => sentence),
@@ -162,8 +167,7 @@ function questions(state: string, catalog: LocalCatalog, lease: string): Record<
     begins: async () => {
       const { appliance, volume } = (await catalog.snapshots())[0] as { appliance: string; volume: string }
       const begun = await catalog.begin({ appliance, volume, source: '/dev/sdb', label: '' })
-      const [number] = await catalog.reserve(begun.lease, 1)
-      return [begun.sequence, number]
+      return [begun.sequence, nextStripe(catalog, appliance, begun)]
     },
   }
 }

@@ -7,9 +7,10 @@ import type { Hex } from '../../src/base/ids.js'
 import type { Admission, Heartbeat } from '../../src/catalog/hosts.js'
 import { LocalCatalog } from '../../src/catalog/local.js'
 import type { CatalogParts, HeadFacts } from '../../src/catalog/parts.js'
-import type { PlaceRequest, ShardRow, SnapshotSummary } from '../../src/catalog/types.js'
+import type { Begun, Catalog, HeldShard, PlaceRequest, SnapshotSummary } from '../../src/catalog/types.js'
 import type { Role } from '../../src/keys/fields.js'
 import type { SegmentOptions } from '../../src/signatures/segments.js'
+import { numberOf, type RunsHandle, runName, runOf, stripeOf } from '../../src/stripes/names.js'
 
 export class TurnedClock {
   constructor(public time = 1_800_000_000_000) {}
@@ -59,16 +60,21 @@ export function addPeers(catalog: LocalCatalog, count: number): Hex[] {
   })
 }
 
-export function placement(k: number, m: number, hosts: readonly Hex[]): PlaceRequest {
-  const shards = Array.from({ length: k + m }, (_, index) => ({
-    index,
-    host: hosts[index % hosts.length] as Hex,
-    shard: hex(16),
-  }))
-  return { k, m, packBytes: 100_000, lengthBytes: 60_000, shards }
+export function placement(k: number, m: number, hosts: readonly Hex[], stripe = 0): PlaceRequest {
+  const shards = Array.from({ length: k + m }, (_, index) => ({ index, host: hosts[index % hosts.length] as Hex }))
+  return { stripe, k, m, packBytes: 100_000, lengthBytes: 60_000, shards }
 }
 
-export function held(r: PlaceRequest, keep: (index: number) => boolean = () => true): ShardRow[] {
+const numbers = new Map<Hex, number>()
+
+/** The next stripe of a run, as the catalog that was asked to begin it calls it. */
+export function nextStripe({ names }: Pick<Catalog, 'names'>, appliance: Hex, { run }: Pick<Begun, 'run'>): number {
+  const number = numbers.get(run) ?? 0
+  numbers.set(run, number + 1)
+  return stripeOf(names.number(runName(appliance, run)), number)
+}
+
+export function held(r: PlaceRequest, keep: (index: number) => boolean = () => true): HeldShard[] {
   return r.shards.filter(({ index }) => keep(index)).map((shard) => ({ ...shard, root: hex(32) }))
 }
 
@@ -90,15 +96,20 @@ export const ids = (count: number): Buffer => randomBytes(32 * count)
 export const idOf = (word: string): Buffer => createHash('sha256').update(word).digest()
 
 /** The reference bitmap that names the first record of each stripe; docs/formats/references.md. */
-export function references(stripes: readonly number[]): Buffer {
-  const bytes: number[] = [...Buffer.from('IMRF'), 1, 0, 0, 0]
-  let end = 0
-  for (const stripe of stripes) {
-    const birth = stripe * 65_536
-    bytes.push(...varint(birth - end), 1)
-    end = birth + 1
+export function references(stripes: readonly number[], names: RunsHandle): Buffer {
+  const runs = [...new Set(stripes.map(runOf))].map((run) => names.name(run) ?? Buffer.alloc(40, 0xff))
+  const parts: Uint8Array[] = [Buffer.from([...Buffer.from('IMRF'), 1, 0, 0, 0])]
+  for (const name of runs.sort(Buffer.compare)) {
+    const own = stripes.filter((stripe) => (names.name(runOf(stripe)) ?? Buffer.alloc(40, 0xff)).equals(name))
+    parts.push(name, Buffer.from(varint(own.length)))
+    let end = 0
+    for (const number of own.map(numberOf).sort((a, b) => a - b)) {
+      const birth = number * 65_536
+      parts.push(Buffer.from([...varint(birth - end), 1]))
+      end = birth + 1
+    }
   }
-  return Buffer.from(bytes)
+  return Buffer.concat(parts)
 }
 
 function varint(value: number): number[] {

@@ -1,6 +1,7 @@
 import test from 'ava'
 import { LocalCatalog } from '../../src/catalog/local.js'
 import type { HeadFacts } from '../../src/catalog/parts.js'
+import { runName, runOf, shardOf, stripeOf } from '../../src/stripes/names.js'
 import { conformance, type Stand } from './conformance.js'
 import {
   addPeers,
@@ -8,6 +9,7 @@ import {
   hex,
   ids,
   member,
+  nextStripe,
   offer,
   openPlain,
   placement,
@@ -40,10 +42,12 @@ async function stand(t: { teardown(fn: () => void): void }): Promise<Stand> {
 
 conformance(test, stand)
 
-test('a catalog is rebuilt in bulk, and stripes are numbered after the highest imported', async (t) => {
+test('a catalog is rebuilt in bulk, and later runs have names of their own', async (t) => {
   const s = await stand(t)
   const content = ids(20)
-  const births = BigUint64Array.from({ length: 20 }, (_, i) => 77n * 65_536n + BigInt(i))
+  const run = s.local.names.number(runName(s.appliance, hex(8)))
+  const births = BigUint64Array.from({ length: 20 }, (_, i) => (BigInt(stripeOf(run, 77)) << 16n) + BigInt(i))
+  const [first, second] = [stripeOf(run, 500), stripeOf(run, 501)]
   const facts: HeadFacts = {
     appliance: s.appliance,
     volume: hex(16),
@@ -52,39 +56,58 @@ test('a catalog is rebuilt in bulk, and stripes are numbered after the highest i
     parent: null,
     time: 5,
   }
-  const named = references([500, 501])
+  const named = references([first, second], s.local.names)
   const snapshot = { head: plainHead(facts), references: named, summary: summary(), source: '/dev/sda', label: '' }
   s.local.importSnapshot(snapshot)
   t.like((await s.local.snapshots())[0], { survives: -1, state: 'incomplete' })
   const request = placement(4, 2, s.peers)
   const row = (stripe: number, keep: (index: number) => boolean) => ({
-    writer: s.appliance,
     stripe,
     k: 4,
     m: 2,
     packBytes: 100_000,
-    shards: held(request, keep),
+    shards: held(request, keep).map((shard) => ({ ...shard, shard: hex(16) })),
     records: recordsOf(content),
     births,
   })
-  const stripes = [row(500, () => true), row(501, (index) => index > 0)]
+  const stripes = [row(first, () => true), row(second, (index) => index > 0)]
   await s.local.importStripes(stripes)
   await s.local.importStripes(stripes)
   s.local.importSnapshot(snapshot)
   t.like((await s.local.snapshots())[0], { survives: 1, state: 'sealed', sequence: 9 })
   t.is((await s.local.snapshots()).length, 1)
+  t.deepEqual(await s.local.snapshotStripes(facts.snapshot), [first, second])
 
   const begun = await s.local.begin({ appliance: s.appliance, volume: facts.volume, source: 'x', label: '' })
   t.is(begun.sequence, 10)
   t.is(begun.parent, facts.snapshot)
-  t.deepEqual([...(await s.local.lookup(begun.lease, content, 2))], [...births], 'birth numbers are kept')
-  t.is((await s.local.place(begun.lease, placement(4, 2, s.peers))).stripe, 502)
-  const stolen = { ...row(500, () => true), writer: hex(32) }
-  await t.throwsAsync(s.local.importStripes([stolen]), { code: 'FORGED' })
+  t.deepEqual([...(await s.local.lookup(begun.lease, content, 2))], [...births], 'births are kept')
+  t.not(runOf(nextStripe(s.local, s.appliance, begun)), run)
   const taken = { ...snapshot, head: plainHead({ ...facts, appliance: hex(32) }) }
   t.throws(() => s.local.importSnapshot(taken), { code: 'FORGED' })
-  const short = { ...row(600, () => true), births: births.subarray(1) }
+  const short = { ...row(stripeOf(run, 600), () => true), births: births.subarray(1) }
   await t.throwsAsync(s.local.importStripes([short]), { code: 'PROTOCOL' })
+})
+
+test('a transaction that is taken back gives its numbers to others, and nobody meets them under two names', async (t) => {
+  const s = await stand(t)
+  const [lost, kept] = [hex(8), hex(8)]
+  const begin = (run: string) => s.local.begin({ run, appliance: s.appliance, volume: hex(16), source: 'x', label: '' })
+  t.throws(() =>
+    s.local.write(() => {
+      begin(lost).catch(() => {})
+      throw new Error('taken back')
+    }),
+  )
+  const begun = await begin(kept)
+  const stripe = nextStripe(s.local, s.appliance, begun)
+  const request = placement(4, 2, s.peers, stripe)
+  await s.local.place(begun.lease, request)
+  const shape = { stripe, k: 4, m: 2, packBytes: 100_000, records: recordsOf(ids(1)), shards: held(request) }
+  await s.local.commit(begun.lease, shape)
+  const [row] = await s.local.stripes([stripe])
+  t.is(row?.shards[0]?.shard, shardOf(runName(s.appliance, kept), stripe, 0))
+  t.deepEqual(await s.local.stripes([stripeOf(s.local.names.number(runName(s.appliance, lost)), 0)]), [])
 })
 
 test('what was written is there after closing and opening', async (t) => {
@@ -93,10 +116,13 @@ test('what was written is there after closing and opening', async (t) => {
   const clock = new TurnedClock()
   const first = openPlain(folder.path, clock)
   const peers = addPeers(first, 3)
-  const { lease } = await first.begin({ appliance: hex(32), volume: hex(16), source: 'x', label: '' })
-  const request = placement(2, 1, peers)
+  const appliance = hex(32)
+  const begun = await first.begin({ appliance, volume: hex(16), source: 'x', label: '' })
+  const { lease } = begun
+  const stripe = nextStripe(first, appliance, begun)
+  const request = placement(2, 1, peers, stripe)
   const content = ids(5)
-  const { stripe } = await first.place(lease, request)
+  await first.place(lease, request)
   await first.commit(lease, {
     stripe,
     k: 2,
@@ -124,15 +150,23 @@ test('two processes may hold one catalog: what one commits, the other sees', asy
     command.close()
   })
   const peers = addPeers(command, 3)
-  const { lease } = await daemon.begin({ appliance: hex(32), volume: hex(16), source: 'x', label: '' })
-  const request = placement(2, 1, peers)
+  const appliance = hex(32)
+  command.names.number(runName(hex(32), hex(8)))
+  const { lease, run } = await daemon.begin({ appliance, volume: hex(16), source: 'x', label: '' })
+  const stripe = ({ names }: LocalCatalog, number: number) => stripeOf(names.number(runName(appliance, run)), number)
+  t.not(stripe(daemon, 0), stripe(command, 0), 'each has a number of its own for it')
   const content = ids(5)
+  const request = placement(2, 1, peers, stripe(command, 0))
   const commit = { k: 2, m: 1, packBytes: 100_000, records: recordsOf(content), shards: held(request) }
-  const { stripe } = await command.place(lease, request)
-  await daemon.commit(lease, { stripe, ...commit })
-  t.true((await command.lookup(lease, content, 1)).every((birth) => birth > 0n))
-  const [one, two] = await Promise.all([daemon.place(lease, request), command.place(lease, placement(2, 1, peers))])
-  t.not(one.stripe, two.stripe)
+  await command.place(lease, request)
+  await daemon.commit(lease, { stripe: stripe(daemon, 0), ...commit })
+  const births = await command.lookup(lease, content, 1)
+  t.is(births[0], BigInt(stripe(command, 0)) << 16n)
+  await command.commit(lease, { stripe: stripe(command, 0), ...commit })
+  t.deepEqual(
+    (await command.stripes([stripe(command, 0)]))[0]?.shards,
+    (await daemon.stripes([stripe(daemon, 0)]))[0]?.shards,
+  )
 })
 
 test('a folder that holds something else is refused by name', async (t) => {
@@ -154,28 +188,20 @@ test('a folder that holds something else is refused by name', async (t) => {
   t.throws(() => LocalCatalog.open(newer.path, plainParts(new TurnedClock())), { code: 'UNSUPPORTED', message: /9/ })
 })
 
-test('numbers that absent hosts may have used are passed over', async (t) => {
-  const s = await stand(t)
-  s.local.skipStripes(1000)
-  const begun = await s.local.begin({ appliance: s.appliance, volume: hex(16), source: 'x', label: '' })
-  const [first] = await s.local.reserve(begun.lease, 1)
-  t.true(first !== undefined && first > 1000)
-  s.local.skipStripes(1000)
-  const [later] = await s.local.reserve(begun.lease, 1)
-  t.true(later !== undefined && first !== undefined && later > first + 1000)
-})
-
 test('what is committed is found at once, here and by another process, though stripes beside it were asked for before', async (t) => {
   const folder = temporaryFolder()
   t.teardown(folder.remove)
   const clock = new TurnedClock()
   const [one, two] = [openPlain(folder.path, clock), openPlain(folder.path, clock)]
   const peers = addPeers(one, 3)
-  const { lease } = await one.begin({ appliance: hex(32), volume: hex(16), source: 'x', label: '' })
+  const appliance = hex(32)
+  const begun = await one.begin({ appliance, volume: hex(16), source: 'x', label: '' })
+  const { lease } = begun
   const commit = async (catalog: LocalCatalog) => {
-    const request = placement(2, 1, peers)
+    const stripe = nextStripe(catalog, appliance, begun)
+    const request = placement(2, 1, peers, stripe)
     const [content, shape] = [ids(5), { k: 2, m: 1, packBytes: 100_000 }]
-    const { stripe } = await catalog.place(lease, request)
+    await catalog.place(lease, request)
     await catalog.commit(lease, { stripe, ...shape, records: recordsOf(content), shards: held(request) })
     return content
   }

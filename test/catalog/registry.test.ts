@@ -2,6 +2,7 @@ import test from 'ava'
 import { ImagerError } from '../../src/base/errors.js'
 import { TOKEN_LIFETIME_MS } from '../../src/base/limits.js'
 import { isHeldWidely } from '../../src/catalog/deliveries.js'
+import { runName, stripeOf } from '../../src/stripes/names.js'
 import { hex, member, openPlain, TurnedClock, temporaryFolder } from './harness.js'
 
 function open(t: { teardown(fn: () => void): void }) {
@@ -63,10 +64,10 @@ test('who is no longer a member keeps the shards that are on record', async (t) 
   const { catalog } = open(t)
   const [gone, stays] = [hex(32), hex(32)]
   for (const host of [gone, stays]) catalog.members.admit(member(host, 'peer', host.slice(0, 4)))
+  const stripe = stripeOf(catalog.names.number(runName(hex(32), hex(8))), 4)
   await catalog.importStripes([
     {
-      writer: hex(32),
-      stripe: 4,
+      stripe,
       k: 1,
       m: 1,
       packBytes: 100,
@@ -81,7 +82,7 @@ test('who is no longer a member keeps the shards that are on record', async (t) 
     (await catalog.hosts()).map((row) => row.name),
     ['stays'],
   )
-  t.is((await catalog.stripes([4]))[0]?.shards[0]?.host, gone)
+  t.is((await catalog.stripes([stripe]))[0]?.shards[0]?.host, gone)
 })
 
 test('a storm of refusals is a line a cause and minute, counted, and pushes nobody else out', (t) => {

@@ -1,5 +1,6 @@
 import test from 'ava'
 import { tidingsOf } from '../../src/catalog/tidings.js'
+import { runName, shardOf, stripeOf } from '../../src/stripes/names.js'
 import { hex, member, offer, openPlain, temporaryFolder } from './harness.js'
 
 test('damage is a line for each host and kind, however many shards it is; what is well again is a correction', (t) => {
@@ -35,13 +36,16 @@ test('what is found is an event, once; a store that lost its shards may have los
   t.teardown(folder.remove)
   const catalog = openPlain(folder.path)
   t.teardown(() => catalog.close())
-  const [writer, host, shard] = [hex(32), hex(32), hex(16)]
+  const [writer, host] = [hex(32), hex(32)]
+  const name = runName(writer, hex(8))
+  const stripe = stripeOf(catalog.names.number(name), 4)
+  const shard = shardOf(name, stripe, 0)
   catalog.members.admit(member(writer, 'appliance', 'server'))
   catalog.members.admit(member(host, 'peer', 'pc-1'))
   const shards = [{ index: 0, host, shard, root: hex(32) }]
   const empty = { records: new Uint8Array(), births: new BigUint64Array() }
-  await catalog.importStripes([{ writer, stripe: 4, k: 1, m: 0, packBytes: 100, shards, ...empty }])
-  const learn = (fact: 'corrupt' | 'proved') => catalog.learn([{ stripe: 4, shard, fact }], [], writer, false)
+  await catalog.importStripes([{ stripe, k: 1, m: 0, packBytes: 100, shards, ...empty }])
+  const learn = (fact: 'corrupt' | 'proved') => catalog.learn([{ stripe, shard, fact }], [], writer, false)
   for (const fact of ['proved', 'corrupt', 'corrupt', 'proved', 'proved'] as const) await learn(fact)
   const said = () => catalog.registry.events().map(({ kind, sentence, count }) => [kind, sentence, count])
   const found = [

@@ -1,11 +1,24 @@
 import test from 'ava'
 import fc from 'fast-check'
 import * as v from 'valibot'
+import type { Catalog } from '../../src/catalog/types.js'
 import { CALL_NAMES } from '../../src/coordinator/calls.js'
 import { signKeybag } from '../../src/keys/keybag.js'
 import { Secret } from '../../src/native.js'
+import { numberOf, runName, stripeOf } from '../../src/stripes/names.js'
 import { decodeMessage, encodeMessage } from '../../src/wire/message.js'
-import { addPeers, held, hex, ids, offer, placement, recordsOf, references, summary } from '../catalog/harness.js'
+import {
+  addPeers,
+  held,
+  hex,
+  ids,
+  nextStripe,
+  offer,
+  placement,
+  recordsOf,
+  references,
+  summary,
+} from '../catalog/harness.js'
 import { FLEET, headOf, openOffice } from './harness.js'
 
 const NOT_ALLOWED = { code: 'NOT_ALLOWED' }
@@ -45,21 +58,23 @@ test("an appliance acts for itself, and sees neither another's snapshots nor its
   await t.throwsAsync(other.catalog.begin(request), NOT_ALLOWED)
   const begun = await mine.catalog.begin(request)
   const { lease, snapshot, sequence, parent } = begun
-  const place = placement(2, 1, peers)
+  const stripe = nextStripe(mine.catalog, mine.host, begun)
+  const place = placement(2, 1, peers, stripe)
   await t.throwsAsync(other.catalog.place(lease, place), NOT_ALLOWED)
-  const { stripe } = await mine.catalog.place(lease, place)
+  await mine.catalog.place(lease, place)
   const { k, m, packBytes } = place
   const commit = { stripe, k, m, packBytes, records: recordsOf(ids(1)), shards: held(place) }
   await t.throwsAsync(other.catalog.commit(lease, commit), NOT_ALLOWED)
   await t.throwsAsync(other.catalog.lookup(lease, ids(1), 0), NOT_ALLOWED)
   await mine.catalog.commit(lease, commit)
-  const named = references([stripe])
+  const named = references([stripe], mine.catalog.names)
   const facts = { appliance: mine.host, volume, sequence, snapshot, parent, time: 1 }
   const finish = { head: headOf(mine.secret, facts, named), references: named, asked: false, summary: summary() }
   await t.throwsAsync(other.catalog.finish(lease, finish), NOT_ALLOWED)
   t.deepEqual(await mine.catalog.records([stripe]), [Uint32Array.of(90)])
-  t.deepEqual(await other.catalog.records([stripe]), [new Uint32Array()])
-  t.deepEqual(await admin.catalog.records([stripe]), [Uint32Array.of(90)])
+  const called = ({ names }: Catalog) => stripeOf(names.number(runName(mine.host, begun.run)), numberOf(stripe))
+  t.deepEqual(await other.catalog.records([called(other.catalog)]), [new Uint32Array()])
+  t.deepEqual(await admin.catalog.records([called(admin.catalog)]), [Uint32Array.of(90)])
   await mine.catalog.finish(lease, finish)
 
   t.is((await mine.catalog.snapshots()).length, 1)

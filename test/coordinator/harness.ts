@@ -94,14 +94,13 @@ export async function openOffice(t: ExecutionContext, parts: Partial<Coordinator
 export function headOf(secret: SecretHandle, facts: HeadFacts, references: Uint8Array): Buffer {
   const root = {
     key: Buffer.alloc(80).toString('base64'),
-    birth: '65536',
-    stripe: 1,
+    ...{ writer: facts.appliance, run: hex(8), number: 1, ordinal: 0 },
     k: 4,
     m: 2,
     packBytes: 100_000,
     offset: 0,
     length: 90,
-    shards: [{ index: 0, host: hex(32), shard: hex(16) }],
+    shards: [{ index: 0, host: hex(32) }],
   }
   return signHead({ fleet: FLEET, ...facts, root, references: toHex(hash(references)) }, secret)
 }

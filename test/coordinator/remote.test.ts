@@ -2,8 +2,20 @@ import type { ExecutionContext } from 'ava'
 import test from 'ava'
 import { verifyGrant } from '../../src/keys/grant.js'
 import { openMembership } from '../../src/keys/membership.js'
+import { runName, shardOf } from '../../src/stripes/names.js'
 import { conformance, type Stand } from '../catalog/conformance.js'
-import { addPeers, held, hex, ids, offer, placement, recordsOf, references, summary } from '../catalog/harness.js'
+import {
+  addPeers,
+  held,
+  hex,
+  ids,
+  nextStripe,
+  offer,
+  placement,
+  recordsOf,
+  references,
+  summary,
+} from '../catalog/harness.js'
 import { FLEET, headOf, openOffice } from './harness.js'
 
 async function stand(t: ExecutionContext): Promise<Stand> {
@@ -28,20 +40,22 @@ test('grants are statements that a peer believes', async (t) => {
   const office = await openOffice(t)
   const appliance = office.member('appliance', 'srv')
   const peers = addPeers(office.catalog, 3)
-  const { lease } = await appliance.catalog.begin({
+  const begun = await appliance.catalog.begin({
     appliance: appliance.host,
     volume: hex(16),
     source: 'x',
     label: '',
   })
-  const request = placement(2, 1, peers)
-  const { grants } = await appliance.catalog.place(lease, request)
+  const stripe = nextStripe(appliance.catalog, appliance.host, begun)
+  const request = placement(2, 1, peers, stripe)
+  const grants = await appliance.catalog.place(begun.lease, request)
   const membership = openMembership(await appliance.catalog.membership(), FLEET, office.home.rootKey)
   for (const [i, grant] of grants.entries()) {
-    const { host, shard } = request.shards[i] as (typeof request.shards)[0]
+    const { host, index } = request.shards[i] as (typeof request.shards)[0]
+    const shard = shardOf(runName(appliance.host, begun.run), stripe, index)
     const use = { membership, fleet: FLEET, host, bearer: appliance.host, shard, lengthBytes: request.lengthBytes }
-    t.truthy(verifyGrant(Buffer.from(grant, 'base64'), { ...use, now: office.clock.now() }))
-    t.throws(() => verifyGrant(Buffer.from(grant, 'base64'), { ...use, bearer: hex(32), now: office.clock.now() }))
+    t.truthy(verifyGrant(Buffer.from(grant, 'base64'), use))
+    t.throws(() => verifyGrant(Buffer.from(grant, 'base64'), { ...use, bearer: hex(32) }))
   }
 })
 
@@ -51,8 +65,9 @@ test('a head that is forged, or names other references, is refused', async (t) =
   const peers = addPeers(office.catalog, 3)
   const volume = hex(16)
   const begun = await appliance.catalog.begin({ appliance: appliance.host, volume, source: 'x', label: '' })
-  const request = placement(2, 1, peers)
-  const { stripe } = await appliance.catalog.place(begun.lease, request)
+  const stripe = nextStripe(appliance.catalog, appliance.host, begun)
+  const request = placement(2, 1, peers, stripe)
+  await appliance.catalog.place(begun.lease, request)
   const { k, m, packBytes } = request
   await appliance.catalog.commit(begun.lease, {
     stripe,
@@ -64,10 +79,10 @@ test('a head that is forged, or names other references, is refused', async (t) =
   })
   const { snapshot, sequence, parent } = begun
   const facts = { appliance: appliance.host, volume, sequence, snapshot, parent, time: 1 }
-  const named = references([stripe])
+  const named = references([stripe], appliance.catalog.names)
   const other = office.member('appliance', 'other')
   const forged = headOf(other.secret, facts, named)
-  const mismatched = headOf(appliance.secret, facts, references([stripe + 1]))
+  const mismatched = headOf(appliance.secret, facts, references([stripe + 1], appliance.catalog.names))
   for (const head of [forged, mismatched, Buffer.from('no head')]) {
     const finish = appliance.catalog.finish(begun.lease, { head, references: named, asked: false, summary: summary() })
     const error = await t.throwsAsync(finish)

@@ -12,7 +12,6 @@ import { Secret, type SecretHandle } from '../../src/native.js'
 
 export const fleet = '00112233445566778899aabbccddeeff'
 export const otherFleet = 'ff'.repeat(16)
-export const shard = '5a'.repeat(16)
 
 export const hostOf = (secret: SecretHandle) => toHex(secret.signingKey())
 export const sealingOf = (secret: SecretHandle) => toHex(secret.sealingKey())

@@ -2,7 +2,8 @@ import test from 'ava'
 import { PeerClient } from '../../src/peers/client.js'
 import type { Reply } from '../../src/wire/client.js'
 import { encodeMessage } from '../../src/wire/message.js'
-import { shardId } from './peer.js'
+
+const shardId = (index: number) => index.toString(16).padStart(32, '0')
 
 /** A peer whose answers are what a liar would send. */
 function liar(...answers: Buffer[]): PeerClient {

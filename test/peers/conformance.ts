@@ -112,6 +112,9 @@ function granting(test: TestFn, way: Way): void {
     const wrong: [string, string][] = [
       ['length', peer.grant(shard, bytes.length + 1)],
       ['shard', peer.grant(shardId(2), bytes.length)],
+      ['shard', peer.grant(shard, bytes.length, { writer: hostOf(appliance) })],
+      ['shard', peer.grant(shard, bytes.length, { run: '00'.repeat(8) })],
+      ['shard', peer.grant(shard, bytes.length, { index: 1 })],
       ['host', peer.grant(shard, bytes.length, { host: hostOf(coordinator) })],
       ['bearer', peer.grant(shard, bytes.length, { bearer: hostOf(coordinator) })],
       ['fleet', peer.grant(shard, bytes.length, { fleet: otherFleet })],
@@ -121,8 +124,7 @@ function granting(test: TestFn, way: Way): void {
     for (const [field, grant] of wrong) {
       await t.throwsAsync(client.sendShard(shard, bytes, grant), { code: 'NOT_ALLOWED', message: new RegExp(field) })
     }
-    const expired = peer.grant(shard, bytes.length, { expires: peer.now.value })
-    await t.throwsAsync(client.sendShard(shard, bytes, expired), { code: 'GRANT_EXPIRED', message: /expires/ })
+    peer.now.value += 365 * 86_400_000
     for (const grant of ['', 'AAAA', fits().slice(0, 100)]) {
       await t.throwsAsync(client.sendShard(shard, bytes, grant), { code: 'CORRUPT' })
     }
@@ -143,6 +145,8 @@ function granting(test: TestFn, way: Way): void {
       await t.throwsAsync(peer.send(shard, damaged), { code: 'CORRUPT', message: /arrived damaged/ }, `byte ${at}`)
     }
     await t.throwsAsync(peer.send(shardId(2), bytes), { code: 'FORGED' })
+    const foreign = makeShard(shardId(3), Buffer.alloc(1000, 1), otherFleet)
+    await t.throwsAsync(peer.send(shardId(3), foreign), { code: 'FORGED', message: /of this fleet/ })
     t.deepEqual((await peer.store.inventory('', 9)).shards, [])
   })
 

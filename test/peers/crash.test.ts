@@ -10,7 +10,7 @@ import { tlsIdentity } from '../../src/keys/certificate.js'
 import { signGrant } from '../../src/keys/grant.js'
 import { NotCarried } from '../../src/wire/shard-transport.js'
 import { fleet, hostOf, makeFleet } from '../keys/fleet.js'
-import { folder, makeShard, openStore, openTransport, shardId, WAYS } from './peer.js'
+import { folder, makeShard, openStore, openTransport, RUN, shardId, WAYS } from './peer.js'
 
 for (const way of WAYS)
   test(`a peer killed at any moment holds whole shards only, and every one it acknowledged (${way})`, async (t) => {
@@ -39,19 +39,21 @@ for (const way of WAYS)
       let alive = true
       const upload = async () => {
         while (alive) {
-          const shard = shardId(index++)
+          const number = index++
+          const shard = shardId(number)
           const bytes = makeShard(shard, Buffer.alloc(1 << 20, index))
-          const expires = Date.now() + 60_000
           const bearer = hostOf(members.appliance)
           const body = {
             fleet,
             term: 1,
             operation: 'put' as const,
-            shard,
+            lease: '1e'.repeat(16),
+            ...RUN,
+            number,
+            index: 0,
             lengthBytes: bytes.length,
             host,
             bearer,
-            expires,
           }
           try {
             await shards.put(shard, bytes, signGrant(body, members.coordinator).toString('base64'))

@@ -5,7 +5,7 @@ import { tlsIdentity } from '../../src/keys/certificate.js'
 import { Body } from '../../src/native.js'
 import { FallbackTransport } from '../../src/peers/fallback-transport.js'
 import { NotCarried, type ShardTransport } from '../../src/wire/shard-transport.js'
-import { makeShard, openTransport, shardId, startPeer, WAYS, type Way } from './peer.js'
+import { makeShard, numberOfShard, openTransport, shardId, startPeer, WAYS, type Way } from './peer.js'
 
 const GRANT = 'AAAA'
 const file = Buffer.alloc(10)
@@ -15,11 +15,11 @@ function way(name: string, notes: string[]) {
   const state: { failure: Error | undefined } = { failure: undefined }
   const transport: ShardTransport = {
     put: async (shard, _, grant, options) => {
-      notes.push(`${name} put ${Number(shard)} ${grant} ${options?.timeoutMs}`)
+      notes.push(`${name} put ${numberOfShard(shard)} ${grant} ${options?.timeoutMs}`)
       if (state.failure) throw state.failure
     },
     fetch: async (shard, range, options) => {
-      notes.push(`${name} fetch ${Number(shard)} ${range?.join()} ${options?.timeoutMs}`)
+      notes.push(`${name} fetch ${numberOfShard(shard)} ${range?.join()} ${options?.timeoutMs}`)
       if (state.failure) throw state.failure
       return new Body(file)
     },

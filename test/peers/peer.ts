@@ -7,12 +7,13 @@ import { type ErrorCode, hasCode } from '../../src/base/errors.js'
 import { type TlsIdentity, tlsIdentity } from '../../src/keys/certificate.js'
 import { type Grant, signGrant } from '../../src/keys/grant.js'
 import { openMembership } from '../../src/keys/membership.js'
-import { DataClient, hash, type SecretHandle } from '../../src/native.js'
+import { DataClient, hash, shardId as nameShard, Secret, type SecretHandle } from '../../src/native.js'
 import { PeerClient } from '../../src/peers/client.js'
 import { DataTransport } from '../../src/peers/data-transport.js'
 import { HttpsTransport } from '../../src/peers/https-transport.js'
 import { servePeer } from '../../src/peers/server.js'
 import { ShardStore, type StoreOptions } from '../../src/peers/store.js'
+import { runName } from '../../src/stripes/names.js'
 import { Connection } from '../../src/wire/client.js'
 import { DataLink } from '../../src/wire/data-client.js'
 import type { ShardTransport } from '../../src/wire/shard-transport.js'
@@ -21,24 +22,41 @@ import { fleet, hostOf, makeFleet, type TestFleet } from '../keys/fleet.js'
 const BODY_OFFSET = 4096
 const SLICE_BYTES = 64 * 1024
 
-/** A sound shard file (native/src/formats/shard.rs) around any body; its sealed header opens for nobody. */
-export function makeShard(shard: string, body: Buffer): Buffer {
-  const file = Buffer.alloc(BODY_OFFSET + body.length)
-  file.write('IMSH', 0)
-  file.writeUInt16LE(1, 4)
-  file.write(shard, 8, 'hex')
-  file.writeUInt32LE(body.length, 24)
+/** The appliance that wrote all shards of these tests, in one run; the same in each process. */
+const writer = Secret.fromWords(`${'abandon '.repeat(23)}art`).derive('imager v1 test writer')
+export const RUN = { writer: hostOf(writer), run: '0123456789abcdef' }
+const numbers = new Map<string, number>()
+
+/** The only shard of the stripe of that number. */
+export function shardId(number: number): string {
+  const id = nameShard(runName(RUN.writer, RUN.run), number, 0)
+  numbers.set(id, number)
+  return id
+}
+
+/** Which one it is, of those that were named. */
+export const numberOfShard = (shard: string) => numbers.get(shard)
+
+/** A sound shard file (native/src/formats/shard.rs), of a stripe that has this body alone, around any body of at least one byte. */
+export function makeShard(shard: string, body: Buffer, inFleet = fleet): Buffer {
+  const fixed = Buffer.alloc(16)
+  fixed.write('IMSH', 0)
+  fixed.writeUInt16LE(1, 4)
+  fixed.writeUInt32LE(body.length, 8)
   const slices: Buffer[] = []
   for (let at = 0; at < body.length; at += SLICE_BYTES) slices.push(hash(body.subarray(at, at + SLICE_BYTES)))
   const table = Buffer.concat(slices)
-  hash(Buffer.concat([file.subarray(0, 28), table])).copy(file, 32)
-  hash(Buffer.alloc(0)).copy(file, 64)
-  table.copy(file, 96)
-  body.copy(file, BODY_OFFSET)
-  return file
+  const root = hash(Buffer.concat([fixed, table]))
+  const shape = Buffer.alloc(10)
+  shape.writeUInt32LE(numbers.get(shard) ?? 0, 0)
+  shape.writeUInt8(1, 4)
+  shape.writeUInt32LE(body.length, 6)
+  const fleetId = Buffer.from(inFleet, 'hex')
+  const descriptor = Buffer.concat([fleetId, runName(RUN.writer, RUN.run), shape, Buffer.alloc(32, 7), root])
+  const signature = writer.sign(Buffer.concat([Buffer.from('imager v1 stripe\0'), descriptor]))
+  const header = Buffer.concat([fixed, root, table, descriptor, signature])
+  return Buffer.concat([header, Buffer.alloc(BODY_OFFSET - header.length), body])
 }
-
-export const shardId = (index: number) => index.toString(16).padStart(32, '0')
 
 export function folder(t: ExecutionContext): string {
   const path = mkdtempSync(join(tmpdir(), 'imager-peer-'))
@@ -135,16 +153,17 @@ export async function startPeer(
     return new PeerClient(tls.host, 'pc-1', connection, shards)
   }
   const grant: TestPeer['grant'] = (shard, lengthBytes, change = {}, signer = members.coordinator) => {
-    const expires = now.value + 1000
     const body: Grant = {
       fleet,
       term: 1,
       operation: 'put',
-      shard,
+      lease: '1e'.repeat(16),
+      ...RUN,
+      number: numbers.get(shard) ?? 0,
+      index: 0,
       lengthBytes,
       host: tls.host,
       bearer: hostOf(members.appliance),
-      expires,
       ...change,
     }
     return signGrant(body, signer).toString('base64')

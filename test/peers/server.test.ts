@@ -9,13 +9,24 @@ import { signMembership } from '../../src/keys/membership.js'
 import { Secret } from '../../src/native.js'
 import { fleet, hostOf, member, type TestFleet } from '../keys/fleet.js'
 import { bare } from '../wire/loopback.js'
-import { makeShard, shardId, startPeer } from './peer.js'
+import { makeShard, RUN, shardId, startPeer } from './peer.js'
 
 const snapshot = 'ab'.repeat(16)
 
 function makeHead(members: TestFleet, signer = members.appliance, sequence = 1) {
-  const shards = [{ index: 0, host: hostOf(members.peer), shard: shardId(1) }]
-  const root = { key: 'AAAA', birth: '65536', stripe: 1, k: 1, m: 0, packBytes: 4096, offset: 0, length: 100, shards }
+  const shards = [{ index: 0, host: hostOf(members.peer) }]
+  const root = {
+    key: 'AAAA',
+    ...RUN,
+    number: 1,
+    ordinal: 0,
+    k: 1,
+    m: 0,
+    packBytes: 4096,
+    offset: 0,
+    length: 100,
+    shards,
+  }
   const references = 'cd'.repeat(32)
   const appliance = hostOf(signer)
   return signHead(

@@ -43,13 +43,13 @@ async function holdsAll(t: ExecutionContext, repository: SegmentRepository, stri
     const { births, stripes: found, offsets } = await repository.find(content(stripe), () => 0)
     t.deepEqual(
       [...births],
-      Array.from({ length: BATCH }, (_, i) => stripe * 65_536 + i),
+      Array.from({ length: BATCH }, (_, i) => BigInt(stripe * 65_536 + i)),
     )
     t.true(found.every((number) => number === stripe))
     t.deepEqual([...offsets.subarray(0, 3)], [16, 106, 196])
   }
   const unknown = await repository.find(content(stripes + 1), () => 0)
-  t.true(unknown.births.every((birth) => birth === 0))
+  t.true(unknown.births.every((birth) => birth === 0n))
 }
 
 async function quiet(work: () => boolean): Promise<void> {
@@ -96,7 +96,7 @@ test('what a transaction took back is not found', async (t) => {
   t.throws(() => failing.immediate(), { message: 'taken back' })
   await repository.settle()
   const { births } = await repository.find(content(1), () => 0)
-  t.true(births.every((birth) => birth === 0))
+  t.true(births.every((birth) => birth === 0n))
   close()
 })
 

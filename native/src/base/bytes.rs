@@ -19,6 +19,11 @@ impl<'a> Cursor<'a> {
         self.at
     }
 
+    /// What was not read yet.
+    pub fn rest(&self) -> &'a [u8] {
+        &self.bytes[self.at..]
+    }
+
     pub fn remaining(&self) -> usize {
         self.bytes.len() - self.at
     }

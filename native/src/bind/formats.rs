@@ -6,7 +6,8 @@ use napi::bindgen_prelude::{BigInt, Buffer, Either, Null, Result, Uint8Array};
 use napi_derive::napi;
 
 use super::keys::Vault;
-use super::thrown;
+use super::names::Runs;
+use super::{lock, thrown};
 use crate::base::error::Error;
 use crate::formats::page::{self, Page, Ref};
 use crate::formats::record::signature;
@@ -245,10 +246,10 @@ fn file_stream(stream: &crate::fs::volume_map::Stream) -> FileStream {
 
 #[napi]
 impl Vault {
-    /// What opens the root page of a snapshot, from its head. Throws FORGED.
+    /// What opens the root page of a snapshot, from its head. Throws FORGED, and INVALID where `runs` does not know its run.
     #[napi]
-    pub fn open_root(&self, sealed: Uint8Array, birth: BigInt) -> Result<PageRef> {
-        self.0.open_root(&sealed, birth.get_u64().1).map(PageRef).map_err(thrown)
+    pub fn open_root(&self, sealed: Uint8Array, birth: BigInt, runs: &Runs) -> Result<PageRef> {
+        self.0.open_root(&sealed, birth.get_u64().1, &lock(&runs.0)).map(PageRef).map_err(thrown)
     }
 }
 
@@ -285,8 +286,8 @@ impl ReferenceSet {
 
     /// The reference bitmap of all that was added (docs/formats/references.md).
     #[napi]
-    pub fn encode(&self) -> Buffer {
-        self.0.encode().into()
+    pub fn encode(&self, runs: &Runs) -> Result<Buffer> {
+        self.0.encode(&lock(&runs.0)).map(Buffer::from).map_err(thrown)
     }
 }
 

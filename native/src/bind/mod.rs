@@ -8,6 +8,7 @@ mod keys;
 mod listing;
 mod map;
 mod mount;
+mod names;
 mod restore;
 mod retrieve;
 mod signatures;

@@ -27,7 +27,7 @@ pub fn write_segment(folder: String, number: u32, rows: Uint8Array) -> Result<f6
 #[napi(object)]
 pub struct Hits {
     pub indexes: Uint32Array,
-    pub births: Float64Array,
+    pub births: BigUint64Array,
     pub stripes: Float64Array,
     pub offsets: Uint32Array,
     pub lengths: Uint32Array,
@@ -37,7 +37,7 @@ impl Hits {
     fn of(hits: &[Hit]) -> Self {
         Self {
             indexes: hits.iter().map(|hit| hit.index).collect::<Vec<_>>().into(),
-            births: hits.iter().map(|hit| hit.birth as f64).collect::<Vec<_>>().into(),
+            births: hits.iter().map(|hit| hit.birth).collect::<Vec<_>>().into(),
             stripes: hits.iter().map(|hit| hit.stripe as f64).collect::<Vec<_>>().into(),
             offsets: hits.iter().map(|hit| hit.offset).collect::<Vec<_>>().into(),
             lengths: hits.iter().map(|hit| hit.length).collect::<Vec<_>>().into(),

@@ -5,68 +5,72 @@ use napi_derive::napi;
 
 use super::body::Body;
 use super::keys::Secret;
-use super::{Job, hex, job, thrown};
+use super::names::Runs;
+use super::{Job, fixed, hex, job, lock, thrown};
 use crate::base::bytes::Writer;
+use crate::base::error::Error;
+use crate::formats::names::RunName;
 use crate::formats::{pack, shard};
 use crate::stripes::erasure;
 
-/// What a shard's clear header says. `shard` (16 bytes) and `root` (32) in hexadecimal.
+/// What a shard's header says. `shard` (16 bytes) and `root` (32) in hexadecimal.
 #[napi(object)]
 pub struct ShardFacts {
     pub shard: String,
+    pub index: u8,
     pub root: String,
     pub body_offset: u32,
     pub body_bytes: u32,
+    pub stripe: StripeFacts,
 }
 
-fn facts(header: shard::ClearHeader) -> ShardFacts {
+/// A stripe as its writer signed it: the name of its run (40 bytes), its number in that, and what it is. `fleet` (16 bytes),
+/// `writer`, `trailer` (BLAKE3 of the pack's trailer) and the root of each shard (32) in hexadecimal.
+#[napi(object)]
+pub struct StripeFacts {
+    pub fleet: String,
+    pub writer: String,
+    pub run: Buffer,
+    pub number: u32,
+    pub k: u8,
+    pub m: u8,
+    pub pack_bytes: u32,
+    pub trailer: String,
+    pub roots: Vec<String>,
+}
+
+fn facts(header: shard::Header) -> ShardFacts {
+    let stripe = &header.stripe;
     ShardFacts {
-        shard: hex(&header.shard),
+        shard: hex(&header.id()),
+        index: header.index,
         root: hex(&header.root),
         body_offset: shard::BODY_OFFSET as u32,
         body_bytes: header.body_bytes as u32,
+        stripe: StripeFacts {
+            fleet: hex(&stripe.fleet),
+            writer: hex(&stripe.run.writer),
+            run: stripe.run.bytes().to_vec().into(),
+            number: stripe.number,
+            k: stripe.k,
+            m: stripe.m,
+            pack_bytes: stripe.pack_bytes,
+            trailer: hex(&stripe.trailer),
+            roots: stripe.roots.iter().map(|root| hex(root)).collect(),
+        },
     }
 }
 
-/// Checks a whole shard file: header, slice table, root and every slice. Throws CORRUPT.
+/// Checks a whole shard file: header, its writer's signature, slice table, root and every slice. Throws CORRUPT, FORGED.
 #[napi(ts_return_type = "Promise<ShardFacts>")]
 pub fn inspect_shard(bytes: Uint8Array) -> AsyncTask<Job<ShardFacts>> {
     job(move || shard::inspect(&bytes).map(facts))
 }
 
-/// Checks the clear header in the first 4096 bytes of a shard file. Throws CORRUPT.
+/// Checks the header in the first 4096 bytes of a shard file. Throws CORRUPT, FORGED.
 #[napi]
 pub fn inspect_shard_header(prefix: Uint8Array) -> Result<ShardFacts> {
     shard::read_header(&prefix).map(facts).map_err(thrown)
-}
-
-/// Where a shard belongs, as only the fleet can read it. Ids in hexadecimal.
-#[napi(object)]
-pub struct ShardSealedHeader {
-    pub fleet: String,
-    pub stripe: f64,
-    pub index: u8,
-    pub k: u8,
-    pub m: u8,
-    pub pack_bytes: u32,
-}
-
-/// Opens the sealed header in the first 4096 bytes of a shard file; null where another trailer key sealed it.
-#[napi]
-pub fn read_sealed_header(prefix: Uint8Array, trailer_key: &Secret) -> Result<Option<ShardSealedHeader>> {
-    let header = shard::read_header(&prefix).map_err(thrown)?;
-    if header.key_id() != Some(trailer_key.0.id()) {
-        return Ok(None);
-    }
-    let sealed = header.open_sealed_header(&trailer_key.0).map_err(thrown)?;
-    Ok(Some(ShardSealedHeader {
-        fleet: hex(&sealed.fleet),
-        stripe: sealed.stripe as f64,
-        index: sealed.index,
-        k: sealed.k,
-        m: sealed.m,
-        pack_bytes: sealed.pack_bytes,
-    }))
 }
 
 /// Where the trailer of a pack begins, from its first 16 bytes.
@@ -75,10 +79,22 @@ pub fn trailer_offset(pack_header: Uint8Array) -> Result<u32> {
     pack::read_header(&pack_header).map(|(offset, _)| offset as u32).map_err(thrown)
 }
 
-/// Rows of birth u64 LE | id 32 | offset u32 LE | length u32 LE of a pack's trailer.
+/// Rows of birth u64 LE | id 32 | offset u32 LE | length u32 LE of the trailer of a stripe's pack, births by the numbers of
+/// `runs`. Throws FORGED where another key or another stripe has it.
 #[napi]
-pub fn read_trailer(bytes: Uint8Array, offset: u32, stripe: f64, trailer_key: &Secret) -> Result<Buffer> {
-    let rows = pack::read_trailer(&bytes, offset as usize, stripe as u64, &trailer_key.0).map_err(thrown)?;
+pub fn read_trailer(
+    bytes: Uint8Array,
+    offset: u32,
+    stripe: StripeFacts,
+    runs: &Runs,
+    trailer_key: &Secret,
+) -> Result<Buffer> {
+    if hex(blake3::hash(&bytes).as_bytes()) != stripe.trailer {
+        return Err(thrown(Error::Forged { what: "a pack trailer that its writer did not sign" }));
+    }
+    let run = RunName::of(&fixed("name of a run", &stripe.run)?);
+    let rows = pack::read_trailer(&bytes, offset as usize, (&run, stripe.number), &mut lock(&runs.0), &trailer_key.0);
+    let rows = rows.map_err(thrown)?;
     let mut writer = Writer::default();
     for row in rows {
         writer.u64(row.birth).raw(&row.id).u32(row.offset).u32(row.length);

@@ -333,8 +333,9 @@ fn duplicate(descriptor: i32) -> Result<OwnedFd> {
 pub struct DataReceived {
     #[napi(ts_type = "'sound' | 'cut' | 'damaged' | 'full' | 'disk'")]
     pub kind: String,
-    /// Hexadecimal.
+    /// Hexadecimal; of the fleet for which its writer signed it, too.
     pub shard: String,
+    pub fleet: String,
     pub why: String,
 }
 
@@ -382,10 +383,18 @@ impl<T: ToNapiValue + Send + 'static> Drop for Receipt<T> {
     }
 }
 
-fn received(result: std::result::Result<crate::formats::shard::ClearHeader, Unreceived>) -> DataReceived {
-    let failed = |kind: &str, why: String| DataReceived { kind: kind.into(), shard: String::new(), why };
+fn received(result: std::result::Result<crate::formats::shard::Header, Unreceived>) -> DataReceived {
+    let failed = |kind: &str, why: String| {
+        let (shard, fleet) = Default::default();
+        DataReceived { kind: kind.into(), shard, fleet, why }
+    };
     match result {
-        Ok(header) => DataReceived { kind: "sound".into(), shard: hex(&header.shard), why: String::new() },
+        Ok(header) => DataReceived {
+            kind: "sound".into(),
+            shard: hex(&header.id()),
+            fleet: hex(&header.stripe.fleet),
+            why: String::new(),
+        },
         Err(Unreceived::Cut(broken)) => failed("cut", broken.to_string()),
         Err(Unreceived::Damaged(error)) => failed("damaged", error.to_string()),
         Err(Unreceived::Disk(error)) => {

@@ -10,8 +10,8 @@
 //! 12     4    length of the pack
 //! 16     ..   records
 //! T      16   id of the trailer key C_a
-//! T+16   ..   record of the trailer: count of domains u8, their ids (16 each), then a row a record:
-//!             birth number u64 | type u8 | domain u8 | id 32 | offset u32 | length u32
+//! T+16   ..   record of the trailer: count of domains u8, their ids (16 each), runs (names.rs), then a row a record:
+//!             birth u64 | type u8 | domain u8 | id 32 | offset u32 | length u32
 //! ```
 
 use crate::base::bytes::{Cursor, Writer};
@@ -19,6 +19,7 @@ use crate::base::error::{Error, Result};
 use crate::base::limits::{BLOCK_BYTES, PACK_RECORDS, PAGE_BYTES};
 use crate::base::pool;
 use crate::base::secret::Secret;
+use crate::formats::names::{RUN_BYTES, Renumbering, RunName, Runs};
 use crate::formats::record::{self, Context, RECORD_OVERHEAD, Type};
 
 pub const MAGIC: &[u8; 4] = b"IMPK";
@@ -26,24 +27,18 @@ pub const HEADER_BYTES: usize = 16;
 const ROW_BYTES: usize = 50;
 /// What the trailer of a pack with this many records may take, at most.
 pub const fn trailer_bound(records: usize) -> usize {
-    16 + RECORD_OVERHEAD + 1 + 16 * 255 + records * ROW_BYTES
+    16 + RECORD_OVERHEAD + 1 + 16 * 255 + 2 + RUN_BYTES + records * ROW_BYTES
 }
 /// A record of a pack, as its trailer lists it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Row {
-    /// stripe << 16 | ordinal where the record was first stored; permanent.
+    /// Where the record was first stored; permanent.
     pub birth: u64,
     pub kind: u8,
     pub domain: [u8; 16],
     pub id: [u8; 32],
     pub offset: u32,
     pub length: u32,
-}
-
-fn trailer_id(stripe: u64) -> [u8; 32] {
-    let mut id = [0; 32];
-    id[..8].copy_from_slice(&stripe.to_le_bytes());
-    id
 }
 
 /// An empty pack: room for its header. It will not grow past `capacity`.
@@ -54,7 +49,8 @@ pub fn start(capacity: usize) -> Vec<u8> {
 }
 
 /// Appends the trailer and fills the header. `bytes` holds room for the header and the records of `rows`.
-pub fn finish(bytes: &mut Vec<u8>, rows: &[Row], stripe: u64, trailer_key: &Secret) {
+/// Throws `Invalid` where the run of the stripe, `Corrupt` where that of a birth is not known.
+pub fn finish(bytes: &mut Vec<u8>, rows: &[Row], stripe: u64, runs: &Runs, trailer_key: &Secret) -> Result<()> {
     assert!(rows.len() <= PACK_RECORDS, "an ordinal has 16 bits");
     let mut domains: Vec<[u8; 16]> = rows.iter().map(|row| row.domain).collect();
     domains.sort_unstable();
@@ -64,18 +60,24 @@ pub fn finish(bytes: &mut Vec<u8>, rows: &[Row], stripe: u64, trailer_key: &Secr
     domains.iter().for_each(|domain| {
         plain.raw(domain);
     });
-    for row in rows {
+    let mut table = Runs::default();
+    let mut births = Renumbering::new(runs, &mut table);
+    let numbered: Vec<u64> = rows.iter().map(|row| births.birth(row.birth)).collect::<Result<_>>()?;
+    table.write(&mut plain);
+    for (row, birth) in rows.iter().zip(numbered) {
         let domain = domains.binary_search(&row.domain).expect("collected above");
-        plain.u64(row.birth).u8(row.kind).u8(domain as u8).raw(&row.id).u32(row.offset).u32(row.length);
+        plain.u64(birth).u8(row.kind).u8(domain as u8).raw(&row.id).u32(row.offset).u32(row.length);
     }
     let trailer = bytes.len();
     let key_id = trailer_key.id();
     bytes.extend_from_slice(&key_id);
-    let context = Context { kind: Type::Trailer, domain: &key_id, id: &trailer_id(stripe) };
+    let (run, number) = runs.stripe(stripe)?;
+    let context = Context { kind: Type::Trailer, domain: &key_id, id: &run.stripe_id(number) };
     record::seal(trailer_key.bytes(), context, &plain.bytes, 1, bytes);
     let mut header = Writer::default();
     header.raw(MAGIC).u16(1).u16(0).u32(trailer as u32).u32(bytes.len() as u32);
     bytes[..HEADER_BYTES].copy_from_slice(&header.bytes);
+    Ok(())
 }
 
 /// Where the trailer of a pack lies, from its first `HEADER_BYTES`: (offset, pack length).
@@ -95,21 +97,30 @@ pub fn read_header(bytes: &[u8]) -> Result<(usize, usize)> {
     Ok((trailer, length))
 }
 
-/// The rows of a trailer (`bytes` from its offset to the pack's end).
-pub fn read_trailer(bytes: &[u8], trailer_offset: usize, stripe: u64, trailer_key: &Secret) -> Result<Vec<Row>> {
+/// The rows of a trailer (`bytes` from its offset to the pack's end) of stripe `number` of `run`. `runs` learns the runs that
+/// it names.
+pub fn read_trailer(
+    bytes: &[u8],
+    trailer_offset: usize,
+    (run, number): (&RunName, u32),
+    runs: &mut Runs,
+    trailer_key: &Secret,
+) -> Result<Vec<Row>> {
     let key_id = trailer_key.id();
     let record = match bytes.split_at_checked(16) {
         Some((id, record)) if id == key_id => record,
         _ => return Err(Error::Forged { what: "a pack trailer sealed under another key" }),
     };
-    let context = Context { kind: Type::Trailer, domain: &key_id, id: &trailer_id(stripe) };
+    let context = Context { kind: Type::Trailer, domain: &key_id, id: &run.stripe_id(number) };
     let plain = record::open(trailer_key.bytes(), context, record, PAGE_BYTES)?;
     let mut cursor = Cursor::new("pack trailer", &plain);
     let count = cursor.u8()?;
     let domains = (0..count).map(|_| cursor.array()).collect::<Result<Vec<[u8; 16]>>>()?;
+    let table = Runs::read(&mut cursor)?;
+    let mut births = Renumbering::new(&table, runs);
     let mut rows = Vec::with_capacity(cursor.remaining() / ROW_BYTES);
     while cursor.remaining() > 0 {
-        let (birth, kind, domain) = (cursor.u64()?, cursor.u8()?, cursor.u8()?);
+        let (birth, kind, domain) = (births.birth(cursor.u64()?)?, cursor.u8()?, cursor.u8()?);
         let domain = *domains.get(usize::from(domain)).ok_or_else(|| cursor.corrupt("a domain that is not listed"))?;
         let row = Row { birth, kind, domain, id: cursor.array()?, offset: cursor.u32()?, length: cursor.u32()? };
         let inside = row.offset as usize >= HEADER_BYTES
@@ -132,11 +143,15 @@ mod tests {
     #[test]
     fn trailers_return_and_are_bound_to_stripe_and_key() {
         let key = Secret::new([1; 32]);
+        let (mut runs, mut read) = (Runs::default(), Runs::default());
+        let run = RunName { writer: [4; 32], run: [5; 8] };
+        assert_eq!(runs.number(&run).unwrap(), 1);
+        assert_eq!(read.number(&run).unwrap(), 1);
         let mut pack = start(1000);
         pack.extend_from_slice(&[1; 300]);
         let rows: Vec<Row> = (0..3u8)
             .map(|i| Row {
-                birth: 5 << 16 | u64::from(i),
+                birth: 1 << 40 | 5 << 16 | u64::from(i),
                 kind: 1 + i % 2,
                 domain: [i % 2; 16],
                 id: [i; 32],
@@ -144,20 +159,23 @@ mod tests {
                 length: 100,
             })
             .collect();
-        finish(&mut pack, &rows, 5, &key);
+        finish(&mut pack, &rows, 1 << 24 | 5, &runs, &key).unwrap();
+        let mut open = |bytes: &[u8], at: usize, number: u32, key: &Secret| {
+            read_trailer(bytes, at, (&run, number), &mut read, key)
+        };
         assert!(pack.len() - 316 <= trailer_bound(3));
         let (trailer, length) = read_header(&pack).unwrap();
         assert_eq!((trailer, length), (316, pack.len()));
-        assert_eq!(read_trailer(&pack[trailer..], trailer, 5, &key).unwrap(), rows);
-        assert!(read_trailer(&pack[trailer..], trailer, 6, &key).is_err());
-        assert!(read_trailer(&pack[trailer..], trailer, 5, &Secret::new([2; 32])).is_err());
-        assert!(read_trailer(&pack[trailer..], 200, 5, &key).is_err(), "a record past the trailer");
+        assert_eq!(open(&pack[trailer..], trailer, 5, &key).unwrap(), rows);
+        assert!(open(&pack[trailer..], trailer, 6, &key).is_err());
+        assert!(open(&pack[trailer..], trailer, 5, &Secret::new([2; 32])).is_err());
+        assert!(open(&pack[trailer..], 200, 5, &key).is_err(), "a record past the trailer");
         // The length is the stripe's to say; the header's is for people who look at bytes.
         for at in 0..12 {
             let mut changed = pack.clone();
             changed[at] ^= 0x80;
             let outcome = read_header(&changed)
-                .and_then(|(trailer, _)| read_trailer(changed.get(trailer..).unwrap_or_default(), trailer, 5, &key));
+                .and_then(|(trailer, _)| open(changed.get(trailer..).unwrap_or_default(), trailer, 5, &key));
             assert!(outcome.is_err(), "byte {at}");
         }
     }

@@ -2,18 +2,21 @@
 //!
 //! ```text
 //! every page   magic "IMPG" | version u16 = 1 | features u16 = 0 | kind u8
-//! 1 map        base u64, then entries: offset from base u32 | length u32 | offset in block u32 | birth u64 | bk 32
-//!              sorted by offset, disjoint; birth 0 = zeros on the disk, 1 = unreadable; what no entry covers was free
+//! 1 map        base u64, runs, then entries: offset from base u32 | length u32 | offset in block u32 | birth u64 | bk 32
+//!              sorted by offset, disjoint; birth 0 = zeros on the disk, 1 = unreadable, 2 = not stored; what no entry
+//!              covers was free
 //! 2 files      count, then file records by number (below)
 //! 3 directory  count, then: parent | child | kind u8 | name string; sorted by (parent, name)
-//! 4 index      level u8, count, then: first u64 | last u64 | birth u64 | bk 32; sorted, keys inclusive
-//! 5 root       description string (JSON), count of trees, then: tree u8 | volume | level u8 | birth u64 | bk 32
+//! 4 index      runs, level u8, count, then: first u64 | last u64 | birth u64 | bk 32; sorted, keys inclusive
+//! 5 root       runs, description string (JSON), count of trees, then: tree u8 | volume | level u8 | birth u64 | bk 32
 //! ```
-//! Counts and numbers without a size are LEB128. A page never exceeds `limits::PAGE_BYTES`.
+//! Runs are a table of those that births of the page name (names.rs). Counts and numbers without a size are LEB128. A page
+//! never exceeds `limits::PAGE_BYTES`.
 
 use crate::base::bytes::{Cursor, Writer};
 use crate::base::error::{Error, Result};
 use crate::base::limits::{BLOCK_BYTES, MAP_PAGE_BYTES, PAGE_BYTES, RESIDENT_BYTES, XATTR_BYTES};
+use crate::formats::names::{Renumbering, Runs};
 use crate::fs::volume_map::{Codec, Content, Extent, ExtentKind, File, Kind, Stream, Timestamp};
 
 const MAGIC: &[u8; 4] = b"IMPG";
@@ -35,9 +38,17 @@ impl Ref {
     /// Bytes that the source refused to give.
     pub const UNREADABLE: Self = Self { key: [0; 32], birth: 1 };
 
-    /// Births begin at 2^16, with the first record of stripe 1.
+    /// Bytes that were left out on purpose.
+    pub const NOT_STORED: Self = Self { key: [0; 32], birth: 2 };
+
+    /// Neither held nor zeros.
+    pub fn is_missing(&self) -> bool {
+        !self.is_stored() && *self != Self::ZEROS
+    }
+
+    /// Births begin at 2^40, with the first record of the first run.
     pub fn is_stored(&self) -> bool {
-        self.birth > Self::UNREADABLE.birth
+        self.birth > Self::NOT_STORED.birth
     }
 }
 
@@ -98,15 +109,30 @@ fn page(kind: u8) -> Writer {
     writer
 }
 
+/// What `body` writes, behind the table of the runs that its births are of. Throws `Corrupt` for a birth of no known run.
+fn with_runs(
+    mut writer: Writer,
+    runs: &Runs,
+    body: impl FnOnce(&mut Writer, &mut Renumbering) -> Result<()>,
+) -> Result<Vec<u8>> {
+    let (mut table, mut behind) = (Runs::default(), Writer::default());
+    body(&mut behind, &mut Renumbering::new(runs, &mut table))?;
+    table.write(&mut writer);
+    writer.raw(&behind.bytes);
+    Ok(writer.bytes)
+}
+
 /// All entries lie in `base .. base + MAP_PAGE_BYTES`.
-pub fn encode_map(base: u64, entries: &[MapEntry]) -> Vec<u8> {
+pub fn encode_map(base: u64, entries: &[MapEntry], runs: &Runs) -> Result<Vec<u8>> {
     let mut writer = page(1);
     writer.u64(base);
-    for entry in entries {
-        writer.u32((entry.disk - base) as u32).u32(entry.length).u32(entry.in_block);
-        writer.u64(entry.block.birth).raw(&entry.block.key);
-    }
-    writer.bytes
+    with_runs(writer, runs, |writer, births| {
+        for entry in entries {
+            writer.u32((entry.disk - base) as u32).u32(entry.length).u32(entry.in_block);
+            writer.u64(births.birth(entry.block.birth)?).raw(&entry.block.key);
+        }
+        Ok(())
+    })
 }
 
 pub fn encode_directory(rows: &[DirectoryRow]) -> Vec<u8> {
@@ -118,22 +144,25 @@ pub fn encode_directory(rows: &[DirectoryRow]) -> Vec<u8> {
     writer.bytes
 }
 
-pub fn encode_index(level: u8, entries: &[IndexEntry]) -> Vec<u8> {
-    let mut writer = page(4);
-    writer.u8(level).varint(entries.len() as u64);
-    for entry in entries {
-        writer.u64(entry.first).u64(entry.last).u64(entry.child.birth).raw(&entry.child.key);
-    }
-    writer.bytes
+pub fn encode_index(level: u8, entries: &[IndexEntry], runs: &Runs) -> Result<Vec<u8>> {
+    with_runs(page(4), runs, |writer, births| {
+        writer.u8(level).varint(entries.len() as u64);
+        for entry in entries {
+            writer.u64(entry.first).u64(entry.last).u64(births.birth(entry.child.birth)?).raw(&entry.child.key);
+        }
+        Ok(())
+    })
 }
 
-pub fn encode_root(description: &str, tops: &[Top]) -> Vec<u8> {
-    let mut writer = page(5);
-    writer.string(description.as_bytes()).varint(tops.len() as u64);
-    for top in tops {
-        writer.u8(top.tree as u8).varint(top.volume.into()).u8(top.level).u64(top.page.birth).raw(&top.page.key);
-    }
-    writer.bytes
+pub fn encode_root(description: &str, tops: &[Top], runs: &Runs) -> Result<Vec<u8>> {
+    with_runs(page(5), runs, |writer, births| {
+        writer.string(description.as_bytes()).varint(tops.len() as u64);
+        for top in tops {
+            writer.u8(top.tree as u8).varint(top.volume.into()).u8(top.level);
+            writer.u64(births.birth(top.page.birth)?).raw(&top.page.key);
+        }
+        Ok(())
+    })
 }
 
 /// A page of already encoded file records.
@@ -198,6 +227,8 @@ fn encode_part(file: &File, part: usize) -> Vec<u8> {
             }
         }
     }
+    // Attributes that no parser of today knows.
+    writer.string(&[]);
     writer.bytes
 }
 
@@ -219,7 +250,8 @@ fn encode_extent(extent: &Extent, writer: &mut Writer) {
     }
 }
 
-pub fn decode(bytes: &[u8]) -> Result<Page> {
+/// `runs` learns the runs that the page names.
+pub fn decode(bytes: &[u8], runs: &mut Runs) -> Result<Page> {
     if bytes.len() > PAGE_BYTES {
         return Err(Error::corrupt("manifest page", 0, format!("{} bytes", bytes.len())));
     }
@@ -232,32 +264,34 @@ pub fn decode(bytes: &[u8]) -> Result<Page> {
         return Err(Error::unsupported(format!("manifest page version {version}, features {features:#x}")));
     }
     let page = match cursor.u8()? {
-        1 => decode_map(&mut cursor)?,
+        1 => decode_map(&mut cursor, runs)?,
         2 => decode_files(&mut cursor)?,
         3 => decode_directory(&mut cursor)?,
-        4 => decode_index(&mut cursor)?,
-        5 => decode_root(&mut cursor)?,
+        4 => decode_index(&mut cursor, runs)?,
+        5 => decode_root(&mut cursor, runs)?,
         kind => return Err(Error::unsupported(format!("manifest page kind {kind}"))),
     };
     cursor.end()?;
     Ok(page)
 }
 
-fn decode_ref(cursor: &mut Cursor) -> Result<Ref> {
-    let birth = cursor.u64()?;
+fn decode_ref(cursor: &mut Cursor, births: &mut Renumbering) -> Result<Ref> {
+    let birth = births.birth(cursor.u64()?)?;
     Ok(Ref { key: cursor.array()?, birth })
 }
 
-fn decode_map(cursor: &mut Cursor) -> Result<Page> {
+fn decode_map(cursor: &mut Cursor, runs: &mut Runs) -> Result<Page> {
     let base = cursor.u64()?;
     if base % MAP_PAGE_BYTES != 0 || base > 1 << 62 {
         return Err(cursor.corrupt(format!("a map page at {base}")));
     }
+    let table = Runs::read(cursor)?;
+    let mut births = Renumbering::new(&table, runs);
     let mut entries = Vec::with_capacity(cursor.remaining() / MAP_ENTRY_BYTES);
     let mut end = 0;
     while cursor.remaining() > 0 {
         let (offset, length, in_block) = (cursor.u32()?, cursor.u32()?, cursor.u32()?);
-        let block = decode_ref(cursor)?;
+        let block = decode_ref(cursor, &mut births)?;
         if u64::from(offset) < end || length == 0 || u64::from(offset) + u64::from(length) > MAP_PAGE_BYTES {
             return Err(cursor.corrupt(format!("a map entry of {length} bytes at {offset} after {end}")));
         }
@@ -287,13 +321,15 @@ fn decode_directory(cursor: &mut Cursor) -> Result<Page> {
     Ok(Page::Directory(rows))
 }
 
-fn decode_index(cursor: &mut Cursor) -> Result<Page> {
+fn decode_index(cursor: &mut Cursor, runs: &mut Runs) -> Result<Page> {
+    let table = Runs::read(cursor)?;
+    let mut births = Renumbering::new(&table, runs);
     let level = cursor.u8()?;
     let count = cursor.count(INDEX_ENTRY_BYTES)?;
     let mut entries = Vec::with_capacity(count);
     for _ in 0..count {
         let (first, last) = (cursor.u64()?, cursor.u64()?);
-        entries.push(IndexEntry { first, last, child: decode_ref(cursor)? });
+        entries.push(IndexEntry { first, last, child: decode_ref(cursor, &mut births)? });
     }
     if level == 0
         || entries.iter().any(|entry| entry.first > entry.last)
@@ -304,7 +340,9 @@ fn decode_index(cursor: &mut Cursor) -> Result<Page> {
     Ok(Page::Index { level, entries })
 }
 
-fn decode_root(cursor: &mut Cursor) -> Result<Page> {
+fn decode_root(cursor: &mut Cursor, runs: &mut Runs) -> Result<Page> {
+    let table = Runs::read(cursor)?;
+    let mut births = Renumbering::new(&table, runs);
     let description = String::from_utf8(cursor.string(PAGE_BYTES)?.to_vec())
         .map_err(|_| cursor.corrupt("a description that is not UTF-8"))?;
     let count = cursor.count(43)?;
@@ -317,7 +355,7 @@ fn decode_root(cursor: &mut Cursor) -> Result<Page> {
             tree => return Err(Error::unsupported(format!("manifest tree {tree}"))),
         };
         let volume = decode_u32(cursor)?;
-        tops.push(Top { tree, volume, level: cursor.u8()?, page: decode_ref(cursor)? });
+        tops.push(Top { tree, volume, level: cursor.u8()?, page: decode_ref(cursor, &mut births)? });
     }
     Ok(Page::Root { description, tops })
 }
@@ -335,8 +373,8 @@ fn decode_kind(cursor: &Cursor, kind: u8) -> Result<Kind> {
 }
 
 /// A file without attributes and streams whose varints take one byte each: number, part, generation u32, kind u8,
-/// mode u16, uid, gid, links, device, three times of 12 bytes, two counts.
-const FILE_LEAST_BYTES: usize = 2 + 4 + 1 + 2 + 4 + 3 * 12 + 2;
+/// mode u16, uid, gid, links, device, three times of 12 bytes, two counts, length of the further attributes.
+const FILE_LEAST_BYTES: usize = 2 + 4 + 1 + 2 + 4 + 3 * 12 + 3;
 
 fn decode_files(cursor: &mut Cursor) -> Result<Page> {
     let count = cursor.count(FILE_LEAST_BYTES)?;
@@ -383,6 +421,7 @@ fn decode_file(cursor: &mut Cursor) -> Result<(u64, File)> {
     for _ in 0..count {
         streams.push(decode_stream(cursor)?);
     }
+    cursor.string(XATTR_BYTES)?;
     let file =
         File { number, generation, kind, mode, uid, gid, links, device, modified, changed, created, xattrs, streams };
     Ok((part, file))
@@ -454,7 +493,7 @@ mod tests {
         };
         let records: Vec<Vec<u8>> = (1..=100).flat_map(|number| encode_file(&folder(number))).collect();
         assert_eq!(records[0].len(), FILE_LEAST_BYTES);
-        match decode(&encode_files(&records)).expect("a page") {
+        match decode(&encode_files(&records), &mut Runs::default()).expect("a page") {
             Page::Files(files) => assert_eq!(files.len(), 100),
             _ => panic!("another kind of page"),
         }

@@ -39,7 +39,6 @@ pub enum Type {
     Block = 1,
     Page = 2,
     Trailer = 3,
-    ShardHeader = 4,
     Root = 5,
 }
 

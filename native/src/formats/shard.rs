@@ -1,18 +1,17 @@
-//! One shard of a stripe as a peer stores it (docs/formats/shard.md). The clear part lets a peer scrub and prove what
-//! it holds without any key; the sealed part lets the fleet find out where the shard belongs without any catalog.
+//! One part of a stripe, as a peer stores it (docs/formats/shard.md): 4096 bytes of header, then the body. A peer scrubs and
+//! proves what it holds, and refuses what its writer did not make, without any key.
 //!
 //! ```text
 //! offset size field
 //! 0      4    magic "IMSH"
 //! 4      2    version 1
 //! 6      2    feature bits, none known
-//! 8      16   shard id, random
-//! 24     4    body length B
-//! 28     4    length of the sealed header H
-//! 32     32   root = BLAKE3(bytes 0..28 | slice table)
-//! 64     32   BLAKE3 of the sealed header
-//! 96     32*n slice table: BLAKE3 of each 64 KiB of the body
-//! ..     H    sealed header: key id (16) | record of {fleet 16, stripe u64, index u8, k u8, m u8, pack bytes u32, root 32}
+//! 8      4    length of the body B, at most 4 MiB
+//! 12     1    index in the stripe
+//! 13     3    zeros
+//! 16     32   root = BLAKE3(bytes 0..16 | slice table)
+//! 48     32*n slice table: BLAKE3 of each 64 KiB of the body
+//! ..          the stripe's descriptor (descriptor.rs), which has this root at this index
 //! ..          zeros
 //! 4096   B    body
 //! ```
@@ -20,51 +19,27 @@
 use crate::base::bytes::{Cursor, Writer};
 use crate::base::error::{Error, Result};
 use crate::base::limits::{SHARD_BYTES, SLICE_BYTES};
-use crate::base::secret::Secret;
-use crate::formats::record::{self, Context, Type};
+use crate::formats::descriptor::Descriptor;
 
 pub const MAGIC: &[u8; 4] = b"IMSH";
-/// Where the body begins: the longest slice table and sealed header fit before it, and it is a page boundary.
+/// Where the body begins: the longest slice table and descriptor fit before it, and it is a page boundary.
 pub const BODY_OFFSET: usize = 4096;
-const TABLE_OFFSET: usize = 96;
-const SEALED_CAP: usize = 512;
+const FIXED_BYTES: usize = 16;
 
-pub const HEADER_KEY: &str = "imager v1 shard header";
-
-/// What the clear header says, its own consistency checked.
+/// What the header says, its own consistency and its writer's signature checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClearHeader {
-    pub shard: [u8; 16],
+pub struct Header {
+    pub index: u8,
     pub root: [u8; 32],
     pub body_bytes: usize,
+    pub stripe: Descriptor,
     slices: Vec<[u8; 32]>,
-    sealed: Vec<u8>,
 }
 
-/// What the sealed header says: where a shard belongs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SealedHeader {
-    pub fleet: [u8; 16],
-    pub stripe: u64,
-    pub index: u8,
-    pub k: u8,
-    pub m: u8,
-    pub pack_bytes: u32,
-    pub root: [u8; 32],
-}
-
-fn root(head: &[u8], table: &[u8]) -> [u8; 32] {
-    *blake3::Hasher::new().update(head).update(table).finalize().as_bytes()
-}
-
-fn context<'a>(key_id: &'a [u8; 16], padded: &'a [u8; 32]) -> Context<'a> {
-    Context { kind: Type::ShardHeader, domain: key_id, id: padded }
-}
-
-fn padded(shard: &[u8; 16]) -> [u8; 32] {
-    let mut id = [0; 32];
-    id[..16].copy_from_slice(shard);
-    id
+fn fixed(body_bytes: usize, index: u8) -> Vec<u8> {
+    let mut writer = Writer::default();
+    writer.raw(MAGIC).u16(1).u16(0).u32(body_bytes as u32).u8(index).raw(&[0; 3]);
+    writer.bytes
 }
 
 /// The slice table of a body.
@@ -72,54 +47,26 @@ pub fn table(body: &[u8]) -> Vec<[u8; 32]> {
     body.chunks(SLICE_BYTES).map(|slice| *blake3::hash(slice).as_bytes()).collect()
 }
 
-/// What stands before a body of so many bytes with this slice table, `BODY_OFFSET` bytes; and its root,
-/// which is put into the sealed header too. `trailer_key` is C_a.
-pub fn header(
-    body_bytes: usize,
-    table: &[[u8; 32]],
-    shard: [u8; 16],
-    mut sealed_header: SealedHeader,
-    trailer_key: &Secret,
-) -> (Vec<u8>, [u8; 32]) {
-    assert!(body_bytes <= SHARD_BYTES, "a shard is cut to size before it has a header");
+/// The root of a shard whose body has so many bytes and this slice table.
+pub fn root(body_bytes: usize, index: u8, table: &[[u8; 32]]) -> [u8; 32] {
+    assert!(body_bytes <= SHARD_BYTES, "a shard is cut to size before it has a root");
     assert_eq!(table.len(), body_bytes.div_ceil(SLICE_BYTES), "a hash for each slice");
-    let mut writer = Writer::default();
-    writer.raw(MAGIC).u16(1).u16(0).raw(&shard).u32(body_bytes as u32);
-    let table = table.as_flattened();
-    sealed_header.root = root(&writer.bytes, table);
-
-    let mut plain = Writer::default();
-    plain
-        .raw(&sealed_header.fleet)
-        .u64(sealed_header.stripe)
-        .u8(sealed_header.index)
-        .u8(sealed_header.k)
-        .u8(sealed_header.m);
-    plain.u32(sealed_header.pack_bytes).raw(&sealed_header.root);
-    let key_id = trailer_key.id();
-    let mut sealed = key_id.to_vec();
-    let key = trailer_key.derive(HEADER_KEY, &[]);
-    record::seal(key.bytes(), context(&key_id, &padded(&shard)), &plain.bytes, 1, &mut sealed);
-    writer
-        .u32(sealed.len() as u32)
-        .raw(&sealed_header.root)
-        .raw(blake3::hash(&sealed).as_bytes())
-        .raw(table)
-        .raw(&sealed);
-    writer.bytes.resize(BODY_OFFSET, 0);
-    (writer.bytes, sealed_header.root)
+    *blake3::Hasher::new().update(&fixed(body_bytes, index)).update(table.as_flattened()).finalize().as_bytes()
 }
 
-/// Puts the header into the first `BODY_OFFSET` bytes of `file`, whose body is in place already; returns the root.
-pub fn finish(file: &mut [u8], shard: [u8; 16], sealed_header: SealedHeader, trailer_key: &Secret) -> [u8; 32] {
-    let (head, body) = file.split_at_mut(BODY_OFFSET);
-    let (bytes, root) = header(body.len(), &table(body), shard, sealed_header, trailer_key);
-    head.copy_from_slice(&bytes);
-    root
+/// What stands before the body, `BODY_OFFSET` bytes. `descriptor` is signed over this root too.
+pub fn header(body_bytes: usize, index: u8, table: &[[u8; 32]], descriptor: &[u8]) -> Vec<u8> {
+    let mut bytes = fixed(body_bytes, index);
+    bytes.extend_from_slice(&root(body_bytes, index, table));
+    bytes.extend_from_slice(table.as_flattened());
+    bytes.extend_from_slice(descriptor);
+    assert!(bytes.len() <= BODY_OFFSET, "the longest table and descriptor fit");
+    bytes.resize(BODY_OFFSET, 0);
+    bytes
 }
 
-/// Reads the clear header from the first `BODY_OFFSET` bytes (or more) of a shard.
-pub fn read_header(bytes: &[u8]) -> Result<ClearHeader> {
+/// Reads the header from the first `BODY_OFFSET` bytes (or more) of a shard. Throws `Corrupt`, `Unsupported`, `Forged`.
+pub fn read_header(bytes: &[u8]) -> Result<Header> {
     let mut cursor = Cursor::new("shard", bytes.get(..BODY_OFFSET).unwrap_or(bytes));
     if cursor.bytes(4)? != MAGIC {
         return Err(cursor.corrupt("this is no shard"));
@@ -128,28 +75,26 @@ pub fn read_header(bytes: &[u8]) -> Result<ClearHeader> {
     if version != 1 || features != 0 {
         return Err(Error::unsupported(format!("shard version {version}, features {features:#x}")));
     }
-    let shard = cursor.array()?;
-    let body_bytes = cursor.u32()? as usize;
-    let sealed_bytes = cursor.u32()? as usize;
-    if body_bytes > SHARD_BYTES || sealed_bytes > SEALED_CAP {
-        return Err(cursor.corrupt(format!("body of {body_bytes} bytes, sealed header of {sealed_bytes}")));
+    let (body_bytes, index) = (cursor.u32()? as usize, cursor.u8()?);
+    if body_bytes > SHARD_BYTES || cursor.bytes(3)? != [0; 3] {
+        return Err(cursor.corrupt(format!("a body of {body_bytes} bytes")));
     }
-    let (stated, sealed_hash): ([u8; 32], [u8; 32]) = (cursor.array()?, cursor.array()?);
-    assert_eq!(cursor.position(), TABLE_OFFSET, "the layout above");
+    debug_assert_eq!(cursor.position(), FIXED_BYTES, "the layout above");
+    let stated: [u8; 32] = cursor.array()?;
     let table = cursor.bytes(body_bytes.div_ceil(SLICE_BYTES) * 32)?;
-    let sealed = cursor.bytes(sealed_bytes)?.to_vec();
-    if root(&bytes[..28], table) != stated {
+    let slices = table.as_chunks().0.to_vec();
+    if root(body_bytes, index, &slices) != stated {
         return Err(cursor.corrupt("the slice table does not belong to the root"));
     }
-    if *blake3::hash(&sealed).as_bytes() != sealed_hash {
-        return Err(cursor.corrupt("the sealed header is damaged"));
+    let stripe = Descriptor::read(&mut cursor)?;
+    if stripe.roots.get(usize::from(index)) != Some(&stated) || stripe.body_bytes() != body_bytes {
+        return Err(Error::Forged { what: "a shard that is not of the stripe it names" });
     }
-    let slices = table.chunks_exact(32).map(|hash| hash.try_into().expect("32 bytes")).collect();
-    Ok(ClearHeader { shard, root: stated, body_bytes, slices, sealed })
+    Ok(Header { index, root: stated, body_bytes, stripe, slices })
 }
 
 /// The header of a file of `file_bytes`, from its beginning.
-pub fn read_header_of(bytes: &[u8], file_bytes: usize) -> Result<ClearHeader> {
+pub fn read_header_of(bytes: &[u8], file_bytes: usize) -> Result<Header> {
     let header = read_header(bytes)?;
     if file_bytes.checked_sub(BODY_OFFSET) == Some(header.body_bytes) {
         return Ok(header);
@@ -158,7 +103,7 @@ pub fn read_header_of(bytes: &[u8], file_bytes: usize) -> Result<ClearHeader> {
 }
 
 /// Checks a whole shard file: header, root and every slice.
-pub fn inspect(file: &[u8]) -> Result<ClearHeader> {
+pub fn inspect(file: &[u8]) -> Result<Header> {
     let header = read_header_of(file, file.len())?;
     for (index, slice) in file[BODY_OFFSET..].chunks(SLICE_BYTES).enumerate() {
         header.check_slice(index, slice)?;
@@ -166,7 +111,12 @@ pub fn inspect(file: &[u8]) -> Result<ClearHeader> {
     Ok(header)
 }
 
-impl ClearHeader {
+impl Header {
+    /// The name of its file.
+    pub fn id(&self) -> [u8; 16] {
+        self.stripe.run.shard_id(self.stripe.number, self.index)
+    }
+
     /// Whether a slice of the body is the one that the table names.
     pub fn check_slice(&self, index: usize, slice: &[u8]) -> Result<()> {
         if self.slices.get(index) == Some(blake3::hash(slice).as_bytes()) {
@@ -175,75 +125,81 @@ impl ClearHeader {
         let at = BODY_OFFSET + index * SLICE_BYTES;
         Err(Error::corrupt("shard", at as u64, format!("slice {index} is damaged")))
     }
-
-    /// The id of the trailer key under which the other header is sealed.
-    pub fn key_id(&self) -> Option<[u8; 16]> {
-        self.sealed.get(..16)?.try_into().ok()
-    }
-
-    /// Throws FORGED where it was sealed under another key, or belongs to another shard.
-    pub fn open_sealed_header(&self, trailer_key: &Secret) -> Result<SealedHeader> {
-        let key_id = trailer_key.id();
-        let record = match self.sealed.split_at_checked(16) {
-            Some((id, record)) if id == key_id => record,
-            _ => return Err(Error::Forged { what: "a shard header sealed under another key" }),
-        };
-        let key = trailer_key.derive(HEADER_KEY, &[]);
-        let plain = record::open(key.bytes(), context(&key_id, &padded(&self.shard)), record, SEALED_CAP)?;
-        let mut cursor = Cursor::new("sealed header of a shard", &plain);
-        let sealed_header = SealedHeader {
-            fleet: cursor.array()?,
-            stripe: cursor.u64()?,
-            index: cursor.u8()?,
-            k: cursor.u8()?,
-            m: cursor.u8()?,
-            pack_bytes: cursor.u32()?,
-            root: cursor.array()?,
-        };
-        cursor.end()?;
-        if sealed_header.root != self.root {
-            return Err(Error::Forged { what: "a shard header whose root is not the shard's" });
-        }
-        Ok(sealed_header)
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::secret::Secret;
+    use crate::formats::names::RunName;
 
-    fn example(body: usize) -> (Vec<u8>, SealedHeader, Secret) {
-        let mut file: Vec<u8> = (0..BODY_OFFSET + body).map(|i| i as u8).collect();
-        let key = Secret::new([3; 32]);
-        let mut sealed_header =
-            SealedHeader { fleet: [1; 16], stripe: 9, index: 2, k: 4, m: 2, pack_bytes: 70, root: [0; 32] };
-        sealed_header.root = finish(&mut file, [7; 16], sealed_header.clone(), &key);
-        (file, sealed_header, key)
+    /// The files of a stripe's shards from their bodies; `template` says the rest.
+    fn files(bodies: &[&[u8]], template: &Descriptor, writer: &Secret) -> Vec<Vec<u8>> {
+        let tables: Vec<_> = bodies.iter().map(|body| table(body)).collect();
+        let roots =
+            (0..).zip(bodies).zip(&tables).map(|((index, body), table)| root(body.len(), index, table)).collect();
+        let descriptor = Descriptor { roots, ..template.clone() }.sign(writer);
+        let file = |((index, body), table): ((u8, &&[u8]), &Vec<[u8; 32]>)| {
+            [header(body.len(), index, table, &descriptor), body.to_vec()].concat()
+        };
+        (0..).zip(bodies).zip(&tables).map(file).collect()
+    }
+
+    fn template(writer: &Secret, k: u8, m: u8, pack_bytes: u32) -> Descriptor {
+        let run = RunName { writer: writer.signing_key(), run: [2; 8] };
+        Descriptor { fleet: [1; 16], run, number: 9, k, m, pack_bytes, trailer: [5; 32], roots: vec![] }
+    }
+
+    fn example(body_bytes: usize, k: u8, m: u8) -> (Vec<Vec<u8>>, Secret) {
+        let writer = Secret::new([3; 32]);
+        let bodies: Vec<Vec<u8>> = (0..k + m).map(|seed| (0..body_bytes).map(|at| at as u8 ^ seed).collect()).collect();
+        let slices: Vec<&[u8]> = bodies.iter().map(Vec::as_slice).collect();
+        (files(&slices, &template(&writer, k, m, (body_bytes * usize::from(k)) as u32), &writer), writer)
     }
 
     #[test]
     fn shards_return_with_their_place() {
-        for body in [0, 1, SLICE_BYTES, SLICE_BYTES * 3 + 5, SHARD_BYTES] {
-            let (file, sealed_header, key) = example(body);
-            let header = inspect(&file).unwrap();
-            assert_eq!((header.shard, header.body_bytes, header.root), ([7; 16], body, sealed_header.root));
-            assert_eq!(header.open_sealed_header(&key).unwrap(), sealed_header);
-            assert!(header.open_sealed_header(&Secret::new([4; 32])).is_err());
+        for (body, k, m) in [(1, 1, 1), (SLICE_BYTES, 4, 2), (SLICE_BYTES * 3 + 5, 3, 2), (SHARD_BYTES, 16, 16)] {
+            let (files, writer) = example(body, k, m);
+            let headers: Vec<Header> = files.iter().map(|file| inspect(file).unwrap()).collect();
+            for (index, header) in headers.iter().enumerate() {
+                assert_eq!((usize::from(header.index), header.body_bytes), (index, body));
+                assert_eq!(header.stripe.roots[index], header.root);
+                assert_eq!((header.stripe.run.writer, header.stripe.number), (writer.signing_key(), 9));
+                assert!(headers.iter().filter(|other| other.id() == header.id()).count() == 1);
+            }
         }
     }
 
     #[test]
     fn every_changed_byte_that_means_something_is_noticed() {
-        let (file, _, key) = example(SLICE_BYTES + 100);
-        let used = TABLE_OFFSET + 2 * 32 + read_header(&file).unwrap().sealed.len();
+        let file = example(SLICE_BYTES + 100, 4, 2).0.swap_remove(2);
+        let used = FIXED_BYTES + 32 + 2 * 32 + 98 + 6 * 32 + 64;
+        assert!(file[used..BODY_OFFSET].iter().all(|&byte| byte == 0) && file[used - 4..used] != [0; 4]);
         for at in (0..used).chain(BODY_OFFSET..BODY_OFFSET + 50).chain(file.len() - 50..file.len()) {
             let mut changed = file.clone();
             changed[at] ^= 1;
-            let outcome = inspect(&changed).and_then(|header| header.open_sealed_header(&key));
-            assert!(outcome.is_err(), "byte {at}");
+            assert!(inspect(&changed).is_err(), "byte {at}");
         }
-        for cut in [0, 3, 40, TABLE_OFFSET, BODY_OFFSET, file.len() - 1] {
+        for cut in [0, 3, 40, 96, BODY_OFFSET, file.len() - 1] {
             assert!(inspect(&file[..cut]).is_err(), "cut at {cut}");
         }
+    }
+
+    #[test]
+    fn what_another_signed_is_not_the_writers() {
+        let (writer, other) = (Secret::new([3; 32]), Secret::new([4; 32]));
+        let body: &[u8] = &[7; 100];
+        let of_other = files(&[body, body], &template(&writer, 1, 1, 100), &other);
+        assert!(matches!(inspect(&of_other[0]), Err(Error::Forged { .. })));
+        // A true descriptor in front of another body.
+        let [mut file, stranger] = [&[7; 100], &[8; 100]].map(|body: &[u8; 100]| {
+            files(&[body.as_slice(), body.as_slice()], &template(&writer, 1, 1, 100), &writer).swap_remove(0)
+        });
+        file[..FIXED_BYTES + 64].copy_from_slice(&stranger[..FIXED_BYTES + 64]);
+        file[BODY_OFFSET..].copy_from_slice(&stranger[BODY_OFFSET..]);
+        assert!(matches!(inspect(&file), Err(Error::Forged { .. })));
+        let longer = files(&[body, body], &template(&writer, 1, 1, 101), &writer);
+        assert!(inspect(&longer[0]).is_err(), "bodies of another length than the pack's");
     }
 }

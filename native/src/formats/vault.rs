@@ -2,6 +2,7 @@
 
 use crate::base::error::Result;
 use crate::base::secret::Secret;
+use crate::formats::names::Runs;
 use crate::formats::page::Ref;
 use crate::formats::record::Domain;
 use crate::formats::root_key::RootKey;
@@ -26,12 +27,13 @@ impl Vault {
         }
     }
 
-    pub fn seal_root(&self, root: &Ref) -> Vec<u8> {
-        self.root_key.seal(&self.pages.id, root)
+    /// Throws `Invalid` where its run is not known.
+    pub fn seal_root(&self, root: &Ref, runs: &Runs) -> Result<Vec<u8>> {
+        self.root_key.seal(&self.pages.id, root, runs)
     }
 
     /// Throws `Forged`.
-    pub fn open_root(&self, sealed: &[u8], birth: u64) -> Result<Ref> {
-        self.root_key.open(&self.pages.id, sealed, birth)
+    pub fn open_root(&self, sealed: &[u8], birth: u64, runs: &Runs) -> Result<Ref> {
+        self.root_key.open(&self.pages.id, sealed, birth, runs)
     }
 }

@@ -76,7 +76,7 @@ pub struct Written {
 
 impl Collected {
     pub fn add(&mut self, entries: &[MapEntry]) {
-        let unreadable = entries.iter().filter(|entry| entry.block == Ref::UNREADABLE);
+        let unreadable = entries.iter().filter(|entry| entry.block.is_missing());
         self.held.unreadable.extend(unreadable.map(|entry| (entry.disk, entry.length)));
         let range = |entry: &MapEntry| ByteRange { start: entry.disk, length: entry.length.into() };
         let (zeros, held): (Vec<_>, Vec<_>) = entries.iter().partition(|entry| entry.block == Ref::ZEROS);

@@ -60,27 +60,28 @@ impl<F: Deref<Target = [u8]>> Sound<F> {
 fn is_right(layout: &Layout, shard: &Shard, file: &[u8]) -> bool {
     let Ok(header) = shard::inspect(file) else { return false };
     let body_bytes = file.len().saturating_sub(shard::BODY_OFFSET);
-    header.shard == shard.id && header.root == shard.root && body_bytes == layout.body_bytes() as usize
+    header.id() == shard.id && header.root == shard.root && body_bytes == layout.body_bytes() as usize
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::base::secret::Secret;
-    use crate::formats::shard::SealedHeader;
+    use crate::formats::descriptor::Descriptor;
+    use crate::formats::names::RunName;
     use crate::stripes::stripe;
 
     /// The files of a 2+2 stripe of 1000 bytes, and its layout.
     fn stripe() -> (Arc<Layout>, Vec<Vec<u8>>, Vec<u8>) {
         let pack: Vec<u8> = (0..1000u32).map(|at| (at * 7 % 251) as u8).collect();
-        let sealed_header =
-            SealedHeader { fleet: [1; 16], stripe: 7, index: 0, k: 2, m: 2, pack_bytes: 1000, root: [0; 32] };
-        let ids: Vec<[u8; 16]> = (0..4).map(|index| [index; 16]).collect();
-        let scheme = Scheme::new(2, 2).unwrap();
-        let encoded = stripe::encode(pack.clone(), scheme, &ids, &sealed_header, &Secret::new([2; 32])).unwrap();
+        let writer = Secret::new([2; 32]);
+        let run = RunName { writer: writer.signing_key(), run: [3; 8] };
+        let template =
+            Descriptor { fleet: [1; 16], run, number: 7, k: 0, m: 0, pack_bytes: 0, trailer: [0; 32], roots: vec![] };
+        let encoded = stripe::encode(pack.clone(), Scheme::new(2, 2).unwrap(), &template, &writer).unwrap();
         let shard = |index: usize| Shard {
             index: index as u32,
-            id: ids[index],
+            id: run.shard_id(7, index as u8),
             host: [index as u8; 32],
             root: encoded.root(index).unwrap(),
         };

@@ -202,7 +202,7 @@ impl Window {
         let mut absent = Vec::new();
         for index in self.meeting(start, end) {
             let entry = &self.entries()[index];
-            if entry.block == Ref::UNREADABLE {
+            if entry.block.is_missing() {
                 return Need::Unreadable(entry.disk, entry.length.into());
             }
             if entry.block.is_stored() && kept.blocks.get(&entry.block.key).is_none() {

@@ -4,10 +4,12 @@
 //! Invariant: a page is built only from pages that are stored already, so the root is last.
 
 use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::base::error::{Error, Result};
 use crate::base::limits::{MAP_PAGE_BYTES, PAGE_BYTES};
 use crate::base::ranges::{ByteRange, coalesce, without};
+use crate::formats::names::Runs;
 use crate::formats::page::{self, DirectoryRow, IndexEntry, MapEntry, Ref, Top, Tree};
 use crate::fs::volume_map::{File, VolumeMap};
 use crate::map::owners;
@@ -39,6 +41,7 @@ struct Growing {
 }
 
 pub struct Manifest {
+    runs: Arc<Mutex<Runs>>,
     map: Spill,
     volumes: VecDeque<(u32, VolumeMap)>,
     trees: Vec<Growing>,
@@ -54,10 +57,11 @@ pub struct Manifest {
 }
 
 impl Manifest {
-    /// `folder` takes the spilled part of large maps.
-    pub fn new(folder: &str) -> Self {
+    /// `folder` takes the spilled part of large maps; `runs` has the names of all births.
+    pub fn new(folder: &str, runs: Arc<Mutex<Runs>>) -> Self {
         let map = Growing { tree: Tree::Map, volume: 0, level: 0, entries: vec![] };
         Self {
+            runs,
             map: Spill::new(folder),
             volumes: VecDeque::new(),
             trees: vec![map],
@@ -68,6 +72,10 @@ impl Manifest {
             unreadable: vec![],
             kept: None,
         }
+    }
+
+    fn names(&self) -> MutexGuard<'_, Runs> {
+        self.runs.lock().expect("no holder of this lock panics")
     }
 
     /// This set of bytes is read again: the blocks added from now on count instead of those that were added before.
@@ -189,17 +197,18 @@ impl Manifest {
         if let Some(window) = self.map.next_window(MAP_PAGE_BYTES)? {
             let (base, entries) = window;
             // Without it the next snapshot reads everything; this one is none the worse.
-            if self.kept.as_mut().is_some_and(|kept| kept.add(&entries).is_err()) {
+            let runs = self.runs.lock().expect("no holder of this lock panics");
+            if self.kept.as_mut().is_some_and(|kept| kept.add(&entries, &runs).is_err()) {
                 self.kept = None;
             }
-            let bytes = page::encode_map(base, &entries);
+            let bytes = page::encode_map(base, &entries, &runs)?;
             self.waiting.push_back(Waiting { tree: 0, level: 0, first: base, last: base + MAP_PAGE_BYTES - 1, bytes });
         } else if let Some((volume, map)) = self.volumes.pop_front() {
             self.add_volume(volume, &map);
         } else {
             self.leaves_done = true;
             if self.out.is_empty() {
-                self.add_index_level();
+                self.add_index_level()?;
             }
         }
         Ok(())
@@ -215,14 +224,16 @@ impl Manifest {
     }
 
     /// One level of index pages above each tree that has more than one page at its top.
-    fn add_index_level(&mut self) {
+    fn add_index_level(&mut self) -> Result<()> {
+        let runs = self.runs.lock().expect("no holder of this lock panics");
         for (index, tree) in self.trees.iter().enumerate().filter(|(_, tree)| tree.entries.len() > 1) {
             for entries in tree.entries.chunks(FAN_OUT) {
                 let (first, last) = (entries[0].first, entries[entries.len() - 1].last);
-                let bytes = page::encode_index(tree.level + 1, entries);
+                let bytes = page::encode_index(tree.level + 1, entries, &runs)?;
                 self.waiting.push_back(Waiting { tree: index, level: tree.level + 1, first, last, bytes });
             }
         }
+        Ok(())
     }
 
     /// What opens the root page, once it was stored.
@@ -231,13 +242,14 @@ impl Manifest {
     }
 
     /// The root page, once `next_pages` has nothing more.
-    pub fn root(&mut self, description: &str) -> Batch {
+    pub fn root(&mut self, description: &str) -> Result<Batch> {
         let top = |tree: &Growing| {
             let entry = tree.entries.first()?;
             Some(Top { tree: tree.tree, volume: tree.volume, level: tree.level, page: entry.child })
         };
         let tops: Vec<Top> = self.trees.iter().filter_map(top).collect();
-        Batch::of_pages(std::iter::once(page::encode_root(description, &tops)))
+        let page = page::encode_root(description, &tops, &self.names())?;
+        Ok(Batch::of_pages(std::iter::once(page)))
     }
 }
 
@@ -292,6 +304,7 @@ mod tests {
     use super::*;
     use crate::base::limits::RESIDENT_BYTES;
     use crate::base::secret::Secret;
+    use crate::formats::names::RunName;
     use crate::formats::page::Page;
     use crate::formats::record::Domain;
     use crate::fs::volume_map::{Content, Stream};
@@ -302,8 +315,15 @@ mod tests {
         File::of_streams(number, (0..streams).map(stream).collect())
     }
 
+    /// One run.
+    fn runs() -> Runs {
+        let mut runs = Runs::default();
+        runs.number(&RunName { writer: [1; 32], run: [2; 8] }).unwrap();
+        runs
+    }
+
     fn manifest(files: Vec<File>) -> Manifest {
-        let mut manifest = Manifest::new("/nowhere");
+        let mut manifest = Manifest::new("/nowhere", Arc::new(Mutex::new(runs())));
         manifest.complete(vec![(1, VolumeMap { files, ..VolumeMap::default() })], vec![]);
         manifest
     }
@@ -323,8 +343,8 @@ mod tests {
         let mut store = |batch: &mut Batch| {
             batch.hash(&domain);
             for item in &mut batch.items {
-                let birth = births.len() as u64 + 1;
-                let page = page::decode(&batch.bytes[item.start..item.start + item.length]).unwrap();
+                let birth = 1 << 40 | births.len() as u64;
+                let page = page::decode(&batch.bytes[item.start..item.start + item.length], &mut runs()).unwrap();
                 let children: Vec<Ref> = match page {
                     Page::Index { entries, .. } => entries.iter().map(|entry| entry.child).collect(),
                     Page::Root { tops, .. } => {
@@ -348,10 +368,10 @@ mod tests {
             store(&mut batch);
             manifest.stored(&batch).unwrap();
         }
-        let mut root = manifest.root("{}");
+        let mut root = manifest.root("{}").unwrap();
         store(&mut root);
         manifest.stored(&root).unwrap();
-        assert_eq!(manifest.root_ref().unwrap().birth, births.len() as u64);
+        assert_eq!(manifest.root_ref().unwrap().birth, 1 << 40 | (births.len() as u64 - 1));
         assert_eq!(births.len(), 3000 + 3 + 1 + 1);
         assert_eq!(named.len(), births.len() - 1);
     }

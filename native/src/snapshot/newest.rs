@@ -174,7 +174,7 @@ mod tests {
                 let mut at = random(30);
                 while at < 400 {
                     let length = (1 + random(40)).min(400 - at);
-                    let birth = 2 + rows.len() as u64;
+                    let birth = 3 + rows.len() as u64;
                     rows.push(row(pass as u16, at, length as u32, birth));
                     (0..length).for_each(|i| last[(at + i) as usize] = Some((birth, i)));
                     at += length + [0, 0, 5, 60][random(4) as usize];

@@ -1,15 +1,17 @@
 //! Fills packs with the records of batches, in the order of the batches, and knows the birth number of everything that
 //! this run has stored.
 //!
-//! Invariants: an id is sealed once while it is remembered; a birth number is `stripe << 16 | ordinal`, and stripe
-//! numbers come from the catalog before the first record goes into the pack.
+//! Invariants: an id is sealed once while it is remembered; stripes are numbered from 0 in the order in which their packs
+//! are begun, and records in a pack from 0 in theirs.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::base::error::{Error, Result};
 use crate::base::limits::{PACK_RECORDS, SHARD_BYTES};
 use crate::base::pool;
 use crate::base::secret::Secret;
+use crate::formats::names::{NUMBER_BITS, RunName, Runs};
 use crate::formats::pack::{self, Row};
 use crate::formats::record::{Domain, Type};
 use crate::formats::references::References;
@@ -21,6 +23,7 @@ const REMEMBERED: usize = 1 << 18;
 /// A full pack.
 pub struct Pack {
     pub stripe: u64,
+    pub run: RunName,
     pub bytes: Vec<u8>,
     pub rows: Vec<Row>,
 }
@@ -28,34 +31,31 @@ pub struct Pack {
 pub struct Packer {
     trailer_key: Secret,
     capacity: usize,
-    stripes: VecDeque<u64>,
+    runs: Arc<Mutex<Runs>>,
+    run: u64,
+    /// Of the next stripe.
+    number: u64,
     open: Option<Pack>,
     /// Birth numbers of what this run stored; `None` from claim to append.
     recent: HashMap<[u8; 32], Option<u64>>,
     order: VecDeque<[u8; 32]>,
-    pub references: References,
+    references: References,
 }
 
 impl Packer {
-    /// Packs of at most k shards.
-    pub fn new(trailer_key: Secret, k: usize) -> Self {
+    /// Packs of at most k shards, of the stripes of `run`, a number of `runs`.
+    pub fn new(trailer_key: Secret, k: usize, runs: Arc<Mutex<Runs>>, run: u32) -> Self {
         Self {
             trailer_key,
             capacity: k * SHARD_BYTES,
-            stripes: VecDeque::new(),
+            runs,
+            run: run.into(),
+            number: 0,
             open: None,
             recent: HashMap::new(),
             order: VecDeque::new(),
             references: References::default(),
         }
-    }
-
-    pub fn offer_stripes(&mut self, stripes: impl Iterator<Item = u64>) {
-        self.stripes.extend(stripes);
-    }
-
-    pub fn stripes_left(&self) -> usize {
-        self.stripes.len()
     }
 
     /// Decides for each item that is not zeros: known to the catalog (`births` has its number, in the order of the
@@ -105,18 +105,19 @@ impl Packer {
                 && pack.bytes.len() + record.len() + pack::trailer_bound(pack.rows.len() + 1) <= self.capacity
         };
         if self.open.as_ref().is_some_and(|pack| !fits(pack)) {
-            full.extend(self.flush());
+            full.extend(self.flush()?);
         }
         if pack::HEADER_BYTES + record.len() + pack::trailer_bound(1) > self.capacity {
             return Err(Error::invalid("record", format!("{} bytes do not fit in any pack", record.len())));
         }
         if self.open.is_none() {
-            let stripe = self.stripes.pop_front().ok_or_else(|| Error::invalid("stripes", "none left to fill"))?;
-            // Birth number 0 means zeros, and a stripe has 48 bits of one.
-            if stripe == 0 || stripe >> 48 != 0 {
-                return Err(Error::invalid("stripes", format!("{stripe} is no stripe")));
+            if self.number >> NUMBER_BITS != 0 {
+                return Err(Error::unsupported("more than 2^24 stripes in one run"));
             }
-            self.open = Some(Pack { stripe, bytes: pack::start(self.capacity), rows: Vec::new() });
+            let stripe = self.run << NUMBER_BITS | self.number;
+            let (run, _) = self.names().stripe(stripe)?;
+            self.number += 1;
+            self.open = Some(Pack { stripe, run, bytes: pack::start(self.capacity), rows: Vec::new() });
         }
         let pack = self.open.as_mut().expect("opened above");
         let birth = pack.stripe << 16 | pack.rows.len() as u64;
@@ -137,16 +138,34 @@ impl Packer {
     }
 
     /// Closes the open pack, if there is one.
-    pub fn flush(&mut self) -> Option<Pack> {
-        let mut pack = self.open.take()?;
-        pack::finish(&mut pack.bytes, &pack.rows, pack.stripe, &self.trailer_key);
-        Some(pack)
+    pub fn flush(&mut self) -> Result<Option<Pack>> {
+        let Some(mut pack) = self.open.take() else { return Ok(None) };
+        pack::finish(&mut pack.bytes, &pack.rows, pack.stripe, &self.names(), &self.trailer_key)?;
+        Ok(Some(pack))
+    }
+
+    /// The reference bitmap of all that was appended.
+    pub fn references(&self) -> Result<Vec<u8>> {
+        self.references.encode(&self.names())
+    }
+
+    fn names(&self) -> MutexGuard<'_, Runs> {
+        self.runs.lock().expect("no holder of this lock panics")
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const RUN: RunName = RunName { writer: [6; 32], run: [7; 8] };
+    const STRIPE: u64 = 1 << NUMBER_BITS;
+
+    fn packer(key: Secret) -> Packer {
+        let mut runs = Runs::default();
+        assert_eq!(runs.number(&RUN).unwrap(), 1);
+        Packer::new(key, 1, Arc::new(Mutex::new(runs)), 1)
+    }
 
     fn sealed(domain: &Domain, packer: &mut Packer, pages: &[&[u8]], births: &[u64]) -> Batch {
         let mut batch = Batch::of_pages(pages.iter().map(|page| page.to_vec()));
@@ -159,19 +178,21 @@ mod tests {
     #[test]
     fn what_repeats_is_stored_once_and_zeros_never() {
         let (key, domain) = (Secret::new([1; 32]), Domain::blocks(&Secret::new([2; 32])));
-        let mut packer = Packer::new(key.clone(), 1);
-        packer.offer_stripes([7].into_iter());
-        let mut first = sealed(&domain, &mut packer, &[b"a", b"b", b"a", &[0; 99], b"known"], &[0, 0, 0, 3 << 16]);
+        let mut packer = packer(key.clone());
+        let known = 3 << 40 | 5;
+        let mut first = sealed(&domain, &mut packer, &[b"a", b"b", b"a", &[0; 99], b"known"], &[0, 0, 0, known]);
         let mut second = sealed(&domain, &mut packer, &[b"b", b"c"], &[0, 0]);
         for batch in [&mut first, &mut second] {
             assert!(packer.append(batch, &domain, Type::Block).unwrap().is_empty());
         }
         let births = |batch: &Batch| batch.items.iter().map(|item| item.birth).collect::<Vec<_>>();
-        assert_eq!(births(&first), [7 << 16, 7 << 16 | 1, 7 << 16, 0, 3 << 16]);
-        assert_eq!(births(&second), [7 << 16 | 1, 7 << 16 | 2]);
-        let pack = packer.flush().unwrap();
+        let birth = STRIPE << 16;
+        assert_eq!(births(&first), [birth, birth | 1, birth, 0, known]);
+        assert_eq!(births(&second), [birth | 1, birth | 2]);
+        let pack = packer.flush().unwrap().unwrap();
         let (trailer, _) = pack::read_header(&pack.bytes).unwrap();
-        let rows = pack::read_trailer(&pack.bytes[trailer..], trailer, 7, &key).unwrap();
+        let mut runs = packer.runs.lock().unwrap();
+        let rows = pack::read_trailer(&pack.bytes[trailer..], trailer, (&RUN, 0), &mut runs, &key).unwrap();
         assert_eq!(rows, pack.rows);
         let record = &pack.bytes[rows[2].offset as usize..][..rows[2].length as usize];
         assert_eq!(domain.open(&domain.block_key(b"c"), record, 100).unwrap(), b"c");
@@ -180,28 +201,24 @@ mod tests {
     #[test]
     fn what_is_forgotten_between_claim_and_append_keeps_its_number() {
         let (key, domain) = (Secret::new([1; 32]), Domain::blocks(&Secret::new([2; 32])));
-        let mut packer = Packer::new(key, 1);
-        packer.offer_stripes([7].into_iter());
+        let mut packer = packer(key);
         let mut first = sealed(&domain, &mut packer, &[b"a"], &[0]);
         packer.append(&mut first, &domain, Type::Block).unwrap();
         let mut again = sealed(&domain, &mut packer, &[b"a"], &[0]);
         (0..REMEMBERED as u64).for_each(|i| packer.remember(*blake3::hash(&i.to_le_bytes()).as_bytes(), 9 << 16));
         assert!(packer.recent.len() <= REMEMBERED && !packer.recent.contains_key(&first.items[0].id));
         packer.append(&mut again, &domain, Type::Block).unwrap();
-        assert_eq!(again.items[0].birth, 7 << 16);
+        assert_eq!(again.items[0].birth, STRIPE << 16);
     }
 
     #[test]
     fn stripes_that_would_wrap_and_records_that_fit_nowhere_are_refused() {
         let (key, domain) = (Secret::new([1; 32]), Domain::pages(&Secret::new([2; 32])));
-        for stripe in [0, 1 << 48] {
-            let mut packer = Packer::new(key.clone(), 1);
-            packer.offer_stripes([stripe].into_iter());
-            let mut batch = sealed(&domain, &mut packer, &[b"a"], &[0]);
-            assert!(packer.append(&mut batch, &domain, Type::Page).is_err());
-        }
-        let mut packer = Packer::new(key, 1);
-        packer.offer_stripes([1].into_iter());
+        let mut full = packer(key.clone());
+        full.number = 1 << NUMBER_BITS;
+        let mut batch = sealed(&domain, &mut full, &[b"a"], &[0]);
+        assert!(full.append(&mut batch, &domain, Type::Page).is_err());
+        let mut packer = packer(key);
         let mut noise = vec![0; SHARD_BYTES];
         blake3::Hasher::new().finalize_xof().fill(&mut noise);
         let mut batch = sealed(&domain, &mut packer, &[&noise], &[0]);
@@ -211,8 +228,7 @@ mod tests {
     #[test]
     fn packs_stay_within_their_shards() {
         let (key, domain) = (Secret::new([1; 32]), Domain::pages(&Secret::new([2; 32])));
-        let mut packer = Packer::new(key, 1);
-        packer.offer_stripes(1..100);
+        let mut packer = packer(key);
         let mut full = Vec::new();
         for round in 0..40u8 {
             let mut noise = vec![round; 300_000];
@@ -220,7 +236,8 @@ mod tests {
             let mut batch = sealed(&domain, &mut packer, &[&noise], &[0]);
             full.extend(packer.append(&mut batch, &domain, Type::Page).unwrap());
         }
-        full.extend(packer.flush());
+        full.extend(packer.flush().unwrap());
+        assert!(full.iter().zip(0..).all(|(pack, number)| pack.stripe == STRIPE | number));
         assert!(full.len() >= 3 && full.iter().all(|pack| pack.bytes.len() <= SHARD_BYTES));
         assert_eq!(full.iter().map(|pack| pack.rows.len()).sum::<usize>(), 40);
     }

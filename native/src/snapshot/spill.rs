@@ -283,9 +283,9 @@ mod tests {
             for _ in 0..random(150) {
                 let (length, in_block, birth) =
                     (1 + random(60), random(1000), [0, 1, 70_000, 70_001][random(4) as usize]);
-                let block = Ref { key: [if birth > 1 { birth as u8 } else { 0 }; 32], birth };
+                let block = Ref { key: [if birth > 2 { birth as u8 } else { 0 }; 32], birth };
                 entries.push(MapEntry { disk: at, length: length as u32, in_block: in_block as u32, block });
-                expected.extend((0..length).map(|i| (at + i, (birth, if birth > 1 { in_block + i } else { 0 }))));
+                expected.extend((0..length).map(|i| (at + i, (birth, if birth > 2 { in_block + i } else { 0 }))));
                 at += length + [0, 0, 1, 300][random(4) as usize];
             }
             for i in (1..entries.len()).rev() {

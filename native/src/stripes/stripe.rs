@@ -7,7 +7,8 @@ use crate::base::error::{Error, Result};
 use crate::base::limits::SLICE_BYTES;
 use crate::base::pool;
 use crate::base::secret::Secret;
-use crate::formats::shard::{self, SealedHeader};
+use crate::formats::descriptor::Descriptor;
+use crate::formats::shard;
 use crate::stripes::erasure::{Encoder, Scheme};
 
 pub struct Stripe {
@@ -41,30 +42,26 @@ impl Drop for Stripe {
 
 /// What was encoded is decoded once, from the parity, and compared, so that a bit flipped in memory is found before the
 /// source may be forgotten. Goes slice by slice: all that is done to one is done while the processor's cache holds it.
-pub fn encode(
-    pack: Vec<u8>,
-    scheme: Scheme,
-    ids: &[[u8; 16]],
-    sealed_header: &SealedHeader,
-    trailer_key: &Secret,
-) -> Result<Stripe> {
-    if ids.len() != scheme.width() {
-        return Err(Error::invalid("shard ids", format!("{} for {} shards", ids.len(), scheme.width())));
-    }
+///
+/// `template` says what of the stripe its pack does not; `writer` is the secret of its writer.
+pub fn encode(pack: Vec<u8>, scheme: Scheme, template: &Descriptor, writer: &Secret) -> Result<Stripe> {
     if pack.is_empty() {
         return Err(Error::invalid("pack", "it is empty"));
     }
+    if template.run.writer != writer.signing_key() {
+        return Err(Error::invalid("stripe", "another host is its writer"));
+    }
+    let pack_bytes = pack.len() as u32;
     let length = pack.len().div_ceil(scheme.k);
     let parity = pool::take_filled(scheme.m * length);
     let mut stripe = Stripe { scheme, length, data: pack, parity, headers: Vec::new(), roots: Vec::new() };
     stripe.data.resize(scheme.k * length, 0);
     let tables = fill(&mut stripe)?;
-    for (index, (table, id)) in tables.iter().zip(ids).enumerate() {
-        let sealed_header = SealedHeader { index: index as u8, ..sealed_header.clone() };
-        let (header, root) = shard::header(length, table, *id, sealed_header, trailer_key);
-        stripe.headers.push(header);
-        stripe.roots.push(root);
-    }
+    stripe.roots = (0..).zip(&tables).map(|(index, table)| shard::root(length, index, table)).collect();
+    let (k, m, roots) = (scheme.k as u8, scheme.m as u8, stripe.roots.clone());
+    let descriptor = Descriptor { k, m, pack_bytes, roots, ..template.clone() }.sign(writer);
+    stripe.headers =
+        (0..).zip(&tables).map(|(index, table)| shard::header(length, index, table, &descriptor)).collect();
     Ok(stripe)
 }
 
@@ -93,31 +90,34 @@ fn fill(stripe: &mut Stripe) -> Result<Vec<Vec<[u8; 32]>>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::formats::names::RunName;
     use crate::formats::shard::BODY_OFFSET;
 
     #[test]
     fn stripes_of_odd_lengths_decode() {
         let key = Secret::new([1; 32]);
+        let run = RunName { writer: key.signing_key(), run: [2; 8] };
         for (k, m, length) in [(4, 2, 1001), (4, 2, 999_999), (1, 1, 5), (3, 2, 2), (2, 3, 4096)] {
             let scheme = Scheme::new(k, m).unwrap();
             let pack: Vec<u8> = (0..length).map(|i| i as u8).collect();
-            let ids: Vec<[u8; 16]> = (0..scheme.width()).map(|i| [i as u8; 16]).collect();
-            let sealed_header = SealedHeader {
+            let template = Descriptor {
                 fleet: [0; 16],
-                stripe: 1,
-                index: 0,
-                k: k as u8,
-                m: m as u8,
-                pack_bytes: length,
-                root: [0; 32],
+                run,
+                number: 1,
+                k: 0,
+                m: 0,
+                pack_bytes: 0,
+                trailer: [0; 32],
+                roots: vec![],
             };
-            let stripe = encode(pack.clone(), scheme, &ids, &sealed_header, &key).unwrap();
+            let stripe = encode(pack.clone(), scheme, &template, &key).unwrap();
+            assert!(encode(pack.clone(), scheme, &template, &Secret::new([9; 32])).is_err());
             let mut joined = Vec::new();
             for index in 0..scheme.width() {
                 let file = stripe.file(index).unwrap().concat();
                 let header = shard::inspect(&file).unwrap();
                 assert_eq!(Some(header.root), stripe.root(index));
-                assert_eq!(usize::from(header.open_sealed_header(&key).unwrap().index), index);
+                assert_eq!((usize::from(header.index), header.stripe.pack_bytes), (index, length));
                 if index < scheme.k {
                     joined.extend_from_slice(&file[BODY_OFFSET..]);
                 }

@@ -31,7 +31,7 @@ use crate::base::direct::{DIRECT_BYTES, Direct, aligned};
 use crate::base::error::{Error, Result};
 use crate::base::limits::{SHARD_BYTES, SLICE_BYTES};
 use crate::formats::frame::{Fetch, Kind, PREAMBLE, TO_END};
-use crate::formats::shard::{self, BODY_OFFSET, ClearHeader};
+use crate::formats::shard::{self, BODY_OFFSET, Header};
 
 /// Bytes of a shard that are held at once, a whole number of slices.
 const PIECE_BYTES: usize = 4 * SLICE_BYTES;
@@ -120,7 +120,7 @@ pub enum Unsent {
     Disk(std::io::Error),
 }
 
-pub type Received = Box<dyn FnOnce(std::result::Result<ClearHeader, Unreceived>) + Send>;
+pub type Received = Box<dyn FnOnce(std::result::Result<Header, Unreceived>) + Send>;
 
 /// Why there is no shard.
 #[derive(Debug)]
@@ -348,7 +348,7 @@ fn receive(
     stream: &mut Stream<UnbufferedServerConnection>,
     path: &Path,
     length: usize,
-) -> std::result::Result<ClearHeader, Unreceived> {
+) -> std::result::Result<Header, Unreceived> {
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     let file = file.map(Direct::new).map_err(Unreceived::Disk)?;
     file.reserve(0, length as u64).map_err(Unreceived::Disk)?;
@@ -388,7 +388,7 @@ fn forget(file: &File) {
 
 struct Intake {
     file: Direct,
-    header: Option<ClearHeader>,
+    header: Option<Header>,
     slice: usize,
     at: u64,
 }

@@ -16,6 +16,7 @@ import { type Description, decodeDescription } from '../../retrieve/description.
 import { Locator } from '../../retrieve/locator.js'
 import { ManifestReader, TREE } from '../../retrieve/manifest.js'
 import { PATIENCE, PackReader } from '../../retrieve/packs.js'
+import { birthOf } from '../../stripes/names.js'
 import { LISTED, listed } from '../flaws.js'
 import type { Meter } from '../progress.js'
 import { ifSound, type Reached } from './reach.js'
@@ -96,18 +97,19 @@ async function rebuild(head: KeptHead, parts: HeadParts) {
     silentMs: (host) => peers.silentMs(host),
     hostName: (host) => membership.find(host)?.name ?? host.slice(0, 8),
   })
-  const manifest = new ManifestReader(new Locator(catalog), packs, vault)
-  const { key, birth, stripe } = head.root
-  const ref = vault.openRoot(Buffer.from(key, 'base64'), BigInt(birth))
+  const { names } = catalog
+  const manifest = new ManifestReader(new Locator(catalog), packs, vault, names)
+  const { stripe, birth } = birthOf(names, head.root)
+  const ref = vault.openRoot(Buffer.from(head.root.key, 'base64'), birth, names)
   const [known] = await catalog.stripes([stripe])
   if (!known) throw new ImagerError('CORRUPT', { what: 'Its root lies in a stripe of which too few shards are here' })
-  const root = await manifest.pageAt(ref, head.root, signal)
+  const root = await manifest.pageAt(ref, { stripe, ...head.root }, signal)
   const description = decodeDescription(root.description())
   const meter = parts.meter(`reading manifest ${head.snapshot.slice(0, 8)}`, description.sizeBytes)
   const walk = new Walk(manifest, meter, signal)
-  walk.references.addBirth(BigInt(birth))
+  walk.references.addBirth(birth)
   await walk.below(root)
-  const references = walk.references.encode()
+  const references = walk.references.encode(names)
   if (toHex(hash(references)) !== head.references) {
     throw new ImagerError('FORGED', { what: 'Its manifest names other blocks than its head' })
   }

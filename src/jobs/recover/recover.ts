@@ -80,8 +80,6 @@ export interface RecoverReport {
   readonly seconds: number
 }
 
-/** Above every number that a stripe on an absent peer may have. */
-const STRIPES_SKIPPED = 2 ** 20
 const PEERS_AT_ONCE = 16
 const FOUND = 'found.db'
 
@@ -206,13 +204,12 @@ async function rebuildCatalog(
   const writers = plan.membership.hosts.filter((one) => one.role !== 'peer').map((one) => one.host)
   const trailerKeys = new Map(writers.map((host) => [host, deriveTrailerKey(plan.keys.catalog, host)]))
   const meter = (phase: string, bytes: number) => new Meter(phase, bytes, parts.clock, parts.report)
-  const found = new FoundShards(join(state, FOUND))
+  const found = new FoundShards(join(state, FOUND), catalog.names)
   try {
-    const survey = { fleet, trailerKeys, found, peers, signal: parts.signal }
+    const survey = { fleet, trailerKeys, found, names: catalog.names, peers, signal: parts.signal }
     const usedBytes = reached.reduce((sum, { space }) => sum + space.usedBytes, 0)
     const { lost, ...shards } = await surveyPeers(reached, survey, meter('looking at shards', usedBytes))
     const stripes = await importFound(survey, catalog, meter('reading stripes', found.totalPackBytes))
-    catalog.skipStripes(STRIPES_SKIPPED)
     const heads = { membership, peers, catalog, vault: vaultsOf(plan, trailerKeys), meter, signal: parts.signal }
     const kept = await collectHeads(reached, heads)
     const unreadable = await importHeads(kept, heads)

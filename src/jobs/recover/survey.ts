@@ -1,29 +1,23 @@
 /**
- * Stripes, rebuilt from nothing but shards: each peer's inventory, the sealed header of each shard, and from every stripe
- * that has shards enough the trailer, which lists its records. Everything that is used opens with a key of the fleet; what
- * does not is counted and left out. Memory stays bounded: what is found waits in a file, trailers go on in small batches.
+ * Stripes, rebuilt from nothing but shards: each peer's inventory, the header of each shard, which its writer signed, and from
+ * every stripe that has shards enough the trailer, which lists its records. What no member wrote, and what does not open with a
+ * key of the fleet, is counted and left out. Memory stays bounded: what is found waits in a file, trailers go on in small batches.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { hasCode, ImagerError, isOfHost } from '../../base/errors.js'
 import type { Hex } from '../../base/ids.js'
-import { BREAKER_MS, SHARD_BYTES } from '../../base/limits.js'
+import { BREAKER_MS } from '../../base/limits.js'
 import { forEachAtOnce } from '../../base/queue.js'
 import { MiB } from '../../base/units.js'
 import type { ImportedStripe, LocalCatalog } from '../../catalog/local.js'
-import { PACK_HEADER_BYTES, STRIPE_WIDTH } from '../../catalog/types.js'
-import {
-  inspectShardHeader,
-  Routes,
-  readSealedHeader,
-  readTrailer,
-  type SecretHandle,
-  trailerOffset,
-} from '../../native.js'
+import { PACK_HEADER_BYTES } from '../../catalog/types.js'
+import { inspectShardHeader, Routes, readTrailer, type SecretHandle, trailerOffset } from '../../native.js'
 import type { PeerClient } from '../../peers/client.js'
 import type { Peers } from '../../peers/pool.js'
 import type { Held } from '../../peers/store.js'
 import { BODY_OFFSET, PATIENCE, PackReader } from '../../retrieve/packs.js'
 import { RECORD_BYTES } from '../../signatures/rows.js'
+import type { RunsHandle } from '../../stripes/names.js'
 import type { Meter } from '../progress.js'
 import type { FoundShard, FoundShards, FoundStripe } from './found-shards.js'
 import type { Missing, Reached } from './reach.js'
@@ -33,6 +27,8 @@ export interface SurveyParts {
   /** C_a of each host that may have written. */
   readonly trailerKeys: ReadonlyMap<Hex, SecretHandle>
   readonly found: FoundShards
+  /** Of the catalog that is filled. */
+  readonly names: RunsHandle
   readonly peers: Peers
   readonly signal: AbortSignal
 }
@@ -40,7 +36,7 @@ export interface SurveyParts {
 export interface Survey {
   shards: number
   damaged: number
-  /** Sealed for nobody of this fleet. */
+  /** Signed for another fleet, or by nobody who may write here. */
   foreign: number
   /** Peers that stopped answering half way; what they had told by then counts. */
   lost: Missing[]
@@ -54,8 +50,6 @@ const TRIES = 3
 const IMPORT_BATCH = 32
 /** As many rows as a pack may have records, and their seal. */
 const TRAILER_BYTES = 4 * MiB
-/** Birth numbers are exact below 2^53, and hold 16 bits of ordinal. */
-const HIGHEST_STRIPE = 2 ** 37
 
 export async function surveyPeers(reached: readonly Reached[], parts: SurveyParts, meter: Meter): Promise<Survey> {
   const survey: Survey = { shards: 0, damaged: 0, foreign: 0, lost: [] }
@@ -128,33 +122,15 @@ async function readHeader(
   if (bytes <= BODY_OFFSET) return 'damaged'
   try {
     const prefix = (await peer.fetchBody(shard, [0, BODY_OFFSET], { signal })).take()
-    const facts = inspectShardHeader(prefix)
-    if (facts.shard !== shard || facts.bodyOffset + facts.bodyBytes !== bytes) return 'damaged'
-    for (const [writer, key] of trailerKeys) {
-      const header = readSealedHeader(prefix, key)
-      if (!header) continue
-      const { fleet: of, ...where } = header
-      if (of !== fleet) return 'foreign'
-      return isPossible(where) ? { ...where, writer, host: peer.host, shard, root: facts.root } : 'damaged'
-    }
-    return 'foreign'
+    const { shard: id, index, bodyOffset, bodyBytes, stripe: facts } = inspectShardHeader(prefix)
+    if (id !== shard || bodyOffset + bodyBytes !== bytes) return 'damaged'
+    if (facts.fleet !== fleet || !trailerKeys.has(facts.writer)) return 'foreign'
+    return { facts, index, host: peer.host }
   } catch (error) {
     signal.throwIfAborted()
     if (!isOfHost(error) || error.code === 'HOST_UNREACHABLE') throw error
     return 'damaged'
   }
-}
-
-/** Its appliance sealed it, which may be in wrong hands. */
-function isPossible({
-  stripe,
-  index,
-  k,
-  m,
-  packBytes,
-}: Pick<FoundShard, 'stripe' | 'index' | 'k' | 'm' | 'packBytes'>) {
-  const fits = k >= 1 && k + m <= STRIPE_WIDTH && index < k + m
-  return fits && stripe >= 1 && stripe < HIGHEST_STRIPE && packBytes > PACK_HEADER_BYTES && packBytes <= k * SHARD_BYTES
 }
 
 export interface Rebuilt {
@@ -193,7 +169,7 @@ export async function importFound(parts: SurveyParts, catalog: LocalCatalog, met
   return rebuilt
 }
 
-/** Numbers are given out once; where two packs claim one all the same, the more complete has it. */
+/** Only its own writer can have named two packs alike; the more complete has the name. */
 function* uncontested(stripes: Iterable<FoundStripe>): Generator<FoundStripe> {
   let best: FoundStripe | undefined
   for (const next of stripes) {
@@ -205,7 +181,7 @@ function* uncontested(stripes: Iterable<FoundStripe>): Generator<FoundStripe> {
 
 /** Undefined where what its shards give does not verify. */
 async function readStripe(stripe: FoundStripe, parts: SurveyParts): Promise<ImportedStripe | undefined> {
-  const { peers, signal, trailerKeys } = parts
+  const { peers, signal, trailerKeys, names } = parts
   const packs = new PackReader({
     catalog: { stripes: async () => [stripe] },
     routes: new Routes(PATIENCE),
@@ -214,9 +190,14 @@ async function readStripe(stripe: FoundStripe, parts: SurveyParts): Promise<Impo
     silentMs: (host) => peers.silentMs(host),
     hostName: (host) => host,
   })
-  const key = trailerKeys.get(stripe.writer) as SecretHandle
+  const key = trailerKeys.get(stripe.facts.writer) as SecretHandle
   try {
-    const rows = await readRows(packs, stripe, key, signal)
+    const rows = await readRows(
+      packs,
+      stripe,
+      (bytes, offset) => readTrailer(bytes, offset, stripe.facts, names, key),
+      signal,
+    )
     return { ...stripe, ...splitRows(rows) }
   } catch (error) {
     signal.throwIfAborted()
@@ -226,13 +207,18 @@ async function readStripe(stripe: FoundStripe, parts: SurveyParts): Promise<Impo
 }
 
 /** From the ranges that hold it, and where those do not verify, from shards that were checked whole. */
-async function readRows(packs: PackReader, { stripe, packBytes }: FoundStripe, key: SecretHandle, signal: AbortSignal) {
+async function readRows(
+  packs: PackReader,
+  { stripe, packBytes }: FoundStripe,
+  open: (trailer: Buffer, offset: number) => Buffer,
+  signal: AbortSignal,
+) {
   const rowsOf = async (read: (start: number, end: number) => Promise<Buffer>) => {
     const offset = trailerOffset(await read(0, PACK_HEADER_BYTES))
     if (offset >= packBytes || packBytes - offset > TRAILER_BYTES) {
-      throw new ImagerError('CORRUPT', { what: `The trailer of stripe ${stripe} cannot lie at ${offset}` })
+      throw new ImagerError('CORRUPT', { what: `A trailer cannot lie at ${offset}` })
     }
-    return readTrailer(await read(offset, packBytes), offset, stripe, key)
+    return open(await read(offset, packBytes), offset)
   }
   try {
     return await rowsOf(async (start, end) => {

@@ -178,7 +178,7 @@ class RestoreRun {
     const verifiedBytes = verify ? await this.#readBack() : 0
     journal.end()
     const { sizeBytes, unreadable, torn } = snapshot.description
-    const damaged = damagedShards(snapshot.packs.damaged, this.#parts.home)
+    const damaged = damagedShards(snapshot.packs.damaged, this.#parts)
     return {
       ...{ snapshot: snapshot.row.id, target: this.#plan.target.path, sizeBytes },
       ...{ writtenBytes: this.#written, sameBytes: this.#same, verifiedBytes },

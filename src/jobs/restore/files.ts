@@ -135,7 +135,7 @@ export async function runRestoreFiles(
     seconds: (clock.now() - started) / 1000,
     resumed,
     corrected: damaged.size,
-    damaged: damagedShards(damaged, parts.home),
+    damaged: damagedShards(damaged, parts),
     notes: writer.notes(),
     missing: plan.missing,
     failed,

@@ -23,8 +23,9 @@ import {
   type VaultHandle,
 } from '../../native.js'
 import type { Peers } from '../../peers/pool.js'
+import { numberOf, partsOfName, runName, runOf } from '../../stripes/names.js'
 import type { Group } from '../../stripes/place.js'
-import { type SentStripe, StripeSender } from '../../stripes/send.js'
+import { type SendShard, type SentStripe, StripeSender } from '../../stripes/send.js'
 import { Meter, type Report } from '../progress.js'
 import { Leveller } from './compression-level.js'
 import { sendOnceKnown } from './send-once-known.js'
@@ -33,9 +34,6 @@ import { sendOnceKnown } from './send-once-known.js'
 const BATCHES_IN_FLIGHT = 3
 /** Packs of up to k * 4 MiB being encoded and sent. */
 const STRIPES_IN_FLIGHT = 2
-/** A batch fills at most three packs of one shard, the smallest there are. */
-const STRIPES_AHEAD = 4
-const STRIPES_RESERVED = 16
 /** Ranges, and files, that the description of a snapshot names. */
 const FLAWS_DESCRIBED = 1000
 
@@ -81,12 +79,13 @@ export class Pipeline {
     this.#begun = begun
     this.#vault = vault
     this.#parts = parts
-    this.packer = new Packer(vault, plan.group.k)
     const { catalog, peers, home } = parts
-    this.#sender = new StripeSender(catalog, begun.lease, plan.group, vault, (host, shard, bytes, grant, signal) =>
-      sendOnceKnown(() => peers.get(host).sendShard(shard, bytes, grant, { signal }), { clock: parts.clock, signal }),
-    )
-    this.manifest = new Manifest(home.state)
+    const { names } = catalog
+    this.packer = new Packer(vault, plan.group.k, names, names.number(runName(home.host, begun.run)))
+    const send: SendShard = (host, shard, bytes, grant, signal) =>
+      sendOnceKnown(() => peers.get(host).sendShard(shard, bytes, grant, { signal }), { clock: parts.clock, signal })
+    this.#sender = new StripeSender(catalog, begun.lease, plan.group, vault, home.secret, send)
+    this.manifest = new Manifest(home.state, names)
     this.#leveller = new Leveller(parts.clock)
   }
 
@@ -158,13 +157,15 @@ export class Pipeline {
   }
 
   headFacts(references: Uint8Array) {
-    const { home } = this.#parts
+    const { home, catalog } = this.#parts
     const { pack, sent } = this.#last ?? {}
     const [offset, length] = pack?.lastRecord() ?? []
     if (!sent || offset === undefined || length === undefined) throw new Error('the root was stored')
-    const { birth, key } = this.manifest.sealedRoot(this.#vault)
+    const { birth, key } = this.manifest.sealedRoot(this.#vault, catalog.names)
     const { k, m } = this.#plan.group
     const { stripe, packBytes, shards } = sent
+    const name = catalog.names.name(runOf(stripe))
+    if (!name || birth >> 16n !== BigInt(stripe)) throw new Error('the root is the last record of the last pack')
     return {
       fleet: home.fleet,
       appliance: home.host,
@@ -174,9 +175,9 @@ export class Pipeline {
       parent: this.#begun.parent,
       root: {
         key: key.toString('base64'),
-        birth: String(birth),
-        ...{ stripe, k, m, packBytes, offset, length },
-        shards: shards.map(({ index, host, shard }) => ({ index, host, shard })),
+        ...{ ...partsOfName(name), number: numberOf(stripe), ordinal: Number(birth & 0xffffn) },
+        ...{ k, m, packBytes, offset, length },
+        shards: shards.map(({ index, host }) => ({ index, host })),
       },
       references: toHex(hash(references)),
     }
@@ -249,9 +250,6 @@ export class Pipeline {
   }
 
   async #pack(batch: Batch): Promise<void> {
-    if (this.packer.stripesLeft < STRIPES_AHEAD) {
-      this.packer.offerStripes(await this.#parts.catalog.reserve(this.#begun.lease, STRIPES_RESERVED))
-    }
     for (const pack of this.packer.append(batch, this.manifest)) await this.#send(pack)
   }
 

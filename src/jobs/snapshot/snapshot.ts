@@ -219,7 +219,7 @@ async function findReuse(
     return { reuse: null, why: ['everything was read, because the last snapshot survives too little'] }
   }
   try {
-    return { reuse: await scan.reuse(held, Buffer.from(parent, 'hex'), sequence), why: [] }
+    return { reuse: await scan.reuse(held, Buffer.from(parent, 'hex'), sequence, catalog.names), why: [] }
   } catch (error) {
     if (!hasCode(error, 'CORRUPT')) throw error
     return { reuse: null, why: [`everything was read: ${reason(error)}`] }

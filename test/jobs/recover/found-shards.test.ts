@@ -2,38 +2,48 @@ import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
 import { type FoundShard, FoundShards } from '../../../src/jobs/recover/found-shards.js'
+import { Runs, type StripeFacts } from '../../../src/native.js'
+import { numberOf, runName, shardOf } from '../../../src/stripes/names.js'
 import { hex, temporaryFolder } from '../../catalog/harness.js'
 
-test('shards come back as stripes, one of each index; two shapes under one number stay apart', (t) => {
+test('shards come back as stripes, one of each index; what its writer described in two ways stays apart', (t) => {
   const folder = temporaryFolder()
   t.teardown(() => folder.remove())
   const path = join(folder.path, 'found.db')
-  const [writer, rogue, ...hosts] = [hex(32), hex(32), hex(32), hex(32), hex(32)]
-  const at = (stripe: number, index: number, more: Partial<FoundShard> = {}): FoundShard => ({
-    ...{ stripe, index, k: 2, m: 1, packBytes: 1000 * stripe, writer: writer as string },
-    ...{ host: hosts[index] as string, shard: hex(16), root: hex(32), ...more },
+  const [writer, other, ...hosts] = [hex(32), hex(32), hex(32), hex(32), hex(32)] as [string, string, ...string[]]
+  const describe = (number: number, by = writer): StripeFacts => ({
+    ...{ fleet: hex(16), writer: by, run: runName(by, '0123456789abcdef'), number, k: 2, m: 1 },
+    ...{ packBytes: 1000 * number, trailer: hex(32), roots: [hex(32), hex(32), hex(32)] },
   })
-  const found = new FoundShards(path)
-  const first = [at(7, 2), at(3, 0), at(7, 0)]
-  found.add(first)
-  found.add([at(3, 1), at(7, 0, { host: hosts[1] as string }), at(3, 0, { writer: rogue as string })])
-  t.is(found.totalPackBytes, 7000 + 3000 + 3000)
+  const [three, seven, twin, theirs] = [describe(3), describe(7), describe(3), describe(3, other)]
+  const at = (facts: StripeFacts, index: number, host = hosts[index]): FoundShard => {
+    return { facts, index, host: host as string }
+  }
+  const found = new FoundShards(path, new Runs())
+  found.add([at(seven, 2), at(three, 0), at(seven, 0)])
+  found.add([at(three, 1), at(seven, 0, hosts[1]), at(twin, 0), at(theirs, 1)])
+  t.is(found.totalPackBytes, 7000 + 3 * 3000)
   const stripes = [...found.stripes()]
   t.deepEqual(
-    stripes.map(({ stripe, writer: by, shards }) => [stripe, by === writer, shards.map(({ index }) => index)]),
+    stripes.map(({ stripe, facts, shards }) => [numberOf(stripe), facts, shards.map(({ index }) => index)]),
     [
-      [3, true, [0, 1]],
-      [3, false, [0]],
-      [7, true, [0, 2]],
+      [3, three, [0, 1]],
+      [3, twin, [0]],
+      [7, seven, [0, 2]],
+      [3, theirs, [1]],
     ],
   )
-  t.is(stripes[2]?.shards[0]?.shard, first[2]?.shard, 'of two copies the first')
-  t.is(stripes[0]?.shards[0]?.root, first[1]?.root)
+  t.is(stripes[0]?.stripe, stripes[1]?.stripe)
+  t.not(stripes[0]?.stripe, stripes[3]?.stripe)
+  const [first] = stripes[2]?.shards ?? []
+  t.deepEqual(first, {
+    ...{ index: 0, host: hosts[0] as string, shard: shardOf(seven.run, 7, 0), root: seven.roots[0] as string },
+  })
   // Left in the middle, and begun anew by the next one.
   const some = found.stripes()
   some.next()
   some.return(undefined)
   found.close()
   t.false(existsSync(path))
-  t.deepEqual([...new FoundShards(path).stripes()], [])
+  t.deepEqual([...new FoundShards(path, new Runs()).stripes()], [])
 })

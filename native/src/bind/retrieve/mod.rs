@@ -13,6 +13,7 @@ use napi_derive::napi;
 use super::body::Body;
 use super::formats::{ManifestPage, PageRef, wrong_kind};
 use super::keys::Vault;
+use super::names::Runs;
 use super::wire::{DataClient, DataEndpoint, Settled, settle};
 use super::{Job, job, lock, thrown};
 use crate::base::clock::Clock;
@@ -104,7 +105,7 @@ impl LocationIndex {
 
 #[napi]
 impl Vault {
-    /// Opens and decodes pages from what was fetched of a pack (`offsets[i]`, ascending, is where `fetched[i]` begins there);
+    /// `runs` learns the runs that the pages name. Opens and decodes pages from what was fetched of a pack (`offsets[i]`, ascending, is where `fetched[i]` begins there);
     /// null for each whose record does not verify. Uses the bodies up. Throws what a page throws that verifies and makes no sense.
     #[napi(ts_return_type = "Promise<(ManifestPage | null)[]>")]
     pub fn open_pages(
@@ -113,8 +114,9 @@ impl Vault {
         locations: RecordLocations,
         offsets: Vec<u32>,
         fetched: Vec<ClassInstance<Body>>,
+        runs: &Runs,
     ) -> Result<AsyncTask<Job<Vec<Either<ManifestPage, Null>>>>> {
-        let (vault, locations) = (self.0.clone(), locations.decode());
+        let (vault, locations, runs) = (self.0.clone(), locations.decode(), runs.0.clone());
         let pages: Vec<Ref> = pages.iter().map(|page| page.0).collect();
         // Not back into the pool: pages are read once, and the pool would keep what they took.
         let unpooled = |body: &ClassInstance<Body>| body.spend().map(|mut bytes| std::mem::take(&mut bytes.0));
@@ -127,7 +129,7 @@ impl Vault {
             };
             let opened = pages.iter().zip(&locations).map(open);
             let decoded = opened.map(|plain| match plain {
-                Some(plain) => Ok(Either::A(ManifestPage(Arc::new(page::decode(&plain)?)))),
+                Some(plain) => Ok(Either::A(ManifestPage(Arc::new(page::decode(&plain, &mut lock(&runs))?)))),
                 None => Ok(Either::B(Null)),
             });
             decoded.collect()

@@ -6,6 +6,7 @@ use napi::bindgen_prelude::{AsyncTask, BigUint64Array, Result, Uint8Array};
 use napi_derive::napi;
 
 use super::super::map::DiskScan;
+use super::super::names::Runs;
 use super::super::{Job, job, lock, thrown};
 use super::blocks::BlockSource;
 use crate::base::error::Error;
@@ -52,12 +53,13 @@ impl DiskScan {
     }
 
     /// What of this scan `snapshot` (16 bytes) holds, as it was kept in `path`; null where that is of another snapshot, or
-    /// nothing was kept. `run`: the number of this snapshot of the disk. Throws CORRUPT.
+    /// nothing was kept. `run`: the number of this snapshot of the disk. `runs` learns the
+    /// runs that it names. Throws CORRUPT.
     #[napi(ts_return_type = "Promise<Reuse | null>")]
-    pub fn reuse(&self, path: String, snapshot: Uint8Array, run: f64) -> AsyncTask<Job<Option<Reuse>>> {
-        let (scan, snapshot) = (self.scan.clone(), snapshot.to_vec());
+    pub fn reuse(&self, path: String, snapshot: Uint8Array, run: f64, runs: &Runs) -> AsyncTask<Job<Option<Reuse>>> {
+        let (scan, snapshot, runs) = (self.scan.clone(), snapshot.to_vec(), runs.0.clone());
         job(move || {
-            let Some(mut parent) = Parent::open(&path)?.filter(|parent| *snapshot == parent.snapshot) else {
+            let Some(mut parent) = Parent::open(&path, runs)?.filter(|parent| *snapshot == parent.snapshot) else {
                 return Ok(None);
             };
             let (scan, before) = (lock(&scan), changed::Records(std::mem::take(&mut parent.files)));

@@ -5,16 +5,19 @@ use std::sync::{Arc, Mutex};
 use napi::bindgen_prelude::{AsyncTask, BigUint64Array, Buffer, Result, Uint8Array};
 use napi_derive::napi;
 
-use super::super::keys::Vault;
+use super::super::keys::{Secret, Vault};
 use super::super::map::DiskScan;
+use super::super::names::Runs;
 use super::super::{Job, fixed, hex, job, lock, thrown};
 use super::blocks::Batch;
 use super::changed::{FileRecords, Reread};
 use crate::base::error::Error;
 use crate::base::ranges::ByteRange;
+use crate::formats::descriptor::Descriptor;
+use crate::formats::names::{RunName, number_of};
 use crate::formats::pack::Row;
 use crate::formats::record::Type;
-use crate::formats::shard::{self, SealedHeader};
+use crate::formats::{pack, shard};
 use crate::snapshot::parent::ParentWriter;
 use crate::snapshot::{manifest, packer};
 use crate::stripes::{erasure, stripe};
@@ -28,22 +31,11 @@ pub struct Packer {
 
 #[napi]
 impl Packer {
-    /// `k`: data shards of each stripe.
+    /// `k`: data shards of each stripe. `run`: which of `runs` it fills stripes of.
     #[napi(constructor)]
-    pub fn new(vault: &Vault, k: u32) -> Self {
-        Self { packer: packer::Packer::new(vault.0.trailer_key.clone(), k as usize), vault: vault.0.clone() }
-    }
-
-    /// Stripe numbers from the catalog, for the packs to come.
-    #[napi]
-    pub fn offer_stripes(&mut self, stripes: Vec<f64>) {
-        self.packer.offer_stripes(stripes.into_iter().map(|stripe| stripe as u64));
-    }
-
-    /// Stripe numbers that were offered and are not used yet.
-    #[napi(getter)]
-    pub fn stripes_left(&self) -> u32 {
-        self.packer.stripes_left() as u32
+    pub fn new(vault: &Vault, k: u32, runs: &Runs, run: u32) -> Self {
+        let packer = packer::Packer::new(vault.0.trailer_key.clone(), k as usize, runs.0.clone(), run);
+        Self { packer, vault: vault.0.clone() }
     }
 
     /// Marks what neither the catalog (`births`, in the order of `ids`) nor this run knows. In the order of batches.
@@ -73,14 +65,14 @@ impl Packer {
 
     /// Closes the open pack.
     #[napi]
-    pub fn flush(&mut self) -> Option<Pack> {
-        self.packer.flush().map(Pack::from)
+    pub fn flush(&mut self) -> Result<Option<Pack>> {
+        self.packer.flush().map(|pack| pack.map(Pack::from)).map_err(thrown)
     }
 
     /// The reference bitmap of all that was appended (docs/formats/references.md).
     #[napi]
-    pub fn references(&self) -> Buffer {
-        self.packer.references.encode().into()
+    pub fn references(&self) -> Result<Buffer> {
+        self.packer.references().map(Buffer::from).map_err(thrown)
     }
 }
 
@@ -90,10 +82,10 @@ pub struct Manifest(manifest::Manifest);
 
 #[napi]
 impl Manifest {
-    /// `folder` holds what spills.
+    /// `folder` holds what spills; `runs` has the names of all births.
     #[napi(constructor)]
-    pub fn new(folder: String) -> Self {
-        Self(manifest::Manifest::new(&folder))
+    pub fn new(folder: String, runs: &Runs) -> Self {
+        Self(manifest::Manifest::new(&folder, runs.0.clone()))
     }
 
     /// What is appended from now on, of this set, counts instead of what was appended before.
@@ -156,15 +148,17 @@ impl Manifest {
 
     /// The root page, with what `src/jobs` says about the snapshot.
     #[napi]
-    pub fn root(&mut self, description: String) -> Batch {
-        Batch { inner: Arc::new(Mutex::new(self.0.root(&description))), source: None }
+    pub fn root(&mut self, description: String) -> Result<Batch> {
+        let batch = self.0.root(&description).map_err(thrown)?;
+        Ok(Batch { inner: Arc::new(Mutex::new(batch)), source: None })
     }
 
-    /// After the root was appended: its birth number, and its key sealed under the manifest key.
+    /// After the root was appended: its birth, and its key sealed under the manifest key.
     #[napi]
-    pub fn sealed_root(&self, vault: &Vault) -> Result<SealedRoot> {
+    pub fn sealed_root(&self, vault: &Vault, runs: &Runs) -> Result<SealedRoot> {
         let root = self.0.root_ref().ok_or_else(|| thrown(Error::invalid("root", "not stored yet")))?;
-        Ok(SealedRoot { birth: root.birth.into(), key: vault.0.seal_root(&root).into() })
+        let key = vault.0.seal_root(&root, &lock(&runs.0)).map_err(thrown)?;
+        Ok(SealedRoot { birth: root.birth.into(), key: key.into() })
     }
 }
 
@@ -179,6 +173,7 @@ pub struct SealedRoot {
 #[napi]
 pub struct Pack {
     stripe: u64,
+    run: RunName,
     length: u32,
     /// Until it is encoded.
     bytes: Vec<u8>,
@@ -187,7 +182,7 @@ pub struct Pack {
 
 impl From<packer::Pack> for Pack {
     fn from(pack: packer::Pack) -> Self {
-        Self { stripe: pack.stripe, length: pack.bytes.len() as u32, bytes: pack.bytes, rows: pack.rows }
+        Self { stripe: pack.stripe, run: pack.run, length: pack.bytes.len() as u32, bytes: pack.bytes, rows: pack.rows }
     }
 }
 
@@ -221,23 +216,17 @@ impl Pack {
         self.rows.last().map(|row| vec![row.offset, row.length]).unwrap_or_default()
     }
 
-    /// The k+m shards, decoded once and compared. `shards`: a 16-byte id for each. A pack is encoded once.
+    /// The k+m shards, decoded once and compared, their stripe signed by its `writer`. A pack is encoded once.
     #[napi(ts_return_type = "Promise<Stripe>")]
-    pub fn encode(&mut self, vault: &Vault, k: u32, m: u32, shards: Uint8Array) -> Result<AsyncTask<Job<Stripe>>> {
+    pub fn encode(&mut self, vault: &Vault, writer: &Secret, k: u32, m: u32) -> Result<AsyncTask<Job<Stripe>>> {
         let scheme = erasure::Scheme::new(k, m).map_err(thrown)?;
-        let ids: Vec<[u8; 16]> = shards.chunks(16).map(|id| fixed("shard id", id)).collect::<Result<_>>()?;
-        let (bytes, vault) = (std::mem::take(&mut self.bytes), vault.0.clone());
-        let sealed_header = SealedHeader {
-            fleet: vault.fleet,
-            stripe: self.stripe,
-            index: 0,
-            k: k as u8,
-            m: m as u8,
-            pack_bytes: bytes.len() as u32,
-            root: [0; 32],
-        };
+        let (bytes, writer, fleet) = (std::mem::take(&mut self.bytes), writer.0.clone(), vault.0.fleet);
+        let (run, number) = (self.run, number_of(self.stripe));
         Ok(job(move || {
-            let encoded = stripe::encode(bytes, scheme, &ids, &sealed_header, &vault.trailer_key)?;
+            let (trailer, _) = pack::read_header(&bytes)?;
+            let trailer = *blake3::hash(&bytes[trailer..]).as_bytes();
+            let template = Descriptor { fleet, run, number, k: 0, m: 0, pack_bytes: 0, trailer, roots: vec![] };
+            let encoded = stripe::encode(bytes, scheme, &template, &writer)?;
             Ok(Stripe(Arc::new(Mutex::new(Some(Arc::new(encoded))))))
         }))
     }
