@@ -207,6 +207,11 @@ export const ERRORS = {
     '{host} has no space left for imager: {why}',
     'Give it more with `--max-bytes`, or add a host.',
   ),
+  TOO_MANY_KEYS: meaning(
+    Exit.failed,
+    '{host} takes no more new keys of host {owner}: {why}',
+    'What it holds stays. A host needs a few keys in its life: one that makes more may be in wrong hands. Look at it, or take it out with `imager remove`.',
+  ),
   HOST_UNFIT: meaning(
     Exit.failed,
     '{host} cannot hold new data now: {why}',

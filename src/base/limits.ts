@@ -25,6 +25,10 @@ export const CLOCK_SKEW_NOTE_MS = 5_000
 export const CLOCK_SKEW_ALARM_MS = 300_000
 /** A host measures its clock by calls that are answered within this: the error is half of it at most. */
 export const CLOCK_ROUND_TRIP_MS = 2_000
+/** Keys of one owner that a peer or a coordinator keeps: it has three, and one more with each change of the dedupe domain. */
+export const KEYS_AN_OWNER = 64
+/** New ones among them within a day: a host that joins, or founds or takes over a fleet, has three at most. */
+export const KEYS_A_DAY = 4
 /** A join token lives one hour (docs/threat-model.md). */
 export const TOKEN_LIFETIME_MS = 3_600_000
 /** A run that did not say how it ended, and is older than this, came to nothing: a first one of many TB may take days. */

@@ -1,5 +1,5 @@
 /**
- * Which peer took which version of a document, and which refused one and why. A key bag that too few peers hold is one that a
+ * Which peer took which version of a document, and which refused one and why. A key that too few peers hold is one that a
  * recovery may not find: `isHeldWidely` says when it is enough.
  */
 import type Database from 'better-sqlite3'
@@ -7,7 +7,7 @@ import type { Hex } from '../base/ids.js'
 import { Statements } from './statements.js'
 import type { HostRow } from './types.js'
 
-export type DeliveredKind = 'membership' | 'keybag'
+export type DeliveredKind = 'membership' | 'key'
 
 export interface Delivery {
   kind: DeliveredKind
@@ -45,15 +45,15 @@ export class Deliveries {
     this.#statements.prepare('DELETE FROM delivery WHERE host = ?').run(host)
   }
 
-  /** Peers that took this version. */
-  holders(kind: DeliveredKind, name: string, version: string): Set<Hex> {
-    const rows = this.#statements
+  /** Peers that took each of these; none where there are none. */
+  holders(kind: DeliveredKind, documents: readonly Pick<Delivery, 'name' | 'version'>[]): Set<Hex> {
+    const taking = this.#statements
       .prepare<[string, string, string], Hex>(
         'SELECT host FROM sound_delivery WHERE kind = ? AND name = ? AND version = ? AND refused IS NULL',
       )
       .pluck()
-      .all(kind, name, version)
-    return new Set(rows)
+    const [first = [], ...others] = documents.map(({ name, version }) => taking.all(kind, name, version))
+    return new Set(first.filter((host) => others.every((hosts) => hosts.includes(host))))
   }
 }
 

@@ -334,12 +334,18 @@ export class LocalCatalog implements Catalog {
 
   #present(): Present {
     const hosts = this.members.rows()
-    const { needsKeybags } = this.#parts
+    const { needsKeys } = this.#parts
+    const held = new Map<Hex, boolean>()
+    const keysHeld = (appliance: Hex) => {
+      const isHeld = held.get(appliance) ?? this.registry.keysHeld(appliance, hosts)
+      held.set(appliance, isHeld)
+      return isHeld
+    }
     return {
       now: this.#parts.clock.now(),
       away: this.members.awayNumbers(),
       tolerate: (appliance, volume) => this.#policies.of({ appliance, volume }).tolerate,
-      keybagHeld: (appliance) => !needsKeybags || this.registry.keybagHeld(appliance, hosts),
+      keysHeld: (appliance) => !needsKeys || keysHeld(appliance),
     }
   }
 

@@ -23,7 +23,7 @@ export interface HeadFacts {
 export interface CatalogParts {
   clock: Clock
   /** Without its appliance's keys on enough peers no snapshot is `protected`: a recovery could not read it. */
-  needsKeybags: boolean
+  needsKeys: boolean
   /** Address of one, for the line that rebuilds a damaged catalog. */
   peer?: string | undefined
   signGrant(grant: GrantBody): Uint8Array
@@ -35,7 +35,7 @@ export interface CatalogParts {
 export function partsOf(home: Home, clock: Clock): CatalogParts {
   return {
     clock,
-    needsKeybags: true,
+    needsKeys: true,
     peer: peerOf(home),
     signGrant: (grant) => signGrant({ fleet: home.fleet, term: home.membership().term, ...grant }, home.secret),
     openHead(bytes, references) {

@@ -1,5 +1,5 @@
 /**
- * What the coordinator keeps beside the data's records: invite tokens, signed documents (membership, keybags) with the peers
+ * What the coordinator keeps beside the data's records: invite tokens, signed documents (membership, key entries) with the peers
  * that hold them, and the events that people read. A token is spent in the transaction that admits its bearer: see `redeem`.
  */
 import type Database from 'better-sqlite3'
@@ -7,6 +7,8 @@ import type { Clock } from '../base/clock.js'
 import { ImagerError } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
 import { TOKEN_LIFETIME_MS } from '../base/limits.js'
+import { partsOfName } from '../keys/entry.js'
+import { requireKeyRoom } from '../keys/entry-room.js'
 import type { JoinRole } from '../keys/token.js'
 import { Deliveries, isHeldWidely } from './deliveries.js'
 import { Statements } from './statements.js'
@@ -97,13 +99,37 @@ export class Registry {
     return spend.immediate()
   }
 
-  /** False when an equal or newer one is kept already. */
-  keepDocument(kind: string, name: string, sequence: number, bytes: Uint8Array): boolean {
-    const { changes } = this.#db
-      .prepare(`INSERT INTO document VALUES (?, ?, ?, ?) ON CONFLICT (kind, name) DO UPDATE
-        SET sequence = excluded.sequence, bytes = excluded.bytes WHERE excluded.sequence > sequence`)
-      .run(kind, name, sequence, bytes)
-    return changes === 1
+  /** The first key entry under a name stays; false where there is one. Of the own keys, and of what a recovery found. */
+  keepKey(name: string, bytes: Uint8Array): boolean {
+    return this.#keepKey(name, bytes, () => {})
+  }
+
+  /** The same of what a host brings, within the caps of its owner: throws TOO_MANY_KEYS. */
+  takeKey(name: string, bytes: Uint8Array): boolean {
+    return this.#keepKey(name, bytes, (now) => {
+      const held = this.keysOf(partsOfName(name).owner).map(({ name, sequence }) => ({ name, since: sequence }))
+      requireKeyRoom('The coordinator', name, held, now)
+    })
+  }
+
+  #keepKey(name: string, bytes: Uint8Array, admit: (now: number) => void): boolean {
+    const now = this.#clock.now()
+    const keep = this.#db.transaction(() => {
+      if (this.document('key', name)) return false
+      admit(now)
+      this.setDocument('key', name, now, bytes)
+      return true
+    })
+    return keep.immediate()
+  }
+
+  /** What one host had kept, without the bytes; `sequence` is when. */
+  keysOf(owner: Hex): { name: string; sequence: number }[] {
+    return this.#statements
+      .prepare<[string, string], { name: string; sequence: number }>(
+        "SELECT name, sequence FROM sound_document WHERE kind = 'key' AND name > ? AND name < ? ORDER BY name",
+      )
+      .all(owner, `${owner}g`)
   }
 
   /** Whatever was there. */
@@ -127,15 +153,15 @@ export class Registry {
       .all(kind)
   }
 
-  /** Is an owner's newest key bag on so many of the peers that are there that a recovery finds it? */
-  keybagHeld(owner: Hex, peers: readonly Pick<HostRow, 'host' | 'role' | 'away' | 'suspect'>[]): boolean {
-    return isHeldWidely(this.keybagHolders(owner), peers)
+  /** Are an owner's keys on so many of the peers that are there that a recovery finds them? */
+  keysHeld(owner: Hex, peers: readonly Pick<HostRow, 'host' | 'role' | 'away' | 'suspect'>[]): boolean {
+    return isHeldWidely(this.keyHolders(owner), peers)
   }
 
-  /** The peers that hold it. */
-  keybagHolders(owner: Hex): Set<Hex> {
-    const newest = this.document('keybag', owner)
-    return newest ? this.deliveries.holders('keybag', owner, String(newest.sequence)) : new Set()
+  /** The peers that hold each of them. */
+  keyHolders(owner: Hex): Set<Hex> {
+    const keys = this.keysOf(owner).map(({ name, sequence }) => ({ name, version: String(sequence) }))
+    return this.deliveries.holders('key', keys)
   }
 
   /**

@@ -38,8 +38,8 @@ export interface Present {
   readonly away: ReadonlyMap<number, Hex>
   /** What a person decided of the volume: hosts that may be missing; null: what each snapshot was made for. */
   tolerate(appliance: Hex, volume: Hex): number | null
-  /** Is the appliance's key bag on enough peers? */
-  keybagHeld(appliance: Hex): boolean
+  /** Are the appliance's keys on enough peers? */
+  keysHeld(appliance: Hex): boolean
 }
 
 export class Snapshots {
@@ -98,7 +98,7 @@ export class Snapshots {
     const summary = { ...ABSENT, ...(JSON.parse(row.summary) as SnapshotSummary) }
     const { appliance, volume, arrived } = row
     const target = present.tolerate(appliance, volume) ?? summary.tolerate
-    const standing = { target, since: arrived || row.time, keybagHeld: present.keybagHeld(appliance), now: present.now }
+    const standing = { target, since: arrived || row.time, keysHeld: present.keysHeld(appliance), now: present.now }
     const state = stateOf(figure, standing)
     return { ...kept, ...state, now: outlookOf(figure, present.away), summary }
   }

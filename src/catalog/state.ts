@@ -13,7 +13,7 @@ export interface Standing {
   /** When it arrived. */
   readonly since: number
   /** Without the appliance's keys nobody but it could read the snapshot. */
-  readonly keybagHeld: boolean
+  readonly keysHeld: boolean
   readonly now: number
 }
 
@@ -22,7 +22,7 @@ export function stateOf({ patterns, proved, worsened }: Figure, s: Standing): Fi
   const { target } = s
   const at = Math.max(s.since, worsened)
   if (survives < 0) return { survives, target, state: 'incomplete', at }
-  if (survives < target || !s.keybagHeld) return { survives, target, state: 'sealed', at }
+  if (survives < target || !s.keysHeld) return { survives, target, state: 'sealed', at }
   if (proved > 0 && s.now - proved < VERIFIED_FOR_MS) return { survives, target, state: 'verified', at: proved }
   return { survives, target, state: 'protected', at }
 }

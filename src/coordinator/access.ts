@@ -28,7 +28,7 @@ const RUNNING: readonly CallName[] = ['begin', 'lookup', 'place', 'commit', 'fin
 
 const MAY: Record<Role, ReadonlySet<CallName>> = {
   peer: new Set(EVERY_MEMBER),
-  appliance: new Set([...EVERY_MEMBER, ...READING, ...RUNNING, 'keybag']),
+  appliance: new Set([...EVERY_MEMBER, ...READING, ...RUNNING, 'keys']),
   admin: new Set(CALL_NAMES),
   coordinator: new Set(CALL_NAMES),
 }

@@ -7,8 +7,8 @@ import { randomBytes } from 'node:crypto'
 import { hasCode, ImagerError } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
 import type { LocalCatalog } from '../catalog/local.js'
+import { deriveTrailerKey, type KeyPurpose, sealEntry } from '../keys/entry.js'
 import type { Home } from '../keys/home.js'
-import { deriveTrailerKey, type KeyPurpose, sealEntry } from '../keys/keybag.js'
 import { findHost, openMembership, sameName, signMembership, uniqueName } from '../keys/membership.js'
 import { checkJoinProof, encodeToken, type JoinRole, tokenId } from '../keys/token.js'
 import type { SecretHandle } from '../native.js'
@@ -169,10 +169,11 @@ export class Admission {
     if (!domainKey || !catalogKey || !home.membership().delegated(home.host, 'holder')) {
       throw new ImagerError('NOT_ALLOWED', { what: "This coordinator does not hold the fleet's keys", role: 'holder' })
     }
+    const { term } = home.membership()
     const seal = (purpose: KeyPurpose, key: SecretHandle) =>
       sealEntry(
         key,
-        { fleet: home.fleet, purpose, owner: home.host, reader: host, readerSealing: sealing },
+        { fleet: home.fleet, term, purpose, owner: home.host, reader: host, readerSealing: sealing },
         home.secret,
       )
     return [seal('domain', domainKey), seal('trailer', deriveTrailerKey(catalogKey, host))]

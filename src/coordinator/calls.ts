@@ -3,7 +3,7 @@
  * Bodies are JSON checked by these schemas on both sides; batches of bytes travel as the message's attachment.
  */
 import * as v from 'valibot'
-import { LOOKUP_IDS, MESSAGE_BYTES } from '../base/limits.js'
+import { KEYS_AN_OWNER, LOOKUP_IDS, MESSAGE_BYTES } from '../base/limits.js'
 import { KiB, MiB } from '../base/units.js'
 import { OTHERS } from '../catalog/choose.js'
 import { EVENT_KINDS } from '../catalog/registry.js'
@@ -304,8 +304,12 @@ export const CALLS = {
     }),
   ),
   events: call(v.strictObject({ after: Count }), v.strictObject({ events: v.array(EventRow) })),
-  /** A keybag statement of the caller's. */
-  keybag: call(None, None, { maxBytes: MiB + 4 * KiB }),
+  /** Key entries of the caller's. The first of each name stays, so that it may be repeated. */
+  keys: call(
+    v.strictObject({ entries: v.pipe(v.array(Base64(2 * KiB)), v.minLength(1), v.maxLength(KEYS_AN_OWNER)) }),
+    None,
+    { maxBytes: KEYS_AN_OWNER * 3 * KiB },
+  ),
 } as const
 
 export type CallName = keyof typeof CALLS

@@ -247,8 +247,8 @@ export class RemoteCatalog implements Catalog {
     }
   }
 
-  async keepKeybag(keybag: Uint8Array): Promise<void> {
-    await this.#call('keybag', {}, keybag)
+  async keepKeys(entries: readonly Buffer[]): Promise<void> {
+    await this.#call('keys', { entries: entries.map((entry) => entry.toString('base64')) })
   }
 
   /** Stripes for a message, by the runs that it names. */

@@ -11,9 +11,9 @@ import type { Heartbeat } from '../catalog/hosts.js'
 import { encodeLengths } from '../catalog/lengths.js'
 import type { LocalCatalog } from '../catalog/local.js'
 import { encodeStripes } from '../catalog/snapshots.js'
+import { entryName, mayBeKept, readEntry } from '../keys/entry.js'
 import type { Role } from '../keys/fields.js'
 import type { Home } from '../keys/home.js'
-import { openKeybag } from '../keys/keybag.js'
 import { Runs } from '../native.js'
 import { decodeRuns, encodeRuns, Renumbering } from '../stripes/names.js'
 import { decodeMessage, encodeMessage } from '../wire/message.js'
@@ -35,7 +35,7 @@ export interface CoordinatorParts {
   /** What the coordinator's own host offers; without a store, nothing. */
   offer?: () => Heartbeat
   /** A signed document that belongs on every peer. */
-  onDocument?: (kind: 'membership' | 'keybag', name: string, bytes: Buffer) => void
+  onDocument?: (kind: 'membership' | 'key', name: string, bytes: Buffer) => void
   /** A snapshot is about to be finished: brings its appliance's keys to the peers, as far as that goes in short time. */
   onFinish?: (appliance: Hex) => Promise<void>
   /** Sees each call that was answered, with the two bodies. */
@@ -68,10 +68,10 @@ export async function serveCoordinator(parts: CoordinatorParts): Promise<ServedC
     address: () => address,
     onMembership: (bytes) => onDocument('membership', home.fleet, bytes),
   })
-  const keepKeybag = (owner: string, bytes: Buffer) => onDocument('keybag', owner, bytes)
+  const onKey = (name: string, bytes: Buffer) => onDocument('key', name, bytes)
   const handlers = {
     ...catalogHandlers(catalog, parts.onFinish ?? (async () => {})),
-    ...fleetHandlers(home, catalog, admission, keepKeybag),
+    ...fleetHandlers(home, catalog, admission, onKey),
   }
   const routes = CALL_NAMES.map((name) => toRoute(name, handlers, parts))
   const admit = (host: string) => roleOf(parts, host) !== undefined
@@ -167,7 +167,7 @@ function recordRefusal(catalog: LocalCatalog, caller: Caller, { message }: Image
   }
 }
 
-type FleetCall = 'join' | 'heartbeat' | 'invite' | 'remove' | 'rename' | 'retire' | 'membership' | 'events' | 'keybag'
+type FleetCall = 'join' | 'heartbeat' | 'invite' | 'remove' | 'rename' | 'retire' | 'membership' | 'events' | 'keys'
 type CatalogCall = Exclude<CallName, FleetCall>
 
 function catalogHandlers(
@@ -269,7 +269,7 @@ function fleetHandlers(
   home: Home,
   catalog: LocalCatalog,
   admission: Admission,
-  keepKeybag: (owner: string, bytes: Buffer) => void,
+  onKey: (name: string, bytes: Buffer) => void,
 ): Pick<Handlers, FleetCall> {
   return {
     async join({ caller, body, exporter }) {
@@ -290,11 +290,10 @@ function fleetHandlers(
     },
     membership: async () => ({ body: {}, attachment: home.membership().bytes }),
     events: async ({ body }) => ({ body: { events: catalog.registry.events(body.after, EVENT_PAGE) } }),
-    async keybag({ caller, attachment }) {
-      const { owner, sequence } = openKeybag(attachment, home.fleet)
-      if (owner !== caller.host)
-        throw new ImagerError('NOT_ALLOWED', { what: "That is another host's keybag", role: 'admin' })
-      if (catalog.registry.keepDocument('keybag', owner, sequence, attachment)) keepKeybag(owner, attachment)
+    async keys({ caller, body }) {
+      const entries = body.entries.map((text) => Buffer.from(text, 'base64'))
+      const named = entries.map((bytes) => ({ name: ownKeyName(home, caller, bytes), bytes }))
+      for (const { name, bytes } of named) if (catalog.registry.takeKey(name, bytes)) onKey(name, bytes)
       return { body: {} }
     },
   }
@@ -306,6 +305,16 @@ function readStripes(catalog: LocalCatalog, runs: readonly string[], stripes: re
   if (!table) throw new ImagerError('PROTOCOL', { what: 'a run is named twice' })
   const reading = new Renumbering(table, catalog.names, 'none')
   return stripes.map((stripe) => reading.stripe(stripe))
+}
+
+/** The name of an entry that peers will keep as well. Throws FORGED, NOT_ALLOWED. */
+function ownKeyName(home: Home, { host }: Caller, bytes: Buffer): string {
+  const { entry, signer } = readEntry(bytes)
+  if (entry.fleet !== home.fleet) throw new ImagerError('FORGED', { what: 'A key belongs to another fleet' })
+  const notAllowed = (what: string, role: Role) => new ImagerError('NOT_ALLOWED', { what, role })
+  if (entry.owner !== host) throw notAllowed("That is another host's key", 'admin')
+  if (mayBeKept(signer, entry, home.membership(), home.rootKey)) return entryName(entry)
+  throw notAllowed('No peer would keep this key of the host', 'appliance')
 }
 
 /** Little-endian, as every machine that runs this is. */

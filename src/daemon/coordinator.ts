@@ -1,5 +1,5 @@
 /**
- * The coordinator's daemon: the catalog served to the fleet, and a courier that brings the membership and every keybag to
+ * The coordinator's daemon: the catalog served to the fleet, and a courier that brings the membership and every key entry to
  * every peer, so that recovery needs nothing but peers and the words.
  *
  * It runs whatever befalls its disk. While nothing can be written it reads on; while the catalog cannot be opened it says why;
@@ -19,8 +19,8 @@ import { type ServedCoordinator, serveCoordinator } from '../coordinator/server.
 import { Traffic } from '../coordinator/traffic.js'
 import { advertised } from '../fleet/address.js'
 import { lockLocalCatalog, openLocalCatalog } from '../fleet/local-catalog.js'
+import { entryName, partsOfName, readEntry } from '../keys/entry.js'
 import { type Home, hasHome, openHome } from '../keys/home.js'
-import { openKeybag } from '../keys/keybag.js'
 import type { SegmentOptions } from '../signatures/segments.js'
 import type { Served } from '../wire/server.js'
 import { auditApart } from './audit.js'
@@ -130,7 +130,7 @@ class Daemon implements Running {
         onFinish: (appliance) => this.#bringKeys(appliance, catalog, courier),
         onAnswer: (...answer) => this.traffic.add(...answer),
       })
-      this.#keepKeybag(catalog)
+      this.#keepKeys(catalog)
       this.#say(catalog.upkeep.guard.trouble)
       courier.start()
       return { catalog, server, courier }
@@ -157,10 +157,10 @@ class Daemon implements Running {
       // While nothing can be written, what was brought could not be noted: nobody counts as seen.
       lastSeen: () =>
         new Map(catalog.upkeep.guard.trouble ? [] : catalog.members.rows().map((row) => [row.host, row.lastSeen])),
-      keybags: () => catalog.registry.documents('keybag'),
+      keys: () => catalog.registry.documents('key'),
       deliveries: catalog.registry.deliveries,
       onRefusal(peer, kind, name, why) {
-        const whose = kind === 'keybag' ? `the key bag of ${catalog.members.name(name)}` : `the ${kind}`
+        const whose = kind === 'key' ? `a key of ${catalog.members.name(partsOfName(name).owner)}` : `the ${kind}`
         catalog.registry.record('refusal', peer.host, `${peer.name} refused ${whose}: ${why}`)
       },
       report: this.#report,
@@ -169,7 +169,7 @@ class Daemon implements Running {
 
   /** Until enough peers hold its keys, for as long as a person does not notice: it may have joined a moment ago. */
   async #bringKeys(appliance: Hex, { registry, members }: LocalCatalog, courier: Courier): Promise<void> {
-    const isHeld = () => registry.keybagHeld(appliance, members.rows())
+    const isHeld = () => registry.keysHeld(appliance, members.rows())
     for (let left = KEYS_MS; left > 0 && !isHeld(); left -= POLL_MS) {
       courier.wake()
       await sleep(POLL_MS)
@@ -177,11 +177,10 @@ class Daemon implements Running {
   }
 
   /** A key that is damaged here keeps nobody from reading. */
-  #keepKeybag(catalog: LocalCatalog): void {
+  #keepKeys(catalog: LocalCatalog): void {
     const home = this.#home
     try {
-      const keybag = home.keybag()
-      catalog.registry.keepDocument('keybag', home.host, openKeybag(keybag, home.fleet).sequence, keybag)
+      for (const bytes of home.ownEntries()) catalog.registry.keepKey(entryName(readEntry(bytes).entry), bytes)
     } catch (error) {
       if (hasCode(error, 'STATE_DAMAGED')) catalog.upkeep.guard.distrust(error, [])
       else if (!hasCode(error, 'COORDINATOR_READ_ONLY')) throw error
@@ -199,7 +198,7 @@ class Daemon implements Running {
     if (mayResume && guard.isAlone) return this.#startAnew()
     if (mayResume && catalog.upkeep.resume((host, beat) => void catalog.heartbeat(host, beat))) {
       service.server.catchUp()
-      this.#keepKeybag(catalog)
+      this.#keepKeys(catalog)
     }
     if (this.#clock.now() - this.#audited >= AUDIT_EVERY_MS && !catalog.upkeep.guard.trouble)
       await this.#audit(catalog, signal)

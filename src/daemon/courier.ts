@@ -1,5 +1,5 @@
 /**
- * Brings documents to peers: the membership and every keybag, to each peer, again until it has them. A peer that did not
+ * Brings documents to peers: the membership and every key entry, to each peer, again until it has them. A peer that did not
  * answer is tried again as soon as it was heard of, and now and then in case it can only be called. What a peer took, or
  * refused, is kept in the catalog and believed for an hour, in case it lost its disk since; a refusal of one document keeps
  * no other from being brought.
@@ -11,8 +11,8 @@ import { HEARTBEAT_MS } from '../base/limits.js'
 import { Slots } from '../base/queue.js'
 import type { Report } from '../base/report.js'
 import type { DeliveredKind, Deliveries, Delivery } from '../catalog/deliveries.js'
+import { entryName, partsOfName, readEntry } from '../keys/entry.js'
 import type { Home } from '../keys/home.js'
-import { openKeybag } from '../keys/keybag.js'
 import { type MembershipHost, openMembership } from '../keys/membership.js'
 import { PeerClient } from '../peers/client.js'
 import { Connection } from '../wire/client.js'
@@ -32,7 +32,7 @@ export interface CourierParts {
   clock: Clock
   /** When each host was last heard of. */
   readonly lastSeen: () => ReadonlyMap<Hex, number>
-  readonly keybags: () => { name: string; sequence: number; bytes: Buffer }[]
+  readonly keys: () => { name: string; sequence: number; bytes: Buffer }[]
   readonly deliveries: Pick<Deliveries, 'of' | 'note'>
   /** A peer will not take a document: heard once for each version. */
   readonly onRefusal: (peer: MembershipHost, kind: DeliveredKind, name: string, why: string) => void
@@ -47,7 +47,7 @@ const TICK_MS = 1_000
 /** The peer was not met, or is not the one that was meant: nothing else gets through now. Nor does it where it knows of no newer term. */
 const NOT_MET: readonly ErrorCode[] = ['HOST_UNREACHABLE', 'HOST_LIED', 'INTERRUPTED']
 /** The document itself is what it will not take: that changes with the document, or with what it knows of the members. */
-const FOR_GOOD: readonly ErrorCode[] = ['NOT_ALLOWED', 'FORGED', 'CORRUPT', 'UNSUPPORTED', 'INVALID']
+const FOR_GOOD: readonly ErrorCode[] = ['TOO_MANY_KEYS', 'NOT_ALLOWED', 'FORGED', 'CORRUPT', 'UNSUPPORTED', 'INVALID']
 
 export class Courier {
   readonly #parts: CourierParts
@@ -93,12 +93,12 @@ export class Courier {
   }
 
   #documents(): Document[] {
-    const { home, keybags } = this.#parts
+    const { home, keys } = this.#parts
     const { term, sequence, bytes } = home.membership()
-    const bags = keybags().map((bag) => {
-      return { kind: 'keybag' as const, name: bag.name, version: String(bag.sequence), bytes: bag.bytes }
+    const entries = keys().map(({ name, sequence, bytes }) => {
+      return { kind: 'key' as const, name, version: String(sequence), bytes }
     })
-    return [{ kind: 'membership', name: home.fleet, version: `${term}.${sequence}`, bytes }, ...bags]
+    return [{ kind: 'membership', name: home.fleet, version: `${term}.${sequence}`, bytes }, ...entries]
   }
 
   async #visit(peer: MembershipHost, documents: readonly Document[], signal: AbortSignal): Promise<void> {
@@ -155,7 +155,7 @@ export function dueDocuments<D extends Pick<Document, 'kind' | 'name' | 'version
   })
 }
 
-/** Sends one document; gives why it was refused. A peer that holds one as new already has what it needs, and shows it. */
+/** Sends one document; gives why it was refused. A peer that holds one as good already has what it needs, and shows it. */
 async function send(
   home: Home,
   peer: PeerClient,
@@ -169,17 +169,26 @@ async function send(
     if (!(error instanceof ImagerError) || NOT_MET.includes(error.code) || isNotMember(error)) throw error
     if (error.code !== 'HOST_REFUSED') return error
     const held = await peer.fetchDocument(kind, name, { signal })
-    return held && isAsNew(home, kind, held, bytes) ? undefined : error
+    return held && isAsGood(home, { kind, name }, held, bytes) ? undefined : error
   }
 }
 
-function isAsNew(home: Home, kind: DeliveredKind, held: Buffer, own: Buffer): boolean {
+/**
+ * Of a key only this very entry is as good. What another of its name seals can be seen by its reader alone, and its owner may
+ * be in wrong hands; but what this host signed under its own name, before it was recovered, it sealed itself.
+ */
+function isAsGood(home: Home, { kind, name }: Pick<Document, 'kind' | 'name'>, held: Buffer, own: Buffer): boolean {
   try {
-    if (kind === 'keybag') return openKeybag(held, home.fleet).sequence >= openKeybag(own, home.fleet).sequence
+    if (kind === 'key') return held.equals(own) || (partsOfName(name).owner === home.host && isOwn(home, name, held))
     const open = (bytes: Buffer) => openMembership(bytes, home.fleet, home.rootKey)
     return !open(own).newerThan(open(held))
   } catch (error) {
     if (error instanceof ImagerError) return false
     throw error
   }
+}
+
+function isOwn(home: Home, name: string, held: Buffer): boolean {
+  const { entry, signer } = readEntry(held)
+  return signer === home.host && entry.fleet === home.fleet && entryName(entry) === name
 }

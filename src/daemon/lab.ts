@@ -219,13 +219,15 @@ class Lab {
     }
   }
 
-  /** Each peer told its space, and holds what a recovery needs: the membership and both keybags. */
+  /** Each peer told its space, and holds what a recovery needs: the membership and the keys of both. */
   async #allSeen({ catalog, peers }: Fleet, count: number): Promise<void> {
     const deadline = performance.now() + READY_TIMEOUT_MS
+    const homes = ['coordinator', 'appliance'].map((name) => openHome(this.state(name)))
+    const keys = homes.flatMap((home) => home.ownEntries())
     const holdsAll = async (host: string) => {
-      const keybags: unknown[] = []
-      for await (const keybag of peers.get(host).fetchDocuments('keybag')) keybags.push(keybag)
-      return keybags.length >= 2
+      const held: Buffer[] = []
+      for await (const { bytes } of peers.get(host).fetchDocuments('key')) held.push(bytes)
+      return keys.every((key) => held.some((one) => one.equals(key)))
     }
     for (;;) {
       this.options.signal.throwIfAborted()

@@ -6,8 +6,8 @@
 import { randomBytes } from 'node:crypto'
 import { type Hex, toHex } from '../base/ids.js'
 import { DUTIES, signDelegation } from '../keys/delegation.js'
+import { type KeyPurpose, makeKey } from '../keys/entry.js'
 import { createHome, type Home, type NewHome, prepareIdentity } from '../keys/home.js'
-import { type KeyPurpose, makeKey } from '../keys/keybag.js'
 import { signMembership } from '../keys/membership.js'
 import { deriveRoot } from '../keys/root.js'
 import { Secret, type SecretHandle } from '../native.js'
@@ -48,7 +48,8 @@ export function initFleet(options: InitOptions): Home {
     },
     identity,
   )
-  const keys = SHARED.flatMap((purpose) => makeKey(purpose, fleet, root.rootSealing, identity))
+  const maker = { fleet, term: FIRST_TERM, rootSealing: root.rootSealing, identity }
+  const keys = SHARED.flatMap((purpose) => makeKey(purpose, maker))
   const founded: NewHome = {
     state: options.state,
     fleet,

@@ -1,17 +1,17 @@
 /**
  * Becoming a member: the token pins the coordinator, a proof bound to the TLS session spends it, and what comes back is
- * believed only because the root's key in the token leads to it. An appliance makes its manifest key here, and its keybag
- * goes to the coordinator, which hands it to every peer. A name that is taken comes back as another. A join that was cut short is repeated with the same token.
+ * believed only because the root's key in the token leads to it. An appliance makes its manifest key here, and seals it, and the
+ * keys that it was given, to the recovery words; these entries go to the coordinator, which hands them to every peer. A name that is taken comes back as another. A join that was cut short is repeated with the same token.
  */
 import { toHex } from '../base/ids.js'
 import { RemoteCatalog } from '../coordinator/client.js'
 import { tlsIdentity } from '../keys/certificate.js'
+import { type Maker, makeKey, mayDeliver, openEntry, sealToRecovery } from '../keys/entry.js'
 import { createHome, type Home, prepareIdentity } from '../keys/home.js'
-import { makeKey } from '../keys/keybag.js'
-import { openMembership } from '../keys/membership.js'
-import { decodeToken } from '../keys/token.js'
+import { type Membership, openMembership } from '../keys/membership.js'
+import { decodeToken, type Token } from '../keys/token.js'
 import { advertised } from './address.js'
-import { deliverKeybag } from './deliver-keybag.js'
+import { deliverKeys } from './deliver-keys.js'
 import { CoordinatorLink } from './link.js'
 
 export interface JoinOptions {
@@ -41,22 +41,37 @@ export async function joinFleet(options: JoinOptions): Promise<Home> {
       host: tls.host,
       secret: token.secret,
     })
-    const own = token.role === 'appliance' ? makeKey('manifest', token.fleet, token.rootSealing, identity) : []
+    const members = openMembership(membership, token.fleet, token.rootKey)
+    const maker = { fleet: token.fleet, term: members.term, rootSealing: token.rootSealing, identity }
+    const own = token.role === 'appliance' ? ownKeys(keys, members, token, maker) : []
     const home = createHome({
       state: options.state,
       fleet: token.fleet,
       rootKey: token.rootKey,
       rootSealing: token.rootSealing,
       role: token.role,
-      name: openMembership(membership, token.fleet, token.rootKey).find(tls.host)?.name ?? name,
+      name: members.find(tls.host)?.name ?? name,
       coordinator: token.coordinator,
       listen,
       membership,
       keys: [...keys, ...own],
     })
-    await deliverKeybag(home, link)
+    await deliverKeys(home, link)
     return home
   } finally {
     link.close()
   }
+}
+
+/**
+ * A new manifest key, and what it was given sealed to the words once more, by itself: so its snapshots rest on no entry that
+ * another host signed, whatever becomes of the coordinator.
+ */
+function ownKeys(given: readonly Buffer[], members: Membership, { rootKey }: Token, maker: Maker): Buffer[] {
+  const { fleet, identity } = maker
+  const reader = toHex(identity.signingKey())
+  const accept: Parameters<typeof openEntry>[1]['accept'] = (signer, entry) =>
+    mayDeliver(signer, entry, members, rootKey)
+  const used = given.map((bytes) => openEntry(bytes, { fleet, reader, secret: identity, accept }))
+  return [...makeKey('manifest', maker), ...used.map(({ key, entry }) => sealToRecovery(entry.purpose, key, maker))]
 }

@@ -8,7 +8,7 @@ import { RemoteCatalog } from '../coordinator/client.js'
 import type { Home } from '../keys/home.js'
 import type { JoinRole } from '../keys/token.js'
 import { type Callable, Peers } from '../peers/pool.js'
-import { deliverKeybag, isKeybagDelivered } from './deliver-keybag.js'
+import { areKeysDelivered, deliverKeys } from './deliver-keys.js'
 import { CoordinatorLink } from './link.js'
 import { openLocalCatalog } from './local-catalog.js'
 import { Management } from './manage.js'
@@ -57,7 +57,7 @@ async function openAsKnown(home: Home, clock: Clock, report: Report): Promise<{ 
   }
   try {
     const { hosts, answered } = await freshHosts(home, catalog, remote)
-    if (!isKeybagDelivered(home)) await deliverKeybag(home, link)
+    if (!areKeysDelivered(home)) await deliverKeys(home, link)
     const peers = new Peers(home.tls, () => hosts, clock, report)
     const fleet = {
       home,

@@ -1,7 +1,6 @@
 /** A snapshot of this fleet, opened to be asked: for `ls`, the mount and a restore of files. */
 import type { SnapshotRow } from '../catalog/types.js'
-import { openVault } from '../keys/vault.js'
-import { type OpenSnapshot, openFound, type RetrieveParts } from '../retrieve/open.js'
+import { type OpenSnapshot, openSnapshot, type RetrieveParts } from '../retrieve/open.js'
 import type { SnapshotReader } from '../retrieve/reader.js'
 import { StoredSnapshot } from '../retrieve/snapshot.js'
 
@@ -14,17 +13,11 @@ export interface Opened {
 }
 
 /** Throws NO_SUCH_SNAPSHOT, FORGED, NOT_RESTORABLE, and NOT_ALLOWED on a host without the keys. */
-export async function openReader(
-  name: string,
-  parts: Omit<RetrieveParts, 'vault'>,
-  signal?: AbortSignal,
-): Promise<Opened> {
-  const found = await parts.catalog.snapshot(name)
-  const vault = openVault(parts.home, found.appliance)
-  const snapshot = await openFound(found, { ...parts, vault }, signal)
+export async function openReader(name: string, parts: RetrieveParts, signal?: AbortSignal): Promise<Opened> {
+  const snapshot = await openSnapshot(name, parts, signal)
   return {
     row: snapshot.row,
-    reader: new StoredSnapshot(snapshot, vault),
+    reader: new StoredSnapshot(snapshot),
     damaged: snapshot.packs.damaged,
     packs: snapshot.packs,
   }

@@ -6,7 +6,7 @@
  *   home.json        fleet, root's keys, role, name, coordinator, where the daemon listens
  *   identity.key     X_h, 32 bytes, made here and never sent
  *   membership.bin   the newest membership statement
- *   keys/*.bin       key statements: <purpose>-<key id>-<first 16 digits of the reader, or recovery>.bin
+ *   keys/*.bin       key entries: <purpose>-<key id>-<first 16 digits of the owner>-<the same of the reader, or recovery>.bin
  */
 import { existsSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs'
 import { join } from 'node:path'
@@ -18,7 +18,6 @@ import { keepMemoryPrivate, Secret, type SecretHandle } from '../native.js'
 import { type TlsIdentity, tlsIdentity } from './certificate.js'
 import { stateDamaged } from './damage.js'
 import { makeFolder, readWhole, syncFolder, writeDurable } from './durable.js'
-import { Address, Id, Key, Name, Role } from './fields.js'
 import {
   deriveTrailerKey,
   type KeyEntry,
@@ -27,8 +26,8 @@ import {
   openEntry,
   RECOVERY,
   readEntry,
-  signKeybag,
-} from './keybag.js'
+} from './entry.js'
+import { Address, Id, Key, Name, Role } from './fields.js'
 import { type Membership, openMembership } from './membership.js'
 import { refuseExposedSecrets } from './secret-files.js'
 
@@ -62,7 +61,7 @@ export class Home {
   readonly #tls: TlsIdentity
   #membership: Membership | undefined
   readonly #watchers: (() => void)[] = []
-  readonly #keys = new Map<string, SecretHandle | undefined>()
+  readonly #keys = new Map<string, readonly SecretHandle[]>()
 
   constructor(
     readonly state: string,
@@ -139,20 +138,25 @@ export class Home {
 
   /** Key of the dedupe domain for new blocks. */
   get domainKey(): SecretHandle | undefined {
-    return this.#key('domain')
+    return this.#ownFirst('domain')
+  }
+
+  /** The one of this id: that of older blocks, or of an appliance whose snapshots this host may open. */
+  domainKeyWith(id: Hex): SecretHandle | undefined {
+    return this.#open('domain').find((key) => toHex(key.id()) === id)
   }
 
   get manifestKey(): SecretHandle | undefined {
-    return this.manifestKeyOf(this.host)
+    return this.manifestKeysOf(this.host)[0]
   }
 
   get trailerKey(): SecretHandle | undefined {
-    return this.#key('trailer')
+    return this.#ownFirst('trailer')
   }
 
-  /** An appliance has its own; the host that recovered the fleet has every appliance's. */
-  manifestKeyOf(appliance: Hex): SecretHandle | undefined {
-    return this.#key('manifest', appliance)
+  /** An appliance has its own; the host that recovered the fleet has every appliance's, all that were ever sealed. */
+  manifestKeysOf(appliance: Hex): readonly SecretHandle[] {
+    return this.#open('manifest', appliance)
   }
 
   trailerKeyOf(appliance: Hex): SecretHandle | undefined {
@@ -161,7 +165,7 @@ export class Home {
   }
 
   get catalogKey(): SecretHandle | undefined {
-    return this.#key('catalog')
+    return this.#ownFirst('catalog')
   }
 
   /** Every key statement held here: sealed to this host, and what it sealed to recovery. */
@@ -176,27 +180,29 @@ export class Home {
     })
   }
 
-  /** This host's own entries as the document that every peer keeps. Entries are only ever added, so their count orders it. */
-  keybag(): Buffer {
-    const entries = this.keyStatements().filter((bytes) => readEntry(bytes).entry.owner === this.host)
-    return signKeybag({ fleet: this.fleet, sequence: entries.length, owner: this.host, entries }, this.secret)
+  /** This host's own entries, as every peer keeps them. */
+  ownEntries(): Buffer[] {
+    return this.keyStatements().filter((bytes) => readEntry(bytes).entry.owner === this.host)
   }
 
-  #key(purpose: KeyPurpose, owner?: Hex): SecretHandle | undefined {
+  /** What this host sealed to itself counts before what another did. */
+  #ownFirst(purpose: KeyPurpose): SecretHandle | undefined {
+    return this.#open(purpose, this.host)[0] ?? this.#open(purpose)[0]
+  }
+
+  /** Of that owner, or of all. Who may deliver a key was checked when it was saved; the membership may have moved on since. */
+  #open(purpose: KeyPurpose, owner?: Hex): readonly SecretHandle[] {
     const name = `${purpose} ${owner}`
-    if (!this.#keys.has(name)) this.#keys.set(name, this.#openKey(purpose, owner))
-    return this.#keys.get(name)
-  }
-
-  /** Who may deliver a key was checked when it was saved; the membership may have moved on since. */
-  #openKey(purpose: KeyPurpose, owner: Hex | undefined): SecretHandle | undefined {
-    for (const bytes of this.keyStatements()) {
+    const known = this.#keys.get(name)
+    if (known) return known
+    const as = { fleet: this.fleet, reader: this.host, secret: this.secret, accept: () => true }
+    const keys = this.keyStatements().flatMap((bytes) => {
       const { entry } = readEntry(bytes)
-      if (entry.purpose !== purpose || entry.reader !== this.host) continue
-      if (owner !== undefined && entry.owner !== owner) continue
-      return openEntry(bytes, { fleet: this.fleet, reader: this.host, secret: this.secret, accept: () => true }).key
-    }
-    return undefined
+      const isMeant = entry.purpose === purpose && entry.reader === this.host && (owner ?? entry.owner) === entry.owner
+      return isMeant ? openEntry(bytes, as).key : []
+    })
+    this.#keys.set(name, keys)
+    return keys
   }
 }
 
@@ -311,7 +317,8 @@ function checkKey(bytes: Uint8Array, home: NewHome, members: Membership, host: H
 }
 
 function keyFile(entry: KeyEntry): string {
-  return `${entry.purpose}-${entry.key}-${entry.reader.slice(0, 16)}.bin`
+  const { purpose, key, owner, reader } = entry
+  return `${purpose}-${key}-${owner.slice(0, 16)}-${reader.slice(0, 16)}.bin`
 }
 
 function encodeConfig(config: HomeConfig): Buffer {

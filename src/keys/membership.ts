@@ -69,9 +69,9 @@ export class Membership {
     return this.#byHost.get(host)?.role
   }
 
-  /** Did the root give this duty to the host for the present term? */
-  delegated(host: Hex, duty: Duty): boolean {
-    return this.delegations.some((one) => one.host === host && one.duty === duty && one.term === this.term)
+  /** Did the root give this duty to the host for the present term, or for an earlier one that is still known? */
+  delegated(host: Hex, duty: Duty, term: number = this.term): boolean {
+    return this.delegations.some((one) => one.host === host && one.duty === duty && one.term === term)
   }
 
   newerThan(other: Membership | undefined): boolean {

@@ -6,40 +6,96 @@ import { hasCode, ImagerError } from '../base/errors.js'
 import { type Hex, toHex } from '../base/ids.js'
 import type { SecretHandle } from '../native.js'
 import { DUTIES, signDelegation } from './delegation.js'
-import { type KeyEntry, type KeyPurpose, openEntry, openKeybag, RECOVERY, sealEntry } from './keybag.js'
+import {
+  deriveTrailerKey,
+  entryName,
+  type KeyEntry,
+  type KeyPurpose,
+  mayDeliver,
+  openEntry,
+  RECOVERY,
+  sealEntry,
+} from './entry.js'
 import { type Membership, openMembership, signMembership, uniqueName } from './membership.js'
 import type { Root } from './root.js'
 
+/** All that were ever sealed for one appliance: of several, what they open says which is right. */
+export interface ApplianceKeys {
+  readonly manifests: readonly SecretHandle[]
+  readonly domains: readonly SecretHandle[]
+  readonly trailers: readonly SecretHandle[]
+}
+
 export interface FleetKeys {
+  /** What new hosts are given. */
   readonly domain: SecretHandle
   readonly catalog: SecretHandle
-  /** M_a by appliance. */
-  readonly manifests: ReadonlyMap<Hex, SecretHandle>
+  /** By appliance; a coordinator is among them, and has no manifests. */
+  readonly appliances: ReadonlyMap<Hex, ApplianceKeys>
+  /** Of an appliance, or of a host that has no keys of its own. */
+  trailersOf(host: Hex): readonly SecretHandle[]
+}
+
+interface Opened {
+  readonly key: SecretHandle
+  readonly entry: KeyEntry
 }
 
 /**
  * What is shared comes from whoever the root made a holder, in whichever term: an earlier recovery may have been cut short
- * before its host's keybag spread. The newest holder counts. Undefined where the shared keys are not among them.
+ * before its host's keys spread. The newest term counts; in it the domain key that most appliances say they use: a holder in
+ * wrong hands may have sealed others as well. No key is left out for another: each that opens is tried. Undefined where the
+ * shared keys are not among them.
  */
 export function openFleetKeys(
-  keybags: readonly Uint8Array[],
+  entries: readonly Uint8Array[],
   membership: Membership,
   root: Root,
 ): FleetKeys | undefined {
-  const shared = new Map<KeyPurpose, { key: SecretHandle; term: number }>()
-  const manifests = new Map<Hex, SecretHandle>()
-  const accept = (signer: Hex, entry: KeyEntry) =>
-    signer === entry.owner && (entry.purpose === 'manifest' || holderTerm(membership, signer) > 0)
-  for (const bytes of keybags.flatMap((bag) => openKeybag(bag, membership.fleet).entries)) {
-    const opened = openIfMeant(bytes, { fleet: membership.fleet, reader: RECOVERY, secret: root.secret, accept })
-    if (!opened) continue
-    const { key, entry } = opened
-    const term = holderTerm(membership, entry.owner)
-    if (entry.purpose === 'manifest') manifests.set(entry.owner, key)
-    else if (term > (shared.get(entry.purpose)?.term ?? 0)) shared.set(entry.purpose, { key, term })
+  const opened = entries.flatMap((bytes) => openForRecovery(bytes, membership, root) ?? [])
+  const shared = (purpose: KeyPurpose) =>
+    opened.filter(({ entry }) => entry.purpose === purpose && isHolder(membership, entry))
+  const owners = groupByOwner(opened)
+  const votes = new Map<Hex, number>()
+  for (const own of owners.values()) {
+    const ids = new Set(own.flatMap(({ entry }) => (entry.purpose === 'domain' ? entry.key : [])))
+    for (const id of ids) votes.set(id, (votes.get(id) ?? 0) + 1)
   }
-  const [domain, catalog] = [shared.get('domain')?.key, shared.get('catalog')?.key]
-  return domain && catalog ? { domain, catalog, manifests } : undefined
+  const weight = ({ entry }: Opened) => votes.get(entry.key) ?? 0
+  const newest = (all: readonly Opened[]) =>
+    all.toSorted((a, b) => b.entry.term - a.entry.term || weight(b) - weight(a))[0]?.key
+  const catalogs = distinct(shared('catalog').map(({ key }) => key))
+  const [domain, catalog] = [newest(shared('domain')), newest(shared('catalog'))]
+  if (!domain || !catalog) return undefined
+  const derived = (host: Hex) => catalogs.map((key) => deriveTrailerKey(key, host))
+  const keysOf = (owner: Hex, opened: readonly Opened[]): ApplianceKeys => {
+    const own = (purpose: KeyPurpose) => opened.flatMap(({ key, entry }) => (entry.purpose === purpose ? key : []))
+    return {
+      manifests: distinct(own('manifest')),
+      domains: distinct(own('domain')),
+      trailers: distinct([...own('trailer'), ...derived(owner)]),
+    }
+  }
+  const appliances = new Map([...owners].map(([owner, own]) => [owner, keysOf(owner, own)]))
+  return { domain, catalog, appliances, trailersOf: (host) => appliances.get(host)?.trailers ?? derived(host) }
+}
+
+function groupByOwner(opened: readonly Opened[]): Map<Hex, Opened[]> {
+  const owners = new Map<Hex, Opened[]>()
+  for (const one of opened) {
+    const own = owners.get(one.entry.owner) ?? []
+    own.push(one)
+    owners.set(one.entry.owner, own)
+  }
+  return owners
+}
+
+function isHolder(membership: Membership, { owner, term }: KeyEntry): boolean {
+  return membership.delegated(owner, 'holder', term)
+}
+
+function distinct(keys: readonly SecretHandle[]): SecretHandle[] {
+  return [...new Map(keys.map((key) => [toHex(key.id()), key])).values()]
 }
 
 export interface Successor {
@@ -51,8 +107,9 @@ export interface Successor {
 }
 
 /**
- * The next membership, and the key statements of the successor: the shared keys sealed to itself and to recovery, every
- * appliance's manifest key sealed to itself by the root. Peers and appliances stay, former coordinators go.
+ * The next membership, and the key entries of the successor: the shared keys sealed to itself and to recovery, every
+ * appliance's sealed to itself by the root. Peers and appliances stay, former coordinators go. A host that goes on with its key
+ * has sealed the shared ones before: what peers hold of these (`held`) stays, as they would take no other.
  */
 export function succeed(
   before: Membership,
@@ -60,6 +117,7 @@ export function succeed(
   root: Root,
   { name, domain, address }: Successor,
   identity: SecretHandle,
+  held: readonly Buffer[] = [],
 ): { membership: Membership; keys: Buffer[] } {
   const { fleet, term: lastTerm, sequence } = before
   const host = toHex(identity.signingKey())
@@ -83,24 +141,50 @@ export function succeed(
   }
   const body = { fleet, sequence: sequence + 1, term, delegations: [...own, ...holders], hosts: [...others, self] }
   const membership = openMembership(signMembership(body, identity), fleet, root.rootKey)
+  const sealed = openOwn(held, { fleet, host, secrets: [identity, root.secret] })
   const seal = (purpose: KeyPurpose, key: SecretHandle, reader: Hex, readerSealing: Hex) =>
-    sealEntry(key, { fleet, purpose, owner: host, reader, readerSealing }, identity)
+    sealed.get(entryName({ purpose, key: toHex(key.id()), owner: host, reader })) ??
+    sealEntry(key, { fleet, term, purpose, owner: host, reader, readerSealing }, identity)
   const shared = (purpose: KeyPurpose, key: SecretHandle) => [
     seal(purpose, key, host, sealing),
     seal(purpose, key, RECOVERY, root.rootSealing),
   ]
-  const manifests = [...keys.manifests].map(([owner, key]) =>
-    sealEntry(key, { fleet, purpose: 'manifest', owner, reader: host, readerSealing: sealing }, root.secret),
+  const handOver = (purpose: KeyPurpose, owner: Hex) => (key: SecretHandle) =>
+    sealEntry(key, { fleet, term, purpose, owner, reader: host, readerSealing: sealing }, root.secret)
+  const isOther = (key: SecretHandle) => !key.id().equals(keys.domain.id())
+  const theirs = [...keys.appliances].flatMap(([owner, { manifests, domains }]) => [
+    ...manifests.map(handOver('manifest', owner)),
+    ...domains.filter(isOther).map(handOver('domain', owner)),
+  ])
+  return { membership, keys: [...shared('domain', keys.domain), ...shared('catalog', keys.catalog), ...theirs] }
+}
+
+/** Whole entries that this host sealed to itself or to recovery, by name. */
+function openOwn(
+  held: readonly Buffer[],
+  { fleet, host, secrets: [own, root] }: { fleet: Hex; host: Hex; secrets: [SecretHandle, SecretHandle] },
+): Map<string, Buffer> {
+  const accept = (signer: Hex, entry: KeyEntry) => signer === host && entry.owner === host
+  const readers = [
+    { fleet, accept, reader: host, secret: own },
+    { fleet, accept, reader: RECOVERY, secret: root },
+  ]
+  const found = readers.flatMap((reader) =>
+    held.flatMap((bytes) => {
+      const opened = openIfMeant(bytes, reader)
+      return opened ? [[entryName(opened.entry), bytes] as const] : []
+    }),
   )
-  return { membership, keys: [...shared('domain', keys.domain), ...shared('catalog', keys.catalog), ...manifests] }
+  return new Map(found)
 }
 
-function holderTerm(membership: Membership, host: Hex): number {
-  const terms = membership.delegations.filter((one) => one.duty === 'holder' && one.host === host)
-  return Math.max(0, ...terms.map((one) => one.term))
+/** What counts, and is sealed to the words. */
+export function openForRecovery(bytes: Uint8Array, membership: Membership, root: Root): Opened | undefined {
+  const accept = (signer: Hex, entry: KeyEntry) => mayDeliver(signer, entry, membership, root.rootKey)
+  return openIfMeant(bytes, { fleet: membership.fleet, reader: RECOVERY, secret: root.secret, accept })
 }
 
-/** Most entries of a keybag are for others. */
+/** Some entries are for others, and a host in wrong hands seals what does not open. */
 function openIfMeant(...args: Parameters<typeof openEntry>): ReturnType<typeof openEntry> | undefined {
   try {
     return openEntry(...args)

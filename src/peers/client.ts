@@ -22,7 +22,7 @@ const Inventory = v.object({
   shards: v.pipe(v.array(v.object({ shard: Id, bytes: Count })), v.maxLength(INVENTORY_ROWS)),
   next: v.nullable(Id),
 })
-const DocumentName = v.pipe(v.string(), v.regex(/^[0-9a-f]{32}(?:[0-9a-f]{32})?$/))
+const DocumentName = v.pipe(v.string(), v.regex(/^(?:[0-9a-f]{32}){1,4}$/))
 const Documents = v.object({
   documents: v.array(v.object({ name: DocumentName, bytes: v.pipe(Count, v.maxValue(STATEMENT_BYTES)) })),
   next: v.nullable(DocumentName),

@@ -1,19 +1,20 @@
 /**
  * The documents every peer keeps whole, so that the recovery words and the peers alone are enough: heads of snapshots,
- * keybags, the membership. Each is a signed statement, so it does not matter who brings it; what matters is who signed it,
+ * key entries, the membership. Each is a signed statement, so it does not matter who brings it; what matters is who signed it,
  * and that an older one never takes the place of a newer one.
  *
- *   kind        name          ordered by
- *   head        snapshot id   written once
- *   keybag      owner         sequence
- *   membership  fleet id      (term, sequence)
+ *   kind        name            ordered by
+ *   head        snapshot id     written once
+ *   key         `entryName`     written once; so many keys of one owner
+ *   membership  fleet id        (term, sequence)
  */
 import { ImagerError } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
+import { entryName, mayBeKept, partsOfName, readEntry } from '../keys/entry.js'
+import { requireKeyRoom } from '../keys/entry-room.js'
 import { openHead } from '../keys/head.js'
-import { openKeybag } from '../keys/keybag.js'
 import { type Membership, openMembership } from '../keys/membership.js'
-import type { DocumentKind } from './store.js'
+import type { DocumentKind, DocumentLimit } from './store.js'
 
 /** Whom a peer believes. */
 export interface Trust {
@@ -38,14 +39,14 @@ export function checkDocument(trust: Trust, kind: DocumentKind, name: string, by
       requireSigner(kind, role !== undefined && role !== 'peer')
       return () => refuse('another head of that snapshot')
     }
-    case 'keybag': {
-      const { owner, sequence } = openKeybag(bytes, trust.fleet)
-      requireName(kind, name, owner)
-      requireSigner(kind, owner === trust.rootKey || trust.membership().role(owner) !== undefined)
+    case 'key': {
+      const { entry, signer } = readEntry(bytes)
+      if (entry.fleet !== trust.fleet) throw new ImagerError('FORGED', { what: 'A key belongs to another fleet' })
+      requireName(kind, name, entryName(entry))
+      requireSigner(kind, mayBeKept(signer, entry, trust.membership(), trust.rootKey))
       return (held) => {
-        const other = readable(() => openKeybag(held, trust.fleet))
-        if (other && other.sequence >= sequence)
-          refuse(`keybag ${other.sequence} of that host, not older than ${sequence}`)
+        const other = readable(() => readEntry(held).entry)
+        if (other && entryName(other) === name) refuse('another entry of that key')
       }
     }
     case 'membership': {
@@ -57,6 +58,12 @@ export function checkDocument(trust: Trust, kind: DocumentKind, name: string, by
       }
     }
   }
+}
+
+/** How many of a kind are taken; undefined: as many as the disk takes. */
+export function limitOf(kind: DocumentKind, name: string, now: number): DocumentLimit | undefined {
+  if (kind !== 'key') return undefined
+  return { prefix: partsOfName(name).owner, admits: (held) => requireKeyRoom('The peer', name, held, now) }
 }
 
 function requireName(kind: DocumentKind, name: string, actual: string): void {

@@ -14,7 +14,7 @@ import { type DataQuestion, inspectShard } from '../native.js'
 import { encodeMessage } from '../wire/message.js'
 import { type Answer, type Request, type Route, type Served, serve } from '../wire/server.js'
 import { answerData } from './data.js'
-import { checkDocument } from './documents.js'
+import { checkDocument, limitOf } from './documents.js'
 import { listReaders, type PeerParts, requireGrant, requireReader, requireShard } from './rights.js'
 import { DOCUMENT_KINDS, type DocumentKind, type ShardStore } from './store.js'
 
@@ -26,7 +26,7 @@ export interface PeerOptions extends PeerParts {
 
 const Kind = v.picklist(DOCUMENT_KINDS)
 const Limit = v.pipe(v.string(), v.regex(/^\d{1,9}$/), v.transform(Number), v.minValue(1))
-const After = v.pipe(v.string(), v.regex(/^(?:[0-9a-f]{2})*$/), v.maxLength(64))
+const After = v.pipe(v.string(), v.regex(/^(?:[0-9a-f]{2})*$/), v.maxLength(128))
 
 export async function servePeer(options: PeerOptions): Promise<Served> {
   const { trust, store } = options
@@ -94,12 +94,12 @@ async function putShard(parts: PeerParts, receiving: Slots, request: Request): P
   })
 }
 
-async function putDocument({ trust, store, adopt }: PeerParts, request: Request): Promise<Answer> {
+async function putDocument({ trust, store, adopt, clock }: PeerParts, request: Request): Promise<Answer> {
   const kind = kindOf(request)
   const name = request.params.name ?? ''
   const bytes = await request.body()
   const replaces = checkDocument(trust, kind, name, bytes)
-  await store.putDocument(kind, name, bytes, replaces)
+  await store.putDocument(kind, name, bytes, replaces, limitOf(kind, name, clock.now()))
   if (kind === 'membership') adopt(bytes)
   return { status: 201 }
 }

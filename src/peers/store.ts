@@ -17,7 +17,7 @@ import { isMissing, isNoSpace, moveWhole, readIfThere, syncFolder, writeWhole } 
 import { HeldBytes } from './held-bytes.js'
 import { fileSystemIdentity } from './identity.js'
 
-export const DOCUMENT_KINDS = ['head', 'keybag', 'membership'] as const
+export const DOCUMENT_KINDS = ['head', 'key', 'membership'] as const
 export type DocumentKind = (typeof DOCUMENT_KINDS)[number]
 
 export interface StoreOptions {
@@ -43,8 +43,15 @@ export interface Held {
   bytes: number
 }
 
+/** Bounds how many documents are taken whose names begin alike. */
+export interface DocumentLimit {
+  readonly prefix: string
+  /** Throws where a new one must not be added; `since` is when each of the others was taken. */
+  admits(held: readonly { name: string; since: number }[]): void
+}
+
 const SHARD_NAME = /^([0-9a-f]{32})\.shard$/
-const DOCUMENT_NAME = /^[0-9a-f]{32}(?:[0-9a-f]{32})?$/
+const DOCUMENT_NAME = /^(?:[0-9a-f]{32}){1,4}$/
 
 export class ShardStore {
   readonly #options: StoreOptions
@@ -177,19 +184,21 @@ export class ShardStore {
 
   /**
    * `replaces` judges what is held, inside the same turn; it throws where the new one must not take its place. Documents are
-   * small and every snapshot needs them, so only the disk itself bounds them.
+   * small and every snapshot needs them, so only the disk itself bounds them, and `limit` where there is one.
    */
   async putDocument(
     kind: DocumentKind,
     name: string,
     bytes: Uint8Array,
     replaces: (held: Buffer) => void,
+    limit?: DocumentLimit,
   ): Promise<void> {
     const path = this.#documentPath(kind, name)
-    return this.#inTurn(path, async () => {
+    return this.#inTurn(limit ? join(path, '..', limit.prefix) : path, async () => {
       const held = await readIfThere(path)
       if (held?.equals(bytes)) return syncFolder(join(path, '..'))
       if (held) replaces(held)
+      else if (limit) limit.admits(await this.#takenSince(kind, limit.prefix))
       await this.#writeWhole(path, bytes)
       this.#documentBytes += bytes.length - (held?.length ?? 0)
     })
@@ -203,6 +212,16 @@ export class ShardStore {
   async documents(kind: DocumentKind): Promise<string[]> {
     const names = await readdir(join(this.#options.folder, 'documents', kind))
     return names.filter((name) => DOCUMENT_NAME.test(name)).sort()
+  }
+
+  /**
+   * When each was taken is its file's time of change: kept by the file system and out of reach of whoever sends it. A store that
+   * was copied without its times took everything on that day: for a day it takes less.
+   */
+  async #takenSince(kind: DocumentKind, prefix: string): Promise<{ name: string; since: number }[]> {
+    const names = (await this.documents(kind)).filter((name) => name.startsWith(prefix))
+    const path = (name: string) => this.#documentPath(kind, name)
+    return Promise.all(names.map(async (name) => ({ name, since: (await stat(path(name))).mtimeMs })))
   }
 
   /** Looks whether everything is still there; before a heartbeat says so. */

@@ -1,6 +1,7 @@
 /** What a snapshot's root page says about it, as JSON. Only its appliance could have sealed it; its form is checked all the same. */
 import * as v from 'valibot'
 import { ImagerError } from '../base/errors.js'
+import { Id } from '../keys/fields.js'
 
 const Count = v.pipe(v.number(), v.safeInteger(), v.minValue(0))
 const Flaws = v.object({
@@ -13,6 +14,8 @@ const Schema = v.object({
   version: v.literal(1),
   snapshot: v.string(),
   timeMs: Count,
+  /** Id of the dedupe domain's key under which its blocks are sealed. */
+  domain: Id,
   /** Model, serial and path of the disk. */
   source: v.string(),
   label: v.string(),

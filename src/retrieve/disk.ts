@@ -14,7 +14,6 @@ import {
   mapBirths,
   mapIds,
   type PackRange,
-  type VaultHandle,
   type WindowHandle,
 } from '../native.js'
 import { LruCache } from './cache.js'
@@ -42,9 +41,9 @@ export class Disk {
   readonly #coming = new Map<string, Promise<void>>()
   #firstRead: number | undefined
 
-  constructor(snapshot: OpenSnapshot, vault: VaultHandle) {
+  constructor(snapshot: OpenSnapshot) {
     this.#snapshot = snapshot
-    this.reader = new DiskReader(snapshot.direct, vault, BLOCK_CACHE_BYTES)
+    this.reader = new DiskReader(snapshot.direct, snapshot.vault, BLOCK_CACHE_BYTES)
   }
 
   /** Exactly these bytes. Throws NOT_READ, NOT_RESTORABLE, CORRUPT. */

@@ -4,6 +4,7 @@ import type { Hex } from '../base/ids.js'
 import type { Catalog, SnapshotRow } from '../catalog/types.js'
 import { type Head, openHead } from '../keys/head.js'
 import type { Home } from '../keys/home.js'
+import { openRoot } from '../keys/vault.js'
 import { type DirectPartsHandle, type ManifestPage, type PageRef, Routes, type VaultHandle } from '../native.js'
 import type { Peers } from '../peers/pool.js'
 import { birthOf } from '../stripes/names.js'
@@ -17,7 +18,6 @@ export interface RetrieveParts {
   readonly home: Home
   readonly catalog: Catalog
   readonly peers: Peers
-  readonly vault: VaultHandle
   /** Hosts that are known not to answer: asked last. */
   readonly avoid?: readonly Hex[]
 }
@@ -36,6 +36,8 @@ export interface OpenSnapshot {
   /** Fetches what it can without JavaScript, by what the packs' routes know. */
   readonly direct: DirectPartsHandle
   readonly manifest: ManifestReader
+  /** Opens its blocks. */
+  readonly vault: VaultHandle
   /** Undefined where there is nothing of the kind: an empty disk, a raw volume. */
   tree(tree: number, volume: number): Tree | undefined
 }
@@ -55,18 +57,10 @@ function openPacks(
   })
 }
 
-/** `signal` ends the opening, and all reads after it. Throws NO_SUCH_SNAPSHOT, FORGED, NOT_RESTORABLE. */
+/** `signal` ends the opening, and all reads after it. Throws NO_SUCH_SNAPSHOT, FORGED, NOT_RESTORABLE, and NOT_ALLOWED on a host without the keys. */
 export async function openSnapshot(name: string, parts: RetrieveParts, signal?: AbortSignal): Promise<OpenSnapshot> {
-  return await openFound(await parts.catalog.snapshot(name), parts, signal)
-}
-
-/** The same for what the catalog said about it. */
-export async function openFound(
-  { head: bytes, ...row }: SnapshotRow & { head: Uint8Array },
-  parts: RetrieveParts,
-  signal?: AbortSignal,
-): Promise<OpenSnapshot> {
-  const { home, catalog, vault } = parts
+  const { home, catalog } = parts
+  const { head: bytes, ...row } = await catalog.snapshot(name)
   const head = openHead(bytes, home.fleet)
   if (head.snapshot !== row.id)
     throw new ImagerError('FORGED', { what: 'The catalog gives the head of another snapshot' })
@@ -74,10 +68,10 @@ export async function openFound(
   const packs = openPacks(parts, routes, signal)
   for (const host of parts.avoid ?? []) routes.avoid(host)
   const { names } = catalog
-  const manifest = new ManifestReader(new Locator(catalog), packs, vault, names)
   const { stripe, birth } = birthOf(names, head.root)
-  const ref = vault.openRoot(Buffer.from(head.root.key, 'base64'), birth, names)
-  const root = await manifest.pageAt(ref, { stripe, ...head.root }, signal).catch(async (error: unknown) => {
+  const opening = openRoot(home, row.appliance, { key: Buffer.from(head.root.key, 'base64'), birth, names })
+  const manifest = new ManifestReader(new Locator(catalog), packs, opening.pages, names)
+  const root = await manifest.pageAt(opening.root, { stripe, ...head.root }, signal).catch(async (error: unknown) => {
     await tellDamage(packs.damaged, catalog)
     throw error
   })
@@ -88,5 +82,6 @@ export async function openFound(
     const at = tops.findIndex((top) => top.tree === kind && top.volume === volume)
     return at < 0 ? undefined : { top: root.top(at), level: tops[at]?.level ?? 0 }
   }
-  return { row, head, description, root, packs, direct: parts.peers.direct(routes), manifest, tree }
+  const vault = opening.vault(description.domain)
+  return { row, head, description, root, packs, direct: parts.peers.direct(routes), manifest, vault, tree }
 }

@@ -1,5 +1,5 @@
 /** A snapshot that can be asked (`SnapshotReader`): its disk (./disk.ts) and its files (./files.ts). */
-import type { BodyHandle, DiskReaderHandle, VaultHandle } from '../native.js'
+import type { BodyHandle, DiskReaderHandle } from '../native.js'
 import { Disk } from './disk.js'
 import { Files } from './files.js'
 import type { OpenSnapshot } from './open.js'
@@ -12,8 +12,8 @@ export class StoredSnapshot implements SnapshotReader {
   readonly #disk: Disk
   readonly #files: Files
 
-  constructor(snapshot: OpenSnapshot, vault: VaultHandle) {
-    this.#disk = new Disk(snapshot, vault)
+  constructor(snapshot: OpenSnapshot) {
+    this.#disk = new Disk(snapshot)
     this.#files = new Files(snapshot)
     const { sizeBytes, timeMs, volumes } = snapshot.description
     this.sizeBytes = sizeBytes

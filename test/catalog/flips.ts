@@ -95,7 +95,7 @@ export async function makeBase(): Promise<Base> {
   await catalog.setPolicy({ appliance, volume }, { tolerate: 2, maxAgeMs: 86_400_000 })
   catalog.registry.addToken(hex(16), Buffer.alloc(32, 9), 'peer')
   catalog.registry.setDocument('membership', 'f', 3, Buffer.alloc(900, 5))
-  catalog.registry.setDocument('keybag', peers[0] ?? '', 3, Buffer.alloc(700, 6))
+  catalog.registry.setDocument('key', `${peers[0]}${hex(32)}`, 3, Buffer.alloc(700, 6))
   await catalog.snapshots()
   clock.time += LAST_BEAT_MS
   // The last that a killed coordinator wrote is a heartbeat: of a log's last commit SQLite cannot say if it was ever whole.
@@ -136,7 +136,7 @@ function questions(state: string, catalog: LocalCatalog, lease: string): Record<
   return {
     home: () => ({ ...home().config, host: home().host }),
     membership: () => home().membership().body,
-    keys: () => [home().domainKey !== undefined, home().catalogKey !== undefined, home().keybag().length],
+    keys: () => [home().domainKey !== undefined, home().catalogKey !== undefined, home().ownEntries().length],
     hosts: async () =>
       (await catalog.hosts()).map(
         ({ lastSeen: _l, uptime: _u, freeBytes: _f, usedBytes: _b, capacityBytes: _c, ...row }) => row,
@@ -161,7 +161,7 @@ function questions(state: string, catalog: LocalCatalog, lease: string): Record<
     signatures: async () => [...(await catalog.locate(all)).stripes].map(Number),
     births: async () => [...(await catalog.lookup(lease, all, 2))].map(String),
     policies: () => catalog.policies(),
-    documents: () => [catalog.registry.documents('membership'), catalog.registry.documents('keybag')],
+    documents: () => [catalog.registry.documents('membership'), catalog.registry.documents('key')],
     events: () => catalog.registry.events().map(({ sentence }) => sentence),
     // A run that begins now: its number and sequence must be new.
     begins: async () => {

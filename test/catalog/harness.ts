@@ -30,7 +30,7 @@ export function temporaryFolder(): { path: string; remove(): void } {
 export function plainParts(clock: TurnedClock): CatalogParts {
   return {
     clock,
-    needsKeybags: false,
+    needsKeys: false,
     signGrant: (grant) => Buffer.from(JSON.stringify(grant)),
     openHead: (head) => JSON.parse(Buffer.from(head).toString()) as HeadFacts,
   }

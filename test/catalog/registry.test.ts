@@ -1,6 +1,6 @@
 import test from 'ava'
 import { ImagerError } from '../../src/base/errors.js'
-import { TOKEN_LIFETIME_MS } from '../../src/base/limits.js'
+import { KEYS_A_DAY, TOKEN_LIFETIME_MS } from '../../src/base/limits.js'
 import { isHeldWidely } from '../../src/catalog/deliveries.js'
 import { runName, stripeOf } from '../../src/stripes/names.js'
 import { hex, member, openPlain, TurnedClock, temporaryFolder } from './harness.js'
@@ -38,13 +38,12 @@ test('a token is spent together with what it admits, or not at all', (t) => {
   t.throws(() => registry.redeem(token, host, () => t.fail()), { code: 'WRONG_KEY' })
 })
 
-test('a document is replaced by a newer one only', (t) => {
+test('of the key entries of one name the first stays', (t) => {
   const { registry } = open(t)
-  t.true(registry.keepDocument('keybag', 'a', 3, Buffer.from('three')))
-  t.false(registry.keepDocument('keybag', 'a', 3, Buffer.from('other')))
-  t.false(registry.keepDocument('keybag', 'a', 2, Buffer.from('two')))
-  t.is(registry.document('keybag', 'a')?.bytes.toString(), 'three')
-  t.is(registry.documents('keybag').length, 1)
+  t.true(registry.keepKey('a', Buffer.from('first')))
+  t.false(registry.keepKey('a', Buffer.from('other')))
+  t.is(registry.document('key', 'a')?.bytes.toString(), 'first')
+  t.is(registry.documents('key').length, 1)
 })
 
 test('events are told from a number on, and their table does not grow without end', (t) => {
@@ -109,7 +108,7 @@ test('a storm of refusals is a line a cause and minute, counted, and pushes nobo
   )
 })
 
-test('a key bag is held when it is on two peers and on most of those that are there', (t) => {
+test('a key is held when it is on two peers and on most of those that are there', (t) => {
   const peer = (host: string, more = {}) => ({ host, role: 'peer' as const, away: false, suspect: '', ...more })
   const five = ['a', 'b', 'c', 'd', 'e'].map((host) => peer(host))
   const held = (holders: string[], peers = five) => isHeldWidely(new Set(holders), peers)
@@ -120,23 +119,44 @@ test('a key bag is held when it is on two peers and on most of those that are th
   t.false(held(['x', 'y', 'z']), 'who left the fleet does not count')
 })
 
-test('a key bag is held in its newest version only', (t) => {
-  const { registry } = open(t)
+test("a host's keys are held where each of them is", (t) => {
+  const { registry, clock } = open(t)
   const owner = hex(32)
   const peers = [hex(32), hex(32)].map((host) => ({ host, role: 'peer' as const, away: false, suspect: '' }))
-  t.false(registry.keybagHeld(owner, peers), 'there is none')
-  registry.keepDocument('keybag', owner, 2, Buffer.from('bag'))
-  const note = (version: string, refused: string | null) => {
-    const delivery = { kind: 'keybag' as const, name: owner, version, due: 1, refused }
+  t.false(registry.keysHeld(owner, peers), 'there is none')
+  const [first, second] = [`${owner}${hex(32)}`, `${owner}${hex(32)}`]
+  registry.keepKey(first, Buffer.from('entry'))
+  const version = String(clock.now())
+  const note = (name: string, refused: string | null, of = version) => {
+    const delivery = { kind: 'key' as const, name, version: of, due: 1, refused }
     for (const { host } of peers) registry.deliveries.note(host, delivery)
   }
-  note('2', 'its signer may not')
-  t.false(registry.keybagHeld(owner, peers))
-  note('2', null)
-  t.true(registry.keybagHeld(owner, peers))
-  registry.keepDocument('keybag', owner, 3, Buffer.from('newer'))
-  t.false(registry.keybagHeld(owner, peers))
-  note('3', null)
+  note(first, 'its signer may not')
+  t.false(registry.keysHeld(owner, peers))
+  note(first, null, '7')
+  t.false(registry.keysHeld(owner, peers), 'that was another')
+  note(first, null)
+  t.true(registry.keysHeld(owner, peers))
+  t.false(registry.keysHeld(hex(32), peers), "another's")
+  registry.keepKey(second, Buffer.from('entry'))
+  t.false(registry.keysHeld(owner, peers))
+  note(second, null)
   registry.deliveries.forget(peers[0]?.host ?? '')
-  t.deepEqual([...registry.keybagHolders(owner)], [peers[1]?.host])
+  t.deepEqual([...registry.keyHolders(owner)], [peers[1]?.host])
+})
+
+test('of a host in wrong hands the coordinator takes four new keys a day, and what it had of others stays', (t) => {
+  const { registry, clock } = open(t)
+  const [owner, other] = [hex(32), hex(32)]
+  const take = (of: string, key: number, use = 0) => {
+    const name = `${of}${key.toString(16).padStart(32, '0')}${use.toString(16).padStart(32, '0')}`
+    return registry.takeKey(name, Buffer.from(name))
+  }
+  for (let key = 0; key < KEYS_A_DAY; key++) t.true(take(owner, key))
+  t.throws(() => take(owner, 9), { code: 'TOO_MANY_KEYS', message: /The coordinator.*4 new ones within a day/ })
+  t.true(take(owner, 0, 1), 'the same key for another reader')
+  t.false(take(owner, 0), 'the first stays')
+  t.true(take(other, 9))
+  clock.time += 86_400_000
+  t.true(take(owner, 9))
 })

@@ -53,8 +53,8 @@ test('what is found is an event, once; a store that lost its shards may have los
     ['correction', '1 shard on pc-1 is as placed again; found by server', 1],
   ]
   t.deepEqual(said(), found)
-  const bag = { kind: 'keybag' as const, name: writer, version: '1', due: 1, refused: null }
-  catalog.registry.deliveries.note(host, bag)
+  const key = { kind: 'key' as const, name: writer, version: '1', due: 1, refused: null }
+  catalog.registry.deliveries.note(host, key)
   // The first may have been counted before the shard came.
   for (let beat = 0; beat < 2; beat++) catalog.heartbeat(host, offer('disk'))
   t.deepEqual(catalog.registry.deliveries.of(host), [], 'it says that it holds nothing')

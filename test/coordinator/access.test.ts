@@ -1,9 +1,10 @@
 import test from 'ava'
 import fc from 'fast-check'
 import * as v from 'valibot'
+import { toHex } from '../../src/base/ids.js'
 import type { Catalog } from '../../src/catalog/types.js'
 import { CALL_NAMES } from '../../src/coordinator/calls.js'
-import { signKeybag } from '../../src/keys/keybag.js'
+import { makeKey, sealToRecovery } from '../../src/keys/entry.js'
 import { Secret } from '../../src/native.js'
 import { numberOf, runName, stripeOf } from '../../src/stripes/names.js'
 import { decodeMessage, encodeMessage } from '../../src/wire/message.js'
@@ -88,17 +89,33 @@ test("an appliance acts for itself, and sees neither another's snapshots nor its
   t.deepEqual(new Set(kinds), new Set(['refusal', 'snapshot']))
 })
 
-test('a keybag is kept from its owner only, and only a newer one', async (t) => {
+test('keys are taken from their owner only, and the first of each name stays', async (t) => {
   const office = await openOffice(t)
   const mine = office.member('appliance', 'srv-1')
   const other = office.member('appliance', 'srv-2')
-  const bag = (sequence: number) => signKeybag({ fleet: FLEET, sequence, owner: mine.host, entries: [] }, mine.secret)
-  await mine.catalog.keepKeybag(bag(2))
-  await mine.catalog.keepKeybag(bag(1))
-  await t.throwsAsync(other.catalog.keepKeybag(bag(3)), NOT_ALLOWED)
-  await t.throwsAsync(mine.catalog.keepKeybag(Buffer.from('no keybag')), { code: 'CORRUPT' })
-  t.is(office.catalog.registry.document('keybag', mine.host)?.sequence, 2)
-  t.is(office.documents.filter(({ kind }) => kind === 'keybag').length, 1)
+  const { term } = office.home.membership()
+  const maker = { fleet: FLEET, term, rootSealing: office.home.rootSealing, identity: mine.secret }
+  // Members are signed when they join; here the catalog alone knows of them.
+  await t.throwsAsync(mine.catalog.keepKeys(makeKey('manifest', maker)), NOT_ALLOWED)
+  await office.member('admin', 'boss').catalog.rename('srv-2', 'srv-3')
+  const key = Secret.random()
+  const entries = [sealToRecovery('manifest', key, maker), ...makeKey('domain', maker)]
+  await mine.catalog.keepKeys(entries)
+  await mine.catalog.keepKeys(entries)
+  await mine.catalog.keepKeys([sealToRecovery('manifest', key, maker)])
+  t.deepEqual(
+    office.catalog.registry
+      .documents('key')
+      .map(({ bytes }) => toHex(bytes))
+      .sort(),
+    entries.map(toHex).sort(),
+  )
+  t.is(office.documents.filter(({ kind }) => kind === 'key').length, 3, 'each is handed on once')
+  await t.throwsAsync(other.catalog.keepKeys(entries), NOT_ALLOWED)
+  await t.throwsAsync(mine.catalog.keepKeys(makeKey('catalog', maker)), NOT_ALLOWED, 'it is no holder')
+  await t.throwsAsync(mine.catalog.keepKeys([Buffer.from('no entry')]), { code: 'CORRUPT' })
+  await t.throwsAsync(mine.catalog.keepKeys(makeKey('domain', { ...maker, fleet: hex(16) })), { code: 'FORGED' })
+  await t.throwsAsync(mine.catalog.keepKeys(makeKey('domain', { ...maker, term: term + 1 })), NOT_ALLOWED)
 })
 
 test('garbage is refused by name, and the coordinator goes on', async (t) => {

@@ -7,10 +7,10 @@ import { RemoteCatalog } from '../../src/coordinator/client.js'
 import { type CoordinatorParts, serveCoordinator } from '../../src/coordinator/server.js'
 import { tlsIdentity } from '../../src/keys/certificate.js'
 import { type Duty, signDelegation } from '../../src/keys/delegation.js'
+import { sealEntry } from '../../src/keys/entry.js'
 import type { Role } from '../../src/keys/fields.js'
 import { signHead } from '../../src/keys/head.js'
 import { createHome, type Home, prepareIdentity } from '../../src/keys/home.js'
-import { sealEntry } from '../../src/keys/keybag.js'
 import { signMembership } from '../../src/keys/membership.js'
 import { hash, Secret, type SecretHandle } from '../../src/native.js'
 import { Connection } from '../../src/wire/client.js'
@@ -48,7 +48,7 @@ export function foundFleet(state: string, root: SecretHandle, domainKey: SecretH
   const addresses = ['127.0.0.1:7420']
   const me = { host, sealing: sealingOf(secret), name: 'office', role: 'coordinator' as const, domain: 'd', addresses }
   const membership = signMembership({ fleet: FLEET, sequence: 1, term: 1, delegations, hosts: [me] }, root)
-  const to = { fleet: FLEET, owner: host, reader: host, readerSealing: sealingOf(secret) }
+  const to = { fleet: FLEET, term: 1, owner: host, reader: host, readerSealing: sealingOf(secret) }
   const keys = [
     sealEntry(domainKey, { ...to, purpose: 'domain' }, root),
     sealEntry(catalogKey, { ...to, purpose: 'catalog' }, root),

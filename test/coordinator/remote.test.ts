@@ -26,9 +26,11 @@ async function stand(t: ExecutionContext): Promise<Stand> {
   const beat = () => {
     for (const peer of peers) office.catalog.members.heartbeat(peer, offer(`disk-${peer}`))
   }
-  // Its key bag is on every peer.
-  office.catalog.registry.keepDocument('keybag', appliance, 1, Buffer.alloc(1))
-  const delivery = { kind: 'keybag', name: appliance, version: '1', due: 0, refused: null } as const
+  // Its key is on every peer.
+  const name = `${appliance}${hex(32)}`
+  office.catalog.registry.keepKey(name, Buffer.alloc(1))
+  const version = String(office.clock.now())
+  const delivery = { kind: 'key', name, version, due: 0, refused: null } as const
   for (const peer of peers) office.catalog.registry.deliveries.note(peer, delivery)
   const head: Stand['head'] = (facts, references) => headOf(secret, facts, references)
   return { catalog, local: office.catalog, clock: office.clock, appliance, peers, head, beat }

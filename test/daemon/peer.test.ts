@@ -1,11 +1,12 @@
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
+import { toHex } from '../../src/base/ids.js'
 import { openFleet } from '../../src/fleet/open.js'
 import { tlsIdentity } from '../../src/keys/certificate.js'
-import { mayDeliver, openEntry, openKeybag, RECOVERY } from '../../src/keys/keybag.js'
 import { openMembership, signMembership } from '../../src/keys/membership.js'
 import { deriveRoot } from '../../src/keys/root.js'
+import { openFleetKeys } from '../../src/keys/succession.js'
 import { Secret } from '../../src/native.js'
 import { PeerClient } from '../../src/peers/client.js'
 import { Connection } from '../../src/wire/client.js'
@@ -22,34 +23,35 @@ test('the words and one peer give every key back', async (t) => {
   const connection = new Connection({ tls: tlsIdentity(root.secret), addresses: [peer.address], host: pc.host })
   fleet.closing({ close: async () => connection.close() })
   const client = new PeerClient(pc.host, 'pc-1', connection)
-  const keybags = async () => {
+  const entries = async () => {
     const found: Buffer[] = []
-    for await (const { bytes } of client.fetchDocuments('keybag')) found.push(bytes)
+    for await (const { bytes } of client.fetchDocuments('key')) found.push(bytes)
     return found
   }
-  await eventually(t, 'both keybags are there', async () => (await keybags()).length === 2)
+  const all = [...fleet.home.ownEntries(), ...appliance.ownEntries()]
+  await eventually(t, 'the keys of both are there', async () => (await entries()).length === all.length)
+  t.deepEqual((await entries()).map(toHex).sort(), all.map(toHex).sort())
   await eventually(t, 'the newest membership is there', () => pc.membership().find(appliance.host) !== undefined)
   await coordinator.close()
 
   const bytes = await client.fetchDocument('membership', fleet.home.fleet)
   const membership = openMembership(bytes ?? Buffer.alloc(0), fleet.home.fleet, root.rootKey)
-  const keys = new Map<string, Buffer>()
-  for (const bag of await keybags()) {
-    for (const entry of openKeybag(bag, fleet.home.fleet).entries) {
-      const accept = (signer: string, of: Parameters<typeof mayDeliver>[1]) =>
-        of.reader === RECOVERY && mayDeliver(signer, of, membership, root.rootKey)
-      const reader = { fleet: fleet.home.fleet, reader: RECOVERY, secret: root.secret, accept }
-      try {
-        const opened = openEntry(entry, reader)
-        keys.set(opened.entry.purpose, opened.key.id())
-      } catch {
-        // Sealed to its owner.
-      }
-    }
-  }
-  t.deepEqual(keys.get('domain'), fleet.home.domainKey?.id())
-  t.deepEqual(keys.get('catalog'), fleet.home.catalogKey?.id())
-  t.deepEqual(keys.get('manifest'), appliance.manifestKey?.id())
+  const keys = openFleetKeys(await entries(), membership, root)
+  t.deepEqual(keys?.domain.id(), fleet.home.domainKey?.id())
+  t.deepEqual(keys?.catalog.id(), fleet.home.catalogKey?.id())
+  const { manifests, domains, trailers } = keys?.appliances.get(appliance.host) ?? {}
+  t.deepEqual(
+    manifests?.map((key) => key.id()),
+    [appliance.manifestKey?.id()],
+  )
+  t.deepEqual(
+    domains?.map((key) => key.id()),
+    [appliance.domainKey?.id()],
+  )
+  t.deepEqual(
+    trailers?.map((key) => key.id()),
+    [appliance.trailerKey?.id()],
+  )
 })
 
 test('hosts show its space and its real address, and the peer serves on without the coordinator', async (t) => {

@@ -7,7 +7,6 @@ import { freePort } from '../../src/fleet/address.js'
 import { type Fleet, openFleet } from '../../src/fleet/open.js'
 import type { RecoverReport } from '../../src/jobs/recover/recover.js'
 import { openHome } from '../../src/keys/home.js'
-import { openVault } from '../../src/keys/vault.js'
 import { Secret } from '../../src/native.js'
 import { openSnapshot } from '../../src/retrieve/open.js'
 import { StoredSnapshot } from '../../src/retrieve/snapshot.js'
@@ -39,9 +38,7 @@ async function withFleet(state: string, work: (fleet: Fleet) => Promise<void>): 
 
 async function compare(t: ExecutionContext, state: string, snapshot: string, disk: string): Promise<void> {
   await withFleet(state, async ({ home, catalog, peers }) => {
-    const { appliance } = await catalog.snapshot(snapshot)
-    const vault = openVault(home, appliance)
-    await sameDisk(t, disk, new StoredSnapshot(await openSnapshot(snapshot, { home, catalog, peers, vault }), vault))
+    await sameDisk(t, disk, new StoredSnapshot(await openSnapshot(snapshot, { home, catalog, peers })))
   })
 }
 

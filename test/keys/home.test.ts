@@ -3,8 +3,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test from 'ava'
 import { toHex } from '../../src/base/ids.js'
+import { RECOVERY, type Sealing, sealEntry } from '../../src/keys/entry.js'
 import { createHome, openHome, prepareIdentity } from '../../src/keys/home.js'
-import { RECOVERY, type Sealing, sealEntry } from '../../src/keys/keybag.js'
 import { signMembership } from '../../src/keys/membership.js'
 import { Secret } from '../../src/native.js'
 import { fleet, hostOf, makeFleet, member, sealingOf } from './fleet.js'
@@ -21,7 +21,13 @@ function newHome(state: string) {
   const identity = prepareIdentity(state)
   const body = { ...known.body, sequence: 2, hosts: [...known.body.hosts, member(identity, 'me', 'appliance')] }
   const membership = signMembership(body, known.coordinator)
-  const common = { fleet, owner: hostOf(identity), reader: hostOf(identity), readerSealing: sealingOf(identity) }
+  const common = {
+    fleet,
+    term: 1,
+    owner: hostOf(identity),
+    reader: hostOf(identity),
+    readerSealing: sealingOf(identity),
+  }
   const own: Sealing = { ...common, purpose: 'manifest' }
   const shared: Sealing = { ...common, purpose: 'domain', owner: hostOf(known.coordinator) }
   const secrets = { manifest: Secret.random(), domain: Secret.random() }
@@ -99,6 +105,7 @@ test('keys that a stranger hands out, or for another host, are not taken', (t) =
   const { config, identity } = newHome(state)
   const shared: Sealing = {
     fleet,
+    term: 1,
     purpose: 'domain',
     owner: hostOf(known.peer),
     reader: hostOf(identity),

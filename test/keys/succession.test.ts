@@ -1,5 +1,16 @@
 import test from 'ava'
-import { makeKey, openEntry, RECOVERY, readEntry, sealEntry, signKeybag } from '../../src/keys/keybag.js'
+import { toHex } from '../../src/base/ids.js'
+import {
+  deriveTrailerKey,
+  type KeyPurpose,
+  type Maker,
+  makeKey,
+  openEntry,
+  RECOVERY,
+  readEntry,
+  sealEntry,
+  sealToRecovery,
+} from '../../src/keys/entry.js'
 import { openMembership, signMembership } from '../../src/keys/membership.js'
 import { deriveRoot, rootFromWords } from '../../src/keys/root.js'
 import { openFleetKeys, succeed } from '../../src/keys/succession.js'
@@ -13,25 +24,44 @@ function stand() {
   const duties = ['coordinator', 'enroller', 'holder', 'pruner'] as const
   const delegations = duties.map((duty) => delegate(root.secret, hostOf(coordinator), duty))
   const membership = openMembership(signMembership({ ...body, delegations }, coordinator), fleet, root.rootKey)
-  const bag = (owner: SecretHandle, entries: Buffer[]) =>
-    signKeybag({ fleet, sequence: entries.length, owner: hostOf(owner), entries }, owner)
-  const made = (purpose: 'domain' | 'catalog' | 'manifest', owner: SecretHandle) =>
-    makeKey(purpose, fleet, root.rootSealing, owner)
-  const shared = [...made('domain', coordinator), ...made('catalog', coordinator)]
-  const keybags = [bag(coordinator, shared), bag(appliance, made('manifest', appliance))]
-  return { words: seed.words(), root, coordinator, appliance, peer, membership, keybags, bag, made, shared }
+  const maker = (identity: SecretHandle, term = 1): Maker => ({ fleet, term, rootSealing: root.rootSealing, identity })
+  const [domain, catalog] = [Secret.random(), Secret.random()]
+  const shared = [
+    sealToRecovery('domain', domain, maker(coordinator)),
+    sealToRecovery('catalog', catalog, maker(coordinator)),
+  ]
+  const own = [
+    ...makeKey('manifest', maker(appliance)),
+    sealToRecovery('domain', domain, maker(appliance)),
+    sealToRecovery('trailer', deriveTrailerKey(catalog, hostOf(appliance)), maker(appliance)),
+  ]
+  return { words: seed.words(), root, coordinator, appliance, peer, membership, maker, domain, catalog, shared, own }
 }
 
 const spare = { name: 'spare', domain: 'office', address: '192.168.1.9:7420' }
+const idsOf = (keys: readonly SecretHandle[] = []) => keys.map((key) => toHex(key.id()))
+const entryOf = (entries: readonly Buffer[], purpose: KeyPurpose, reader: string) => {
+  const found = entries
+    .map((bytes) => readEntry(bytes).entry)
+    .find((one) => one.purpose === purpose && one.reader === reader)
+  return found?.key ?? ''
+}
 
 test('every key comes back, and from a second recovery too', (t) => {
-  const { words, membership, keybags, appliance, coordinator, shared, peer } = stand()
+  const { words, membership, shared, own, appliance, coordinator, peer, domain, catalog } = stand()
   const root = rootFromWords(words)
-  const keys = openFleetKeys(keybags, membership, root)
+  const keys = openFleetKeys([...shared, ...own], membership, root)
   t.truthy(keys)
   if (!keys) return
-  t.deepEqual(keys.domain.id().toString('hex'), readEntry(shared[0] as Buffer).entry.key)
-  t.deepEqual([...keys.manifests.keys()], [hostOf(appliance)])
+  t.deepEqual(keys.domain.id(), domain.id())
+  const manifest = entryOf(own, 'manifest', RECOVERY)
+  const host = hostOf(appliance)
+  t.deepEqual(idsOf(keys.appliances.get(host)?.manifests), [manifest])
+  t.deepEqual(
+    idsOf(keys.trailersOf(host)),
+    idsOf([deriveTrailerKey(catalog, host)]),
+    'its own, and the one that follows from C',
+  )
 
   const identity = Secret.random()
   const next = succeed(membership, keys, root, spare, identity)
@@ -39,48 +69,113 @@ test('every key comes back, and from a second recovery too', (t) => {
   t.is(next.membership.coordinator, hostOf(identity))
   t.is(next.membership.role(hostOf(coordinator)), undefined)
   t.is(next.membership.role(hostOf(peer)), 'peer')
-  t.is(next.membership.role(hostOf(appliance)), 'appliance')
+  t.is(next.membership.role(host), 'appliance')
   t.true(next.membership.newerThan(membership))
-  const own = next.keys.filter((bytes) => readEntry(bytes).entry.reader === hostOf(identity))
-  const opened = own.map((bytes) =>
+  const forIt = next.keys.filter((bytes) => readEntry(bytes).entry.reader === hostOf(identity))
+  const opened = forIt.map((bytes) =>
     openEntry(bytes, { fleet, reader: hostOf(identity), secret: identity, accept: () => true }),
   )
   t.deepEqual(
-    opened.map(({ entry }) => entry.purpose),
-    ['domain', 'catalog', 'manifest'],
+    opened.map(({ entry }) => [entry.purpose, entry.term]),
+    [
+      ['domain', 2],
+      ['catalog', 2],
+      ['manifest', 2],
+    ],
   )
 
-  const owned = next.keys.filter((bytes) => readEntry(bytes).entry.owner === hostOf(identity))
-  const bag = signKeybag({ fleet, sequence: 4, owner: hostOf(identity), entries: owned }, identity)
-  // Whichever of the two key bags of holders is left: cut short, or spread everywhere.
-  for (const left of [keybags, [bag, keybags[1] as Buffer], [bag, ...keybags]]) {
+  const its = next.keys.filter((bytes) => readEntry(bytes).entry.owner === hostOf(identity))
+  // Whichever of the two holders' keys are left: cut short, or spread everywhere.
+  for (const left of [
+    [...shared, ...own],
+    [...its, ...own],
+    [...its, ...shared, ...own],
+  ]) {
     const again = openFleetKeys(left, next.membership, root)
     t.deepEqual(again?.domain.id(), keys.domain.id())
     t.deepEqual(again?.catalog.id(), keys.catalog.id())
-    t.is(again?.manifests.size, 1)
+    t.deepEqual(idsOf(again?.appliances.get(host)?.manifests), [manifest])
   }
 })
 
-test('shared keys come from holders only, and each appliance vouches for its own manifest key', (t) => {
-  const { root, membership, keybags, bag, made, appliance, coordinator, peer } = stand()
-  const keys = openFleetKeys(keybags, membership, root)
+test('a host that goes on with its key finds its entries as they were; what does not open is sealed anew', (t) => {
+  const { root, membership, coordinator, maker, domain, catalog, shared, own } = stand()
+  const keys = openFleetKeys([...shared, ...own], membership, root)
+  if (!keys) return t.fail()
+  const { sealed: _, ...entry } = readEntry(sealToRecovery('catalog', catalog, maker(coordinator))).entry
+  const junk = sealEntry(catalog, { ...entry, readerSealing: sealingOf(Secret.random()) }, coordinator)
+  const toSelf = sealEntry(
+    domain,
+    { ...entry, purpose: 'domain', reader: hostOf(coordinator), readerSealing: sealingOf(coordinator) },
+    coordinator,
+  )
+  const held = [junk, shared[0] as Buffer, toSelf]
+  const next = succeed(membership, keys, root, spare, coordinator, held)
+  const its = next.keys.filter((bytes) => readEntry(bytes).entry.owner === hostOf(coordinator))
+  t.is(its.length, 4)
+  t.true(its.some((bytes) => bytes.equals(shared[0] as Buffer)))
+  t.true(its.some((bytes) => bytes.equals(toSelf)))
+  t.false(its.some((bytes) => bytes.equals(junk)))
+  t.truthy(openFleetKeys(its, next.membership, root))
+})
+
+test('shared keys come from holders only, and each appliance vouches for its own', (t) => {
+  const { root, membership, shared, own, maker, appliance, coordinator, peer } = stand()
+  const keys = openFleetKeys([...shared, ...own], membership, root)
   const entry = (purpose: 'catalog' | 'manifest', owner: string) =>
-    sealEntry(Secret.random(), { fleet, purpose, owner, reader: RECOVERY, readerSealing: root.rootSealing }, peer)
+    sealEntry(
+      Secret.random(),
+      { fleet, term: 1, purpose, owner, reader: RECOVERY, readerSealing: root.rootSealing },
+      peer,
+    )
   const poisoned = [
-    ...keybags,
-    bag(appliance, [...made('domain', appliance), ...made('catalog', appliance)]),
-    bag(peer, [entry('manifest', hostOf(appliance)), entry('catalog', hostOf(coordinator))]),
+    ...makeKey('domain', maker(appliance)),
+    ...makeKey('catalog', maker(appliance)),
+    entry('manifest', hostOf(appliance)),
+    entry('catalog', hostOf(coordinator)),
+    ...shared,
+    ...own,
   ]
   const all = openFleetKeys(poisoned, membership, root)
   t.deepEqual(all?.domain.id(), keys?.domain.id())
   t.deepEqual(all?.catalog.id(), keys?.catalog.id())
-  t.deepEqual(all?.manifests.get(hostOf(appliance))?.id(), keys?.manifests.get(hostOf(appliance))?.id())
-  t.is(openFleetKeys([keybags[1] as Buffer], membership, root), undefined)
+  const host = hostOf(appliance)
+  t.deepEqual(idsOf(all?.appliances.get(host)?.manifests), idsOf(keys?.appliances.get(host)?.manifests))
+  t.is(openFleetKeys(own, membership, root), undefined)
   t.not(sealingOf(peer), root.rootSealing)
 })
 
+test('whatever a holder or an appliance in wrong hands adds: every key that opens is kept, in whichever order they come', (t) => {
+  const { root, membership, shared, own, maker, appliance, coordinator, domain, catalog } = stand()
+  const host = hostOf(appliance)
+  const added = [
+    ...makeKey('domain', maker(coordinator)),
+    ...makeKey('catalog', maker(coordinator)),
+    ...makeKey('manifest', maker(appliance)),
+    ...makeKey('domain', maker(appliance)),
+    // Of the right name, and it opens for nobody.
+    sealEntry(
+      domain,
+      { ...readEntry(shared[0] as Buffer).entry, readerSealing: sealingOf(Secret.random()) },
+      coordinator,
+    ),
+  ]
+  for (const entries of [
+    [...added, ...shared, ...own],
+    [...own, ...shared, ...added],
+  ]) {
+    const keys = openFleetKeys(entries, membership, root)
+    t.deepEqual(keys?.domain.id(), domain.id(), 'the one that an appliance says it uses')
+    t.true(idsOf(keys?.appliances.get(host)?.manifests).includes(entryOf(own, 'manifest', RECOVERY)))
+    t.true(idsOf(keys?.appliances.get(host)?.domains).includes(toHex(domain.id())))
+    t.true(idsOf(keys?.trailersOf(host)).includes(toHex(deriveTrailerKey(catalog, host).id())))
+    const stranger = hostOf(Secret.random())
+    t.true(idsOf(keys?.trailersOf(stranger)).includes(toHex(deriveTrailerKey(catalog, stranger).id())))
+  }
+})
+
 test('other words open nothing', (t) => {
-  const { membership, keybags } = stand()
-  t.is(openFleetKeys(keybags, membership, deriveRoot(Secret.random())), undefined)
+  const { membership, shared, own } = stand()
+  t.is(openFleetKeys([...shared, ...own], membership, deriveRoot(Secret.random())), undefined)
   t.throws(() => rootFromWords('abandon '.repeat(24)), { code: 'WRONG_WORDS', message: /^The recovery words: all are/ })
 })

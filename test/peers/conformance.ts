@@ -173,7 +173,7 @@ function reading(test: TestFn, way: Way): void {
     const other = peer.client(peer.fleet.peer)
     await t.throwsAsync(other.fetchBody(shard), { code: 'NOT_ALLOWED' })
     await t.throwsAsync(other.fetchInventory(), { code: 'NOT_ALLOWED' })
-    await t.throwsAsync(other.fetchDocument('keybag', '0'.repeat(64)), { code: 'NOT_ALLOWED' })
+    await t.throwsAsync(other.fetchDocument('key', '0'.repeat(64)), { code: 'NOT_ALLOWED' })
     t.true((await other.fetchState()).freeBytes > 0)
     const stranger = peer.client(Secret.random())
     for (const asked of [

@@ -1,13 +1,14 @@
-import { readdirSync } from 'node:fs'
+import { readdirSync, utimesSync, writeFileSync } from 'node:fs'
 import { connect } from 'node:net'
 import { join } from 'node:path'
 import test from 'ava'
+import { KEYS_A_DAY, KEYS_AN_OWNER } from '../../src/base/limits.js'
 import { tlsIdentity } from '../../src/keys/certificate.js'
+import { entryName, makeKey, RECOVERY, readEntry, type Sealing, sealEntry } from '../../src/keys/entry.js'
 import { signHead } from '../../src/keys/head.js'
-import { signKeybag } from '../../src/keys/keybag.js'
 import { signMembership } from '../../src/keys/membership.js'
 import { Secret } from '../../src/native.js'
-import { fleet, hostOf, member, type TestFleet } from '../keys/fleet.js'
+import { fleet, hostOf, member, otherFleet, sealingOf, type TestFleet } from '../keys/fleet.js'
 import { bare } from '../wire/loopback.js'
 import { makeShard, RUN, shardId, startPeer } from './peer.js'
 
@@ -127,32 +128,116 @@ test('heads are kept once, from appliances, under their own name', async (t) => 
   await t.throwsAsync(put(makeHead(peer.fleet, peer.fleet.peer)), { code: 'NOT_ALLOWED' })
   await t.throwsAsync(put(makeHead(peer.fleet, Secret.random())), { code: 'NOT_ALLOWED' })
   await t.throwsAsync(put(head, 'ef'.repeat(16)), { code: 'FORGED' })
-  await t.throwsAsync(put(signKeybag(keybag(peer.fleet, 1), peer.fleet.appliance)), { code: 'FORGED' })
+  await t.throwsAsync(put(sealEntry(Secret.random(), toRecovery(peer.fleet), peer.fleet.appliance)), { code: 'FORGED' })
   const flipped = Buffer.from(head)
   flipped[60] = (flipped[60] ?? 0) ^ 1
   await t.throwsAsync(put(flipped), { code: 'FORGED' })
   t.deepEqual(await client.fetchDocument('head', snapshot), head)
 })
 
-const keybag = (members: TestFleet, sequence: number, filler = 0) => ({
-  fleet,
-  sequence,
-  owner: hostOf(members.appliance),
-  entries: Array.from({ length: filler }, () => Buffer.alloc(2000, sequence)),
+const toRecovery = (members: TestFleet, more: Partial<Sealing> = {}): Sealing => ({
+  ...{ fleet, term: 1, purpose: 'manifest', owner: hostOf(members.appliance), reader: RECOVERY },
+  ...{ readerSealing: sealingOf(members.root), ...more },
 })
 
-test('a keybag gives way to a newer one only', async (t) => {
+const nameOf = (entry: Buffer) => entryName(readEntry(entry).entry)
+
+test('of the key entries of one name the first stays, whoever brings which other', async (t) => {
   const peer = await startPeer(t)
-  const owner = hostOf(peer.fleet.appliance)
-  const client = peer.client(peer.fleet.coordinator)
-  const signed = (sequence: number, filler = 0) =>
-    signKeybag(keybag(peer.fleet, sequence, filler), peer.fleet.appliance)
-  await client.sendDocument('keybag', owner, signed(2))
-  await client.sendDocument('keybag', owner, signed(2))
-  await t.throwsAsync(client.sendDocument('keybag', owner, signed(1)), { code: 'HOST_REFUSED', message: /not older/ })
-  await t.throwsAsync(client.sendDocument('keybag', owner, signed(2, 1)), { code: 'HOST_REFUSED' })
-  await client.sendDocument('keybag', owner, signed(3))
-  t.deepEqual(await client.fetchDocument('keybag', owner), signed(3))
+  const { appliance, coordinator, root } = peer.fleet
+  const client = peer.client(coordinator)
+  const put = (entry: Buffer, name = nameOf(entry)) => client.sendDocument('key', name, entry)
+  const key = Secret.random()
+  const first = sealEntry(key, toRecovery(peer.fleet), appliance)
+  await put(first)
+  await put(first)
+  const held = { code: 'HOST_REFUSED', message: /another entry of that key/ }
+  await t.throwsAsync(put(sealEntry(key, toRecovery(peer.fleet), appliance)), held)
+  const junk = toRecovery(peer.fleet, { readerSealing: sealingOf(Secret.random()) })
+  await t.throwsAsync(put(sealEntry(key, junk, appliance)), held)
+  await t.throwsAsync(put(sealEntry(key, toRecovery(peer.fleet), root)), held, 'not even the root takes one away')
+  await t.throwsAsync(put(Buffer.alloc(0), nameOf(first)), { code: 'CORRUPT' })
+  t.deepEqual(await client.fetchDocument('key', nameOf(first)), first)
+  // One that rotted on the disk gives way to a whole one.
+  const path = join(peer.folder, 'documents', 'key', nameOf(first))
+  writeFileSync(path, Buffer.concat([first.subarray(0, 80), Buffer.alloc(first.length - 80)]))
+  await put(first)
+  t.deepEqual(await client.fetchDocument('key', nameOf(first)), first)
+})
+
+test('a key entry that is forged, of no member, of another term, for another, or under a name of another is refused', async (t) => {
+  const peer = await startPeer(t)
+  const { appliance, coordinator } = peer.fleet
+  const client = peer.client(appliance)
+  const put = (entry: Buffer, name = nameOf(entry)) => client.sendDocument('key', name, entry)
+  const seal = (more: Partial<Sealing>, signer = appliance) =>
+    sealEntry(Secret.random(), toRecovery(peer.fleet, more), signer)
+  const notAllowed = { code: 'NOT_ALLOWED', message: /Its signer may not write a key/ }
+  await t.throwsAsync(put(seal({}, peer.fleet.peer)), notAllowed, "another's")
+  await t.throwsAsync(put(seal({ owner: hostOf(coordinator) })), notAllowed, 'of the coordinator, by an appliance')
+  await t.throwsAsync(put(seal({ owner: hostOf(peer.fleet.peer) }, peer.fleet.peer)), notAllowed, 'a peer has none')
+  const stranger = Secret.random()
+  await t.throwsAsync(put(seal({ owner: hostOf(stranger) }, stranger)), notAllowed)
+  await t.throwsAsync(put(seal({ term: 2 })), notAllowed, 'a term that has not come')
+  await t.throwsAsync(put(seal({ purpose: 'catalog' })), notAllowed)
+  await t.throwsAsync(put(seal({ reader: hostOf(coordinator) })), notAllowed)
+  await t.throwsAsync(put(seal({ fleet: otherFleet })), { code: 'FORGED' })
+  const good = seal({})
+  await t.throwsAsync(put(good, nameOf(seal({}))), { code: 'FORGED', message: /under the name of another/ })
+  await t.throwsAsync(put(good, '0'.repeat(64)), { code: 'FORGED' })
+  await t.throwsAsync(put(good, '../../x'), { code: 'PROTOCOL' })
+  for (const at of [45, 120, good.length - 1]) {
+    const flipped = Buffer.from(good)
+    flipped[at] = (flipped[at] ?? 0) ^ 1
+    await t.throwsAsync(put(flipped, nameOf(good)), undefined, `byte ${at}`)
+  }
+  t.deepEqual(await peer.store.documents('key'), [])
+  await put(good)
+})
+
+test('junk under new keys ends at the caps of its owner, and pushes nothing out', async (t) => {
+  const peer = await startPeer(t)
+  const { appliance, coordinator, root } = peer.fleet
+  const client = peer.client(appliance)
+  const folder = join(peer.folder, 'documents', 'key')
+  const put = (entry: Buffer) => client.sendDocument('key', nameOf(entry), entry)
+  const maker = { fleet, term: 1, rootSealing: sealingOf(root), identity: appliance }
+  const full = { code: 'TOO_MANY_KEYS', message: /^The peer takes no more new keys of host/ }
+  peer.now.value = Date.now()
+  const keys: Buffer[][] = []
+  for (let key = 0; key < KEYS_AN_OWNER; key++) {
+    const entries = makeKey('manifest', maker)
+    keys.push(entries)
+    if (key % KEYS_A_DAY === 0 && key > 0) {
+      await t.throwsAsync(put(entries[0] as Buffer), { ...full, message: /4 new ones within a day/ })
+      const old = new Date(peer.now.value - 86_400_000)
+      for (const name of readdirSync(folder)) utimesSync(join(folder, name), old, old)
+    }
+    for (const entry of entries) await put(entry)
+  }
+  const old = new Date(peer.now.value - 86_400_000)
+  for (const name of readdirSync(folder)) utimesSync(join(folder, name), old, old)
+  await t.throwsAsync(put(makeKey('manifest', maker)[0] as Buffer), { ...full, message: /holds 64 of them/ })
+  const held = await collect(peer.client(root).fetchDocuments('key'))
+  t.is(held.length, 2 * KEYS_AN_OWNER)
+  t.true(
+    keys[0]?.every((entry) => held.some(({ bytes }) => bytes.equals(entry))),
+    'the first are there',
+  )
+  const other = makeKey('domain', { ...maker, identity: coordinator })
+  for (const entry of other) await put(entry)
+  t.is((await peer.store.documents('key')).length, 2 * KEYS_AN_OWNER + 2, 'others are not touched')
+})
+
+test('new keys that come at once do not pass the cap together', async (t) => {
+  const peer = await startPeer(t)
+  peer.now.value = Date.now()
+  const client = peer.client(peer.fleet.appliance)
+  const maker = { fleet, term: 1, rootSealing: sealingOf(peer.fleet.root), identity: peer.fleet.appliance }
+  const entries = Array.from({ length: 3 * KEYS_A_DAY }, () => makeKey('manifest', maker)[0] as Buffer)
+  const outcomes = await Promise.allSettled(entries.map((entry) => client.sendDocument('key', nameOf(entry), entry)))
+  t.is(outcomes.filter(({ status }) => status === 'fulfilled').length, KEYS_A_DAY)
+  t.is((await peer.store.documents('key')).length, KEYS_A_DAY)
 })
 
 test('a newer membership is kept and handed over; an older one or a forged one is not', async (t) => {
@@ -179,14 +264,14 @@ test('a newer membership is kept and handed over; an older one or a forged one i
 test('all documents of a kind come page by page', async (t) => {
   const peer = await startPeer(t)
   const client = peer.client(peer.fleet.root)
-  t.deepEqual(await collect(client.fetchDocuments('keybag')), [])
+  t.deepEqual(await collect(client.fetchDocuments('head')), [])
   const names: string[] = []
   for (let index = 0; index < 30; index++) {
     const name = index.toString(16).padStart(64, '0')
     names.push(name)
-    await peer.store.putDocument('keybag', name, Buffer.alloc(1_000_000, index), () => {})
+    await peer.store.putDocument('head', name, Buffer.alloc(1_000_000, index), () => {})
   }
-  const all = await collect(client.fetchDocuments('keybag'))
+  const all = await collect(client.fetchDocuments('head'))
   t.deepEqual(
     all.map((one) => one.name),
     names,

@@ -131,12 +131,12 @@ testWhere(lacksMounts())('a full disk leaves nothing behind', async (t) => {
   writeFileSync(join(root, 'other'), fill(600_000, 1))
   const before = (await store.free()).usedBytes
   await t.throwsAsync(
-    store.putDocument('keybag', '0'.repeat(64), big, () => {}),
+    store.putDocument('key', '0'.repeat(64), big, () => {}),
     { code: 'HOST_FULL', message: /ENOSPC/ },
   )
   await t.throwsAsync(store.put(shardId(2), makeShard(shardId(2), fill(1 << 20, 1))), { code: 'HOST_FULL' })
   t.deepEqual(readdirSync(join(root, 'incoming')), [])
-  t.deepEqual(await store.documents('keybag'), [])
+  t.deepEqual(await store.documents('key'), [])
   t.is((await store.free()).usedBytes, before)
   t.deepEqual(await store.read(shardId(1)), big)
 })

@@ -50,24 +50,21 @@ export const command = defineCommand({
     const { files } = args
     const fleet = await context.fleet()
     limitPeers(fleet, args.limit)
-    const { id, appliance } = await findSnapshot(args, fleet.catalog, context.output)
+    const { id } = await findSnapshot(args, fleet.catalog, context.output)
     if (files !== undefined) {
       const { restoreFiles } = await import('../files.js')
       return await restoreFiles({ ...args, snapshot: id, files, dryRun: args['dry-run'] }, context)
     }
-    const [{ planRestore, runRestore }, { openVault }, { home, catalog, peers, clock }] = await Promise.all([
+    const [{ planRestore, runRestore }, { home, catalog, peers, clock }] = await Promise.all([
       import('../../jobs/restore/disk.js'),
-      import('../../keys/vault.js'),
       context.fleet(),
     ])
     const { signal, output } = context
-    const vault = openVault(home, appliance)
     const parts = {
       home,
       catalog,
       peers,
       clock,
-      vault,
       report: progressOf(output),
       note: (what: string) => output.note(what),
       signal,

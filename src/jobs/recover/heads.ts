@@ -10,6 +10,7 @@ import type { LocalCatalog } from '../../catalog/local.js'
 import type { SnapshotSummary } from '../../catalog/types.js'
 import { type Head, openHead } from '../../keys/head.js'
 import type { Membership } from '../../keys/membership.js'
+import { firstThatOpens } from '../../keys/vault.js'
 import { hash, type ManifestPage, type PageRef, ReferenceSet, Routes, type VaultHandle } from '../../native.js'
 import type { Peers } from '../../peers/pool.js'
 import { type Description, decodeDescription } from '../../retrieve/description.js'
@@ -25,8 +26,10 @@ export interface HeadParts {
   readonly membership: Membership
   readonly peers: Peers
   readonly catalog: LocalCatalog
-  /** Opens an appliance's snapshots; undefined where its manifest key was found nowhere. */
-  readonly vault: (appliance: Hex) => VaultHandle | undefined
+  /** For an appliance's snapshots, one for each of its manifest keys; none where no peer holds one. */
+  readonly vaults: (appliance: Hex) => readonly VaultHandle[]
+  /** Is the key of this dedupe domain known for the appliance's blocks? */
+  readonly hasDomain: (appliance: Hex, domain: Hex) => boolean
   readonly meter: (phase: string, totalBytes: number) => Meter
   readonly signal: AbortSignal
 }
@@ -87,8 +90,12 @@ export async function importHeads(heads: readonly KeptHead[], parts: HeadParts):
 
 async function rebuild(head: KeptHead, parts: HeadParts) {
   const { catalog, peers, membership, signal } = parts
-  const vault = parts.vault(head.appliance)
-  if (!vault) throw new ImagerError('FORGED', { what: 'No peer holds the key bag of its appliance' })
+  const vaults = parts.vaults(head.appliance)
+  if (vaults.length === 0) throw new ImagerError('FORGED', { what: 'No peer holds the key of its appliance' })
+  const { names } = catalog
+  const { stripe, birth } = birthOf(names, head.root)
+  const sealed = { key: Buffer.from(head.root.key, 'base64'), birth, names }
+  const { vault, root: ref } = firstThatOpens(vaults, sealed)
   const packs = new PackReader({
     catalog,
     routes: new Routes(PATIENCE),
@@ -97,14 +104,13 @@ async function rebuild(head: KeptHead, parts: HeadParts) {
     silentMs: (host) => peers.silentMs(host),
     hostName: (host) => membership.find(host)?.name ?? host.slice(0, 8),
   })
-  const { names } = catalog
   const manifest = new ManifestReader(new Locator(catalog), packs, vault, names)
-  const { stripe, birth } = birthOf(names, head.root)
-  const ref = vault.openRoot(Buffer.from(head.root.key, 'base64'), birth, names)
   const [known] = await catalog.stripes([stripe])
   if (!known) throw new ImagerError('CORRUPT', { what: 'Its root lies in a stripe of which too few shards are here' })
   const root = await manifest.pageAt(ref, { stripe, ...head.root }, signal)
   const description = decodeDescription(root.description())
+  if (!parts.hasDomain(head.appliance, description.domain))
+    throw new ImagerError('FORGED', { what: 'No peer holds the key of its blocks' })
   const meter = parts.meter(`reading manifest ${head.snapshot.slice(0, 8)}`, description.sizeBytes)
   const walk = new Walk(manifest, meter, signal)
   walk.references.addBirth(birth)

@@ -7,7 +7,6 @@ import { hasCode, ImagerError, isOfHost, reason } from '../../base/errors.js'
 import type { Hex } from '../../base/ids.js'
 import { forEachAtOnce } from '../../base/queue.js'
 import { type TlsIdentity, tlsIdentity } from '../../keys/certificate.js'
-import { openKeybag } from '../../keys/keybag.js'
 import { type Membership, type MembershipHost, openMembership } from '../../keys/membership.js'
 import type { Root } from '../../keys/root.js'
 import { PeerClient } from '../../peers/client.js'
@@ -39,8 +38,6 @@ export interface ReachedFleet {
   readonly membership: Membership
   readonly reached: readonly Reached[]
   readonly missing: readonly Missing[]
-  /** Verified to be their owners'. The newest of each. */
-  readonly keybags: ReadonlyMap<Hex, { sequence: number; bytes: Buffer }>
   /** Connected as the root. */
   readonly peers: Peers
 }
@@ -104,7 +101,6 @@ class Tour {
   #newest: Membership
   readonly #spaces = new Map<Hex, Space>()
   readonly #failures = new Map<Hex, string>()
-  readonly #keybags = new Map<Hex, { sequence: number; bytes: Buffer }>()
   #callable: readonly Callable[] = []
 
   constructor(first: First, parts: ReachParts, tls: TlsIdentity) {
@@ -126,7 +122,7 @@ class Tour {
     const missing = all
       .filter(({ host }) => !this.#spaces.has(host))
       .map(({ host, name }) => ({ host, name, why: this.#failures.get(host) ?? '' }))
-    return { membership: this.#newest, reached, missing, keybags: this.#keybags, peers: this.peers }
+    return { membership: this.#newest, reached, missing, peers: this.peers }
   }
 
   /** The address that was given may be newer than the membership's. */
@@ -152,7 +148,6 @@ class Tour {
     try {
       const bytes = await peer.fetchDocument('membership', fleet, { signal })
       const offered = bytes && ifSound(() => openMembership(bytes, fleet, root.rootKey))
-      for await (const keybag of peer.fetchDocuments('keybag', { signal })) this.#keepKeybag(fleet, keybag.bytes)
       this.#spaces.set(host, await peer.fetchState({ signal }))
       if (offered?.newerThan(this.#newest)) this.#newest = offered
     } catch (error) {
@@ -160,12 +155,6 @@ class Tour {
       if (!isOfHost(error)) throw error
       this.#failures.set(host, reason(error))
     }
-  }
-
-  #keepKeybag(fleet: Hex, bytes: Buffer): void {
-    const keybag = ifSound(() => openKeybag(bytes, fleet))
-    if (!keybag || keybag.sequence <= (this.#keybags.get(keybag.owner)?.sequence ?? -1)) return
-    this.#keybags.set(keybag.owner, { sequence: keybag.sequence, bytes })
   }
 }
 

@@ -15,18 +15,19 @@ import { LocalCatalog } from '../../catalog/local.js'
 import { partsOf } from '../../catalog/parts.js'
 import type { SnapshotRow } from '../../catalog/types.js'
 import { makeFolder } from '../../keys/durable.js'
+import { entryName, readEntry } from '../../keys/entry.js'
 import { createHome, Home, type HomeConfig } from '../../keys/home.js'
-import { deriveTrailerKey, openKeybag } from '../../keys/keybag.js'
 import type { Membership } from '../../keys/membership.js'
 import { type Root, rootFromWords } from '../../keys/root.js'
 import { type FleetKeys, openFleetKeys, succeed } from '../../keys/succession.js'
-import { type SecretHandle, Vault } from '../../native.js'
+import { type SecretHandle, Vault, type VaultHandle } from '../../native.js'
 import type { PeerClient } from '../../peers/client.js'
 import { anyOf, notRestorable } from '../../stripes/suffice.js'
 import { Meter, type Report } from '../progress.js'
 import { FoundShards } from './found-shards.js'
 import { collectHeads, importHeads, type UnreadableHead } from './heads.js'
 import { exchange, findPlace, keyOf, lockPlace, newestMembership, type Place, WORKSHOP } from './heal.js'
+import { chooseKeys, collectKeys, type FoundKeys } from './keys.js'
 import { type Missing, type ReachedFleet, reachFleet } from './reach.js'
 import { importFound, type Rebuilt, type Survey, surveyPeers } from './survey.js'
 
@@ -54,6 +55,8 @@ export interface RecoverPlan extends ReachedFleet {
   readonly successor: Pick<RecoverOptions, 'name' | 'domain' | 'listen' | 'address'>
   readonly root: Root
   readonly identity: SecretHandle
+  /** As the peers hold them, and opened. */
+  readonly found: FoundKeys
   readonly keys: FleetKeys
   close(): void
 }
@@ -89,13 +92,13 @@ export async function planRecover(options: RecoverOptions, parts: RecoverParts):
   const place = findPlace(options.state, root)
   const fleet = await reachFleet({ root, address: options.peer, ...parts })
   try {
-    const keybags = [...fleet.keybags.values()].map(({ bytes }) => bytes)
-    const keys = openFleetKeys(keybags, fleet.membership, root)
-    if (!keys) throw withoutKeys(fleet)
     const membership = newestMembership(options.state, fleet.membership, root)
+    const found = await collectKeys(fleet.reached, { membership, root, peers: fleet.peers, signal: parts.signal })
+    const keys = openFleetKeys([...found.values()].flat(), membership, root)
+    if (!keys) throw withoutKeys(fleet)
     const identity = keyOf(place, membership)
     const successor = successorOf(place, membership, options)
-    return { ...fleet, membership, place, successor, root, identity, keys, close: () => fleet.peers.close() }
+    return { ...fleet, membership, place, successor, root, identity, found, keys, close: () => fleet.peers.close() }
   } catch (error) {
     fleet.peers.close()
     throw error
@@ -111,7 +114,14 @@ export async function runRecover(
   const { state } = options
   const { root, identity, successor } = plan
   const { listen, address, name } = successor
-  const { membership, keys } = succeed(plan.membership, plan.keys, root, successor, identity)
+  const { membership, keys } = succeed(
+    plan.membership,
+    plan.keys,
+    root,
+    successor,
+    identity,
+    [...plan.found.values()].flat(),
+  )
   const { rootKey, rootSealing } = root
   const coordinator = { key: toHex(identity.signingKey()), address }
   const config: HomeConfig = {
@@ -125,9 +135,9 @@ export async function runRecover(
     )
     const setAside = exchange(state, identity, parts.clock.now()) ?? null
     const home = createHome({ state, ...config, membership: membership.bytes, keys })
-    const keybag = home.keybag()
-    noteRecovery(home, keybag, parts.clock)
-    await tellPeers(plan, parts, (peer, signal) => sendKeybag(peer, home.host, keybag, signal))
+    const own = home.ownEntries().map((bytes) => ({ name: entryName(readEntry(bytes).entry), bytes }))
+    noteRecovery(home, own, parts.clock)
+    await tellPeers(plan, parts, (peer, signal) => sendKeys(peer, own, signal))
     const missing = new Map([...rebuilt.missing, ...silent].map((one) => [one.host, one]))
     return {
       ...{ fleet: home.fleet, host: home.host, term: membership.term, address, setAside },
@@ -178,10 +188,10 @@ async function build(
   }
 }
 
-function noteRecovery(home: Home, keybag: Buffer, clock: Clock): void {
+function noteRecovery(home: Home, own: readonly NamedKey[], clock: Clock): void {
   const catalog = LocalCatalog.openFor(home.state, clock)
   try {
-    catalog.registry.keepDocument('keybag', home.host, openKeybag(keybag, home.fleet).sequence, keybag)
+    for (const { name, bytes } of own) catalog.registry.keepKey(name, bytes)
     catalog.registry.record('fleet', home.host, `${home.name} recovered the fleet: term ${home.membership().term}`)
   } finally {
     catalog.close()
@@ -196,13 +206,13 @@ async function rebuildCatalog(
   { state }: RecoverOptions,
   parts: RecoverParts,
 ) {
-  const { reached, peers, keybags } = plan
+  const { reached, peers, keys, found: foundKeys } = plan
   const { fleet } = membership
   for (const host of membership.hosts) catalog.importHost(host)
   for (const { host, addresses, space } of reached) catalog.members.heartbeat(host, { addresses, ...space })
-  for (const [owner, { sequence, bytes }] of keybags) catalog.registry.keepDocument('keybag', owner, sequence, bytes)
+  for (const { name, bytes } of chooseKeys(foundKeys, plan.membership, plan.root)) catalog.registry.keepKey(name, bytes)
   const writers = plan.membership.hosts.filter((one) => one.role !== 'peer').map((one) => one.host)
-  const trailerKeys = new Map(writers.map((host) => [host, deriveTrailerKey(plan.keys.catalog, host)]))
+  const trailerKeys = new Map(writers.map((host) => [host, keys.trailersOf(host)]))
   const meter = (phase: string, bytes: number) => new Meter(phase, bytes, parts.clock, parts.report)
   const found = new FoundShards(join(state, FOUND), catalog.names)
   try {
@@ -210,7 +220,15 @@ async function rebuildCatalog(
     const usedBytes = reached.reduce((sum, { space }) => sum + space.usedBytes, 0)
     const { lost, ...shards } = await surveyPeers(reached, survey, meter('looking at shards', usedBytes))
     const stripes = await importFound(survey, catalog, meter('reading stripes', found.totalPackBytes))
-    const heads = { membership, peers, catalog, vault: vaultsOf(plan, trailerKeys), meter, signal: parts.signal }
+    const heads = {
+      membership,
+      peers,
+      catalog,
+      vaults: vaultsOf(plan),
+      hasDomain: domainsOf(plan),
+      meter,
+      signal: parts.signal,
+    }
     const kept = await collectHeads(reached, heads)
     const unreadable = await importHeads(kept, heads)
     const snapshots = await catalog.snapshots()
@@ -226,20 +244,33 @@ async function rebuildCatalog(
   }
 }
 
-function vaultsOf({ keys, membership }: RecoverPlan, trailerKeys: ReadonlyMap<Hex, SecretHandle>) {
-  return (appliance: Hex) => {
-    const [manifestKey, trailerKey] = [keys.manifests.get(appliance), trailerKeys.get(appliance)]
-    const fleet = fromHex(membership.fleet, 16)
-    return manifestKey && trailerKey && fleet ? new Vault(keys.domain, manifestKey, trailerKey, fleet) : undefined
+/** They open pages, one for each manifest key. */
+function vaultsOf({ keys, membership }: RecoverPlan) {
+  const fleet = fromHex(membership.fleet, 16) as Buffer
+  return (appliance: Hex): VaultHandle[] => {
+    const { manifests = [], trailers: [trailer] = [] } = keys.appliances.get(appliance) ?? {}
+    return trailer ? manifests.map((manifest) => new Vault(keys.domain, manifest, trailer, fleet)) : []
   }
 }
 
-/** A host that goes on with its key has the same keys as before: what a peer has of it is as good. */
-async function sendKeybag(peer: PeerClient, host: Hex, keybag: Buffer, signal: AbortSignal): Promise<void> {
-  try {
-    await peer.sendDocument('keybag', host, keybag, { signal })
-  } catch (error) {
-    if (!hasCode(error, 'HOST_REFUSED')) throw error
+function domainsOf({ keys }: RecoverPlan) {
+  return (appliance: Hex, domain: Hex): boolean =>
+    [keys.domain, ...(keys.appliances.get(appliance)?.domains ?? [])].some((key) => toHex(key.id()) === domain)
+}
+
+interface NamedKey {
+  readonly name: string
+  readonly bytes: Buffer
+}
+
+/** Where a peer holds another of that name, an earlier attempt of this very host sealed it: it opens as well. */
+async function sendKeys(peer: PeerClient, keys: readonly NamedKey[], signal: AbortSignal): Promise<void> {
+  for (const { name, bytes } of keys) {
+    try {
+      await peer.sendDocument('key', name, bytes, { signal })
+    } catch (error) {
+      if (!hasCode(error, 'HOST_REFUSED')) throw error
+    }
   }
 }
 
@@ -271,7 +302,7 @@ function whoWouldSuffice({ lacks }: Rebuilt, missing: readonly Missing[]): strin
 }
 
 function withoutKeys({ missing }: ReachedFleet): ImagerError {
-  if (missing.length === 0) throw new ImagerError('CORRUPT', { what: 'No peer holds the key bag of a coordinator' })
+  if (missing.length === 0) throw new ImagerError('CORRUPT', { what: 'No peer holds the keys of a coordinator' })
   const silent = missing.map((one) => one.name)
   return notRestorable({ silent, suffice: anyOf(1, silent) })
 }

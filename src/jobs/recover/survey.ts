@@ -24,8 +24,8 @@ import type { Missing, Reached } from './reach.js'
 
 export interface SurveyParts {
   readonly fleet: Hex
-  /** C_a of each host that may have written. */
-  readonly trailerKeys: ReadonlyMap<Hex, SecretHandle>
+  /** C_a of each host that may have written: all that it may be. */
+  readonly trailerKeys: ReadonlyMap<Hex, readonly SecretHandle[]>
   readonly found: FoundShards
   /** Of the catalog that is filled. */
   readonly names: RunsHandle
@@ -190,20 +190,17 @@ async function readStripe(stripe: FoundStripe, parts: SurveyParts): Promise<Impo
     silentMs: (host) => peers.silentMs(host),
     hostName: (host) => host,
   })
-  const key = trailerKeys.get(stripe.facts.writer) as SecretHandle
-  try {
-    const rows = await readRows(
-      packs,
-      stripe,
-      (bytes, offset) => readTrailer(bytes, offset, stripe.facts, names, key),
-      signal,
-    )
-    return { ...stripe, ...splitRows(rows) }
-  } catch (error) {
-    signal.throwIfAborted()
-    if (!isOfHost(error)) throw error
-    return undefined
+  for (const key of trailerKeys.get(stripe.facts.writer) ?? []) {
+    const open = (bytes: Buffer, offset: number) => readTrailer(bytes, offset, stripe.facts, names, key)
+    try {
+      const rows = await readRows(packs, stripe, open, signal)
+      return { ...stripe, ...splitRows(rows) }
+    } catch (error) {
+      signal.throwIfAborted()
+      if (!isOfHost(error)) throw error
+    }
   }
+  return undefined
 }
 
 /** From the ranges that hold it, and where those do not verify, from shards that were checked whole. */

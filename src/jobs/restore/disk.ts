@@ -208,7 +208,8 @@ class RestoreRun {
   /** What was not finished comes first; what was is compared all the same. */
   async #compareAll(): Promise<void> {
     const { snapshot, journal, standing } = this.#plan
-    const { vault, signal } = this.#parts
+    const { signal } = this.#parts
+    const { vault } = this.#plan.snapshot
     for await (const section of inTurn(snapshot, journal.next, signal)) {
       const { selected, sameBytes, otherBytes } = await section.collected.differing(vault, this.#target)
       if (!this.begun) {
@@ -271,7 +272,8 @@ class RestoreRun {
   async #readBack(): Promise<number> {
     this.#readingBack = true
     const { snapshot } = this.#plan
-    const { vault, signal, clock, report } = this.#parts
+    const { signal, clock, report } = this.#parts
+    const { vault } = this.#plan.snapshot
     const meter = new Meter('reading back', snapshot.row.summary.allocatedBytes, clock, report)
     let bytes = 0
     for await (const { collected } of sectionsOf(snapshot, signal)) {

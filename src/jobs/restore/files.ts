@@ -48,7 +48,7 @@ export interface FilesOptions {
   readonly force: boolean
 }
 
-export interface FilesParts extends Omit<RetrieveParts, 'vault'> {
+export interface FilesParts extends RetrieveParts {
   readonly clock: Clock
   readonly report: Report
   readonly signal: AbortSignal

@@ -8,7 +8,6 @@ import type { Meter } from '../progress.js'
 const STRIPES_IN_FLIGHT = 4
 
 export interface WriterParts {
-  readonly vault: VaultHandle
   readonly signal: AbortSignal
 }
 
@@ -31,7 +30,7 @@ export class Writer {
     this.#snapshot = snapshot
     this.#plan = plan
     this.#target = target
-    this.#vault = parts.vault
+    this.#vault = snapshot.vault
     this.#parts = parts
     this.#meter = meter
   }

@@ -4,15 +4,15 @@
  */
 import { join } from 'node:path'
 import { hasCode, reason } from '../../base/errors.js'
-import type { Hex } from '../../base/ids.js'
+import { type Hex, toHex } from '../../base/ids.js'
 import { MiB } from '../../base/units.js'
 import type { Begun, Flaws, HostRow, SnapshotState, SnapshotSummary } from '../../catalog/types.js'
 import { inspectSource, type SourceFacts } from '../../disk/source.js'
 import type { ViewOptions } from '../../disk/view.js'
 import { signHead } from '../../keys/head.js'
 import { openVault } from '../../keys/vault.js'
-import type { DiskScanHandle, LeftOut, Reuse } from '../../native.js'
-import { encodeDescription } from '../../retrieve/description.js'
+import type { DiskScanHandle, LeftOut, Reuse, SecretHandle } from '../../native.js'
+import { type Description, encodeDescription } from '../../retrieve/description.js'
 import { formGroup, formGroupFor, type Group } from '../../stripes/place.js'
 import type { Wish } from '../../stripes/scheme.js'
 import { LISTED, listed } from '../flaws.js'
@@ -158,7 +158,8 @@ async function store(
   pipeline.complete(scan)
   const time = clock.now()
   const flaws = { unreadable: pipeline.unreadable(), torn: pipeline.flaws(tornRanges) }
-  await pipeline.storeManifest(describe(begun.snapshot, time, plan, options, facts, { leftOut, ...flaws }))
+  const of = { snapshot: begun.snapshot, timeMs: time, domain: toHex((home.domainKey as SecretHandle).id()) }
+  await pipeline.storeManifest(describe(of, plan, options, facts, { leftOut, ...flaws }))
   const references = pipeline.packer.references()
   const head = signHead({ ...pipeline.headFacts(references), time }, home.secret)
   await pipeline.storeHead(head)
@@ -233,16 +234,14 @@ function surprised(blocks: number): string {
 
 /** What the root page says, so that a snapshot can be browsed and restored without any catalog. */
 function describe(
-  snapshot: Hex,
-  timeMs: number,
+  of: Pick<Description, 'snapshot' | 'timeMs' | 'domain'>,
   plan: SnapshotPlan,
   options: SnapshotOptions,
   facts: Facts,
   flaws: { leftOut: LeftOut[]; unreadable: Flaws; torn: Flaws },
 ): string {
   return encodeDescription({
-    snapshot,
-    timeMs,
+    ...of,
     source: plan.source.title,
     label: options.label,
     view: plan.view.how,

@@ -1,0 +1,66 @@
+/**
+ * Key entries, from every peer that answers. Peers keep the first of each name, and a host in wrong hands may have been first
+ * with one that does not open on a peer that came later: so all that any peer shows are kept, and opening decides.
+ */
+import { isOfHost } from '../../base/errors.js'
+import type { Hex } from '../../base/ids.js'
+import { KEYS_AN_OWNER } from '../../base/limits.js'
+import { forEachAtOnce } from '../../base/queue.js'
+import { entryName, mayBeKept, partsOfName, readEntry } from '../../keys/entry.js'
+import type { Membership } from '../../keys/membership.js'
+import type { Root } from '../../keys/root.js'
+import { openForRecovery } from '../../keys/succession.js'
+import type { PeerClient } from '../../peers/client.js'
+import type { Peers } from '../../peers/pool.js'
+import { ifSound, type Reached } from './reach.js'
+
+/** By name: each different one, in the order in which they came. */
+export type FoundKeys = ReadonlyMap<string, readonly Buffer[]>
+
+export interface KeyParts {
+  readonly membership: Membership
+  readonly root: Root
+  readonly peers: Peers
+  readonly signal: AbortSignal
+}
+
+const PEERS_AT_ONCE = 16
+
+export async function collectKeys(reached: readonly Reached[], parts: KeyParts): Promise<FoundKeys> {
+  const found = new Map<string, Buffer[]>()
+  await forEachAtOnce(reached, PEERS_AT_ONCE, async ({ host }) => {
+    try {
+      await collectFrom(parts.peers.get(host), parts, found)
+    } catch (error) {
+      // Keys lie on most peers: one that leaves now takes nothing along.
+      parts.signal.throwIfAborted()
+      if (!isOfHost(error)) throw error
+    }
+  })
+  return found
+}
+
+/** Of one peer no more than an honest one would hold: names come in order, so each comes once. */
+async function collectFrom(peer: PeerClient, parts: KeyParts, found: Map<string, Buffer[]>): Promise<void> {
+  const { membership, root, signal } = parts
+  const ids = new Map<Hex, Set<Hex>>()
+  for await (const { name, bytes } of peer.fetchDocuments('key', { signal })) {
+    const read = ifSound(() => readEntry(bytes))
+    if (!read || read.entry.fleet !== membership.fleet || entryName(read.entry) !== name) continue
+    if (!mayBeKept(read.signer, read.entry, membership, root.rootKey)) continue
+    const { owner, key } = partsOfName(name)
+    const known = ids.get(owner) ?? new Set()
+    ids.set(owner, known.add(key))
+    if (known.size > KEYS_AN_OWNER) continue
+    const others = found.get(name) ?? []
+    if (!others.some((other) => other.equals(bytes))) found.set(name, [...others, bytes])
+  }
+}
+
+/** One for each name, as the new coordinator keeps and spreads them: one that opens, where the words can tell. */
+export function chooseKeys(found: FoundKeys, membership: Membership, root: Root): { name: string; bytes: Buffer }[] {
+  return [...found].flatMap(([name, all]) => {
+    const bytes = all.find((one) => openForRecovery(one, membership, root)) ?? all[0]
+    return bytes ? { name, bytes } : []
+  })
+}
