@@ -45,15 +45,17 @@ export class Deliveries {
     this.#statements.prepare('DELETE FROM delivery WHERE host = ?').run(host)
   }
 
-  /** Peers that took each of these; none where there are none. */
-  holders(kind: DeliveredKind, documents: readonly Pick<Delivery, 'name' | 'version'>[]): Set<Hex> {
-    const taking = this.#statements
-      .prepare<[string, string, string], Hex>(
-        'SELECT host FROM sound_delivery WHERE kind = ? AND name = ? AND version = ? AND refused IS NULL',
-      )
-      .pluck()
-    const [first = [], ...others] = documents.map(({ name, version }) => taking.all(kind, name, version))
-    return new Set(first.filter((host) => others.every((hosts) => hosts.includes(host))))
+  /** Those of `hosts` that took each of these; none where there are none. */
+  holders(
+    kind: DeliveredKind,
+    documents: readonly Pick<Delivery, 'name' | 'version'>[],
+    hosts: readonly Hex[],
+  ): Set<Hex> {
+    if (documents.length === 0) return new Set()
+    const taken = this.#statements.prepare<[Hex, string, string, string]>(
+      'SELECT 1 FROM sound_delivery WHERE host = ? AND kind = ? AND name = ? AND version = ? AND refused IS NULL',
+    )
+    return new Set(hosts.filter((host) => documents.every(({ name, version }) => taken.get(host, kind, name, version))))
   }
 }
 

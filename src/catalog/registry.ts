@@ -155,13 +155,14 @@ export class Registry {
 
   /** Are an owner's keys on so many of the peers that are there that a recovery finds them? */
   keysHeld(owner: Hex, peers: readonly Pick<HostRow, 'host' | 'role' | 'away' | 'suspect'>[]): boolean {
-    return isHeldWidely(this.keyHolders(owner), peers)
+    const hosts = peers.filter(({ role }) => role === 'peer').map(({ host }) => host)
+    return isHeldWidely(this.keyHolders(owner, hosts), peers)
   }
 
-  /** The peers that hold each of them. */
-  keyHolders(owner: Hex): Set<Hex> {
+  /** Those of `hosts` that hold each of them. */
+  keyHolders(owner: Hex, hosts: readonly Hex[]): Set<Hex> {
     const keys = this.keysOf(owner).map(({ name, sequence }) => ({ name, version: String(sequence) }))
-    return this.deliveries.holders('key', keys)
+    return this.deliveries.holders('key', keys, hosts)
   }
 
   /**

@@ -104,12 +104,16 @@ export class Courier {
   async #visit(peer: MembershipHost, documents: readonly Document[], signal: AbortSignal): Promise<void> {
     const { clock, home, deliveries, report } = this.#parts
     const { host, name, addresses } = peer
-    const due = dueDocuments(documents, deliveries.of(host), clock.now())
+    const known = deliveries.of(host)
+    const due = dueDocuments(documents, known, clock.now())
     if (due.length === 0 || signal.aborted) return
     const connection = new Connection({ tls: home.tls, addresses, host, name })
     const client = new PeerClient(host, name, connection)
     try {
-      for (const document of due) await this.#bring(peer, client, document, signal)
+      const last = new Map(known.map((one) => [`${one.kind}/${one.name}`, one]))
+      for (const document of due) {
+        await this.#bring(peer, client, document, last.get(`${document.kind}/${document.name}`), signal)
+      }
       this.#failedAt.delete(host)
     } catch (error) {
       this.#failedAt.set(host, clock.now())
@@ -120,13 +124,18 @@ export class Courier {
   }
 
   /** Throws only where the peer cannot be met: what it refuses is noted, and the next document is brought. */
-  async #bring(peer: MembershipHost, client: PeerClient, document: Document, signal: AbortSignal): Promise<void> {
+  async #bring(
+    peer: MembershipHost,
+    client: PeerClient,
+    document: Document,
+    before: Delivery | undefined,
+    signal: AbortSignal,
+  ): Promise<void> {
     const { clock, home, deliveries, onRefusal } = this.#parts
     const { kind, name, version } = document
     const refusal = await send(home, client, document, signal)
     const refused = refusal?.message ?? null
     const due = clock.now() + (refusal && !FOR_GOOD.includes(refusal.code) ? REFUSED_MS : REMEMBER_MS)
-    const before = deliveries.of(peer.host).find((one) => one.kind === kind && one.name === name)
     deliveries.note(peer.host, { kind, name, version, due, refused })
     if (refused !== null && !(before?.version === version && before.refused === refused)) {
       onRefusal(peer, kind, name, refused)
