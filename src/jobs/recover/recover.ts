@@ -263,13 +263,16 @@ interface NamedKey {
   readonly bytes: Buffer
 }
 
-/** Where a peer holds another of that name, an earlier attempt of this very host sealed it: it opens as well. */
+/**
+ * Where a peer holds another of that name, an earlier attempt of this very host sealed it: it opens as well. One that takes no
+ * more of them today is brought them by the courier.
+ */
 async function sendKeys(peer: PeerClient, keys: readonly NamedKey[], signal: AbortSignal): Promise<void> {
   for (const { name, bytes } of keys) {
     try {
       await peer.sendDocument('key', name, bytes, { signal })
     } catch (error) {
-      if (!hasCode(error, 'HOST_REFUSED')) throw error
+      if (!hasCode(error, 'HOST_REFUSED', 'TOO_MANY_KEYS')) throw error
     }
   }
 }
