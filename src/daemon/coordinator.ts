@@ -25,6 +25,7 @@ import type { SegmentOptions } from '../signatures/segments.js'
 import type { Served } from '../wire/server.js'
 import { auditApart } from './audit.js'
 import { Courier } from './courier.js'
+import { keepPort } from './port.js'
 import { Loop, type Running } from './running.js'
 
 const KEYS_MS = 5_000
@@ -82,6 +83,7 @@ class Daemon implements Running {
   async start(): Promise<void> {
     this.#service = await this.#serve(this.#options.listen)
     this.address = this.#service.server.address
+    keepPort(this.#home, this.#options.listen, this.address, this.#report)
     this.#loop = new Loop(
       TICK_MS,
       (signal) => this.#tick(signal),

@@ -13,7 +13,6 @@ import { ImagerError } from '../base/errors.js'
 import { isAlive, type ProcessMark } from '../base/process-mark.js'
 import { shellWord } from '../base/shell.js'
 import { MiB } from '../base/units.js'
-import { freePort } from '../fleet/address.js'
 import { initFleet } from '../fleet/init.js'
 import { joinFleet } from '../fleet/join.js'
 import { type Fleet, openFleet } from '../fleet/open.js'
@@ -46,6 +45,8 @@ type LabProcess = v.InferOutput<typeof LabFile>['processes'][number]
 
 /** A lab must work on a small disk too. */
 const KEEP_FREE_BYTES = 16 * MiB
+/** Each takes its own when it first listens: one that was chosen before could be another's by then. */
+const ANY_PORT = '127.0.0.1:0'
 const READY_TIMEOUT_MS = 60_000
 const POLL_MS = 25
 const GRACE_MS = 5_000
@@ -122,7 +123,7 @@ class Lab {
   async up(): Promise<LabReport> {
     const state = this.state('coordinator')
     if (!hasHome(state)) {
-      const address = `127.0.0.1:${await freePort()}`
+      const address = ANY_PORT
       const words = wordsInFile(this.wordsFile, state)
       initFleet({ state, name: 'coordinator', domain: 'coordinator', listen: address, address, ...words })
     }
@@ -186,7 +187,7 @@ class Lab {
       this.options.signal.throwIfAborted()
       const role = name === 'appliance' ? 'appliance' : 'peer'
       const { token } = await fleet.invite(role)
-      const listen = role === 'peer' ? `127.0.0.1:${await freePort()}` : null
+      const listen = role === 'peer' ? ANY_PORT : null
       await joinFleet({ token, state: this.state(name), name, domain: name, listen })
     }
   }

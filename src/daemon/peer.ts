@@ -15,6 +15,7 @@ import type { Home } from '../keys/home.js'
 import { checkDocument } from '../peers/documents.js'
 import { servePeer } from '../peers/server.js'
 import { ShardStore } from '../peers/store.js'
+import { keepPort } from './port.js'
 import { Loop, type Running } from './running.js'
 
 export interface PeerOptions {
@@ -52,6 +53,7 @@ export async function startPeer(home: Home, options: PeerOptions): Promise<Runni
     adopt: (membership) => void home.saveMembership(membership),
     report: (error, path) => report(path, error),
   })
+  keepPort(home, listen, server.address, report)
   const heartbeat = new Heartbeat({ home, store, clock, addresses: [advertised(server.address)] })
   const beating = new Loop(
     HEARTBEAT_MS,

@@ -48,6 +48,8 @@ export type HomeConfig = Omit<v.InferOutput<typeof Config>, 'version' | 'check'>
 
 const CONFIG = 'home.json'
 const UNFINISHED = 'home.json.new'
+/** At the end of an address: take a free one. */
+const ANY_PORT = ':0'
 const IDENTITY = 'identity.key'
 const KEY_BYTES = 32
 const MEMBERSHIP = 'membership.bin'
@@ -59,21 +61,38 @@ export class Home {
   readonly host: Hex
   /** Private, so that a home that is printed shows no key. */
   readonly #tls: TlsIdentity
+  #config: HomeConfig
   #membership: Membership | undefined
   readonly #watchers: (() => void)[] = []
   readonly #keys = new Map<string, readonly SecretHandle[]>()
 
   constructor(
     readonly state: string,
-    readonly config: HomeConfig,
+    config: HomeConfig,
     readonly secret: SecretHandle,
   ) {
+    this.#config = config
     this.#tls = tlsIdentity(secret)
     this.host = this.#tls.host
   }
 
   get tls(): TlsIdentity {
     return this.#tls
+  }
+
+  get config(): HomeConfig {
+    return this.#config
+  }
+
+  /**
+   * Whoever is to listen on port 0 takes a free one at his first start, and the same ever after: others know him by it. Throws
+   * IO where the folder cannot be written.
+   */
+  keepPort(taken: string): void {
+    const settled = settlePort(this.#config, taken)
+    if (settled === this.#config) return
+    writeDurable(join(this.state, CONFIG), encodeConfig(settled))
+    this.#config = settled
   }
 
   get fleet(): Hex {
@@ -319,6 +338,16 @@ function checkKey(bytes: Uint8Array, home: NewHome, members: Membership, host: H
 function keyFile(entry: KeyEntry): string {
   const { purpose, key, owner, reader } = entry
   return `${purpose}-${key}-${owner.slice(0, 16)}-${reader.slice(0, 16)}.bin`
+}
+
+/** The same one where it names a port already. `taken`: the address that is listened on. Pure. */
+export function settlePort(config: HomeConfig, taken: string): HomeConfig {
+  const { listen, coordinator } = config
+  if (!listen?.endsWith(ANY_PORT)) return config
+  const port = taken.slice(taken.lastIndexOf(':'))
+  const settle = (address: string) =>
+    address.endsWith(ANY_PORT) ? `${address.slice(0, -ANY_PORT.length)}${port}` : address
+  return { ...config, listen: settle(listen), coordinator: { ...coordinator, address: settle(coordinator.address) } }
 }
 
 function encodeConfig(config: HomeConfig): Buffer {

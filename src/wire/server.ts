@@ -3,12 +3,12 @@
  * `admit` decides on that key before the HTTP parser sees a byte, and again on each request, so that who was expelled is
  * out at once. A body is never read before the handler asks for it, and never beyond the route's cap.
  */
-import { constants } from 'node:crypto'
+import { constants, randomInt } from 'node:crypto'
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http'
 import { createServer, type Server } from 'node:https'
 import type { AddressInfo, Socket } from 'node:net'
 import type { TLSSocket } from 'node:tls'
-import { ImagerError } from '../base/errors.js'
+import { hasCode, ImagerError } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
 import {
   CONNECT_TIMEOUT_MS,
@@ -26,6 +26,11 @@ import { DataDoor } from './data-server.js'
 import { encodeRefusal, notMember } from './refusal.js'
 import { type Match, type Pattern, Router } from './router.js'
 import { CIPHERS, exportSecret, SOCKET_BUFFER_BYTES } from './tls.js'
+
+/** Below the ports that systems give to outgoing connections: one that is kept must be free after a restart too. */
+const [FIRST_PORT, LAST_PORT] = [10_000, 32_767]
+const PORT_TRIES = 100
+const drawPort = () => randomInt(FIRST_PORT, LAST_PORT + 1)
 
 export interface Request {
   /** The caller. */
@@ -67,6 +72,8 @@ export interface ServeOptions {
   /** Hears of errors that are our own bugs. */
   report?(error: unknown, path: string): void
   readonly idleTimeoutMs?: number
+  /** Draws one where port 0 is given. */
+  readonly drawPort?: () => number
 }
 
 export interface Served {
@@ -110,7 +117,7 @@ export async function serve(options: ServeOptions): Promise<ServedData> {
     void new Exchange(options, router, callers.get(request.socket), request, response, expects).run()
   server.on('request', (request, response) => answer(request, response, false))
   server.on('checkContinue', (request, response) => answer(request, response, true))
-  await listen(server, host, port)
+  await listen(server, host, port, options.drawPort ?? drawPort)
   const bound = server.address() as AddressInfo
   const shown = bound.family === 'IPv6' ? `[${bound.address}]` : bound.address
   return {
@@ -253,18 +260,36 @@ function readBody(request: IncomingMessage, lengthBytes: number, idleTimeoutMs: 
   })
 }
 
-async function listen(server: Server, host: string, port: number): Promise<void> {
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', (cause) => {
-      if ('code' in cause && cause.code === 'EADDRINUSE') {
-        reject(new ImagerError('ADDRESS_IN_USE', { address: `${host}:${port}` }, { cause }))
-      } else
-        reject(new ImagerError('SYSTEM', { what: `Cannot listen on ${host}:${port}: ${cause.message}` }, { cause }))
-    })
-    server.listen(port, host, resolve)
-  })
-  server.removeAllListeners('error')
+/** A port that is drawn is listened on at once, so that nobody else gets it between the look and the use. */
+async function listen(server: Server, host: string, port: number, draw: () => number): Promise<void> {
+  for (let tries = 1; ; tries++) {
+    try {
+      await listenOn(server, host, port || draw())
+      break
+    } catch (error) {
+      if (port !== 0 || tries === PORT_TRIES || !hasCode(error, 'ADDRESS_IN_USE')) throw error
+    }
+  }
   server.on('error', () => {})
+}
+
+async function listenOn(server: Server, host: string, port: number): Promise<void> {
+  await new Promise<void>((resolve, reject) => {
+    const settle = (done: () => void) => {
+      server.removeListener('listening', heard)
+      server.removeListener('error', failed)
+      done()
+    }
+    const heard = () => settle(resolve)
+    const failed = (cause: NodeJS.ErrnoException) => settle(() => reject(cannotListen(`${host}:${port}`, cause)))
+    server.once('listening', heard).once('error', failed)
+    server.listen(port, host)
+  })
+}
+
+function cannotListen(address: string, cause: NodeJS.ErrnoException): ImagerError {
+  if (cause.code === 'EADDRINUSE') return new ImagerError('ADDRESS_IN_USE', { address }, { cause })
+  return new ImagerError('SYSTEM', { what: `Cannot listen on ${address}: ${cause.message}` }, { cause })
 }
 
 /** Lets what is under way end for a moment, then cuts it. */

@@ -7,10 +7,10 @@ import test, { type ExecutionContext } from 'ava'
 import type { EventRow } from '../../src/catalog/registry.js'
 import type { HostRow } from '../../src/catalog/types.js'
 import type { LabReport } from '../../src/daemon/lab.js'
-import { freePort } from '../../src/fleet/address.js'
 import { partsOfName } from '../../src/keys/entry.js'
 import { openHome } from '../../src/keys/home.js'
 import { eventually } from '../fleet/fleet.js'
+import { freePort } from '../free-port.js'
 import { imager, lastLine, start, TestLab } from './lab.js'
 
 const MAIN = fileURLToPath(new URL('../../bin/imager.cjs', import.meta.url))

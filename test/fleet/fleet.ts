@@ -8,7 +8,6 @@ import type { Clock } from '../../src/base/clock.js'
 import { startCoordinator } from '../../src/daemon/coordinator.js'
 import { startPeer } from '../../src/daemon/peer.js'
 import type { Running } from '../../src/daemon/running.js'
-import { freePort } from '../../src/fleet/address.js'
 import { initFleet } from '../../src/fleet/init.js'
 import { joinFleet } from '../../src/fleet/join.js'
 import { openFleet } from '../../src/fleet/open.js'
@@ -30,7 +29,7 @@ export class TestFleet {
       for (const close of fleet.#open.reverse()) await close()
       rmSync(fleet.dir, { recursive: true, force: true })
     })
-    const address = `127.0.0.1:${await freePort()}`
+    const address = '127.0.0.1:0'
     fleet.home = initFleet({
       state: fleet.state('coordinator'),
       name: 'office',

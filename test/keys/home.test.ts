@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import test from 'ava'
 import { toHex } from '../../src/base/ids.js'
 import { RECOVERY, type Sealing, sealEntry } from '../../src/keys/entry.js'
-import { createHome, openHome, prepareIdentity } from '../../src/keys/home.js'
+import { createHome, openHome, prepareIdentity, settlePort } from '../../src/keys/home.js'
 import { signMembership } from '../../src/keys/membership.js'
 import { Secret } from '../../src/native.js'
 import { fleet, hostOf, makeFleet, member, sealingOf } from './fleet.js'
@@ -117,4 +117,19 @@ test('keys that a stranger hands out, or for another host, are not taken', (t) =
   const foreign = sealEntry(Secret.random(), toAnother, known.coordinator)
   t.throws(() => createHome({ ...config, keys: [foreign] }), { code: 'FORGED' })
   t.throws(() => openHome(state), { code: 'NO_FLEET' })
+})
+
+test('a port that was taken at the first start is kept, and one that was named stays', (t) => {
+  const state = folder(t)
+  const { config } = newHome(state)
+  const home = createHome({ ...config, listen: '0.0.0.0:0' })
+  home.keepPort('0.0.0.0:12345')
+  home.keepPort('0.0.0.0:23456')
+  t.is(home.config.listen, '0.0.0.0:12345')
+  t.is(openHome(state).config.listen, '0.0.0.0:12345')
+  const { listen, coordinator } = settlePort(
+    { ...home.config, listen: '[::]:0', coordinator: { key: home.host, address: '192.0.2.1:0' } },
+    '[::]:777',
+  )
+  t.deepEqual([listen, coordinator.address], ['[::]:777', '192.0.2.1:777'])
 })

@@ -1,7 +1,7 @@
 import { createServer } from 'node:net'
 import test from 'ava'
-import { freePort } from '../../src/fleet/address.js'
 import { meetHost } from '../../src/wire/meet.js'
+import { freePort } from '../free-port.js'
 import { identity, loopback } from './loopback.js'
 
 test('the key that answers is told, also to a stranger, and nothing was asked', async (t) => {

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import test from 'ava'
+import { freePort } from '../free-port.js'
 import { bare, identity, loopback } from './loopback.js'
 
 test('a handler learns who calls, with what', async (t) => {
@@ -169,4 +170,16 @@ test('an address that is taken, or none of ours, is refused by name', async (t) 
   for (const listen of ['', 'x', '127.0.0.1', '127.0.0.1:99999', '::1:80', 'a b:1']) {
     await t.throwsAsync(loopback(t, [], { listen }), { code: 'INVALID' }, listen)
   }
+})
+
+test('where any port will do, one that is taken is passed over', async (t) => {
+  const taken = await loopback(t, [], { listen: '127.0.0.1:0' })
+  const free = await freePort()
+  const drawn = [Number(taken.address.split(':')[1]), free]
+  const lo = await loopback(t, [], { listen: '127.0.0.1:0', drawPort: () => drawn.shift() as number })
+  t.is(lo.address, `127.0.0.1:${free}`)
+  t.is(
+    (await lo.connection().request('POST', '/echo', { body: Buffer.from('hello'), maxBytes: 5 })).body.toString(),
+    'hello',
+  )
 })
