@@ -64,8 +64,9 @@ export class RemoteCatalog implements Catalog {
   readonly #patience: Patience | undefined
   readonly #clock: Clock
   #clockSkewMs: number | undefined
+  #answered = false
 
-  /** The connection is the caller's to close. Without patience, a call is repeated once. */
+  /** The connection is the caller's to close. Without patience, a call is repeated once, if the coordinator answered before. */
   constructor(connection: Requester, patience?: Patience, clock: Clock = systemClock) {
     this.#connection = connection
     this.#patience = patience
@@ -278,7 +279,8 @@ export class RemoteCatalog implements Catalog {
       } catch (error) {
         if (!CALLS[name].repeatable || !hasCode(error, 'COORDINATOR_UNREACHABLE')) throw error
         // A coordinator that was started anew has dropped the connection: once more, at once.
-        if (times > 1 && !(await pauses?.after(error))) throw error
+        const isDropped = this.#answered && times === 1
+        if (!isDropped && !(await pauses?.after(error))) throw error
       }
     }
   }
@@ -291,6 +293,7 @@ export class RemoteCatalog implements Catalog {
       const options = { headers, body: message, maxBytes: MESSAGE_BYTES }
       const reply = await this.#connection.request('POST', `/v1/${name}`, options)
       this.#clockSkewMs = measureSkew(sent, this.#clock.now(), Number(reply.headers[TIME_HEADER])) ?? skew
+      this.#answered = true
       const { body, attachment } = decodeMessage(CALLS[name].answer, reply.body)
       return { body: body as Answer<N>, attachment }
     } catch (error) {

@@ -17,6 +17,8 @@ export interface Patience {
   readonly signal: AbortSignal
   /** Hears why nothing comes just now. */
   readonly waiting: (error: ImagerError) => void
+  /** Looks where the coordinator may be now. Called again and again while it does not answer; does not throw. */
+  readonly seek?: (signal: AbortSignal) => Promise<void>
   readonly sleep?: (ms: number, signal: AbortSignal) => Promise<unknown>
 }
 
@@ -33,11 +35,13 @@ export class Pauses {
 
   /** Waits a while, each time longer; false once that has been enough. Throws where the run is ended. */
   async after(error: ImagerError): Promise<boolean> {
-    const { clock, signal, waiting, sleep: pause = wait } = this.#patience
+    const { clock, signal, waiting, seek, sleep: pause = wait } = this.#patience
     signal.throwIfAborted()
     if (clock.now() >= this.#until) return false
     waiting(error)
-    await pause(this.#next, signal)
+    // One that only starts anew is back before that.
+    const isLong = this.#next === LONGEST_PAUSE_MS
+    await Promise.all([pause(this.#next, signal), isLong ? seek?.(signal) : undefined])
     signal.throwIfAborted()
     this.#next = Math.min(2 * this.#next, LONGEST_PAUSE_MS)
     return true

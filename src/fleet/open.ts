@@ -9,10 +9,10 @@ import type { Home } from '../keys/home.js'
 import type { JoinRole } from '../keys/token.js'
 import { type Callable, Peers } from '../peers/pool.js'
 import { areKeysDelivered, deliverKeys } from './deliver-keys.js'
-import { CoordinatorLink } from './link.js'
+import { FollowingLink } from './link.js'
 import { openLocalCatalog } from './local-catalog.js'
 import { Management } from './manage.js'
-import { seekMembership } from './seek.js'
+import { seekMembership, seekTogether } from './seek.js'
 
 /** Whatever is set on the system's clock meanwhile. */
 const STEADY: Clock = { now: () => performance.now() }
@@ -22,7 +22,10 @@ export interface Fleet {
   readonly clock: Clock
   readonly catalog: Catalog
   readonly peers: Peers
-  /** The same catalog, for a run: where it is another host's, a coordinator that is started anew meanwhile is waited for. */
+  /**
+   * The same catalog, for a run: where it is another host's, a coordinator that is started anew meanwhile is waited for, and
+   * found where the peers say that it is now.
+   */
   patient(signal: AbortSignal, waiting: (error: ImagerError) => void): Catalog
   readonly management: Management
   /** Of the coordinator: where its daemon runs, that knows best. */
@@ -38,16 +41,14 @@ export interface Fleet {
  */
 export async function openFleet(home: Home, clock: Clock = systemClock, report: Report = () => {}): Promise<Fleet> {
   const { fleet, answered } = await openAsKnown(home, clock, report)
-  const { key } = home.coordinator
-  if (answered || !(await seekMembership(home)) || home.coordinator.key === key) return fleet
+  if (answered || !(await seekMembership(home))) return fleet
   await fleet.close()
   return (await openAsKnown(home, clock, report)).fleet
 }
 
 /** With the coordinator that the membership held here names; did it answer? */
 async function openAsKnown(home: Home, clock: Clock, report: Report): Promise<{ fleet: Fleet; answered: boolean }> {
-  const { addresses, key } = home.coordinator
-  const link = new CoordinatorLink(home.tls, addresses, key)
+  const link = new FollowingLink(home)
   const remote = new RemoteCatalog(link, undefined, clock)
   const local = home.coordinates ? await openLocalCatalog(home, clock) : undefined
   const catalog = local ?? remote
@@ -65,7 +66,7 @@ async function openAsKnown(home: Home, clock: Clock, report: Report): Promise<{ 
       catalog,
       peers,
       patient: (signal: AbortSignal, waiting: (error: ImagerError) => void) =>
-        local ?? new RemoteCatalog(link, { clock: STEADY, signal, waiting }, clock),
+        local ?? new RemoteCatalog(link, { clock: STEADY, signal, waiting, seek: seekTogether(home) }, clock),
       management: new Management(home, remote, local),
       condition: () => conditionOf(local, remote),
       invite: (role: JoinRole) => remote.invite(role),

@@ -4,6 +4,7 @@
  */
 import { randomInt } from 'node:crypto'
 import { isOfHost } from '../base/errors.js'
+import { CONNECT_TIMEOUT_MS } from '../base/limits.js'
 import type { Home } from '../keys/home.js'
 import type { MembershipHost } from '../keys/membership.js'
 import { PeerClient } from '../peers/client.js'
@@ -19,10 +20,29 @@ export async function seekMembership(home: Home, signal?: AbortSignal): Promise<
   return found.includes(true)
 }
 
+/**
+ * One search for all calls that wait for the coordinator. What keeps it from finding anything is not thrown: that the
+ * coordinator is away is the error.
+ */
+export function seekTogether(home: Home): (signal: AbortSignal) => Promise<void> {
+  let running: Promise<void> | undefined
+  const search = async (signal: AbortSignal) => {
+    try {
+      await seekMembership(home, signal)
+    } catch {
+      // Told by what is waited for.
+    } finally {
+      running = undefined
+    }
+  }
+  return (signal) => (running ??= search(signal))
+}
+
 async function askPeer(home: Home, { host, name, addresses }: MembershipHost, signal?: AbortSignal): Promise<boolean> {
   const connection = new Connection({ tls: home.tls, addresses, host, name })
   try {
-    const bytes = await new PeerClient(host, name, connection).fetchDocument('membership', home.fleet, { signal })
+    const options = { signal, timeoutMs: CONNECT_TIMEOUT_MS }
+    const bytes = await new PeerClient(host, name, connection).fetchDocument('membership', home.fleet, options)
     return bytes !== undefined && home.saveMembership(bytes)
   } catch (error) {
     if (isOfHost(error)) return false

@@ -48,10 +48,27 @@ test('after a minute it says that it does not answer', async (t) => {
   t.true(waited >= RUN_PATIENCE_MS && waited < RUN_PATIENCE_MS + 4_000, `${waited}`)
 })
 
-test('without patience a call is repeated once', async (t) => {
+test('one that is not back soon is looked for, each time a long pause is made', async (t) => {
+  const s = absentUntil(10_000)
+  const sought: number[] = []
+  const seek = async () => void sought.push(s.pauses.length)
+  t.deepEqual(await new RemoteCatalog(s.connection, { ...s.patience, seek }).hosts(), [])
+  t.deepEqual(sought, [5, 6], 'with the two of 4 s')
+})
+
+test('without patience a call is repeated once, and only where the coordinator answered before', async (t) => {
   const s = absentUntil(Number.POSITIVE_INFINITY)
   await t.throwsAsync(new RemoteCatalog(s.connection).hosts(), { code: 'COORDINATOR_UNREACHABLE' })
-  t.is(s.asked.length, 2)
+  t.is(s.asked.length, 1)
+  let isThere = true
+  const leaving: Requester = {
+    request: (...args) => (isThere ? absentUntil(0).connection : s.connection).request(...args),
+  }
+  const catalog = new RemoteCatalog(leaving)
+  await catalog.hosts()
+  isThere = false
+  await t.throwsAsync(catalog.hosts(), { code: 'COORDINATOR_UNREACHABLE' })
+  t.is(s.asked.length, 3)
 })
 
 test('Ctrl-C ends the waiting', async (t) => {

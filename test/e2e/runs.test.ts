@@ -123,6 +123,36 @@ test.serial('a coordinator that is killed and started again in mid-snapshot does
   t.deepEqual(more, [])
 })
 
+test.serial(
+  'a coordinator that comes back at another address is found by what the peers say, in mid-snapshot and later',
+  async (t) => {
+    const lab = await TestLab.up(t, 3)
+    const { appliance, coordinator } = lab.lab
+    const state = ['--json', '--state', appliance.state]
+    const disk = lab.makeDisk('disk.img', 200)
+    const snapshot = run('snapshot', disk, ...state)
+    await snapshot.said('"phase":"reading and storing"')
+    await lab.kill(coordinator.pid)
+    await snapshot.said('does not answer')
+    const move = async () => {
+      const moved = start(['coordinator', '--state', coordinator.state, '--listen', '127.0.0.1:0', '--json'])
+      t.teardown(() => moved.kill())
+      const [ready] = (await once(moved.stdout as NodeJS.ReadableStream, 'data')) as [Buffer]
+      return { pid: moved.pid as number, ...(JSON.parse(ready.toString()) as { address: string }) }
+    }
+    const moved = await move()
+    t.not(moved.address, coordinator.address)
+    const done = await snapshot.ended
+    t.is(done.code, 0, done.stdout)
+    await lab.kill(moved.pid)
+    t.not((await move()).address, moved.address)
+    const isSafe = async () => (await imager('status', ...state)).code === 0
+    for (let tries = 0; tries < 40 && !(await isSafe()); tries++) await sleep(250)
+    t.true(await isSafe())
+    await lab.restoreLatest(t, disk)
+  },
+)
+
 test.serial('a run that came to nothing is known of, whenever it failed, until the next one did better', async (t) => {
   const lab = await TestLab.up(t, 3)
   const { appliance, peers } = lab.lab
