@@ -111,15 +111,16 @@ export class HostCatalogue {
 
   /**
    * Notes a call of any kind, and what the caller measured of its clock: it is written once in HEARTBEAT_MS at most, because
-   * a run makes thousands of calls. True where its clock has just been found to be far off.
+   * a run makes thousands of calls. A peer is there when its daemon beats: one who asks on it says nothing of that. True where
+   * its clock has just been found to be far off.
    */
   called(host: Hex, clockSkewMs: number | undefined): boolean {
     const stored = this.#one.get(host)
     if (!stored) return false
     const known = stored.clockSkewMs
-    const moved = clockSkewMs !== undefined && (known === null || Math.abs(clockSkewMs - known) >= SKEW_STEP_MS)
+    const moved = clockSkewMs !== undefined && hasMoved(known, clockSkewMs)
     if (!moved && Math.abs(this.#clock.now() - stored.lastSeen) < HEARTBEAT_MS) return false
-    this.seen(host)
+    if (stored.role !== 'peer') this.seen(host)
     if (clockSkewMs === undefined) return false
     this.#db.prepare('UPDATE host SET clockSkewMs = ? WHERE host = ?').run(clockSkewMs, host)
     return isFarOff(clockSkewMs) && !isFarOff(known ?? 0)
@@ -200,6 +201,11 @@ export class HostCatalogue {
 
 /** Smaller changes of a clock's skew are noise of the network. */
 const SKEW_STEP_MS = 1_000
+
+/** Between two measurements of a clock: is it worth telling? Pure. */
+export function hasMoved(known: number | null | undefined, skewMs: number): boolean {
+  return typeof known !== 'number' || Math.abs(skewMs - known) >= SKEW_STEP_MS
+}
 
 function isFarOff(skewMs: number): boolean {
   return Math.abs(skewMs) >= CLOCK_SKEW_ALARM_MS

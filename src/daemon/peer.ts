@@ -7,6 +7,7 @@ import { type Clock, systemClock } from '../base/clock.js'
 import { hasCode, ImagerError } from '../base/errors.js'
 import { HEARTBEAT_MS } from '../base/limits.js'
 import type { Report } from '../base/report.js'
+import { hasMoved } from '../catalog/hosts.js'
 import { RemoteCatalog } from '../coordinator/client.js'
 import { advertised } from '../fleet/address.js'
 import { CoordinatorLink } from '../fleet/link.js'
@@ -112,10 +113,11 @@ class Heartbeat {
     await store.lookAgain()
     const beat = { addresses, ...(await store.free()) }
     const catalog = this.#coordinator()
-    const measured = catalog.clockSkewMs !== undefined
+    const told = catalog.clockSkewMs
     let newest = await catalog.heartbeat(beat)
-    // The first answer shows how far the own clock is off; it is told at once.
-    if (!measured && catalog.clockSkewMs !== undefined) newest = await catalog.heartbeat(beat)
+    // The answer shows how far the own clock is off; where that is new, it is told at once.
+    const measured = catalog.clockSkewMs
+    if (measured !== undefined && hasMoved(told, measured)) newest = await catalog.heartbeat(beat)
     const { term, sequence } = home.membership()
     if (newest.term < term || (newest.term === term && newest.sequence <= sequence)) return
     home.saveMembership(await catalog.membership())

@@ -72,7 +72,7 @@ export function newestOf({ snapshots, volumes }: Pick<Known, 'snapshots' | 'volu
 export function findProblems(known: Known): Problem[] {
   const newest = newestOf(known)
   if (known.snapshots.length === 0) {
-    const remedy = 'On the server: `imager snapshot SOURCE`, with the disk as SOURCE (`lsblk` lists them).'
+    const remedy = 'Run `imager snapshot SOURCE` on the server, with the disk as SOURCE (`lsblk` lists them).'
     return [{ code: 'NO_SNAPSHOT', sentence: 'There is no snapshot yet', remedy }, ...failures(known)]
   }
   const rows = newest.map(({ row }) => row)
@@ -132,7 +132,9 @@ function bringBack(names: readonly string[]): string {
 function belowTarget(row: SnapshotRow, hosts: readonly HostRow[]): Problem {
   if (row.survives >= row.target) {
     const sentence = `The keys of ${row.applianceName} are on too few peers`
-    return { code: 'KEYS_NOT_HELD', sentence, remedy: 'Switch more peers on: the coordinator brings the keys to each.' }
+    const remedy =
+      'Switch more peers on: the coordinator brings the keys to each. `imager events` says which refused them.'
+    return { code: 'KEYS_NOT_HELD', sentence, remedy }
   }
   const code = 'BELOW_TARGET'
   const bears =
@@ -205,13 +207,15 @@ function suspects(hosts: readonly HostRow[]): Problem[] {
 }
 
 function clocks(hosts: readonly HostRow[]): Problem[] {
-  return hosts.flatMap(({ name, clockSkewMs }) => {
+  return hosts.flatMap(({ name, role, clockSkewMs }) => {
     if (clockSkewMs === null || Math.abs(clockSkewMs) < CLOCK_MS) return []
     const off = `${formatSeconds(Math.abs(clockSkewMs) / 1000)} ${clockSkewMs > 0 ? 'ahead' : 'behind'}`
     const sentence = `The clock of ${name} is ${off}`
-    return [
-      { code: 'CLOCK', sentence, remedy: `Set it there, or let it follow the network: \`timedatectl set-ntp true\`.` },
-    ]
+    const set = 'Set it there, or let it follow the network: `timedatectl set-ntp true`.'
+    // It has no daemon that would tell by itself.
+    const tell =
+      role === 'peer' || role === 'coordinator' ? '' : ` Then run \`imager status\` on ${name}: it measures again.`
+    return [{ code: 'CLOCK', sentence, remedy: `${set}${tell}` }]
   })
 }
 

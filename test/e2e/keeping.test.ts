@@ -2,50 +2,17 @@
  * What is known of what the peers keep: proof is taken away, and the word that stood on it goes; then what `status` says is
  * typed as it stands, until the light is green again.
  */
-import type { ChildProcess } from 'node:child_process'
 import { execFileSync } from 'node:child_process'
 import { mkdirSync, readdirSync, renameSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
 import test, { type ExecutionContext } from 'ava'
-import { HEARTBEAT_MS } from '../../src/base/limits.js'
 import { openDatabase } from '../../src/catalog/schema.js'
 import type { VolumePolicy } from '../../src/catalog/types.js'
-import type { StatusReport } from '../../src/fleet/status.js'
 import type { CheckReport, Damage } from '../../src/jobs/check.js'
 import type { SnapshotReport } from '../../src/jobs/snapshot/snapshot.js'
 import { lacksFileSystem, testWhere } from '../machine.js'
 import { imager, lastLine, TestLab } from './lab.js'
-
-async function status(lab: TestLab): Promise<StatusReport> {
-  const outcome = await imager('status', '--json', '--state', lab.lab.coordinator.state)
-  const report = lastLine<StatusReport>(outcome)
-  const expected = report.safe ? 0 : 8
-  if (outcome.code !== expected) throw new Error(`status ended ${outcome.code}: ${outcome.stdout}`)
-  return report
-}
-
-const codesOf = ({ problems }: StatusReport) => problems.map(({ code }) => code)
-
-/** Asks for the status until it says what is waited for: peers tell of their store with each heartbeat. */
-async function until(lab: TestLab, codes: readonly string[]): Promise<StatusReport> {
-  for (let patience = (3 * HEARTBEAT_MS) / 500; patience > 0; patience--) {
-    const report = await status(lab)
-    if (codesOf(report).join() === codes.join()) return report
-    await sleep(500)
-  }
-  return status(lab)
-}
-
-/** Types what the first problem says, on the host that it is for; gives what was typed, and how it ended. */
-async function typeRemedy(lab: TestLab, { problems }: StatusReport): Promise<string> {
-  const [, line] = /`imager ([^`]+)`/.exec(problems[0]?.remedy ?? '') ?? []
-  if (line === undefined) return `nothing to type: ${problems[0]?.remedy}`
-  const { appliance, coordinator } = lab.lab
-  const words = line.split(' ')
-  const { code } = await imager(...words, '--state', words[0] === 'snapshot' ? appliance.state : coordinator.state)
-  return `${words[0]} ${code}`
-}
+import { codesOf, silence, started, status, typeRemedy, until } from './told.js'
 
 /** Ends a peer, and starts it with what `change` made of its store. */
 async function restartPeer(t: ExecutionContext, lab: TestLab, index: number, change: (store: string) => void) {
@@ -56,10 +23,6 @@ async function restartPeer(t: ExecutionContext, lab: TestLab, index: number, cha
   t.teardown(() => void child.kill('SIGKILL'))
   await started(child)
   return child
-}
-
-async function started(child: ChildProcess): Promise<void> {
-  await new Promise((resolve) => child.stdout?.once('data', resolve))
 }
 
 const shardsOf = (store: string) =>
@@ -263,13 +226,6 @@ test.serial('a PC is gone for good: it is removed, and the target falls only bec
   t.like(settled.volumes[0], { survives: 2, target: 2 })
   await lab.restoreLatest(t, disk)
 })
-
-/** As if they had been silent for long: 30 s are waited for nowhere. */
-function silence(lab: TestLab, names: readonly string[]): void {
-  const db = openDatabase(join(lab.lab.coordinator.state, 'catalog', 'catalog.db'))
-  for (const name of names) db.prepare('UPDATE host SET lastSeen = 1 WHERE name = ?').run(name)
-  db.close()
-}
 
 test.serial(
   'PCs that are gone for good: what status says is typed, line by line, until all is safe again',

@@ -131,9 +131,9 @@ export class TestLab {
     for (const { state } of [this.lab.coordinator, this.lab.appliance]) rmSync(state, { recursive: true })
   }
 
-  startPeer(index: number): ChildProcess {
+  startPeer(index: number, ...more: string[]): ChildProcess {
     const { state, store } = this.lab.peers[index] as LabReport['peers'][number]
-    return start(['peer', '--state', state, '--store', store, '--keep-free', '1M', '--json'])
+    return start(['peer', '--state', state, '--store', store, '--keep-free', '1M', ...more, '--json'])
   }
 }
 
