@@ -227,12 +227,12 @@ export const ERRORS = {
   TOO_FEW_HOSTS: meaning(
     Exit.failed,
     'Hosts fit to hold data: {fit}; needed: {needed} ({why})',
-    'See `imager hosts`. Add some with `imager invite`, or ask for less with --tolerate.',
+    'See `imager hosts`. Give who is full more with `--max-bytes`, add some with `imager invite`, or ask for less with --tolerate.',
   ),
   NOT_PLACED: meaning(
     Exit.failed,
     'Only {placed} of {total} hosts took what they were sent, {needed} are needed (the last said: {why})',
-    'See `imager hosts`; what was stored is reused by the next run.',
+    'See `imager hosts`. Give who is full more with `--max-bytes`, or add some with `imager invite`; what was stored is reused by the next run.',
     true,
   ),
   NOT_RESTORABLE: meaning(Exit.notRestorable, '{what}. What is left is not enough', '{todo}.', true),

@@ -158,3 +158,32 @@ test.serial("too few peers take a new server's keys: more are switched on, and g
   await running(t, lab.startPeer(2))
   t.deepEqual(codesOf(await until(lab, [])), [])
 })
+
+test.serial('the last run failed because a peer is full: it gets more, and the run is typed again', async (t) => {
+  const { lab, state } = await TestLab.imaged(t, 2, 8)
+  let pid = lab.lab.peers[0]?.pid as number
+  const offer = async (maxBytes: string) => {
+    await lab.kill(pid)
+    pid = (await running(t, lab.startPeer(0, '--max-bytes', maxBytes))).pid as number
+  }
+  await offer('80M')
+  const large = lab.makeDisk('large.img', 270)
+  const failed = await imager('snapshot', large, '--json', ...state)
+  t.is(failed.code, 1, failed.stdout)
+  t.like(lastLine<object>(failed), { code: 'NOT_PLACED' })
+  t.regex(failed.stdout, /the last said: peer-1 has no space left for imager: /)
+  const seen = await status(lab)
+  t.deepEqual(codesOf(seen), ['RUN_FAILED'])
+  t.regex(only(seen).sentence, /large\.img on appliance came to nothing \(NOT_PLACED\)$/)
+  const [, ...words] = lineOf(only(seen))
+  // It says what is wrong: that has to be done before it is typed once more.
+  const said = await imager(...words, ...state)
+  t.is(said.code, 1)
+  t.regex(said.stderr, /peer-1 has no space left|it has only .* free/)
+  t.regex(said.stderr, /Give who is full more with `--max-bytes`/)
+  t.deepEqual(codesOf(await status(lab)), ['RUN_FAILED'])
+  await offer('1G')
+  const done = await imager(...words, ...state)
+  t.is(done.code, 0, done.stdout + done.stderr)
+  t.deepEqual(codesOf(await status(lab)), [])
+})
