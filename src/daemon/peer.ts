@@ -17,7 +17,7 @@ import { checkDocument } from '../peers/documents.js'
 import { servePeer } from '../peers/server.js'
 import { ShardStore } from '../peers/store.js'
 import { keepPort } from './port.js'
-import { Loop, type Running } from './running.js'
+import { Loop, Lull, type Running } from './running.js'
 
 export interface PeerOptions {
   store: string
@@ -26,7 +26,12 @@ export interface PeerOptions {
   keepFreeBytes?: number
   clock?: Clock
   report?: Report
+  /** Between two heartbeats. */
+  beatEveryMs?: number
 }
+
+/** After what was stored last a heartbeat tells of it: a person who looks once a backup is done sees where it is. */
+const TELL_AFTER_MS = 500
 
 export async function startPeer(home: Home, options: PeerOptions): Promise<Running> {
   const { listen, clock = systemClock, report = () => {} } = options
@@ -57,10 +62,12 @@ export async function startPeer(home: Home, options: PeerOptions): Promise<Runni
   keepPort(home, listen, server.address, report)
   const heartbeat = new Heartbeat({ home, store, clock, addresses: [advertised(server.address)] })
   const beating = new Loop(
-    HEARTBEAT_MS,
+    options.beatEveryMs ?? HEARTBEAT_MS,
     (signal) => heartbeat.beat(signal),
     (error) => report('heartbeat', withRemedy(error)),
   )
+  const lull = new Lull(TELL_AFTER_MS, () => beating.wake())
+  store.watch(() => lull.happened())
   // Ready means: it knows the members of now, unless the coordinator does not answer.
   await beating.first
   return {
@@ -68,6 +75,7 @@ export async function startPeer(home: Home, options: PeerOptions): Promise<Runni
     async close() {
       // First, so that a beat that waits for an absent coordinator fails at once.
       heartbeat.close()
+      lull.close()
       await beating.close()
       await server.close()
     },

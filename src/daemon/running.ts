@@ -65,3 +65,24 @@ export class Loop {
     }
   }
 }
+
+/** Calls once it has been quiet for a while, however much happened before. */
+export class Lull {
+  readonly #quietMs: number
+  readonly #call: () => void
+  #timer: NodeJS.Timeout | undefined
+
+  constructor(quietMs: number, call: () => void) {
+    this.#quietMs = quietMs
+    this.#call = call
+  }
+
+  happened(): void {
+    clearTimeout(this.#timer)
+    this.#timer = setTimeout(this.#call, this.#quietMs)
+  }
+
+  close(): void {
+    clearTimeout(this.#timer)
+  }
+}

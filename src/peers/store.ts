@@ -64,6 +64,7 @@ export class ShardStore {
   #pendingBytes = 0
   #temporary = 0
   readonly #turns = new Map<string, Promise<unknown>>()
+  #stored = () => {}
 
   private constructor(options: StoreOptions, storage: string, held: HeldBytes, documentBytes: number) {
     this.#options = options
@@ -91,6 +92,11 @@ export class ShardStore {
 
   get name(): string {
     return this.#options.name
+  }
+
+  /** Has `stored` called whenever it holds more, or other, bytes than before. */
+  watch(stored: () => void): void {
+    this.#stored = stored
   }
 
   /**
@@ -133,6 +139,7 @@ export class ShardStore {
         if (held && (await isSound(shard, held))) throw this.#refused(`shard ${shard} is there with other bytes`)
         await this.#writing(moveWhole(temporary, path))
         this.#held.add(shard, lengthBytes - (held?.length ?? 0))
+        this.#stored()
         return 'stored'
       })
     } finally {
@@ -201,6 +208,7 @@ export class ShardStore {
       else if (limit) limit.admits(await this.#takenSince(kind, limit.prefix))
       await this.#writeWhole(path, bytes)
       this.#documentBytes += bytes.length - (held?.length ?? 0)
+      this.#stored()
     })
   }
 
@@ -269,6 +277,7 @@ export class ShardStore {
     try {
       await this.#writeWhole(this.shardPath(shard), bytes)
       this.#held.add(shard, bytes.length - replacedBytes)
+      this.#stored()
     } finally {
       this.#pendingBytes -= bytes.length
     }

@@ -107,3 +107,14 @@ test('a peer that was away gets what it missed when it is back', async (t) => {
   await fleet.peer(pc)
   await eventually(t, 'it knows the new member', () => pc.membership().find(appliance.host) !== undefined)
 })
+
+test('what was stored is told of when it has become quiet, and does not wait for the next heartbeat', async (t) => {
+  const fleet = await TestFleet.found(t)
+  await fleet.coordinator()
+  const pc = await fleet.add('pc-1', 'peer')
+  await fleet.peer(pc, { beatEveryMs: 3_600_000 })
+  const view = fleet.closing(await openFleet(fleet.home, fleet.clock))
+  await eventually(t, 'the documents that it was brought are counted', async () => {
+    return (await view.catalog.hosts()).some(({ host, usedBytes }) => host === pc.host && usedBytes > 0)
+  })
+})

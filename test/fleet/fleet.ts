@@ -6,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { ExecutionContext } from 'ava'
 import type { Clock } from '../../src/base/clock.js'
 import { startCoordinator } from '../../src/daemon/coordinator.js'
-import { startPeer } from '../../src/daemon/peer.js'
+import { type PeerOptions, startPeer } from '../../src/daemon/peer.js'
 import type { Running } from '../../src/daemon/running.js'
 import { initFleet } from '../../src/fleet/init.js'
 import { joinFleet } from '../../src/fleet/join.js'
@@ -79,9 +79,10 @@ export class TestFleet {
     return this.join(name, await this.invite(role))
   }
 
-  async peer(home: Home): Promise<Running> {
+  async peer(home: Home, more: Partial<PeerOptions> = {}): Promise<Running> {
     const store = join(this.dir, home.name, 'store')
-    return this.closing(await startPeer(home, { store, listen: '127.0.0.1:0', keepFreeBytes: 0, clock: this.clock }))
+    const options = { store, listen: '127.0.0.1:0', keepFreeBytes: 0, clock: this.clock, ...more }
+    return this.closing(await startPeer(home, options))
   }
 }
 
