@@ -84,12 +84,6 @@ export const ERRORS = {
     '{what}',
     'That takes the role `{role}`: use a host that has it, or `imager invite` on the coordinator.',
   ),
-  GRANT_EXPIRED: meaning(
-    Exit.notAllowed,
-    "The grant does not fit: expires. It is good until {expires} by the coordinator's clock, and by the peer's it is {now}: on the host whose clock is off type `timedatectl set-ntp true`",
-    '`imager hosts` shows whose clock is off.',
-    true,
-  ),
   REMOVED: meaning(
     Exit.notAllowed,
     'The coordinator does not know this host any more: it was removed from the fleet',

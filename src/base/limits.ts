@@ -37,8 +37,6 @@ export const RUN_OPEN_MS = 7 * 24 * 3_600_000
 export const RUN_TRIED_MS = 8 * 24 * 3_600_000
 /** For so long a run repeats what it asks of a coordinator that does not answer: a restart takes seconds, an update a minute. */
 export const RUN_PATIENCE_MS = 60_000
-/** A grant lives as long as the longest transfer of one stripe may take. */
-export const GRANT_LIFETIME_MS = 3_600_000
 /** Sockets one host opens to another: enough to keep a disk and a 1 Gbit/s line busy, few enough for 10,000 hosts. */
 export const SOCKETS_PER_HOST = 4
 /** Connections a daemon holds at once, each about 100 KiB: a coordinator's fleet of thousands sends heartbeats. */

@@ -1,8 +1,17 @@
 /** Shapes that the catalog refuses, whoever asks: caps and counts only, no look into a database. */
 import { ImagerError } from '../base/errors.js'
+import type { Hex } from '../base/ids.js'
 import { LOOKUP_IDS, SHARD_BYTES, SHARD_FILE_BYTES } from '../base/limits.js'
 import { ID_BYTES, RECORD_BYTES } from '../signatures/rows.js'
-import { type CommitRequest, type PlaceRequest, RECORDS_PER_STRIPE, type ShardPlace, STRIPE_WIDTH } from './types.js'
+import { unfitBecause } from '../stripes/place.js'
+import {
+  type CommitRequest,
+  type HostRow,
+  type PlaceRequest,
+  RECORDS_PER_STRIPE,
+  type ShardPlace,
+  STRIPE_WIDTH,
+} from './types.js'
 
 export function checkIds(ids: Uint8Array): void {
   const count = ids.length / ID_BYTES
@@ -37,6 +46,18 @@ export function checkRecords(r: { records: Uint8Array; packBytes: number; births
 /** A code of the table of errors, or what a later version calls one. */
 export function checkFailure(failure: string): void {
   if (!/^[A-Z_]{1,64}$/.test(failure)) refuse('a failure that is no code')
+}
+
+/** Each host of a placement offers a store, was seen lately, has room, and is not the bearer. Throws HOST_UNFIT. */
+export function requireFit(hosts: readonly HostRow[], bearer: Hex, { shards, lengthBytes }: PlaceRequest): void {
+  const rows = new Map(hosts.map((row) => [row.host, row]))
+  const needed = new Map<Hex, number>()
+  for (const { host } of shards) needed.set(host, (needed.get(host) ?? 0) + lengthBytes)
+  for (const [host, bytes] of needed) {
+    const row = rows.get(host)
+    const why = row ? unfitBecause(row, bearer, bytes) : 'it is not a member of the fleet'
+    if (why) throw new ImagerError('HOST_UNFIT', { host: row?.name ?? host.slice(0, 8), key: host, why })
+  }
 }
 
 function checkScheme({ k, m, packBytes }: { k: number; m: number; packBytes: number }): void {

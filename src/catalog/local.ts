@@ -15,8 +15,7 @@ import type { FoundLocations, SignatureRepository } from '../signatures/reposito
 import { ID_BYTES } from '../signatures/rows.js'
 import { SegmentRepository } from '../signatures/segments.js'
 import { numberOf, partsOfName, type RunsHandle, runName, runOf, stripeOf } from '../stripes/names.js'
-import { unfitBecause } from '../stripes/place.js'
-import { checkCommit, checkFailure, checkIds, checkPlace, checkRecords } from './checks.js'
+import { checkCommit, checkFailure, checkIds, checkPlace, checkRecords, requireFit } from './checks.js'
 import { choose, prefixOf } from './choose.js'
 import { type Effect, effectOn, requireNoLoss, requireNoSnapshots } from './departure.js'
 import type { GuardedDatabase } from './guard.js'
@@ -173,7 +172,7 @@ export class LocalCatalog implements Catalog {
     const request = this.#ofLease(lease, asked)
     const { appliance, run: n } = this.#openLease(lease)
     checkPlace(request)
-    this.#checkHosts(appliance, request)
+    requireFit(this.members.rows(), appliance, request)
     this.write(() => {
       this.#stripes.open(appliance, lease, request)
       this.#sameStripe(lease, request)
@@ -485,18 +484,6 @@ export class LocalCatalog implements Catalog {
   #isFinished({ snapshot }: Lease, head: Uint8Array): boolean {
     const [row] = this.#snapshots.list(this.#present(), undefined, snapshot)
     return row !== undefined && Buffer.compare(row.head, head) === 0
-  }
-
-  /** Each host of a placement offers a store, was seen lately, has room, and is not the bearer. */
-  #checkHosts(bearer: Hex, { shards, lengthBytes }: PlaceRequest): void {
-    const rows = new Map(this.members.rows().map((row) => [row.host, row]))
-    const needed = new Map<Hex, number>()
-    for (const { host } of shards) needed.set(host, (needed.get(host) ?? 0) + lengthBytes)
-    for (const [host, bytes] of needed) {
-      const row = rows.get(host)
-      const why = row ? unfitBecause(row, bearer, bytes) : 'it is not a member of the fleet'
-      if (why) throw new ImagerError('HOST_UNFIT', { host: row?.name ?? host.slice(0, 8), key: host, why })
-    }
   }
 }
 

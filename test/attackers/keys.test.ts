@@ -18,7 +18,6 @@ import { rmSync } from 'node:fs'
 import test, { type ExecutionContext } from 'ava'
 import type { EventRow } from '../../src/catalog/registry.js'
 import { RemoteCatalog } from '../../src/coordinator/client.js'
-import { freePort } from '../../src/fleet/address.js'
 import type { RecoverReport } from '../../src/jobs/recover/recover.js'
 import { tlsIdentity } from '../../src/keys/certificate.js'
 import {
@@ -38,6 +37,7 @@ import { Connection } from '../../src/wire/client.js'
 import { firstDifference } from '../e2e/disks.js'
 import { imager, lastLine, start, TestLab } from '../e2e/lab.js'
 import { eventually } from '../fleet/fleet.js'
+import { freePort } from '../free-port.js'
 import { sealingOf } from '../keys/fleet.js'
 
 interface Target {

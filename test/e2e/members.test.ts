@@ -259,7 +259,7 @@ const later = (ms: number) => {
   return { NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(script)}` }
 }
 
-test('a clock that is off is named in hosts, and in the error of the grant that does not fit for it', async (t) => {
+test('a clock that is off is named in hosts and an alarm, and costs no backup', async (t) => {
   const lab = await TestLab.up(t, 2)
   const office = lab.lab.coordinator.state
   const HOURS = 2 * 3_600_000
@@ -275,12 +275,7 @@ test('a clock that is off is named in hosts, and in the error of the grant that 
   const text = await imager('hosts', '--state', office)
   t.regex(text.stdout, /! The clock of peer-1 is 2h 00m ahead of the coordinator's.*timedatectl set-ntp true/)
   const outcome = await imager('snapshot', lab.makeDisk('disk.img', 8), '--state', lab.lab.appliance.state, '--json')
-  t.not(outcome.code, 0)
-  const { message } = lastLine<Refused>(outcome)
-  const times = [...message.matchAll(/\d{4}-\d\d-\d\dT[\d:.]+Z/g)].map(([time]) => Date.parse(time))
-  t.is(times.length, 2, message)
-  t.true((times[1] ?? 0) - (times[0] ?? 0) > 3_000_000, message)
-  t.regex(message, /does not fit: expires.*timedatectl set-ntp true/)
+  t.is(outcome.code, 0, outcome.stdout + outcome.stderr)
   const alarms = (await eventsOf(office)).filter(({ kind }) => kind === 'alarm')
   t.is(alarms.length, 2)
 })

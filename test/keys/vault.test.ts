@@ -6,14 +6,23 @@ import { toHex } from '../../src/base/ids.js'
 import { type KeyPurpose, sealEntry } from '../../src/keys/entry.js'
 import { createHome, type Home, prepareIdentity } from '../../src/keys/home.js'
 import { signMembership } from '../../src/keys/membership.js'
-import { openRoot, openVault } from '../../src/keys/vault.js'
-import { hash, Secret, type SecretHandle } from '../../src/native.js'
+import { openRoot, openVault, type SealedRoot } from '../../src/keys/vault.js'
+import { hash, Runs, Secret, type SecretHandle } from '../../src/native.js'
+import { stripeOf } from '../../src/stripes/names.js'
 import { delegate, fleet, hostOf, makeFleet, member, sealingOf } from './fleet.js'
 
 /** What the golden file of a root page's key was sealed under, and for which birth (native/tests/golden.rs). */
-const sealed = {
-  key: readFileSync(new URL('../../../fixtures/golden/record-root-key-v1.bin', import.meta.url)),
-  birth: (5n << 16n) | 9n,
+function sealedIn(path: string): SealedRoot {
+  const names = new Runs()
+  const writer = goldenKey(path, 4).signingKey()
+  const stripe = stripeOf(names.number(Buffer.concat([writer, Buffer.from('drawn 64')])), 5)
+  const key = readFileSync(new URL('../../../fixtures/golden/record-root-key-v1.bin', import.meta.url))
+  return { key, birth: (BigInt(stripe) << 16n) | 9n, names }
+}
+
+function goldenKey(path: string, seed: number): SecretHandle {
+  writeFileSync(path, hash(Buffer.from([seed])))
+  return Secret.load(path)
 }
 
 function folder(t: { teardown(undo: () => void): void }): string {
@@ -53,8 +62,8 @@ function recovered(t: { teardown(undo: () => void): void }, theirs: [KeyPurpose,
 
 test('of several keys of an appliance those count that a snapshot was sealed under', (t) => {
   const path = join(folder(t), 'key')
-  writeFileSync(path, hash(Buffer.from([2])))
-  const [manifest, another, domain] = [Secret.load(path), Secret.random(), Secret.random()]
+  const sealed = sealedIn(path)
+  const [manifest, another, domain] = [goldenKey(path, 2), Secret.random(), Secret.random()]
   for (const manifests of [
     [manifest, another],
     [another, manifest],
@@ -72,6 +81,7 @@ test('of several keys of an appliance those count that a snapshot was sealed und
 })
 
 test('without the key nothing opens, and it is said whose is missing', (t) => {
+  const sealed = sealedIn(join(folder(t), 'key'))
   const { home, appliance } = recovered(t, [['manifest', Secret.random()]])
   t.throws(() => openRoot(home, appliance, sealed), { code: 'FORGED' })
   const stranger = 'ab'.repeat(32)
