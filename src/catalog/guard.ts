@@ -101,10 +101,14 @@ export class Guard {
     if (trouble && !this.#trial) throw trouble
   }
 
-  /** What SQLite threw, as what it means. Where there was no room, or a lock, what comes after it is paused. */
+  /**
+   * What SQLite threw, as what it means. Where there was no room, or a lock, what comes after it is paused. Damage that a call
+   * ran into counts at once: what that call says to type must work, and not only once all has been looked through.
+   */
   translate(error: unknown): unknown {
     const meant = fromSqlite(error, this)
     if (hasCode(meant, 'COORDINATOR_READ_ONLY')) this.pause(meant)
+    else if (sqliteCode(error) !== undefined && hasCode(meant, 'STATE_DAMAGED')) this.distrust(meant, [])
     return meant
   }
 }

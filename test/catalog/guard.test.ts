@@ -40,6 +40,19 @@ test('what is damaged is not read, nothing is written, and the rest is read', as
   t.regex((await catalog.condition())[0]?.remedy ?? '', /`imager recover .*--state/)
 })
 
+test('damage that a call runs into counts at once, so that the line that it says to type works', (t) => {
+  const guard = new Guard('/state/catalog/catalog.db', undefined)
+  const heard: (string | undefined)[] = []
+  guard.watchDamage(() => heard.push(guard.damage?.code))
+  const refused = guard.translate(new Database.SqliteError('a constraint failed', 'SQLITE_CONSTRAINT'))
+  t.true(refused instanceof Database.SqliteError)
+  t.deepEqual(heard, [])
+  const meant = guard.translate(new Database.SqliteError('database disk image is malformed', 'SQLITE_CORRUPT'))
+  t.like(meant, { code: 'STATE_DAMAGED' })
+  t.deepEqual(heard, ['STATE_DAMAGED'])
+  t.throws(() => guard.requireWritable(), { code: 'STATE_DAMAGED' })
+})
+
 test('a damaged row is not changed: a new checksum would make it right', (t) => {
   const folder = temporaryFolder()
   t.teardown(folder.remove)

@@ -67,7 +67,8 @@ export class Flipper {
     const said = await this.#remedyIn(failed)
     if (said === undefined) return { kind: 'WRONG', what: `nothing to type: ${failed.stdout}${failed.stderr}` }
     const typed = await typeRemedy(this.lab, said)
-    if (typed.code !== 0) return { kind: 'WRONG', what: `typed: ${typed.stdout}${typed.stderr}` }
+    if (typed.code !== 0)
+      return { kind: 'WRONG', what: `${failed.stdout}${failed.stderr} typed ${said}: ${typed.stdout}${typed.stderr}` }
     if (!isReady && !(await this.#start())) return { kind: 'WRONG', what: `healed, but ${this.#coordinator?.said()}` }
     const still = await this.#useSoon()
     return still ? { kind: 'WRONG', what: `healed, but ${still.stdout}${still.stderr}` } : { kind: 'healed', said }
