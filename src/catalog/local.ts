@@ -11,13 +11,14 @@ import type { Hex } from '../base/ids.js'
 import { formatBytes } from '../base/units.js'
 import { openHome } from '../keys/home.js'
 import { Runs } from '../native.js'
-import type { FoundLocations, SignatureRepository } from '../signatures/repository.js'
+import type { SignatureRepository } from '../signatures/repository.js'
 import { ID_BYTES } from '../signatures/rows.js'
 import { SegmentRepository } from '../signatures/segments.js'
 import { numberOf, partsOfName, type RunsHandle, runName, runOf, stripeOf } from '../stripes/names.js'
 import { checkCommit, checkFailure, checkIds, checkPlace, checkRecords, requireFit } from './checks.js'
 import { choose, prefixOf } from './choose.js'
 import { type Effect, effectOn, requireNoLoss, requireNoSnapshots } from './departure.js'
+import { ANY, Finder } from './finder.js'
 import type { GuardedDatabase } from './guard.js'
 import { type Admission, type Heartbeat, HostCatalogue } from './hosts.js'
 import { Knowledge } from './knowledge.js'
@@ -57,12 +58,6 @@ import type {
 } from './types.js'
 import { type OpenOptions, Upkeep } from './upkeep.js'
 
-/** Signatures looked up in one go: some 20 ms where the segments lie in the page cache. */
-const FIND_PART = 8192
-
-/** Also stripes of which too little is left: whoever reads finds out what is missing. */
-const ANY = -1
-
 /** A stripe read back from its trailer. */
 export interface ImportedStripe extends StripeRow {
   /** Rows of `RECORD_BYTES`, and each one's birth. */
@@ -89,6 +84,7 @@ export class LocalCatalog implements Catalog {
   readonly #knowledge: Knowledge
   readonly #policies: Policies
   readonly #signatures: SignatureRepository
+  readonly #finder: Finder
   readonly #runs: StoredRuns
 
   private constructor(db: GuardedDatabase, signatures: SignatureRepository, parts: CatalogParts) {
@@ -98,6 +94,7 @@ export class LocalCatalog implements Catalog {
     this.#runs = new StoredRuns(db)
     this.#stripes = new Stripes(db, this.#runs)
     this.#leases = new Leases(db, this.#stripes)
+    this.#finder = new Finder(signatures, this.#stripes)
     this.#snapshots = new Snapshots(db, this.#stripes)
     this.#policies = new Policies(db)
     this.members = new HostCatalogue(db, parts.clock)
@@ -162,7 +159,7 @@ export class LocalCatalog implements Catalog {
     checkIds(ids)
     this.#openLease(lease)
     const births = new BigUint64Array(ids.length / ID_BYTES)
-    for await (const { at, locations } of this.#find(ids, tolerate)) {
+    for await (const { at, locations } of this.#finder.of(ids, tolerate)) {
       births.set(this.#runs.birthsToHere(locations.births), at)
     }
     return births
@@ -266,15 +263,18 @@ export class LocalCatalog implements Catalog {
     return choose(name, rows, among, (row) => this.#policies.of(row).retired === 1)
   }
 
-  async locate(ids: Uint8Array): Promise<Located> {
+  async locate(ids: Uint8Array, births: BigUint64Array): Promise<Located> {
     checkIds(ids)
     const count = ids.length / ID_BYTES
+    if (births.length !== count)
+      throw new ImagerError('PROTOCOL', { what: `${births.length} births of ${count} records` })
+    const own = this.#runs.toRows(Array.from(births, (birth) => Number(birth >> 16n)))
     const found = {
       stripes: new BigUint64Array(count),
       offsets: new Uint32Array(count),
       lengths: new Uint32Array(count),
     }
-    for await (const { at, locations } of this.#find(ids, ANY)) {
+    for await (const { at, locations } of this.#finder.of(ids, ANY, own)) {
       found.stripes.set(
         BigUint64Array.from(locations.stripes, (stripe) => BigInt(stripe && this.#runs.toHere(stripe))),
         at,
@@ -441,19 +441,6 @@ export class LocalCatalog implements Catalog {
     const stripe = this.#runs.toRow(request.stripe)
     if (runOf(stripe) === this.#openLease(lease).run) return { ...request, stripe }
     throw new ImagerError('PROTOCOL', { what: 'a stripe of another run' })
-  }
-
-  /** Looks signatures up, `FIND_PART` at a time: between two parts the event loop serves other calls. */
-  async *#find(ids: Uint8Array, tolerate: number): AsyncGenerator<{ at: number; locations: FoundLocations }> {
-    for (let at = 0; at * ID_BYTES < ids.length; at += FIND_PART) {
-      const survival = this.#stripes.survival()
-      const rank = (stripe: number): number => {
-        const survives = survival.of(stripe)
-        return survives >= tolerate ? survives - ANY : -1
-      }
-      const locations = await this.#signatures.find(ids.subarray(at * ID_BYTES, (at + FIND_PART) * ID_BYTES), rank)
-      yield { at, locations }
-    }
   }
 
   #openLease(lease: Hex): Lease {

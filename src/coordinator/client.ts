@@ -142,8 +142,11 @@ export class RemoteCatalog implements Catalog {
     return { ...body, head: attachment }
   }
 
-  async locate(ids: Uint8Array): Promise<Located> {
-    const { body, attachment } = await this.#call('locate', {}, ids)
+  async locate(ids: Uint8Array, births: BigUint64Array): Promise<Located> {
+    const table = new Runs()
+    const named = table.translate(births, this.names)
+    const asked = Buffer.concat([ids, new Uint8Array(named.buffer, named.byteOffset, named.byteLength)])
+    const { body, attachment } = await this.#call('locate', { runs: encodeRuns(table) }, asked)
     const count = ids.length / ID_BYTES
     requireBytes('locate', attachment, count * 16)
     const bytes = aligned(attachment)

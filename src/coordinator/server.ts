@@ -15,6 +15,7 @@ import { entryName, mayBeKept, readEntry } from '../keys/entry.js'
 import type { Role } from '../keys/fields.js'
 import type { Home } from '../keys/home.js'
 import { Runs } from '../native.js'
+import { ID_BYTES } from '../signatures/rows.js'
 import { decodeRuns, encodeRuns, Renumbering } from '../stripes/names.js'
 import { decodeMessage, encodeMessage } from '../wire/message.js'
 import { type Route, type Served, serve } from '../wire/server.js'
@@ -226,8 +227,12 @@ function catalogHandlers(
       const { head, ...row } = await catalog.snapshot(name, among, scopeOf(caller))
       return { body: row, attachment: head }
     },
-    async locate({ attachment }) {
-      const { stripes, offsets, lengths } = await catalog.locate(attachment)
+    async locate({ body: { runs }, attachment }) {
+      const count = attachment.length / (ID_BYTES + 8)
+      if (!Number.isInteger(count)) throw new ImagerError('PROTOCOL', { what: `${attachment.length} bytes to locate` })
+      const ids = attachment.subarray(0, count * ID_BYTES)
+      const births = readBirths(catalog, runs, attachment.subarray(ids.length))
+      const { stripes, offsets, lengths } = await catalog.locate(ids, births)
       const table = new Runs()
       const naming = new Renumbering(catalog.names, table, 'learn')
       const named = stripes.map((stripe) => BigInt(stripe && naming.stripe(Number(stripe))))
@@ -315,6 +320,17 @@ function ownKeyName(home: Home, { host }: Caller, bytes: Buffer): string {
   if (entry.owner !== host) throw notAllowed("That is another host's key", 'admin')
   if (mayBeKept(signer, entry, home.membership(), home.rootKey)) return entryName(entry)
   throw notAllowed('No peer would keep this key of the host', 'appliance')
+}
+
+/** The same of births; an ordinal of an unknown run's is of no interest. */
+function readBirths(catalog: LocalCatalog, runs: readonly string[], bytes: Uint8Array): BigUint64Array {
+  const births = new BigUint64Array(new Uint8Array(bytes).buffer)
+  const stripes = readStripes(
+    catalog,
+    runs,
+    Array.from(births, (birth) => Number(birth >> 16n)),
+  )
+  return births.map((birth, at) => (BigInt(stripes[at] as number) << 16n) | (birth & 0xffffn))
 }
 
 /** Little-endian, as every machine that runs this is. */

@@ -1,7 +1,8 @@
 /**
  * Where records lie. A birth number names the stripe that a record was first stored in and its position among that stripe's
  * records, so the lengths of these are all there is to ask for. What is not told by stripe (it is another appliance's, or
- * less safe than its scheme, or the record was moved) is asked for by its signature.
+ * less safe than its scheme, or the record was moved) is asked for by its signature and birth: what its writer made of it
+ * counts before what somebody else says to hold the same.
  */
 import { LOOKUP_IDS } from '../base/limits.js'
 import type { Catalog } from '../catalog/types.js'
@@ -23,16 +24,19 @@ export class Locator {
     for (const [at, stripe] of absent.entries()) this.#index.learn(stripe, lengths[at] ?? new Uint32Array())
     const found = this.#index.locate(births)
     const unknown = Array.from(found.stripes.keys()).filter((at) => found.stripes[at] === 0)
-    if (unknown.length > 0) await this.#ask(found, unknown, ids())
+    if (unknown.length > 0) await this.#ask(found, unknown, ids(), births)
     return found
   }
 
   /** By signature, those `at`. */
-  async #ask(found: RecordLocations, at: readonly number[], ids: Uint8Array): Promise<void> {
+  async #ask(found: RecordLocations, at: readonly number[], ids: Uint8Array, births: BigUint64Array): Promise<void> {
     for (let from = 0; from < at.length; from += LOOKUP_IDS) {
       const some = at.slice(from, from + LOOKUP_IDS)
       const wanted = some.map((index) => ids.subarray(index * ID_BYTES, (index + 1) * ID_BYTES))
-      const { stripes, offsets, lengths } = await this.#catalog.locate(Buffer.concat(wanted))
+      const { stripes, offsets, lengths } = await this.#catalog.locate(
+        Buffer.concat(wanted),
+        BigUint64Array.from(some, (index) => births[index] as bigint),
+      )
       for (const [nth, index] of some.entries()) {
         found.stripes[index] = Number(stripes[nth])
         found.offsets[index] = offsets[nth] as number

@@ -4,8 +4,8 @@
  * are. `segments.ts` is its one driver.
  */
 
-/** Rank of a stripe for a reader: below 0 = do not use. Higher is taken first. */
-export type Rank = (stripe: number) => number
+/** Rank of a stripe for the nth id of a batch: below 0 = do not use. Higher is taken first. */
+export type Rank = (stripe: number, nth: number) => number
 
 export interface SignatureBatch {
   stripe: number

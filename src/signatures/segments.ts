@@ -117,7 +117,7 @@ export class SegmentRepository implements SignatureRepository {
     }
     for (let i = 0; i < indexes.length; i++) {
       const at = indexes[i] as number
-      const value = rank(stripes[i] as number)
+      const value = rank(stripes[i] as number, at)
       if (value <= (best[at] as number)) continue
       best[at] = value
       locations.births[at] = births[i] as bigint

@@ -193,8 +193,14 @@ function committing(test: TestFn, open: OpenStand): void {
     t.is(weak, 0n)
     t.is(both, BigInt(strong) * 65_536n)
     t.deepEqual([...(await s.catalog.lookup(lease, asked, 3))], [0n, 0n])
-    const { stripes } = await s.catalog.locate(asked)
+    const { stripes } = await s.catalog.locate(asked, new BigUint64Array(2))
     t.is(stripes[1], BigInt(strong))
+    const own = BigUint64Array.of(BigInt(weaker) << 16n, (BigInt(weaker) << 16n) | 1n)
+    t.deepEqual(
+      [...(await s.catalog.locate(asked, own)).stripes],
+      [BigInt(weaker), BigInt(weaker)],
+      'its own comes first',
+    )
     t.deepEqual(
       (await s.catalog.records([weaker, strong])).map((lengths) => lengths.length > 0),
       [false, true],
@@ -465,7 +471,10 @@ function reading(test: TestFn, open: OpenStand): void {
     const { lease } = await begin(s)
     const content = ids(4)
     const number = await stripe(s, lease, content)
-    const { stripes, offsets, lengths } = await s.catalog.locate(Buffer.concat([ids(1), content]))
+    const { stripes, offsets, lengths } = await s.catalog.locate(
+      Buffer.concat([ids(1), content]),
+      new BigUint64Array(5),
+    )
     t.deepEqual([...stripes], [0n, ...Array.from({ length: 4 }, () => BigInt(number))])
     t.deepEqual([...offsets], [0, 16, 106, 196, 286])
     t.deepEqual([...lengths], [0, 90, 90, 90, 90])

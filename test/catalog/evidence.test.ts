@@ -66,7 +66,11 @@ test('a bad shard is not counted on, until it was seen whole again', async (t) =
   t.true(await isOffered(s, 0))
   await say(s, 1, 'corrupt', s.writer)
   t.false(await isOffered(s, 0), 'less than k are left')
-  t.is((await s.catalog.locate(idOf('block'))).stripes[0], BigInt(s.stripe.stripe), 'a reader finds out for himself')
+  t.is(
+    (await s.catalog.locate(idOf('block'), new BigUint64Array(1))).stripes[0],
+    BigInt(s.stripe.stripe),
+    'a reader finds out for himself',
+  )
   await say(s, 0, 'present', s.writer)
   await say(s, 1, 'present', s.writer)
   t.deepEqual(await factsOf(s), [undefined, 'corrupt', undefined], 'wrong bytes are not right because they are there')

@@ -148,7 +148,7 @@ function questions(state: string, catalog: LocalCatalog, lease: string): Record<
     // Lengths that are not told are asked for by signature.
     places: async () => {
       const lengths = await catalog.records(numbers)
-      const located = await catalog.locate(all)
+      const located = await catalog.locate(all, new BigUint64Array(words.length))
       return words.map((_, i) => {
         const own = lengths[Math.floor(i / RECORDS)] as Uint32Array
         const at = i % RECORDS
@@ -158,7 +158,7 @@ function questions(state: string, catalog: LocalCatalog, lease: string): Record<
         return [stripe, offset, told ? own[at] : located.lengths[i]]
       })
     },
-    signatures: async () => [...(await catalog.locate(all)).stripes].map(Number),
+    signatures: async () => [...(await catalog.locate(all, new BigUint64Array(words.length))).stripes].map(Number),
     births: async () => [...(await catalog.lookup(lease, all, 2))].map(String),
     policies: () => catalog.policies(),
     documents: () => [catalog.registry.documents('membership'), catalog.registry.documents('key')],
