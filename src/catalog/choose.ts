@@ -1,15 +1,22 @@
-/** Which snapshot a name means: an id, the beginning of one, or `latest`. Pure. */
+/** Which snapshot a name means: an id, the beginning of one, its full name, or `latest`. Pure. */
 import { ImagerError } from '../base/errors.js'
+import type { Hex } from '../base/ids.js'
 import { volumeOf } from './order.js'
 import type { Among, FoundSnapshot, Named, SnapshotRow } from './types.js'
 
 /** Disks that `latest` names beside the one it took, at most. */
 export const OTHERS = 16
 
-/** What ids may begin with where `name` is no word: '' for `latest`, undefined where nothing can have that name. */
-export function prefixOf(name: string): string | undefined {
-  if (name === 'latest') return ''
-  return /^[0-9a-f]{1,32}$/.test(name) ? name : undefined
+/** The one name that no other snapshot has: ids are drawn by chance, and an appliance in wrong hands may sign one of another's. */
+export function fullName({ appliance, id }: Pick<SnapshotRow, 'appliance' | 'id'>): string {
+  return appliance + id
+}
+
+/** What ids may begin with, and of which appliance they are where that is said; undefined where nothing can have that name. */
+export function askedFor(name: string): { prefix: string; appliance?: Hex } | undefined {
+  if (name === 'latest') return { prefix: '' }
+  if (/^[0-9a-f]{96}$/.test(name)) return { appliance: name.slice(0, 64), prefix: name.slice(64) }
+  return /^[0-9a-f]{1,32}$/.test(name) ? { prefix: name } : undefined
 }
 
 /**
@@ -29,7 +36,8 @@ export function choose<R extends SnapshotRow & { head: Uint8Array }>(
   if (!last)
     throw new ImagerError('NO_SUCH_SNAPSHOT', { snapshot: `${name === 'latest' ? 'yet' : name}${ofWhich(among)}` })
   if (name !== 'latest' && found.length > 1) {
-    throw new ImagerError('NO_SUCH_SNAPSHOT', { snapshot: `${name}: ${found.length} begin with it` })
+    const more = found.every((row) => row.id === last.id) ? ', each of another host: --host chooses' : ''
+    throw new ImagerError('NO_SUCH_SNAPSHOT', { snapshot: `${name}: ${found.length} begin with it${more}` })
   }
   return { ...last, others: otherDisks(last, found).slice(0, OTHERS) }
 }

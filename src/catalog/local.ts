@@ -16,7 +16,7 @@ import { ID_BYTES } from '../signatures/rows.js'
 import { SegmentRepository } from '../signatures/segments.js'
 import { numberOf, partsOfName, type RunsHandle, runName, runOf, stripeOf } from '../stripes/names.js'
 import { checkCommit, checkFailure, checkIds, checkPlace, checkRecords, requireFit } from './checks.js'
-import { choose, prefixOf } from './choose.js'
+import { askedFor, choose } from './choose.js'
 import { type Effect, effectOn, requireNoLoss, requireNoSnapshots } from './departure.js'
 import { ANY, Finder } from './finder.js'
 import type { GuardedDatabase } from './guard.js'
@@ -211,7 +211,7 @@ export class LocalCatalog implements Catalog {
     return this.write(() => {
       const stripes = this.#rowsOf(references, named)
       const open = this.#leases.find(lease)
-      if (open?.state === 'finished' && this.#isFinished(open, request.head)) return this.#finished(open.snapshot)
+      if (open?.state === 'finished' && this.#isFinished(open, request.head)) return this.#finished(open)
       const { source, label, parent, appliance, volume } = this.#openLease(lease)
       const names = ['appliance', 'volume', 'sequence', 'snapshot', 'parent'] as const
       const wrong = names.find((name) => facts[name] !== open?.[name])
@@ -225,7 +225,7 @@ export class LocalCatalog implements Catalog {
       this.#snapshots.add({ ...facts, arrived, id: facts.snapshot, parent, source, label, summary, head, stripes })
       this.#leases.end(lease, arrived)
       this.#policies.reach({ appliance, volume }, summary.tolerate, request.asked)
-      const finished = this.#finished(facts.snapshot)
+      const finished = this.#finished(facts)
       this.registry.record('snapshot', appliance, finishedSentence(source, summary, finished))
       return finished
     })
@@ -246,8 +246,8 @@ export class LocalCatalog implements Catalog {
     return runs.filter((run) => this.#policies.of(run).retired === 0)
   }
 
-  #finished(snapshot: Hex): Finished {
-    const [row] = this.#snapshots.list(this.#present(), undefined, snapshot)
+  #finished({ appliance, snapshot }: Pick<Lease, 'appliance' | 'snapshot'>): Finished {
+    const [row] = this.#snapshots.list(this.#present(), appliance, snapshot)
     if (!row) throw new ImagerError('NO_SUCH_SNAPSHOT', { snapshot })
     const { survives, target, state } = row
     return { survives, target, state }
@@ -258,8 +258,10 @@ export class LocalCatalog implements Catalog {
   }
 
   async snapshot(name: string, among: Among = {}, appliance?: Hex): Promise<FoundSnapshot> {
-    const prefix = prefixOf(name)
-    const rows = prefix === undefined ? [] : this.#snapshots.list(this.#present(), appliance, prefix)
+    const asked = askedFor(name)
+    const isForeign = appliance !== undefined && asked?.appliance !== undefined && asked.appliance !== appliance
+    const whose = appliance ?? asked?.appliance
+    const rows = !asked || isForeign ? [] : this.#snapshots.list(this.#present(), whose, asked.prefix)
     return choose(name, rows, among, (row) => this.#policies.of(row).retired === 1)
   }
 
@@ -296,12 +298,12 @@ export class LocalCatalog implements Catalog {
     return read().flatMap((row, at) => (row ? [{ ...row, stripe: numbers[at] as number }] : []))
   }
 
-  async snapshotStripes(id: Hex, appliance?: Hex): Promise<number[]> {
-    const found = this.#snapshots.stripesOf(id)
-    if (!found || (appliance !== undefined && found.appliance !== appliance)) {
-      throw new ImagerError('NO_SUCH_SNAPSHOT', { snapshot: id })
-    }
-    return found.stripes.map((stripe) => this.#runs.toHere(stripe)).sort((a, b) => a - b)
+  async snapshotStripes(name: string, appliance?: Hex): Promise<number[]> {
+    const asked = askedFor(name)
+    const isForeign = appliance !== undefined && asked?.appliance !== undefined && asked.appliance !== appliance
+    const found = asked && !isForeign && this.#snapshots.stripesOf(asked.prefix, appliance ?? asked.appliance)
+    if (!found) throw new ImagerError('NO_SUCH_SNAPSHOT', { snapshot: name })
+    return found.map((stripe) => this.#runs.toHere(stripe)).sort((a, b) => a - b)
   }
 
   /** `by` is who looked; what `trusted` says outweighs what others said. Defaults are for this host's own commands. */
@@ -468,8 +470,8 @@ export class LocalCatalog implements Catalog {
     return held.size === request.shards.length && request.shards.every((shard) => held.has(name(shard)))
   }
 
-  #isFinished({ snapshot }: Lease, head: Uint8Array): boolean {
-    const [row] = this.#snapshots.list(this.#present(), undefined, snapshot)
+  #isFinished({ appliance, snapshot }: Lease, head: Uint8Array): boolean {
+    const [row] = this.#snapshots.list(this.#present(), appliance, snapshot)
     return row !== undefined && Buffer.compare(row.head, head) === 0
   }
 }

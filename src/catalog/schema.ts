@@ -67,9 +67,9 @@ CREATE TABLE evidence (
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE record (stripe INTEGER PRIMARY KEY REFERENCES stripe ON DELETE CASCADE, lengths BLOB NOT NULL) STRICT;
 CREATE TABLE snapshot (
-  n INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, appliance TEXT NOT NULL, volume TEXT NOT NULL, source TEXT NOT NULL,
+  n INTEGER PRIMARY KEY, id TEXT NOT NULL, appliance TEXT NOT NULL, volume TEXT NOT NULL, source TEXT NOT NULL,
   label TEXT NOT NULL, sequence INTEGER NOT NULL, parent TEXT, time INTEGER NOT NULL, arrived INTEGER NOT NULL,
-  head BLOB NOT NULL, stripes BLOB NOT NULL, summary TEXT NOT NULL, figure TEXT
+  head BLOB NOT NULL, stripes BLOB NOT NULL, summary TEXT NOT NULL, figure TEXT, UNIQUE (appliance, id)
 ) STRICT;
 CREATE INDEX snapshotOfVolume ON snapshot (appliance, volume, sequence);
 CREATE TABLE volume (

@@ -52,18 +52,14 @@ export class Snapshots {
   }
 
   /**
-   * Adds it, or replaces the same one, whose arrival stays; a snapshot of another appliance is never replaced. `arrived` is 0 where
-   * it is read back.
+   * Adds it, or replaces the same one of its appliance, whose arrival stays: another appliance's of that id is another snapshot.
+   * `arrived` is 0 where it is read back.
    */
   add(s: NewSnapshot): void {
-    const known = this.stripesOf(s.id)
-    if (known && known.appliance !== s.appliance) {
-      throw new ImagerError('FORGED', { what: `Snapshot ${s.id} belongs to another appliance` })
-    }
     this.#statements
       .prepare(`INSERT OR REPLACE INTO snapshot (id, appliance, volume, source, label, sequence, parent, time, arrived, head,
         stripes, summary) VALUES (@id, @appliance, @volume, @source, @label, @sequence, @parent, @time,
-        max(@arrived, coalesce((SELECT arrived FROM snapshot WHERE id = @id), 0)), @head, @packed, @summary)`)
+        max(@arrived, coalesce((SELECT arrived FROM snapshot WHERE id = @id AND appliance = @appliance), 0)), @head, @packed, @summary)`)
       .run({ ...s, summary: JSON.stringify(s.summary), packed: encodeStripes(s.stripes) })
   }
 
@@ -79,11 +75,15 @@ export class Snapshots {
     return inOrder(rows, present.now).map((row) => this.#toSnapshot(row, present))
   }
 
-  stripesOf(id: Hex): { appliance: Hex; stripes: number[] } | undefined {
-    const row = this.#statements
-      .prepare<[Hex], { appliance: Hex; stripes: Buffer }>('SELECT appliance, stripes FROM sound_snapshot WHERE id = ?')
-      .get(id)
-    return row && { appliance: row.appliance, stripes: decodeStripes(row.stripes) }
+  /** With `appliance`, its own only. Undefined where there is none, or two appliances have one of that id. */
+  stripesOf(id: Hex, appliance: Hex | undefined): number[] | undefined {
+    const rows = this.#statements
+      .prepare<[{ id: Hex; appliance: Hex | null }], Buffer>(
+        'SELECT stripes FROM sound_snapshot WHERE id = @id AND (@appliance IS NULL OR appliance = @appliance)',
+      )
+      .pluck()
+      .all({ id, appliance: appliance ?? null })
+    return rows.length === 1 ? decodeStripes(rows[0] as Buffer) : undefined
   }
 
   /** Drops what was stored of all snapshots' figures, because something was found out: they are made anew when asked for. */

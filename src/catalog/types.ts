@@ -288,7 +288,7 @@ export interface Catalog {
   runs(): Promise<RunRow[]>
   /** Newest last: by sequence within a volume, volumes by arrival. */
   snapshots(): Promise<SnapshotRow[]>
-  /** By id, unique prefix or `latest`; NO_SUCH_SNAPSHOT. */
+  /** By id, unique prefix, `fullName` or `latest`; NO_SUCH_SNAPSHOT. */
   snapshot(name: string, among?: Among): Promise<FoundSnapshot>
   /** Of each record, by signature and birth: in the stripe of its birth while that can be read, else where it is safest. */
   locate(ids: Uint8Array, births: BigUint64Array): Promise<Located>
@@ -299,7 +299,8 @@ export interface Catalog {
   records(stripes: readonly number[]): Promise<Uint32Array[]>
   /** Committed stripes among `numbers`, in that order. */
   stripes(numbers: readonly number[]): Promise<StripeRow[]>
-  snapshotStripes(id: Hex): Promise<number[]>
+  /** By id or `fullName`. */
+  snapshotStripes(name: string): Promise<number[]>
   /** What was found out about shards, and the hosts all of whose shards were looked at. */
   learn(findings: readonly Finding[], inspected: readonly Hex[]): Promise<void>
   /** The fleet's, and each volume's that has a snapshot. */

@@ -1,6 +1,7 @@
 /** `restore --files`: the command's other half, loaded only when it is asked for. */
 import { ImagerError } from '../base/errors.js'
 import { formatBytes, formatCount, formatSeconds } from '../base/units.js'
+import { fullName } from '../catalog/choose.js'
 import { type FilesReport, planRestoreFiles, runRestoreFiles } from '../jobs/restore/files.js'
 import type { Context } from './context.js'
 import { oneLine } from './output.js'
@@ -27,7 +28,7 @@ export async function restoreFiles(args: FilesArguments, context: Context): Prom
   if (args.dryRun) {
     const { findRate } = await import('../jobs/restore/estimate.js')
     const { files, bytes, missing, failed, opened } = plan
-    const rate = await findRate(opened.row.id, opened.packs, parts)
+    const rate = await findRate(fullName(opened.row), opened.packs, parts)
     const estimate = { seconds: bytes / rate.bytesPerSecond, ...rate }
     const planned = { snapshot: opened.row.id, target: args.to, files, bytes, missing, failed }
     const what = `Would restore ${formatCount(files, 'file')}, ${formatBytes(bytes)}, to ${args.to}.`

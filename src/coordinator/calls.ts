@@ -204,7 +204,7 @@ export const CALLS = {
   ),
   /** Answer: head. */
   snapshot: call(
-    v.strictObject({ name: Text(64), source: v.exactOptional(Text(4096)), host: v.exactOptional(Text(64)) }),
+    v.strictObject({ name: Text(96), source: v.exactOptional(Text(4096)), host: v.exactOptional(Text(64)) }),
     v.strictObject({ ...SnapshotRow.entries, others: v.pipe(v.array(Named), v.maxLength(OTHERS)) }),
   ),
   /** ids, then the birth of each, u64 LE; for each stripe u64, then for each offset u32, then for each length u32, LE. */
@@ -216,7 +216,7 @@ export const CALLS = {
     v.strictObject({ stripes: v.array(v.strictObject({ stripe: Stripe, ...Scheme, shards: shards(KnownShard) })) }),
   ),
   /** Answer: sorted u64 LE. */
-  snapshotStripes: call(v.strictObject({ id: Id }), v.strictObject({ runs: Runs })),
+  snapshotStripes: call(v.strictObject({ name: Text(96) }), v.strictObject({ runs: Runs })),
   /** What the caller found out about shards; `inspected` counts from who may look after the fleet. */
   learn: call(
     v.strictObject({

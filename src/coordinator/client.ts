@@ -135,7 +135,7 @@ export class RemoteCatalog implements Catalog {
   }
 
   async snapshot(name: string, { source, host }: Among = {}): Promise<FoundSnapshot> {
-    if (name.length > 64 || (host?.length ?? 0) > 64 || (source?.length ?? 0) > 4096)
+    if (name.length > 96 || (host?.length ?? 0) > 64 || (source?.length ?? 0) > 4096)
       throw new ImagerError('NO_SUCH_SNAPSHOT', { snapshot: name.slice(0, 64) })
     const among = { ...(source === undefined ? {} : { source }), ...(host === undefined ? {} : { host }) }
     const { body, attachment } = await this.#call('snapshot', { name, ...among })
@@ -181,8 +181,8 @@ export class RemoteCatalog implements Catalog {
     return rows
   }
 
-  async snapshotStripes(id: Hex): Promise<number[]> {
-    const { body, attachment } = await this.#call('snapshotStripes', { id })
+  async snapshotStripes(name: string): Promise<number[]> {
+    const { body, attachment } = await this.#call('snapshotStripes', { name })
     return decodeStripes(attachment)
       .map(this.#reading('snapshotStripes', body))
       .sort((a, b) => a - b)

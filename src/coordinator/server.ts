@@ -248,8 +248,8 @@ function catalogHandlers(
       const rows = await catalog.stripes(here.filter((stripe) => stripe > 0))
       return { body: { stripes: rows.map((row) => ({ ...row, stripe: asked.get(row.stripe) as number })) } }
     },
-    async snapshotStripes({ caller, body: { id } }) {
-      const stripes = await catalog.snapshotStripes(id, scopeOf(caller))
+    async snapshotStripes({ caller, body: { name } }) {
+      const stripes = await catalog.snapshotStripes(name, scopeOf(caller))
       const table = new Runs()
       const naming = new Renumbering(catalog.names, table, 'learn')
       const named = stripes.map((stripe) => naming.stripe(stripe))

@@ -7,6 +7,7 @@ import type { Clock } from '../base/clock.js'
 import { hasCode, isOfHost } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
 import { Slots } from '../base/queue.js'
+import { fullName } from '../catalog/choose.js'
 import type { Catalog, Finding, ShardRow, StripeRow } from '../catalog/types.js'
 import type { Home } from '../keys/home.js'
 import { inspectShard, shardFileBytes } from '../native.js'
@@ -64,8 +65,8 @@ interface Held {
 export async function runCheck(readData: boolean, parts: CheckParts): Promise<CheckReport> {
   const { catalog, home } = parts
   const snapshots = await catalog.snapshots()
-  const stripesOf = new Map<Hex, number[]>()
-  for (const { id } of snapshots) stripesOf.set(id, await catalog.snapshotStripes(id))
+  const stripesOf = new Map<string, number[]>()
+  for (const row of snapshots) stripesOf.set(fullName(row), await catalog.snapshotStripes(fullName(row)))
   const rows = await catalog.stripes([...new Set([...stripesOf.values()].flat())].sort((a, b) => a - b))
   const byHost = new Map<Hex, Held[]>()
   for (const row of rows)
@@ -81,14 +82,14 @@ export async function runCheck(readData: boolean, parts: CheckParts): Promise<Ch
     shards: row.shards.filter((shard) => isMember(shard.host) && run.isUsable(shard)),
   }))
   const known = new Set(rows.map((row) => row.stripe))
-  const outlooks = snapshots.map(({ id }) => {
-    const wanted = new Set(stripesOf.get(id))
+  const outlooks = snapshots.map((row) => {
+    const wanted = new Set(stripesOf.get(fullName(row)))
     const { lost, suffice } = findOutlook(
       usable.filter((row) => wanted.has(row.stripe)),
       run.unreachable,
     )
     const isKnown = [...wanted].every((stripe) => known.has(stripe))
-    return { snapshot: id, restorable: isKnown && lost.length === 0, suffice: suffice.map(name).sort() }
+    return { snapshot: row.id, restorable: isKnown && lost.length === 0, suffice: suffice.map(name).sort() }
   })
   return {
     stripes: rows.length,

@@ -43,6 +43,11 @@ const HeadBody = v.strictObject({
 })
 export type Head = v.InferOutput<typeof HeadBody>
 
+/** What a peer keeps it under: its appliance and its snapshot, so that nobody else's comes under that name. */
+export function headName({ appliance, snapshot }: Pick<Head, 'appliance' | 'snapshot'>): string {
+  return appliance + snapshot
+}
+
 export function signHead(head: Head, appliance: SecretHandle): Buffer {
   return signStatement('head', head, appliance)
 }

@@ -4,7 +4,7 @@
  * and that an older one never takes the place of a newer one.
  *
  *   kind        name            ordered by
- *   head        snapshot id     written once
+ *   head        `headName`      written once
  *   key         `entryName`     written once; so many keys of one owner
  *   membership  fleet id        (term, sequence)
  */
@@ -12,7 +12,7 @@ import { ImagerError } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
 import { entryName, mayBeKept, partsOfName, readEntry } from '../keys/entry.js'
 import { requireKeyRoom } from '../keys/entry-room.js'
-import { openHead } from '../keys/head.js'
+import { headName, openHead } from '../keys/head.js'
 import { type Membership, openMembership } from '../keys/membership.js'
 import type { DocumentKind, DocumentLimit } from './store.js'
 
@@ -33,11 +33,13 @@ export type Replaces = (held: Buffer) => void
 export function checkDocument(trust: Trust, kind: DocumentKind, name: string, bytes: Uint8Array): Replaces {
   switch (kind) {
     case 'head': {
-      const { appliance, snapshot } = openHead(bytes, trust.fleet)
-      requireName(kind, name, snapshot)
-      const role = trust.membership().role(appliance)
+      const head = openHead(bytes, trust.fleet)
+      requireName(kind, name, headName(head))
+      const role = trust.membership().role(head.appliance)
       requireSigner(kind, role !== undefined && role !== 'peer')
-      return () => refuse('another head of that snapshot')
+      return (held) => {
+        if (readable(() => openHead(held, trust.fleet))) refuse('another head of that snapshot')
+      }
     }
     case 'key': {
       const { entry, signer } = readEntry(bytes)

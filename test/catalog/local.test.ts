@@ -1,4 +1,5 @@
 import test from 'ava'
+import { fullName } from '../../src/catalog/choose.js'
 import { LocalCatalog } from '../../src/catalog/local.js'
 import type { HeadFacts } from '../../src/catalog/parts.js'
 import { runName, runOf, shardOf, stripeOf } from '../../src/stripes/names.js'
@@ -83,8 +84,6 @@ test('a catalog is rebuilt in bulk, and later runs have names of their own', asy
   t.is(begun.parent, facts.snapshot)
   t.deepEqual([...(await s.local.lookup(begun.lease, content, 2))], [...births], 'births are kept')
   t.not(runOf(nextStripe(s.local, s.appliance, begun)), run)
-  const taken = { ...snapshot, head: plainHead({ ...facts, appliance: hex(32) }) }
-  t.throws(() => s.local.importSnapshot(taken), { code: 'FORGED' })
   const short = { ...row(stripeOf(run, 600), () => true), births: births.subarray(1) }
   await t.throwsAsync(s.local.importStripes([short]), { code: 'PROTOCOL' })
 })
@@ -108,6 +107,38 @@ test('a transaction that is taken back gives its numbers to others, and nobody m
   const [row] = await s.local.stripes([stripe])
   t.is(row?.shards[0]?.shard, shardOf(runName(s.appliance, kept), stripe, 0))
   t.deepEqual(await s.local.stripes([stripeOf(s.local.names.number(runName(s.appliance, lost)), 0)]), [])
+})
+
+test('two appliances may have a snapshot of one id: each has its own', async (t) => {
+  const s = await stand(t)
+  const other = hex(32)
+  s.local.members.admit(member(other, 'appliance', 'thief'))
+  const facts: HeadFacts = {
+    ...{ appliance: s.appliance, volume: hex(16), sequence: 1 },
+    snapshot: hex(16),
+    parent: null,
+    time: 5,
+  }
+  const stripes = [s.appliance, other].map((writer) => stripeOf(s.local.names.number(runName(writer, hex(8))), 5))
+  const take = (appliance: string, stripe: number) => {
+    const named = references([stripe], s.local.names)
+    const found = { source: '/dev/sda', label: '', summary: summary(), references: named }
+    s.local.importSnapshot({ ...found, head: plainHead({ ...facts, appliance }) })
+    return fullName({ appliance, id: facts.snapshot })
+  }
+  const [own, stolen] = [take(s.appliance, stripes[0] as number), take(other, stripes[1] as number)]
+  t.is((await s.local.snapshots()).length, 2)
+  t.like(await s.local.snapshot(own), { appliance: s.appliance })
+  t.like(await s.local.snapshot(stolen), { appliance: other })
+  t.like(await s.local.snapshot(facts.snapshot, { host: 'srv' }), { appliance: s.appliance })
+  await t.throwsAsync(s.local.snapshot(facts.snapshot), { code: 'NO_SUCH_SNAPSHOT', message: /--host chooses/ })
+  t.deepEqual(await s.local.snapshotStripes(own), [stripes[0]])
+  t.deepEqual(await s.local.snapshotStripes(stolen), [stripes[1]])
+  await t.throwsAsync(s.local.snapshotStripes(facts.snapshot), { code: 'NO_SUCH_SNAPSHOT' })
+  t.like(await s.local.snapshot(facts.snapshot, {}, s.appliance), { appliance: s.appliance })
+  t.deepEqual(await s.local.snapshotStripes(facts.snapshot, s.appliance), [stripes[0]])
+  for (const ask of [s.local.snapshot(stolen, {}, s.appliance), s.local.snapshotStripes(stolen, s.appliance)])
+    await t.throwsAsync(ask, { code: 'NO_SUCH_SNAPSHOT' })
 })
 
 test('what was written is there after closing and opening', async (t) => {

@@ -14,7 +14,7 @@ import { makeShard, RUN, shardId, startPeer } from './peer.js'
 
 const snapshot = 'ab'.repeat(16)
 
-function makeHead(members: TestFleet, signer = members.appliance, sequence = 1) {
+function makeHead(members: TestFleet, signer = members.appliance, sequence = 1, id = snapshot) {
   const shards = [{ index: 0, host: hostOf(members.peer) }]
   const root = {
     key: 'AAAA',
@@ -31,7 +31,7 @@ function makeHead(members: TestFleet, signer = members.appliance, sequence = 1) 
   const references = 'cd'.repeat(32)
   const appliance = hostOf(signer)
   return signHead(
-    { fleet, appliance, volume: snapshot, sequence, snapshot, parent: null, time: 5, root, references },
+    { fleet, appliance, volume: snapshot, sequence, snapshot: id, parent: null, time: 5, root, references },
     signer,
   )
 }
@@ -115,24 +115,48 @@ test('ranges that are none, or of no shard, are refused as they always were', as
   t.true((await client.fetchBody(shard, [0, bytes.length])).take().equals(bytes))
 })
 
-test('heads are kept once, from appliances, under their own name', async (t) => {
+test('heads are kept once, from appliances, under the name of their appliance and snapshot', async (t) => {
   const peer = await startPeer(t)
   const client = peer.client(peer.fleet.appliance)
   const head = makeHead(peer.fleet)
-  t.is(await client.fetchDocument('head', snapshot), undefined)
-  await client.sendDocument('head', snapshot, head)
-  await client.sendDocument('head', snapshot, head)
-  t.deepEqual(await client.fetchDocument('head', snapshot), head)
-  const put = (bytes: Buffer, name = snapshot) => client.sendDocument('head', name, bytes)
+  const name = hostOf(peer.fleet.appliance) + snapshot
+  t.is(await client.fetchDocument('head', name), undefined)
+  await client.sendDocument('head', name, head)
+  await client.sendDocument('head', name, head)
+  t.deepEqual(await client.fetchDocument('head', name), head)
+  const put = (bytes: Buffer, as = name) => client.sendDocument('head', as, bytes)
   await t.throwsAsync(put(makeHead(peer.fleet, peer.fleet.appliance, 2)), { code: 'HOST_REFUSED' })
-  await t.throwsAsync(put(makeHead(peer.fleet, peer.fleet.peer)), { code: 'NOT_ALLOWED' })
-  await t.throwsAsync(put(makeHead(peer.fleet, Secret.random())), { code: 'NOT_ALLOWED' })
-  await t.throwsAsync(put(head, 'ef'.repeat(16)), { code: 'FORGED' })
+  for (const signer of [peer.fleet.peer, Secret.random()]) {
+    const forged = makeHead(peer.fleet, signer)
+    await t.throwsAsync(put(forged), { code: 'FORGED' }, 'under the name of another')
+    await t.throwsAsync(put(forged, hostOf(signer) + snapshot), { code: 'NOT_ALLOWED' })
+  }
+  for (const as of [snapshot, hostOf(peer.fleet.appliance) + 'ef'.repeat(16)])
+    await t.throwsAsync(put(head, as), { code: 'FORGED' }, as)
   await t.throwsAsync(put(sealEntry(Secret.random(), toRecovery(peer.fleet), peer.fleet.appliance)), { code: 'FORGED' })
   const flipped = Buffer.from(head)
   flipped[60] = (flipped[60] ?? 0) ^ 1
   await t.throwsAsync(put(flipped), { code: 'FORGED' })
-  t.deepEqual(await client.fetchDocument('head', snapshot), head)
+  t.deepEqual(await client.fetchDocument('head', name), head)
+  writeFileSync(join(peer.folder, 'documents', 'head', name), flipped)
+  await put(head)
+  t.deepEqual(await client.fetchDocument('head', name), head, 'one that rotted gives way')
+})
+
+test('all heads are listed page by page, whatever their names', async (t) => {
+  const peer = await startPeer(t)
+  const client = peer.client(peer.fleet.appliance)
+  const names = [1, 2, 3].map((index) => hostOf(peer.fleet.appliance) + shardId(index))
+  for (const name of names) {
+    const head = makeHead(peer.fleet, peer.fleet.appliance, 1, name.slice(64))
+    await client.sendDocument('head', name, head)
+  }
+  const listed: string[] = []
+  for await (const { name } of client.fetchDocuments('head')) listed.push(name)
+  t.deepEqual(listed, names)
+  const after = await client.connection.request('GET', `/v1/documents/head?after=${names[1]}`, { maxBytes: 100_000 })
+  t.regex(after.body.toString('latin1'), new RegExp(names[2] ?? ''))
+  t.notRegex(after.body.toString('latin1'), new RegExp(names[1] ?? ''))
 })
 
 const toRecovery = (members: TestFleet, more: Partial<Sealing> = {}): Sealing => ({

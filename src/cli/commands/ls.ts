@@ -1,5 +1,6 @@
 import { ImagerError } from '../../base/errors.js'
 import { formatBytes, formatTime } from '../../base/units.js'
+import { fullName } from '../../catalog/choose.js'
 import type { FileRow, Kind, SnapshotReader, SnapshotVolume } from '../../retrieve/reader.js'
 import { namingSnapshot } from '../arguments.js'
 import { defineCommand } from '../command.js'
@@ -36,18 +37,18 @@ export const command = defineCommand({
       context.fleet(),
     ])
     const { output, signal } = context
-    const { id } = await findSnapshot(args, fleet.catalog, output)
-    const { reader, row } = await openReader(id, fleet, signal)
+    const found = await findSnapshot(args, fleet.catalog, output)
+    const { reader, row } = await openReader(fullName(found), fleet, signal)
     if (/^\/*$/.test(args.path)) {
       return output.lines(reader.volumes.map(volumeLine), renderVolume)
     }
-    const found = await findPath(reader, Buffer.from(args.path))
-    if (!found) throw new ImagerError('NO_SUCH_FILE', { path: args.path, snapshot: row.id.slice(0, 8) })
-    const { volume, names, number } = found
-    if (found.row.kind !== 'directory') {
+    const file = await findPath(reader, Buffer.from(args.path))
+    if (!file) throw new ImagerError('NO_SUCH_FILE', { path: args.path, snapshot: row.id.slice(0, 8) })
+    const { volume, names, number } = file
+    if (file.row.kind !== 'directory') {
       const name = names.at(-1) ?? Buffer.alloc(0)
       const path = joinPath(volume.index, names)
-      return output.lines([await entry(reader, volume.index, path, name, found.row)], renderEntry)
+      return output.lines([await entry(reader, volume.index, path, name, file.row)], renderEntry)
     }
     for await (const children of childrenOf(reader, volume.index, number)) {
       for (let from = 0; from < children.length; from += CHUNK) {

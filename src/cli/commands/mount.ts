@@ -1,3 +1,4 @@
+import { fullName } from '../../catalog/choose.js'
 import { namingSnapshot } from '../arguments.js'
 import { defineCommand } from '../command.js'
 import { chosenNote, findSnapshot } from '../which-snapshot.js'
@@ -29,7 +30,7 @@ export const command = defineCommand({
         const report = { status: 'mounted', mountpoint: path, pid: process.pid, snapshot } as const
         if (!tellParent(report)) output.report(report, () => `Mounted on ${path}; Ctrl-C unmounts it`)
       }
-      const corrected = await serveMount({ snapshot: id, mountpoint, state, ready, signal }, fleet)
+      const corrected = await serveMount({ snapshot: fullName(found), mountpoint, state, ready, signal }, fleet)
       if (corrected > 0) output.note(`Corrected ${corrected} damaged shards on the way.`)
     } catch (error) {
       tellParent(error)

@@ -70,7 +70,7 @@ function withoutNumbers(words: string): string {
 }
 
 function render(report: RecoverReport, state: string): string {
-  const { fleet, term, peers, shards, stripes, snapshots, unreadable, suffice, seconds } = report
+  const { fleet, term, peers, shards, stripes, snapshots, unreadable, rivals, suffice, seconds } = report
   const restorable = snapshots.filter((one) => one.state !== 'incomplete').length
   const odd = [
     ...(shards.damaged > 0 ? [`${shards.damaged} damaged`] : []),
@@ -95,6 +95,8 @@ function render(report: RecoverReport, state: string): string {
         `  ${snapshot.slice(0, 8)}  ${formatTime(time)}  ${appliance}: NOT NOW, ${why}`,
     ),
   ]
+  for (const { snapshot, appliance, time, why } of rivals)
+    lines.push(`Not taken: a head of ${snapshot.slice(0, 8)}, ${formatTime(time)}, signed by ${appliance}: ${why}.`)
   if (report.setAside) lines.push(`The files that were here before are in ${report.setAside}.`)
   if (suffice !== '') lines.push(`For the others bring back ${suffice}, and run recover again with another --state.`)
   return [

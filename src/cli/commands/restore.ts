@@ -1,6 +1,7 @@
 import { statSync } from 'node:fs'
 import { Exit } from '../../base/errors.js'
 import { formatBytes, formatSeconds, formatTime } from '../../base/units.js'
+import { fullName } from '../../catalog/choose.js'
 import type { RestorePlan, RestoreReport } from '../../jobs/restore/disk.js'
 import type { Estimate } from '../../jobs/restore/estimate.js'
 import { namingSnapshot } from '../arguments.js'
@@ -50,10 +51,10 @@ export const command = defineCommand({
     const { files } = args
     const fleet = await context.fleet()
     limitPeers(fleet, args.limit)
-    const { id } = await findSnapshot(args, fleet.catalog, context.output)
+    const snapshot = fullName(await findSnapshot(args, fleet.catalog, context.output))
     if (files !== undefined) {
       const { restoreFiles } = await import('../files.js')
-      return await restoreFiles({ ...args, snapshot: id, files, dryRun: args['dry-run'] }, context)
+      return await restoreFiles({ ...args, snapshot, files, dryRun: args['dry-run'] }, context)
     }
     const [{ planRestore, runRestore }, { home, catalog, peers, clock }] = await Promise.all([
       import('../../jobs/restore/disk.js'),
@@ -71,7 +72,7 @@ export const command = defineCommand({
     }
     const { force, delta } = args
     const verify = args.verify ?? isDevice(args.to)
-    const options = { snapshot: id, to: args.to, force, delta, verify }
+    const options = { snapshot, to: args.to, force, delta, verify }
     const plan = await planRestore(options, parts)
     if (args['dry-run']) {
       const { estimateRestore } = await import('../../jobs/restore/estimate.js')

@@ -8,7 +8,7 @@ import { forEachAtOnce } from '../../base/queue.js'
 import { MiB } from '../../base/units.js'
 import type { LocalCatalog } from '../../catalog/local.js'
 import type { SnapshotSummary } from '../../catalog/types.js'
-import { type Head, openHead } from '../../keys/head.js'
+import { type Head, headName, openHead } from '../../keys/head.js'
 import type { Membership } from '../../keys/membership.js'
 import { firstThatOpens } from '../../keys/vault.js'
 import { hash, type ManifestPage, type PageRef, ReferenceSet, Routes, type VaultHandle } from '../../native.js'
@@ -36,6 +36,16 @@ export interface HeadParts {
 
 export interface KeptHead extends Head {
   readonly bytes: Buffer
+  /** How many peers that answer keep it. */
+  readonly holders: number
+}
+
+/** What the heads came to. */
+export interface Imported {
+  /** Snapshots that cannot be read now. */
+  readonly unreadable: readonly UnreadableHead[]
+  /** Heads of snapshots of which another head was taken. */
+  readonly rivals: readonly UnreadableHead[]
 }
 
 export interface UnreadableHead {
@@ -49,17 +59,22 @@ const PEERS_AT_ONCE = 16
 /** What one map page describes. */
 const MAP_PAGE_BYTES = 8 * MiB
 
-/** Each once, oldest first. One that no member signed, or that rotted, is none. */
+/**
+ * All that open, each once, oldest first. One that no member signed, or that rotted, is none. Peers may keep different heads of one
+ * snapshot, where its appliance signed them: then the one that more of them keep comes first.
+ */
 export async function collectHeads(reached: readonly Reached[], parts: HeadParts): Promise<KeptHead[]> {
   const { peers, membership, signal } = parts
   const heads = new Map<Hex, KeptHead>()
   await forEachAtOnce(reached, PEERS_AT_ONCE, async ({ host }) => {
     try {
       for await (const { name, bytes } of peers.get(host).fetchDocuments('head', { signal })) {
-        if (heads.has(name)) continue
-        const head = ifSound(() => openHead(bytes, membership.fleet))
+        const id = toHex(hash(bytes))
+        const known = heads.get(id)
+        const head = known ?? ifSound(() => openHead(bytes, membership.fleet))
         const role = head && membership.role(head.appliance)
-        if (head?.snapshot === name && role !== undefined && role !== 'peer') heads.set(name, { ...head, bytes })
+        if (head && headName(head) === name && role !== undefined && role !== 'peer')
+          heads.set(id, { ...head, bytes, holders: (known?.holders ?? 0) + 1 })
       }
     } catch (error) {
       // Heads lie on most peers: one that leaves now takes nothing along.
@@ -67,25 +82,49 @@ export async function collectHeads(reached: readonly Reached[], parts: HeadParts
       if (!isOfHost(error)) throw error
     }
   })
-  return [...heads.values()].sort((a, b) => a.time - b.time || a.sequence - b.sequence)
+  return [...heads.values()].sort(
+    (a, b) => a.time - b.time || a.sequence - b.sequence || b.holders - a.holders || Buffer.compare(a.bytes, b.bytes),
+  )
 }
 
-/** Imports what can be read now; gives what cannot, and why. */
-export async function importHeads(heads: readonly KeptHead[], parts: HeadParts): Promise<UnreadableHead[]> {
-  const { membership, catalog, signal } = parts
-  const unreadable: UnreadableHead[] = []
-  for (const head of heads) {
+/** How many snapshots they are of: an appliance and an id of its own make one. */
+export function countSnapshots(heads: readonly KeptHead[]): number {
+  return new Set(heads.map(headName)).size
+}
+
+/** Imports what can be read now, of each snapshot the first head that can; gives the others, and why not. */
+export async function importHeads(heads: readonly KeptHead[], parts: HeadParts): Promise<Imported> {
+  const bySnapshot = new Map<string, KeptHead[]>()
+  for (const head of heads) bySnapshot.set(headName(head), [...(bySnapshot.get(headName(head)) ?? []), head])
+  const imported = { unreadable: [] as UnreadableHead[], rivals: [] as UnreadableHead[] }
+  for (const candidates of bySnapshot.values()) {
+    const { failed, taken } = await importFirst(candidates, parts)
+    const left = candidates.slice(failed.length + 1)
+    if (!taken) imported.unreadable.push(...failed)
+    else imported.rivals.push(...failed, ...left.map((head) => unreadable(head, NOT_TAKEN, parts)))
+  }
+  return imported
+}
+
+const NOT_TAKEN = 'another head of it can be read, and no fewer peers keep that one'
+
+async function importFirst(candidates: readonly KeptHead[], parts: HeadParts) {
+  const failed: UnreadableHead[] = []
+  for (const head of candidates) {
     try {
-      catalog.importSnapshot({ head: head.bytes, ...(await rebuild(head, parts)) })
+      parts.catalog.importSnapshot({ head: head.bytes, ...(await rebuild(head, parts)) })
+      return { failed, taken: true }
     } catch (error) {
-      signal.throwIfAborted()
+      parts.signal.throwIfAborted()
       if (!isOfHost(error)) throw error
-      const { snapshot, time } = head
-      const appliance = membership.find(head.appliance)?.name ?? head.appliance.slice(0, 8)
-      unreadable.push({ snapshot, appliance, time, why: error.message })
+      failed.push(unreadable(head, error.message, parts))
     }
   }
-  return unreadable
+  return { failed, taken: false }
+}
+
+function unreadable({ snapshot, time, appliance }: KeptHead, why: string, { membership }: HeadParts): UnreadableHead {
+  return { snapshot, appliance: membership.find(appliance)?.name ?? appliance.slice(0, 8), time, why }
 }
 
 async function rebuild(head: KeptHead, parts: HeadParts) {

@@ -25,7 +25,7 @@ import type { PeerClient } from '../../peers/client.js'
 import { anyOf, notRestorable } from '../../stripes/suffice.js'
 import { Meter, type Report } from '../progress.js'
 import { FoundShards } from './found-shards.js'
-import { collectHeads, importHeads, type UnreadableHead } from './heads.js'
+import { collectHeads, countSnapshots, importHeads, type UnreadableHead } from './heads.js'
 import { exchange, findPlace, keyOf, lockPlace, newestMembership, type Place, WORKSHOP } from './heal.js'
 import { chooseKeys, collectKeys, type FoundKeys } from './keys.js'
 import { type Missing, type ReachedFleet, reachFleet } from './reach.js'
@@ -78,6 +78,8 @@ export interface RecoverReport {
   >[]
   /** Snapshots whose manifest cannot be read now. */
   readonly unreadable: readonly UnreadableHead[]
+  /** Heads of which others of the same snapshot were taken instead. */
+  readonly rivals: readonly UnreadableHead[]
   /** Which hosts would make every snapshot restorable; empty where all are. */
   readonly suffice: string
   readonly seconds: number
@@ -146,7 +148,7 @@ export async function runRecover(
         missing: [...missing.values()].map((one) => ({ name: one.name, why: one.why })),
       },
       ...{ shards: rebuilt.shards, stripes: rebuilt.stripes, suffice: rebuilt.suffice },
-      ...{ snapshots: rebuilt.snapshots, unreadable: rebuilt.unreadable },
+      ...{ snapshots: rebuilt.snapshots, unreadable: rebuilt.unreadable, rivals: rebuilt.rivals },
       seconds: (parts.clock.now() - started) / 1000,
     }
   } finally {
@@ -230,15 +232,15 @@ async function rebuildCatalog(
       signal: parts.signal,
     }
     const kept = await collectHeads(reached, heads)
-    const unreadable = await importHeads(kept, heads)
+    const { unreadable, rivals } = await importHeads(kept, heads)
     const snapshots = await catalog.snapshots()
     const missing = [...plan.missing, ...lost]
     const restorable = snapshots.filter((one) => one.state !== 'incomplete').length
-    const suffice = restorable < kept.length ? whoWouldSuffice(stripes, missing) : ''
+    const suffice = restorable < countSnapshots(kept) ? whoWouldSuffice(stripes, missing) : ''
     if (restorable === 0 && kept.length > 0) {
       throw notRestorable({ silent: missing.map((one) => one.name).sort(), suffice })
     }
-    return { shards, stripes, snapshots, unreadable, missing, suffice }
+    return { shards, stripes, snapshots, unreadable, rivals, missing, suffice }
   } finally {
     found.close()
   }

@@ -9,6 +9,7 @@ import type { Clock } from '../../base/clock.js'
 import { ImagerError, isOfHost } from '../../base/errors.js'
 import type { Hex } from '../../base/ids.js'
 import { BREAKER_MS } from '../../base/limits.js'
+import { fullName } from '../../catalog/choose.js'
 import type { Flaws } from '../../catalog/types.js'
 import { inspectTarget, isBlank, notEmpty, type TargetFacts } from '../../disk/target.js'
 import { type PlanLocatedHandle, type PlanSelectedHandle, Target } from '../../native.js'
@@ -83,9 +84,10 @@ export interface RestoreReport {
 export async function planRestore(options: RestoreOptions, parts: RestoreParts): Promise<RestorePlan> {
   const { catalog, signal } = parts
   const row = await catalog.snapshot(options.snapshot)
-  const stripes = await catalog.snapshotStripes(row.id)
+  const name = fullName(row)
+  const stripes = await catalog.snapshotStripes(name)
   const absent = await requireHosts(stripes, parts)
-  const snapshot = await openSnapshot(row.id, { ...parts, avoid: [...absent.keys()] }, signal)
+  const snapshot = await openSnapshot(name, { ...parts, avoid: [...absent.keys()] }, signal)
   const { sizeBytes } = snapshot.description
   const room = { sizeBytes, allocatedBytes: snapshot.row.summary.allocatedBytes }
   const target = inspectTarget(options.to, room, true)

@@ -1,7 +1,7 @@
 /** What a restore would fetch, and how long that takes: for `--dry-run`. Writes nothing. */
-import type { Hex } from '../../base/ids.js'
 import { forEachAtOnce } from '../../base/queue.js'
 import { MiB } from '../../base/units.js'
+import { fullName } from '../../catalog/choose.js'
 import type { PackReader } from '../../retrieve/packs.js'
 import type { RestoreParts, RestorePlan } from './disk.js'
 import { sectionsOf } from './sections.js'
@@ -33,7 +33,7 @@ type RateParts = Pick<RestoreParts, 'catalog' | 'peers' | 'clock' | 'signal'>
 
 export async function estimateRestore(plan: RestorePlan, parts: RestoreParts): Promise<Estimate> {
   const fetchBytes = await countBytes(plan, parts)
-  const { bytesPerSecond, rate } = await findRate(plan.snapshot.row.id, plan.snapshot.packs, parts)
+  const { bytesPerSecond, rate } = await findRate(fullName(plan.snapshot.row), plan.snapshot.packs, parts)
   return { fetchBytes, bytesPerSecond, rate, seconds: fetchBytes / bytesPerSecond }
 }
 
@@ -46,7 +46,8 @@ async function countBytes({ snapshot }: RestorePlan, { signal }: RestoreParts): 
   return bytes
 }
 
-export async function findRate(snapshot: Hex, packs: PackReader, parts: RateParts): Promise<Rate> {
+/** `snapshot`: its `fullName`. */
+export async function findRate(snapshot: string, packs: PackReader, parts: RateParts): Promise<Rate> {
   const stated = parts.peers.limit?.bytesPerSecond
   if (stated !== undefined) return { bytesPerSecond: stated, rate: 'stated' }
   const { bytes, ms } = await fetchSome(snapshot, packs, parts)
@@ -55,7 +56,7 @@ export async function findRate(snapshot: Hex, packs: PackReader, parts: RatePart
 }
 
 /** Packs from all over the snapshot, for a moment. */
-async function fetchSome(snapshot: Hex, packs: PackReader, { catalog, clock, signal }: RateParts) {
+async function fetchSome(snapshot: string, packs: PackReader, { catalog, clock, signal }: RateParts) {
   const all = await catalog.snapshotStripes(snapshot)
   const every = Math.max(1, Math.floor(all.length / SAMPLES))
   const rows = await catalog.stripes(all.filter((_, at) => at % every === 0).slice(0, SAMPLES))

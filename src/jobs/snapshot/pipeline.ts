@@ -10,6 +10,7 @@ import { ImagerError, reason } from '../../base/errors.js'
 import { type Hex, toHex } from '../../base/ids.js'
 import { Slots } from '../../base/queue.js'
 import type { Begun, Catalog, Flaws } from '../../catalog/types.js'
+import { headName } from '../../keys/head.js'
 import type { Home } from '../../keys/home.js'
 import {
   type Batch,
@@ -185,12 +186,13 @@ export class Pipeline {
 
   /** To max(k+1, majority) of the peers before anybody hears of success. */
   async storeHead(head: Uint8Array): Promise<void> {
-    const { peers, signal } = this.#parts
+    const { peers, signal, home } = this.#parts
+    const name = headName({ appliance: home.host, snapshot: this.#begun.snapshot })
     const { group } = this.#plan
     const hosts = [...new Set([...group.members, ...group.spares])]
     const needed = Math.min(Math.max(group.k + 1, Math.floor(hosts.length / 2) + 1), hosts.length)
     const held = await Promise.allSettled(
-      hosts.map((host) => peers.get(host).sendDocument('head', this.#begun.snapshot, head, { signal })),
+      hosts.map((host) => peers.get(host).sendDocument('head', name, head, { signal })),
     )
     signal.throwIfAborted()
     const placed = held.filter((one) => one.status === 'fulfilled').length

@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { hasCode, reason } from '../../base/errors.js'
 import { type Hex, toHex } from '../../base/ids.js'
 import { MiB } from '../../base/units.js'
+import { fullName } from '../../catalog/choose.js'
 import type { Begun, Flaws, HostRow, SnapshotState, SnapshotSummary } from '../../catalog/types.js'
 import { inspectSource, type SourceFacts } from '../../disk/source.js'
 import type { ViewOptions } from '../../disk/view.js'
@@ -211,10 +212,10 @@ async function findReuse(
   { scan, group }: SnapshotPlan,
   { fullRead }: SnapshotOptions,
   { parent, sequence }: Begun,
-  { catalog }: PipelineParts,
+  { catalog, home }: PipelineParts,
 ): Promise<{ reuse: Reuse | null; why: string[] }> {
   if (fullRead || parent === null) return { reuse: null, why: [] }
-  const last = await catalog.snapshot(parent)
+  const last = await catalog.snapshot(fullName({ appliance: home.host, id: parent }))
   const wanted = Math.max(1, Math.min(group.wanted, group.reach))
   if (last.survives < wanted) {
     return { reuse: null, why: ['everything was read, because the last snapshot survives too little'] }
