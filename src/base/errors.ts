@@ -212,6 +212,11 @@ export const ERRORS = {
     'See `imager hosts`; another host is taken where there is one.',
     true,
   ),
+  WHOLE_NEEDED: meaning(
+    Exit.failed,
+    'A reference bitmap is needed whole: {why}',
+    'Nothing: imager sends it whole by itself then.',
+  ),
   SHARD_MISSING: meaning(Exit.failed, '{host} does not hold shard {shard}', 'Run `imager check`.'),
   SHARD_CORRUPT: meaning(
     Exit.damaged,

@@ -6,6 +6,12 @@ export const SHARD_BYTES = 4 * MiB
 export const SHARD_FILE_BYTES = SHARD_BYTES + 16 * KiB
 /** A control message: the largest is a page of an inventory or of shard layouts. */
 export const MESSAGE_BYTES = 16 * MiB
+/** A reference bitmap: `finish` carries it in one message, with the head. */
+export const BITMAP_BYTES = 15 * MiB
+/** Bitmaps that one is put together of, itself among them: so many are read to have it, and one in so many is whole. */
+export const BITMAP_CHAIN = 16
+/** Bitmaps a peer takes at once: each is in memory up to three times, 180 MiB where all of them are the largest. */
+export const BITMAPS_AT_ONCE = 4
 /** Signatures of one lookup: 2 MiB of request, 64 MiB or more of disk. */
 export const LOOKUP_IDS = 65_536
 /** One small request, answered from memory or a database. */

@@ -2,7 +2,7 @@
 import * as v from 'valibot'
 import { ImagerError } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
-import { INVENTORY_ROWS, MESSAGE_BYTES, TRANSFER_TIMEOUT_MS } from '../base/limits.js'
+import { BITMAP_BYTES, INVENTORY_ROWS, MESSAGE_BYTES, TRANSFER_TIMEOUT_MS } from '../base/limits.js'
 import { Count, Id } from '../keys/fields.js'
 import { STATEMENT_BYTES } from '../keys/statement.js'
 import type { BodyHandle } from '../native.js'
@@ -11,7 +11,7 @@ import type { Requester } from '../wire/client.js'
 import { decodeMessage } from '../wire/message.js'
 import type { ShardFile, ShardRange, ShardTransport } from '../wire/shard-transport.js'
 import { HttpsTransport } from './https-transport.js'
-import type { DocumentKind, Held, Space } from './store.js'
+import type { DocumentKind, Held, Space, StatementKind } from './store.js'
 
 export interface Document {
   readonly name: string
@@ -75,12 +75,13 @@ export class PeerClient {
 
   async fetchDocument(kind: DocumentKind, name: string, options: CallOptions = {}): Promise<Buffer | undefined> {
     const path = `/v1/documents/${kind}/${name}`
-    const reply = await this.connection.request('GET', path, { ...transfer(options), maxBytes: STATEMENT_BYTES })
+    const maxBytes = kind === 'bitmap' ? BITMAP_BYTES : STATEMENT_BYTES
+    const reply = await this.connection.request('GET', path, { ...transfer(options), maxBytes })
     return reply.status === 204 ? undefined : reply.body
   }
 
   /** All documents of a kind, page by page. Their signatures are for the caller to check. */
-  async *fetchDocuments(kind: DocumentKind, options: CallOptions = {}): AsyncGenerator<Document> {
+  async *fetchDocuments(kind: StatementKind, options: CallOptions = {}): AsyncGenerator<Document> {
     let after: string | null = ''
     while (after !== null) {
       const path: string = `/v1/documents/${kind}?after=${after}`

@@ -1,6 +1,7 @@
 /**
  * The documents every peer keeps whole, so that the recovery words and the peers alone are enough: heads of snapshots,
- * key entries, the membership. Each is a signed statement, so it does not matter who brings it; what matters is who signed it,
+ * key entries, the membership; bitmaps lie beside their heads (bitmaps.ts). Each is a signed statement, so it does not matter who
+ * brings it; what matters is who signed it,
  * and that an older one never takes the place of a newer one.
  *
  *   kind        name            ordered by
@@ -14,7 +15,7 @@ import { entryName, mayBeKept, partsOfName, readEntry } from '../keys/entry.js'
 import { requireKeyRoom } from '../keys/entry-room.js'
 import { headName, openHead } from '../keys/head.js'
 import { type Membership, openMembership } from '../keys/membership.js'
-import type { DocumentKind, DocumentLimit } from './store.js'
+import type { DocumentLimit, StatementKind } from './store.js'
 
 /** Whom a peer believes. */
 export interface Trust {
@@ -30,7 +31,7 @@ export interface Trust {
 export type Replaces = (held: Buffer) => void
 
 /** Throws FORGED, CORRUPT, UNSUPPORTED or NOT_ALLOWED where the document is not to be believed under that name. */
-export function checkDocument(trust: Trust, kind: DocumentKind, name: string, bytes: Uint8Array): Replaces {
+export function checkDocument(trust: Trust, kind: StatementKind, name: string, bytes: Uint8Array): Replaces {
   switch (kind) {
     case 'head': {
       const head = openHead(bytes, trust.fleet)
@@ -63,16 +64,16 @@ export function checkDocument(trust: Trust, kind: DocumentKind, name: string, by
 }
 
 /** How many of a kind are taken; undefined: as many as the disk takes. */
-export function limitOf(kind: DocumentKind, name: string, now: number): DocumentLimit | undefined {
+export function limitOf(kind: StatementKind, name: string, now: number): DocumentLimit | undefined {
   if (kind !== 'key') return undefined
   return { prefix: partsOfName(name).owner, admits: (held) => requireKeyRoom('The peer', name, held, now) }
 }
 
-function requireName(kind: DocumentKind, name: string, actual: string): void {
+function requireName(kind: StatementKind, name: string, actual: string): void {
   if (name !== actual) throw new ImagerError('FORGED', { what: `A ${kind} is brought under the name of another` })
 }
 
-function requireSigner(kind: DocumentKind, may: boolean): void {
+function requireSigner(kind: StatementKind, may: boolean): void {
   if (!may) throw new ImagerError('NOT_ALLOWED', { what: `Its signer may not write a ${kind}`, role: 'appliance' })
 }
 

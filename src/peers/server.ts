@@ -6,17 +6,25 @@
 import * as v from 'valibot'
 import { ImagerError, reason } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
-import { DOCUMENT_PAGE_BYTES, INVENTORY_ROWS, SHARD_FILE_BYTES, SHARDS_AT_ONCE } from '../base/limits.js'
+import {
+  BITMAP_BYTES,
+  BITMAPS_AT_ONCE,
+  DOCUMENT_PAGE_BYTES,
+  INVENTORY_ROWS,
+  SHARD_FILE_BYTES,
+  SHARDS_AT_ONCE,
+} from '../base/limits.js'
 import { Slots } from '../base/queue.js'
 import type { TlsIdentity } from '../keys/certificate.js'
 import { STATEMENT_BYTES } from '../keys/statement.js'
 import { type DataQuestion, inspectShard } from '../native.js'
 import { encodeMessage } from '../wire/message.js'
 import { type Answer, type Request, type Route, type Served, serve } from '../wire/server.js'
+import { keepBitmap } from './bitmaps.js'
 import { answerData } from './data.js'
 import { checkDocument, limitOf } from './documents.js'
 import { listReaders, type PeerParts, requireGrant, requireReader, requireShard } from './rights.js'
-import { DOCUMENT_KINDS, type DocumentKind, type ShardStore } from './store.js'
+import { DOCUMENT_KINDS, type DocumentKind, type ShardStore, type StatementKind } from './store.js'
 
 export interface PeerOptions extends PeerParts {
   readonly tls: TlsIdentity
@@ -25,6 +33,7 @@ export interface PeerOptions extends PeerParts {
 }
 
 const Kind = v.picklist(DOCUMENT_KINDS)
+const Statement = v.picklist(DOCUMENT_KINDS.filter((kind) => kind !== 'bitmap'))
 const Limit = v.pipe(v.string(), v.regex(/^\d{1,9}$/), v.transform(Number), v.minValue(1))
 const After = v.pipe(v.string(), v.regex(/^(?:[0-9a-f]{2})*$/), v.maxLength(128))
 
@@ -42,6 +51,7 @@ export async function servePeer(options: PeerOptions): Promise<Served> {
 
 function peerRoutes(parts: PeerParts, receiving: Slots): Route[] {
   const { store, trust } = parts
+  const bitmaps = new Slots(BITMAPS_AT_ONCE)
   const route = (method: Route['method'], path: string, maxBytes: number, handle: Route['handle']): Route => ({
     method,
     path,
@@ -61,7 +71,7 @@ function peerRoutes(parts: PeerParts, receiving: Slots): Route[] {
       return { body: encodeMessage(await store.inventory(ask(After, request, 'after', ''), limit)) }
     }),
     route('GET', '/v1/documents/:kind', 0, async (request) => {
-      const kind = kindOf(request)
+      const kind = statementOf(request)
       if (kind !== 'membership') requireReader(trust, request.host)
       return listDocuments(store, kind, ask(After, request, 'after', ''))
     }),
@@ -71,6 +81,12 @@ function peerRoutes(parts: PeerParts, receiving: Slots): Route[] {
       const body = await store.document(kind, request.params.name ?? '')
       return body ? { body } : { status: 204 }
     }),
+    route('PUT', '/v1/documents/bitmap/:name', BITMAP_BYTES, (request) =>
+      bitmaps.run(async () => {
+        await keepBitmap(parts, request.params.name ?? '', await request.body())
+        return { status: 201 }
+      }),
+    ),
     route('PUT', '/v1/documents/:kind/:name', STATEMENT_BYTES, (request) => putDocument(parts, request)),
     route('GET', '/v1/state', 0, async () => ({ body: encodeMessage(await store.free()) })),
   ]
@@ -95,7 +111,7 @@ async function putShard(parts: PeerParts, receiving: Slots, request: Request): P
 }
 
 async function putDocument({ trust, store, adopt, clock }: PeerParts, request: Request): Promise<Answer> {
-  const kind = kindOf(request)
+  const kind = statementOf(request)
   const name = request.params.name ?? ''
   const bytes = await request.body()
   const replaces = checkDocument(trust, kind, name, bytes)
@@ -105,7 +121,7 @@ async function putDocument({ trust, store, adopt, clock }: PeerParts, request: R
 }
 
 /** A page: names and lengths in the JSON, the documents back to back in the attachment. */
-async function listDocuments(store: ShardStore, kind: DocumentKind, after: string): Promise<Answer> {
+async function listDocuments(store: ShardStore, kind: StatementKind, after: string): Promise<Answer> {
   const documents: { name: string; bytes: number }[] = []
   const contents: Buffer[] = []
   let total = 0
@@ -126,6 +142,12 @@ async function listDocuments(store: ShardStore, kind: DocumentKind, after: strin
 function kindOf({ params }: Request): DocumentKind {
   if (v.is(Kind, params.kind)) return params.kind
   throw new ImagerError('PROTOCOL', { what: 'documents of that kind are unknown there' })
+}
+
+/** Bitmaps are asked for one by one. */
+function statementOf({ params }: Request): StatementKind {
+  if (v.is(Statement, params.kind)) return params.kind
+  throw new ImagerError('PROTOCOL', { what: 'statements of that kind are unknown there' })
 }
 
 function ask<S extends v.GenericSchema<string, unknown>>(

@@ -3,7 +3,7 @@
  * its folder fsynced, and only then acknowledged. A shard is written once; documents are replaced whole.
  *
  *   shards/<first two digits>/<shard>.shard     256 folders, made at the start
- *   documents/<kind>/<name>                     signed statements
+ *   documents/<kind>/<name>                     signed statements; bitmaps beside their heads
  *   incoming/                                   what is being written; emptied at the start
  */
 import { type FileHandle, mkdir, open, readdir, readFile, rm, stat, statfs } from 'node:fs/promises'
@@ -17,8 +17,10 @@ import { isMissing, isNoSpace, moveWhole, readIfThere, syncFolder, writeWhole } 
 import { HeldBytes } from './held-bytes.js'
 import { fileSystemIdentity } from './identity.js'
 
-export const DOCUMENT_KINDS = ['head', 'key', 'membership'] as const
+export const DOCUMENT_KINDS = ['head', 'key', 'membership', 'bitmap'] as const
 export type DocumentKind = (typeof DOCUMENT_KINDS)[number]
+/** A bitmap proves nothing by itself: its head does. */
+export type StatementKind = Exclude<DocumentKind, 'bitmap'>
 
 export interface StoreOptions {
   readonly folder: string

@@ -19,6 +19,7 @@ const STATUS: Partial<Record<ErrorCode, number>> = {
   NO_SUCH_FILE: 404,
   HOST_REFUSED: 409,
   TOO_MANY_KEYS: 409,
+  WHOLE_NEEDED: 409,
   NAME_TAKEN: 409,
   WOULD_LOSE: 409,
   CORRUPT: 422,

@@ -6,7 +6,7 @@
  * ends the run at its next step.
  */
 import type { Clock } from '../../base/clock.js'
-import { ImagerError, reason } from '../../base/errors.js'
+import { hasCode, ImagerError, reason } from '../../base/errors.js'
 import { type Hex, toHex } from '../../base/ids.js'
 import { Slots } from '../../base/queue.js'
 import type { Begun, Catalog, Flaws } from '../../catalog/types.js'
@@ -23,12 +23,14 @@ import {
   type Reread,
   type VaultHandle,
 } from '../../native.js'
+import type { PeerClient } from '../../peers/client.js'
 import type { Peers } from '../../peers/pool.js'
 import { numberOf, partsOfName, runName, runOf } from '../../stripes/names.js'
 import type { Group } from '../../stripes/place.js'
 import { type SendShard, type SentStripe, StripeSender } from '../../stripes/send.js'
 import { Meter, type Report } from '../progress.js'
 import { Leveller } from './compression-level.js'
+import type { SentBitmap } from './last-bitmap.js'
 import { sendOnceKnown } from './send-once-known.js'
 
 /** Batches of 8 MiB between reading and appending: two being worked on by the two cores, one ready. */
@@ -184,15 +186,19 @@ export class Pipeline {
     }
   }
 
-  /** To max(k+1, majority) of the peers before anybody hears of success. */
-  async storeHead(head: Uint8Array): Promise<void> {
+  /** With its bitmap, to max(k+1, majority) of the peers before anybody hears of success. */
+  async storeHead(head: Uint8Array, bitmap: SentBitmap): Promise<void> {
     const { peers, signal, home } = this.#parts
     const name = headName({ appliance: home.host, snapshot: this.#begun.snapshot })
     const { group } = this.#plan
     const hosts = [...new Set([...group.members, ...group.spares])]
     const needed = Math.min(Math.max(group.k + 1, Math.floor(hosts.length / 2) + 1), hosts.length)
     const held = await Promise.allSettled(
-      hosts.map((host) => peers.get(host).sendDocument('head', name, head, { signal })),
+      hosts.map(async (host) => {
+        const peer = peers.get(host)
+        await peer.sendDocument('head', name, head, { signal })
+        await sendBitmap(peer, name, bitmap, signal)
+      }),
     )
     signal.throwIfAborted()
     const placed = held.filter((one) => one.status === 'fulfilled').length
@@ -279,4 +285,16 @@ export class Pipeline {
     this.#parts.signal.throwIfAborted()
     if (this.#failure) throw this.#failure.error
   }
+}
+
+/** What changed is enough for a peer that holds the parent's; another asks for the whole. */
+async function sendBitmap(peer: PeerClient, name: string, { whole, delta }: SentBitmap, signal: AbortSignal) {
+  if (delta) {
+    try {
+      return await peer.sendDocument('bitmap', name, delta, { signal })
+    } catch (error) {
+      if (!hasCode(error, 'WHOLE_NEEDED')) throw error
+    }
+  }
+  await peer.sendDocument('bitmap', name, whole, { signal })
 }

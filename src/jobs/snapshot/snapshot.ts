@@ -17,6 +17,7 @@ import { type Description, encodeDescription } from '../../retrieve/description.
 import { formGroup, formGroupFor, type Group } from '../../stripes/place.js'
 import type { Wish } from '../../stripes/scheme.js'
 import { LISTED, listed } from '../flaws.js'
+import { bitmapSince, keepLast } from './last-bitmap.js'
 import { lockOfPath, lockOfVolume, tellFailure, volumeOf } from './outcome.js'
 import { Pipeline, type PipelineParts, type PipelinePlan } from './pipeline.js'
 import { presentHosts } from './present-hosts.js'
@@ -163,7 +164,8 @@ async function store(
   await pipeline.storeManifest(describe(of, plan, options, facts, { leftOut, ...flaws }))
   const references = pipeline.packer.references()
   const head = signHead({ ...pipeline.headFacts(references), time }, home.secret)
-  await pipeline.storeHead(head)
+  const bitmap = bitmapSince(home.state, volume, begun.parent, references)
+  await pipeline.storeHead(head, bitmap)
   const summary: SnapshotSummary = {
     ...pipeline.counts,
     sourceBytes: facts.size,
@@ -188,6 +190,7 @@ async function store(
   }
   const asked = options.tolerate !== undefined || options.scheme !== undefined
   const { survives, target, state } = await catalog.finish(begun.lease, { head, references, asked, summary })
+  keepLast(home.state, volume, begun.snapshot, bitmap)
   const kept = pipeline.manifest.finishKept() || tornRanges.length > 0
   const late = kept ? [] : [`the next run will read everything: ${held} could not be written`]
   return {
