@@ -11,6 +11,8 @@ export declare const __napiBindingTarget: 'native' | 'wasm32-wasi' | 'wasm32-was
 
 /** Some MiB of blocks or pages on their way into packs. */
 export declare class Batch {
+  /** Pages whose bytes the caller made, whatever they are: what an appliance in wrong hands stores. */
+  static ofPages(pages: Array<Uint8Array>): Batch
   /** Reads the blocks (pages are in memory already) and computes keys and signatures. */
   prepare(vault: Vault): Promise<void>
   /** Signatures of all items that are not zeros, 32 bytes each. */

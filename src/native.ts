@@ -111,6 +111,8 @@ export const {
   verifySignature,
   writeSegment,
 } = native
+/** Pages of any bytes, as an appliance in wrong hands makes them (test/attackers). */
+export const batchOfPages = (pages: Uint8Array[]): import('../native/index.js').Batch => native.Batch.ofPages(pages)
 export type {
   Batch,
   BlockSource,

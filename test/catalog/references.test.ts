@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs'
 import test from 'ava'
 import fc from 'fast-check'
 import { hasCode } from '../../src/base/errors.js'
-import { referencedStripes } from '../../src/catalog/references.js'
+import { NamedBirths, referencedStripes } from '../../src/catalog/references.js'
 import { ReferenceSet, Runs } from '../../src/native.js'
 import { numberOf, runOf, stripeOf } from '../../src/stripes/names.js'
 
@@ -98,4 +98,26 @@ test('damage is refused, and short bitmaps name no endless lists', (t) => {
       }
     }),
   )
+})
+
+test('which births a bitmap names', (t) => {
+  const runs = new Runs()
+  for (const seed of [9, 4]) runs.number(Buffer.alloc(40, seed))
+  const birthOf = (run: number, at: number) => (BigInt(stripeOf(run, 0)) << 16n) + 65_530n + BigInt(at)
+  fc.assert(
+    fc.property(fc.array(fc.tuple(fc.integer({ min: 1, max: 2 }), fc.nat(300))), (births) => {
+      const set = new ReferenceSet()
+      for (const [run, at] of births) set.addBirth(birthOf(run, at))
+      const named = new NamedBirths(set.encode(runs), runs)
+      const wrong = [1, 2].flatMap((run) =>
+        Array.from({ length: 303 }, (_, at) => at - 1).filter(
+          (at) => named.has(birthOf(run, at)) !== births.some((one) => one[0] === run && one[1] === at),
+        ),
+      )
+      t.deepEqual(wrong, [])
+      t.false(named.has(birthOf(3, 5)))
+    }),
+    { numRuns: 30 },
+  )
+  t.false(new NamedBirths(golden, new Runs()).has(2n ** 63n))
 })

@@ -2,25 +2,28 @@
  * Snapshots, rebuilt from the heads that peers keep. The manifest of each is walked down to its map, and must name exactly
  * the births whose hash its appliance signed; so what is imported is what was finished, and can be read now.
  */
-import { ImagerError, isOfHost } from '../../base/errors.js'
+import { type ErrorCode, ImagerError, isOfHost } from '../../base/errors.js'
 import { type Hex, toHex } from '../../base/ids.js'
 import { forEachAtOnce } from '../../base/queue.js'
 import { MiB } from '../../base/units.js'
 import type { LocalCatalog } from '../../catalog/local.js'
+import { NamedBirths, referencedStripes } from '../../catalog/references.js'
 import type { SnapshotSummary } from '../../catalog/types.js'
 import { type Head, headName, openHead } from '../../keys/head.js'
 import type { Membership } from '../../keys/membership.js'
 import { firstThatOpens } from '../../keys/vault.js'
-import { hash, type ManifestPage, type PageRef, ReferenceSet, Routes, type VaultHandle } from '../../native.js'
+import { hash, mapBirths, mapIds, ReferenceSet, Routes, type VaultHandle } from '../../native.js'
 import type { Peers } from '../../peers/pool.js'
 import { type Description, decodeDescription } from '../../retrieve/description.js'
 import { Locator } from '../../retrieve/locator.js'
-import { ManifestReader, TREE } from '../../retrieve/manifest.js'
+import { ManifestReader } from '../../retrieve/manifest.js'
 import { PATIENCE, PackReader } from '../../retrieve/packs.js'
 import { birthOf } from '../../stripes/names.js'
 import { LISTED, listed } from '../flaws.js'
 import type { Meter } from '../progress.js'
+import type { Bitmaps } from './bitmaps.js'
 import { ifSound, type Reached } from './reach.js'
+import { Walk } from './walk.js'
 
 export interface HeadParts {
   readonly membership: Membership
@@ -30,6 +33,9 @@ export interface HeadParts {
   readonly vaults: (appliance: Hex) => readonly VaultHandle[]
   /** Is the key of this dedupe domain known for the appliance's blocks? */
   readonly hasDomain: (appliance: Hex, domain: Hex) => boolean
+  readonly bitmaps: Bitmaps
+  /** What of a snapshot that is imported all the same could not be shown to be so, for people. */
+  readonly onUnproved: (what: string) => void
   readonly meter: (phase: string, totalBytes: number) => Meter
   readonly signal: AbortSignal
 }
@@ -53,17 +59,19 @@ export interface UnreadableHead {
   readonly appliance: string
   readonly time: number
   readonly why: string
+  /** FORGED: no host that comes back changes that. Null: another head was taken. */
+  readonly code: ErrorCode | null
 }
 
 const PEERS_AT_ONCE = 16
 /** What one map page describes. */
 const MAP_PAGE_BYTES = 8 * MiB
 
-/**
- * All that open, each once, oldest first. One that no member signed, or that rotted, is none. Peers may keep different heads of one
- * snapshot, where its appliance signed them: then the one that more of them keep comes first.
- */
-export async function collectHeads(reached: readonly Reached[], parts: HeadParts): Promise<KeptHead[]> {
+/** All that open, each once, oldest first. One that no member signed, or that rotted, is none. */
+export async function collectHeads(
+  reached: readonly Reached[],
+  parts: Pick<HeadParts, 'membership' | 'peers' | 'signal'>,
+): Promise<KeptHead[]> {
   const { peers, membership, signal } = parts
   const heads = new Map<Hex, KeptHead>()
   await forEachAtOnce(reached, PEERS_AT_ONCE, async ({ host }) => {
@@ -82,9 +90,14 @@ export async function collectHeads(reached: readonly Reached[], parts: HeadParts
       if (!isOfHost(error)) throw error
     }
   })
-  return [...heads.values()].sort(
-    (a, b) => a.time - b.time || a.sequence - b.sequence || b.holders - a.holders || Buffer.compare(a.bytes, b.bytes),
-  )
+  return [...heads.values()].sort((a, b) => a.time - b.time || a.sequence - b.sequence)
+}
+
+/** Of how many the root page can be read now. */
+export async function countOpenable(heads: readonly KeptHead[], catalog: LocalCatalog): Promise<number> {
+  const roots = heads.map(({ root }) => birthOf(catalog.names, root).stripe)
+  const known = new Set((await catalog.stripes([...new Set(roots)])).map((row) => row.stripe))
+  return roots.filter((stripe) => known.has(stripe)).length
 }
 
 /** How many snapshots they are of: an appliance and an id of its own make one. */
@@ -92,16 +105,20 @@ export function countSnapshots(heads: readonly KeptHead[]): number {
   return new Set(heads.map(headName)).size
 }
 
-/** Imports what can be read now, of each snapshot the first head that can; gives the others, and why not. */
+/**
+ * Imports what can be read now; gives what cannot, and why. Peers may keep different heads of one snapshot, if its appliance signed
+ * them: of those that can be read the one counts that most peers keep.
+ */
 export async function importHeads(heads: readonly KeptHead[], parts: HeadParts): Promise<Imported> {
   const bySnapshot = new Map<string, KeptHead[]>()
   for (const head of heads) bySnapshot.set(headName(head), [...(bySnapshot.get(headName(head)) ?? []), head])
   const imported = { unreadable: [] as UnreadableHead[], rivals: [] as UnreadableHead[] }
   for (const candidates of bySnapshot.values()) {
+    candidates.sort((a, b) => b.holders - a.holders || Buffer.compare(a.bytes, b.bytes))
     const { failed, taken } = await importFirst(candidates, parts)
     const left = candidates.slice(failed.length + 1)
     if (!taken) imported.unreadable.push(...failed)
-    else imported.rivals.push(...failed, ...left.map((head) => unreadable(head, NOT_TAKEN, parts)))
+    else imported.rivals.push(...failed, ...left.map((head) => unreadable(head, NOT_TAKEN, null, parts)))
   }
   return imported
 }
@@ -117,14 +134,19 @@ async function importFirst(candidates: readonly KeptHead[], parts: HeadParts) {
     } catch (error) {
       parts.signal.throwIfAborted()
       if (!isOfHost(error)) throw error
-      failed.push(unreadable(head, error.message, parts))
+      failed.push(unreadable(head, error.message, error.code, parts))
     }
   }
   return { failed, taken: false }
 }
 
-function unreadable({ snapshot, time, appliance }: KeptHead, why: string, { membership }: HeadParts): UnreadableHead {
-  return { snapshot, appliance: membership.find(appliance)?.name ?? appliance.slice(0, 8), time, why }
+function unreadable(
+  { snapshot, time, appliance }: KeptHead,
+  why: string,
+  code: ErrorCode | null,
+  { membership }: HeadParts,
+): UnreadableHead {
+  return { snapshot, appliance: membership.find(appliance)?.name ?? appliance.slice(0, 8), time, why, code }
 }
 
 async function rebuild(head: KeptHead, parts: HeadParts) {
@@ -148,16 +170,30 @@ async function rebuild(head: KeptHead, parts: HeadParts) {
   if (!known) throw new ImagerError('CORRUPT', { what: 'Its root lies in a stripe of which too few shards are here' })
   const root = await manifest.pageAt(ref, { stripe, ...head.root }, signal)
   const description = decodeDescription(root.description())
+  if (description.snapshot !== head.snapshot) {
+    throw new ImagerError('FORGED', { what: 'Its root page is of another snapshot' })
+  }
   if (!parts.hasDomain(head.appliance, description.domain))
     throw new ImagerError('FORGED', { what: 'No peer holds the key of its blocks' })
   const meter = parts.meter(`reading manifest ${head.snapshot.slice(0, 8)}`, description.sizeBytes)
-  const walk = new Walk(manifest, meter, signal)
-  walk.references.addBirth(birth)
-  await walk.below(root)
-  const references = walk.references.encode(names)
+  const bitmap = await parts.bitmaps.of(head)
+  const named = new ReferenceSet()
+  const walk = new Walk({
+    ...{ manifest, signal, references: named, named: bitmap && new NamedBirths(bitmap, names) },
+    async findBlocks(page) {
+      const { stripes } = await manifest.locator.of(mapBirths([page]), () => mapIds([page]))
+      meter.add(MAP_PAGE_BYTES)
+      return stripes.reduce((count, stripe) => count + (stripe === 0 ? 1 : 0), 0)
+    },
+  })
+  await walk.below(root, birth)
+  const references = named.encode(names)
   if (toHex(hash(references)) !== head.references) {
     throw new ImagerError('FORGED', { what: 'Its manifest names other blocks than its head' })
   }
+  await requirePlaces(walk, references, catalog)
+  if (!bitmap)
+    parts.onUnproved(`${head.snapshot.slice(0, 8)}: no peer that answers has its bitmap; all that it names was counted`)
   return {
     references,
     source: description.source,
@@ -166,54 +202,12 @@ async function rebuild(head: KeptHead, parts: HeadParts) {
   }
 }
 
-/** Counts what a manifest names; leaves of files and directories name nothing, and are not fetched. */
-class Walk {
-  readonly references = new ReferenceSet()
-  allocatedBytes = 0
-  blocks = 0
-
-  constructor(
-    readonly manifest: ManifestReader,
-    readonly meter: Meter,
-    readonly signal: AbortSignal,
-  ) {}
-
-  async below(root: ManifestPage): Promise<void> {
-    this.references.addPage(root)
-    for (const [at, { tree, level }] of root.tops().entries()) {
-      if (level > 0 || tree === TREE.map) await this.#visit([root.top(at)], tree, level)
-    }
-  }
-
-  async #visit(refs: readonly PageRef[], tree: number, level: number): Promise<void> {
-    for (const page of await this.manifest.pages(refs, this.signal)) {
-      this.references.addPage(page)
-      if (level === 0) this.#countMap(page)
-      else {
-        const children = page.children(0, Number.MAX_SAFE_INTEGER)
-        if (level > 1 || tree === TREE.map) await this.#visit(children, tree, level - 1)
-        else await this.#requireKnown(children)
-      }
-    }
-  }
-
-  #countMap(page: ManifestPage): void {
-    const { bytes, pieces } = page.mapped()
-    this.allocatedBytes += bytes
-    this.blocks += pieces
-    this.meter.add(MAP_PAGE_BYTES)
-  }
-
-  /**
-   * Throws CORRUPT where a page lies in no stripe that is known: leaves are not fetched here, but a listing will need
-   * them.
-   */
-  async #requireKnown(refs: readonly PageRef[]): Promise<void> {
-    const { stripes } = await this.manifest.locate(refs)
-    if (stripes.includes(0)) {
-      throw new ImagerError('CORRUPT', { what: 'A page of its files is in no stripe that is here' })
-    }
-  }
+/** A block may be in a stripe that is missing now, and comes back with its host; but not nowhere in stripes that are all here. */
+async function requirePlaces({ unplaced }: Walk, references: Buffer, catalog: LocalCatalog): Promise<void> {
+  if (unplaced === 0) return
+  const stripes = referencedStripes(references, catalog.names)
+  if ((await catalog.stripes(stripes)).length < stripes.length) return
+  throw new ImagerError('FORGED', { what: `Its manifest names ${unplaced} blocks that are in none of its stripes` })
 }
 
 /** What only the run itself knew (what was new, what was stored, for how long it ran) is not told by a manifest. */

@@ -1,7 +1,8 @@
 /**
  * `imager recover`: a coordinator rebuilt from the 24 words and the peers. Planning only looks: the
- * words, the members, who answers, the keys. Running rebuilds the catalog in the new state folder first; only when
- * something of it can be restored is the fleet taken over, by a membership of a higher term on every peer that answers.
+ * words, the members, who answers, the keys. Running rebuilds the catalog in the new state folder; when the stripes are known, and
+ * with them that a manifest can be opened, the fleet is taken over, by a membership of a higher term on every peer that answers;
+ * and only then are manifests walked.
  * `home.json` comes last, so a run that was cut short is repeated in the same folder. In the folder of a coordinator whose
  * files are damaged it sets them aside (`heal.ts`).
  */
@@ -24,8 +25,9 @@ import { type SecretHandle, Vault, type VaultHandle } from '../../native.js'
 import type { PeerClient } from '../../peers/client.js'
 import { anyOf, notRestorable } from '../../stripes/suffice.js'
 import { Meter, type Report } from '../progress.js'
+import { Bitmaps } from './bitmaps.js'
 import { FoundShards } from './found-shards.js'
-import { collectHeads, countSnapshots, importHeads, type UnreadableHead } from './heads.js'
+import { collectHeads, countOpenable, countSnapshots, importHeads, type UnreadableHead } from './heads.js'
 import { exchange, findPlace, keyOf, lockPlace, newestMembership, type Place, WORKSHOP } from './heal.js'
 import { chooseKeys, collectKeys, type FoundKeys } from './keys.js'
 import { type Missing, type ReachedFleet, reachFleet } from './reach.js'
@@ -80,12 +82,16 @@ export interface RecoverReport {
   readonly unreadable: readonly UnreadableHead[]
   /** Heads of which others of the same snapshot were taken instead. */
   readonly rivals: readonly UnreadableHead[]
+  /** What is listed as restorable rests on this, too, for people. */
+  readonly notProved: readonly string[]
   /** Which hosts would make every snapshot restorable; empty where all are. */
   readonly suffice: string
   readonly seconds: number
 }
 
 const PEERS_AT_ONCE = 16
+const NOT_READ =
+  'that every block opens, and every page with files and their names: `imager check --read-data` reads all of it'
 const FOUND = 'found.db'
 
 /** Throws STATE_EXISTS, WRONG_WORDS, HOST_UNREACHABLE, HOST_LIED, NOT_RESTORABLE. Changes nothing outside the folder. */
@@ -131,16 +137,17 @@ export async function runRecover(
   }
   const unlock = await lockPlace(state)
   try {
-    const rebuilt = await build(plan, membership, config, options, parts)
-    const silent = await tellPeers(plan, parts, (peer, signal) =>
-      peer.sendDocument('membership', membership.fleet, membership.bytes, { signal }),
-    )
+    const takeOver = () =>
+      tellPeers(plan, parts, (peer, signal) =>
+        peer.sendDocument('membership', membership.fleet, membership.bytes, { signal }),
+      )
+    const rebuilt = await build(plan, membership, config, options, parts, takeOver)
     const setAside = exchange(state, identity, parts.clock.now()) ?? null
     const home = createHome({ state, ...config, membership: membership.bytes, keys })
     const own = home.ownEntries().map((bytes) => ({ name: entryName(readEntry(bytes).entry), bytes }))
     noteRecovery(home, own, parts.clock)
     await tellPeers(plan, parts, (peer, signal) => sendKeys(peer, own, signal))
-    const missing = new Map([...rebuilt.missing, ...silent].map((one) => [one.host, one]))
+    const missing = new Map(rebuilt.missing.map((one) => [one.host, one]))
     return {
       ...{ fleet: home.fleet, host: home.host, term: membership.term, address, setAside },
       peers: {
@@ -149,6 +156,7 @@ export async function runRecover(
       },
       ...{ shards: rebuilt.shards, stripes: rebuilt.stripes, suffice: rebuilt.suffice },
       ...{ snapshots: rebuilt.snapshots, unreadable: rebuilt.unreadable, rivals: rebuilt.rivals },
+      notProved: rebuilt.notProved,
       seconds: (parts.clock.now() - started) / 1000,
     }
   } finally {
@@ -174,6 +182,7 @@ async function build(
   config: HomeConfig,
   options: RecoverOptions,
   parts: RecoverParts,
+  takeOver: () => Promise<Missing[]>,
 ) {
   const { state } = options
   const workshop = join(state, WORKSHOP)
@@ -181,7 +190,7 @@ async function build(
   makeFolder(workshop)
   const catalog = LocalCatalog.open(workshop, partsOf(new Home(workshop, config, plan.identity), parts.clock))
   try {
-    const rebuilt = await rebuildCatalog(plan, membership, catalog, options, parts)
+    const rebuilt = await rebuildCatalog(plan, membership, catalog, options, parts, takeOver)
     const old = join(state, 'catalog', 'catalog.db')
     if (existsSync(old)) catalog.upkeep.carryOver(old)
     return rebuilt
@@ -200,13 +209,18 @@ function noteRecovery(home: Home, own: readonly NamedKey[], clock: Clock): void 
   }
 }
 
-/** Members, stripes, snapshots. Throws NOT_RESTORABLE where there are snapshots and none of them can be restored now. */
+/**
+ * Members and stripes; then `takeOver`; then snapshots. A manifest is walked only when the fleet obeys nobody else any more: its
+ * appliance may be in wrong hands, and who held the fleet before is not to be waited for. Throws NOT_RESTORABLE, before anything is
+ * taken over, where there are snapshots and no manifest of them can be opened now.
+ */
 async function rebuildCatalog(
   plan: RecoverPlan,
   membership: Membership,
   catalog: LocalCatalog,
   { state }: RecoverOptions,
   parts: RecoverParts,
+  takeOver: () => Promise<Missing[]>,
 ) {
   const { reached, peers, keys, found: foundKeys } = plan
   const { fleet } = membership
@@ -222,25 +236,26 @@ async function rebuildCatalog(
     const usedBytes = reached.reduce((sum, { space }) => sum + space.usedBytes, 0)
     const { lost, ...shards } = await surveyPeers(reached, survey, meter('looking at shards', usedBytes))
     const stripes = await importFound(survey, catalog, meter('reading stripes', found.totalPackBytes))
-    const heads = {
-      membership,
-      peers,
-      catalog,
-      vaults: vaultsOf(plan),
-      hasDomain: domainsOf(plan),
-      meter,
-      signal: parts.signal,
+    const signal = parts.signal
+    const kept = await collectHeads(reached, { membership, peers, signal })
+    if (kept.length > 0 && (await countOpenable(kept, catalog)) === 0) {
+      const silent = [...plan.missing, ...lost]
+      throw notRestorable({ silent: namesOf(silent), suffice: whoWouldSuffice(stripes, silent) })
     }
-    const kept = await collectHeads(reached, heads)
-    const { unreadable, rivals } = await importHeads(kept, heads)
+    const missing = [...plan.missing, ...lost, ...(await takeOver())]
+    const bitmaps = new Bitmaps({
+      ...{ hosts: reached.map(({ host }) => host), peer: (host) => peers.get(host), heads: kept, signal },
+    })
+    const notProved = [NOT_READ]
+    const { unreadable, rivals } = await importHeads(kept, {
+      ...{ membership, peers, catalog, bitmaps, vaults: vaultsOf(plan), hasDomain: domainsOf(plan), meter, signal },
+      onUnproved: (what) => notProved.push(what),
+    })
     const snapshots = await catalog.snapshots()
-    const missing = [...plan.missing, ...lost]
     const restorable = snapshots.filter((one) => one.state !== 'incomplete').length
-    const suffice = restorable < countSnapshots(kept) ? whoWouldSuffice(stripes, missing) : ''
-    if (restorable === 0 && kept.length > 0) {
-      throw notRestorable({ silent: missing.map((one) => one.name).sort(), suffice })
-    }
-    return { shards, stripes, snapshots, unreadable, rivals, missing, suffice }
+    const helped = countSnapshots(kept) - unreadable.filter(({ code }) => code === 'FORGED').length
+    const suffice = restorable < helped ? whoWouldSuffice(stripes, missing) : ''
+    return { shards, stripes, snapshots, unreadable, rivals, notProved, missing, suffice }
   } finally {
     found.close()
   }
@@ -299,9 +314,13 @@ async function tellPeers(
   return silent
 }
 
+function namesOf(missing: readonly Missing[]): string[] {
+  return missing.map((one) => one.name).sort()
+}
+
 /** `any 1 of pc-3, pc-4`: what an absent host holds is not known, so any may. */
 function whoWouldSuffice({ lacks }: Rebuilt, missing: readonly Missing[]): string {
-  const names = missing.map((one) => one.name).sort()
+  const names = namesOf(missing)
   if (names.length === 0) return 'hosts that left the fleet'
   return lacks >= names.length ? names.join(', ') : `any ${Math.max(1, lacks)} of ${names.join(', ')}`
 }

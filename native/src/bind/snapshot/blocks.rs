@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use napi::bindgen_prelude::{AsyncTask, Buffer, Result};
+use napi::bindgen_prelude::{AsyncTask, Buffer, Result, Uint8Array};
 use napi_derive::napi;
 
 use super::super::keys::Vault;
@@ -67,6 +67,13 @@ pub struct BatchFacts {
 
 #[napi]
 impl Batch {
+    /// Pages whose bytes the caller made, whatever they are: what an appliance in wrong hands stores.
+    #[napi(factory)]
+    pub fn of_pages(pages: Vec<Uint8Array>) -> Self {
+        let batch = batch::Batch::of_pages(pages.into_iter().map(|page| page.to_vec()));
+        Self { inner: Arc::new(Mutex::new(batch)), source: None }
+    }
+
     /// Reads the blocks (pages are in memory already) and computes keys and signatures.
     #[napi(ts_return_type = "Promise<void>")]
     pub fn prepare(&self, vault: &Vault) -> AsyncTask<Job<()>> {

@@ -1,0 +1,188 @@
+/**
+ * Who has an appliance, or a peer, in his hands, with its keys and its files, against the heads and bitmaps of others: what he
+ * brings to a peer is refused, or changes nothing; a recovery names it, and gives back everybody else's snapshots.
+ */
+import { randomBytes } from 'node:crypto'
+import { setMaxListeners } from 'node:events'
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import test, { type ExecutionContext } from 'ava'
+import { systemClock } from '../../src/base/clock.js'
+import { hasCode, ImagerError } from '../../src/base/errors.js'
+import { KiB, MiB } from '../../src/base/units.js'
+import type { LabReport } from '../../src/daemon/lab.js'
+import { joinFleet } from '../../src/fleet/join.js'
+import { type Fleet, openFleet } from '../../src/fleet/open.js'
+import { planRecover, type RecoverReport, runRecover } from '../../src/jobs/recover/recover.js'
+import { encodeDelta } from '../../src/keys/bitmap.js'
+import { headName, openHead, signHead } from '../../src/keys/head.js'
+import { openHome } from '../../src/keys/home.js'
+import { ReferenceSet } from '../../src/native.js'
+import { imager, lastLine, TestLab } from '../e2e/lab.js'
+import { freePort } from '../free-port.js'
+import { finishHostile, honest, storeHostile, tower } from './manifest.js'
+
+const BLOCK = 64 * KiB
+
+async function withFleet<T>(state: string, work: (fleet: Fleet) => Promise<T>): Promise<T> {
+  const fleet = await openFleet(openHome(state))
+  try {
+    return await work(fleet)
+  } finally {
+    await fleet.close()
+  }
+}
+
+/** An appliance that joined as any other. */
+async function joinThief(lab: TestLab): Promise<string> {
+  const state = lab.path('thief')
+  const { token } = await withFleet(lab.lab.coordinator.state, (fleet) => fleet.invite('appliance'))
+  await joinFleet({ token, state, name: 'thief', listen: null })
+  return state
+}
+
+const storeOf = (lab: TestLab, peer: number) => (lab.lab.peers[peer] as LabReport['peers'][number]).store
+const fileOf = (lab: TestLab, peer: number, kind: string, name: string) =>
+  join(storeOf(lab, peer), 'documents', kind, name)
+
+async function recover(lab: TestLab, state: string) {
+  const { address } = lab.lab.peers[0] as LabReport['peers'][number]
+  const listen = `127.0.0.1:${await freePort()}`
+  const given = ['--words-file', lab.lab.wordsFile, '--peer', address, '--listen', listen, '--state', lab.path(state)]
+  const outcome = await imager('recover', ...given, '--json')
+  return { outcome, report: lastLine<RecoverReport>(outcome) }
+}
+
+/** A recovery that is ended at the first page of a map: had the peers heard of it by then? */
+async function isTakenOverFirst(lab: TestLab): Promise<boolean> {
+  const ended = new AbortController()
+  setMaxListeners(0, ended.signal)
+  const seen: boolean[] = []
+  const report = ({ phase }: { phase: string }) => {
+    if (!phase.startsWith('reading manifest')) return
+    const memberships = lab.lab.peers.map((_, peer) => readdirSync(join(storeOf(lab, peer), 'documents', 'membership')))
+    seen.push(
+      ...memberships.map(([name], peer) =>
+        readFileSync(fileOf(lab, peer, 'membership', name ?? '')).includes('"term":2'),
+      ),
+    )
+    ended.abort(new ImagerError('INTERRUPTED'))
+  }
+  const { address } = lab.lab.peers[1] as LabReport['peers'][number]
+  const words = readFileSync(lab.lab.wordsFile, 'utf8')
+  const options = {
+    state: lab.path('new'),
+    words,
+    peer: address,
+    name: 'spare',
+    listen: '127.0.0.1:1',
+    address: '127.0.0.1:1',
+  }
+  const parts = { clock: systemClock, report, signal: ended.signal }
+  const plan = await planRecover(options, parts)
+  try {
+    await runRecover(plan, options, parts)
+  } catch (error) {
+    if (!hasCode(error, 'INTERRUPTED')) throw error
+  } finally {
+    plan.close()
+  }
+  return seen.length > 0 && seen.every(Boolean)
+}
+
+async function restored(t: ExecutionContext, lab: TestLab, snapshot: string, bytes: Buffer) {
+  const target = lab.path(`${snapshot}.img`)
+  const done = await imager('restore', snapshot, '--to', target, '--state', lab.path('new'), '--json')
+  t.is(done.code, 0, done.stdout + done.stderr)
+  t.true(readFileSync(target).equals(bytes), `${snapshot} is what the disk was`)
+}
+
+test('compromised appliance and peer: heads and bitmaps of others stay theirs, and a recovery gives them back', async (t) => {
+  const lab = await TestLab.up(t, 4)
+  // Every second block of the first is in the second, all but one of the second in the third.
+  const versions = [randomBytes(8 * MiB)]
+  for (const changed of [(block: number) => block % 2 === 0, (block: number) => block === 5]) {
+    const next = Buffer.from(versions.at(-1) as Buffer)
+    for (let block = 0; block * BLOCK < next.length; block++) if (changed(block)) next.writeUInt8(block, block * BLOCK)
+    versions.push(next)
+  }
+  const own: string[] = []
+  for (const bytes of versions) {
+    writeFileSync(lab.path('disk.img'), bytes)
+    own.push(await lab.snapshot(t, lab.path('disk.img')))
+  }
+  const appliance = openHome(lab.lab.appliance.state).host
+  const [first, second, last] = own.map((snapshot) => headName({ appliance, snapshot })) as [string, string, string]
+  const [, , third, fourth] = lab.lab.peers.map(({ state }) => openHome(state).host)
+  for (const peer of [0, 1, 2, 3]) {
+    const forms = [first, second, last].map((name) =>
+      readFileSync(fileOf(lab, peer, 'bitmap', name)).toString('latin1', 0, 4),
+    )
+    t.deepEqual(forms, ['IMRF', 'IMRF', 'IMRD'], 'whole where most is new, else what changed')
+  }
+  const thief = await joinThief(lab)
+  const hostile = await withFleet(thief, async (fleet) => {
+    const { home, peers } = fleet
+    const [there, empty] = [peers.get(third as string), peers.get(fourth as string)]
+
+    // A head of his own in the place of another's, where that is held and where it is not.
+    rmSync(fileOf(lab, 3, 'head', last))
+    const stolen = await there.fetchDocument('head', last)
+    const body = openHead(stolen as Buffer, home.fleet)
+    const forged = signHead({ ...body, appliance: home.host }, home.secret)
+    for (const peer of [there, empty]) {
+      await t.throwsAsync(peer.sendDocument('head', last, forged), { code: 'FORGED' }, 'under its name')
+      await t.throwsAsync(peer.sendDocument('head', own[2] as string, forged), { code: 'FORGED' }, 'under its id alone')
+    }
+    // Under his own name it is his own snapshot, whatever its id.
+    await empty.sendDocument('head', headName({ appliance: home.host, snapshot: own[2] as string }), forged)
+
+    // A bitmap that names less, whole or as a difference.
+    const less = new ReferenceSet().encode(fleet.catalog.names)
+    await t.throwsAsync(empty.sendDocument('bitmap', last, less), { code: 'HOST_REFUSED' }, 'without its head')
+    rmSync(fileOf(lab, 2, 'bitmap', last))
+    await t.throwsAsync(there.sendDocument('bitmap', last, less), { code: 'FORGED' })
+    const delta = encodeDelta(own[1] as string, less, less)
+    await t.throwsAsync(there.sendDocument('bitmap', last, delta), { code: 'WHOLE_NEEDED' })
+
+    // Manifests that no run writes.
+    const endless = await storeHostile(fleet, tower())
+    await finishHostile(fleet, endless)
+    const unnamed = await storeHostile(fleet, honest(), () => less)
+
+    // Two heads of one snapshot, on different peers: both are his.
+    const twice = await storeHostile(fleet, honest())
+    const other = signHead({ ...openHead(twice.head, home.fleet), time: 1 }, home.secret)
+    rmSync(fileOf(lab, 3, 'head', twice.name))
+    await empty.sendDocument('head', twice.name, other)
+    return { endless, unnamed, twice }
+  })
+
+  // A peer may put into its own store what it likes.
+  const elsewhere = headName({ appliance, snapshot: 'ab'.repeat(16) })
+  writeFileSync(fileOf(lab, 0, 'head', elsewhere), readFileSync(fileOf(lab, 1, 'head', first)))
+  writeFileSync(fileOf(lab, 0, 'head', last), readFileSync(fileOf(lab, 1, 'head', first)))
+  writeFileSync(fileOf(lab, 0, 'head', first), readFileSync(fileOf(lab, 1, 'head', hostile.twice.name)))
+  writeFileSync(fileOf(lab, 0, 'bitmap', first), readFileSync(fileOf(lab, 1, 'bitmap', hostile.twice.name)))
+  writeFileSync(fileOf(lab, 0, 'bitmap', last), Buffer.from('noise'))
+
+  await lab.burn()
+  t.true(await isTakenOverFirst(lab), 'when a manifest is read, no peer obeys the former coordinator any more')
+  const { outcome, report } = await recover(lab, 'new')
+  t.is(report.term, 3, 'one that was cut short behind that is repeated')
+  t.is(outcome.code, 5, outcome.stdout + outcome.stderr)
+  t.is(report.suffice, '', 'no host that comes back would change that')
+  const restorable = report.snapshots.filter(({ state }) => state !== 'incomplete')
+  t.deepEqual(restorable.map(({ id }) => id).sort(), [...own, hostile.twice.begun.snapshot].sort())
+  const whyOf = (snapshot: string) =>
+    report.unreadable.filter((one) => one.snapshot === snapshot && one.appliance === 'thief').map(({ why }) => why)
+  t.regex(whyOf(hostile.endless.begun.snapshot).join(), /names one page twice/)
+  t.regex(whyOf(hostile.unnamed.begun.snapshot).join(), /not in its head's bitmap/)
+  t.regex(whyOf(own[2] as string).join(), /./, 'the head under an id of another')
+  t.is(report.unreadable.length, 3)
+  t.like(report.rivals, { length: 1, 0: { snapshot: hostile.twice.begun.snapshot, appliance: 'thief', time: 1 } })
+  t.regex(report.notProved.join(), /check --read-data/)
+  for (const [at, snapshot] of own.entries()) await restored(t, lab, snapshot, versions[at] as Buffer)
+  t.false(existsSync(lab.path('new/found.db')))
+  t.true(readdirSync(lab.path('new')).includes('home.json'))
+})
