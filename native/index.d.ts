@@ -527,6 +527,13 @@ export declare class Secret {
   sealTo(recipient: Uint8Array, info: Uint8Array): Buffer
   /** The secret that was sealed to this one. */
   openSealed(sealed: Uint8Array, info: Uint8Array): Secret
+  /** The sealed part of a statement, a record (docs/formats/record.md) bound to what it is about. `about`: 32 bytes. */
+  sealRecord(about: Uint8Array, plain: Uint8Array): Buffer
+  /**
+   * What `sealRecord` sealed, `cap` bytes of it at most. Throws FORGED where that was under another key, or about
+   * something else.
+   */
+  openRecord(about: Uint8Array, sealed: Uint8Array, cap: number): Buffer
   /** Keyed BLAKE3 of the message, 32 bytes. */
   tag(message: Uint8Array): Buffer
   /** The signing key as PKCS#8 DER, for TLS. */

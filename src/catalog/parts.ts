@@ -3,7 +3,7 @@ import type { Clock } from '../base/clock.js'
 import { ImagerError } from '../base/errors.js'
 import { type Hex, toHex } from '../base/ids.js'
 import { type Grant, signGrant } from '../keys/grant.js'
-import { openHead } from '../keys/head.js'
+import { openHead, type TrailerKeysOf } from '../keys/head.js'
 import type { Home } from '../keys/home.js'
 import { hash } from '../native.js'
 
@@ -31,15 +31,19 @@ export interface CatalogParts {
   openHead(head: Uint8Array, references: Uint8Array): HeadFacts
 }
 
-/** Grants and heads of the fleet that this home belongs to. */
-export function partsOf(home: Home, clock: Clock): CatalogParts {
+/** Grants and heads of the fleet that this home belongs to. A folder that a recovery is filling holds no keys yet. */
+export function partsOf(
+  home: Home,
+  clock: Clock,
+  trailerKeysOf: TrailerKeysOf = (appliance) => home.trailerKeysOf(appliance),
+): CatalogParts {
   return {
     clock,
     needsKeys: true,
     peer: peerOf(home),
     signGrant: (grant) => signGrant({ fleet: home.fleet, term: home.membership().term, ...grant }, home.secret),
     openHead(bytes, references) {
-      const head = openHead(bytes, home.fleet)
+      const head = openHead(bytes, home.fleet, trailerKeysOf)
       if (toHex(hash(references)) === head.references) return head
       throw new ImagerError('FORGED', { what: "The list of stripes is not the head's" })
     },

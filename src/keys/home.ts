@@ -178,6 +178,13 @@ export class Home {
     return this.#open('manifest', appliance)
   }
 
+  /** Those under which an appliance may have sealed: its own; a coordinator's, and what a recovery found of it besides. */
+  trailerKeysOf(appliance: Hex): readonly SecretHandle[] {
+    if (appliance === this.host) return this.#open('trailer')
+    const derived = this.catalogKey && deriveTrailerKey(this.catalogKey, appliance)
+    return [...(derived ? [derived] : []), ...this.#open('trailer', appliance)]
+  }
+
   trailerKeyOf(appliance: Hex): SecretHandle | undefined {
     if (appliance === this.host) return this.trailerKey
     return this.catalogKey && deriveTrailerKey(this.catalogKey, appliance)

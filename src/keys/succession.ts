@@ -152,8 +152,11 @@ export function succeed(
   const handOver = (purpose: KeyPurpose, owner: Hex) => (key: SecretHandle) =>
     sealEntry(key, { fleet, term, purpose, owner, reader: host, readerSealing: sealing }, root.secret)
   const isOther = (key: SecretHandle) => !key.id().equals(keys.domain.id())
-  const theirs = [...keys.appliances].flatMap(([owner, { manifests, domains }]) => [
+  const isDerived = (key: SecretHandle, owner: Hex) => key.id().equals(deriveTrailerKey(keys.catalog, owner).id())
+  const theirs = [...keys.appliances].flatMap(([owner, { manifests, domains, trailers }]) => [
     ...manifests.map(handOver('manifest', owner)),
+    // What its heads were sealed under, where that does not follow from the catalog key.
+    ...trailers.filter((key) => !isDerived(key, owner)).map(handOver('trailer', owner)),
     ...domains.filter(isOther).map(handOver('domain', owner)),
   ])
   return { membership, keys: [...shared('domain', keys.domain), ...shared('catalog', keys.catalog), ...theirs] }

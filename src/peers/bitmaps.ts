@@ -6,7 +6,7 @@
 import { ImagerError } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
 import { expandBitmap, parentOf, wholeNeeded } from '../keys/bitmap.js'
-import { openHead } from '../keys/head.js'
+import { readHead } from '../keys/head.js'
 import { hash } from '../native.js'
 import type { PeerParts } from './rights.js'
 
@@ -19,7 +19,7 @@ const APPLIANCE_DIGITS = 64
 export async function keepBitmap({ trust, store }: PeerParts, name: string, bytes: Buffer): Promise<void> {
   const head = await store.document('head', name)
   if (!head) throw new ImagerError('HOST_REFUSED', { host: store.name, why: 'it holds no head of that bitmap' })
-  const references = Buffer.from(openHead(head, trust.fleet).references, 'hex')
+  const references = Buffer.from(readHead(head, trust.fleet).references, 'hex')
   const documentOf = (snapshot: Hex) => store.document('bitmap', name.slice(0, APPLIANCE_DIGITS) + snapshot)
   const isRight = async (one: Buffer) => hash((await expandBitmap(one, documentOf)).whole).equals(references)
 

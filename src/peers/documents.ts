@@ -13,7 +13,7 @@ import { ImagerError } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
 import { entryName, mayBeKept, partsOfName, readEntry } from '../keys/entry.js'
 import { requireKeyRoom } from '../keys/entry-room.js'
-import { headName, openHead } from '../keys/head.js'
+import { headName, readHead } from '../keys/head.js'
 import { type Membership, openMembership } from '../keys/membership.js'
 import type { DocumentLimit, StatementKind } from './store.js'
 
@@ -34,12 +34,12 @@ export type Replaces = (held: Buffer) => void
 export function checkDocument(trust: Trust, kind: StatementKind, name: string, bytes: Uint8Array): Replaces {
   switch (kind) {
     case 'head': {
-      const head = openHead(bytes, trust.fleet)
+      const head = readHead(bytes, trust.fleet)
       requireName(kind, name, headName(head))
       const role = trust.membership().role(head.appliance)
       requireSigner(kind, role !== undefined && role !== 'peer')
       return (held) => {
-        if (readable(() => openHead(held, trust.fleet))) refuse('another head of that snapshot')
+        if (readable(() => readHead(held, trust.fleet))) refuse('another head of that snapshot')
       }
     }
     case 'key': {

@@ -61,7 +61,7 @@ function openPacks(
 export async function openSnapshot(name: string, parts: RetrieveParts, signal?: AbortSignal): Promise<OpenSnapshot> {
   const { home, catalog } = parts
   const { head: bytes, ...row } = await catalog.snapshot(name)
-  const head = openHead(bytes, home.fleet)
+  const head = openHead(bytes, home.fleet, (appliance) => home.trailerKeysOf(appliance))
   if (head.snapshot !== row.id)
     throw new ImagerError('FORGED', { what: 'The catalog gives the head of another snapshot' })
   const routes = new Routes(PATIENCE)

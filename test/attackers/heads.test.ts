@@ -17,10 +17,10 @@ import { planRecover, type RecoverReport, runRecover } from '../../src/jobs/reco
 import { encodeDelta } from '../../src/keys/bitmap.js'
 import { headName, openHead, signHead } from '../../src/keys/head.js'
 import { openHome } from '../../src/keys/home.js'
-import { ReferenceSet } from '../../src/native.js'
+import { ReferenceSet, Secret, type SecretHandle } from '../../src/native.js'
 import { imager, lastLine, TestLab } from '../e2e/lab.js'
 import { freePort } from '../free-port.js'
-import { finishHostile, honest, storeHostile, tower } from './manifest.js'
+import { finishHostile, honest, openOwn, signAs, storeHostile, tower } from './manifest.js'
 
 const BLOCK = 64 * KiB
 
@@ -92,7 +92,17 @@ async function isTakenOverFirst(lab: TestLab): Promise<boolean> {
 
 async function restored(t: ExecutionContext, lab: TestLab, snapshot: string, bytes: Buffer) {
   const target = lab.path(`${snapshot}.img`)
-  const done = await imager('restore', snapshot, '--to', target, '--state', lab.path('new'), '--json')
+  const done = await imager(
+    'restore',
+    snapshot,
+    '--host',
+    'appliance',
+    '--to',
+    target,
+    '--state',
+    lab.path('new'),
+    '--json',
+  )
   t.is(done.code, 0, done.stdout + done.stderr)
   t.true(readFileSync(target).equals(bytes), `${snapshot} is what the disk was`)
 }
@@ -120,22 +130,35 @@ test('compromised appliance and peer: heads and bitmaps of others stay theirs, a
     )
     t.deepEqual(forms, ['IMRF', 'IMRF', 'IMRD'], 'whole where most is new, else what changed')
   }
+  const { volume } = await withFleet(lab.lab.appliance.state, ({ catalog }) => catalog.snapshot('latest'))
   const thief = await joinThief(lab)
   const hostile = await withFleet(thief, async (fleet) => {
     const { home, peers } = fleet
     const [there, empty] = [peers.get(third as string), peers.get(fourth as string)]
 
+    // What peers give to whoever may read names no disk, no time and no layout; nor does a peer's own folder.
+    const stolen = (await there.fetchDocument('head', last)) as Buffer
+    t.throws(() => openHead(stolen, home.fleet, (of) => home.trailerKeysOf(of)), { code: 'NOT_ALLOWED' })
+    for (const key of [home.trailerKey, home.domainKey, home.manifestKey]) {
+      t.throws(() => openHead(stolen, home.fleet, () => [key as SecretHandle]), { code: 'FORGED' })
+    }
+    const said = stolen.toString('latin1')
+    t.deepEqual(said.match(/"[a-zA-Z]+":/g), ['"fleet":', '"appliance":', '"snapshot":', '"references":', '"sealed":'])
+    t.false(said.includes(volume))
+
     // A head of his own in the place of another's, where that is held and where it is not.
+    const twice = await storeHostile(fleet, honest())
     rmSync(fileOf(lab, 3, 'head', last))
-    const stolen = await there.fetchDocument('head', last)
-    const body = openHead(stolen as Buffer, home.fleet)
-    const forged = signHead({ ...body, appliance: home.host }, home.secret)
+    const body = openOwn(fleet, twice.head)
+    const forged = signAs(fleet, { ...body, snapshot: own[2] as string })
     for (const peer of [there, empty]) {
       await t.throwsAsync(peer.sendDocument('head', last, forged), { code: 'FORGED' }, 'under its name')
       await t.throwsAsync(peer.sendDocument('head', own[2] as string, forged), { code: 'FORGED' }, 'under its id alone')
     }
-    // Under his own name it is his own snapshot, whatever its id.
-    await empty.sendDocument('head', headName({ appliance: home.host, snapshot: own[2] as string }), forged)
+    // Under his own name they are his own snapshots, whatever their ids: with a manifest of that id, and without.
+    const same = await storeHostile(fleet, honest(), { snapshot: own[2] as string })
+    const first = headName({ appliance: home.host, snapshot: own[0] as string })
+    await empty.sendDocument('head', first, signAs(fleet, { ...body, snapshot: own[0] as string }))
 
     // A bitmap that names less, whole or as a difference.
     const less = new ReferenceSet().encode(fleet.catalog.names)
@@ -148,14 +171,15 @@ test('compromised appliance and peer: heads and bitmaps of others stay theirs, a
     // Manifests that no run writes.
     const endless = await storeHostile(fleet, tower())
     await finishHostile(fleet, endless)
-    const unnamed = await storeHostile(fleet, honest(), () => less)
+    const unnamed = await storeHostile(fleet, honest(), { bitmap: () => less })
 
-    // Two heads of one snapshot, on different peers: both are his.
-    const twice = await storeHostile(fleet, honest())
-    const other = signHead({ ...openHead(twice.head, home.fleet), time: 1 }, home.secret)
+    // Two heads of one snapshot, on different peers, and one that he sealed for nobody.
     rmSync(fileOf(lab, 3, 'head', twice.name))
-    await empty.sendDocument('head', twice.name, other)
-    return { endless, unnamed, twice }
+    await empty.sendDocument('head', twice.name, signAs(fleet, { ...body, time: 1 }))
+    const closed = 'cd'.repeat(16)
+    const sealed = signHead({ ...body, snapshot: closed }, home.secret, Secret.random())
+    await empty.sendDocument('head', headName({ appliance: home.host, snapshot: closed }), sealed)
+    return { endless, unnamed, twice, same, closed }
   })
 
   // A peer may put into its own store what it likes.
@@ -166,6 +190,9 @@ test('compromised appliance and peer: heads and bitmaps of others stay theirs, a
   writeFileSync(fileOf(lab, 0, 'bitmap', first), readFileSync(fileOf(lab, 1, 'bitmap', hostile.twice.name)))
   writeFileSync(fileOf(lab, 0, 'bitmap', last), Buffer.from('noise'))
 
+  // Nobody has the second one's bitmap any more, and so nobody can make the third one's of what changed.
+  for (const peer of [0, 1, 2, 3]) rmSync(fileOf(lab, peer, 'bitmap', second))
+
   await lab.burn()
   t.true(await isTakenOverFirst(lab), 'when a manifest is read, no peer obeys the former coordinator any more')
   const { outcome, report } = await recover(lab, 'new')
@@ -173,15 +200,23 @@ test('compromised appliance and peer: heads and bitmaps of others stay theirs, a
   t.is(outcome.code, 5, outcome.stdout + outcome.stderr)
   t.is(report.suffice, '', 'no host that comes back would change that')
   const restorable = report.snapshots.filter(({ state }) => state !== 'incomplete')
-  t.deepEqual(restorable.map(({ id }) => id).sort(), [...own, hostile.twice.begun.snapshot].sort())
-  const whyOf = (snapshot: string) =>
-    report.unreadable.filter((one) => one.snapshot === snapshot && one.appliance === 'thief').map(({ why }) => why)
-  t.regex(whyOf(hostile.endless.begun.snapshot).join(), /names one page twice/)
-  t.regex(whyOf(hostile.unnamed.begun.snapshot).join(), /not in its head's bitmap/)
-  t.regex(whyOf(own[2] as string).join(), /./, 'the head under an id of another')
-  t.is(report.unreadable.length, 3)
+  const expected = [...own.map((id) => `appliance ${id}`), `thief ${own[2]}`, `thief ${hostile.twice.begun.snapshot}`]
+  t.deepEqual(restorable.map(({ applianceName, id }) => `${applianceName} ${id}`).sort(), expected.sort())
+  const whyNot = new Map(report.unreadable.map((one) => [`${one.appliance} ${one.snapshot}`, one.why]))
+  t.regex(whyNot.get(`thief ${hostile.endless.begun.snapshot}`) ?? '', /names one page twice/)
+  t.regex(whyNot.get(`thief ${hostile.unnamed.begun.snapshot}`) ?? '', /not in its head's bitmap/)
+  t.regex(whyNot.get(`thief ${own[0]}`) ?? '', /root page is of another snapshot/)
+  t.regex(whyNot.get(`thief ${hostile.closed}`) ?? '', /sealed record/)
+  t.is(whyNot.size, 4)
   t.like(report.rivals, { length: 1, 0: { snapshot: hostile.twice.begun.snapshot, appliance: 'thief', time: 1 } })
   t.regex(report.notProved.join(), /check --read-data/)
+  const without = own.map((id) =>
+    report.notProved.some((one) => one.startsWith(id.slice(0, 8)) && /its bitmap/.test(one)),
+  )
+  t.deepEqual(without, [false, true, true], 'read by the other rules alone, and said')
+  const ambiguous = await imager('restore', own[2] as string, '--to', lab.path('no.img'), '--state', lab.path('new'))
+  t.is(ambiguous.code, 10, ambiguous.stdout)
+  t.regex(ambiguous.stderr, /2 begin with it, each of another host: --host chooses/)
   for (const [at, snapshot] of own.entries()) await restored(t, lab, snapshot, versions[at] as Buffer)
   t.false(existsSync(lab.path('new/found.db')))
   t.true(readdirSync(lab.path('new')).includes('home.json'))

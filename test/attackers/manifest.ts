@@ -2,14 +2,14 @@
  * What an appliance in wrong hands may store as a manifest: pages of its own making, under its own keys, through the project's own
  * pipeline, so that all but their content is as a run leaves it.
  */
-import { randomBytes } from 'node:crypto'
-import { toHex } from '../../src/base/ids.js'
+import { randomBytes, randomInt } from 'node:crypto'
+import { type Hex, toHex } from '../../src/base/ids.js'
 import { MiB } from '../../src/base/units.js'
 import type { Begun } from '../../src/catalog/types.js'
 import type { Fleet } from '../../src/fleet/open.js'
 import { Pipeline } from '../../src/jobs/snapshot/pipeline.js'
 import { presentHosts } from '../../src/jobs/snapshot/present-hosts.js'
-import { headName, signHead } from '../../src/keys/head.js'
+import { type Head, headName, openHead, signHead } from '../../src/keys/head.js'
 import { openVault } from '../../src/keys/vault.js'
 import { batchOfPages, type SecretHandle } from '../../src/native.js'
 import { encodeDescription } from '../../src/retrieve/description.js'
@@ -43,10 +43,10 @@ export type Page = (run: Buffer) => Buffer
 /** Gives pages, is told what names each of them, and ends with the top of the one tree. */
 export type Pages = Generator<Page, Top, Named>
 
-/** Of 8 MiB of zeros. */
+/** Of some zeros: how many, nobody had before, so that the page is born in its own run. */
 export function mapPage(base: number): Page {
   const entry = Buffer.alloc(12)
-  entry.writeUInt32LE(4096, 4)
+  entry.writeUInt32LE(1 + randomInt(MAP_PAGE_BYTES), 4)
   return () => Buffer.concat([pageOf(1), u64(base), varint(0), entry, u64(0), Buffer.alloc(32)])
 }
 
@@ -97,8 +97,24 @@ export interface Hostile {
   readonly name: string
 }
 
-/** One run up to its `finish`; all peers hold its head. `sign`: the bitmap that it signs, of the true one. */
-export async function storeHostile(fleet: Fleet, pages: Pages, sign = (bitmap: Buffer) => bitmap): Promise<Hostile> {
+export interface Lies {
+  /** The bitmap that it signs, of the true one. */
+  readonly bitmap?: (bitmap: Buffer) => Buffer
+  /** The snapshot that it says to be. */
+  readonly snapshot?: Hex
+}
+
+/** What this appliance says, sealed and signed as it should be. */
+export function signAs({ home }: Fleet, head: Head): Buffer {
+  return signHead(head, home.secret, home.trailerKey as SecretHandle)
+}
+
+export function openOwn({ home }: Fleet, head: Buffer): Head {
+  return openHead(head, home.fleet, (appliance) => home.trailerKeysOf(appliance))
+}
+
+/** One run up to its `finish`; all peers hold its head. */
+export async function storeHostile(fleet: Fleet, pages: Pages, lies: Lies = {}): Promise<Hostile> {
   const { home, catalog, peers, clock } = fleet
   const parts = { home, catalog, peers, clock, report: () => {}, signal: new AbortController().signal }
   const group = formGroup(await presentHosts(parts), home.host, MiB, {})
@@ -106,11 +122,17 @@ export async function storeHostile(fleet: Fleet, pages: Pages, sign = (bitmap: B
   const begun = await catalog.begin({ appliance: home.host, volume, source: '/dev/hostile', label: '' })
   const pipeline = new Pipeline({ scan: undefined as never, group, volume, level: 1 }, begun, openVault(home), parts)
   replacePages(pipeline, pages, fleet, runName(home.host, begun.run))
-  await pipeline.storeManifest(describe(begun.snapshot, clock.now(), toHex((home.domainKey as SecretHandle).id())))
-  const bitmap = sign(pipeline.packer.references())
-  const head = signHead({ ...pipeline.headFacts(bitmap), time: clock.now() }, home.secret)
-  await pipeline.storeHead(head, { whole: bitmap, delta: undefined, depth: 0 })
-  return { begun, head, bitmap, name: headName({ appliance: home.host, snapshot: begun.snapshot }) }
+  const snapshot = lies.snapshot ?? begun.snapshot
+  await pipeline.storeManifest(describe(snapshot, clock.now(), toHex((home.domainKey as SecretHandle).id())))
+  const references = pipeline.packer.references()
+  const bitmap = lies.bitmap?.(references) ?? references
+  const head = signAs(fleet, { ...openOwn(fleet, pipeline.signHead(bitmap, clock.now())), snapshot })
+  const name = headName({ appliance: home.host, snapshot })
+  for (const { host } of home.membership().hosts.filter(({ role }) => role === 'peer')) {
+    await peers.get(host).sendDocument('head', name, head)
+    await peers.get(host).sendDocument('bitmap', name, bitmap)
+  }
+  return { begun, head, bitmap, name }
 }
 
 export async function finishHostile({ catalog }: Fleet, { begun, head, bitmap }: Hostile): Promise<void> {

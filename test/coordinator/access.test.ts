@@ -70,7 +70,12 @@ test("an appliance acts for itself, and sees neither another's snapshots nor its
   await mine.catalog.commit(lease, commit)
   const named = references([stripe], mine.catalog.names)
   const facts = { appliance: mine.host, volume, sequence, snapshot, parent, time: 1 }
-  const finish = { head: headOf(mine.secret, facts, named), references: named, asked: false, summary: summary() }
+  const finish = {
+    head: headOf(office, mine.secret, facts, named),
+    references: named,
+    asked: false,
+    summary: summary(),
+  }
   await t.throwsAsync(other.catalog.finish(lease, finish), NOT_ALLOWED)
   t.deepEqual(await mine.catalog.records([stripe]), [Uint32Array.of(90)])
   const called = ({ names }: Catalog) => stripeOf(names.number(runName(mine.host, begun.run)), numberOf(stripe))

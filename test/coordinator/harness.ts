@@ -7,7 +7,7 @@ import { RemoteCatalog } from '../../src/coordinator/client.js'
 import { type CoordinatorParts, serveCoordinator } from '../../src/coordinator/server.js'
 import { tlsIdentity } from '../../src/keys/certificate.js'
 import { type Duty, signDelegation } from '../../src/keys/delegation.js'
-import { sealEntry } from '../../src/keys/entry.js'
+import { deriveTrailerKey, sealEntry } from '../../src/keys/entry.js'
 import type { Role } from '../../src/keys/fields.js'
 import { signHead } from '../../src/keys/head.js'
 import { createHome, type Home, prepareIdentity } from '../../src/keys/home.js'
@@ -91,7 +91,13 @@ export async function openOffice(t: ExecutionContext, parts: Partial<Coordinator
   return { root, home, state: folder.path, catalog, clock, address, domainKey, catalogKey, documents, connect, member }
 }
 
-export function headOf(secret: SecretHandle, facts: HeadFacts, references: Uint8Array): Buffer {
+/** As its appliance signs it, which the coordinator gave its part of the catalog key. */
+export function headOf(
+  { catalogKey }: Pick<Office, 'catalogKey'>,
+  secret: SecretHandle,
+  facts: HeadFacts,
+  references: Uint8Array,
+): Buffer {
   const root = {
     key: Buffer.alloc(80).toString('base64'),
     ...{ writer: facts.appliance, run: hex(8), number: 1, ordinal: 0 },
@@ -102,5 +108,6 @@ export function headOf(secret: SecretHandle, facts: HeadFacts, references: Uint8
     length: 90,
     shards: [{ index: 0, host: hex(32) }],
   }
-  return signHead({ fleet: FLEET, ...facts, root, references: toHex(hash(references)) }, secret)
+  const head = { fleet: FLEET, ...facts, root, references: toHex(hash(references)) }
+  return signHead(head, secret, deriveTrailerKey(catalogKey, keyOf(secret)))
 }

@@ -2,6 +2,7 @@ import type { ExecutionContext } from 'ava'
 import test from 'ava'
 import { verifyGrant } from '../../src/keys/grant.js'
 import { openMembership } from '../../src/keys/membership.js'
+import { Secret } from '../../src/native.js'
 import { runName, shardOf } from '../../src/stripes/names.js'
 import { conformance, type Stand } from '../catalog/conformance.js'
 import {
@@ -32,7 +33,7 @@ async function stand(t: ExecutionContext): Promise<Stand> {
   const version = String(office.clock.now())
   const delivery = { kind: 'key', name, version, due: 0, refused: null } as const
   for (const peer of peers) office.catalog.registry.deliveries.note(peer, delivery)
-  const head: Stand['head'] = (facts, references) => headOf(secret, facts, references)
+  const head: Stand['head'] = (facts, references) => headOf(office, secret, facts, references)
   return { catalog, local: office.catalog, clock: office.clock, appliance, peers, head, beat }
 }
 
@@ -83,9 +84,10 @@ test('a head that is forged, or names other references, is refused', async (t) =
   const facts = { appliance: appliance.host, volume, sequence, snapshot, parent, time: 1 }
   const named = references([stripe], appliance.catalog.names)
   const other = office.member('appliance', 'other')
-  const forged = headOf(other.secret, facts, named)
-  const mismatched = headOf(appliance.secret, facts, references([stripe + 1], appliance.catalog.names))
-  for (const head of [forged, mismatched, Buffer.from('no head')]) {
+  const forged = headOf(office, other.secret, facts, named)
+  const unsealed = headOf({ catalogKey: Secret.random() }, appliance.secret, facts, named)
+  const mismatched = headOf(office, appliance.secret, facts, references([stripe + 1], appliance.catalog.names))
+  for (const head of [forged, unsealed, mismatched, Buffer.from('no head')]) {
     const finish = appliance.catalog.finish(begun.lease, { head, references: named, asked: false, summary: summary() })
     const error = await t.throwsAsync(finish)
     t.true(['FORGED', 'CORRUPT'].includes((error as { code?: string }).code ?? ''))

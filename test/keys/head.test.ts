@@ -1,5 +1,8 @@
 import test from 'ava'
-import { type Head, openHead, signHead } from '../../src/keys/head.js'
+import * as v from 'valibot'
+import { type Head, openHead, readHead, signHead } from '../../src/keys/head.js'
+import { openStatement, signStatement } from '../../src/keys/statement.js'
+import { Secret } from '../../src/native.js'
 import { fleet, hostOf, makeFleet, otherFleet } from './fleet.js'
 
 const known = makeFleet()
@@ -23,13 +26,51 @@ const head: Head = {
   },
   references: '03'.repeat(32),
 }
-const open = (change: object) => openHead(signHead({ ...head, ...change }, known.appliance), fleet)
+const key = Secret.random()
+const open = (change: object) => openHead(signHead({ ...head, ...change }, known.appliance, key), fleet, () => [key])
 const root = (change: object) => ({ root: { ...head.root, ...change } })
 
 test('its appliance signs it, for its fleet', (t) => {
   t.deepEqual(open({}), head)
-  t.throws(() => openHead(signHead(head, known.peer), fleet), { code: 'FORGED', message: /appliance/ })
-  t.throws(() => openHead(signHead(head, known.appliance), otherFleet), { code: 'FORGED' })
+  const signed = signHead(head, known.appliance, key)
+  const { appliance, snapshot, references } = head
+  t.deepEqual(readHead(signed, fleet), { fleet, appliance, snapshot, references })
+  for (const read of [readHead, (bytes: Buffer, of: string) => openHead(bytes, of, () => [key])]) {
+    t.throws(() => read(signHead(head, known.peer, key), fleet), { code: 'FORGED', message: /appliance/ })
+    t.throws(() => read(signed, otherFleet), { code: 'FORGED' })
+  }
+})
+
+test('its inside opens with the key of its appliance, and for its own snapshot', (t) => {
+  const signed = signHead(head, known.appliance, key)
+  t.throws(() => openHead(signed, fleet, () => [Secret.random()]), { code: 'FORGED' })
+  t.throws(() => openHead(signed, fleet, () => []), { code: 'NOT_ALLOWED' })
+  const asked: string[] = []
+  openHead(signed, fleet, (appliance) => {
+    asked.push(appliance)
+    return [Secret.random(), key]
+  })
+  t.deepEqual(asked, [head.appliance])
+  const { body } = openStatement('head', v.looseObject({ sealed: v.string() }), signed)
+  const moved = (change: object) => signStatement('head', { ...body, ...change }, known.appliance)
+  t.deepEqual(
+    openHead(moved({}), fleet, () => [key]),
+    head,
+  )
+  t.throws(() => openHead(moved({ snapshot: '09'.repeat(16) }), fleet, () => [key]), { code: 'FORGED' })
+  t.throws(() => openHead(moved({ sealed: '' }), fleet, () => [key]), { code: 'FORGED' })
+  t.throws(() => readHead(moved({ volume: head.volume }), fleet), { code: 'CORRUPT' }, 'nothing else is in clear')
+  const inside = (text: string) => {
+    const about = Buffer.concat([Buffer.from(head.snapshot, 'hex'), Buffer.alloc(16)])
+    return moved({ sealed: key.derive('imager v1 head').sealRecord(about, Buffer.from(text)).toString('base64') })
+  }
+  for (const text of ['', 'noise', '{}', '[]'])
+    t.throws(() => openHead(inside(text), fleet, () => [key]), { code: 'CORRUPT' })
+  const bomb = inside(' '.repeat(1_000_000))
+  t.true(bomb.length < 2000)
+  t.throws(() => openHead(bomb, fleet, () => [key]), { code: 'FORGED' }, 'no more is unpacked than a head may have')
+  for (const text of [head.volume, String(head.time), 'stripe', hostOf(known.peer)])
+    t.false(signed.includes(text), text)
 })
 
 test('figures that cannot be are refused', (t) => {

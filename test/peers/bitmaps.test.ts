@@ -5,7 +5,7 @@ import test, { type ExecutionContext } from 'ava'
 import { BITMAP_CHAIN } from '../../src/base/limits.js'
 import { encodeDelta } from '../../src/keys/bitmap.js'
 import { signHead } from '../../src/keys/head.js'
-import { hash } from '../../src/native.js'
+import { hash, Secret } from '../../src/native.js'
 import { fleet, hostOf } from '../keys/fleet.js'
 import { RUN, shardId, startPeer } from './peer.js'
 
@@ -30,7 +30,11 @@ async function stand(t: ExecutionContext) {
       parent: null,
       time: 5,
     }
-    const head = signHead({ ...facts, root, references: hash(whole).toString('hex') }, peer.fleet.appliance)
+    const head = signHead(
+      { ...facts, root, references: hash(whole).toString('hex') },
+      peer.fleet.appliance,
+      Secret.random(),
+    )
     return client.sendDocument('head', nameOf(index), head)
   }
   const put = (index: number, bytes: Buffer) => client.sendDocument('bitmap', nameOf(index), bytes)

@@ -33,6 +33,7 @@ function makeHead(members: TestFleet, signer = members.appliance, sequence = 1, 
   return signHead(
     { fleet, appliance, volume: snapshot, sequence, snapshot: id, parent: null, time: 5, root, references },
     signer,
+    Secret.random(),
   )
 }
 
@@ -146,7 +147,7 @@ test('heads are kept once, from appliances, under the name of their appliance an
 test('all heads are listed page by page, whatever their names', async (t) => {
   const peer = await startPeer(t)
   const client = peer.client(peer.fleet.appliance)
-  const names = [1, 2, 3].map((index) => hostOf(peer.fleet.appliance) + shardId(index))
+  const names = [1, 2, 3].map((index) => hostOf(peer.fleet.appliance) + shardId(index)).sort()
   for (const name of names) {
     const head = makeHead(peer.fleet, peer.fleet.appliance, 1, name.slice(64))
     await client.sendDocument('head', name, head)

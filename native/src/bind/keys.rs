@@ -8,6 +8,7 @@ use napi_derive::napi;
 
 use super::{fixed, thrown};
 use crate::base::{memory, secret};
+use crate::formats::record::{self, Context, Type};
 use crate::formats::vault;
 
 /// From here on no core file, and no other process of the same user reads the memory of this one.
@@ -94,6 +95,24 @@ impl Secret {
         self.0.open_sealed(&sealed, &info).map(Self).map_err(thrown)
     }
 
+    /// The sealed part of a statement, a record (docs/formats/record.md) bound to what it is about. `about`: 32 bytes.
+    #[napi]
+    pub fn seal_record(&self, about: Uint8Array, plain: Uint8Array) -> Result<Buffer> {
+        let (domain, id) = (self.0.id(), fixed("what a record is about", &about)?);
+        let mut sealed = Vec::new();
+        record::seal(self.0.bytes(), context_of(&domain, &id), &plain, RECORD_LEVEL, &mut sealed);
+        Ok(sealed.into())
+    }
+
+    /// What `sealRecord` sealed, `cap` bytes of it at most. Throws FORGED where that was under another key, or about
+    /// something else.
+    #[napi]
+    pub fn open_record(&self, about: Uint8Array, sealed: Uint8Array, cap: u32) -> Result<Buffer> {
+        let (domain, id) = (self.0.id(), fixed("what a record is about", &about)?);
+        let plain = record::open(self.0.bytes(), context_of(&domain, &id), &sealed, cap as usize);
+        plain.map(Buffer::from).map_err(thrown)
+    }
+
     /// Keyed BLAKE3 of the message, 32 bytes.
     #[napi]
     pub fn tag(&self, message: Uint8Array) -> Buffer {
@@ -105,6 +124,13 @@ impl Secret {
     pub fn tls_key(&self) -> Buffer {
         self.0.tls_key().to_vec().into()
     }
+}
+
+/// zstd's, for what is sealed once and is short.
+const RECORD_LEVEL: i32 = 1;
+
+fn context_of<'a>(domain: &'a [u8; 16], id: &'a [u8; 32]) -> Context<'a> {
+    Context { kind: Type::Statement, domain, id }
 }
 
 /// The keys of one appliance together: D, M_a and C_a.

@@ -40,6 +40,7 @@ pub enum Type {
     Page = 2,
     Trailer = 3,
     Root = 5,
+    Statement = 6,
 }
 
 /// What a record is bound to.
@@ -48,7 +49,7 @@ pub struct Context<'a> {
     pub kind: Type,
     /// The 16-byte id of the dedupe domain or purpose key.
     pub domain: &'a [u8; 16],
-    /// The signature of a block or page; the stripe or shard that a trailer or header belongs to.
+    /// The signature of a block or page; the stripe, shard or statement that anything else belongs to.
     pub id: &'a [u8; 32],
 }
 

@@ -92,11 +92,13 @@ function render(report: RecoverReport, state: string): string {
     ),
     ...unreadable.map(
       ({ snapshot, appliance, time, why, code }) =>
-        `  ${snapshot.slice(0, 8)}  ${formatTime(time)}  ${appliance}: ${code === 'FORGED' ? 'NOT RESTORABLE' : 'NOT NOW'}, ${why}`,
+        `  ${snapshot.slice(0, 8)}  ${time === null ? 'time unknown' : formatTime(time)}  ${appliance}: ${code === 'FORGED' ? 'NOT RESTORABLE' : 'NOT NOW'}, ${why}`,
     ),
   ]
   for (const { snapshot, appliance, time, why } of rivals)
-    lines.push(`Not taken: a head of ${snapshot.slice(0, 8)}, ${formatTime(time)}, signed by ${appliance}: ${why}.`)
+    lines.push(
+      `Not taken: a head of ${snapshot.slice(0, 8)}, ${time === null ? 'time unknown' : formatTime(time)}, signed by ${appliance}: ${why}.`,
+    )
   if (restorable > 0) lines.push(`Not proved: ${report.notProved.join('; ')}.`)
   if (report.setAside) lines.push(`The files that were here before are in ${report.setAside}.`)
   if (suffice !== '') lines.push(`For the others bring back ${suffice}, and run recover again with another --state.`)

@@ -2,14 +2,14 @@
  * Snapshots, rebuilt from the heads that peers keep. The manifest of each is walked down to its map, and must name exactly
  * the births whose hash its appliance signed; so what is imported is what was finished, and can be read now.
  */
-import { type ErrorCode, ImagerError, isOfHost } from '../../base/errors.js'
+import { type ErrorCode, hasCode, ImagerError, isOfHost } from '../../base/errors.js'
 import { type Hex, toHex } from '../../base/ids.js'
 import { forEachAtOnce } from '../../base/queue.js'
 import { MiB } from '../../base/units.js'
 import type { LocalCatalog } from '../../catalog/local.js'
 import { NamedBirths, referencedStripes } from '../../catalog/references.js'
 import type { SnapshotSummary } from '../../catalog/types.js'
-import { type Head, headName, openHead } from '../../keys/head.js'
+import { type Head, headName, openHead, readHead, type SignedHead, type TrailerKeysOf } from '../../keys/head.js'
 import type { Membership } from '../../keys/membership.js'
 import { firstThatOpens } from '../../keys/vault.js'
 import { hash, mapBirths, mapIds, ReferenceSet, Routes, type VaultHandle } from '../../native.js'
@@ -33,6 +33,7 @@ export interface HeadParts {
   readonly vaults: (appliance: Hex) => readonly VaultHandle[]
   /** Is the key of this dedupe domain known for the appliance's blocks? */
   readonly hasDomain: (appliance: Hex, domain: Hex) => boolean
+  readonly trailerKeysOf: TrailerKeysOf
   readonly bitmaps: Bitmaps
   /** What of a snapshot that is imported all the same could not be shown to be so, for people. */
   readonly onUnproved: (what: string) => void
@@ -40,7 +41,10 @@ export interface HeadParts {
   readonly signal: AbortSignal
 }
 
-export interface KeptHead extends Head {
+/** Signed by an appliance of the fleet. */
+export interface KeptHead extends SignedHead {
+  /** All that it says; or why it does not open, although its appliance signed it. */
+  readonly inside: Head | ImagerError
   readonly bytes: Buffer
   /** How many peers that answer keep it. */
   readonly holders: number
@@ -57,7 +61,8 @@ export interface Imported {
 export interface UnreadableHead {
   readonly snapshot: Hex
   readonly appliance: string
-  readonly time: number
+  /** Null where even that is sealed. */
+  readonly time: number | null
   readonly why: string
   /** FORGED: no host that comes back changes that. Null: another head was taken. */
   readonly code: ErrorCode | null
@@ -67,10 +72,10 @@ const PEERS_AT_ONCE = 16
 /** What one map page describes. */
 const MAP_PAGE_BYTES = 8 * MiB
 
-/** All that open, each once, oldest first. One that no member signed, or that rotted, is none. */
+/** Each once, oldest first. One that no member signed, or that rotted, is none. */
 export async function collectHeads(
   reached: readonly Reached[],
-  parts: Pick<HeadParts, 'membership' | 'peers' | 'signal'>,
+  parts: Pick<HeadParts, 'membership' | 'peers' | 'trailerKeysOf' | 'signal'>,
 ): Promise<KeptHead[]> {
   const { peers, membership, signal } = parts
   const heads = new Map<Hex, KeptHead>()
@@ -79,10 +84,11 @@ export async function collectHeads(
       for await (const { name, bytes } of peers.get(host).fetchDocuments('head', { signal })) {
         const id = toHex(hash(bytes))
         const known = heads.get(id)
-        const head = known ?? ifSound(() => openHead(bytes, membership.fleet))
+        const head = known ?? ifSound(() => readHead(bytes, membership.fleet))
         const role = head && membership.role(head.appliance)
-        if (head && headName(head) === name && role !== undefined && role !== 'peer')
-          heads.set(id, { ...head, bytes, holders: (known?.holders ?? 0) + 1 })
+        if (!head || headName(head) !== name || role === undefined || role === 'peer') continue
+        const inside = known?.inside ?? openInside(bytes, parts)
+        heads.set(id, { ...head, inside, bytes, holders: (known?.holders ?? 0) + 1 })
       }
     } catch (error) {
       // Heads lie on most peers: one that leaves now takes nothing along.
@@ -90,12 +96,26 @@ export async function collectHeads(
       if (!isOfHost(error)) throw error
     }
   })
-  return [...heads.values()].sort((a, b) => a.time - b.time || a.sequence - b.sequence)
+  return [...heads.values()].sort(({ inside: a }, { inside: b }) => {
+    if (a instanceof ImagerError || b instanceof ImagerError) return a instanceof ImagerError ? 1 : -1
+    return a.time - b.time || a.sequence - b.sequence
+  })
+}
+
+function openInside(bytes: Buffer, { membership, trailerKeysOf }: Pick<HeadParts, 'membership' | 'trailerKeysOf'>) {
+  try {
+    return openHead(bytes, membership.fleet, trailerKeysOf)
+  } catch (error) {
+    if (hasCode(error, 'FORGED', 'CORRUPT', 'UNSUPPORTED')) return error
+    throw error
+  }
 }
 
 /** Of how many the root page can be read now. */
 export async function countOpenable(heads: readonly KeptHead[], catalog: LocalCatalog): Promise<number> {
-  const roots = heads.map(({ root }) => birthOf(catalog.names, root).stripe)
+  const roots = heads.flatMap(({ inside }) =>
+    inside instanceof ImagerError ? [] : [birthOf(catalog.names, inside.root).stripe],
+  )
   const known = new Set((await catalog.stripes([...new Set(roots)])).map((row) => row.stripe))
   return roots.filter((stripe) => known.has(stripe)).length
 }
@@ -129,7 +149,8 @@ async function importFirst(candidates: readonly KeptHead[], parts: HeadParts) {
   const failed: UnreadableHead[] = []
   for (const head of candidates) {
     try {
-      parts.catalog.importSnapshot({ head: head.bytes, ...(await rebuild(head, parts)) })
+      if (head.inside instanceof ImagerError) throw head.inside
+      parts.catalog.importSnapshot({ head: head.bytes, ...(await rebuild(head.inside, parts)) })
       return { failed, taken: true }
     } catch (error) {
       parts.signal.throwIfAborted()
@@ -141,15 +162,16 @@ async function importFirst(candidates: readonly KeptHead[], parts: HeadParts) {
 }
 
 function unreadable(
-  { snapshot, time, appliance }: KeptHead,
+  { snapshot, inside, appliance }: KeptHead,
   why: string,
   code: ErrorCode | null,
   { membership }: HeadParts,
 ): UnreadableHead {
+  const time = inside instanceof ImagerError ? null : inside.time
   return { snapshot, appliance: membership.find(appliance)?.name ?? appliance.slice(0, 8), time, why, code }
 }
 
-async function rebuild(head: KeptHead, parts: HeadParts) {
+async function rebuild(head: Head, parts: HeadParts) {
   const { catalog, peers, membership, signal } = parts
   const vaults = parts.vaults(head.appliance)
   if (vaults.length === 0) throw new ImagerError('FORGED', { what: 'No peer holds the key of its appliance' })

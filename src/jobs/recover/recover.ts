@@ -188,7 +188,10 @@ async function build(
   const workshop = join(state, WORKSHOP)
   rmSync(workshop, { recursive: true, force: true })
   makeFolder(workshop)
-  const catalog = LocalCatalog.open(workshop, partsOf(new Home(workshop, config, plan.identity), parts.clock))
+  const catalog = LocalCatalog.open(
+    workshop,
+    partsOf(new Home(workshop, config, plan.identity), parts.clock, plan.keys.trailersOf),
+  )
   try {
     const rebuilt = await rebuildCatalog(plan, membership, catalog, options, parts, takeOver)
     const old = join(state, 'catalog', 'catalog.db')
@@ -237,7 +240,8 @@ async function rebuildCatalog(
     const { lost, ...shards } = await surveyPeers(reached, survey, meter('looking at shards', usedBytes))
     const stripes = await importFound(survey, catalog, meter('reading stripes', found.totalPackBytes))
     const signal = parts.signal
-    const kept = await collectHeads(reached, { membership, peers, signal })
+    const { trailersOf: trailerKeysOf } = keys
+    const kept = await collectHeads(reached, { membership, peers, trailerKeysOf, signal })
     if (kept.length > 0 && (await countOpenable(kept, catalog)) === 0) {
       const silent = [...plan.missing, ...lost]
       throw notRestorable({ silent: namesOf(silent), suffice: whoWouldSuffice(stripes, silent) })
@@ -248,7 +252,8 @@ async function rebuildCatalog(
     })
     const notProved = [NOT_READ]
     const { unreadable, rivals } = await importHeads(kept, {
-      ...{ membership, peers, catalog, bitmaps, vaults: vaultsOf(plan), hasDomain: domainsOf(plan), meter, signal },
+      ...{ membership, peers, catalog, bitmaps, vaults: vaultsOf(plan), hasDomain: domainsOf(plan), trailerKeysOf },
+      ...{ meter, signal },
       onUnproved: (what) => notProved.push(what),
     })
     const snapshots = await catalog.snapshots()

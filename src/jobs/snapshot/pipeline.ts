@@ -10,7 +10,7 @@ import { hasCode, ImagerError, reason } from '../../base/errors.js'
 import { type Hex, toHex } from '../../base/ids.js'
 import { Slots } from '../../base/queue.js'
 import type { Begun, Catalog, Flaws } from '../../catalog/types.js'
-import { headName } from '../../keys/head.js'
+import { type Head, headName, signHead } from '../../keys/head.js'
 import type { Home } from '../../keys/home.js'
 import {
   type Batch,
@@ -159,7 +159,15 @@ export class Pipeline {
     this.#check()
   }
 
-  headFacts(references: Uint8Array) {
+  /** Signed, and its inside sealed for this appliance, the coordinator and a recovery. */
+  signHead(references: Uint8Array, time: number): Buffer {
+    const { home } = this.#parts
+    const trailerKey = home.trailerKey
+    if (!trailerKey) throw new Error('the vault was opened with it')
+    return signHead({ ...this.headFacts(references), time }, home.secret, trailerKey)
+  }
+
+  headFacts(references: Uint8Array): Omit<Head, 'time'> {
     const { home, catalog } = this.#parts
     const { pack, sent } = this.#last ?? {}
     const [offset, length] = pack?.lastRecord() ?? []

@@ -10,7 +10,6 @@ import { fullName } from '../../catalog/choose.js'
 import type { Begun, Flaws, HostRow, SnapshotState, SnapshotSummary } from '../../catalog/types.js'
 import { inspectSource, type SourceFacts } from '../../disk/source.js'
 import type { ViewOptions } from '../../disk/view.js'
-import { signHead } from '../../keys/head.js'
 import { openVault } from '../../keys/vault.js'
 import type { DiskScanHandle, LeftOut, Reuse, SecretHandle } from '../../native.js'
 import { type Description, encodeDescription } from '../../retrieve/description.js'
@@ -163,7 +162,7 @@ async function store(
   const of = { snapshot: begun.snapshot, timeMs: time, domain: toHex((home.domainKey as SecretHandle).id()) }
   await pipeline.storeManifest(describe(of, plan, options, facts, { leftOut, ...flaws }))
   const references = pipeline.packer.references()
-  const head = signHead({ ...pipeline.headFacts(references), time }, home.secret)
+  const head = pipeline.signHead(references, time)
   const bitmap = bitmapSince(home.state, volume, begun.parent, references)
   await pipeline.storeHead(head, bitmap)
   const summary: SnapshotSummary = {
