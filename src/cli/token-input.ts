@@ -1,7 +1,7 @@
 /** How a join token reaches this process: in no argument, where every user of the machine could read and use it first. */
-import { createInterface } from 'node:readline'
-import { addAbortSignal, Writable } from 'node:stream'
+import { addAbortSignal } from 'node:stream'
 import { usage } from './arguments.js'
+import { askUnseen } from './ask-unseen.js'
 
 /** A token is below 600 characters. */
 const TOKEN_BYTES = 4096
@@ -17,7 +17,7 @@ export async function readToken({ token, file }: TokenArguments, signal: AbortSi
   if (token !== undefined && file !== undefined) throw usage('Give a token or --token-file, not both', 'join')
   if (file !== undefined) return await readFileStart(file)
   if (token !== undefined && token !== '-') return token
-  if (process.stdin.isTTY) return await askForToken(signal)
+  if (process.stdin.isTTY) return (await askUnseen('Join token', signal, () => true)).trimEnd()
   if (token === '-') return await readFirstLine(signal)
   throw usage('Give the token: `imager join -` reads it from standard input, --token-file FILE from a file', 'join')
 }
@@ -40,23 +40,4 @@ async function readFirstLine(signal: AbortSignal): Promise<string> {
     if (text.trimStart().includes('\n') || text.length > TOKEN_BYTES) break
   }
   return text.trimStart().split('\n')[0]?.slice(0, TOKEN_BYTES) ?? ''
-}
-
-/** Not shown while it is pasted, so that it stays in no recording of the terminal. */
-async function askForToken(signal: AbortSignal): Promise<string> {
-  const unseen = new Writable({ write: (_chunk, _encoding, done) => done() })
-  const lines = createInterface({ input: process.stdin, output: unseen, terminal: true })
-  // Asked only now that the terminal shows no letters. It sends Ctrl-C as one, too.
-  process.stderr.write('Join token (not shown): ')
-  lines.on('SIGINT', () => process.kill(process.pid, 'SIGINT'))
-  try {
-    return await new Promise<string>((resolve, reject) => {
-      signal.addEventListener('abort', () => reject(signal.reason as Error), { once: true })
-      lines.once('line', resolve)
-      lines.once('close', () => resolve(''))
-    })
-  } finally {
-    lines.close()
-    process.stderr.write('\n')
-  }
 }

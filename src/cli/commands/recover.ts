@@ -5,9 +5,8 @@ import type { RecoverReport } from '../../jobs/recover/recover.js'
 import { asCoordinator, parseAddress, usage } from '../arguments.js'
 import { defineCommand } from '../command.js'
 import { progressOf } from '../progress.js'
+import { readWords } from '../words-input.js'
 
-/** 24 words with numbers and line ends between them are far below this. */
-const WORDS_BYTES = 4096
 /** Where a peer listens unless told otherwise. */
 const PEER_PORT = 7421
 
@@ -22,7 +21,7 @@ export const command = defineCommand({
           type: 'string',
           demandOption: true,
           requiresArg: true,
-          describe: 'File with the 24 words',
+          describe: 'File with the 24 words; - asks for them',
         })
         .option('peer', {
           type: 'string',
@@ -35,21 +34,18 @@ export const command = defineCommand({
       'the new coordinator',
     ),
   async run(args, { state, output, signal }) {
-    const [{ planRecover, runRecover }, { systemClock }, { readFileSync, statSync }] = await Promise.all([
+    const [{ planRecover, runRecover }, { systemClock }] = await Promise.all([
       import('../../jobs/recover/recover.js'),
       import('../../base/clock.js'),
-      import('node:fs'),
     ])
-    const { name, 'words-file': wordsFile } = args
-    const { size, mode } = statSync(wordsFile)
-    if (mode & 0o077) output.note(`Other users of this host may read ${wordsFile}. Delete it when this is done.`)
-    if (size > WORDS_BYTES) throw usage(`${wordsFile} holds more than 24 words`, 'recover')
+    const { name } = args
+    const words = (await readWords(args['words-file'], 'recover', { output, signal })) ?? ''
     const listen = args.listen as string
     const address = args.address ?? advertised(listen)
     if (address.endsWith(':0'))
       throw usage('Peers will look for the coordinator there: --listen needs a port', 'recover')
     const options = {
-      ...{ state, words: withoutNumbers(readFileSync(wordsFile, 'utf8')), peer: args.peer as string },
+      ...{ state, words, peer: args.peer as string },
       ...{ name, domain: args.domain, listen, address },
     }
     const parts = { clock: systemClock, report: progressOf(output), signal }
@@ -63,11 +59,6 @@ export const command = defineCommand({
     }
   },
 })
-
-/** As `init` prints them, and as people copy them: `1 apple  2. bird`. */
-function withoutNumbers(words: string): string {
-  return words.replace(/\d+[.:)]?/g, ' ')
-}
 
 function render(report: RecoverReport, state: string): string {
   const { fleet, term, peers, shards, stripes, snapshots, unreadable, rivals, suffice, seconds } = report
