@@ -5,6 +5,7 @@
 import { type ErrorCode, hasCode, ImagerError, isOfHost } from '../../base/errors.js'
 import { type Hex, toHex } from '../../base/ids.js'
 import { forEachAtOnce } from '../../base/queue.js'
+import { ifSound } from '../../base/sound.js'
 import { MiB } from '../../base/units.js'
 import type { LocalCatalog } from '../../catalog/local.js'
 import { NamedBirths, referencedStripes } from '../../catalog/references.js'
@@ -22,7 +23,7 @@ import { birthOf } from '../../stripes/names.js'
 import { LISTED, listed } from '../flaws.js'
 import type { Meter } from '../progress.js'
 import type { Bitmaps } from './bitmaps.js'
-import { ifSound, type Reached } from './reach.js'
+import type { Reached } from './reach.js'
 import { Walk } from './walk.js'
 
 export interface HeadParts {

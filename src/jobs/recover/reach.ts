@@ -6,6 +6,7 @@ import type { Clock } from '../../base/clock.js'
 import { hasCode, ImagerError, isOfHost, reason } from '../../base/errors.js'
 import type { Hex } from '../../base/ids.js'
 import { forEachAtOnce } from '../../base/queue.js'
+import { ifSound } from '../../base/sound.js'
 import { type TlsIdentity, tlsIdentity } from '../../keys/certificate.js'
 import { type Membership, type MembershipHost, openMembership } from '../../keys/membership.js'
 import type { Root } from '../../keys/root.js'
@@ -155,15 +156,5 @@ class Tour {
       if (!isOfHost(error)) throw error
       this.#failures.set(host, reason(error))
     }
-  }
-}
-
-/** A document that rotted on one peer is whole on another. */
-export function ifSound<T>(open: () => T): T | undefined {
-  try {
-    return open()
-  } catch (error) {
-    if (hasCode(error, 'FORGED', 'CORRUPT', 'UNSUPPORTED')) return undefined
-    throw error
   }
 }

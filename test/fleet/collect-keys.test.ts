@@ -1,14 +1,13 @@
 import test from 'ava'
-import { ImagerError } from '../../../src/base/errors.js'
-import { KEYS_AN_OWNER } from '../../../src/base/limits.js'
-import { chooseKeys, collectKeys } from '../../../src/jobs/recover/keys.js'
-import type { Reached } from '../../../src/jobs/recover/reach.js'
-import { entryName, makeKey, readEntry, type Sealing, sealEntry, sealToRecovery } from '../../../src/keys/entry.js'
-import { openMembership, signMembership } from '../../../src/keys/membership.js'
-import { deriveRoot } from '../../../src/keys/root.js'
-import { Secret, type SecretHandle } from '../../../src/native.js'
-import type { Peers } from '../../../src/peers/pool.js'
-import { delegate, fleet, hostOf, makeFleet, sealingOf } from '../../keys/fleet.js'
+import { ImagerError } from '../../src/base/errors.js'
+import { KEYS_AN_OWNER } from '../../src/base/limits.js'
+import { chooseKeys, collectKeys } from '../../src/fleet/collect-keys.js'
+import { entryName, makeKey, readEntry, type Sealing, sealEntry, sealToRecovery } from '../../src/keys/entry.js'
+import { openMembership, signMembership } from '../../src/keys/membership.js'
+import { deriveRoot } from '../../src/keys/root.js'
+import { Secret, type SecretHandle } from '../../src/native.js'
+import type { Peers } from '../../src/peers/pool.js'
+import { delegate, fleet, hostOf, makeFleet, sealingOf } from '../keys/fleet.js'
 
 interface Shown {
   readonly name: string
@@ -41,7 +40,7 @@ function peersThat(...all: (Shown | ImagerError)[][]) {
     }),
   }
   const reached = all.map((_, at) => ({ host: String(at) }))
-  return { reached: reached as unknown as Reached[], peers: peers as unknown as Peers }
+  return { reached, peers: peers as unknown as Peers }
 }
 
 test('every different entry of a name is kept, and the one that opens is spread', async (t) => {

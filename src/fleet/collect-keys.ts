@@ -2,17 +2,17 @@
  * Key entries, from every peer that answers. Peers keep the first of each name, and a host in wrong hands may have been first
  * with one that does not open on a peer that came later: so all that any peer shows are kept, and opening decides.
  */
-import { isOfHost } from '../../base/errors.js'
-import type { Hex } from '../../base/ids.js'
-import { KEYS_AN_OWNER } from '../../base/limits.js'
-import { forEachAtOnce } from '../../base/queue.js'
-import { entryName, mayBeKept, partsOfName, readEntry } from '../../keys/entry.js'
-import type { Membership } from '../../keys/membership.js'
-import type { Root } from '../../keys/root.js'
-import { openForRecovery } from '../../keys/succession.js'
-import type { PeerClient } from '../../peers/client.js'
-import type { Peers } from '../../peers/pool.js'
-import { ifSound, type Reached } from './reach.js'
+import { isOfHost } from '../base/errors.js'
+import type { Hex } from '../base/ids.js'
+import { KEYS_AN_OWNER } from '../base/limits.js'
+import { forEachAtOnce } from '../base/queue.js'
+import { ifSound } from '../base/sound.js'
+import { entryName, mayBeKept, partsOfName, readEntry } from '../keys/entry.js'
+import type { Membership } from '../keys/membership.js'
+import type { Root } from '../keys/root.js'
+import { openForRecovery } from '../keys/succession.js'
+import type { PeerClient } from '../peers/client.js'
+import type { Peers } from '../peers/pool.js'
 
 /** By name: each different one, in the order in which they came. */
 export type FoundKeys = ReadonlyMap<string, readonly Buffer[]>
@@ -26,9 +26,10 @@ export interface KeyParts {
 
 const PEERS_AT_ONCE = 16
 
-export async function collectKeys(reached: readonly Reached[], parts: KeyParts): Promise<FoundKeys> {
+/** `hosts`: the peers that are asked. */
+export async function collectKeys(hosts: readonly { host: Hex }[], parts: KeyParts): Promise<FoundKeys> {
   const found = new Map<string, Buffer[]>()
-  await forEachAtOnce(reached, PEERS_AT_ONCE, async ({ host }) => {
+  await forEachAtOnce(hosts, PEERS_AT_ONCE, async ({ host }) => {
     try {
       await collectFrom(parts.peers.get(host), parts, found)
     } catch (error) {
