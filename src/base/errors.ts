@@ -104,6 +104,11 @@ export const ERRORS = {
     '{what}',
     'Compare the words with the paper, letter by letter and in their order; ask another peer if they are right.',
   ),
+  KEYS_LOCKED: meaning(
+    Exit.notAllowed,
+    'This host holds no key to the snapshots of {appliance}{why}',
+    'Type `{todo}`, with the file that holds the 24 words; with - instead of a file they are asked for. They are used for that one command.',
+  ),
   OUTPUT_LOST: meaning(
     Exit.failed,
     'The output cannot be written: {why}',

@@ -6,6 +6,7 @@ import { existsSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { hasCode, ImagerError } from '../base/errors.js'
+import { shellWord } from '../base/shell.js'
 import type { Fleet } from '../fleet/open.js'
 import type { Home } from '../keys/home.js'
 import type { Output } from './output.js'
@@ -25,6 +26,8 @@ export class Context {
     readonly signal: AbortSignal,
     /** The file that `node` runs: for processes that are to outlive this one. */
     readonly program: string,
+    /** The words of this command line, after `imager`. */
+    readonly typed: readonly string[] = [],
   ) {
     const named = typeof args.state === 'string' ? args.state : undefined
     this.state = resolve(named ?? defaultState())
@@ -32,8 +35,12 @@ export class Context {
     output.state = named
   }
 
-  /** A plain user, on a host whose fleet is root's, must not be told to found another. */
+  /** A plain user, on a host whose fleet is root's, must not be told to found another. What lacks the words is typed again with them. */
   explain(error: unknown, roots = ROOT_STATE): unknown {
+    if (hasCode(error, 'KEYS_LOCKED')) {
+      const todo = ['imager', ...this.typed.map(shellWord), '--words-file words.txt'].join(' ')
+      return new ImagerError('KEYS_LOCKED', { ...error.details, todo }, { cause: error })
+    }
     const lost = hasCode(error, 'NO_FLEET') && this.#byDefault && this.state !== roots && existsSync(roots)
     if (!lost) return error
     return new ImagerError('DENIED', { what: `The fleet of this host is root's (${roots})` }, { cause: error })

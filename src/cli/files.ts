@@ -3,6 +3,7 @@ import { ImagerError } from '../base/errors.js'
 import { formatBytes, formatCount, formatSeconds } from '../base/units.js'
 import { fullName } from '../catalog/choose.js'
 import { type FilesReport, planRestoreFiles, runRestoreFiles } from '../jobs/restore/files.js'
+import type { Unlock } from '../keys/vault.js'
 import type { Context } from './context.js'
 import { oneLine } from './output.js'
 import { progressOf } from './progress.js'
@@ -17,13 +18,14 @@ export interface FilesArguments {
   readonly to: string
   readonly force: boolean
   readonly dryRun: boolean
+  readonly unlock: Unlock
 }
 
 /** Gives the exit code. */
 export async function restoreFiles(args: FilesArguments, context: Context): Promise<number> {
   const { home, catalog, peers, clock } = await context.fleet()
   const { output, signal } = context
-  const parts = { home, catalog, peers, clock, report: progressOf(output), signal }
+  const parts = { home, catalog, peers, clock, unlock: args.unlock, report: progressOf(output), signal }
   const plan = await planRestoreFiles(args, parts)
   if (args.dryRun) {
     const { findRate } = await import('../jobs/restore/estimate.js')

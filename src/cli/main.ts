@@ -34,6 +34,7 @@ const COMMANDS: Record<string, () => Promise<{ command: Command }>> = {
   mount: () => import('./commands/mount.js'),
   unmount: () => import('./commands/unmount.js'),
   restore: () => import('./commands/restore.js'),
+  lock: () => import('./commands/lock.js'),
   check: () => import('./commands/check.js'),
   'policy show': () => import('./commands/policy-show.js'),
   'policy set': () => import('./commands/policy-set.js'),
@@ -59,7 +60,7 @@ export async function main(typed: readonly string[], streams: Streams, signal: A
     const { command } = await (COMMANDS[name] as () => Promise<{ command: Command }>)()
     const args = await parse(name, command, argv, output)
     if (args === undefined) return output.exit(Exit.done)
-    context = new Context(args, output, signal, PROGRAM)
+    context = new Context(args, output, signal, PROGRAM, argv)
     try {
       return output.exit((await command.run(args, context)) ?? Exit.done)
     } finally {

@@ -158,7 +158,7 @@ const PLAIN = /^[ -~]*$/
 const UNPRINTABLE = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu
 /** The commands that look at a fleet from the state folder of the one that speaks of them; not what is to be typed on another host. */
 const TYPED =
-  /`imager ((?:hosts|status|check|snapshots?|show|ls|restore|mount|events|policy|rename|remove|retire|peer)\b[^`]*)`(?! on )/g
+  /`imager ((?:hosts|status|check|snapshots?|show|ls|restore|mount|events|policy|rename|remove|retire|peer|lock)\b[^`]*)`(?! on )/g
 
 function escaped(character: string): string {
   return Array.from({ length: character.length }, (_, at) => {

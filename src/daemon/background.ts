@@ -22,6 +22,8 @@ export interface BackgroundOptions extends Among {
   readonly snapshot: string
   readonly mountpoint: string
   readonly state: string
+  /** Handed over by the process's standard input. */
+  readonly words?: string | undefined
   /** The file that `node` runs. */
   readonly program: string
   readonly signal: AbortSignal
@@ -29,18 +31,23 @@ export interface BackgroundOptions extends Among {
 
 /** Throws what the process in the background failed with. */
 export async function mountInBackground(options: BackgroundOptions): Promise<Ready> {
-  const { snapshot, source, host, mountpoint, state, program, signal } = options
+  const { snapshot, source, host, mountpoint, state, words, program, signal } = options
   if (!existsSync(state)) throw new ImagerError('NO_FLEET', { state })
   const log = join(state, LOG)
   const file = openSync(log, 'a', 0o600)
   const among = [
     ...(source === undefined ? [] : [`--source=${source}`]),
     ...(host === undefined ? [] : [`--host=${host}`]),
+    ...(words === undefined ? [] : ['--words-file', '-']),
   ]
   const args = [YOUNG, program, 'mount', '--foreground', '--state', state, ...among, snapshot, resolve(mountpoint)]
   let child: ChildProcess
   try {
-    child = spawn(process.execPath, args, { detached: true, stdio: ['ignore', file, file, 'ipc'], cwd: '/' })
+    const input = words === undefined ? 'ignore' : 'pipe'
+    child = spawn(process.execPath, args, { detached: true, stdio: [input, file, file, 'ipc'], cwd: '/' })
+    // One that ended before it read them says why on the channel.
+    child.stdin?.on('error', () => undefined)
+    child.stdin?.end(words)
   } finally {
     closeSync(file)
   }

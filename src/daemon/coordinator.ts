@@ -21,6 +21,7 @@ import { advertised } from '../fleet/address.js'
 import { lockLocalCatalog, openLocalCatalog } from '../fleet/local-catalog.js'
 import { entryName, partsOfName, readEntry } from '../keys/entry.js'
 import { type Home, hasHome, openHome } from '../keys/home.js'
+import { findOpenedKeys } from '../keys/opened-keys.js'
 import type { SegmentOptions } from '../signatures/segments.js'
 import type { Served } from '../wire/server.js'
 import { auditApart } from './audit.js'
@@ -39,6 +40,8 @@ export interface CoordinatorOptions extends SegmentOptions {
 
 /** How often it tries to write again, and looks whether the catalog was replaced. */
 const TICK_MS = 2_000
+/** How often it looks whether the keys that a recovery opened are over. */
+const LOOK_MS = 60_000
 const AUDIT_EVERY_MS = 24 * 3_600_000
 /** After one that could not look. */
 const AUDIT_AGAIN_MS = 60_000
@@ -67,6 +70,7 @@ class Daemon implements Running {
   /** Of the file that was opened. */
   #inode = 0
   #audited = Number.NEGATIVE_INFINITY
+  #looked = Number.NEGATIVE_INFINITY
   #said: string | undefined
   #loop: Loop | undefined
   /** Of the catalog, as long as it is believed: then `recover` may make it anew. */
@@ -193,6 +197,7 @@ class Daemon implements Running {
     const service = this.#service
     if (!service) return
     const { catalog } = service
+    this.#lookAtKeys()
     if (!catalog || inodeOf(this.#home) !== this.#inode) return this.#startAnew()
     const { guard } = catalog.upkeep
     const mayResume = guard.trouble && !guard.damage && catalog.upkeep.hasRoom() && (await this.#takeLock(catalog))
@@ -211,6 +216,16 @@ class Daemon implements Running {
     this.#audited = this.#clock.now() - AUDIT_EVERY_MS + AUDIT_AGAIN_MS
     heed(catalog.upkeep, await auditApart(join(this.#home.state, 'catalog'), signal), this.#home.host)
     this.#audited = this.#clock.now()
+  }
+
+  /** What a recovery opened is over on time, also where no command looks. */
+  #lookAtKeys(): void {
+    // A clock that was set must not keep it from looking.
+    if (performance.now() - this.#looked < LOOK_MS) return
+    this.#looked = performance.now()
+    const opened = findOpenedKeys(this.#home, this.#clock.now())
+    if ('why' in opened && opened.why)
+      this.#report('keys', new Error(`This host opens no snapshots any more${opened.why}`))
   }
 
   /** On the same address, with what lies in the state folder now. While that cannot be opened, all stays as it is. */

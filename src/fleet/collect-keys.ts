@@ -22,23 +22,33 @@ export interface KeyParts {
   readonly root: Root
   readonly peers: Peers
   readonly signal: AbortSignal
+  /** After that a peer which goes on sending is one that does not answer; undefined: never. */
+  readonly patienceMs?: number
 }
 
 const PEERS_AT_ONCE = 16
 
-/** `hosts`: the peers that are asked. */
-export async function collectKeys(hosts: readonly { host: Hex }[], parts: KeyParts): Promise<FoundKeys> {
+/** `hosts`: the peers that are asked; `silent`: those of them that did not answer, or not to the end. */
+export async function collectKeys(
+  hosts: readonly { host: Hex }[],
+  parts: KeyParts,
+): Promise<{ found: FoundKeys; silent: Hex[] }> {
   const found = new Map<string, Buffer[]>()
+  const silent: Hex[] = []
+  const { signal, patienceMs } = parts
+  const patience = patienceMs === undefined ? undefined : AbortSignal.timeout(patienceMs)
+  const bounded = { ...parts, signal: patience ? AbortSignal.any([signal, patience]) : signal }
   await forEachAtOnce(hosts, PEERS_AT_ONCE, async ({ host }) => {
     try {
-      await collectFrom(parts.peers.get(host), parts, found)
+      await collectFrom(parts.peers.get(host), bounded, found)
     } catch (error) {
       // Keys lie on most peers: one that leaves now takes nothing along.
-      parts.signal.throwIfAborted()
-      if (!isOfHost(error)) throw error
+      signal.throwIfAborted()
+      if (!patience?.aborted && !isOfHost(error)) throw error
+      silent.push(host)
     }
   })
-  return found
+  return { found, silent }
 }
 
 /** Of one peer no more than an honest one would hold: names come in order, so each comes once. */

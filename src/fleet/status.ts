@@ -2,6 +2,8 @@
 import type { Hex } from '../base/ids.js'
 import { ageOf, doubtfulTime } from '../catalog/order.js'
 import type { SnapshotRow } from '../catalog/types.js'
+import { findOpenedKeys } from '../keys/opened-keys.js'
+import { nameOf } from '../keys/vault.js'
 import type { Fleet } from './open.js'
 import { findProblems, newestOf, type Problem } from './problems.js'
 
@@ -23,6 +25,10 @@ export interface StatusReport {
   })[]
   /** Disks that raise no alarm, `HOST:SOURCE`. */
   retired: string[]
+  /** Until when this host opens the snapshots of `keysOpenFor` without the words, in milliseconds since 1970; null: not. */
+  keysOpenUntil: number | null
+  /** Names of appliances. */
+  keysOpenFor: string[]
   problems: Problem[]
 }
 
@@ -40,6 +46,7 @@ export async function readStatus({
     condition(),
   ])
   const now = clock.now()
+  const opened = findOpenedKeys(home, now)
   const known = { hosts, snapshots, volumes, runs, now }
   const problems = [...conditions, ...findProblems(known)]
   const peers = hosts.filter((host) => host.role === 'peer')
@@ -72,6 +79,8 @@ export async function readStatus({
       }
     }),
     retired: volumes.filter((one) => one.retired).map(({ applianceName, source }) => `${applianceName}:${source}`),
+    keysOpenUntil: 'until' in opened ? opened.until : null,
+    keysOpenFor: 'until' in opened ? opened.appliances.map((appliance) => nameOf(home, appliance)) : [],
     problems,
   }
 }

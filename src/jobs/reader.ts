@@ -1,6 +1,7 @@
 /** A snapshot of this fleet, opened to be asked: for `ls`, the mount and a restore of files. */
 import type { SnapshotRow } from '../catalog/types.js'
-import { type OpenSnapshot, openSnapshot, type RetrieveParts } from '../retrieve/open.js'
+import type { Unlock } from '../keys/vault.js'
+import { type OpenSnapshot, openFound, type RetrieveParts } from '../retrieve/open.js'
 import type { SnapshotReader } from '../retrieve/reader.js'
 import { StoredSnapshot } from '../retrieve/snapshot.js'
 
@@ -12,9 +13,16 @@ export interface Opened {
   readonly packs: OpenSnapshot['packs']
 }
 
-/** Throws NO_SUCH_SNAPSHOT, FORGED, NOT_RESTORABLE, and NOT_ALLOWED on a host without the keys. */
-export async function openReader(name: string, parts: RetrieveParts, signal?: AbortSignal): Promise<Opened> {
-  const snapshot = await openSnapshot(name, parts, signal)
+export interface ReaderParts extends RetrieveParts {
+  /** The keys to an appliance's snapshots. Usually `unlocking`. */
+  readonly unlock: Unlock
+}
+
+/** Throws NO_SUCH_SNAPSHOT, FORGED, NOT_RESTORABLE, and what `unlock` throws. */
+export async function openReader(name: string, parts: ReaderParts, signal?: AbortSignal): Promise<Opened> {
+  const found = await parts.catalog.snapshot(name)
+  const keys = await parts.unlock(found.appliance)
+  const snapshot = await openFound(found, keys, parts, signal)
   return {
     row: snapshot.row,
     reader: new StoredSnapshot(snapshot),

@@ -7,6 +7,7 @@
  *   identity.key     X_h, 32 bytes, made here and never sent
  *   membership.bin   the newest membership statement
  *   keys/*.bin       key entries: <purpose>-<key id>-<first 16 digits of the owner>-<the same of the reader, or recovery>.bin
+ *   opened-*.bin     what a recovery opened, for a while (opened-keys.ts)
  */
 import { existsSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs'
 import { join } from 'node:path'
@@ -160,22 +161,22 @@ export class Home {
     return this.#ownFirst('domain')
   }
 
-  /** The one of this id: that of older blocks, or of an appliance whose snapshots this host may open. */
-  domainKeyWith(id: Hex): SecretHandle | undefined {
-    return this.#open('domain').find((key) => toHex(key.id()) === id)
+  /** Those of older blocks, too. */
+  get domainKeys(): readonly SecretHandle[] {
+    return this.#open('domain')
   }
 
   get manifestKey(): SecretHandle | undefined {
-    return this.manifestKeysOf(this.host)[0]
+    return this.manifestKeys[0]
   }
 
   get trailerKey(): SecretHandle | undefined {
     return this.#ownFirst('trailer')
   }
 
-  /** An appliance has its own; the host that recovered the fleet has every appliance's, all that were ever sealed. */
-  manifestKeysOf(appliance: Hex): readonly SecretHandle[] {
-    return this.#open('manifest', appliance)
+  /** Its own alone, all that were ever sealed. */
+  get manifestKeys(): readonly SecretHandle[] {
+    return this.#open('manifest', this.host)
   }
 
   /** Those under which an appliance may have sealed: its own; a coordinator's, and what a recovery found of it besides. */
@@ -183,11 +184,6 @@ export class Home {
     if (appliance === this.host) return this.#open('trailer')
     const derived = this.catalogKey && deriveTrailerKey(this.catalogKey, appliance)
     return [...(derived ? [derived] : []), ...this.#open('trailer', appliance)]
-  }
-
-  trailerKeyOf(appliance: Hex): SecretHandle | undefined {
-    if (appliance === this.host) return this.trailerKey
-    return this.catalogKey && deriveTrailerKey(this.catalogKey, appliance)
   }
 
   get catalogKey(): SecretHandle | undefined {

@@ -6,7 +6,7 @@ import { shellWord } from '../base/shell.js'
 
 /** Folders of the state folder, and which of their files are secrets. */
 const SECRETS: readonly (readonly [folder: string, names: RegExp])[] = [
-  ['.', /^(identity\.key|held-.+\.bin)$/],
+  ['.', /^(identity\.key|held-.+\.bin|opened-.+\.bin)$/],
   ['keys', /\.bin$/],
   ['catalog', /\.db(-wal|-shm)?$/],
 ]

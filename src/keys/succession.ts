@@ -107,13 +107,14 @@ export interface Successor {
 }
 
 /**
- * The next membership, and the key entries of the successor: the shared keys sealed to itself and to recovery, every
- * appliance's sealed to itself by the root. Peers and appliances stay, former coordinators go. A host that goes on with its key
- * has sealed the shared ones before: what peers hold of these (`held`) stays, as they would take no other.
+ * The next membership, and the key entries of the successor: the shared keys sealed to itself and to recovery. Those of appliances
+ * stay theirs: what the words opened is kept for a while, and elsewhere (opened-keys.ts). Peers and appliances stay, former
+ * coordinators go. A host that goes on with its key has sealed the shared ones before: what peers hold of these (`held`) stays,
+ * as they would take no other.
  */
 export function succeed(
   before: Membership,
-  keys: FleetKeys,
+  keys: Pick<FleetKeys, 'domain' | 'catalog' | 'appliances'>,
   root: Root,
   { name, domain, address }: Successor,
   identity: SecretHandle,
@@ -149,16 +150,16 @@ export function succeed(
     seal(purpose, key, host, sealing),
     seal(purpose, key, RECOVERY, root.rootSealing),
   ]
-  const handOver = (purpose: KeyPurpose, owner: Hex) => (key: SecretHandle) =>
-    sealEntry(key, { fleet, term, purpose, owner, reader: host, readerSealing: sealing }, root.secret)
-  const isOther = (key: SecretHandle) => !key.id().equals(keys.domain.id())
   const isDerived = (key: SecretHandle, owner: Hex) => key.id().equals(deriveTrailerKey(keys.catalog, owner).id())
-  const theirs = [...keys.appliances].flatMap(([owner, { manifests, domains, trailers }]) => [
-    ...manifests.map(handOver('manifest', owner)),
-    // What its heads were sealed under, where that does not follow from the catalog key.
-    ...trailers.filter((key) => !isDerived(key, owner)).map(handOver('trailer', owner)),
-    ...domains.filter(isOther).map(handOver('domain', owner)),
-  ])
+  // What its heads were sealed under, where that does not follow from the catalog key.
+  const theirs = [...keys.appliances].flatMap(([owner, { trailers }]) =>
+    trailers
+      .filter((key) => !isDerived(key, owner))
+      .map((key) => {
+        const to = { fleet, term, purpose: 'trailer' as const, owner, reader: host, readerSealing: sealing }
+        return sealEntry(key, to, root.secret)
+      }),
+  )
   return { membership, keys: [...shared('domain', keys.domain), ...shared('catalog', keys.catalog), ...theirs] }
 }
 

@@ -1,15 +1,63 @@
 /** The keys with which an appliance seals its snapshots, and those with which one is opened: it says itself which they are. */
+import { type Clock, systemClock } from '../base/clock.js'
 import { hasCode, ImagerError } from '../base/errors.js'
-import { fromHex, type Hex } from '../base/ids.js'
+import { fromHex, type Hex, toHex } from '../base/ids.js'
 import { type PageRef, type SecretHandle, Vault, type VaultHandle } from '../native.js'
 import type { RunsHandle } from '../stripes/names.js'
 import type { Home } from './home.js'
+import { findOpenedKeys } from './opened-keys.js'
 
 /** Under which this host seals. Throws NOT_ALLOWED where it holds no keys for that. */
 export function openVault(home: Home): VaultHandle {
   const { domainKey, manifestKey, trailerKey } = home
-  if (!domainKey || !manifestKey || !trailerKey) throw withoutKeys(home, home.host)
+  if (!domainKey || !manifestKey || !trailerKey) throw withoutKeys(home)
   return new Vault(domainKey, manifestKey, trailerKey, fleetOf(home))
+}
+
+/** What opens the snapshots of one appliance, wherever it comes from: `keysHeld`, or the recovery words. */
+export interface ReaderKeys {
+  readonly fleet: Hex
+  /** All that may be the right ones. */
+  readonly manifests: readonly SecretHandle[]
+  readonly domains: readonly SecretHandle[]
+  /** Its heads open with one of these. */
+  readonly trailers: readonly SecretHandle[]
+  /** What is said where a snapshot needs a key that is not among them. */
+  lacking(): ImagerError
+}
+
+export type Unlock = (appliance: Hex) => Promise<ReaderKeys>
+
+/**
+ * Of its own snapshots a host has the keys, if it is an appliance. Those of others it opens where it recovered the fleet, as long
+ * as it keeps what it opened then. Throws NOT_ALLOWED where this host has no keys of its own, KEYS_LOCKED where it has none of others.
+ */
+export function keysHeld(home: Home, appliance: Hex, clock: Clock = systemClock): ReaderKeys {
+  return appliance === home.host ? ownKeys(home) : openedKeys(home, appliance, clock.now())
+}
+
+function ownKeys(home: Home): ReaderKeys {
+  const { fleet, manifestKeys: manifests, domainKeys: domains } = home
+  const trailers = home.trailerKeysOf(home.host)
+  const lacking = () => withoutKeys(home)
+  if (manifests.length === 0 || domains.length === 0 || trailers.length === 0) throw lacking()
+  return { fleet, manifests, domains, trailers, lacking }
+}
+
+function openedKeys(home: Home, appliance: Hex, now: number): ReaderKeys {
+  const opened = findOpenedKeys(home, now)
+  const lacking = () =>
+    new ImagerError('KEYS_LOCKED', {
+      appliance: nameOf(home, appliance),
+      why: 'why' in opened ? opened.why : '',
+      todo: 'imager restore SNAPSHOT --to TARGET --words-file words.txt',
+    })
+  const trailers = home.trailerKeysOf(appliance)
+  if ('why' in opened || trailers.length === 0) throw lacking()
+  const manifests = opened.keysOf(appliance, 'manifest')
+  const domains = [...home.domainKeys, ...opened.keysOf(appliance, 'domain')]
+  if (manifests.length === 0 || domains.length === 0) throw lacking()
+  return { fleet: home.fleet, manifests, domains, trailers, lacking }
 }
 
 /** The root of a snapshot, as its head has it. */
@@ -24,34 +72,31 @@ export interface Opening {
   readonly root: PageRef
   /** Opens pages. */
   readonly pages: VaultHandle
-  /** Opens blocks too, those of the dedupe domain of this id. Throws NOT_ALLOWED where this host does not hold its key. */
+  /** Opens blocks too, those of the dedupe domain of this id. Throws what `lacking` says where its key is not there. */
   vault(domain: Hex): VaultHandle
 }
 
-/**
- * For a snapshot of `appliance`, which a host that recovered the fleet may open too. Of several manifest keys the one counts
- * that opens this root. Throws NOT_ALLOWED where this host holds none, FORGED where none opens it.
- */
-export function openRoot(home: Home, appliance: Hex, sealed: SealedRoot): Opening {
-  const [domainKey, trailerKey] = [home.domainKey, home.trailerKeyOf(appliance)]
-  const manifestKeys = home.manifestKeysOf(appliance)
-  if (!domainKey || !trailerKey || manifestKeys.length === 0) throw withoutKeys(home, appliance)
-  const make = (domain: SecretHandle, manifest: SecretHandle) => new Vault(domain, manifest, trailerKey, fleetOf(home))
+/** Of several manifest keys the one counts that opens this root. Throws FORGED where none does. */
+export function openRoot(keys: ReaderKeys, sealed: SealedRoot): Opening {
+  const { manifests, domains } = keys
+  const [[anyDomain], [trailer]] = [domains, keys.trailers]
+  if (!anyDomain || !trailer || manifests.length === 0) throw keys.lacking()
+  const make = (domain: SecretHandle, manifest: SecretHandle) => new Vault(domain, manifest, trailer, fleetOf(keys))
   const {
     at,
     root,
     vault: pages,
   } = firstThatOpens(
-    manifestKeys.map((key) => make(domainKey, key)),
+    manifests.map((manifest) => make(anyDomain, manifest)),
     sealed,
   )
   return {
     root,
     pages,
     vault(domain) {
-      const key = home.domainKeyWith(domain)
-      if (!key) throw withoutKeys(home, appliance)
-      return make(key, manifestKeys[at] as SecretHandle)
+      const key = domains.find((one) => toHex(one.id()) === domain)
+      if (!key) throw keys.lacking()
+      return make(key, manifests[at] as SecretHandle)
     },
   }
 }
@@ -68,12 +113,15 @@ export function firstThatOpens(vaults: readonly VaultHandle[], { key, birth, nam
   throw new ImagerError('FORGED', { what: 'There is no key for the root of this snapshot' })
 }
 
-function fleetOf({ fleet }: Home): Buffer {
+/** As people call it; a host that left the fleet by the beginning of its key. */
+export function nameOf(home: Home, host: Hex): string {
+  return home.membership().find(host)?.name ?? host.slice(0, 8)
+}
+
+function fleetOf({ fleet }: { fleet: Hex }): Buffer {
   return fromHex(fleet, 16) as Buffer
 }
 
-function withoutKeys(home: Home, appliance: Hex): ImagerError {
-  const name = home.membership().find(appliance)?.name ?? appliance.slice(0, 8)
-  const whose = appliance === home.host ? 'snapshots' : `the snapshots of ${name}`
-  return new ImagerError('NOT_ALLOWED', { what: `${home.name} holds no keys for ${whose}`, role: 'appliance' })
+function withoutKeys(home: Home): ImagerError {
+  return new ImagerError('NOT_ALLOWED', { what: `${home.name} holds no keys for snapshots`, role: 'appliance' })
 }

@@ -1,10 +1,10 @@
-/** From the name of a snapshot to its verified root. */
+/** From what the catalog has of a snapshot to its verified root. */
 import { ImagerError } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
-import type { Catalog, SnapshotRow } from '../catalog/types.js'
+import type { Catalog, FoundSnapshot, SnapshotRow } from '../catalog/types.js'
 import { type Head, openHead } from '../keys/head.js'
 import type { Home } from '../keys/home.js'
-import { openRoot } from '../keys/vault.js'
+import { openRoot, type ReaderKeys } from '../keys/vault.js'
 import { type DirectPartsHandle, type ManifestPage, type PageRef, Routes, type VaultHandle } from '../native.js'
 import type { Peers } from '../peers/pool.js'
 import { birthOf } from '../stripes/names.js'
@@ -57,11 +57,19 @@ function openPacks(
   })
 }
 
-/** `signal` ends the opening, and all reads after it. Throws NO_SUCH_SNAPSHOT, FORGED, NOT_RESTORABLE, and NOT_ALLOWED on a host without the keys. */
-export async function openSnapshot(name: string, parts: RetrieveParts, signal?: AbortSignal): Promise<OpenSnapshot> {
+/**
+ * `found`: as `Catalog.snapshot` gives it; `keys`: to its appliance's snapshots. `signal` ends the opening, and all reads after it.
+ * Throws FORGED, NOT_RESTORABLE, and what the keys say where they do not suffice.
+ */
+export async function openFound(
+  found: FoundSnapshot,
+  keys: ReaderKeys,
+  parts: RetrieveParts,
+  signal?: AbortSignal,
+): Promise<OpenSnapshot> {
   const { home, catalog } = parts
-  const { head: bytes, ...row } = await catalog.snapshot(name)
-  const head = openHead(bytes, home.fleet, (appliance) => home.trailerKeysOf(appliance))
+  const { head: bytes, ...row } = found
+  const head = openHead(bytes, home.fleet, () => keys.trailers)
   if (head.snapshot !== row.id)
     throw new ImagerError('FORGED', { what: 'The catalog gives the head of another snapshot' })
   const routes = new Routes(PATIENCE)
@@ -69,7 +77,7 @@ export async function openSnapshot(name: string, parts: RetrieveParts, signal?: 
   for (const host of parts.avoid ?? []) routes.avoid(host)
   const { names } = catalog
   const { stripe, birth } = birthOf(names, head.root)
-  const opening = openRoot(home, row.appliance, { key: Buffer.from(head.root.key, 'base64'), birth, names })
+  const opening = openRoot(keys, { key: Buffer.from(head.root.key, 'base64'), birth, names })
   const manifest = new ManifestReader(new Locator(catalog), packs, opening.pages, names)
   const root = await manifest.pageAt(opening.root, { stripe, ...head.root }, signal).catch(async (error: unknown) => {
     await tellDamage(packs.damaged, catalog)

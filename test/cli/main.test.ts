@@ -40,6 +40,7 @@ const COMMANDS = [
   'mount',
   'unmount',
   'restore',
+  'lock',
   'policy show',
   'policy set',
   'lab up',

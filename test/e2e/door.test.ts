@@ -118,7 +118,7 @@ test('the memory of a process with keys is closed to others of the same user, an
   t.regex(readFileSync(`/proc/${daemon.pid}/limits`, 'utf8'), /Max core file size +0 +0 /)
 })
 
-test('secrets that others may read are refused, with what to type; a token comes in by no argument', async (t) => {
+test('secrets that others may read are refused, with what to type; a token and the words come in by no argument', async (t) => {
   const lab = await TestLab.up(t, 1)
   const { state } = lab.lab.coordinator
   for (const name of ['identity.key', 'catalog/catalog.db']) {
@@ -150,6 +150,15 @@ test('secrets that others may read are refused, with what to type; a token comes
   t.regex(none.stderr, /`imager join -` reads it from standard input/)
   const both = joined('', 'imager1.x', '--token-file', lab.path('token'), '--state', lab.path('d'))
   t.is(both.status, 2)
+
+  // The words as well, as they stand on paper: in lines, with their numbers. They are this fleet's; what is not there is the snapshot.
+  const words = readFileSync(lab.lab.wordsFile, 'utf8').trim().split(' ')
+  const list = words.map((word, index) => `${index + 1}. ${word}${index % 8 === 7 ? '\r' : ' '}`).join('')
+  const reader = [PERSON, process.execPath, MAIN, 'ls', 'latest', '--words-file', '-', '--state', state]
+  const asked = spawnSync('python3', ['-c', ...reader], { input: list, encoding: 'utf8' })
+  t.is(asked.status, 10, asked.stdout)
+  t.regex(asked.stdout, /Recovery words \(not shown\): \s*imager: No snapshot yet/)
+  t.false(asked.stdout.includes(words[0] as string))
 })
 
 test('a lab follows no link, and takes no folder and no words that others can reach', async (t) => {

@@ -11,7 +11,7 @@ import type { ExecutionContext } from 'ava'
 import { MiB } from '../../src/base/units.js'
 import type { LabReport } from '../../src/daemon/lab.js'
 import type { RestoreReport } from '../../src/jobs/restore/disk.js'
-import type { StoredSnapshot } from '../../src/retrieve/snapshot.js'
+import type { SnapshotReader } from '../../src/retrieve/reader.js'
 import { firstDifference } from './disks.js'
 
 export const MAIN = fileURLToPath(new URL('../../bin/imager.cjs', import.meta.url))
@@ -138,7 +138,7 @@ export class TestLab {
 }
 
 /** Every byte; free space, which is not kept, must read as zeros wherever it does not read as on the disk. */
-export async function sameDisk(t: ExecutionContext, path: string, snapshot: StoredSnapshot): Promise<void> {
+export async function sameDisk(t: ExecutionContext, path: string, snapshot: SnapshotReader): Promise<void> {
   const { size } = statSync(path)
   t.is(snapshot.sizeBytes, size)
   const file = openSync(path, 'r')

@@ -4,11 +4,11 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import test, { type ExecutionContext } from 'ava'
 import type { LabReport } from '../../src/daemon/lab.js'
 import { type Fleet, openFleet } from '../../src/fleet/open.js'
+import { unlocking } from '../../src/fleet/unlock.js'
+import { openReader } from '../../src/jobs/reader.js'
 import type { RecoverReport } from '../../src/jobs/recover/recover.js'
 import { openHome } from '../../src/keys/home.js'
 import { Secret } from '../../src/native.js'
-import { openSnapshot } from '../../src/retrieve/open.js'
-import { StoredSnapshot } from '../../src/retrieve/snapshot.js'
 import { eventually } from '../fleet/fleet.js'
 import { freePort } from '../free-port.js'
 import { imager, lastLine, type Outcome, sameDisk, start, TestLab } from './lab.js'
@@ -37,8 +37,9 @@ async function withFleet(state: string, work: (fleet: Fleet) => Promise<void>): 
 }
 
 async function compare(t: ExecutionContext, state: string, snapshot: string, disk: string): Promise<void> {
-  await withFleet(state, async ({ home, catalog, peers }) => {
-    await sameDisk(t, disk, new StoredSnapshot(await openSnapshot(snapshot, { home, catalog, peers })))
+  await withFleet(state, async (fleet) => {
+    const unlock = unlocking(fleet, undefined, new AbortController().signal)
+    await sameDisk(t, disk, (await openReader(snapshot, { ...fleet, unlock })).reader)
   })
 }
 

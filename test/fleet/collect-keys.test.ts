@@ -58,8 +58,12 @@ test('every different entry of a name is kept, and the one that opens is spread'
   ]) {
     const signal = new AbortController().signal
     const { reached, peers } = peersThat(...order)
-    const found = await collectKeys(reached, { membership, root, peers, signal })
+    const { found, silent } = await collectKeys(reached, { membership, root, peers, signal })
     t.is(found.get(nameOf(good))?.length, 2)
+    t.deepEqual(
+      silent,
+      order.flatMap((shows, at) => (shows.includes(gone) ? String(at) : [])),
+    )
     const chosen = new Map(chooseKeys(found, membership, root).map(({ name, bytes }) => [name, bytes]))
     t.deepEqual(chosen.get(nameOf(good)), good)
     t.deepEqual(chosen.get(nameOf(toSelf)), toSelf, 'what nobody here can open')
@@ -92,7 +96,7 @@ test('what no honest peer would hold is left out, and a peer that shows keys wit
   )
   const signal = new AbortController().signal
   const { reached, peers } = peersThat(bad, shown(...many), shown(good))
-  const found = await collectKeys(reached, { membership, root, peers, signal })
+  const { found } = await collectKeys(reached, { membership, root, peers, signal })
   t.is(found.size, KEYS_AN_OWNER + 1)
   t.deepEqual(found.get(nameOf(good)), [good])
 })

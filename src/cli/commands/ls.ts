@@ -5,6 +5,7 @@ import type { FileRow, Kind, SnapshotReader, SnapshotVolume } from '../../retrie
 import { namingSnapshot } from '../arguments.js'
 import { defineCommand } from '../command.js'
 import { findSnapshot } from '../which-snapshot.js'
+import { readWords, takingWords } from '../words-input.js'
 
 /** Entries whose records are fetched together and printed as one piece. */
 const CHUNK = 512
@@ -25,20 +26,23 @@ export const command = defineCommand({
   describe: 'List a folder of a snapshot, or its volumes',
   example: ['imager ls latest /1/etc', 'the folder /etc of partition 1'],
   builder: (yargs) =>
-    namingSnapshot(yargs).positional('path', {
+    takingWords(namingSnapshot(yargs)).positional('path', {
       type: 'string',
       default: '/',
       describe: 'As /1/etc: partition number, then the path',
     }),
   async run(args, context) {
-    const [{ openReader }, { findPath, joinPath, childrenOf }, fleet] = await Promise.all([
+    const words = await readWords(args['words-file'], 'ls', context)
+    const [{ openReader }, { unlocking }, { findPath, joinPath, childrenOf }, fleet] = await Promise.all([
       import('../../jobs/reader.js'),
+      import('../../fleet/unlock.js'),
       import('../../retrieve/paths.js'),
       context.fleet(),
     ])
     const { output, signal } = context
+    const unlock = unlocking(fleet, words, signal)
     const found = await findSnapshot(args, fleet.catalog, output)
-    const { reader, row } = await openReader(fullName(found), fleet, signal)
+    const { reader, row } = await openReader(fullName(found), { ...fleet, unlock }, signal)
     if (/^\/*$/.test(args.path)) {
       return output.lines(reader.volumes.map(volumeLine), renderVolume)
     }

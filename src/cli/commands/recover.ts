@@ -91,6 +91,10 @@ function render(report: RecoverReport, state: string): string {
       `Not taken: a head of ${snapshot.slice(0, 8)}, ${time === null ? 'time unknown' : formatTime(time)}, signed by ${appliance}: ${why}.`,
     )
   if (restorable > 0) lines.push(`Not proved: ${report.notProved.join('; ')}.`)
+  if (report.keysOpenUntil !== null) {
+    const until = formatTime(report.keysOpenUntil)
+    lines.push(`Until ${until} this host opens these snapshots without the words; \`imager lock\` ends that.`)
+  }
   if (report.setAside) lines.push(`The files that were here before are in ${report.setAside}.`)
   if (suffice !== '') lines.push(`For the others bring back ${suffice}, and run recover again with another --state.`)
   return [

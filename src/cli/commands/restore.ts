@@ -4,13 +4,14 @@ import { formatBytes, formatSeconds, formatTime } from '../../base/units.js'
 import { fullName } from '../../catalog/choose.js'
 import type { RestorePlan, RestoreReport } from '../../jobs/restore/disk.js'
 import type { Estimate } from '../../jobs/restore/estimate.js'
-import { namingSnapshot } from '../arguments.js'
+import { namingSnapshot, usage } from '../arguments.js'
 import { defineCommand } from '../command.js'
 import { confirm } from '../confirm.js'
 import { limiting, limitPeers } from '../limit.js'
 import { progressOf } from '../progress.js'
 import { findSnapshot } from '../which-snapshot.js'
 import { describeDamaged, describeEstimate, describeTorn, describeUnreadable } from '../words.js'
+import { readWords, takingWords } from '../words-input.js'
 
 const FLAWS_SHOWN = 10
 
@@ -19,7 +20,7 @@ export const command = defineCommand({
   describe: 'Write a snapshot onto a new disk or into a file, or some of its files into a folder',
   example: ['imager restore latest --to /dev/sdc', 'the newest snapshot onto an empty disk'],
   builder: (yargs) =>
-    limiting(namingSnapshot(yargs), 'restore')
+    takingWords(limiting(namingSnapshot(yargs), 'restore'))
       .option('to', { type: 'string', demandOption: true, describe: 'Target device or file; with --files a folder' })
       .option('files', {
         type: 'string',
@@ -49,23 +50,25 @@ export const command = defineCommand({
       }),
   async run(args, context) {
     const { files } = args
-    const fleet = await context.fleet()
+    if (files === '-' && args['words-file'] === '-') throw usage('Standard input gives one of both', 'restore')
+    const words = await readWords(args['words-file'], 'restore', context)
+    const [{ unlocking }, fleet] = await Promise.all([import('../../fleet/unlock.js'), context.fleet()])
+    const unlock = unlocking(fleet, words, context.signal)
     limitPeers(fleet, args.limit)
     const snapshot = fullName(await findSnapshot(args, fleet.catalog, context.output))
     if (files !== undefined) {
       const { restoreFiles } = await import('../files.js')
-      return await restoreFiles({ ...args, snapshot, files, dryRun: args['dry-run'] }, context)
+      return await restoreFiles({ ...args, snapshot, files, dryRun: args['dry-run'], unlock }, context)
     }
-    const [{ planRestore, runRestore }, { home, catalog, peers, clock }] = await Promise.all([
-      import('../../jobs/restore/disk.js'),
-      context.fleet(),
-    ])
+    const { planRestore, runRestore } = await import('../../jobs/restore/disk.js')
+    const { home, catalog, peers, clock } = fleet
     const { signal, output } = context
     const parts = {
       home,
       catalog,
       peers,
       clock,
+      unlock,
       report: progressOf(output),
       note: (what: string) => output.note(what),
       signal,

@@ -5,6 +5,7 @@ import { namingSnapshot } from '../arguments.js'
 import { defineCommand } from '../command.js'
 import { findSnapshot } from '../which-snapshot.js'
 import { describeDoubt, describeLeftOut, describeTorn, describeUnreadable, formatShares } from '../words.js'
+import { readWords, takingWords } from '../words-input.js'
 
 const TYPES_SHOWN = 8
 const FLAWS_SHOWN = 20
@@ -20,10 +21,15 @@ export const command = defineCommand({
   usage: 'show <snapshot>',
   describe: 'What a snapshot holds, how it was taken, where it lies',
   example: ['imager show latest', 'the newest one'],
-  builder: (yargs) => namingSnapshot(yargs),
+  builder: (yargs) => takingWords(namingSnapshot(yargs)),
   async run(args, context) {
-    const { catalog, home, clock } = await context.fleet()
+    const words = await readWords(args['words-file'], 'show', context)
+    const [{ unlocking }, fleet] = await Promise.all([import('../../fleet/unlock.js'), context.fleet()])
+    const { catalog, home, clock } = fleet
+    const unlock = unlocking(fleet, words, context.signal)
     const { head: _, ...row } = await findSnapshot(args, catalog, context.output)
+    // What a snapshot holds is shown to whom it would be given.
+    await unlock(row.appliance)
     const doubtful = doubtfulTime(row, clock.now())
     const { hosts: members } = home.membership()
     const hosts = Object.entries(row.summary.perHost).map(([host, bytes]) => {

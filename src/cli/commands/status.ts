@@ -1,5 +1,5 @@
 import { Exit } from '../../base/errors.js'
-import { formatBytes, formatCount, formatSeconds } from '../../base/units.js'
+import { formatBytes, formatCount, formatSeconds, formatTime } from '../../base/units.js'
 import type { PeerStatusReport } from '../../fleet/peer-status.js'
 import type { StatusReport } from '../../fleet/status.js'
 import { defineCommand } from '../command.js'
@@ -52,10 +52,15 @@ function render(report: StatusReport): string {
         `${applianceName} ${source}: snapshot ${id.slice(0, 8)}, ${age(ageSeconds, doubtfulTime)}, ${state}, survives the loss of ${formatCount(Math.max(0, survives), 'host')}`,
     ),
     ...(report.retired.length > 0 ? [`Retired, not looked at: ${report.retired.join(', ')}`] : []),
+    ...(report.keysOpenUntil === null ? [] : [openKeys(report.keysOpenUntil, report.keysOpenFor)]),
     ...report.problems.flatMap(({ code, sentence, remedy }) => [`! ${sentence}. [${code}]`, `  ${remedy}`]),
     report.safe ? 'Safe.' : 'NOT SAFE.',
   ]
   return lines.join('\n')
+}
+
+function openKeys(until: number, appliances: readonly string[]): string {
+  return `Keys: this host opens the snapshots of ${appliances.join(', ')} without the words until ${formatTime(until)}; \`imager lock\` ends that`
 }
 
 function age(seconds: number | null, doubtful: boolean): string {

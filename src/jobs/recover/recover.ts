@@ -20,6 +20,7 @@ import { makeFolder } from '../../keys/durable.js'
 import { entryName, readEntry } from '../../keys/entry.js'
 import { createHome, Home, type HomeConfig } from '../../keys/home.js'
 import type { Membership } from '../../keys/membership.js'
+import { keepOpenedKeys } from '../../keys/opened-keys.js'
 import { type Root, rootFromWords } from '../../keys/root.js'
 import { type FleetKeys, openFleetKeys, succeed } from '../../keys/succession.js'
 import { type SecretHandle, Vault, type VaultHandle } from '../../native.js'
@@ -71,6 +72,8 @@ export interface RecoverReport {
   readonly address: string
   /** Folder with the files that were here before, damaged ones among them; null: there were none. */
   readonly setAside: string | null
+  /** Until when this host opens these snapshots without the words, in milliseconds since 1970; null: it has none to open. */
+  readonly keysOpenUntil: number | null
   readonly peers: { readonly reached: string[]; readonly missing: { name: string; why: string }[] }
   readonly shards: Omit<Survey, 'lost'>
   readonly stripes: Rebuilt
@@ -101,7 +104,7 @@ export async function planRecover(options: RecoverOptions, parts: RecoverParts):
   const fleet = await reachFleet({ root, address: options.peer, ...parts })
   try {
     const membership = newestMembership(options.state, fleet.membership, root)
-    const found = await collectKeys(fleet.reached, { membership, root, peers: fleet.peers, signal: parts.signal })
+    const { found } = await collectKeys(fleet.reached, { membership, root, peers: fleet.peers, signal: parts.signal })
     const keys = openFleetKeys([...found.values()].flat(), membership, root)
     if (!keys) throw withoutKeys(fleet)
     const identity = keyOf(place, membership)
@@ -143,13 +146,15 @@ export async function runRecover(
       )
     const rebuilt = await build(plan, membership, config, options, parts, takeOver)
     const setAside = exchange(state, identity, parts.clock.now()) ?? null
+    const keeper = { state, fleet: membership.fleet, secret: identity }
+    const keysOpenUntil = keepOpenedKeys(keeper, plan.keys.appliances, parts.clock.now()) ?? null
     const home = createHome({ state, ...config, membership: membership.bytes, keys })
     const own = home.ownEntries().map((bytes) => ({ name: entryName(readEntry(bytes).entry), bytes }))
     noteRecovery(home, own, parts.clock)
     await tellPeers(plan, parts, (peer, signal) => sendKeys(peer, own, signal))
     const missing = new Map(rebuilt.missing.map((one) => [one.host, one]))
     return {
-      ...{ fleet: home.fleet, host: home.host, term: membership.term, address, setAside },
+      ...{ fleet: home.fleet, host: home.host, term: membership.term, address, setAside, keysOpenUntil },
       peers: {
         reached: plan.reached.filter(({ host }) => !missing.has(host)).map((one) => one.name),
         missing: [...missing.values()].map((one) => ({ name: one.name, why: one.why })),

@@ -13,10 +13,11 @@ import { fullName } from '../../catalog/choose.js'
 import type { Flaws } from '../../catalog/types.js'
 import { inspectTarget, isBlank, notEmpty, type TargetFacts } from '../../disk/target.js'
 import { type PlanLocatedHandle, type PlanSelectedHandle, Target } from '../../native.js'
-import { type OpenSnapshot, openSnapshot, type RetrieveParts } from '../../retrieve/open.js'
+import { type OpenSnapshot, openFound } from '../../retrieve/open.js'
 import { tellDamage } from '../../retrieve/tell-damage.js'
 import { findOutlook, notRestorable } from '../../stripes/suffice.js'
 import { Meter, type Report } from '../progress.js'
+import type { ReaderParts } from '../reader.js'
 import { type DamagedShard, damagedShards } from './damaged.js'
 import { type Landmark, RestoreJournal, type Standing } from './journal.js'
 import { inTurn, type Section, sectionsOf } from './sections.js'
@@ -36,7 +37,7 @@ export interface RestoreOptions {
   readonly verify: boolean
 }
 
-export interface RestoreParts extends RetrieveParts {
+export interface RestoreParts extends ReaderParts {
   readonly clock: Clock
   readonly report: Report
   /** Hears what a person should know while it runs. */
@@ -80,14 +81,14 @@ export interface RestoreReport {
   readonly damaged: readonly DamagedShard[]
 }
 
-/** Throws NOT_RESTORABLE with the hosts that would suffice, and everything that `inspectTarget` throws. */
+/** Throws NOT_RESTORABLE with the hosts that would suffice, and everything that `unlock` and `inspectTarget` throw. */
 export async function planRestore(options: RestoreOptions, parts: RestoreParts): Promise<RestorePlan> {
   const { catalog, signal } = parts
   const row = await catalog.snapshot(options.snapshot)
-  const name = fullName(row)
-  const stripes = await catalog.snapshotStripes(name)
+  const keys = await parts.unlock(row.appliance)
+  const stripes = await catalog.snapshotStripes(fullName(row))
   const absent = await requireHosts(stripes, parts)
-  const snapshot = await openSnapshot(name, { ...parts, avoid: [...absent.keys()] }, signal)
+  const snapshot = await openFound(row, keys, { ...parts, avoid: [...absent.keys()] }, signal)
   const { sizeBytes } = snapshot.description
   const room = { sizeBytes, allocatedBytes: snapshot.row.summary.allocatedBytes }
   const target = inspectTarget(options.to, room, true)

@@ -13,12 +13,11 @@ import { systemError } from '../../base/system.js'
 import { Folder } from '../../disk/folder.js'
 import { requireRoom } from '../../disk/target.js'
 import { decompressUnit } from '../../native.js'
-import type { RetrieveParts } from '../../retrieve/open.js'
 import { joinPath } from '../../retrieve/paths.js'
 import { StreamReader } from '../../retrieve/stream.js'
 import { tellDamage } from '../../retrieve/tell-damage.js'
 import { Meter, type Report } from '../progress.js'
-import { type Opened, openReader } from '../reader.js'
+import { type Opened, openReader, type ReaderParts } from '../reader.js'
 import { type DamagedShard, damagedShards } from './damaged.js'
 import { FileWriter, looksRestored } from './file-writer.js'
 import {
@@ -48,7 +47,7 @@ export interface FilesOptions {
   readonly force: boolean
 }
 
-export interface FilesParts extends RetrieveParts {
+export interface FilesParts extends ReaderParts {
   readonly clock: Clock
   readonly report: Report
   readonly signal: AbortSignal
