@@ -98,6 +98,22 @@ test('every key comes back, and from a second recovery too', (t) => {
   }
 })
 
+test('a trailer key that does not follow from the catalog key is handed over: its heads open with it', (t) => {
+  const { words, membership, shared, own, appliance, maker } = stand()
+  const root = rootFromWords(words)
+  const odd = Secret.random()
+  const entries = [...shared, ...own, sealToRecovery('trailer', odd, maker(appliance))]
+  const keys = openFleetKeys(entries, membership, root)
+  if (!keys) return t.fail()
+  const identity = Secret.random()
+  const given = succeed(membership, keys, root, spare, identity).keys.map((bytes) => readEntry(bytes).entry)
+  const trailers = given.filter(({ purpose, reader }) => purpose === 'trailer' && reader === hostOf(identity))
+  t.deepEqual(
+    trailers.map(({ owner, key }) => [owner, key]),
+    [[hostOf(appliance), toHex(odd.id())]],
+  )
+})
+
 test('a host that goes on with its key finds its entries as they were; what does not open is sealed anew', (t) => {
   const { root, membership, coordinator, maker, domain, catalog, shared, own } = stand()
   const keys = openFleetKeys([...shared, ...own], membership, root)
