@@ -249,6 +249,17 @@ export const ERRORS = {
     true,
   ),
   COORDINATOR_READ_ONLY: meaning(Exit.failed, 'The coordinator cannot write: {why}', '{todo}.', true),
+  REPLACED: meaning(
+    Exit.notAllowed,
+    'This coordinator was replaced: {name} at {address} is the coordinator of its fleet (term {term})',
+    'End it: its fleet goes on there. Servers and PCs follow by themselves.',
+  ),
+  ROLLED_BACK: meaning(
+    Exit.failed,
+    'The coordinator shows an older state than this host has seen: checkpoint {shown}, and {seen} was seen',
+    'It was set back. It catches up by itself from the PCs, with `imager status` saying how far it is; until then nothing new is stored.',
+    true,
+  ),
   STATE_DAMAGED: meaning(
     Exit.failed,
     '{path} is damaged: {why}',

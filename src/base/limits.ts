@@ -77,3 +77,15 @@ export const DOCUMENT_PAGE_BYTES = 8 * MiB
 export const YOUNG_ROWS = 1 << 19
 /** Filters in memory that answer for most unknown signatures: 12 bits a block up to 700 million blocks, fewer beyond. */
 export const FILTER_BYTES = 1024 * MiB
+/** Heads of a fleet, 48 bytes each: all of them fit into one offer. A hundred servers, a snapshot a day, for eight years. */
+export const HEADS = 300_000
+/** An offer to a witness: the ids of all heads, and as many links as are kept. */
+export const OFFER_BYTES = 16 * MiB
+/** Links that a witness follows in one offer, and that a coordinator keeps: a year of two a day and some joins. */
+export const LINKS = 1_000
+/** Offers that a witness looks at in a minute: each is some signatures and syncs. */
+export const OFFERS_PER_MINUTE = 120
+/** How long a `finish` waits for its witnesses: two round trips and a slow disk. */
+export const WITNESS_PATIENCE_MS = 4_000
+/** What the coordinator keeps with the witnesses of one snapshot: its summary, head and list of stripes, compressed. */
+export const ENTRY_BYTES = 4 * MiB

@@ -39,6 +39,9 @@ export const COVERED: Readonly<Record<string, Key>> = {
   document: joined('kind', 'name'),
   delivery: joined('host', 'kind', 'name'),
   volume: joined('appliance', 'volume'),
+  checkpoint: column('n'),
+  cosignature: joined('n', 'witness'),
+  listed: joined('appliance', 'snapshot'),
   young: column('n'),
   segment: column('n'),
 }

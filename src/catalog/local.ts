@@ -15,9 +15,11 @@ import type { SignatureRepository } from '../signatures/repository.js'
 import { ID_BYTES } from '../signatures/rows.js'
 import { SegmentRepository } from '../signatures/segments.js'
 import { numberOf, partsOfName, type RunsHandle, runName, runOf, stripeOf } from '../stripes/names.js'
+import { ChainStore } from './chain.js'
 import { checkCommit, checkFailure, checkIds, checkPlace, checkRecords, requireFit } from './checks.js'
 import { askedFor, choose } from './choose.js'
 import { type Effect, effectOn, requireNoLoss, requireNoSnapshots } from './departure.js'
+import { Entries } from './entries.js'
 import { ANY, Finder } from './finder.js'
 import type { GuardedDatabase } from './guard.js'
 import { type Admission, type Heartbeat, HostCatalogue } from './hosts.js'
@@ -77,6 +79,8 @@ export class LocalCatalog implements Catalog {
   readonly registry: Registry
   readonly #parts: CatalogParts
   readonly upkeep: Upkeep
+  readonly chain: ChainStore
+  readonly entries: Entries
   readonly #db: GuardedDatabase
   readonly #leases: Leases
   readonly #stripes: Stripes
@@ -99,10 +103,12 @@ export class LocalCatalog implements Catalog {
     this.#policies = new Policies(db)
     this.members = new HostCatalogue(db, parts.clock)
     this.registry = new Registry(db, parts.clock)
+    this.chain = new ChainStore(db)
     const { members, registry } = this
     const [stripes, snapshots] = [this.#stripes, this.#snapshots]
     this.#knowledge = new Knowledge({ db, clock: parts.clock, members, registry, stripes, snapshots })
     this.upkeep = new Upkeep({ db, stripes, members, registry })
+    this.entries = new Entries({ db, runs: this.#runs, stripes, snapshots, policies: this.#policies })
   }
 
   static open(stateDir: string, parts: CatalogParts, options?: OpenOptions): LocalCatalog {
@@ -249,8 +255,8 @@ export class LocalCatalog implements Catalog {
   #finished({ appliance, snapshot }: Pick<Lease, 'appliance' | 'snapshot'>): Finished {
     const [row] = this.#snapshots.list(this.#present(), appliance, snapshot)
     if (!row) throw new ImagerError('NO_SUCH_SNAPSHOT', { snapshot })
-    const { survives, target, state } = row
-    return { survives, target, state }
+    const { survives, target, cosigned, state } = row
+    return { survives, target, cosigned, state }
   }
 
   async snapshots(appliance?: Hex): Promise<SnapshotRow[]> {
@@ -335,7 +341,8 @@ export class LocalCatalog implements Catalog {
 
   #present(): Present {
     const hosts = this.members.rows()
-    const { needsKeys } = this.#parts
+    const { needsKeys, isWatched } = this.#parts
+    const cosigned = isWatched() ? (this.chain.cosigned()?.n ?? 0) : undefined
     const held = new Map<Hex, boolean>()
     const keysHeld = (appliance: Hex) => {
       const isHeld = held.get(appliance) ?? this.registry.keysHeld(appliance, hosts)
@@ -347,6 +354,8 @@ export class LocalCatalog implements Catalog {
       away: this.members.awayNumbers(),
       tolerate: (appliance, volume) => this.#policies.of({ appliance, volume }).tolerate,
       keysHeld: (appliance) => !needsKeys || keysHeld(appliance),
+      cosigned: (appliance, snapshot) =>
+        cosigned === undefined || this.chain.isListed({ appliance, snapshot }, cosigned),
     }
   }
 

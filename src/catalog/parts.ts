@@ -2,6 +2,7 @@
 import type { Clock } from '../base/clock.js'
 import { ImagerError } from '../base/errors.js'
 import { type Hex, toHex } from '../base/ids.js'
+import { witnessesOf } from '../keys/checkpoint.js'
 import { type Grant, signGrant } from '../keys/grant.js'
 import { openHead, type TrailerKeysOf } from '../keys/head.js'
 import type { Home } from '../keys/home.js'
@@ -24,6 +25,8 @@ export interface CatalogParts {
   clock: Clock
   /** Without its appliance's keys on enough peers no snapshot is `protected`: a recovery could not read it. */
   needsKeys: boolean
+  /** There are witnesses: without their signatures no snapshot is `protected`. */
+  isWatched(): boolean
   /** Address of one, for the line that rebuilds a damaged catalog. */
   peer?: string | undefined
   signGrant(grant: GrantBody): Uint8Array
@@ -40,6 +43,7 @@ export function partsOf(
   return {
     clock,
     needsKeys: true,
+    isWatched: () => home.hasMembership && witnessesOf(home.membership()).length > 0,
     peer: peerOf(home),
     signGrant: (grant) => signGrant({ fleet: home.fleet, term: home.membership().term, ...grant }, home.secret),
     openHead(bytes, references) {

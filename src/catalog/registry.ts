@@ -137,6 +137,10 @@ export class Registry {
     this.#db.prepare('INSERT OR REPLACE INTO document VALUES (?, ?, ?, ?)').run(kind, name, sequence, bytes)
   }
 
+  dropDocument(kind: string, name: string): void {
+    this.#db.prepare('DELETE FROM document WHERE kind = ? AND name = ?').run(kind, name)
+  }
+
   document(kind: string, name: string): { sequence: number; bytes: Buffer } | undefined {
     return this.#db
       .prepare<[string, string], { sequence: number; bytes: Buffer }>(

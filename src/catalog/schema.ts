@@ -8,6 +8,7 @@ import { dirname } from 'node:path'
 import type Database from 'better-sqlite3'
 import { hasCode, ImagerError } from '../base/errors.js'
 import { SignatureIndex } from '../native.js'
+import { CHAIN_SCHEMA } from './chain.js'
 import { CHECKSUM_SCHEMA, defineChecksum, findSchemaFlaw, notedFormat, sumAll, useChecksums } from './checksums.js'
 import { BUSY_MS, Guard, type GuardedDatabase, guarded } from './guard.js'
 import { Sqlite } from './sqlite.js'
@@ -203,6 +204,7 @@ function create(db: Database.Database): void {
   // Another process may have been faster.
   if (Number(db.pragma('user_version', { simple: true })) === FORMAT) return
   db.exec(SCHEMA)
+  db.exec(CHAIN_SCHEMA)
   db.exec(CHECKSUM_SCHEMA)
   db.pragma(`user_version = ${FORMAT}`)
   sumAll(db)

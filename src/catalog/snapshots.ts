@@ -5,6 +5,7 @@
 import type Database from 'better-sqlite3'
 import { hasCode, ImagerError } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
+import type { EntryRow } from './entry.js'
 import { inOrder } from './order.js'
 import { outlookOf, stateOf } from './state.js'
 import { Statements } from './statements.js'
@@ -12,7 +13,7 @@ import type { Figure, Stripes } from './stripes.js'
 import type { SnapshotRow, SnapshotSummary } from './types.js'
 
 export interface NewSnapshot
-  extends Omit<SnapshotRow, 'applianceName' | 'survives' | 'target' | 'state' | 'at' | 'now'> {
+  extends Omit<SnapshotRow, 'applianceName' | 'survives' | 'target' | 'cosigned' | 'state' | 'at' | 'now'> {
   head: Uint8Array
   stripes: readonly number[]
 }
@@ -40,6 +41,8 @@ export interface Present {
   tolerate(appliance: Hex, volume: Hex): number | null
   /** Are the appliance's keys on enough peers? */
   keysHeld(appliance: Hex): boolean
+  /** Have enough witnesses signed a list that it is on? */
+  cosigned(appliance: Hex, snapshot: Hex): boolean
 }
 
 export class Snapshots {
@@ -86,6 +89,17 @@ export class Snapshots {
     return rows.length === 1 ? decodeStripes(rows[0] as Buffer) : undefined
   }
 
+  /** What a coordinator that was set back takes for this one again (`entry.ts`); its stripes as rows have them. */
+  entry(id: Hex): Omit<EntryRow, 'runs'> | undefined {
+    const row = this.#statements
+      .prepare<[Hex], Omit<EntryRow, 'summary' | 'runs'> & { summary: string }>(
+        `SELECT id, appliance, volume, source, label, sequence, parent, time, arrived, head, stripes, summary
+        FROM sound_snapshot WHERE id = ?`,
+      )
+      .get(id)
+    return row && { ...row, summary: JSON.parse(row.summary) as SnapshotSummary }
+  }
+
   /** Drops what was stored of all snapshots' figures, because something was found out: they are made anew when asked for. */
   forgetFigures(): void {
     this.#statements.prepare('UPDATE snapshot SET figure = NULL WHERE figure IS NOT NULL').run()
@@ -98,7 +112,8 @@ export class Snapshots {
     const summary = { ...ABSENT, ...(JSON.parse(row.summary) as SnapshotSummary) }
     const { appliance, volume, arrived } = row
     const target = present.tolerate(appliance, volume) ?? summary.tolerate
-    const standing = { target, since: arrived || row.time, keysHeld: present.keysHeld(appliance), now: present.now }
+    const [since, cosigned] = [arrived || row.time, present.cosigned(appliance, row.id)]
+    const standing = { target, since, keysHeld: present.keysHeld(appliance), cosigned, now: present.now }
     const state = stateOf(figure, standing)
     return { ...kept, ...state, now: outlookOf(figure, present.away), summary }
   }

@@ -14,17 +14,20 @@ export interface Standing {
   readonly since: number
   /** Without the appliance's keys nobody but it could read the snapshot. */
   readonly keysHeld: boolean
+  /** Else a coordinator that was set back would not know of it, and nobody would say so. */
+  readonly cosigned: boolean
   readonly now: number
 }
 
 export function stateOf({ patterns, proved, worsened }: Figure, s: Standing): Finished & { at: number } {
   const survives = leastOf(patterns.map(({ k, hosts }) => stripeSurvives(k, hosts)))
-  const { target } = s
+  const { target, cosigned } = s
   const at = Math.max(s.since, worsened)
-  if (survives < 0) return { survives, target, state: 'incomplete', at }
-  if (survives < target || !s.keysHeld) return { survives, target, state: 'sealed', at }
-  if (proved > 0 && s.now - proved < VERIFIED_FOR_MS) return { survives, target, state: 'verified', at: proved }
-  return { survives, target, state: 'protected', at }
+  if (survives < 0) return { survives, target, cosigned, state: 'incomplete', at }
+  if (survives < target || !s.keysHeld || !cosigned) return { survives, target, cosigned, state: 'sealed', at }
+  if (proved > 0 && s.now - proved < VERIFIED_FOR_MS)
+    return { survives, target, cosigned, state: 'verified', at: proved }
+  return { survives, target, cosigned, state: 'protected', at }
 }
 
 /** Without the hosts that are `away` (`host.n` and key). */

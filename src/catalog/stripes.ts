@@ -197,6 +197,18 @@ export class Stripes {
     this.commit(row.stripe, row.shards)
   }
 
+  /** More shards of a committed stripe that were found; of places that are taken none. What is known of the others stays. */
+  addShards(stripe: number, shards: readonly HeldShard[]): void {
+    const stored = this.#stripe.get(stripe)
+    if (!stored?.committed) return
+    const taken = new Set(this.#shards.all(stripe).map(({ index }) => index))
+    const coming = shards.filter(({ index }) => !taken.has(index))
+    if (coming.length === 0) return
+    this.placeShards(stripe, coming)
+    this.placed.add(hostsOf(coming), stored)
+    this.#figureOut(stripe, stored)
+  }
+
   /** What a snapshot's state follows from, without who is away: one row a stripe is read. */
   figure(stripes: readonly number[]): Figure {
     const patterns = new Map<string, Figure['patterns'][number]>()

@@ -185,6 +185,8 @@ export interface Finished {
   survives: number
   /** Hosts that should be allowed to be missing. */
   target: number
+  /** Enough witnesses have signed the list that it is on, or there are none. */
+  cosigned: boolean
   state: SnapshotState
 }
 
@@ -258,9 +260,17 @@ export interface StripeRow {
   shards: (ShardRow & { fact?: Fact })[]
 }
 
-/** What keeps the coordinator from writing, or from believing its own catalog. */
+export const CONDITIONS = [
+  'COORDINATOR_READ_ONLY',
+  'STATE_DAMAGED',
+  'NOT_COSIGNED',
+  'UNKNOWN_SNAPSHOTS',
+  'REPLACED_BACK',
+] as const
+
+/** What keeps the coordinator from writing, from believing its own catalog, or from being believed. */
 export interface Condition {
-  readonly code: 'COORDINATOR_READ_ONLY' | 'STATE_DAMAGED'
+  readonly code: (typeof CONDITIONS)[number]
   readonly sentence: string
   readonly remedy: string
 }

@@ -12,6 +12,7 @@ export interface Caller {
 
 const EVERY_MEMBER: readonly CallName[] = ['heartbeat', 'membership', 'self']
 const READING: readonly CallName[] = [
+  'checkpoint',
   'condition',
   'hosts',
   'runs',

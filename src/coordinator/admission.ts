@@ -19,6 +19,8 @@ export interface AdmissionParts {
   catalog: LocalCatalog
   /** Where joining hosts reach this coordinator. */
   address(): string
+  /** While it is not known whether a newer membership exists, none is signed by itself. */
+  maySign?(): boolean
   /** A newer membership is in force: tell whoever must know. */
   onMembership(bytes: Buffer): void
 }
@@ -46,6 +48,12 @@ export class Admission {
     } catch (error) {
       if (!hasCode(error, 'COORDINATOR_READ_ONLY', 'STATE_DAMAGED')) throw error
     }
+  }
+
+  /** A newer membership is in the state folder: it was found with others, as this coordinator was set back. */
+  adopt(): void {
+    this.#hasAgreed = false
+    this.catchUp()
   }
 
   #agree(): void {
@@ -136,6 +144,7 @@ export class Admission {
   /** Signs and publishes a new membership, where a member's addresses changed. */
   #renew(): void {
     const { home, catalog } = this.#parts
+    if (this.#parts.maySign?.() === false) return
     const signed = new Map(home.membership().hosts.map(({ host, addresses }) => [host, addresses]))
     if (catalog.members.members().every(({ host, addresses }) => isSame(addresses, signed.get(host)))) return
     this.#publish(this.#parts.catalog.write(() => this.#sign()))

@@ -7,7 +7,7 @@ import { KEYS_AN_OWNER, LOOKUP_IDS, MESSAGE_BYTES } from '../base/limits.js'
 import { KiB, MiB } from '../base/units.js'
 import { OTHERS } from '../catalog/choose.js'
 import { EVENT_KINDS } from '../catalog/registry.js'
-import { FACTS, RECORDS_PER_STRIPE, STATES, STRIPE_WIDTH } from '../catalog/types.js'
+import { CONDITIONS, FACTS, RECORDS_PER_STRIPE, STATES, STRIPE_WIDTH } from '../catalog/types.js'
 import { Address, Base64, Count, Id, Key, Name, Role, Run, RunName, StripeNumber, Term, Time } from '../keys/fields.js'
 import { STATEMENT_BYTES } from '../keys/statement.js'
 import { ID_BYTES, RECORD_BYTES } from '../signatures/rows.js'
@@ -105,7 +105,7 @@ const Summary = v.pipe(
   }),
   v.check((summary) => JSON.stringify(summary).length <= 64 * KiB, 'The summary is over 64 KiB'),
 )
-const Finished = { survives: Survives, target: Tolerate, state: v.picklist(STATES) }
+const Finished = { survives: Survives, target: Tolerate, cosigned: v.boolean(), state: v.picklist(STATES) }
 const SnapshotRow = v.strictObject({
   id: Id,
   appliance: Key,
@@ -185,7 +185,7 @@ export const CALLS = {
   commit: call(v.strictObject({ lease: Id, number: StripeNumber, ...Scheme, shards: shards(HeldShard) }), None, {
     maxBytes: RECORDS_PER_STRIPE * RECORD_BYTES + 64 * KiB,
   }),
-  /** head, then references. */
+  /** head, then references. Answer: the newest checkpoint with its cosignatures; empty where nobody watches. */
   finish: call(
     v.strictObject({
       lease: Id,
@@ -287,6 +287,8 @@ export const CALLS = {
   retire: call(v.strictObject({ appliance: Key, volume: Id, retired: v.boolean() }), None),
   /** Answer: the statement. */
   membership: call(None, None),
+  /** Answer: the newest checkpoint that a quorum cosigned, with its cosignatures; empty where there is none. */
+  checkpoint: call(None, None),
   /** What keeps the coordinator from writing, or from believing its own catalog. */
   condition: call(
     None,
@@ -294,7 +296,7 @@ export const CALLS = {
       problems: v.pipe(
         v.array(
           v.strictObject({
-            code: v.picklist(['COORDINATOR_READ_ONLY', 'STATE_DAMAGED']),
+            code: v.picklist(CONDITIONS),
             sentence: Text(5000),
             remedy: Text(5000),
           }),

@@ -63,14 +63,24 @@ export class RemoteCatalog implements Catalog {
   readonly #connection: Requester
   readonly #patience: Patience | undefined
   readonly #clock: Clock
+  readonly #onCheckpoint: (cosigned: Buffer) => void
   #clockSkewMs: number | undefined
   #answered = false
 
-  /** The connection is the caller's to close. Without patience, a call is repeated once, if the coordinator answered before. */
-  constructor(connection: Requester, patience?: Patience, clock: Clock = systemClock) {
+  /**
+   * The connection is the caller's to close. Without patience, a call is repeated once, if the coordinator answered before.
+   * `onCheckpoint` hears what comes along with a `finish`, as `checkpoint` gives it.
+   */
+  constructor(
+    connection: Requester,
+    patience?: Patience,
+    clock: Clock = systemClock,
+    onCheckpoint: (cosigned: Buffer) => void = () => {},
+  ) {
     this.#connection = connection
     this.#patience = patience
     this.#clock = clock
+    this.#onCheckpoint = onCheckpoint
   }
 
   /** The own clock less the coordinator's, as the last answer showed it. It is told with each call. */
@@ -113,8 +123,15 @@ export class RemoteCatalog implements Catalog {
   }
 
   async finish(lease: Hex, { head, references, asked, summary }: FinishRequest): Promise<Finished> {
-    const attachment = Buffer.concat([head, references])
-    return (await this.#call('finish', { lease, headBytes: head.length, asked, summary }, attachment)).body
+    const sent = Buffer.concat([head, references])
+    const { body, attachment } = await this.#call('finish', { lease, headBytes: head.length, asked, summary }, sent)
+    this.#onCheckpoint(attachment)
+    return body
+  }
+
+  /** The newest that a quorum of witnesses cosigned (`decodeCosigned`); empty where there is none. */
+  async checkpoint(): Promise<Buffer> {
+    return (await this.#call('checkpoint', {})).attachment
   }
 
   async abandon(lease: Hex, failure: string): Promise<void> {

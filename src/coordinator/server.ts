@@ -11,6 +11,7 @@ import type { Heartbeat } from '../catalog/hosts.js'
 import { encodeLengths } from '../catalog/lengths.js'
 import type { LocalCatalog } from '../catalog/local.js'
 import { encodeStripes } from '../catalog/snapshots.js'
+import { isFormer } from '../keys/delegation.js'
 import { entryName, mayBeKept, readEntry } from '../keys/entry.js'
 import type { Role } from '../keys/fields.js'
 import type { Home } from '../keys/home.js'
@@ -23,7 +24,10 @@ import { type Caller, requireOwn, requireRole, scopeOf } from './access.js'
 import { Admission } from './admission.js'
 import { type Answer, CALL_NAMES, CALLS, type CallName, EVENT_PAGE, type Request, SNAPSHOT_PAGE } from './calls.js'
 import { describeSkew, readSkew, SKEW_HEADER, TIME_HEADER } from './clock-skew.js'
+import { replaced } from './replaced.js'
 import { retireVolume } from './retirement.js'
+import { Returned } from './returned.js'
+import type { Watch } from './watch.js'
 
 export interface CoordinatorParts {
   home: Home
@@ -39,6 +43,8 @@ export interface CoordinatorParts {
   onDocument?: (kind: 'membership' | 'key', name: string, bytes: Buffer) => void
   /** A snapshot is about to be finished: brings its appliance's keys to the peers, as far as that goes in short time. */
   onFinish?: (appliance: Hex) => Promise<void>
+  /** What its witnesses say of it; without them nobody watches. */
+  watch?: Watch
   /** Sees each call that was answered, with the two bodies. */
   onAnswer?: (call: CallName, received: Buffer, sent: Buffer) => void
 }
@@ -46,6 +52,8 @@ export interface CoordinatorParts {
 export interface ServedCoordinator extends Served {
   /** Does what could not be done while nothing could be written. */
   catchUp(): void
+  /** Takes over the membership of the state folder, which is newer than the catalog's. */
+  adopt(): void
 }
 
 interface Asked<N extends CallName> {
@@ -67,15 +75,21 @@ export async function serveCoordinator(parts: CoordinatorParts): Promise<ServedC
     home,
     catalog,
     address: () => address,
+    maySign: () => parts.watch?.maySign ?? true,
     onMembership: (bytes) => onDocument('membership', home.fleet, bytes),
   })
   const onKey = (name: string, bytes: Buffer) => onDocument('key', name, bytes)
+  const returned = new Returned(catalog)
   const handlers = {
-    ...catalogHandlers(catalog, parts.onFinish ?? (async () => {})),
-    ...fleetHandlers(home, catalog, admission, onKey),
+    ...catalogHandlers(catalog, parts, returned),
+    ...fleetHandlers(home, catalog, admission, onKey, parts.watch),
   }
   const routes = CALL_NAMES.map((name) => toRoute(name, handlers, parts))
-  const admit = (host: string) => roleOf(parts, host) !== undefined
+  const admit = (host: string) => {
+    const isMember = roleOf(parts, host) !== undefined
+    if (!isMember && isFormer(home.membership(), host)) returned.note(host)
+    return isMember
+  }
   const server = await serve({ tls: home.tls, listen: parts.listen, routes, admit })
   address = parts.publicAddress ?? server.address
   let beatAt = performance.now()
@@ -92,6 +106,7 @@ export async function serveCoordinator(parts: CoordinatorParts): Promise<ServedC
   return {
     address: server.address,
     catchUp: () => admission.catchUp(),
+    adopt: () => admission.adopt(),
     close() {
       clearInterval(beating)
       return server.close()
@@ -118,6 +133,14 @@ function roleOf({ home, catalog }: CoordinatorParts, host: Hex): Role | undefine
   }
 }
 
+/** What a coordinator does not take while it may not know what was stored before. */
+const NEW: ReadonlySet<CallName> = new Set(['begin', 'lookup', 'place', 'commit', 'finish'])
+
+/** What signs a membership, and must not sign one beside a newer one. */
+const SIGNING: ReadonlySet<CallName> = new Set(['join', 'remove', 'rename'])
+/** What one still answers whose term is over: by the membership its members learn who is coordinator now. */
+const TELLING: ReadonlySet<CallName> = new Set(['membership', 'heartbeat'])
+
 function toRoute<N extends CallName>(name: N, handlers: Handlers, parts: CoordinatorParts): Route {
   const { catalog, onAnswer, clock = systemClock } = parts
   const { request: schema, maxBytes, open } = CALLS[name]
@@ -131,11 +154,16 @@ function toRoute<N extends CallName>(name: N, handlers: Handlers, parts: Coordin
       const caller = { host: request.host, role: roleOf(parts, request.host) }
       try {
         requireRole(caller, name)
+        if (parts.watch?.isReplaced && !TELLING.has(name)) throw replaced(parts.home)
+        if (NEW.has(name)) await parts.watch?.requireCurrent()
+        if (SIGNING.has(name)) await parts.watch?.asked
         noteCall(catalog, caller, readSkew(request.headers[SKEW_HEADER]))
         const received = await request.body()
         const { body, attachment } = decodeMessage(schema, received)
         const asked = { caller, body: body as Request<N>, attachment, exporter: () => request.exporter() }
         const given = await handler(asked)
+        // Else a coordinator that is set back a moment later would not be told of it.
+        if (SIGNING.has(name)) await parts.watch?.advanceShortly()
         const sent = encodeMessage(given.body, given.attachment)
         onAnswer?.(name, received, sent)
         return { body: sent, headers: { [TIME_HEADER]: String(clock.now()) } }
@@ -168,12 +196,23 @@ function recordRefusal(catalog: LocalCatalog, caller: Caller, { message }: Image
   }
 }
 
-type FleetCall = 'join' | 'heartbeat' | 'invite' | 'remove' | 'rename' | 'retire' | 'membership' | 'events' | 'keys'
+type FleetCall =
+  | 'checkpoint'
+  | 'join'
+  | 'heartbeat'
+  | 'invite'
+  | 'remove'
+  | 'rename'
+  | 'retire'
+  | 'membership'
+  | 'events'
+  | 'keys'
 type CatalogCall = Exclude<CallName, FleetCall>
 
 function catalogHandlers(
   catalog: LocalCatalog,
-  onFinish: (appliance: Hex) => Promise<void>,
+  { onFinish = async () => {}, watch }: Pick<CoordinatorParts, 'onFinish' | 'watch'>,
+  returned: Returned,
 ): Pick<Handlers, CatalogCall> {
   const ownLease = (caller: Caller, lease: string) => requireOwn(caller, catalog.leaseOwner(lease))
   return {
@@ -182,7 +221,10 @@ function catalogHandlers(
       if (!row) throw new ImagerError('NOT_ALLOWED', { what: 'It is no member of the fleet', role: 'peer' })
       return { body: row }
     },
-    condition: async () => ({ body: { problems: await catalog.condition() } }),
+    async condition() {
+      const problems = [...(await catalog.condition()), ...(watch?.conditions() ?? []), ...returned.conditions()]
+      return { body: { problems } }
+    },
     hosts: async () => ({ body: { hosts: await catalog.hosts() } }),
     async begin({ caller, body }) {
       requireOwn(caller, body.appliance)
@@ -211,7 +253,12 @@ function catalogHandlers(
       const head = attachment.subarray(0, headBytes)
       const references = attachment.subarray(headBytes)
       await onFinish(caller.host)
-      return { body: await catalog.finish(lease, { head, references, asked, summary }) }
+      const request = { head, references, asked, summary }
+      const finished = await catalog.finish(lease, request)
+      if (!watch) return { body: finished }
+      await watch.advance()
+      // Asked again it says how it stands now.
+      return { body: await catalog.finish(lease, request), attachment: watch.cosigned() }
     },
     async abandon({ caller, body: { lease, failure } }) {
       ownLease(caller, lease)
@@ -275,14 +322,17 @@ function fleetHandlers(
   catalog: LocalCatalog,
   admission: Admission,
   onKey: (name: string, bytes: Buffer) => void,
+  watch: Watch | undefined,
 ): Pick<Handlers, FleetCall> {
   return {
+    checkpoint: async () => ({ body: {}, attachment: watch?.cosigned() ?? Buffer.alloc(0) }),
     async join({ caller, body, exporter }) {
       const answer = admission.join(caller.host, exporter(), body)
       return { body: answer, attachment: home.membership().bytes }
     },
     async heartbeat({ caller, body }) {
       if (catalog.heartbeat(caller.host, body)) admission.catchUp()
+      watch?.heard()
       const { term, sequence } = home.membership()
       return { body: { term, sequence } }
     },

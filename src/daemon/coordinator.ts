@@ -28,6 +28,7 @@ import { auditApart } from './audit.js'
 import { Courier } from './courier.js'
 import { keepPort } from './port.js'
 import { Loop, type Running } from './running.js'
+import { Watching } from './watching.js'
 
 const KEYS_MS = 5_000
 const POLL_MS = 100
@@ -57,7 +58,12 @@ export async function startCoordinator(
 
 /** With a catalog, or with the reason why there is none. */
 type Service =
-  | { readonly catalog: LocalCatalog; readonly server: ServedCoordinator; readonly courier: Courier }
+  | {
+      readonly catalog: LocalCatalog
+      readonly server: ServedCoordinator
+      readonly courier: Courier
+      readonly watching: Watching
+    }
   | { readonly catalog: undefined; readonly server: Served; readonly trouble: ImagerError }
 
 class Daemon implements Running {
@@ -103,7 +109,7 @@ class Daemon implements Running {
   async #stop(): Promise<void> {
     const service = this.#service
     this.#service = undefined
-    if (service?.catalog) await service.courier.close()
+    if (service?.catalog) await Promise.all([service.courier.close(), service.watching.close()])
     await service?.server.close()
     service?.catalog?.close()
     this.#unlock()
@@ -130,8 +136,20 @@ class Daemon implements Running {
       catalog.upkeep.guard.watchDamage(() => this.#unlock())
       this.#inode = inodeOf(home)
       const courier = this.#courier(catalog)
-      const server = await serveCoordinator({
-        ...{ home, catalog, clock: this.#clock, listen, onDocument: () => courier.wake() },
+      const watching = new Watching({
+        ...{ home, catalog, clock: this.#clock, report: this.#report },
+        onMembership: () => {
+          server.adopt()
+          courier.wake()
+        },
+        onAsked: () => server.catchUp(),
+      })
+      const server: ServedCoordinator = await serveCoordinator({
+        ...{ home, catalog, clock: this.#clock, listen, watch: watching.watch },
+        onDocument: () => {
+          courier.wake()
+          watching.wake()
+        },
         ...publicAddress(home, this.#options.listen),
         onFinish: (appliance) => this.#bringKeys(appliance, catalog, courier),
         onAnswer: (...answer) => this.traffic.add(...answer),
@@ -139,7 +157,8 @@ class Daemon implements Running {
       this.#keepKeys(catalog)
       this.#say(catalog.upkeep.guard.trouble)
       courier.start()
-      return { catalog, server, courier }
+      watching.start()
+      return { catalog, server, courier, watching }
     } catch (error) {
       catalog.close()
       this.#unlock()

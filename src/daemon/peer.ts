@@ -16,6 +16,7 @@ import type { Home } from '../keys/home.js'
 import { checkDocument } from '../peers/documents.js'
 import { servePeer } from '../peers/server.js'
 import { ShardStore } from '../peers/store.js'
+import { Witness } from '../peers/witness.js'
 import { keepPort } from './port.js'
 import { Loop, Lull, type Running } from './running.js'
 
@@ -49,6 +50,7 @@ export async function startPeer(home: Home, options: PeerOptions): Promise<Runni
     keepFree: options.keepFreeBytes,
     name: home.name,
   })
+  const witness = await Witness.open({ folder: options.store, trust: home, secret: home.secret, clock })
   const server = await servePeer({
     tls: home.tls,
     listen,
@@ -56,6 +58,7 @@ export async function startPeer(home: Home, options: PeerOptions): Promise<Runni
     trust: home,
     store,
     clock,
+    witness,
     adopt: (membership) => void home.saveMembership(membership),
     report: (error, path) => report(path, error),
   })

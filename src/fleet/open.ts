@@ -5,6 +5,7 @@ import { hasCode, type ImagerError } from '../base/errors.js'
 import type { Report } from '../base/report.js'
 import type { Catalog, Condition } from '../catalog/types.js'
 import { RemoteCatalog } from '../coordinator/client.js'
+import { replaced } from '../coordinator/replaced.js'
 import type { Home } from '../keys/home.js'
 import type { JoinRole } from '../keys/token.js'
 import { type Callable, Peers } from '../peers/pool.js'
@@ -13,6 +14,7 @@ import { FollowingLink } from './link.js'
 import { openLocalCatalog } from './local-catalog.js'
 import { Management } from './manage.js'
 import { seekMembership, seekTogether } from './seek.js'
+import { heedCheckpoint } from './seen-checkpoint.js'
 
 /** Whatever is set on the system's clock meanwhile. */
 const STEADY: Clock = { now: () => performance.now() }
@@ -28,6 +30,8 @@ export interface Fleet {
    */
   patient(signal: AbortSignal, waiting: (error: ImagerError) => void): Catalog
   readonly management: Management
+  /** The coordinator shows an older state than this host has seen: what it lists may not be all. */
+  readonly rolledBack: ImagerError | undefined
   /** Of the coordinator: where its daemon runs, that knows best. */
   condition(): Promise<Condition[]>
   /** Asks the coordinator for a token; its daemon must run. */
@@ -40,8 +44,11 @@ export interface Fleet {
  * coordinator that does not answer may have been replaced by a recovery: the peers know.
  */
 export async function openFleet(home: Home, clock: Clock = systemClock, report: Report = () => {}): Promise<Fleet> {
+  if (home.role === 'coordinator' && !home.coordinates) throw replaced(home)
+  const { key } = home.coordinator
   const { fleet, answered } = await openAsKnown(home, clock, report)
-  if (answered || !(await seekMembership(home))) return fleet
+  // One that was replaced says so itself, and by whom.
+  if (home.coordinator.key === key && (answered || !(await seekMembership(home)))) return fleet
   await fleet.close()
   return (await openAsKnown(home, clock, report)).fleet
 }
@@ -57,7 +64,10 @@ async function openAsKnown(home: Home, clock: Clock, report: Report): Promise<{ 
     link.close()
   }
   try {
-    const { hosts, answered } = await freshHosts(home, catalog, remote)
+    const { hosts, answered, rolledBack } = await freshHosts(home, catalog, remote)
+    const heed = (shown: Buffer) => void heedCheckpoint(home, shown)
+    // What is listed and restored meanwhile may not be the newest.
+    if (rolledBack) report('the coordinator', rolledBack)
     if (!areKeysDelivered(home)) await deliverKeys(home, link)
     const peers = new Peers(home.tls, () => hosts, clock, report)
     const fleet = {
@@ -65,8 +75,12 @@ async function openAsKnown(home: Home, clock: Clock, report: Report): Promise<{ 
       clock,
       catalog,
       peers,
-      patient: (signal: AbortSignal, waiting: (error: ImagerError) => void) =>
-        local ?? new RemoteCatalog(link, { clock: STEADY, signal, waiting, seek: seekTogether(home) }, clock),
+      rolledBack,
+      patient(signal: AbortSignal, waiting: (error: ImagerError) => void) {
+        if (rolledBack) throw rolledBack
+        const patience = { clock: STEADY, signal, waiting, seek: seekTogether(home) }
+        return local ?? new RemoteCatalog(link, patience, clock, heed)
+      },
       management: new Management(home, remote, local),
       condition: () => conditionOf(local, remote),
       invite: (role: JoinRole) => remote.invite(role),
@@ -99,19 +113,21 @@ async function freshHosts(
   home: Home,
   catalog: Catalog,
   remote: RemoteCatalog,
-): Promise<{ hosts: readonly Callable[]; answered: boolean }> {
+): Promise<{ hosts: readonly Callable[]; answered: boolean; rolledBack: ImagerError | undefined }> {
   let answered = true
+  let rolledBack: ImagerError | undefined
   const reported = new Map<string, readonly string[]>()
   try {
     if (!home.coordinates) home.saveMembership(await remote.membership())
     for (const { host, addresses } of await catalog.hosts()) reported.set(host, addresses)
+    if (!home.coordinates) rolledBack = heedCheckpoint(home, await remote.checkpoint())
   } catch (error) {
     // Another host that answers there has taken its place, or is none of ours.
-    if (!hasCode(error, 'COORDINATOR_UNREACHABLE', 'HOST_LIED')) throw error
+    if (!hasCode(error, 'COORDINATOR_UNREACHABLE', 'HOST_LIED', 'REPLACED')) throw error
     answered = false
   }
   const hosts = home.membership().hosts.map(({ host, name, addresses }) => {
     return { host, name, addresses: [...new Set([...(reported.get(host) ?? []), ...addresses])] }
   })
-  return { hosts, answered }
+  return { hosts, answered, rolledBack }
 }

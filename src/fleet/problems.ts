@@ -13,6 +13,11 @@ import { maxAge } from './age.js'
 export const PROBLEMS = {
   COORDINATOR_READ_ONLY: 'the coordinator cannot write: what is stored can be read, nothing new is taken',
   STATE_DAMAGED: "a file of the coordinator's state folder is damaged",
+  NOT_COSIGNED:
+    'too few witnesses signed the newest list of snapshots: a coordinator that was set back would not be told of them',
+  UNKNOWN_SNAPSHOTS: 'snapshots that were acknowledged are known by name only',
+  ROLLED_BACK: 'the coordinator shows an older state than this server has seen',
+  REPLACED_BACK: 'a coordinator that was replaced runs again',
   NO_SNAPSHOT: 'nothing is backed up yet',
   LOST: 'the newest snapshot of a volume cannot be restored any more: parts of it are lost or damaged on too many hosts',
   NOT_NOW: 'newest snapshots cannot be restored until hosts that are away come back',
@@ -130,6 +135,10 @@ function bringBack(names: readonly string[]): string {
 }
 
 function belowTarget(row: SnapshotRow, hosts: readonly HostRow[]): Problem {
+  if (row.survives >= row.target && !row.cosigned) {
+    const sentence = `${named(row)} is on no list that enough witnesses signed`
+    return { code: 'NOT_COSIGNED', sentence, remedy: 'Switch more peers on: the coordinator has them sign by itself.' }
+  }
   if (row.survives >= row.target) {
     const sentence = `The keys of ${row.applianceName} are on too few peers`
     const remedy =

@@ -1,4 +1,5 @@
 /** Is everything safe? From what the coordinator knows, in a few lines. */
+import type { ImagerError } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
 import { ageOf, doubtfulTime } from '../catalog/order.js'
 import type { SnapshotRow } from '../catalog/types.js'
@@ -30,6 +31,8 @@ export interface StatusReport {
   /** Names of appliances. */
   keysOpenFor: string[]
   problems: Problem[]
+  /** What is no problem, and good to know. */
+  notes: string[]
 }
 
 export async function readStatus({
@@ -37,7 +40,8 @@ export async function readStatus({
   catalog,
   clock,
   condition,
-}: Pick<Fleet, 'home' | 'catalog' | 'clock' | 'condition'>): Promise<StatusReport> {
+  rolledBack,
+}: Pick<Fleet, 'home' | 'catalog' | 'clock' | 'condition' | 'rolledBack'>): Promise<StatusReport> {
   const [hosts, snapshots, { volumes }, runs, conditions] = await Promise.all([
     catalog.hosts(),
     catalog.snapshots(),
@@ -48,7 +52,10 @@ export async function readStatus({
   const now = clock.now()
   const opened = findOpenedKeys(home, now)
   const known = { hosts, snapshots, volumes, runs, now }
-  const problems = [...conditions, ...findProblems(known)]
+  // The coordinator names the witnesses that did not sign: that says more than each snapshot that they have not signed.
+  const isTold = conditions.some(({ code }) => code === 'NOT_COSIGNED' || code === 'COORDINATOR_READ_ONLY')
+  const found = findProblems(known).filter(({ code }) => !(isTold && code === 'NOT_COSIGNED'))
+  const problems = [...(rolledBack ? [problemOf(rolledBack)] : []), ...conditions, ...found]
   const peers = hosts.filter((host) => host.role === 'peer')
   const here = peers.filter((peer) => !peer.away)
   const sum = (field: 'freeBytes' | 'usedBytes') => here.reduce((total, peer) => total + peer[field], 0)
@@ -82,5 +89,19 @@ export async function readStatus({
     keysOpenUntil: 'until' in opened ? opened.until : null,
     keysOpenFor: 'until' in opened ? opened.appliances.map((appliance) => nameOf(home, appliance)) : [],
     problems,
+    notes: peers.length < WATCHED_FROM ? [unwatched(peers.length)] : [],
   }
+}
+
+/** Fewer peers are no witnesses: one of two is no majority that the other could not hold up. */
+const WATCHED_FROM = 3
+
+function unwatched(peers: number): string {
+  const what =
+    'Nobody watches the coordinator: if it is set back to an older state, newer snapshots vanish from its list'
+  return `${what}. From three PCs on they do; there ${peers === 1 ? 'is 1' : `are ${peers}`}.`
+}
+
+function problemOf({ message, remedy }: ImagerError): Problem {
+  return { code: 'ROLLED_BACK', sentence: message, remedy }
 }

@@ -33,3 +33,12 @@ export function openDelegation(bytes: Uint8Array, fleet: Hex, rootKey: Hex): Del
   if (body.fleet !== fleet) throw new ImagerError('FORGED', { what: 'A delegation belongs to another fleet' })
   return body
 }
+
+/** Had the host a duty in an earlier term, and none in this one? A recovery put another in its place. */
+export function isFormer(
+  of: { readonly term: number; readonly delegations: readonly Delegation[] },
+  host: Hex,
+): boolean {
+  const own = of.delegations.filter((one) => one.host === host)
+  return own.length > 0 && own.every((one) => one.term < of.term)
+}

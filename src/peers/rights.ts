@@ -6,6 +6,7 @@ import type { Role } from '../keys/fields.js'
 import { verifyGrant } from '../keys/grant.js'
 import type { Trust } from './documents.js'
 import type { ShardStore } from './store.js'
+import type { Witness } from './witness.js'
 
 export interface PeerParts {
   /** This peer's own key, which grants name. */
@@ -13,6 +14,8 @@ export interface PeerParts {
   readonly trust: Trust
   readonly store: ShardStore
   readonly clock: Clock
+  /** This peer as witness of the coordinator. */
+  readonly witness: Witness
   /** A membership was brought and verified; the newer one is kept by whom it concerns. */
   readonly adopt: (membership: Buffer) => void
 }

@@ -16,13 +16,16 @@ import {
 } from '../base/limits.js'
 import { Slots } from '../base/queue.js'
 import type { TlsIdentity } from '../keys/certificate.js'
+import { isFormer } from '../keys/delegation.js'
 import { STATEMENT_BYTES } from '../keys/statement.js'
 import { type DataQuestion, inspectShard } from '../native.js'
 import { encodeMessage } from '../wire/message.js'
+import { notMember } from '../wire/refusal.js'
 import { type Answer, type Request, type Route, type Served, serve } from '../wire/server.js'
 import { keepBitmap } from './bitmaps.js'
+import { checkpointRoutes } from './checkpoint-routes.js'
 import { answerData } from './data.js'
-import { checkDocument, limitOf } from './documents.js'
+import { checkDocument, limitOf, type Trust } from './documents.js'
 import { listReaders, type PeerParts, requireGrant, requireReader, requireShard } from './rights.js'
 import { DOCUMENT_KINDS, type DocumentKind, type ShardStore, type StatementKind } from './store.js'
 
@@ -39,7 +42,7 @@ const After = v.pipe(v.string(), v.regex(/^(?:[0-9a-f]{2})*$/), v.maxLength(128)
 
 export async function servePeer(options: PeerOptions): Promise<Served> {
   const { trust, store } = options
-  const admit = (host: Hex) => host === trust.rootKey || trust.membership().find(host) !== undefined
+  const admit = (host: Hex) => isMember(trust, host) || isFormer(trust.membership(), host)
   const receiving = new Slots(SHARDS_AT_ONCE)
   const handleData = (question: DataQuestion) => answerData(options, receiving, question)
   const served = await serve({ ...options, routes: peerRoutes(options, receiving), handleData, admit })
@@ -47,6 +50,22 @@ export async function servePeer(options: PeerOptions): Promise<Served> {
   trust.watchMembership(letRead)
   letRead()
   return served
+}
+
+function isMember(trust: Trust, host: Hex): boolean {
+  return host === trust.rootKey || trust.membership().find(host) !== undefined
+}
+
+/** A coordinator that was replaced may read by whom, and nothing else. */
+function forMembers(trust: Trust, route: Route): Route {
+  if (route.method === 'GET' && route.path === '/v1/documents/:kind/:name') return route
+  return {
+    ...route,
+    handle(request) {
+      if (!isMember(trust, request.host)) throw notMember()
+      return route.handle(request)
+    },
+  }
 }
 
 function peerRoutes(parts: PeerParts, receiving: Slots): Route[] {
@@ -58,7 +77,7 @@ function peerRoutes(parts: PeerParts, receiving: Slots): Route[] {
     maxBytes,
     handle,
   })
-  return [
+  const routes = [
     route('PUT', '/v1/shards/:shard', SHARD_FILE_BYTES, (request) => putShard(parts, receiving, request)),
     route('GET', '/v1/shards/:shard', 0, async (request) => {
       requireReader(trust, request.host)
@@ -89,7 +108,9 @@ function peerRoutes(parts: PeerParts, receiving: Slots): Route[] {
     ),
     route('PUT', '/v1/documents/:kind/:name', STATEMENT_BYTES, (request) => putDocument(parts, request)),
     route('GET', '/v1/state', 0, async () => ({ body: encodeMessage(await store.free()) })),
+    ...checkpointRoutes(parts),
   ]
+  return routes.map((one) => forMembers(trust, one))
 }
 
 async function putShard(parts: PeerParts, receiving: Slots, request: Request): Promise<Answer> {

@@ -50,6 +50,8 @@ export interface RequestOptions {
   readonly signal?: AbortSignal | undefined
   /** Of the answer's body. */
   readonly maxBytes: number
+  /** Statuses from 400 on that are an answer too, of at most ERROR_BYTES. */
+  readonly accept?: readonly number[]
 }
 
 export interface Reply {
@@ -89,7 +91,7 @@ export class Connection implements Requester {
     const reply = await bounded({ timeoutMs, signal, late }, (stop) =>
       this.#slots.run(() => this.#attempt(method, path, options, stop)),
     )
-    if (reply.status < 400) return reply
+    if (reply.status < 400 || options.accept?.includes(reply.status)) return reply
     throw decodeRefusal(this.#name, reply.status, reply.body)
   }
 

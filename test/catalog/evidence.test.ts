@@ -135,13 +135,14 @@ test('a store with less than it was given is not believed; it is again once it h
 })
 
 test('a state is as good as the proof for it', (t) => {
-  const standing = { target: 1, since: 5, keysHeld: true, now: 1000 }
+  const standing = { target: 1, since: 5, keysHeld: true, cosigned: true, now: 1000 }
   const patterns = [{ k: 2, hosts: [1, 2, 3] }]
   const good = { patterns, proved: 0, worsened: 0 }
-  t.deepEqual(stateOf(good, standing), { survives: 1, target: 1, state: 'protected', at: 5 })
+  t.deepEqual(stateOf(good, standing), { survives: 1, target: 1, cosigned: true, state: 'protected', at: 5 })
   t.like(stateOf({ ...good, proved: 900 }, standing), { state: 'verified', at: 900 })
   t.like(stateOf({ ...good, proved: 900 }, { ...standing, now: 900 + VERIFIED_FOR_MS }), { state: 'protected' })
   t.like(stateOf(good, { ...standing, keysHeld: false }), { state: 'sealed', survives: 1 })
+  t.like(stateOf(good, { ...standing, cosigned: false }), { state: 'sealed', survives: 1, cosigned: false })
   t.like(stateOf(good, { ...standing, target: 2 }), { state: 'sealed', survives: 1 })
   t.like(stateOf({ ...good, patterns: [...patterns, { k: 2, hosts: [1] }], worsened: 7 }, standing), {
     survives: -1,

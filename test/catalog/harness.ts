@@ -31,6 +31,7 @@ export function plainParts(clock: TurnedClock): CatalogParts {
   return {
     clock,
     needsKeys: false,
+    isWatched: () => false,
     signGrant: (grant) => Buffer.from(JSON.stringify(grant)),
     openHead: (head) => JSON.parse(Buffer.from(head).toString()) as HeadFacts,
   }

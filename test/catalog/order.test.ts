@@ -86,7 +86,17 @@ function stored(volume: string, source: string, host: string, sequence = 1): Sna
   const appliance = Buffer.from(host).toString('hex')
   return {
     ...row(volume, sequence, NOW, NOW),
-    ...{ appliance, applianceName: host, source, label: '', parent: null, survives: 1, target: 1, state: 'protected' },
+    ...{
+      appliance,
+      applianceName: host,
+      source,
+      label: '',
+      parent: null,
+      survives: 1,
+      target: 1,
+      cosigned: true,
+      state: 'protected',
+    },
     ...{ at: NOW, now: { survives: 1, suffice: [] } },
     ...{ summary: summary(), head: new Uint8Array() },
   }

@@ -121,17 +121,20 @@ test('a new coordinator is followed: by peers that were away, by the old applian
   await compare(t, lab.path('newer'), snapshot, disk)
 
   // What burned comes back from a copy: it may say what it likes, no peer obeys.
-  const stale = start(['coordinator', '--state', `${coordinator.state}.copy`])
-  daemons.push(stale)
-  await new Promise((ready) => stale.stdout?.once('data', ready))
-  await withFleet(`${coordinator.state}.copy`, async (fleet) => {
+  cpSync(`${coordinator.state}.copy`, `${coordinator.state}.untold`, { recursive: true })
+  await withFleet(`${coordinator.state}.untold`, async (fleet) => {
     t.is(fleet.home.membership().term, 1)
     for (const { host, role } of fleet.home.membership().hosts) {
       if (role === 'peer') await t.throwsAsync(fleet.peers.get(host).fetchState(), { code: 'NOT_ALLOWED' })
     }
   })
-  const astray = await imager('snapshot', disk, '--state', `${appliance.state}.stale`, '--full-read', '--json')
-  t.not(astray.code, 0, astray.stdout)
+  const stale = start(['coordinator', '--state', `${coordinator.state}.copy`])
+  daemons.push(stale)
+  await eventually(t, 'it is told', () => openHome(`${coordinator.state}.copy`).membership().term === 4)
+  await t.throwsAsync(openFleet(openHome(`${coordinator.state}.copy`)), { code: 'REPLACED' })
+  const followed = await imager('snapshot', disk, '--state', `${appliance.state}.stale`, '--full-read', '--json')
+  t.is(followed.code, 0, followed.stdout)
+  await compare(t, lab.path('newer'), lastLine<{ snapshot: string }>(followed).snapshot, disk)
 })
 
 test('what is wrong is said, and nothing is taken over', async (t) => {

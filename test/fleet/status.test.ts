@@ -25,6 +25,7 @@ const snapshot = (over: Partial<SnapshotRow> = {}) =>
     volume: 'v1',
     source: '/dev/sda',
     state: 'protected',
+    cosigned: true,
     time: NOW - 1000,
     arrived: 0,
     survives: 1,
@@ -73,6 +74,7 @@ test('each thing that is less than safe is said, with what to type', (t) => {
       [snapshot({ state: 'sealed', survives: 1, target: 2 })],
     ],
     ['KEYS_NOT_HELD', /Switch more peers on/, [peer('a')], [snapshot({ state: 'sealed' })]],
+    ['NOT_COSIGNED', /Switch more peers on/, [peer('a')], [snapshot({ state: 'sealed', cosigned: false })]],
     [
       'OLD',
       /`imager snapshot \/dev\/sda`.*`imager retire \/dev\/sda`/,

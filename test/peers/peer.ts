@@ -13,6 +13,7 @@ import { DataTransport } from '../../src/peers/data-transport.js'
 import { HttpsTransport } from '../../src/peers/https-transport.js'
 import { servePeer } from '../../src/peers/server.js'
 import { ShardStore, type StoreOptions } from '../../src/peers/store.js'
+import { Witness } from '../../src/peers/witness.js'
 import { runName } from '../../src/stripes/names.js'
 import { Connection } from '../../src/wire/client.js'
 import { DataLink } from '../../src/wire/data-client.js'
@@ -128,13 +129,16 @@ export async function startPeer(
     },
     watchMembership: (changed: () => void) => void watchers.push(changed),
   }
+  const clock = { now: () => now.value }
+  const witness = await Witness.open({ folder: path, trust, secret: members.peer, clock })
   const served = await servePeer({
     tls,
     listen: '127.0.0.1:0',
     host: tls.host,
     trust,
     store,
-    clock: { now: () => now.value },
+    clock,
+    witness,
     adopt: (bytes) => {
       adopted.push(bytes)
       membership = openMembership(bytes, fleet, members.rootKey)

@@ -6,17 +6,22 @@ import { openMembership } from '../../src/keys/membership.js'
 import { Secret } from '../../src/native.js'
 import { servePeer } from '../../src/peers/server.js'
 import { ShardStore } from '../../src/peers/store.js'
+import { Witness } from '../../src/peers/witness.js'
 
 const [folder = '', members = '', key = '', fleet = '', rootKey = ''] = process.argv.slice(2)
 const membership = openMembership(readFileSync(members), fleet, rootKey)
-const tls = tlsIdentity(Secret.load(key))
+const secret = Secret.load(key)
+const tls = tlsIdentity(secret)
+const trust = { fleet, rootKey, membership: () => membership, watchMembership: () => {} }
+const store = await ShardStore.open({ folder, keepFree: 0, name: 'pc-1' })
 const { address } = await servePeer({
   tls,
   listen: '127.0.0.1:0',
   host: tls.host,
-  trust: { fleet, rootKey, membership: () => membership, watchMembership: () => {} },
-  store: await ShardStore.open({ folder, keepFree: 0, name: 'pc-1' }),
+  trust,
+  store,
   clock: systemClock,
+  witness: await Witness.open({ folder, trust, secret, clock: systemClock }),
   adopt: () => {},
 })
 process.stdout.write(`${address}\n`)

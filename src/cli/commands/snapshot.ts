@@ -110,6 +110,7 @@ function render(report: SnapshotReport): string {
     seconds,
     survives,
     target,
+    cosigned,
     notes,
     leftOut,
     unreadable,
@@ -125,6 +126,10 @@ function render(report: SnapshotReport): string {
   if (survives < target)
     lines.push(
       `Asked were ${target}: part of it lies on too few hosts. Bring missing ones back or add some, then run it again.`,
+    )
+  if (!cosigned)
+    lines.push(
+      'Too few PCs have signed the list that it is on: a coordinator that is set back would not be told of it. Switch more on; the coordinator has them sign by itself.',
     )
   if (leftOut.length > 0)
     lines.push(`Left out: ${leftOut.map(describeLeftOut).join('; ')}. --everything stores that too.`)

@@ -54,6 +54,7 @@ function render(report: StatusReport): string {
     ...(report.retired.length > 0 ? [`Retired, not looked at: ${report.retired.join(', ')}`] : []),
     ...(report.keysOpenUntil === null ? [] : [openKeys(report.keysOpenUntil, report.keysOpenFor)]),
     ...report.problems.flatMap(({ code, sentence, remedy }) => [`! ${sentence}. [${code}]`, `  ${remedy}`]),
+    ...report.notes.map((note) => `Note: ${note}`),
     report.safe ? 'Safe.' : 'NOT SAFE.',
   ]
   return lines.join('\n')

@@ -142,7 +142,7 @@ export interface Rebuilt {
   unreadable: number
 }
 
-/** Reads the trailer of each stripe that was found, and imports it. */
+/** Reads the trailer of each stripe that was found, and imports it; of one that the catalog knows, the shards that it does not. */
 export async function importFound(parts: SurveyParts, catalog: LocalCatalog, meter: Meter): Promise<Rebuilt> {
   const rebuilt: Rebuilt = { readable: 0, lacking: 0, lacks: 0, unreadable: 0 }
   let batch: ImportedStripe[] = []
@@ -154,7 +154,10 @@ export async function importFound(parts: SurveyParts, catalog: LocalCatalog, met
   }
   await forEachAtOnce(uncontested(parts.found.stripes()), STRIPES_AT_ONCE, async (stripe) => {
     const lacks = stripe.k - stripe.shards.length
-    if (lacks > 0) {
+    if ((await catalog.stripes([stripe.stripe])).length > 0) {
+      catalog.entries.importShards(stripe)
+      rebuilt.readable++
+    } else if (lacks > 0) {
       rebuilt.lacking++
       rebuilt.lacks = Math.max(rebuilt.lacks, lacks)
     } else {

@@ -10,6 +10,7 @@ import { fullName } from '../../catalog/choose.js'
 import type { Begun, Flaws, HostRow, SnapshotState, SnapshotSummary } from '../../catalog/types.js'
 import { inspectSource, type SourceFacts } from '../../disk/source.js'
 import type { ViewOptions } from '../../disk/view.js'
+import { seekMembership } from '../../fleet/seek.js'
 import { openVault } from '../../keys/vault.js'
 import type { DiskScanHandle, LeftOut, Reuse, SecretHandle } from '../../native.js'
 import { type Description, encodeDescription } from '../../retrieve/description.js'
@@ -57,6 +58,8 @@ export interface SnapshotReport {
   readonly survives: number
   /** Hosts that should be allowed to be missing. */
   readonly target: number
+  /** Enough witnesses signed the list that it is on, or there are none. */
+  readonly cosigned: boolean
   readonly state: SnapshotState
   readonly scheme: string
   readonly view: string
@@ -89,6 +92,9 @@ export async function takeSnapshot(options: SnapshotOptions, parts: PipelinePart
     }
   } catch (error) {
     await tellFailure(error, { source: path, label, lease: begun?.lease }, locks, parts)
+    // Its coordinator may have been replaced, and not have heard of it: the peers know. Then the next run follows.
+    if (hasCode(error, 'COORDINATOR_READ_ONLY', 'NOT_PLACED'))
+      await seekMembership(parts.home, parts.signal).catch(() => false)
     throw error
   } finally {
     locks.close()
@@ -188,7 +194,8 @@ async function store(
     m: group.m,
   }
   const asked = options.tolerate !== undefined || options.scheme !== undefined
-  const { survives, target, state } = await catalog.finish(begun.lease, { head, references, asked, summary })
+  const request = { head, references, asked, summary }
+  const { survives, target, cosigned, state } = await catalog.finish(begun.lease, request)
   keepLast(home.state, volume, begun.snapshot, bitmap)
   const kept = pipeline.manifest.finishKept() || tornRanges.length > 0
   const late = kept ? [] : [`the next run will read everything: ${held} could not be written`]
@@ -199,6 +206,7 @@ async function store(
     seconds: Math.max(0, clock.now() - started) / 1000,
     survives,
     target,
+    cosigned,
     state,
     scheme: `${group.k}+${group.m}`,
     view: view.how,

@@ -1,0 +1,10 @@
+/** What a coordinator says of itself once its term is over. */
+import { ImagerError } from '../base/errors.js'
+import type { Home } from '../keys/home.js'
+
+/** By the membership that its state folder holds, which names who took its place. */
+export function replaced(home: Home): ImagerError {
+  const { term, coordinator } = home.membership()
+  const { name = coordinator.slice(0, 8), addresses = [] } = home.membership().find(coordinator) ?? {}
+  return new ImagerError('REPLACED', { name, address: addresses[0] ?? '', term })
+}

@@ -1,0 +1,476 @@
+/**
+ * The coordinator and its witnesses. After each `finish` and each change of the members it signs the next checkpoint and has
+ * them cosign it. At its start, and when one of them contradicts it, it asks them what they hold; while they hold what it does not
+ * know it takes no new snapshots, and catches up: nothing that they list is ever left out of the next checkpoint.
+ */
+import { hasCode, ImagerError } from '../base/errors.js'
+import { type Hex, toHex } from '../base/ids.js'
+import { WITNESS_PATIENCE_MS } from '../base/limits.js'
+import { formatCount } from '../base/units.js'
+import { sealCatalogEntry } from '../catalog/entry.js'
+import { conditionOf } from '../catalog/guard.js'
+import type { LocalCatalog } from '../catalog/local.js'
+import type { Condition } from '../catalog/types.js'
+import { type Checkpoint, encodeCosigned, openCheckpoint, quorumOf, signCheckpoint } from '../keys/checkpoint.js'
+import { decodeHeadIds, type HeadId, HeadSet } from '../keys/head-set.js'
+import type { Home } from '../keys/home.js'
+import { hash } from '../native.js'
+import { chooseBase } from './lineage.js'
+import { type Dissent, offerTip, type Signed } from './offers.js'
+import { replaced } from './replaced.js'
+import { type Reply, type Witness, Witnesses } from './witnesses.js'
+
+export interface WatchParts {
+  readonly home: Home
+  readonly catalog: LocalCatalog
+  readonly clock: { now(): number }
+  /** Brings what of these snapshots the witnesses and peers have into the catalog. */
+  readonly restore: (missing: readonly HeadId[], witnesses: readonly Witness[]) => Promise<void>
+  /** A newer membership was found with the witnesses, and is kept already. */
+  readonly onMembership: () => void
+  /** Something is to be done soon. */
+  readonly wake: () => void
+  /** Hears what befell it. */
+  readonly say: (what: string) => void
+}
+
+/** What it knows of its own state. */
+type Phase =
+  | { readonly kind: 'current' }
+  /** Not enough witnesses have said so yet. */
+  | { readonly kind: 'asking'; readonly answered: readonly Hex[]; readonly asked: boolean }
+  /** Snapshots were acknowledged that are not known here. */
+  | { readonly kind: 'behind'; readonly missing: readonly HeadId[]; readonly tried: boolean }
+  | { readonly kind: 'replaced' }
+
+/** What was known by name only when this term began: the words were used, and nobody waits for it. */
+const NAMED_ONLY = 'named-only'
+const NEWS_ROUNDS = 3
+const NAMES = 5
+const POLL_MS = 50
+const SEALED_KEPT = 16
+
+export class Watch {
+  readonly #parts: WatchParts
+  readonly #witnesses: Witnesses
+  #phase: Phase = { kind: 'asking', answered: [], asked: false }
+  #queue: Promise<unknown> = Promise.resolve()
+  /** What a witness holds that lost: it is brought back by a later checkpoint, and contradicts nothing. */
+  readonly #lost = new Map<Hex, Hex>()
+  /** Who did not sign the tip when it was last offered. */
+  #unsigned: readonly string[] = []
+  /** Heads that are listed, and known by name only. */
+  #namedOnly: readonly HeadId[] = []
+  /** What the tip lists; as long as it is that link's. */
+  #listed: { readonly tip: Hex; readonly heads: HeadSet } | undefined
+  /** Came after the others were a quorum: written with the next that is. */
+  #late: Signed[] = []
+  /** Entries of the last snapshots, sealed once for all witnesses. */
+  readonly #sealed = new Map<string, Buffer>()
+  readonly #asked: Promise<void>
+  #hasAsked = () => {}
+
+  constructor(parts: WatchParts) {
+    this.#parts = parts
+    this.#witnesses = new Witnesses(parts.home, parts.catalog)
+    this.#asked = new Promise((resolve) => {
+      this.#hasAsked = resolve
+    })
+  }
+
+  /** The witnesses were asked once: a membership that is signed now follows the newest that they hold. */
+  get asked(): Promise<void> {
+    return this.#asked
+  }
+
+  /** The same, without waiting. */
+  get maySign(): boolean {
+    return this.#phase.kind !== 'asking' || this.#phase.asked
+  }
+
+  get isCurrent(): boolean {
+    return this.#phase.kind === 'current'
+  }
+
+  get isReplaced(): boolean {
+    return this.#phase.kind === 'replaced'
+  }
+
+  /** Throws COORDINATOR_READ_ONLY unless the witnesses said, or say shortly, that its state is the newest. */
+  async requireCurrent(patienceMs = WITNESS_PATIENCE_MS): Promise<void> {
+    for (let left = patienceMs; left > 0 && this.#phase.kind !== 'current'; left -= POLL_MS) {
+      if (this.#phase.kind === 'behind' && this.#phase.tried) break
+      this.#parts.wake()
+      await new Promise((resolve) => setTimeout(resolve, POLL_MS))
+    }
+    const trouble = this.#trouble()
+    if (trouble) throw trouble
+  }
+
+  /** What is due: to ask the witnesses, or to have them sign. */
+  async round(): Promise<void> {
+    if (this.#phase.kind === 'replaced') return
+    if (this.#phase.kind !== 'current') await this.#inTurn(() => this.#ask())
+    this.#hasAsked()
+    if (this.#phase.kind === 'current' && this.#isDue()) await this.advance()
+  }
+
+  /** A member was heard of: if something is due, he may be the one that was missing. */
+  heard(): void {
+    if (this.#phase.kind !== 'current' || this.#isDue()) this.#parts.wake()
+  }
+
+  /** Signs what is new and has it cosigned, in one round trip to all; true where a quorum has signed all that there is. */
+  advance(): Promise<boolean> {
+    return this.#inTurn(async () => {
+      if (this.#phase.kind !== 'current') return false
+      if (this.#witnesses.named.length === 0) return true
+      this.#extend()
+      return this.#offer()
+    })
+  }
+
+  /** The same, as far as it goes in a time that a person waits. */
+  async advanceShortly(): Promise<void> {
+    let timer: NodeJS.Timeout | undefined
+    const late = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, WITNESS_PATIENCE_MS)
+    })
+    await Promise.race([this.advance().then(() => {}), late]).finally(() => clearTimeout(timer))
+  }
+
+  /** The newest that a quorum cosigned; empty where there is none. */
+  cosigned(): Buffer {
+    const { chain } = this.#parts.catalog
+    const last = chain.cosigned()
+    if (!last || this.#witnesses.named.length === 0) return Buffer.alloc(0)
+    return encodeCosigned({ checkpoint: last.bytes, cosignatures: [...chain.cosignatures(last.n).values()] })
+  }
+
+  conditions(): Condition[] {
+    const trouble = this.#trouble()
+    const missing = this.#phase.kind === 'current' ? this.#namedOnly : []
+    return [
+      ...(trouble ? [conditionOf(trouble)] : []),
+      ...(missing.length > 0 ? [this.#unknown(missing)] : []),
+      ...(this.#phase.kind === 'current' && this.#unsigned.length > 0 && this.#waits() ? [this.#notCosigned()] : []),
+    ]
+  }
+
+  async close(): Promise<void> {
+    // What is asked of a witness that does not answer ends with its connection.
+    this.#witnesses.close()
+    await this.#queue
+    this.#witnesses.close()
+  }
+
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const mine = this.#queue.then(work)
+    this.#queue = mine.catch(() => {})
+    return mine
+  }
+
+  // Signing.
+
+  /** The next link, if there is anything that the last one does not say. */
+  #extend(): void {
+    const { home, catalog, clock } = this.#parts
+    const { chain } = catalog
+    const membership = home.membership()
+    const tip = this.#tip()
+    const now = toHex(hash(membership.bytes))
+    const unlisted = chain.unlisted()
+    if (tip?.term === membership.term && tip.membership === now && unlisted.length === 0) return
+    const known = this.#listed?.tip === tip?.hash ? this.#listed?.heads : undefined
+    const heads = (known ?? HeadSet.empty.with(chain.heads())).with(unlisted)
+    const goesOn = tip?.term === membership.term
+    const bytes = signCheckpoint(
+      {
+        ...{ fleet: home.fleet, term: membership.term, sequence: goesOn ? tip.sequence + 1 : 1 },
+        ...{ previous: tip?.hash ?? null, membership: now, heads: { count: heads.size, root: heads.root } },
+        ...{ removals: { count: 0, root: HeadSet.empty.root }, policy: null, time: clock.now() },
+        delegation: this.#delegation(),
+      },
+      home.secret,
+    )
+    const next = openCheckpoint(bytes, home.fleet, home.rootKey)
+    catalog.write(() => chain.append(next))
+    this.#listed = { tip: next.hash, heads }
+  }
+
+  #delegation(): string {
+    const { home } = this.#parts
+    const { body, delegations, term } = home.membership()
+    const at = delegations.findIndex((one) => one.duty === 'coordinator' && one.term === term && one.host === home.host)
+    const own = body.delegations[at]
+    if (own === undefined)
+      throw new ImagerError('NOT_ALLOWED', { what: 'This term has another coordinator', role: 'coordinator' })
+    return own
+  }
+
+  async #offer(): Promise<boolean> {
+    const { home, catalog } = this.#parts
+    const tip = catalog.chain.tip()
+    if (!tip) return false
+    if (tip.quorum) return true
+    const witnesses = this.#witnesses.all()
+    const { reached, signed, dissent, unsigned } = await offerTip(tip, witnesses, this.#lost, {
+      ...{ home, catalog },
+      isQuorum: (hosts) => this.#witnesses.isQuorum(hosts),
+      isNewMembership: this.#witnesses.isNewMembership,
+      positions: this.#positions(),
+      entry: (id) => this.#seal(id),
+      onLate: (cosignature) => void this.#late.push(cosignature),
+    })
+    this.#unsigned = reached ? [] : unsigned
+    // A commit is a sync: what came late waits for one that is due anyway.
+    const late = this.#late
+    this.#late = []
+    catalog.write(() => {
+      for (const { n, witness, bytes } of [...late, ...signed]) catalog.chain.keepCosignature(n, witness, bytes)
+      if (!reached) return
+      catalog.chain.noteQuorum(tip.n)
+      this.#witnesses.noteQuorum()
+    })
+    if (dissent.length > 0) this.#doubt(dissent)
+    return reached
+  }
+
+  #positions(): Map<Hex, number> {
+    const positions = this.#parts.catalog.chain.positions()
+    for (const { n, witness } of this.#late) positions.set(witness, Math.max(n, positions.get(witness) ?? 0))
+    return positions
+  }
+
+  #seal(id: HeadId): Buffer | undefined {
+    const name = `${id.appliance}${id.snapshot}`
+    const { catalogKey } = this.#parts.home
+    const row = this.#sealed.has(name) || !catalogKey ? undefined : this.#parts.catalog.entries.of(id)
+    if (row && catalogKey) this.#sealed.set(name, sealCatalogEntry(row, catalogKey))
+    const sealed = this.#sealed.get(name)
+    for (const [oldest] of this.#sealed) if (this.#sealed.size > SEALED_KEPT) this.#sealed.delete(oldest)
+    return sealed
+  }
+
+  #doubt(dissent: readonly Dissent[]): void {
+    const [{ witness, why }] = dissent as [Dissent]
+    this.#parts.say(`${witness.name} refused to sign the list of snapshots: ${why}`)
+    // With the next round: a witness that goes on refusing must not keep two hosts busy.
+    this.#phase = { kind: 'asking', answered: [], asked: false }
+  }
+
+  // Asking.
+
+  async #ask(): Promise<void> {
+    for (let round = 0; round < NEWS_ROUNDS; round++) {
+      if (this.#witnesses.named.length === 0) return this.#settle()
+      const replies = await Promise.all(this.#witnesses.all().map((witness) => witness.ask()))
+      if (!this.#takeNews(replies)) return this.#heed(replies)
+      if (!this.#parts.home.coordinates) {
+        this.#phase = { kind: 'replaced' }
+        return
+      }
+      this.#parts.onMembership()
+    }
+  }
+
+  /** True where one of them holds a newer membership. */
+  #takeNews(replies: readonly Reply[]): boolean {
+    const { home } = this.#parts
+    const taken = replies.map(({ membership }) => {
+      try {
+        return membership !== undefined && home.saveMembership(membership)
+      } catch (error) {
+        if (hasCode(error, 'FORGED', 'CORRUPT', 'UNSUPPORTED')) return false
+        throw error
+      }
+    })
+    return taken.includes(true)
+  }
+
+  async #heed(replies: readonly Reply[]): Promise<void> {
+    await this.#takeOver(replies)
+    const answered = replies.filter(({ failure }) => !failure).map(({ witness }) => witness.host)
+    if (!this.#witnesses.isQuorum(answered)) {
+      this.#phase = { kind: 'asking', answered, asked: true }
+      return
+    }
+    const { catalog } = this.#parts
+    const missing = this.#unforgiven()
+    if (missing.length > 0) {
+      this.#phase = { kind: 'behind', missing, tried: false }
+      await this.#parts.restore(catalog.chain.missing(), this.#witnesses.all())
+      const left = this.#unforgiven()
+      this.#phase = { kind: 'behind', missing: left, tried: true }
+      this.#parts.say(
+        `${missing.length - left.length} snapshots were brought back from the peers, ${left.length} were not`,
+      )
+      if (left.length > 0) return
+    }
+    this.#settle()
+  }
+
+  #settle(): void {
+    this.#namedOnly = this.#parts.catalog.chain.missing()
+    this.#phase = { kind: 'current' }
+  }
+
+  /** Whatever they hold that is not known here: their heads, and the chain that most of them can follow. */
+  async #takeOver(replies: readonly Reply[]): Promise<void> {
+    const { home, catalog } = this.#parts
+    const { chain } = catalog
+    const own = chain.links().map(({ bytes }) => openCheckpoint(bytes, home.fleet, home.rootKey))
+    const known = new Set(own.map((link) => link.hash))
+    const held = replies.flatMap((reply) => (reply.held ? [{ ...reply.held, witness: reply.witness }] : []))
+    const lineage = chooseBase(
+      own,
+      held.map(({ checkpoint }) => checkpoint),
+    )
+    if (!lineage) return
+    const news = held.filter(({ checkpoint }) => !known.has(checkpoint.hash))
+    const sets = await Promise.all(news.map(({ witness, checkpoint }) => witness.fetchHeads(checkpoint)))
+    const { base, line } = lineage
+    const isOwn = base.hash === own.at(-1)?.hash
+    const listed = sets[news.findIndex(({ checkpoint }) => checkpoint.hash === base.hash)]
+    catalog.write(() => {
+      if (!isOwn) chain.exchange(line, listed ? decodeHeadIds(listed.bytes()) : [])
+      for (const set of sets) if (set) chain.find(decodeHeadIds(set.bytes()))
+      this.#takeCosignatures(held)
+      this.#noteSetBack(own.at(-1), base, isOwn)
+      this.#forgive(base)
+    })
+    this.#lost.clear()
+    for (const { witness, checkpoint } of held) {
+      if (!line.some(({ hash }) => hash === checkpoint.hash) && !known.has(checkpoint.hash)) {
+        this.#lost.set(witness.host, checkpoint.hash)
+      }
+    }
+  }
+
+  #takeCosignatures(held: readonly { witness: Witness; checkpoint: Checkpoint; cosignature: Buffer }[]): void {
+    const { chain } = this.#parts.catalog
+    for (const { n, hash, quorum } of chain.links()) {
+      for (const one of held) {
+        if (one.checkpoint.hash === hash) chain.keepCosignature(n, one.witness.host, one.cosignature)
+      }
+      if (!quorum && this.#witnesses.isQuorum(chain.cosignatures(n).keys())) chain.noteQuorum(n)
+    }
+  }
+
+  #noteSetBack(tip: Checkpoint | undefined, base: Checkpoint, isOwn: boolean): void {
+    const { home, catalog } = this.#parts
+    const missing = catalog.chain.missing().length
+    if (isOwn && missing === 0) return
+    const from = tip ? `checkpoint ${tip.sequence} of term ${tip.term}` : 'no checkpoint'
+    const lost = missing > 0 ? `; ${formatCount(missing, 'snapshot')} are not known here` : ''
+    const what = `This coordinator stood at ${from}, its witnesses at ${base.sequence} of term ${base.term}${lost}`
+    this.#parts.say(what)
+    catalog.registry.record('alarm', home.host, what)
+  }
+
+  /** A recovery has begun a new term: what it did not find is listed by name from then on. */
+  #forgive(base: Checkpoint): void {
+    const { home, catalog } = this.#parts
+    if (base.term >= home.membership().term) return
+    const missing = Buffer.from(JSON.stringify(catalog.chain.missing().map(({ snapshot }) => snapshot)))
+    catalog.registry.setDocument(NAMED_ONLY, home.fleet, home.membership().term, missing)
+  }
+
+  #unforgiven(): HeadId[] {
+    const { home, catalog } = this.#parts
+    const kept = catalog.registry.document(NAMED_ONLY, home.fleet)
+    const forgiven = new Set(kept ? (JSON.parse(kept.bytes.toString()) as Hex[]) : [])
+    return catalog.chain.missing().filter(({ snapshot }) => !forgiven.has(snapshot))
+  }
+
+  // Saying.
+
+  #tip(): Checkpoint | undefined {
+    const { home, catalog } = this.#parts
+    const tip = catalog.chain.tip()
+    return tip && openCheckpoint(tip.bytes, home.fleet, home.rootKey)
+  }
+
+  /** Is there anything to sign, or to have signed? */
+  #isDue(): boolean {
+    if (this.#witnesses.named.length === 0) return false
+    const { home, catalog } = this.#parts
+    const tip = catalog.chain.tip()
+    return !tip?.quorum || this.#tip()?.membership !== toHex(hash(home.membership().bytes)) || this.#waits()
+  }
+
+  /** Are there heads that no quorum has signed? */
+  #waits(): boolean {
+    const { chain } = this.#parts.catalog
+    return chain.unlisted().length > 0 || chain.heads(chain.cosigned()?.n ?? 0).length > 0
+  }
+
+  #trouble(): ImagerError | undefined {
+    const phase = this.#phase
+    const { named } = this.#witnesses
+    switch (phase.kind) {
+      case 'current':
+        return undefined
+      case 'replaced':
+        return replaced(this.#parts.home)
+      case 'asking': {
+        const silent = named.filter(({ host }) => !phase.answered.includes(host)).map(({ name }) => name)
+        const more = Math.max(1, quorumOf(named.length) - (named.length - silent.length))
+        const why = `it asks its witnesses whether its state is the newest; ${named.length - silent.length} of ${named.length} have answered, it waits for ${more} more`
+        return readOnly(why, `Switch on ${some(silent)}: it goes on by itself`)
+      }
+      case 'behind': {
+        const count = formatCount(phase.missing.length, 'newer snapshot')
+        const known = `${count} ${phase.missing.length === 1 ? 'is' : 'are'} known to its witnesses`
+        if (!phase.tried) {
+          return readOnly(
+            `it was set back to an older state; ${known}, and it catches up`,
+            'Wait: it goes on by itself',
+          )
+        }
+        const why = `it was set back to an older state, and ${count} could not be brought back: ${someIds(phase.missing)}`
+        return readOnly(
+          why,
+          `Switch on all peers: it goes on by itself. If that is not enough, end it and type ${this.#recover()}`,
+        )
+      }
+    }
+  }
+
+  #recover(): string {
+    const { home } = this.#parts
+    const peer = this.#witnesses.named[0]?.addresses[0] ?? 'HOST:7421'
+    return `\`imager recover --words-file words.txt --peer ${peer} --state ${home.state}\``
+  }
+
+  #unknown(missing: readonly HeadId[]): Condition {
+    const count = formatCount(missing.length, 'snapshot')
+    return {
+      code: 'UNKNOWN_SNAPSHOTS',
+      sentence: `${count} that had been acknowledged are known by name only: ${someIds(missing)}`,
+      remedy: `Switch on all peers, end the coordinator and type ${this.#recover()}.`,
+    }
+  }
+
+  #notCosigned(): Condition {
+    const { named } = this.#witnesses
+    const signed = named.length - this.#unsigned.length
+    return {
+      code: 'NOT_COSIGNED',
+      sentence: `${Math.max(0, signed)} of ${named.length} witnesses have signed the newest list of snapshots, ${quorumOf(named.length)} are needed`,
+      remedy: `Switch on ${some(this.#unsigned)}: the coordinator goes on by itself.`,
+    }
+  }
+}
+
+function readOnly(why: string, todo: string): ImagerError {
+  return new ImagerError('COORDINATOR_READ_ONLY', { why, todo })
+}
+
+function some(names: readonly string[]): string {
+  return names.length > NAMES ? `${names.slice(0, NAMES).join(', ')} or others` : names.join(', ')
+}
+
+function someIds(ids: readonly HeadId[]): string {
+  return some(ids.map(({ snapshot }) => snapshot.slice(0, 8)))
+}

@@ -1,0 +1,186 @@
+/** The witnesses of a coordinator: who they are by the membership of now, the connections to them, and what makes a quorum. */
+import { hasCode, ImagerError } from '../base/errors.js'
+import type { Hex } from '../base/ids.js'
+import { WITNESS_PATIENCE_MS } from '../base/limits.js'
+import type { LocalCatalog } from '../catalog/local.js'
+import {
+  type Checkpoint,
+  type Cosigned,
+  openCheckpoint,
+  openCosignature,
+  quorumOf,
+  witnessesOf,
+} from '../keys/checkpoint.js'
+import { type HeadId, HeadSet } from '../keys/head-set.js'
+import type { Home } from '../keys/home.js'
+import { type MembershipHost, openMembership } from '../keys/membership.js'
+import { PeerClient } from '../peers/client.js'
+import { WitnessClient } from '../peers/witness-client.js'
+import type { CallOptions } from '../wire/bounded.js'
+import { Connection } from '../wire/client.js'
+import { isNotMember } from '../wire/refusal.js'
+
+/** What one witness says when it is asked. */
+export interface Reply {
+  readonly witness: Witness
+  /** It answered; else why it did not. */
+  readonly failure: ImagerError | undefined
+  /** What it signed last, verified, with its cosignature. */
+  readonly held: { readonly checkpoint: Checkpoint; readonly cosignature: Buffer } | undefined
+  /** The membership that it holds, not verified. */
+  readonly membership: Buffer | undefined
+}
+
+export class Witness {
+  readonly host: Hex
+  readonly name: string
+  readonly #home: Home
+  readonly #connection: Connection
+  readonly client: WitnessClient
+  readonly addresses: readonly string[]
+
+  constructor(home: Home, { host, name, addresses }: MembershipHost) {
+    this.#home = home
+    this.host = host
+    this.name = name
+    this.addresses = addresses
+    this.#connection = new Connection({ tls: home.tls, addresses, host, name })
+    this.client = new WitnessClient(host, name, home.fleet, this.#connection)
+  }
+
+  async ask(): Promise<Reply> {
+    const options = { timeoutMs: WITNESS_PATIENCE_MS }
+    try {
+      const [held, membership] = await Promise.all([this.client.fetchHeld(options), this.#fetchMembership()])
+      return { witness: this, failure: undefined, held: held && this.#verify(held), membership }
+    } catch (error) {
+      if (!(error instanceof ImagerError)) throw error
+      // It does not know this coordinator any more, and may say who it is now.
+      const membership = isNotMember(error) ? await this.#fetchMembership().catch(() => undefined) : undefined
+      return { witness: this, failure: error, held: undefined, membership }
+    }
+  }
+
+  /** The heads of what it signed last; undefined where it has lost them. */
+  async fetchHeads(of: Checkpoint): Promise<HeadSet | undefined> {
+    try {
+      const set = HeadSet.empty.with(await this.client.fetchHeads({ timeoutMs: 4 * WITNESS_PATIENCE_MS }))
+      return set.root === of.heads.root ? set : undefined
+    } catch (error) {
+      if (error instanceof ImagerError) return undefined
+      throw error
+    }
+  }
+
+  async fetchEntry(id: HeadId): Promise<Buffer | undefined> {
+    try {
+      return await this.client.fetchEntry(id, { timeoutMs: WITNESS_PATIENCE_MS })
+    } catch (error) {
+      if (error instanceof ImagerError) return undefined
+      throw error
+    }
+  }
+
+  /** What it signs names this membership: who is set back finds it there. Throws where it cannot be brought. */
+  async sendMembership(options: CallOptions): Promise<void> {
+    const { fleet, bytes } = this.#home.membership()
+    const peer = new PeerClient(this.host, this.name, this.#connection)
+    try {
+      await peer.sendDocument('membership', fleet, bytes, options)
+    } catch (error) {
+      // It has it, or a newer one, which it shows when it is asked.
+      if (!hasCode(error, 'HOST_REFUSED')) throw error
+    }
+  }
+
+  /** Undefined where it is not this fleet's, or not cosigned by that witness: it says nothing then. */
+  #verify({ checkpoint: bytes, cosignatures }: Cosigned): Reply['held'] {
+    try {
+      const checkpoint = openCheckpoint(bytes, this.#home.fleet, this.#home.rootKey)
+      const [cosignature] = cosignatures
+      const isOwn = cosignature && openCosignature(cosignature, checkpoint) === this.host
+      return isOwn ? { checkpoint, cosignature } : undefined
+    } catch (error) {
+      if (hasCode(error, 'FORGED', 'CORRUPT', 'UNSUPPORTED')) return undefined
+      throw error
+    }
+  }
+
+  async #fetchMembership(): Promise<Buffer | undefined> {
+    const options = { timeoutMs: WITNESS_PATIENCE_MS }
+    return new PeerClient(this.host, this.name, this.#connection).fetchDocument('membership', this.#home.fleet, options)
+  }
+
+  close(): void {
+    this.#connection.close()
+  }
+}
+
+/** Under which membership the last quorum came together: until the next one has, its witnesses are asked too. */
+const WATCHED = 'watched'
+
+export class Witnesses {
+  readonly #home: Home
+  readonly #catalog: LocalCatalog
+  readonly #open = new Map<Hex, Witness>()
+
+  constructor(home: Home, catalog: LocalCatalog) {
+    this.#home = home
+    this.#catalog = catalog
+  }
+
+  /** By the membership of now. */
+  get named(): MembershipHost[] {
+    return witnessesOf(this.#home.membership())
+  }
+
+  /** All who are asked. */
+  all(): Witness[] {
+    const wanted = new Map([...this.#former(), ...this.named].map((one) => [one.host, one]))
+    for (const [host, witness] of this.#open) {
+      const { addresses } = wanted.get(host) ?? {}
+      if (addresses?.join() === witness.addresses.join()) continue
+      witness.close()
+      this.#open.delete(host)
+    }
+    return [...wanted].map(([host, one]) => {
+      const witness = this.#open.get(host) ?? new Witness(this.#home, one)
+      this.#open.set(host, witness)
+      return witness
+    })
+  }
+
+  /** A majority of those who are named, and of those who were when the last one came together, as far as they are members. */
+  isQuorum(hosts: Iterable<Hex>): boolean {
+    const signers = new Set(hosts)
+    return [this.named, this.#former()].every((some) => {
+      return some.filter(({ host }) => signers.has(host)).length >= quorumOf(some.length)
+    })
+  }
+
+  /** No quorum has come together under the membership of now. */
+  get isNewMembership(): boolean {
+    const { fleet, bytes } = this.#home.membership()
+    return !this.#catalog.registry.document(WATCHED, fleet)?.bytes.equals(bytes)
+  }
+
+  /** A quorum has come together under the membership of now. */
+  noteQuorum(): void {
+    const { fleet, sequence, bytes } = this.#home.membership()
+    const known = this.#catalog.registry.document(WATCHED, fleet)
+    if (!known?.bytes.equals(bytes)) this.#catalog.registry.setDocument(WATCHED, fleet, sequence, bytes)
+  }
+
+  close(): void {
+    for (const witness of this.#open.values()) witness.close()
+    this.#open.clear()
+  }
+
+  #former(): MembershipHost[] {
+    const { fleet, rootKey } = this.#home
+    const kept = this.#catalog.registry.document(WATCHED, fleet)
+    const now = this.#home.membership()
+    if (!kept || kept.bytes.equals(now.bytes)) return []
+    return witnessesOf(openMembership(kept.bytes, fleet, rootKey)).flatMap(({ host }) => now.find(host) ?? [])
+  }
+}

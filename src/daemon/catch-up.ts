@@ -1,0 +1,124 @@
+/**
+ * What a coordinator that was set back does not know any more, brought back from its witnesses and peers: the stripes by the
+ * shards that peers hold, as a recovery finds them, and the snapshots by what the coordinator had left with its witnesses.
+ */
+import { setMaxListeners } from 'node:events'
+import { join } from 'node:path'
+import type { Clock } from '../base/clock.js'
+import { hasCode, ImagerError, isOfHost } from '../base/errors.js'
+import type { Hex } from '../base/ids.js'
+import { forEachAtOnce } from '../base/queue.js'
+import { openCatalogEntry } from '../catalog/entry.js'
+import type { LocalCatalog } from '../catalog/local.js'
+import type { Witness } from '../coordinator/witnesses.js'
+import { Meter } from '../jobs/progress.js'
+import { FoundShards } from '../jobs/recover/found-shards.js'
+import type { Reached } from '../jobs/recover/reach.js'
+import { importFound, surveyPeers } from '../jobs/recover/survey.js'
+import type { HeadId } from '../keys/head-set.js'
+import type { Home } from '../keys/home.js'
+import type { SecretHandle } from '../native.js'
+import { Peers } from '../peers/pool.js'
+
+export interface CatchUpParts {
+  readonly home: Home
+  readonly catalog: LocalCatalog
+  readonly clock: Clock
+  readonly signal: AbortSignal
+}
+
+const AT_ONCE = 8
+const FOUND = 'catching-up.db'
+
+/** Peers that were not there when all others were asked for their shards: a JSON array. */
+const UNSURVEYED = 'unsurveyed'
+
+/** As far as it goes now; what could not be had stays missing. */
+export async function catchUp(
+  missing: readonly HeadId[],
+  witnesses: readonly Witness[],
+  parts: CatchUpParts,
+): Promise<void> {
+  const { home } = parts
+  const { catalogKey } = home
+  if (!catalogKey) return
+  // Each fetch listens to it.
+  setMaxListeners(0, parts.signal)
+  await importStripes(parts)
+  await forEachAtOnce(missing, AT_ONCE, (id) => importSnapshot(id, witnesses, catalogKey, parts))
+}
+
+/** Once one of the peers is back that were away then: its shards are of stripes that are known, or make others readable. */
+export async function catchUpLate(parts: CatchUpParts): Promise<void> {
+  const { home, catalog } = parts
+  const kept = catalog.registry.document(UNSURVEYED, home.fleet)
+  if (!kept) return
+  const late = new Set(JSON.parse(kept.bytes.toString()) as Hex[])
+  if (catalog.members.rows().some(({ host, away }) => late.has(host) && !away)) await importStripes(parts)
+}
+
+function noteAbsent(absent: readonly Hex[], { home, catalog }: CatchUpParts): void {
+  const members = absent.filter((host) => home.membership().find(host) !== undefined)
+  if (members.length === 0) catalog.registry.dropDocument(UNSURVEYED, home.fleet)
+  else catalog.registry.setDocument(UNSURVEYED, home.fleet, 0, Buffer.from(JSON.stringify(members)))
+}
+
+async function importStripes(parts: CatchUpParts): Promise<void> {
+  const { home, catalog, clock, signal } = parts
+  const { hosts, fleet } = home.membership()
+  const peers = new Peers(home.tls, () => catalog.members.rows(), clock)
+  const found = new FoundShards(join(home.state, FOUND), catalog.names)
+  try {
+    const reached = await reach(home, peers, signal)
+    const writers = hosts.filter(({ role }) => role !== 'peer').map(({ host }) => host)
+    const trailerKeys = new Map(writers.map((host) => [host, home.trailerKeysOf(host)]))
+    const survey = { fleet, trailerKeys, found, names: catalog.names, peers, signal }
+    const quiet = () => new Meter('', 0, clock, () => {})
+    const { lost } = await surveyPeers(reached, survey, quiet())
+    await importFound(survey, catalog, quiet())
+    const asked = new Set(reached.map(({ host }) => host).filter((host) => lost.every((one) => one.host !== host)))
+    const absent = hosts.filter(({ role, host }) => role === 'peer' && !asked.has(host))
+    noteAbsent(
+      absent.map(({ host }) => host),
+      parts,
+    )
+  } finally {
+    found.close()
+    peers.close()
+  }
+}
+
+/** The peers that answer. */
+async function reach(home: Home, peers: Peers, signal: AbortSignal): Promise<Reached[]> {
+  const reached: Reached[] = []
+  const all = home.membership().hosts.filter(({ role }) => role === 'peer')
+  await forEachAtOnce(all, AT_ONCE, async (host) => {
+    try {
+      reached.push({ ...host, space: await peers.get(host.host).fetchState({ signal }) })
+    } catch (error) {
+      signal.throwIfAborted()
+      if (!isOfHost(error)) throw error
+    }
+  })
+  return reached
+}
+
+/** From the first witness whose entry opens. */
+async function importSnapshot(
+  id: HeadId,
+  witnesses: readonly Witness[],
+  catalogKey: SecretHandle,
+  { catalog, signal }: CatchUpParts,
+): Promise<void> {
+  for (const witness of witnesses) {
+    signal.throwIfAborted()
+    const sealed = await witness.fetchEntry(id)
+    if (!sealed) continue
+    try {
+      catalog.entries.import(openCatalogEntry(sealed, id, catalogKey))
+      return
+    } catch (error) {
+      if (!(error instanceof ImagerError) || hasCode(error, 'COORDINATOR_READ_ONLY', 'STATE_DAMAGED')) throw error
+    }
+  }
+}

@@ -1,0 +1,155 @@
+/**
+ * A peer as witness of its coordinator: it signs the next checkpoint of the chain and none beside it, so that a coordinator
+ * that was set back is told. What it signed, which heads that names, and what the coordinator wants kept of each is on its disk
+ * before it answers: `witness/log` in its store (`witness-log.ts`).
+ */
+import { mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { Clock } from '../base/clock.js'
+import { ImagerError, reason } from '../base/errors.js'
+import { toHex } from '../base/ids.js'
+import { OFFERS_PER_MINUTE } from '../base/limits.js'
+import {
+  type Checkpoint,
+  type Cosigned,
+  decodeCosigned,
+  encodeCosigned,
+  hasQuorum,
+  openCheckpoint,
+  openCosignature,
+  signCosignature,
+  witnessesOf,
+} from '../keys/checkpoint.js'
+import { decodeHeadIds, encodeHeadId, type HeadId, HeadSet } from '../keys/head-set.js'
+import type { SecretHandle } from '../native.js'
+import type { Trust } from './documents.js'
+import { syncFolder } from './files.js'
+import { judge, judgeHeads, type Reason } from './judge.js'
+import type { Offer } from './offer.js'
+import { WitnessLog } from './witness-log.js'
+
+export interface WitnessParts {
+  /** Of the peer's store. */
+  readonly folder: string
+  readonly trust: Trust
+  readonly secret: SecretHandle
+  readonly clock: Clock
+}
+
+interface Signed {
+  readonly checkpoint: Checkpoint
+  readonly cosignature: Buffer
+  /** Undefined where they are not on its disk as it signed them. */
+  readonly heads: HeadSet | undefined
+}
+
+export type Answer =
+  | { readonly cosignature: Buffer }
+  | { readonly refused: Reason; readonly held: Cosigned | undefined }
+
+const MINUTE_MS = 60_000
+const NOTHING = Buffer.alloc(0)
+
+export class Witness {
+  readonly #parts: WitnessParts
+  readonly #log: WitnessLog
+  #last: Signed | undefined
+  #turn: Promise<unknown> = Promise.resolve()
+  #minute = { began: 0, offers: 0 }
+
+  private constructor(parts: WitnessParts, log: WitnessLog) {
+    this.#parts = parts
+    this.#log = log
+    this.#last = readLast(log, parts)
+  }
+
+  static async open(parts: WitnessParts): Promise<Witness> {
+    const folder = join(parts.folder, 'witness')
+    await mkdir(folder, { recursive: true, mode: 0o700 })
+    const log = await WitnessLog.open(join(folder, 'log'))
+    for (const path of [folder, parts.folder]) await syncFolder(path)
+    return new Witness(parts, log)
+  }
+
+  /** What it signed last; undefined: nothing. */
+  get held(): Cosigned | undefined {
+    const last = this.#last
+    return last && { checkpoint: last.checkpoint.bytes, cosignatures: [last.cosignature] }
+  }
+
+  /** The ids of its heads, back to back; none where it has lost them. */
+  heads(): Buffer {
+    return this.#last?.heads?.bytes() ?? Buffer.alloc(0)
+  }
+
+  async entry(id: HeadId): Promise<Buffer | undefined> {
+    return this.#log.entry(encodeHeadId(id))
+  }
+
+  /** One after the other. Throws FORGED, CORRUPT, UNSUPPORTED where it is not even a chain; HOST_REFUSED where too many come. */
+  async offer(offer: Offer): Promise<Answer> {
+    this.#count()
+    const mine = this.#turn.then(() => this.#offer(offer))
+    this.#turn = mine.catch(() => {})
+    return mine
+  }
+
+  async #offer(offer: Offer): Promise<Answer> {
+    const { trust, secret, clock } = this.#parts
+    const refuse = (refused: Reason): Answer => ({ refused, held: this.held })
+    const last = this.#last
+    const chain = offer.links.map((bytes) => openCheckpoint(bytes, trust.fleet, trust.rootKey))
+    const offered = chain.at(-1) as Checkpoint
+    const verdict = judge(last?.checkpoint, chain, this.#proved(offer, chain), trust.membership().term)
+    if (verdict === 'again' && last) return { cosignature: last.cosignature }
+    if (verdict !== 'sign') return refuse(verdict as Reason)
+    const change = { base: offer.base, added: offer.added, removed: offer.removed.length }
+    const own = last ? last.heads : HeadSet.empty
+    const next = judgeHeads(own, change, offered.heads, HeadSet.empty)
+    if (typeof next === 'string') return refuse(next)
+    const cosignature = signCosignature(offered, clock.now(), secret)
+    const sealed = new Map(offer.entries.map((entry) => [entry.snapshot, entry.sealed]))
+    const coming = decodeHeadIds(own ? next.without(own) : next.bytes())
+    const heads = coming.map((id) => ({ id: encodeHeadId(id), sealed: sealed.get(id.snapshot) ?? NOTHING }))
+    // Heads that rotted would be counted again at the next start.
+    if (!own) this.#log.clear()
+    try {
+      await this.#log.append(heads, encodeCosigned({ checkpoint: offered.bytes, cosignatures: [cosignature] }))
+    } catch (cause) {
+      throw new ImagerError('IO', { what: `The witness cannot write: ${reason(cause)}` }, { cause })
+    }
+    this.#last = { checkpoint: offered, cosignature, heads: next }
+    return { cosignature }
+  }
+
+  #proved({ proof }: Offer, chain: readonly Checkpoint[]): number | undefined {
+    const link = proof && chain[proof.link]
+    if (!link) return undefined
+    const witnesses = witnessesOf(this.#parts.trust.membership()).map(({ host }) => host)
+    return witnesses.length > 0 && hasQuorum(link, proof.cosignatures, witnesses) ? proof.link : undefined
+  }
+
+  #count(): void {
+    const now = this.#parts.clock.now()
+    // A clock that was set back begins a new minute.
+    if (Math.abs(now - this.#minute.began) >= MINUTE_MS) this.#minute = { began: now, offers: 0 }
+    if (++this.#minute.offers <= OFFERS_PER_MINUTE) return
+    throw new ImagerError('HOST_REFUSED', { host: 'The witness', why: 'too many checkpoints within a minute' })
+  }
+}
+
+/** What rotted, or is another fleet's, was never signed for all that is known here: a majority of others knows. */
+function readLast(log: WitnessLog, { trust, secret }: WitnessParts): Signed | undefined {
+  if (!log.signed) return undefined
+  try {
+    const { checkpoint: text, cosignatures } = decodeCosigned(log.signed)
+    const checkpoint = openCheckpoint(text, trust.fleet, trust.rootKey)
+    const [cosignature] = cosignatures
+    if (!cosignature || openCosignature(cosignature, checkpoint) !== toHex(secret.signingKey())) return undefined
+    const set = HeadSet.empty.with(log.ids())
+    return { checkpoint, cosignature, heads: set.root === checkpoint.heads.root ? set : undefined }
+  } catch (error) {
+    if (error instanceof ImagerError) return undefined
+    throw error
+  }
+}

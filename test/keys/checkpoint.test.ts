@@ -1,0 +1,98 @@
+import { readFileSync } from 'node:fs'
+import test from 'ava'
+import {
+  type CheckpointBody,
+  cosignersOf,
+  decodeCosigned,
+  encodeCosigned,
+  hasQuorum,
+  isNewer,
+  openCheckpoint,
+  openCosignature,
+  quorumOf,
+  signCheckpoint,
+  signCosignature,
+  witnessesOf,
+} from '../../src/keys/checkpoint.js'
+import { Secret } from '../../src/native.js'
+import * as golden from '../golden/checkpoint.js'
+import { delegate, fleet, hostOf, makeFleet, member, otherFleet } from './fleet.js'
+
+const file = (name: string) => readFileSync(new URL(`../../../fixtures/golden/${name}-v1.bin`, import.meta.url))
+const members = makeFleet()
+const { root, rootKey, coordinator } = members
+const none = { count: 0, root: '00'.repeat(32) }
+
+function body(over: Partial<CheckpointBody> = {}): CheckpointBody {
+  return {
+    ...{ fleet, term: 1, sequence: 1, previous: null, membership: '11'.repeat(32), heads: none, removals: none },
+    ...{ policy: null, time: 1, delegation: delegate(root, hostOf(coordinator), 'coordinator') },
+    ...over,
+  }
+}
+
+test('golden: checkpoint, cosignature, root of the heads', (t) => {
+  t.deepEqual(golden.checkpoint(), file('checkpoint'))
+  t.deepEqual(golden.cosignature(), file('cosignature'))
+  const checkpoint = openCheckpoint(file('checkpoint'), fleet, golden.rootKey)
+  t.like(checkpoint, golden.body)
+  t.is(openCosignature(file('cosignature'), checkpoint), golden.witness)
+  t.is(golden.heads.root, '57002330b339da360bef5bcad018ca89bbd3a30e100aeb8ddfacbc5c3e857f00')
+})
+
+test('only the coordinator of its own term signs one, and only for its fleet', (t) => {
+  t.is(openCheckpoint(signCheckpoint(body(), coordinator), fleet, rootKey).sequence, 1)
+  const refused = (over: Partial<CheckpointBody>, signer = coordinator) =>
+    t.throws(() => openCheckpoint(signCheckpoint(body(over), signer), fleet, rootKey), { code: 'FORGED' })
+  refused({}, members.peer)
+  refused({ term: 2 })
+  refused({ fleet: otherFleet })
+  refused({ delegation: delegate(root, hostOf(coordinator), 'enroller') })
+  refused({ delegation: delegate(Secret.random(), hostOf(coordinator), 'coordinator') })
+  refused({ delegation: delegate(root, hostOf(members.peer), 'coordinator') })
+  t.throws(() => openCheckpoint(signCheckpoint(body({ sequence: 0 }), coordinator), fleet, rootKey), {
+    code: 'CORRUPT',
+  })
+})
+
+test('a quorum is the majority of those who are named, each counted once, over this very checkpoint', (t) => {
+  const checkpoint = openCheckpoint(signCheckpoint(body(), coordinator), fleet, rootKey)
+  const other = openCheckpoint(signCheckpoint(body({ time: 2 }), coordinator), fleet, rootKey)
+  const [a, b, c, stranger] = [Secret.random(), Secret.random(), Secret.random(), Secret.random()] as const
+  const witnesses = [a, b, c].map(hostOf)
+  const sign = (who: typeof a, of = checkpoint) => signCosignature(of, 1, who)
+  t.false(hasQuorum(checkpoint, [sign(a), sign(a), sign(stranger), sign(b, other), Buffer.alloc(10)], witnesses))
+  t.true(hasQuorum(checkpoint, [sign(a), sign(b)], witnesses))
+  t.deepEqual([...cosignersOf(checkpoint, [sign(c), sign(b, other)], witnesses)], [hostOf(c)])
+  t.deepEqual([0, 1, 3, 5, 7].map(quorumOf), [0, 1, 2, 3, 4])
+  // A crowd of cosignatures is not verified without end.
+  t.false(hasQuorum(checkpoint, [...Array.from({ length: 16 }, () => sign(stranger)), sign(a), sign(b)], witnesses))
+})
+
+test('witnesses are seven, five or three of the peers, or none', (t) => {
+  const peers = (count: number) => Array.from({ length: count }, (_, at) => member(Secret.random(), `pc-${at}`, 'peer'))
+  const others = [member(coordinator, 'office', 'coordinator'), member(members.appliance, 'server', 'appliance')]
+  const counts = [0, 1, 2, 3, 4, 5, 6, 7, 12].map(
+    (count) => witnessesOf({ hosts: [...others, ...peers(count)] }).length,
+  )
+  t.deepEqual(counts, [0, 0, 0, 3, 3, 5, 5, 7, 7])
+  const hosts = [...others, ...peers(4)]
+  t.deepEqual(witnessesOf({ hosts }), witnessesOf({ hosts: hosts.toReversed() }))
+})
+
+test('a later term is newer than every sequence of an earlier one', (t) => {
+  t.true(isNewer({ term: 2, sequence: 1 }, { term: 1, sequence: 9 }))
+  t.false(isNewer({ term: 1, sequence: 9 }, { term: 2, sequence: 1 }))
+  t.false(isNewer({ term: 1, sequence: 9 }, { term: 1, sequence: 9 }))
+  t.true(isNewer({ term: 1, sequence: 1 }, undefined))
+})
+
+test('a checkpoint with its cosignatures comes back as it went; what does not fit is CORRUPT', (t) => {
+  const cosigned = { checkpoint: golden.checkpoint(), cosignatures: [golden.cosignature(), golden.cosignature()] }
+  const bytes = encodeCosigned(cosigned)
+  t.deepEqual(decodeCosigned(bytes), cosigned)
+  for (const cut of [0, 3, 10, bytes.length - 1]) {
+    t.throws(() => decodeCosigned(bytes.subarray(0, cut)), { code: 'CORRUPT' })
+  }
+  t.throws(() => decodeCosigned(Buffer.alloc(4 * 40)), { code: 'CORRUPT' })
+})
