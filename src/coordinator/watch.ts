@@ -399,8 +399,9 @@ export class Watch {
     return !tip?.quorum || this.#tip()?.membership !== toHex(hash(home.membership().bytes)) || this.#waits()
   }
 
-  /** Are there heads that no quorum has signed? */
+  /** Are there heads that no quorum has signed, and somebody who should? */
   #waits(): boolean {
+    if (this.#witnesses.named.length === 0) return false
     const { chain } = this.#parts.catalog
     return chain.unlisted().length > 0 || chain.heads(chain.cosigned()?.n ?? 0).length > 0
   }
@@ -458,7 +459,7 @@ export class Watch {
     return {
       code: 'NOT_COSIGNED',
       sentence: `${Math.max(0, signed)} of ${named.length} witnesses have signed the newest list of snapshots, ${quorumOf(named.length)} are needed`,
-      remedy: `Switch on ${some(this.#unsigned)}: the coordinator goes on by itself.`,
+      remedy: `Switch on ${some(this.#unsigned)}: the coordinator goes on by itself. For one that is gone for good: \`imager remove ${this.#unsigned[0] ?? 'HOST'}\` on the coordinator.`,
     }
   }
 }
