@@ -195,6 +195,11 @@ export const ERRORS = {
     true,
   ),
   HOST_REFUSED: meaning(Exit.failed, '{host} refused: {why}', 'See `imager hosts`.'),
+  MEMBERSHIP_SHRINKS: meaning(
+    Exit.notAllowed,
+    'The coordinator signed a membership without {gone} of {peers} peers: so many do not leave at once',
+    'If nobody removed them, the coordinator is in foreign hands: end it, and run `imager recover` on another host.',
+  ),
   HOST_LIED: meaning(
     Exit.failed,
     '{host} answered with bytes that do not verify ({what})',

@@ -7,7 +7,8 @@ import type { Hex } from '../base/ids.js'
 import { Statements } from './statements.js'
 import type { HostRow } from './types.js'
 
-export type DeliveredKind = 'membership' | 'key'
+/** `address`: those of all hosts, in one message. */
+export type DeliveredKind = 'membership' | 'key' | 'address'
 
 export interface Delivery {
   kind: DeliveredKind

@@ -16,11 +16,12 @@ export interface Admission {
   name: string
   role: Role
   domain: string
-  addresses: string[]
+  /** Left out: what is known stays. */
+  addresses?: readonly string[]
 }
 
 export interface Heartbeat {
-  addresses: string[]
+  addresses: readonly string[]
   freeBytes: number
   usedBytes: number
   capacityBytes: number
@@ -69,8 +70,9 @@ export class HostCatalogue {
     this.#db
       .prepare(`INSERT INTO host (host, sealing, name, role, domain, addresses, admitted) VALUES (?, ?, ?, ?, ?, ?, ?)
         ON CONFLICT (host) DO UPDATE SET sealing = excluded.sealing, name = excluded.name, role = excluded.role,
-        domain = excluded.domain, addresses = excluded.addresses, member = 1`)
-      .run(a.host, a.sealing, a.name, a.role, a.domain, JSON.stringify(a.addresses), this.#clock.now())
+        domain = excluded.domain, member = 1,
+        addresses = CASE excluded.addresses WHEN '[]' THEN addresses ELSE excluded.addresses END`)
+      .run(a.host, a.sealing, a.name, a.role, a.domain, JSON.stringify(a.addresses ?? []), this.#clock.now())
   }
 
   rename(host: Hex, name: string): void {
@@ -83,7 +85,7 @@ export class HostCatalogue {
     for (const host of hosts) this.admit(host)
   }
 
-  /** Stores what a heartbeat says. True when the addresses changed, so that the membership should be signed anew. */
+  /** Stores what a heartbeat says. True when the addresses changed. */
   heartbeat(host: Hex, beat: Heartbeat): boolean {
     const stored = this.#one.get(host)
     if (!stored) return false
@@ -147,7 +149,7 @@ export class HostCatalogue {
   }
 
   /** The membership's view: who, without what was measured. */
-  members(): Admission[] {
+  members(): Required<Admission>[] {
     return this.#all.all().map(({ host, sealing, name, role, domain, addresses }) => ({
       host,
       sealing,
@@ -156,6 +158,12 @@ export class HostCatalogue {
       domain,
       addresses: JSON.parse(addresses) as string[],
     }))
+  }
+
+  /** The same, as they came: who has been a member for longest is first. */
+  inOrder(): Required<Admission>[] {
+    const numbers = new Map(this.#all.all().map(({ host, n }) => [host, n]))
+    return this.members().sort((a, b) => (numbers.get(a.host) ?? 0) - (numbers.get(b.host) ?? 0))
   }
 
   rows(): HostRow[] {
@@ -188,6 +196,10 @@ export class HostCatalogue {
   /** Empty: it is believed again. */
   suspect(host: Hex, why: string): void {
     this.#db.prepare('UPDATE host SET suspect = ? WHERE host = ?').run(why, host)
+  }
+
+  addresses(host: Hex): readonly string[] {
+    return JSON.parse(this.#one.get(host)?.addresses ?? '[]') as string[]
   }
 
   role(host: Hex): Role | undefined {

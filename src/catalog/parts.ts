@@ -58,5 +58,5 @@ export function partsOf(
 function peerOf(home: Home): string | undefined {
   if (!home.hasMembership) return undefined
   const { hosts } = home.membership()
-  return hosts.find(({ role, addresses }) => role === 'peer' && addresses.length > 0)?.addresses[0]
+  return hosts.flatMap(({ host, role }) => (role === 'peer' ? home.addresses.of(host) : []))[0]
 }

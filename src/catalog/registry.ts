@@ -33,7 +33,8 @@ export interface EventRow {
 }
 
 export interface Token {
-  secret: Buffer
+  /** What an enroller said of it (keys/admission.ts). */
+  voucher: Buffer
   role: JoinRole
   expires: number
   spentBy: Hex | null
@@ -44,11 +45,13 @@ const EVENTS_KEPT = 10_000
 const COUNTED: readonly EventKind[] = ['refusal', 'correction', 'alarm']
 const COUNTED_MS = 60_000
 const SENTENCE_LENGTH = 1000
+const ADDRESS_EVERY_MS = 60_000
 
 export class Registry {
   readonly #db: Database.Database
   readonly #clock: Clock
   readonly #statements: Statements
+  readonly #addressKept = new Map<Hex, number>()
   /** Who holds which document. */
   readonly deliveries: Deliveries
 
@@ -64,11 +67,16 @@ export class Registry {
     this.#db.prepare(`INSERT OR REPLACE INTO checksum VALUES ('touched', '', ?)`).run(this.#clock.now())
   }
 
-  addToken(id: Hex, secret: Uint8Array, role: JoinRole): number {
-    const expires = this.#clock.now() + TOKEN_LIFETIME_MS
+  /** Until when a token of now is good. */
+  tokenExpiry(): number {
+    return this.#clock.now() + TOKEN_LIFETIME_MS
+  }
+
+  /** Never for longer than a token lives, whatever its enroller's clock says. */
+  addToken(id: Hex, voucher: Uint8Array, role: JoinRole, expires: number): void {
+    const last = Math.min(expires, this.tokenExpiry())
     this.#db.prepare('DELETE FROM token WHERE expires < ?').run(this.#clock.now())
-    this.#db.prepare('INSERT INTO token VALUES (?, ?, ?, ?, NULL)').run(id, secret, role, expires)
-    return expires
+    this.#db.prepare('INSERT OR IGNORE INTO token VALUES (?, ?, ?, ?, NULL)').run(id, voucher, role, last)
   }
 
   /** A token that this host spent would let it in again. */
@@ -79,7 +87,7 @@ export class Registry {
   /** What is known of a token; nothing once it has expired. The caller checks the proof. */
   token(id: Hex): Token | undefined {
     const row = this.#db
-      .prepare<[Hex], Token>('SELECT secret, role, expires, spentBy FROM sound_token WHERE id = ?')
+      .prepare<[Hex], Token>('SELECT voucher, role, expires, spentBy FROM sound_token WHERE id = ?')
       .get(id)
     return row && row.expires >= this.#clock.now() ? row : undefined
   }
@@ -139,6 +147,17 @@ export class Registry {
 
   dropDocument(kind: string, name: string): void {
     this.#db.prepare('DELETE FROM document WHERE kind = ? AND name = ?').run(kind, name)
+  }
+
+  /** What a host says of itself, at most once a minute: it repeats what was not kept. True where it was. */
+  keepAddress(host: Hex, sequence: number, bytes: Uint8Array): boolean {
+    const now = this.#clock.now()
+    const last = this.#addressKept.get(host) ?? Number.NEGATIVE_INFINITY
+    if (now >= last && now - last < ADDRESS_EVERY_MS) return false
+    if ((this.document('address', host)?.sequence ?? 0) >= sequence) return false
+    this.setDocument('address', host, sequence, bytes)
+    this.#addressKept.set(host, now)
+    return true
   }
 
   document(kind: string, name: string): { sequence: number; bytes: Buffer } | undefined {

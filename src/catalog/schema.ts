@@ -79,7 +79,7 @@ CREATE TABLE volume (
   PRIMARY KEY (appliance, volume)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE token (
-  id TEXT PRIMARY KEY, secret BLOB NOT NULL, role TEXT NOT NULL, expires INTEGER NOT NULL, spentBy TEXT
+  id TEXT PRIMARY KEY, voucher BLOB NOT NULL, role TEXT NOT NULL, expires INTEGER NOT NULL, spentBy TEXT
 ) STRICT;
 CREATE TABLE document (
   kind TEXT NOT NULL, name TEXT NOT NULL, sequence INTEGER NOT NULL, bytes BLOB NOT NULL, PRIMARY KEY (kind, name)

@@ -23,6 +23,8 @@ const COMMANDS: Record<string, () => Promise<{ command: Command }>> = {
   hosts: () => import('./commands/hosts.js'),
   rename: () => import('./commands/rename.js'),
   remove: () => import('./commands/remove.js'),
+  duties: () => import('./commands/duties.js'),
+  'duties move': () => import('./commands/duties-move.js'),
   events: () => import('./commands/events.js'),
   status: () => import('./commands/status.js'),
   retire: () => import('./commands/retire.js'),

@@ -8,6 +8,8 @@ export interface Caller {
   host: Hex
   /** Undefined: no member. */
   role: Role | undefined
+  /** Did the root make it an enroller? */
+  enrolls?: boolean
 }
 
 const EVERY_MEMBER: readonly CallName[] = ['heartbeat', 'membership', 'self']
@@ -27,16 +29,22 @@ const READING: readonly CallName[] = [
 ]
 const RUNNING: readonly CallName[] = ['begin', 'lookup', 'place', 'commit', 'finish', 'abandon']
 
+/** What an enroller brings, it has signed: this takes no other role. */
+const ENROLLING: readonly CallName[] = ['invite', 'remove', 'hosts', 'checkpoint']
+
 const MAY: Record<Role, ReadonlySet<CallName>> = {
   peer: new Set(EVERY_MEMBER),
   appliance: new Set([...EVERY_MEMBER, ...READING, ...RUNNING, 'keys']),
   admin: new Set(CALL_NAMES),
   coordinator: new Set(CALL_NAMES),
+  restorer: new Set(EVERY_MEMBER),
+  lender: new Set(EVERY_MEMBER),
 }
 
 /** Throws NOT_ALLOWED naming the least role that may. */
-export function requireRole({ role }: Caller, name: CallName): void {
+export function requireRole({ role, enrolls = false }: Caller, name: CallName): void {
   if (name === 'join' || (role !== undefined && MAY[role].has(name))) return
+  if (role !== undefined && enrolls && ENROLLING.includes(name)) return
   const needed = MAY.appliance.has(name) ? 'appliance' : 'admin'
   const what = role === undefined ? `A stranger may not ask for ${name}` : `The role ${role} may not ask for ${name}`
   throw new ImagerError('NOT_ALLOWED', { what, role: needed })

@@ -1,17 +1,29 @@
 /**
- * How a host becomes a member, gets another name, and is one no more: an invite token, a join that proves it over this very
- * TLS session, a newly signed membership, and for an appliance its keys. Token, member and membership change in one transaction; the copy in the state
+ * How a host becomes a member, gets another name, and is one no more: a token that an enroller vouched for, an admission that its
+ * key signed, a newly signed membership, and for an appliance its keys. Where another host is the enroller, this one can neither
+ * make a token nor remove anybody. Token, member and membership change in one transaction; the copy in the state
  * folder follows, and is caught up at the next start if that was cut short.
  */
-import { randomBytes } from 'node:crypto'
 import { hasCode, ImagerError } from '../base/errors.js'
-import type { Hex } from '../base/ids.js'
+import { type Hex, toHex } from '../base/ids.js'
 import type { LocalCatalog } from '../catalog/local.js'
+import { type Admitted, type OpenedAdmission, openAdmission, openVoucher } from '../keys/admission.js'
+import { makeRemoval, makeToken } from '../keys/enroller.js'
 import { deriveTrailerKey, type KeyPurpose, sealEntry } from '../keys/entry.js'
 import type { Home } from '../keys/home.js'
-import { findHost, openMembership, sameName, signMembership, uniqueName } from '../keys/membership.js'
-import { checkJoinProof, encodeToken, type JoinRole, tokenId } from '../keys/token.js'
-import type { SecretHandle } from '../native.js'
+import {
+  chooseWitnesses,
+  findHost,
+  type Membership,
+  openMembership,
+  readersOf,
+  requireFollows,
+  sameName,
+  signMembership,
+  uniqueName,
+} from '../keys/membership.js'
+import { encodeToken, isJoinRole, type JoinRole, tokenId } from '../keys/token.js'
+import { hash, type SecretHandle } from '../native.js'
 import type { Answer, Request } from './calls.js'
 
 export interface AdmissionParts {
@@ -19,13 +31,17 @@ export interface AdmissionParts {
   catalog: LocalCatalog
   /** Where joining hosts reach this coordinator. */
   address(): string
-  /** While it is not known whether a newer membership exists, none is signed by itself. */
-  maySign?(): boolean
   /** A newer membership is in force: tell whoever must know. */
   onMembership(bytes: Buffer): void
 }
 
+interface Change {
+  readonly joined?: { readonly host: Hex; readonly admitted: Admitted }
+  readonly removal?: Buffer
+}
+
 const MEMBERSHIP = 'membership'
+const STEP = 'membership-step'
 
 export class Admission {
   readonly #parts: AdmissionParts
@@ -37,14 +53,12 @@ export class Admission {
   }
 
   /**
-   * Brings state folder and catalog to the newer of their two memberships, once, and that to the addresses that were
-   * reported last. While nothing can be written, nothing is done.
+   * Brings state folder and catalog to the newer of their two memberships, once. While nothing can be written, nothing is done.
    */
   catchUp(): void {
     try {
       if (!this.#hasAgreed) this.#agree()
       this.#hasAgreed = true
-      this.#renew()
     } catch (error) {
       if (!hasCode(error, 'COORDINATOR_READ_ONLY', 'STATE_DAMAGED')) throw error
     }
@@ -60,65 +74,133 @@ export class Admission {
     const { home, catalog } = this.#parts
     const kept = catalog.registry.document(MEMBERSHIP, home.fleet)
     if (kept) home.saveMembership(kept.bytes)
-    const { bytes, sequence, hosts } = home.membership()
+    const now = home.membership()
     catalog.write(() => {
-      catalog.members.admitOnly(hosts)
-      catalog.registry.setDocument(MEMBERSHIP, home.fleet, sequence, bytes)
+      catalog.members.admitOnly(now.hosts)
+      catalog.registry.setDocument(MEMBERSHIP, home.fleet, now.sequence, now.bytes)
+      if (now.signer === home.rootKey) this.#keepStep(now)
     })
   }
 
+  /**
+   * The oldest kept one above what a host knows, else the newest. Who was away while many left, one after another, follows step by
+   * step: at once it would refuse.
+   */
+  after(known?: { term: number; sequence: number }): Buffer {
+    const { home } = this.#parts
+    if (!known) return home.membership().bytes
+    const isNewer = ({ term, sequence }: Membership) =>
+      term > known.term || (term === known.term && sequence > known.sequence)
+    return (this.steps().find(isNewer) ?? home.membership()).bytes
+  }
+
+  /** A term that the root began. Throws FORGED where it did not, HOST_REFUSED where a member is missing in it. */
+  beginTerm(bytes: Buffer): void {
+    const { home, catalog } = this.#parts
+    const offered = home.openMembership(bytes)
+    if (offered.signer !== home.rootKey)
+      throw new ImagerError('FORGED', { what: 'The root did not sign that membership' })
+    const refuse = (why: string) => new ImagerError('HOST_REFUSED', { host: 'The coordinator', why })
+    if (offered.coordinator !== home.host) throw refuse('that membership names another coordinator')
+    if (!offered.newerThan(this.#newest())) throw refuse('it knows a newer membership')
+    if (catalog.members.members().some(({ host }) => !offered.find(host))) throw refuse('a host joined meanwhile')
+    catalog.write(() => {
+      catalog.members.admitOnly(offered.hosts)
+      catalog.registry.setDocument(MEMBERSHIP, home.fleet, offered.sequence, bytes)
+      const names = offered.enrollers.map((host) => catalog.members.name(host))
+      catalog.registry.record(
+        'fleet',
+        home.host,
+        `The root began term ${offered.term}: ${names.join(', ')} let hosts in`,
+      )
+      this.#keepStep(offered)
+    })
+    this.#publish(bytes)
+  }
+
+  /** In order. */
+  steps(): Membership[] {
+    const { home, catalog } = this.#parts
+    return stepsOf(home, catalog)
+  }
+
+  #keepStep({ bytes, sequence }: Membership): void {
+    this.#parts.catalog.registry.setDocument(STEP, toHex(hash(bytes)), sequence, bytes)
+  }
+
+  /** A token of this host's own. Throws NOT_ALLOWED where another host is the enroller. */
   invite(role: JoinRole): Answer<'invite'> {
     const { home, catalog } = this.#parts
-    const secret = randomBytes(32)
-    const expires = catalog.registry.addToken(tokenId(secret), secret, role)
-    const { fleet, rootKey, rootSealing } = home
-    const coordinator = { key: home.host, address: this.#parts.address() }
-    return { token: encodeToken({ fleet, rootKey, rootSealing, coordinator, role, secret, expires }), expires }
+    const expires = catalog.registry.tokenExpiry()
+    const { token, voucher } = makeToken(home, { role, address: this.#parts.address(), expires })
+    return { token: encodeToken(token), expires: this.vouch(voucher) }
+  }
+
+  /** Takes what an enroller says of a token that it made; gives until when. Throws FORGED. */
+  vouch(voucher: Buffer): number {
+    const { home, catalog } = this.#parts
+    const { token, role, expires } = openVoucher(voucher, home.membership().admitters(home.rootKey))
+    if (!isJoinRole(role)) throw new ImagerError('FORGED', { what: `Nobody joins as ${role}` })
+    catalog.registry.addToken(tokenId(Buffer.from(token, 'hex')), voucher, role, expires)
+    return expires
   }
 
   /** Throws WRONG_KEY; what exactly was wrong with a token is not told to a stranger beyond that. */
-  join(host: Hex, exporter: Buffer, request: Request<'join'>): Answer<'join'> {
+  join(host: Hex, request: Request<'join'>, admission: Buffer): Answer<'join'> {
     const { home, catalog } = this.#parts
     const token = catalog.registry.token(request.token)
     if (!token) throw new ImagerError('WRONG_KEY', { what: 'This join token is unknown here, or has expired' })
-    if (!checkJoinProof(Buffer.from(request.proof, 'base64'), token.secret, exporter, host)) {
-      throw new ImagerError('WRONG_KEY', { what: 'The proof of this join token is wrong' })
-    }
     if (host === home.host) throw new ImagerError('WRONG_KEY', { what: 'The coordinator cannot join its own fleet' })
-    const { sealing, domain, addresses } = request
+    const [text, voucher] = [admission.toString('base64'), token.voucher.toString('base64')]
+    const { sealing, role } = this.#openJoin(host, { admission: text, voucher })
+    const { domain, addresses } = request
     const others = catalog.members.members().filter((one) => one.host !== host)
     const name = uniqueName(
       request.name,
       others.map((one) => one.name),
     )
     const asked = name === request.name ? '' : `; it asked for ${request.name}, which is taken`
-    const keys = token.role === 'appliance' ? this.#applianceKeys(host, sealing) : []
+    const keys = role === 'appliance' ? this.#applianceKeys(host, sealing) : []
     const signed = catalog.registry.redeem(request.token, host, () => {
-      catalog.members.admit({ host, sealing, name, role: token.role, domain, addresses })
-      catalog.registry.record('join', host, `${name} joined as ${token.role}${asked}`)
-      return this.#sign()
+      catalog.members.admit({ host, sealing, name, role, domain, addresses })
+      catalog.registry.record('join', host, `${name} joined as ${role}${asked}`)
+      return this.#sign({ joined: { host, admitted: { admission: text, voucher } } })
     })
     this.#publish(signed)
-    return { keys: keys.map((key) => key.toString('base64')) }
+    return { name, keys: keys.map((key) => key.toString('base64')) }
+  }
+
+  #openJoin(host: Hex, admitted: Admitted): OpenedAdmission {
+    const { home } = this.#parts
+    try {
+      const opened = openAdmission(admitted, home.membership().admitters(home.rootKey))
+      if (opened.host === host) return opened
+    } catch (cause) {
+      if (!hasCode(cause, 'FORGED', 'CORRUPT', 'UNSUPPORTED')) throw cause
+      throw new ImagerError('WRONG_KEY', { what: 'The proof of this join token is wrong' }, { cause })
+    }
+    throw new ImagerError('WRONG_KEY', { what: 'The proof of this join token is wrong: it is of another host' })
   }
 
   /**
-   * Signs a membership without the host; its shards count as missing. Throws NO_SUCH_HOST, USAGE for the coordinator itself,
-   * and unless forced WOULD_LOSE where a snapshot needs the host.
+   * Signs a membership without the host; its shards count as missing. `removal`: what another host says, which is enroller. Throws
+   * NO_SUCH_HOST, USAGE for the coordinator itself, NOT_ALLOWED without an enroller's word, and unless forced WOULD_LOSE where a
+   * snapshot needs the host.
    */
-  remove(wanted: string, force: boolean): Answer<'remove'> {
+  remove(wanted: string, force: boolean, given?: Buffer): Answer<'remove'> {
     const { home, catalog } = this.#parts
     const { host, name, role } = findHost(catalog.members.members(), wanted)
     if (role === 'coordinator') {
       const what = 'A coordinator is not removed: `imager recover` puts another in its place'
       throw new ImagerError('USAGE', { what, verb: 'remove' })
     }
+    const removal = given ?? makeRemoval(home, this.#newest(), host)
     const { snapshotsBelowTarget, signed } = catalog.write(() => {
       const effect = catalog.removeHost(host, home.host, force)
       catalog.registry.dropTokensOf(host)
       catalog.registry.deliveries.forget(host)
       catalog.registry.record('removal', host, `${name} was removed; it was a member as ${role}`)
-      return { ...effect, signed: this.#sign() }
+      return { ...effect, signed: this.#sign({ removal }) }
     })
     this.#publish(signed)
     return { host: name, key: host, snapshotsBelowTarget }
@@ -141,27 +223,40 @@ export class Admission {
     return { host: before, name, key: host }
   }
 
-  /** Signs and publishes a new membership, where a member's addresses changed. */
-  #renew(): void {
+  /**
+   * Signs the members of now under the next sequence number: those whom an enroller let in. Only in a transaction, so that no two
+   * have the same one.
+   */
+  #sign({ joined, removal }: Change = {}): Buffer {
     const { home, catalog } = this.#parts
-    if (this.#parts.maySign?.() === false) return
-    const signed = new Map(home.membership().hosts.map(({ host, addresses }) => [host, addresses]))
-    if (catalog.members.members().every(({ host, addresses }) => isSame(addresses, signed.get(host)))) return
-    this.#publish(this.#parts.catalog.write(() => this.#sign()))
+    const before = this.#newest()
+    const sequence = before.sequence + 1
+    const members = catalog.members.inOrder()
+    const admitted = new Map(before.parts.admitted)
+    if (joined) admitted.set(joined.host, joined.admitted)
+    const hosts = members.flatMap(({ host, name, domain }) => {
+      const by = admitted.get(host)
+      return by ? { ...by, name, domain } : []
+    })
+    const removals = [...before.body.removals, ...(removal ? [removal.toString('base64')] : [])]
+    const witnesses = chooseWitnesses(members, before.witnesses)
+    const named = members.filter(({ host }) => admitted.has(host))
+    const readers = readersOf(named, before.enrollers, home.rootSealing)
+    const bytes = signMembership({ ...before.draft(), sequence, hosts, removals, witnesses }, home.secret, readers)
+    const signed = home.openMembership(bytes)
+    requireFollows(before, signed, home.rootKey)
+    catalog.registry.setDocument(MEMBERSHIP, home.fleet, sequence, bytes)
+    if (before.hosts.some(({ host }) => !signed.find(host))) this.#keepStep(signed)
+    return bytes
   }
 
-  /**
-   * Signs the members of now under the next sequence number. Only in a transaction, so that no two have the same one.
-   */
-  #sign(): Buffer {
+  /** The catalog's is newer where the one in the state folder was not written any more. */
+  #newest(): Membership {
     const { home, catalog } = this.#parts
-    const now = home.membership()
-    const sequence = Math.max(now.sequence, catalog.registry.document(MEMBERSHIP, home.fleet)?.sequence ?? 0) + 1
-    const hosts = catalog.members.members()
-    const bytes = signMembership({ ...now.body, sequence, hosts }, home.secret)
-    openMembership(bytes, home.fleet, home.rootKey)
-    catalog.registry.setDocument(MEMBERSHIP, home.fleet, sequence, bytes)
-    return bytes
+    const kept = catalog.registry.document(MEMBERSHIP, home.fleet)
+    const own = home.membership()
+    const other = kept && home.openMembership(kept.bytes)
+    return other?.newerThan(own) ? other : own
   }
 
   #publish(bytes: Buffer): void {
@@ -189,6 +284,9 @@ export class Admission {
   }
 }
 
-function isSame(a: readonly string[], b: readonly string[] = []): boolean {
-  return a.length === b.length && a.every((one, at) => one === b[at])
+/** The memberships without somebody who was in the one before, and the first of the term: in order. */
+export function stepsOf(home: Home, catalog: LocalCatalog): Membership[] {
+  const kept = catalog.registry.documents(STEP)
+  const opened = kept.map(({ bytes }) => openMembership(bytes, home.fleet, home.rootKey))
+  return opened.sort((a, b) => a.term - b.term || a.sequence - b.sequence)
 }

@@ -255,27 +255,29 @@ export const CALLS = {
     None,
   ),
 
-  /** Answer: the membership. The proof binds token, session and host; see keys/token.ts. */
+  /** admission, signed by the token's key. Answer: the membership. */
   join: call(
-    v.strictObject({ token: Id, proof: Base64(32), name: Name, sealing: Key, domain: Name, addresses: Addresses }),
-    v.strictObject({ keys: v.pipe(v.array(Base64(2 * KiB)), v.maxLength(16)) }),
+    v.strictObject({ token: Id, name: Name, domain: Name, addresses: Addresses }),
+    v.strictObject({ name: Name, keys: v.pipe(v.array(Base64(2 * KiB)), v.maxLength(16)) }),
     { repeatable: false, open: true },
   ),
+  /** What the caller says of its addresses, signed. */
   heartbeat: call(
     v.strictObject({
-      addresses: Addresses,
       freeBytes: Count,
       usedBytes: Count,
       capacityBytes: Count,
       storage: Text(255),
     }),
-    v.strictObject({ term: Term, sequence: Count }),
+    v.strictObject({ term: Term, sequence: Count, name: Name }),
   ),
+  /** The voucher of a token, where the caller made one; else one is made. Answer: no token where it was brought. */
   invite: call(
     v.strictObject({ role: v.picklist(['peer', 'appliance', 'admin']) }),
     v.strictObject({ token: Text(4096), expires: Time }),
     { repeatable: false },
   ),
+  /** The removal, where the caller is an enroller and signed one. */
   remove: call(
     v.strictObject({ host: Typed, force: v.boolean() }),
     v.strictObject({ host: Name, key: Key, snapshotsBelowTarget: Count }),
@@ -285,8 +287,10 @@ export const CALLS = {
     repeatable: false,
   }),
   retire: call(v.strictObject({ appliance: Key, volume: Id, retired: v.boolean() }), None),
-  /** Answer: the statement. */
-  membership: call(None, None),
+  /** Answer: the statement; one between what the caller knows and the newest, where he must not miss it. */
+  membership: call(v.strictObject({ after: v.exactOptional(v.strictObject({ term: Term, sequence: Count })) }), None),
+  /** The first membership of a new term, signed by the root, with this coordinator in it. */
+  adopt: call(None, None, { maxBytes: STATEMENT_BYTES + 4 * KiB }),
   /** Answer: the newest checkpoint that a quorum cosigned, with its cosignatures; empty where there is none. */
   checkpoint: call(None, None),
   /** What keeps the coordinator from writing, or from believing its own catalog. */

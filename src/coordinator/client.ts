@@ -28,7 +28,7 @@ import type {
   StripeRow,
   VolumePolicy,
 } from '../catalog/types.js'
-import { type JoinRole, joinProof, tokenId } from '../keys/token.js'
+import { type JoinRole, type TokenKey, tokenId } from '../keys/token.js'
 import { Runs } from '../native.js'
 import { ID_BYTES } from '../signatures/rows.js'
 import { decodeRuns, encodeRuns, numberOf, Renumbering, type RunsHandle } from '../stripes/names.js'
@@ -47,10 +47,11 @@ import {
 import { measureSkew, SKEW_HEADER, TIME_HEADER } from './clock-skew.js'
 import { type Patience, Pauses } from './patience.js'
 
-export interface Joining extends Omit<Request<'join'>, 'token' | 'proof'> {
-  /** The joining host, and the token's secret. */
-  host: Hex
-  secret: Uint8Array
+export interface Joining extends Omit<Request<'join'>, 'token'> {
+  /** Of the token. */
+  key: TokenKey
+  /** What that key signed. */
+  admission: Buffer
 }
 
 interface Given<N extends CallName> {
@@ -223,27 +224,28 @@ export class RemoteCatalog implements Catalog {
     await this.#call('setPolicy', { of, policy })
   }
 
-  /** For a host that is no member yet. The secret is not sent, only a proof that holds on this connection alone. */
-  async join({ host, secret, ...who }: Joining): Promise<{ membership: Buffer; keys: Buffer[] }> {
-    const { body, attachment } = await this.#ask('join', (exporter) => {
-      const proof = joinProof(secret, exporter, host).toString('base64')
-      return encodeMessage({ token: tokenId(secret), proof, ...who } satisfies Request<'join'>)
-    })
-    return { membership: attachment, keys: body.keys.map((key) => Buffer.from(key, 'base64')) }
+  /** For a host that is no member yet. The token's secret is not sent: what its key signed is good for this host alone. */
+  async join({ key, admission, ...who }: Joining): Promise<{ membership: Buffer; keys: Buffer[]; name: string }> {
+    const { body, attachment } = await this.#call('join', { token: tokenId(key.signingKey()), ...who }, admission)
+    const { name } = body
+    return { name, membership: attachment, keys: body.keys.map((text) => Buffer.from(text, 'base64')) }
   }
 
-  /** Tells addresses and space; the answer is the newest membership's term and sequence. */
-  async heartbeat(beat: Heartbeat): Promise<Answer<'heartbeat'>> {
-    return (await this.#call('heartbeat', beat)).body
+  /** Tells space, and in a statement of its own the addresses; the answer is the newest membership's term and sequence. */
+  async heartbeat(beat: Omit<Heartbeat, 'addresses'>, address?: Buffer): Promise<Answer<'heartbeat'>> {
+    const { freeBytes, usedBytes, capacityBytes, storage } = beat
+    const space = { freeBytes, usedBytes, capacityBytes, storage }
+    return (await this.#call('heartbeat', space, address)).body
   }
 
-  async invite(role: JoinRole): Promise<Answer<'invite'>> {
-    return (await this.#call('invite', { role })).body
+  /** `voucher`: of a token that this host made. */
+  async invite(role: JoinRole, voucher?: Buffer): Promise<Answer<'invite'>> {
+    return (await this.#call('invite', { role }, voucher)).body
   }
 
-  /** By name or key; `force`: even where snapshots are lost with it. */
-  async remove(host: string, force: boolean): Promise<Answer<'remove'>> {
-    return (await this.#call('remove', { host, force })).body
+  /** By name or key; `force`: even where snapshots are lost with it. `removal`: what this host signed, as an enroller. */
+  async remove(host: string, force: boolean, removal?: Buffer): Promise<Answer<'remove'>> {
+    return (await this.#call('remove', { host, force }, removal)).body
   }
 
   async rename(host: string, name: string): Promise<Answer<'rename'>> {
@@ -254,8 +256,14 @@ export class RemoteCatalog implements Catalog {
     await this.#call('retire', { appliance, volume, retired })
   }
 
-  async membership(): Promise<Buffer> {
-    return (await this.#call('membership', {})).attachment
+  /** The newest; `after` what is known: perhaps one before it, which may be taken where the newest may not. */
+  async membership(after?: { term: number; sequence: number }): Promise<Buffer> {
+    return (await this.#call('membership', after ? { after } : {})).attachment
+  }
+
+  /** Brings a membership that the root signed. */
+  async adopt(membership: Buffer): Promise<void> {
+    await this.#call('adopt', {}, membership)
   }
 
   /** All after number `after`, newest last. */
@@ -305,7 +313,7 @@ export class RemoteCatalog implements Catalog {
     }
   }
 
-  async #ask<N extends CallName>(name: N, message: Buffer | ((exporter: Buffer) => Buffer)): Promise<Given<N>> {
+  async #ask<N extends CallName>(name: N, message: Buffer): Promise<Given<N>> {
     try {
       const skew = this.#clockSkewMs
       const headers: Record<string, string> = skew === undefined ? {} : { [SKEW_HEADER]: String(skew) }

@@ -5,6 +5,6 @@ import type { Home } from '../keys/home.js'
 /** By the membership that its state folder holds, which names who took its place. */
 export function replaced(home: Home): ImagerError {
   const { term, coordinator } = home.membership()
-  const { name = coordinator.slice(0, 8), addresses = [] } = home.membership().find(coordinator) ?? {}
-  return new ImagerError('REPLACED', { name, address: addresses[0] ?? '', term })
+  const { name = coordinator.slice(0, 8) } = home.membership().find(coordinator) ?? {}
+  return new ImagerError('REPLACED', { name, address: home.addresses.of(coordinator)[0] ?? '', term })
 }

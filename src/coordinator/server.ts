@@ -11,6 +11,7 @@ import type { Heartbeat } from '../catalog/hosts.js'
 import { encodeLengths } from '../catalog/lengths.js'
 import type { LocalCatalog } from '../catalog/local.js'
 import { encodeStripes } from '../catalog/snapshots.js'
+import { type AddressBody, openAddress } from '../keys/address.js'
 import { isFormer } from '../keys/delegation.js'
 import { entryName, mayBeKept, readEntry } from '../keys/entry.js'
 import type { Role } from '../keys/fields.js'
@@ -40,7 +41,7 @@ export interface CoordinatorParts {
   /** What the coordinator's own host offers; without a store, nothing. */
   offer?: () => Heartbeat
   /** A signed document that belongs on every peer. */
-  onDocument?: (kind: 'membership' | 'key', name: string, bytes: Buffer) => void
+  onDocument?: (kind: 'membership' | 'key' | 'address', name: string, bytes: Buffer) => void
   /** A snapshot is about to be finished: brings its appliance's keys to the peers, as far as that goes in short time. */
   onFinish?: (appliance: Hex) => Promise<void>
   /** What its witnesses say of it; without them nobody watches. */
@@ -60,7 +61,6 @@ interface Asked<N extends CallName> {
   caller: Caller
   body: Request<N>
   attachment: Buffer
-  readonly exporter: () => Buffer
 }
 
 type Given<N extends CallName> = { body: Answer<N>; attachment?: Uint8Array }
@@ -75,14 +75,20 @@ export async function serveCoordinator(parts: CoordinatorParts): Promise<ServedC
     home,
     catalog,
     address: () => address,
-    maySign: () => parts.watch?.maySign ?? true,
     onMembership: (bytes) => onDocument('membership', home.fleet, bytes),
   })
   const onKey = (name: string, bytes: Buffer) => onDocument('key', name, bytes)
   const returned = new Returned(catalog)
+  const keepAddress = (host: Hex, sequence: number, bytes: Buffer) => {
+    try {
+      if (catalog.registry.keepAddress(host, sequence, bytes)) onDocument('address', host, bytes)
+    } catch (error) {
+      if (!hasCode(error, 'COORDINATOR_READ_ONLY', 'STATE_DAMAGED')) throw error
+    }
+  }
   const handlers = {
     ...catalogHandlers(catalog, parts, returned),
-    ...fleetHandlers(home, catalog, admission, onKey, parts.watch),
+    ...fleetHandlers(home, catalog, admission, { onKey, keepAddress, watch: parts.watch }),
   }
   const routes = CALL_NAMES.map((name) => toRoute(name, handlers, parts))
   const admit = (host: string) => {
@@ -98,7 +104,10 @@ export async function serveCoordinator(parts: CoordinatorParts): Promise<ServedC
     if (performance.now() - beatAt > 2 * HEARTBEAT_MS) listenAgain(parts)
     beatAt = performance.now()
     const none = { addresses: [address], freeBytes: 0, usedBytes: 0, capacityBytes: 0, storage: '' }
-    if (catalog.heartbeat(home.host, parts.offer?.() ?? none)) admission.catchUp()
+    catalog.heartbeat(home.host, parts.offer?.() ?? none)
+    home.addresses.learn([[home.host, [address]]])
+    const own = home.addresses.own(home.fleet, home.host, [address], (parts.clock ?? systemClock).now(), home.secret)
+    keepAddress(home.host, openAddress(own, home.fleet).sequence, own)
   }
   listenAgain(parts)
   beat()
@@ -112,6 +121,13 @@ export async function serveCoordinator(parts: CoordinatorParts): Promise<ServedC
       return server.close()
     },
   }
+}
+
+/** Throws FORGED, CORRUPT; NOT_ALLOWED where it is another host's. */
+function addressOf(home: Home, caller: Caller, bytes: Buffer): AddressBody {
+  const said = openAddress(bytes, home.fleet)
+  if (said.host === caller.host) return said
+  throw new ImagerError('NOT_ALLOWED', { what: "That is another host's address", role: 'admin' })
 }
 
 /** As far as the catalog can be read now. */
@@ -151,7 +167,8 @@ function toRoute<N extends CallName>(name: N, handlers: Handlers, parts: Coordin
     open,
     maxBytes,
     async handle(request) {
-      const caller = { host: request.host, role: roleOf(parts, request.host) }
+      const enrolls = parts.home.membership().delegated(request.host, 'enroller')
+      const caller = { host: request.host, role: roleOf(parts, request.host), enrolls }
       try {
         requireRole(caller, name)
         if (parts.watch?.isReplaced && !TELLING.has(name)) throw replaced(parts.home)
@@ -160,7 +177,7 @@ function toRoute<N extends CallName>(name: N, handlers: Handlers, parts: Coordin
         noteCall(catalog, caller, readSkew(request.headers[SKEW_HEADER]))
         const received = await request.body()
         const { body, attachment } = decodeMessage(schema, received)
-        const asked = { caller, body: body as Request<N>, attachment, exporter: () => request.exporter() }
+        const asked = { caller, body: body as Request<N>, attachment }
         const given = await handler(asked)
         // Else a coordinator that is set back a moment later would not be told of it.
         if (SIGNING.has(name)) await parts.watch?.advanceShortly()
@@ -197,16 +214,8 @@ function recordRefusal(catalog: LocalCatalog, caller: Caller, { message }: Image
 }
 
 type FleetCall =
-  | 'checkpoint'
-  | 'join'
-  | 'heartbeat'
-  | 'invite'
-  | 'remove'
-  | 'rename'
-  | 'retire'
-  | 'membership'
-  | 'events'
-  | 'keys'
+  | ('join' | 'heartbeat' | 'invite' | 'remove' | 'rename' | 'retire')
+  | ('membership' | 'adopt' | 'events' | 'keys' | 'checkpoint')
 type CatalogCall = Exclude<CallName, FleetCall>
 
 function catalogHandlers(
@@ -317,33 +326,50 @@ function catalogHandlers(
   }
 }
 
+interface FleetParts {
+  readonly onKey: (name: string, bytes: Buffer) => void
+  readonly keepAddress: (host: Hex, sequence: number, bytes: Buffer) => void
+  readonly watch: Watch | undefined
+}
+
 function fleetHandlers(
   home: Home,
   catalog: LocalCatalog,
   admission: Admission,
-  onKey: (name: string, bytes: Buffer) => void,
-  watch: Watch | undefined,
+  { onKey, keepAddress, watch }: FleetParts,
 ): Pick<Handlers, FleetCall> {
   return {
     checkpoint: async () => ({ body: {}, attachment: watch?.cosigned() ?? Buffer.alloc(0) }),
-    async join({ caller, body, exporter }) {
-      const answer = admission.join(caller.host, exporter(), body)
+    async join({ caller, body, attachment }) {
+      const answer = admission.join(caller.host, body, attachment)
       return { body: answer, attachment: home.membership().bytes }
     },
-    async heartbeat({ caller, body }) {
-      if (catalog.heartbeat(caller.host, body)) admission.catchUp()
+    async heartbeat({ caller, body, attachment }) {
+      const said = attachment.length > 0 ? addressOf(home, caller, attachment) : undefined
+      const addresses = said?.addresses ?? catalog.members.addresses(caller.host)
+      catalog.heartbeat(caller.host, { ...body, addresses })
+      if (said) keepAddress(caller.host, said.sequence, attachment)
       watch?.heard()
       const { term, sequence } = home.membership()
-      return { body: { term, sequence } }
+      return { body: { term, sequence, name: catalog.members.name(caller.host) } }
     },
-    invite: async ({ body }) => ({ body: admission.invite(body.role) }),
-    remove: async ({ body }) => ({ body: admission.remove(body.host, body.force) }),
+    async invite({ body, attachment }) {
+      if (attachment.length === 0) return { body: admission.invite(body.role) }
+      return { body: { token: '', expires: admission.vouch(attachment) } }
+    },
+    async remove({ body, attachment }) {
+      return { body: admission.remove(body.host, body.force, attachment.length > 0 ? attachment : undefined) }
+    },
     rename: async ({ body }) => ({ body: admission.rename(body.host, body.name) }),
     async retire({ body: { retired, ...volume } }) {
       retireVolume(catalog, volume, retired)
       return { body: {} }
     },
-    membership: async () => ({ body: {}, attachment: home.membership().bytes }),
+    async adopt({ attachment }) {
+      admission.beginTerm(attachment)
+      return { body: {} }
+    },
+    membership: async ({ body }) => ({ body: {}, attachment: admission.after(body.after) }),
     events: async ({ body }) => ({ body: { events: catalog.registry.events(body.after, EVENT_PAGE) } }),
     async keys({ caller, body }) {
       const entries = body.entries.map((text) => Buffer.from(text, 'base64'))

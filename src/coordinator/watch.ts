@@ -281,7 +281,7 @@ export class Watch {
       try {
         return membership !== undefined && home.saveMembership(membership)
       } catch (error) {
-        if (hasCode(error, 'FORGED', 'CORRUPT', 'UNSUPPORTED')) return false
+        if (hasCode(error, 'FORGED', 'CORRUPT', 'UNSUPPORTED', 'MEMBERSHIP_SHRINKS')) return false
         throw error
       }
     })
@@ -440,7 +440,7 @@ export class Watch {
 
   #recover(): string {
     const { home } = this.#parts
-    const peer = this.#witnesses.named[0]?.addresses[0] ?? 'HOST:7421'
+    const peer = this.#witnesses.all()[0]?.addresses[0] ?? 'HOST:7421'
     return `\`imager recover --words-file words.txt --peer ${peer} --state ${home.state}\``
   }
 

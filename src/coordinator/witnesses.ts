@@ -3,6 +3,7 @@ import { hasCode, ImagerError } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
 import { WITNESS_PATIENCE_MS } from '../base/limits.js'
 import type { LocalCatalog } from '../catalog/local.js'
+import { soundAddress } from '../keys/address-book.js'
 import {
   type Checkpoint,
   type Cosigned,
@@ -39,7 +40,7 @@ export class Witness {
   readonly client: WitnessClient
   readonly addresses: readonly string[]
 
-  constructor(home: Home, { host, name, addresses }: MembershipHost) {
+  constructor(home: Home, { host, name }: MembershipHost, addresses: readonly string[]) {
     this.#home = home
     this.host = host
     this.name = name
@@ -56,7 +57,7 @@ export class Witness {
     } catch (error) {
       if (!(error instanceof ImagerError)) throw error
       // It does not know this coordinator any more, and may say who it is now.
-      const membership = isNotMember(error) ? await this.#fetchMembership().catch(() => undefined) : undefined
+      const membership = isNotMember(error) ? await this.#fetchSuccession().catch(() => undefined) : undefined
       return { witness: this, failure: error, held: undefined, membership }
     }
   }
@@ -106,9 +107,24 @@ export class Witness {
     }
   }
 
-  async #fetchMembership(): Promise<Buffer | undefined> {
+  #fetchMembership(): Promise<Buffer | undefined> {
+    return this.#fetch('membership', this.#home.fleet)
+  }
+
+  #fetch(kind: 'membership' | 'address', name: Hex): Promise<Buffer | undefined> {
     const options = { timeoutMs: WITNESS_PATIENCE_MS }
-    return new PeerClient(this.host, this.name, this.#connection).fetchDocument('membership', this.#home.fleet, options)
+    return new PeerClient(this.host, this.name, this.#connection).fetchDocument(kind, name, options)
+  }
+
+  /** The membership that names another coordinator, and into the book where that one is. */
+  async #fetchSuccession(): Promise<Buffer | undefined> {
+    const membership = await this.#fetchMembership()
+    if (!membership) return undefined
+    const { coordinator } = this.#home.openMembership(membership)
+    const bytes = await this.#fetch('address', coordinator)
+    const said = bytes && soundAddress(bytes, this.#home.fleet)
+    if (said?.host === coordinator) this.#home.addresses.learn([[coordinator, said.addresses]])
+    return membership
   }
 
   close(): void {
@@ -138,13 +154,12 @@ export class Witnesses {
   all(): Witness[] {
     const wanted = new Map([...this.#former(), ...this.named].map((one) => [one.host, one]))
     for (const [host, witness] of this.#open) {
-      const { addresses } = wanted.get(host) ?? {}
-      if (addresses?.join() === witness.addresses.join()) continue
+      if (wanted.has(host) && this.#addresses(host).join() === witness.addresses.join()) continue
       witness.close()
       this.#open.delete(host)
     }
     return [...wanted].map(([host, one]) => {
-      const witness = this.#open.get(host) ?? new Witness(this.#home, one)
+      const witness = this.#open.get(host) ?? new Witness(this.#home, one, this.#addresses(host))
       this.#open.set(host, witness)
       return witness
     })
@@ -174,6 +189,11 @@ export class Witnesses {
   close(): void {
     for (const witness of this.#open.values()) witness.close()
     this.#open.clear()
+  }
+
+  /** As it told the catalog, or as it was reached before: a catalog that was set back may know an older one. */
+  #addresses(host: Hex): readonly string[] {
+    return [...new Set([...this.#catalog.members.addresses(host), ...this.#home.addresses.of(host)])]
   }
 
   #former(): MembershipHost[] {

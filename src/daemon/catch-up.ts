@@ -69,7 +69,7 @@ async function importStripes(parts: CatchUpParts): Promise<void> {
   const peers = new Peers(home.tls, () => catalog.members.rows(), clock)
   const found = new FoundShards(join(home.state, FOUND), catalog.names)
   try {
-    const reached = await reach(home, peers, signal)
+    const reached = await reach(parts, peers)
     const writers = hosts.filter(({ role }) => role !== 'peer').map(({ host }) => host)
     const trailerKeys = new Map(writers.map((host) => [host, home.trailerKeysOf(host)]))
     const survey = { fleet, trailerKeys, found, names: catalog.names, peers, signal }
@@ -89,12 +89,13 @@ async function importStripes(parts: CatchUpParts): Promise<void> {
 }
 
 /** The peers that answer. */
-async function reach(home: Home, peers: Peers, signal: AbortSignal): Promise<Reached[]> {
+async function reach({ home, catalog, signal }: CatchUpParts, peers: Peers): Promise<Reached[]> {
   const reached: Reached[] = []
   const all = home.membership().hosts.filter(({ role }) => role === 'peer')
   await forEachAtOnce(all, AT_ONCE, async (host) => {
     try {
-      reached.push({ ...host, space: await peers.get(host.host).fetchState({ signal }) })
+      const addresses = catalog.members.addresses(host.host)
+      reached.push({ ...host, addresses, space: await peers.get(host.host).fetchState({ signal }) })
     } catch (error) {
       signal.throwIfAborted()
       if (!isOfHost(error)) throw error

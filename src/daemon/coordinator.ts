@@ -14,6 +14,7 @@ import type { Hex } from '../base/ids.js'
 import type { Report } from '../base/report.js'
 import { heed } from '../catalog/audit.js'
 import type { LocalCatalog } from '../catalog/local.js'
+import { stepsOf } from '../coordinator/admission.js'
 import { serveClosed } from '../coordinator/closed.js'
 import { type ServedCoordinator, serveCoordinator } from '../coordinator/server.js'
 import { Traffic } from '../coordinator/traffic.js'
@@ -183,9 +184,17 @@ class Daemon implements Running {
       lastSeen: () =>
         new Map(catalog.upkeep.guard.trouble ? [] : catalog.members.rows().map((row) => [row.host, row.lastSeen])),
       keys: () => catalog.registry.documents('key'),
+      addresses: () => new Map(catalog.members.members().map(({ host, addresses }) => [host, addresses])),
+      statements: () => catalog.registry.documents('address'),
+      steps: () => stepsOf(this.#home, catalog),
       deliveries: catalog.registry.deliveries,
       onRefusal(peer, kind, name, why) {
-        const whose = kind === 'key' ? `a key of ${catalog.members.name(partsOfName(name).owner)}` : `the ${kind}`
+        const whose =
+          kind === 'key'
+            ? `a key of ${catalog.members.name(partsOfName(name).owner)}`
+            : kind === 'address'
+              ? 'addresses'
+              : `the ${kind}`
         catalog.registry.record('refusal', peer.host, `${peer.name} refused ${whose}: ${why}`)
       },
       report: this.#report,

@@ -6,15 +6,18 @@
  */
 import type { Clock } from '../base/clock.js'
 import { type ErrorCode, ImagerError } from '../base/errors.js'
-import type { Hex } from '../base/ids.js'
+import { type Hex, toHex } from '../base/ids.js'
 import { HEARTBEAT_MS } from '../base/limits.js'
 import { Slots } from '../base/queue.js'
 import type { Report } from '../base/report.js'
 import type { DeliveredKind, Deliveries, Delivery } from '../catalog/deliveries.js'
 import { entryName, partsOfName, readEntry } from '../keys/entry.js'
 import type { Home } from '../keys/home.js'
-import { type MembershipHost, openMembership } from '../keys/membership.js'
+import { type Membership, type MembershipHost, openMembership } from '../keys/membership.js'
+import { hash } from '../native.js'
+import { encodeAddresses } from '../peers/addresses.js'
 import { PeerClient } from '../peers/client.js'
+import type { Callable } from '../peers/pool.js'
 import { Connection } from '../wire/client.js'
 import { isNotMember } from '../wire/refusal.js'
 import { Loop } from './running.js'
@@ -33,6 +36,12 @@ export interface CourierParts {
   /** When each host was last heard of. */
   readonly lastSeen: () => ReadonlyMap<Hex, number>
   readonly keys: () => { name: string; sequence: number; bytes: Buffer }[]
+  /** Where each host can be reached. */
+  readonly addresses: () => ReadonlyMap<Hex, readonly string[]>
+  /** What each says of that itself. */
+  readonly statements: () => readonly { bytes: Buffer }[]
+  /** Memberships that a peer must not miss, in order: see `stepsOf`. */
+  readonly steps: () => readonly Pick<Membership, 'bytes'>[]
   readonly deliveries: Pick<Deliveries, 'of' | 'note'>
   /** A peer will not take a document: heard once for each version. */
   readonly onRefusal: (peer: MembershipHost, kind: DeliveredKind, name: string, why: string) => void
@@ -47,7 +56,10 @@ const TICK_MS = 1_000
 /** The peer was not met, or is not the one that was meant: nothing else gets through now. Nor does it where it knows of no newer term. */
 const NOT_MET: readonly ErrorCode[] = ['HOST_UNREACHABLE', 'HOST_LIED', 'INTERRUPTED']
 /** The document itself is what it will not take: that changes with the document, or with what it knows of the members. */
-const FOR_GOOD: readonly ErrorCode[] = ['TOO_MANY_KEYS', 'NOT_ALLOWED', 'FORGED', 'CORRUPT', 'UNSUPPORTED', 'INVALID']
+const FOR_GOOD: readonly ErrorCode[] = [
+  ...(['NOT_ALLOWED', 'FORGED', 'CORRUPT', 'UNSUPPORTED', 'INVALID'] as const),
+  ...(['TOO_MANY_KEYS', 'MEMBERSHIP_SHRINKS'] as const),
+]
 
 export class Courier {
   readonly #parts: CourierParts
@@ -79,8 +91,11 @@ export class Courier {
     const documents = this.#documents()
     const lastSeen = this.#parts.lastSeen()
     const slots = new Slots(PEERS_AT_ONCE)
-    const peers = this.#parts.home.membership().hosts.filter(({ host, role, addresses }) => {
-      return role === 'peer' && addresses.length > 0 && this.#mayAnswer(host, lastSeen.get(host) ?? 0)
+    const addresses = this.#parts.addresses()
+    const peers = this.#parts.home.membership().hosts.flatMap((one) => {
+      const at = addresses.get(one.host) ?? []
+      const isDue = one.role === 'peer' && at.length > 0 && this.#mayAnswer(one.host, lastSeen.get(one.host) ?? 0)
+      return isDue ? [{ ...one, addresses: at }] : []
     })
     await Promise.all(peers.map((peer) => slots.run(() => this.#visit(peer, documents, signal))))
   }
@@ -93,15 +108,17 @@ export class Courier {
   }
 
   #documents(): Document[] {
-    const { home, keys } = this.#parts
+    const { home, keys, statements } = this.#parts
     const { term, sequence, bytes } = home.membership()
     const entries = keys().map(({ name, sequence, bytes }) => {
       return { kind: 'key' as const, name, version: String(sequence), bytes }
     })
-    return [{ kind: 'membership', name: home.fleet, version: `${term}.${sequence}`, bytes }, ...entries]
+    const all = encodeAddresses(statements().map((one) => one.bytes))
+    const addresses = { kind: 'address' as const, name: home.fleet, version: toHex(hash(all)), bytes: all }
+    return [{ kind: 'membership', name: home.fleet, version: `${term}.${sequence}`, bytes }, addresses, ...entries]
   }
 
-  async #visit(peer: MembershipHost, documents: readonly Document[], signal: AbortSignal): Promise<void> {
+  async #visit(peer: MembershipHost & Callable, documents: readonly Document[], signal: AbortSignal): Promise<void> {
     const { clock, home, deliveries, report } = this.#parts
     const { host, name, addresses } = peer
     const known = deliveries.of(host)
@@ -131,15 +148,24 @@ export class Courier {
     before: Delivery | undefined,
     signal: AbortSignal,
   ): Promise<void> {
-    const { clock, home, deliveries, onRefusal } = this.#parts
+    const { clock, deliveries, onRefusal } = this.#parts
     const { kind, name, version } = document
-    const refusal = await send(home, client, document, signal)
+    const refusal = await this.#send(client, document, signal)
     const refused = refusal?.message ?? null
     const due = clock.now() + (refusal && !FOR_GOOD.includes(refusal.code) ? REFUSED_MS : REMEMBER_MS)
     deliveries.note(peer.host, { kind, name, version, due, refused })
     if (refused !== null && !(before?.version === version && before.refused === refused)) {
       onRefusal(peer, kind, name, refused)
     }
+  }
+
+  /** One that was away while many left, one after another, takes them in that order. */
+  async #send(client: PeerClient, document: Document, signal: AbortSignal): Promise<ImagerError | undefined> {
+    const { home, steps } = this.#parts
+    const refusal = await send(home, client, document, signal)
+    if (refusal?.code !== 'MEMBERSHIP_SHRINKS') return refusal
+    for (const { bytes } of steps()) await send(home, client, { ...document, bytes }, signal)
+    return send(home, client, document, signal)
   }
 }
 
@@ -172,11 +198,12 @@ async function send(
   signal: AbortSignal,
 ): Promise<ImagerError | undefined> {
   try {
-    await peer.sendDocument(kind, name, bytes, { signal })
+    if (kind === 'address') await peer.sendAddresses(bytes, { signal })
+    else await peer.sendDocument(kind, name, bytes, { signal })
     return undefined
   } catch (error) {
     if (!(error instanceof ImagerError) || NOT_MET.includes(error.code) || isNotMember(error)) throw error
-    if (error.code !== 'HOST_REFUSED') return error
+    if (error.code !== 'HOST_REFUSED' || kind === 'address') return error
     const held = await peer.fetchDocument(kind, name, { signal })
     return held && isAsGood(home, { kind, name }, held, bytes) ? undefined : error
   }

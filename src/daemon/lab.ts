@@ -220,7 +220,7 @@ class Lab {
     }
   }
 
-  /** Each peer told its space, and holds what a recovery needs: the membership and the keys of both. */
+  /** Each peer told its space, and holds what a recovery needs: the membership, the keys of both, where all are. */
   async #allSeen({ catalog, peers }: Fleet, count: number): Promise<void> {
     const deadline = performance.now() + READY_TIMEOUT_MS
     const homes = ['coordinator', 'appliance'].map((name) => openHome(this.state(name)))
@@ -228,7 +228,9 @@ class Lab {
     const holdsAll = async (host: string) => {
       const held: Buffer[] = []
       for await (const { bytes } of peers.get(host).fetchDocuments('key')) held.push(bytes)
-      return keys.every((key) => held.some((one) => one.equals(key)))
+      const addresses: unknown[] = []
+      for await (const address of peers.get(host).fetchDocuments('address')) addresses.push(address)
+      return addresses.length > count && keys.every((key) => held.some((one) => one.equals(key)))
     }
     for (;;) {
       this.options.signal.throwIfAborted()

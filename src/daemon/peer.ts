@@ -10,10 +10,11 @@ import type { Report } from '../base/report.js'
 import { hasMoved } from '../catalog/hosts.js'
 import { RemoteCatalog } from '../coordinator/client.js'
 import { advertised } from '../fleet/address.js'
+import { followMembership } from '../fleet/follow.js'
 import { CoordinatorLink } from '../fleet/link.js'
 import { seekMembership } from '../fleet/seek.js'
 import type { Home } from '../keys/home.js'
-import { checkDocument } from '../peers/documents.js'
+import { keepMembership } from '../peers/memberships.js'
 import { servePeer } from '../peers/server.js'
 import { ShardStore } from '../peers/store.js'
 import { Witness } from '../peers/witness.js'
@@ -60,6 +61,7 @@ export async function startPeer(home: Home, options: PeerOptions): Promise<Runni
     clock,
     witness,
     adopt: (membership) => void home.saveMembership(membership),
+    onAddress: (host, addresses) => home.addresses.learn([[host, addresses]]),
     report: (error, path) => report(path, error),
   })
   keepPort(home, listen, server.address, report)
@@ -120,26 +122,26 @@ class Heartbeat {
   }
 
   async #beat(): Promise<void> {
-    const { home, store, addresses } = this.#parts
+    const { home, store, addresses, clock } = this.#parts
     await store.lookAgain()
+    const own = home.addresses.own(home.fleet, home.host, addresses, clock.now(), home.secret)
     const beat = { addresses, ...(await store.free()) }
     const catalog = this.#coordinator()
     const told = catalog.clockSkewMs
-    let newest = await catalog.heartbeat(beat)
+    let newest = await catalog.heartbeat(beat, own)
     // The answer shows how far the own clock is off; where that is new, it is told at once.
     const measured = catalog.clockSkewMs
-    if (measured !== undefined && hasMoved(told, measured)) newest = await catalog.heartbeat(beat)
+    if (measured !== undefined && hasMoved(told, measured)) newest = await catalog.heartbeat(beat, own)
+    home.rename(newest.name)
     const { term, sequence } = home.membership()
     if (newest.term < term || (newest.term === term && newest.sequence <= sequence)) return
-    home.saveMembership(await catalog.membership())
+    if (await followMembership(home, catalog)) await this.#passOn()
   }
 
-  /** Puts the membership into the own store, where other peers that look for a newer one find it. */
+  /** Puts the membership into the own store, where others that look for a newer one, or for an earlier one, find it. */
   async #passOn(): Promise<void> {
-    const { home, store } = this.#parts
-    const { fleet, bytes } = home.membership()
-    const replaces = checkDocument(home, 'membership', fleet, bytes)
-    await store.putDocument('membership', fleet, bytes, replaces).catch((error: unknown) => {
+    const { home, store, clock } = this.#parts
+    await keepMembership(store, home, clock, home.membership().bytes).catch((error: unknown) => {
       if (!hasCode(error, 'HOST_REFUSED')) throw error
     })
   }

@@ -8,7 +8,7 @@ import { type Hex, toHex } from '../base/ids.js'
 import { DUTIES, signDelegation } from '../keys/delegation.js'
 import { type KeyPurpose, makeKey } from '../keys/entry.js'
 import { createHome, type Home, type NewHome, prepareIdentity } from '../keys/home.js'
-import { signMembership } from '../keys/membership.js'
+import { admitAll, readersOf, signMembership } from '../keys/membership.js'
 import { deriveRoot } from '../keys/root.js'
 import { Secret, type SecretHandle } from '../native.js'
 
@@ -37,16 +37,18 @@ export function initFleet(options: InitOptions): Home {
   const root = deriveRoot(seed)
   const delegations = DUTIES.map((duty) => signDelegation({ fleet, term: FIRST_TERM, duty, host }, root.secret))
   const { name, domain = host, address } = options
-  const addresses = [address]
+  const self = { host, sealing: toHex(identity.sealingKey()), name, role: 'coordinator' as const, domain }
   const membership = signMembership(
     {
       fleet,
       sequence: 1,
       term: FIRST_TERM,
       delegations: delegations.map((bytes) => bytes.toString('base64')),
-      hosts: [{ host, sealing: toHex(identity.sealingKey()), name, role: 'coordinator', domain, addresses }],
+      hosts: admitAll([self], fleet, FIRST_TERM, root.secret),
+      removals: [],
     },
-    identity,
+    root.secret,
+    readersOf([self], [], root.rootSealing),
   )
   const maker = { fleet, term: FIRST_TERM, rootSealing: root.rootSealing, identity }
   const keys = SHARED.flatMap((purpose) => makeKey(purpose, maker))

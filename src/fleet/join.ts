@@ -1,15 +1,16 @@
 /**
- * Becoming a member: the token pins the coordinator, a proof bound to the TLS session spends it, and what comes back is
+ * Becoming a member: the token pins the coordinator, its key signs this host's admission, and what comes back is
  * believed only because the root's key in the token leads to it. An appliance makes its manifest key here, and seals it, and the
  * keys that it was given, to the recovery words; these entries go to the coordinator, which hands them to every peer. A name that is taken comes back as another. A join that was cut short is repeated with the same token.
  */
 import { toHex } from '../base/ids.js'
 import { RemoteCatalog } from '../coordinator/client.js'
+import { signAdmission } from '../keys/admission.js'
 import { tlsIdentity } from '../keys/certificate.js'
 import { type Maker, makeKey, mayDeliver, openEntry, sealToRecovery } from '../keys/entry.js'
 import { createHome, type Home, prepareIdentity } from '../keys/home.js'
 import { type Membership, openMembership } from '../keys/membership.js'
-import { decodeToken, type Token } from '../keys/token.js'
+import { decodeToken, type Token, TokenKey } from '../keys/token.js'
 import { advertised } from './address.js'
 import { deliverKeys } from './deliver-keys.js'
 import { CoordinatorLink } from './link.js'
@@ -33,14 +34,13 @@ export async function joinFleet(options: JoinOptions): Promise<Home> {
   const listen = token.role === 'peer' ? (options.listen ?? PEER_LISTEN) : null
   const addresses = listen === null || listen.endsWith(':0') ? [] : [advertised(listen)]
   const { name, domain = tls.host } = options
-  const request = { name, domain, sealing: toHex(identity.sealingKey()), addresses }
+  const { fleet, term, role } = token
+  const key = new TokenKey(token.secret)
+  const admission = signAdmission({ fleet, term, host: tls.host, sealing: toHex(identity.sealingKey()), role }, key)
   const link = new CoordinatorLink(tls, [token.coordinator.address], token.coordinator.key)
   try {
-    const { keys, membership } = await new RemoteCatalog(link).join({
-      ...request,
-      host: tls.host,
-      secret: token.secret,
-    })
+    const request = { name, domain, addresses, key, admission }
+    const { keys, membership, name: given } = await new RemoteCatalog(link).join(request)
     const members = openMembership(membership, token.fleet, token.rootKey)
     const maker = { fleet: token.fleet, term: members.term, rootSealing: token.rootSealing, identity }
     const own = token.role === 'appliance' ? ownKeys(keys, members, token, maker) : []
@@ -50,7 +50,7 @@ export async function joinFleet(options: JoinOptions): Promise<Home> {
       rootKey: token.rootKey,
       rootSealing: token.rootSealing,
       role: token.role,
-      name: members.find(tls.host)?.name ?? name,
+      name: given,
       coordinator: token.coordinator,
       listen,
       membership,

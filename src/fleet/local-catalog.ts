@@ -12,8 +12,12 @@ import type { Home } from '../keys/home.js'
 export async function openLocalCatalog(home: Home, clock: Clock, options?: OpenOptions): Promise<LocalCatalog> {
   if (home.coordinates) {
     requireCatalog(home)
-    const { LocalCatalog } = await import('../catalog/local.js')
-    return LocalCatalog.openFor(home.state, clock, options)
+    const [{ LocalCatalog }, { partsOf }] = await Promise.all([
+      import('../catalog/local.js'),
+      import('../catalog/parts.js'),
+    ])
+    // With this very home: a term that begins while it is open is that of its grants.
+    return LocalCatalog.open(home.state, partsOf(home, clock), options)
   }
   const what = `${home.name} is not the coordinator of its fleet`
   throw new ImagerError('NOT_ALLOWED', { what, role: 'coordinator' })
@@ -30,8 +34,8 @@ function requireCatalog(home: Home): void {
   const { state } = home
   const path = join(state, 'catalog', 'catalog.db')
   if (existsSync(path) && statSync(path).size > 0) return
-  const { sequence, hosts } = home.membership()
-  if (sequence === 1) return
-  const peer = hosts.find(({ role, addresses }) => role === 'peer' && addresses.length > 0)?.addresses[0]
+  const { term, sequence, hosts } = home.membership()
+  if (term === 1 && sequence === 1) return
+  const peer = hosts.flatMap(({ host, role }) => (role === 'peer' ? home.addresses.of(host) : []))[0]
   throw stateDamaged(path, existsSync(path) ? 'it is empty' : 'it is gone', state, peer)
 }

@@ -2,14 +2,18 @@
  * What a person changes of the fleet, or reads of its history: asked of the coordinator's daemon, or done in its own state folder
  * where that does not run. The daemon takes over at its next start what was signed meanwhile.
  */
-import { hasCode } from '../base/errors.js'
+import { hasCode, ImagerError } from '../base/errors.js'
 import type { LocalCatalog } from '../catalog/local.js'
 import type { VolumeId } from '../catalog/policies.js'
 import type { EventRow } from '../catalog/registry.js'
 import type { Admission } from '../coordinator/admission.js'
 import type { Answer } from '../coordinator/calls.js'
 import type { RemoteCatalog } from '../coordinator/client.js'
+import { moveEnroller } from '../keys/duties.js'
+import { makeRemoval } from '../keys/enroller.js'
 import type { Home } from '../keys/home.js'
+import { findHost, type Membership } from '../keys/membership.js'
+import { rootFromWords } from '../keys/root.js'
 
 const EVENTS_AT_ONCE = 1000
 
@@ -27,9 +31,16 @@ export class Management {
   /** Throws NOT_ALLOWED, NO_SUCH_HOST, WOULD_LOSE. */
   remove(host: string, force: boolean): Promise<Answer<'remove'>> {
     return this.#ask(
-      () => this.#remote.remove(host, force),
+      () => this.#remote.remove(host, force, this.#removal(host)),
       (admission) => admission.remove(host, force),
     )
+  }
+
+  /** An enroller signs it, wherever it is. */
+  #removal(wanted: string): Buffer | undefined {
+    const membership = this.#home.membership()
+    if (this.#home.coordinates || !membership.delegated(this.#home.host, 'enroller')) return undefined
+    return makeRemoval(this.#home, membership, findHost(membership.hosts, wanted).host)
   }
 
   /** Throws NOT_ALLOWED, NO_SUCH_HOST, NAME_TAKEN. */
@@ -38,6 +49,26 @@ export class Management {
       () => this.#remote.rename(host, name),
       (admission) => admission.rename(host, name),
     )
+  }
+
+  /** Gives the enroller's duty to these, and to nobody else. Throws WRONG_WORDS, USAGE, NO_SUCH_HOST. */
+  async moveEnroller(hosts: readonly string[], words: string): Promise<Membership> {
+    const root = rootFromWords(words)
+    if (root.rootKey !== this.#home.rootKey) {
+      throw new ImagerError('WRONG_WORDS', { what: 'These are the words of another fleet' })
+    }
+    const before = this.#home.membership()
+    const next = moveEnroller(
+      before,
+      hosts.map((wanted) => findHost(before.hosts, wanted).host),
+      root,
+    )
+    await this.#ask(
+      () => this.#remote.adopt(next.bytes),
+      (admission) => admission.beginTerm(next.bytes),
+    )
+    this.#home.saveMembership(next.bytes)
+    return next
   }
 
   /** Throws NOT_ALLOWED, NO_SUCH_VOLUME. */

@@ -2,14 +2,18 @@
 
 import { type Clock, systemClock } from '../base/clock.js'
 import { hasCode, type ImagerError } from '../base/errors.js'
+import { TOKEN_LIFETIME_MS } from '../base/limits.js'
 import type { Report } from '../base/report.js'
 import type { Catalog, Condition } from '../catalog/types.js'
 import { RemoteCatalog } from '../coordinator/client.js'
 import { replaced } from '../coordinator/replaced.js'
-import type { Home } from '../keys/home.js'
-import type { JoinRole } from '../keys/token.js'
+import { makeToken } from '../keys/enroller.js'
+import { type Home, openHome } from '../keys/home.js'
+import type { Membership } from '../keys/membership.js'
+import { encodeToken, type JoinRole } from '../keys/token.js'
 import { type Callable, Peers } from '../peers/pool.js'
 import { areKeysDelivered, deliverKeys } from './deliver-keys.js'
+import { followMembership } from './follow.js'
 import { FollowingLink } from './link.js'
 import { openLocalCatalog } from './local-catalog.js'
 import { Management } from './manage.js'
@@ -32,9 +36,11 @@ export interface Fleet {
   readonly management: Management
   /** The coordinator shows an older state than this host has seen: what it lists may not be all. */
   readonly rolledBack: ImagerError | undefined
+  /** The newest that can be had now. */
+  membership(): Promise<Membership>
   /** Of the coordinator: where its daemon runs, that knows best. */
   condition(): Promise<Condition[]>
-  /** Asks the coordinator for a token; its daemon must run. */
+  /** Asks the coordinator for a token, or makes one where this host is the enroller; the coordinator's daemon must run. */
   invite(role: JoinRole): Promise<{ token: string; expires: number }>
   close(): Promise<void>
 }
@@ -82,8 +88,9 @@ async function openAsKnown(home: Home, clock: Clock, report: Report): Promise<{ 
         return local ?? new RemoteCatalog(link, patience, clock, heed)
       },
       management: new Management(home, remote, local),
+      membership: () => newestOf(home, remote),
       condition: () => conditionOf(local, remote),
-      invite: (role: JoinRole) => remote.invite(role),
+      invite: (role: JoinRole) => invite(home, remote, clock, role),
       async close() {
         peers.close()
         close()
@@ -94,6 +101,31 @@ async function openAsKnown(home: Home, clock: Clock, report: Report): Promise<{ 
     close()
     throw error
   }
+}
+
+/** The secret of a token that this host makes does not leave it; the coordinator hears that it may be used. */
+async function invite(
+  home: Home,
+  remote: RemoteCatalog,
+  clock: Clock,
+  role: JoinRole,
+): Promise<{ token: string; expires: number }> {
+  if (home.coordinates || !home.membership().delegated(home.host, 'enroller')) return remote.invite(role)
+  const { address } = home.coordinator
+  const { token, voucher } = makeToken(home, { role, address, expires: clock.now() + TOKEN_LIFETIME_MS })
+  const { expires } = await remote.invite(role, voucher)
+  return { token: encodeToken(token), expires }
+}
+
+/** On the coordinator's own host its daemon writes it into the state folder. */
+async function newestOf(home: Home, remote: RemoteCatalog): Promise<Membership> {
+  if (home.coordinates) return openHome(home.state).membership()
+  try {
+    await followMembership(home, remote)
+  } catch (error) {
+    if (!hasCode(error, 'COORDINATOR_UNREACHABLE')) throw error
+  }
+  return home.membership()
 }
 
 async function conditionOf(local: Catalog | undefined, remote: RemoteCatalog): Promise<Condition[]> {
@@ -118,7 +150,7 @@ async function freshHosts(
   let rolledBack: ImagerError | undefined
   const reported = new Map<string, readonly string[]>()
   try {
-    if (!home.coordinates) home.saveMembership(await remote.membership())
+    if (!home.coordinates) await followMembership(home, remote)
     for (const { host, addresses } of await catalog.hosts()) reported.set(host, addresses)
     if (!home.coordinates) rolledBack = heedCheckpoint(home, await remote.checkpoint())
   } catch (error) {
@@ -126,8 +158,9 @@ async function freshHosts(
     if (!hasCode(error, 'COORDINATOR_UNREACHABLE', 'HOST_LIED', 'REPLACED')) throw error
     answered = false
   }
-  const hosts = home.membership().hosts.map(({ host, name, addresses }) => {
-    return { host, name, addresses: [...new Set([...(reported.get(host) ?? []), ...addresses])] }
+  const hosts = home.membership().hosts.map(({ host, name }) => {
+    return { host, name, addresses: [...new Set([...(reported.get(host) ?? []), ...home.addresses.of(host)])] }
   })
+  home.addresses.learn(reported)
   return { hosts, answered, rolledBack }
 }

@@ -8,6 +8,7 @@ import { ageOf } from '../catalog/order.js'
 import type { HostRow, RunRow, SnapshotRow, VolumePolicy } from '../catalog/types.js'
 import { chooseScheme } from '../stripes/scheme.js'
 import { maxAge } from './age.js'
+import type { Members } from './members.js'
 
 /** What each code means; docs/errors.md has this table. */
 export const PROBLEMS = {
@@ -30,6 +31,7 @@ export const PROBLEMS = {
   PEER_AWAY: 'on a peer itself: its daemon does not run, does not reach the coordinator, or lost its store',
   SUSPECT: 'a host holds less than it was given: what was placed there counts as missing',
   CLOCK: "a host's clock is off by five minutes or more",
+  STRANGER: 'a host is signed in and not listed by the coordinator, or listed and not signed in',
 } as const
 
 export type ProblemCode = keyof typeof PROBLEMS
@@ -199,6 +201,19 @@ function failures({ runs, volumes }: Known): Problem[] {
         return { code: 'RUN_FAILED', sentence, remedy }
       })
   )
+}
+
+/** Whoever peers believe and the coordinator does not name, or the other way. */
+export function strangers({ unlisted, unsigned }: Pick<Members, 'unlisted' | 'unsigned'>): Problem[] {
+  const remedy = 'If nobody let it in, the coordinator is in foreign hands: end it, and run `imager recover` elsewhere.'
+  const of = (hosts: Members['unlisted'], what: string) =>
+    hosts.map(({ host, name, role }) => {
+      return { code: 'STRANGER' as const, sentence: `${name} (${role}, key ${host.slice(0, 16)}) ${what}`, remedy }
+    })
+  return [
+    ...of(unlisted, "is signed in, and not in the coordinator's list of hosts"),
+    ...of(unsigned, "is in the coordinator's list of hosts, and not signed in: no peer believes it"),
+  ]
 }
 
 /** What is wrong with one host. */

@@ -1,10 +1,11 @@
 /**
  * A newer membership, asked of other members when the coordinator does not answer: after a recovery it is another host,
- * and one that was away then would ask for the old one for ever. What comes back counts by its signature alone.
+ * and one that was away then would ask for the old one for ever. With it comes where the coordinator is now. What comes back counts by its signature alone.
  */
 import { randomInt } from 'node:crypto'
 import { isOfHost } from '../base/errors.js'
 import { CONNECT_TIMEOUT_MS } from '../base/limits.js'
+import { soundAddress } from '../keys/address-book.js'
 import type { Home } from '../keys/home.js'
 import type { MembershipHost } from '../keys/membership.js'
 import { PeerClient } from '../peers/client.js'
@@ -38,18 +39,32 @@ export function seekTogether(home: Home): (signal: AbortSignal) => Promise<void>
   return (signal) => (running ??= search(signal))
 }
 
-async function askPeer(home: Home, { host, name, addresses }: MembershipHost, signal?: AbortSignal): Promise<boolean> {
+async function askPeer(home: Home, { host, name }: MembershipHost, signal?: AbortSignal): Promise<boolean> {
+  const addresses = home.addresses.of(host)
+  if (addresses.length === 0) return false
   const connection = new Connection({ tls: home.tls, addresses, host, name })
   try {
     const options = { signal, timeoutMs: CONNECT_TIMEOUT_MS }
-    const bytes = await new PeerClient(host, name, connection).fetchDocument('membership', home.fleet, options)
-    return bytes !== undefined && home.saveMembership(bytes)
+    const peer = new PeerClient(host, name, connection)
+    const bytes = await peer.fetchDocument('membership', home.fleet, options)
+    const isNewer = bytes !== undefined && home.saveMembership(bytes)
+    return (await hasMoved(home, peer, signal)) || isNewer
   } catch (error) {
     if (isOfHost(error)) return false
     throw error
   } finally {
     connection.close()
   }
+}
+
+/** Does a peer know another address of the coordinator, in that one's own words? */
+async function hasMoved(home: Home, peer: PeerClient, signal?: AbortSignal): Promise<boolean> {
+  const { coordinator } = home.membership()
+  const bytes = await peer.fetchDocument('address', coordinator, { signal })
+  const said = bytes && soundAddress(bytes, home.fleet)
+  if (said?.host !== coordinator || said.addresses.join() === home.addresses.of(coordinator).join()) return false
+  home.addresses.learn([[coordinator, said.addresses]])
+  return true
 }
 
 function someOf<T>(items: readonly T[], count: number): T[] {

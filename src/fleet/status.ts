@@ -5,8 +5,9 @@ import { ageOf, doubtfulTime } from '../catalog/order.js'
 import type { SnapshotRow } from '../catalog/types.js'
 import { findOpenedKeys } from '../keys/opened-keys.js'
 import { nameOf } from '../keys/vault.js'
+import { readMembers } from './members.js'
 import type { Fleet } from './open.js'
-import { findProblems, newestOf, type Problem } from './problems.js'
+import { findProblems, newestOf, type Problem, strangers } from './problems.js'
 
 export interface StatusReport {
   safe: boolean
@@ -35,15 +36,12 @@ export interface StatusReport {
   notes: string[]
 }
 
-export async function readStatus({
-  home,
-  catalog,
-  clock,
-  condition,
-  rolledBack,
-}: Pick<Fleet, 'home' | 'catalog' | 'clock' | 'condition' | 'rolledBack'>): Promise<StatusReport> {
-  const [hosts, snapshots, { volumes }, runs, conditions] = await Promise.all([
-    catalog.hosts(),
+export async function readStatus(
+  fleet: Pick<Fleet, 'home' | 'catalog' | 'clock' | 'condition' | 'rolledBack' | 'membership'>,
+): Promise<StatusReport> {
+  const { home, catalog, clock, condition, rolledBack } = fleet
+  const [{ hosts, ...apart }, snapshots, { volumes }, runs, conditions] = await Promise.all([
+    readMembers(fleet),
     catalog.snapshots(),
     catalog.policies(),
     catalog.runs(),
@@ -55,7 +53,8 @@ export async function readStatus({
   // The coordinator names the witnesses that did not sign: that says more than each snapshot that they have not signed.
   const isTold = conditions.some(({ code }) => code === 'NOT_COSIGNED' || code === 'COORDINATOR_READ_ONLY')
   const found = findProblems(known).filter(({ code }) => !(isTold && code === 'NOT_COSIGNED'))
-  const problems = [...(rolledBack ? [problemOf(rolledBack)] : []), ...conditions, ...found]
+  const told = [...(rolledBack ? [problemOf(rolledBack)] : []), ...conditions]
+  const problems = [...told, ...strangers(apart), ...found]
   const peers = hosts.filter((host) => host.role === 'peer')
   const here = peers.filter((peer) => !peer.away)
   const sum = (field: 'freeBytes' | 'usedBytes') => here.reduce((total, peer) => total + peer[field], 0)

@@ -19,6 +19,14 @@ const DelegationBody = v.strictObject({
 export type Delegation = v.InferOutput<typeof DelegationBody>
 export type Duty = Delegation['duty']
 
+/** What each of them allows, for people. */
+export const DUTY_WORDS: Record<Duty, string> = {
+  coordinator: 'keep the list of backups, sign what is stored where',
+  enroller: 'let hosts in, remove them',
+  holder: "hand the fleet's keys to servers",
+  pruner: 'have old backups deleted',
+}
+
 /** All that the root gives to the one host that founds a fleet, or takes it over. */
 export const DUTIES: readonly Duty[] = ['coordinator', 'enroller', 'holder', 'pruner']
 

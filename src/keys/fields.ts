@@ -31,5 +31,6 @@ export const Address = v.pipe(
   v.maxLength(255),
   v.regex(/^(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.%A-Za-z]+\]):\d{1,5}$/),
 )
-export const Role = v.picklist(['coordinator', 'peer', 'appliance', 'admin'])
+/** The last two are kept free: nothing makes one, and they may do nothing yet. */
+export const Role = v.picklist(['coordinator', 'peer', 'appliance', 'admin', 'restorer', 'lender'])
 export type Role = v.InferOutput<typeof Role>

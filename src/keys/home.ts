@@ -6,6 +6,7 @@
  *   home.json        fleet, root's keys, role, name, coordinator, where the daemon listens
  *   identity.key     X_h, 32 bytes, made here and never sent
  *   membership.bin   the newest membership statement
+ *   addresses.json   where each host was reached last; address.bin, what this one said of itself
  *   keys/*.bin       key entries: <purpose>-<key id>-<first 16 digits of the owner>-<the same of the reader, or recovery>.bin
  *   opened-*.bin     what a recovery opened, for a while (opened-keys.ts)
  */
@@ -16,6 +17,7 @@ import * as v from 'valibot'
 import { hasCode, ImagerError, reason } from '../base/errors.js'
 import { type Hex, toHex } from '../base/ids.js'
 import { keepMemoryPrivate, Secret, type SecretHandle } from '../native.js'
+import { AddressBook } from './address-book.js'
 import { type TlsIdentity, tlsIdentity } from './certificate.js'
 import { stateDamaged } from './damage.js'
 import { makeFolder, readWhole, syncFolder, writeDurable } from './durable.js'
@@ -29,7 +31,7 @@ import {
   readEntry,
 } from './entry.js'
 import { Address, Id, Key, Name, Role } from './fields.js'
-import { type Membership, openMembership } from './membership.js'
+import { type Membership, openMembership, requireFollows } from './membership.js'
 import { refuseExposedSecrets } from './secret-files.js'
 
 const Config = v.strictObject({
@@ -60,6 +62,8 @@ const CATALOG = 'catalog'
 
 export class Home {
   readonly host: Hex
+  /** Where others were reached last. */
+  readonly addresses: AddressBook
   /** Private, so that a home that is printed shows no key. */
   readonly #tls: TlsIdentity
   #config: HomeConfig
@@ -75,6 +79,7 @@ export class Home {
     this.#config = config
     this.#tls = tlsIdentity(secret)
     this.host = this.#tls.host
+    this.addresses = new AddressBook(state)
   }
 
   get tls(): TlsIdentity {
@@ -113,9 +118,21 @@ export class Home {
     return this.config.rootSealing
   }
 
-  /** As the membership has it: the coordinator may have given another than was asked for, or changed it since. */
+  /** As the coordinator told it last: it may have given another than was asked for, or changed it since. */
   get name(): string {
-    return this.membership().find(this.host)?.name ?? this.config.name
+    if (this.role === 'peer') return this.#config.name
+    return this.membership().find(this.host)?.name ?? this.#config.name
+  }
+
+  /** Of a peer, which cannot read the names in a membership. A disk that takes nothing keeps the old one. */
+  rename(name: string): void {
+    if (name === this.#config.name) return
+    this.#config = { ...this.#config, name }
+    try {
+      writeDurable(join(this.state, CONFIG), encodeConfig(this.#config))
+    } catch {
+      // It is told again.
+    }
   }
 
   get role(): Role {
@@ -126,7 +143,7 @@ export class Home {
   get coordinator(): { key: Hex; address: string; addresses: readonly string[] } {
     const membership = this.membership()
     const { key, address } = this.config.coordinator
-    const listed = membership.find(membership.coordinator)?.addresses ?? []
+    const listed = this.addresses.of(membership.coordinator)
     if (membership.coordinator === key) return { key, address, addresses: [...new Set([address, ...listed])] }
     return { key: membership.coordinator, address: listed[0] ?? address, addresses: listed }
   }
@@ -135,16 +152,25 @@ export class Home {
     return existsSync(join(this.state, MEMBERSHIP))
   }
 
+  /** With names, where this host may read them. Throws where it is not to be believed. */
+  openMembership(bytes: Uint8Array): Membership {
+    return openMembership(bytes, this.fleet, this.rootKey, { reader: this.host, secret: this.secret })
+  }
+
   membership(): Membership {
     const path = join(this.state, MEMBERSHIP)
-    this.#membership ??= whole(path, this.state, () => openMembership(readWhole(path), this.fleet, this.rootKey))
+    this.#membership ??= whole(path, this.state, () => this.openMembership(readWhole(path)))
     return this.#membership
   }
 
-  /** Adopts a membership that is newer than the one held; true if it did. Throws where it is not to be believed. */
+  /**
+   * Adopts a membership that is newer than the one held; true if it did. Throws where it is not to be believed,
+   * MEMBERSHIP_SHRINKS where too many peers are gone. What a coordinator signed itself it does not judge.
+   */
   saveMembership(bytes: Uint8Array): boolean {
-    const offered = openMembership(bytes, this.fleet, this.rootKey)
+    const offered = this.openMembership(bytes)
     if (!offered.newerThan(this.membership())) return false
+    if (!this.coordinates) requireFollows(this.membership(), offered, this.rootKey)
     writeDurable(join(this.state, MEMBERSHIP), bytes)
     this.#membership = offered
     for (const changed of this.#watchers) changed()

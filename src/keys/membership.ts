@@ -1,35 +1,82 @@
 /**
- * Who belongs to the fleet, where they listen and what they may do. Believed only when signed by the root, or by a host
- * that the root delegated as enroller *in the membership's own term*: so a host that a recovery replaced can sign nothing
- * that counts as newer. Ordered by (term, sequence) (docs/formats/membership.md).
+ * Who belongs to the fleet, and what they may do. It takes two: the coordinator signs the membership, and each
+ * host in it is there by the word of an enroller (admission.ts), both of the membership's own term; or the root, alone. So a host
+ * that a recovery replaced can sign nothing that counts as newer. Ordered by (term, sequence); the root signs the first of each
+ * term, and that has sequence 1 (docs/formats/membership.md).
  */
 import * as v from 'valibot'
 import { ImagerError } from '../base/errors.js'
-import type { Hex } from '../base/ids.js'
-import type { SecretHandle } from '../native.js'
+import { type Hex, toHex } from '../base/ids.js'
+import { hash, type SecretHandle } from '../native.js'
+import { Admitted, type Admitters, admit, hostOf, openAdmission, openRemoval } from './admission.js'
 import { type Delegation, type Duty, openDelegation } from './delegation.js'
-import { Address, Base64, Count, Id, Key, Name, Role, Term } from './fields.js'
+import { Base64, Count, Id, Key, type Role, Term } from './fields.js'
+import {
+  type Label,
+  LabelKey,
+  type NameReader,
+  type ReadsNames,
+  SealedLabel,
+  SealedTo,
+  WORDS,
+  withoutLabel,
+} from './labels.js'
 import { openStatement, signStatement } from './statement.js'
 
-const Host = v.strictObject({
-  host: Key,
-  /** X25519: keys for this host are sealed to it. */
-  sealing: Key,
-  name: Name,
-  role: Role,
-  /** Hosts that fail together share a domain: a site, a switch, a room. */
-  domain: Name,
-  addresses: v.pipe(v.array(Address), v.maxLength(16)),
+const Listed = v.strictObject({
+  ...Admitted.entries,
+  /** Name and failure domain (labels.ts). */
+  label: SealedLabel,
 })
 const MembershipBody = v.strictObject({
   fleet: Id,
-  sequence: Count,
+  sequence: v.pipe(Count, v.minValue(1)),
   term: Term,
+  /** Each says something else: who repeats one has said it once. */
   delegations: v.pipe(v.array(Base64(1024)), v.maxLength(256)),
-  hosts: v.pipe(v.array(Host), v.maxLength(10_000)),
+  /** In the order in which they came. */
+  hosts: v.pipe(v.array(Listed), v.maxLength(2000)),
+  /** Of this term. They stay, so that no admission that ended comes back. */
+  removals: v.pipe(v.array(Base64(1024)), v.maxLength(2000)),
+  /** The key of the labels, for each that needs names. */
+  names: v.pipe(v.array(SealedTo), v.maxLength(2000)),
+  /** Peers that watch the coordinator. */
+  witnesses: v.exactOptional(v.pipe(v.array(Key), v.maxLength(7))),
 })
-export type MembershipHost = v.InferOutput<typeof Host>
 export type MembershipBody = v.InferOutput<typeof MembershipBody>
+/** Before its names are sealed. */
+export type ListedHost = Admitted & Label
+export interface MembershipDraft extends Omit<MembershipBody, 'hosts' | 'names'> {
+  hosts: ListedHost[]
+}
+export interface MembershipHost extends Label {
+  readonly host: Hex
+  /** X25519: keys for this host are sealed to it. */
+  readonly sealing: Hex
+  readonly role: Role
+}
+
+/** The root makes so many. */
+export const MOST_ENROLLERS = 3
+
+/** A delegation, and the statement that says so, in base64. */
+export interface SignedDelegation extends Delegation {
+  readonly text: string
+}
+
+export interface MembershipParts {
+  readonly hosts: readonly MembershipHost[]
+  /** What lets each of them in. */
+  readonly admitted: ReadonlyMap<Hex, Admitted>
+  /** BLAKE3 of admissions that are over. */
+  readonly removed: ReadonlySet<Hex>
+  /** Each once. */
+  readonly delegations: readonly SignedDelegation[]
+  /** The host with this duty in the membership's term. */
+  readonly coordinator: Hex
+  /** The root, or the coordinator. */
+  readonly signer: Hex
+}
 
 /** Made by `openMembership` only, so that one in hand is a verified one. */
 export class Membership {
@@ -38,11 +85,25 @@ export class Membership {
   constructor(
     readonly bytes: Buffer,
     readonly body: MembershipBody,
-    readonly delegations: readonly Delegation[],
-    /** The host with the coordinator delegation of the highest term. */
-    readonly coordinator: Hex,
+    readonly parts: MembershipParts,
   ) {
-    this.#byHost = new Map(body.hosts.map((host) => [host.host, host]))
+    this.#byHost = new Map(parts.hosts.map((host) => [host.host, host]))
+  }
+
+  get hosts(): readonly MembershipHost[] {
+    return this.parts.hosts
+  }
+
+  get delegations(): readonly SignedDelegation[] {
+    return this.parts.delegations
+  }
+
+  get coordinator(): Hex {
+    return this.parts.coordinator
+  }
+
+  get signer(): Hex {
+    return this.parts.signer
   }
 
   get fleet(): Hex {
@@ -57,8 +118,30 @@ export class Membership {
     return this.body.term
   }
 
-  get hosts(): readonly MembershipHost[] {
-    return this.body.hosts
+  get enrollers(): readonly Hex[] {
+    return this.delegations
+      .filter(({ duty, term }) => duty === 'enroller' && term === this.term)
+      .map(({ host }) => host)
+  }
+
+  /** To be signed again, with a change; of who can read names only. */
+  draft(): MembershipDraft {
+    const { names: _, ...body } = this.body
+    const hosts = this.hosts.flatMap(({ host, name, domain }) => {
+      const admitted = this.parts.admitted.get(host)
+      return admitted ? [{ ...admitted, name, domain }] : []
+    })
+    return { ...body, hosts }
+  }
+
+  /** Whose word lets hosts in. */
+  admitters(rootKey: Hex): Admitters {
+    const { fleet, term, enrollers } = this
+    return { fleet, term, mayAdmit: (signer) => signer === rootKey || enrollers.includes(signer) }
+  }
+
+  get witnesses(): readonly Hex[] {
+    return this.body.witnesses ?? []
   }
 
   find(host: Hex): MembershipHost | undefined {
@@ -78,6 +161,38 @@ export class Membership {
     if (!other) return true
     return this.term !== other.term ? this.term > other.term : this.sequence > other.sequence
   }
+}
+
+/**
+ * What follows on a membership: by whom it is signed, `openMembership` knows; this knows what may be missing in it. A host goes only
+ * by an enroller's word, and what that says is not taken back. Even with it, more than half of the peers do not go at once: a
+ * coordinator in foreign hands could hide the peers from each other, and them from a recovery. The root may all. Throws
+ * FORGED, MEMBERSHIP_SHRINKS. Pure.
+ */
+export function requireFollows(held: Membership, offered: Membership, rootKey: Hex): void {
+  if (offered.signer === rootKey) return
+  const forged = (what: string) => new ImagerError('FORGED', { what: `A membership ${what}` })
+  if (offered.term === held.term) {
+    if ([...held.parts.removed].some((one) => !offered.parts.removed.has(one))) throw forged('takes back a removal')
+    const isGone = ({ host }: MembershipHost) =>
+      !offered.find(host) && !offered.parts.removed.has(admissionOf(held, host))
+    if (held.hosts.some(isGone)) throw forged('leaves out a host that no enroller removed')
+  }
+  const peers = held.hosts.filter(({ role }) => role === 'peer')
+  const gone = peers.filter(({ host }) => offered.role(host) !== 'peer')
+  if (!isMost(gone.length, peers.length)) return
+  throw new ImagerError('MEMBERSHIP_SHRINKS', { gone: gone.length, peers: peers.length })
+}
+
+/** BLAKE3 of what lets the host in; empty: nothing does. */
+export function admissionOf(membership: Membership, host: Hex): Hex {
+  const admitted = membership.parts.admitted.get(host)
+  return admitted ? toHex(hash(Buffer.from(admitted.admission, 'base64'))) : ''
+}
+
+/** More than half of them, and more than one. Pure. */
+export function isMost(part: number, all: number): boolean {
+  return part > 1 && 2 * part > all
 }
 
 const NAME_LENGTH = 64
@@ -112,30 +227,119 @@ export function findHost<H extends Pick<MembershipHost, 'host' | 'name'>>(hosts:
   return found[0]
 }
 
-export function signMembership(body: MembershipBody, signer: SecretHandle): Buffer {
-  return signStatement('membership', body, signer)
+/** The names in it are for these readers. */
+export function signMembership(draft: MembershipDraft, signer: SecretHandle, readers: readonly NameReader[]): Buffer {
+  const key = LabelKey.make()
+  const hosts = draft.hosts.map(({ name, domain, ...admitted }) => {
+    return { ...admitted, label: key.seal(hostOf(admitted), { name, domain }) }
+  })
+  return signStatement('membership', { ...draft, hosts, names: key.sealTo(readers, draft.fleet) }, signer)
 }
 
-/** Throws CORRUPT, UNSUPPORTED or FORGED; a host listed twice is CORRUPT. */
-export function openMembership(bytes: Uint8Array, fleet: Hex, rootKey: Hex): Membership {
+/** Servers, admins, coordinator and enrollers, who deal with hosts by name; and the recovery words. */
+export function readersOf(hosts: readonly MembershipHost[], enrollers: readonly Hex[], rootSealing: Hex): NameReader[] {
+  const named = hosts.filter(({ host, role }) => role !== 'peer' || enrollers.includes(host))
+  return [{ reader: WORDS, sealing: rootSealing }, ...named.map(({ host, sealing }) => ({ reader: host, sealing }))]
+}
+
+/**
+ * Throws CORRUPT, UNSUPPORTED or FORGED; a host listed twice is CORRUPT. Without `as`, or where it is not for that reader, each
+ * host is called by its key.
+ */
+export function openMembership(bytes: Uint8Array, fleet: Hex, rootKey: Hex, as?: ReadsNames): Membership {
   const { body, signer } = openStatement('membership', MembershipBody, bytes)
   if (body.fleet !== fleet) throw new ImagerError('FORGED', { what: 'A membership belongs to another fleet' })
-  const delegations = body.delegations.map((text) => openDelegation(Buffer.from(text, 'base64'), fleet, rootKey))
-  const enrolls = (one: Delegation) => one.host === signer && one.duty === 'enroller' && one.term === body.term
-  if (signer !== rootKey && !delegations.some(enrolls)) {
-    throw new ImagerError('FORGED', { what: 'A membership is signed by a host that may not admit hosts' })
+  const { term } = body
+  const delegations = openEach(body.delegations, fleet, rootKey)
+  const corrupt = (what: string) => new ImagerError('CORRUPT', { what: `A membership ${what}` })
+  if (delegations.some((one) => one.term > term)) throw corrupt('is of an earlier term than what it delegates')
+  const holding = (duty: Duty) => delegations.filter((one) => one.duty === duty && one.term === term)
+  const [coordinator, second] = holding('coordinator')
+  if (!coordinator) throw corrupt('names no coordinator of its term')
+  if (second) throw corrupt('names two coordinators of its term')
+  if (signer !== rootKey && signer !== coordinator.host) {
+    throw new ImagerError('FORGED', { what: 'A membership is not signed by the coordinator that it names' })
   }
-  if (new Set(body.hosts.map((host) => host.host)).size !== body.hosts.length) {
-    throw new ImagerError('CORRUPT', { what: 'A membership lists a host twice' })
+  const enrollers = new Set(holding('enroller').map(({ host }) => host))
+  if (enrollers.size > MOST_ENROLLERS) throw corrupt('names too many enrollers')
+  const by = { fleet, term, mayAdmit: (host: Hex) => host === rootKey || enrollers.has(host) }
+  const removals = [...new Set(body.removals)].map((text) => openRemoval(Buffer.from(text, 'base64'), by))
+  const removed = new Set(removals.map(({ admission }) => admission))
+  const opened = body.hosts.map((one) => openAdmission(one, by))
+  if (opened.some(({ admission }) => removed.has(admission))) {
+    throw new ImagerError('FORGED', { what: 'A membership lists a host that was removed' })
   }
-  return new Membership(Buffer.from(bytes), body, delegations, coordinatorOf(delegations))
+  const tokens = opened.flatMap(({ token }) => token ?? [])
+  if (new Set(tokens).size !== tokens.length) throw corrupt('lists two hosts by one token')
+  const labels = as && LabelKey.open(body.names, fleet, as)
+  const hosts = opened.map(({ host, sealing, role }, at) => {
+    const { name, domain } = labels?.open(host, body.hosts[at]?.label ?? '') ?? withoutLabel(host)
+    return { host, sealing, name, role, domain }
+  })
+  if (new Set(hosts.map(({ host }) => host)).size !== hosts.length) throw corrupt('lists a host twice')
+  if (!areWitnesses(hosts, body.witnesses)) throw corrupt('names witnesses that cannot be')
+  const admitted = new Map(opened.map(({ host }, at) => [host, admittedOf(body.hosts[at] as Admitted)]))
+  const parts = { hosts, admitted, removed, delegations, coordinator: coordinator.host, signer }
+  return new Membership(Buffer.from(bytes), body, parts)
 }
 
-function coordinatorOf(delegations: readonly Delegation[]): Hex {
-  let highest: Delegation | undefined
-  for (const one of delegations) {
-    if (one.duty === 'coordinator' && one.term > (highest?.term ?? 0)) highest = one
-  }
-  if (!highest) throw new ImagerError('CORRUPT', { what: 'A membership names no coordinator' })
-  return highest.host
+function admittedOf({ admission, voucher }: Admitted): Admitted {
+  return { admission, ...(voucher === undefined ? {} : { voucher }) }
+}
+
+/** A membership holds 256 delegations; each term leaves a holder behind. */
+const HOLDERS_KEPT = 200
+
+/** What says who held the shared keys, the latest first: what they sealed to recovery stays believed. */
+export function formerHolders({ delegations }: Membership): string[] {
+  const holders = delegations.filter(({ duty }) => duty === 'holder').sort((a, b) => b.term - a.term)
+  return holders.slice(0, HOLDERS_KEPT).map(({ text }) => text)
+}
+
+/** As the root has them, which begins a term: each let in by itself. */
+export function admitAll(hosts: readonly MembershipHost[], fleet: Hex, term: number, root: SecretHandle): ListedHost[] {
+  return hosts.map(({ host, sealing, role, name, domain }) => {
+    return { ...admit({ fleet, term, host, sealing, role }, root), name, domain }
+  })
+}
+
+/** Each once, however often it is repeated: so their count says nothing, and there is nothing to fill up. */
+function openEach(texts: readonly string[], fleet: Hex, rootKey: Hex): SignedDelegation[] {
+  const opened = [...new Set(texts)].map((text) => {
+    return { ...openDelegation(Buffer.from(text, 'base64'), fleet, rootKey), text }
+  })
+  return distinct(opened)
+}
+
+/** One for each duty, host and term. Pure. */
+export function distinct<D extends Delegation>(delegations: readonly D[]): D[] {
+  return [...new Map(delegations.map((one) => [`${one.duty} ${one.host} ${one.term}`, one])).values()]
+}
+
+function areWitnesses(hosts: readonly MembershipHost[], witnesses: readonly Hex[] = []): boolean {
+  const peers = new Set(hosts.filter(({ role }) => role === 'peer').map(({ host }) => host))
+  return (
+    [0, 3, 5, 7].includes(witnesses.length) &&
+    new Set(witnesses).size === witnesses.length &&
+    witnesses.every((host) => peers.has(host))
+  )
+}
+
+/**
+ * Who shall watch the coordinator: 7, 5 or 3 peers, as many as there are, or nobody. Those who do it already stay; besides them
+ * who has been a member for longest, given first, and where that can be each of another failure domain. Pure.
+ */
+export function chooseWitnesses(
+  hosts: readonly Pick<MembershipHost, 'host' | 'role' | 'domain'>[],
+  before: readonly Hex[] = [],
+): Hex[] {
+  const peers = hosts.filter(({ role }) => role === 'peer')
+  const staying = peers.filter(({ host }) => before.includes(host))
+  if (before.length > 0 && staying.length === before.length) return [...before]
+  const count = [7, 5, 3].find((one) => one <= peers.length) ?? 0
+  const others = peers.filter((one) => !staying.includes(one))
+  const domains = new Set(staying.map(({ domain }) => domain))
+  const apart = others.filter(({ domain }) => !domains.has(domain) && domains.add(domain))
+  const rest = others.filter((one) => !apart.includes(one))
+  return [...staying, ...apart, ...rest].slice(0, count).map(({ host }) => host)
 }

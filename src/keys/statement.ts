@@ -19,7 +19,7 @@ import { type Hex, toHex } from '../base/ids.js'
 import { MiB } from '../base/units.js'
 import { type SecretHandle, verifySignature } from '../native.js'
 
-/** The largest statement is a membership: about 3,000 hosts. */
+/** The largest statement is a membership: about 900 hosts. */
 export const STATEMENT_BYTES = MiB
 
 const MAGIC = Buffer.from('IMST')
@@ -34,7 +34,10 @@ export interface Statement<T> {
   readonly signer: Hex
 }
 
-export function signStatement(kind: string, body: object, signer: SecretHandle): Buffer {
+/** A host's identity, the root, or the key of a token. */
+export type Signer = Pick<SecretHandle, 'sign' | 'signingKey'>
+
+export function signStatement(kind: string, body: object, signer: Signer): Buffer {
   const text = Buffer.from(JSON.stringify(body))
   const head = Buffer.alloc(KIND_OFFSET)
   MAGIC.copy(head, 0)

@@ -16,7 +16,17 @@ import {
   RECOVERY,
   sealEntry,
 } from './entry.js'
-import { type Membership, openMembership, signMembership, uniqueName } from './membership.js'
+import { WORDS } from './labels.js'
+import {
+  admitAll,
+  chooseWitnesses,
+  formerHolders,
+  type Membership,
+  openMembership,
+  readersOf,
+  signMembership,
+  uniqueName,
+} from './membership.js'
 import type { Root } from './root.js'
 
 /** All that were ever sealed for one appliance: of several, what they open says which is right. */
@@ -102,30 +112,29 @@ export interface Successor {
   readonly name: string
   /** What fails with it; undefined: nothing. */
   readonly domain?: string | undefined
-  /** Where it will listen as coordinator. */
-  readonly address: string
 }
 
 /**
- * The next membership, and the key entries of the successor: the shared keys sealed to itself and to recovery. Those of appliances
- * stay theirs: what the words opened is kept for a while, and elsewhere (opened-keys.ts). Peers and appliances stay, former
- * coordinators go. A host that goes on with its key has sealed the shared ones before: what peers hold of these (`held`) stays,
- * as they would take no other.
+ * The first membership of the next term, signed by the root, and the key entries of the successor: the shared keys sealed to itself
+ * and to recovery. Those of appliances stay theirs: what the words opened is kept for a while, and elsewhere (opened-keys.ts). Peers
+ * and appliances stay, former coordinators go. The sequence begins again, so that no number a former coordinator signed stands in the
+ * way. A host that goes on with its key has sealed the shared ones before: what peers hold of these (`held`) stays, as they would take
+ * no other.
  */
 export function succeed(
   before: Membership,
   keys: Pick<FleetKeys, 'domain' | 'catalog' | 'appliances'>,
   root: Root,
-  { name, domain, address }: Successor,
+  { name, domain }: Successor,
   identity: SecretHandle,
   held: readonly Buffer[] = [],
 ): { membership: Membership; keys: Buffer[] } {
-  const { fleet, term: lastTerm, sequence } = before
+  const { fleet, term: lastTerm } = before
   const host = toHex(identity.signingKey())
   const sealing = toHex(identity.sealingKey())
   const term = lastTerm + 1
   // Former holders stay known, so that what they sealed to recovery stays believed.
-  const holders = before.body.delegations.filter((_, index) => before.delegations[index]?.duty === 'holder')
+  const known = formerHolders(before)
   const own = DUTIES.map((duty) => signDelegation({ fleet, term, duty, host }, root.secret).toString('base64'))
   const others = before.hosts.filter((one) => one.role !== 'coordinator' && one.host !== host)
   const unique = uniqueName(
@@ -138,10 +147,17 @@ export function succeed(
     name: unique,
     role: 'coordinator' as const,
     domain: domain ?? host,
-    addresses: [address],
   }
-  const body = { fleet, sequence: sequence + 1, term, delegations: [...own, ...holders], hosts: [...others, self] }
-  const membership = openMembership(signMembership(body, identity), fleet, root.rootKey)
+  const hosts = [...others, self]
+  const witnesses = chooseWitnesses(hosts, before.witnesses)
+  const listed = admitAll(hosts, fleet, term, root.secret)
+  const body = { fleet, sequence: 1, term, delegations: [...own, ...known], hosts: listed, removals: [], witnesses }
+  const membership = openMembership(
+    signMembership(body, root.secret, readersOf(hosts, [], root.rootSealing)),
+    fleet,
+    root.rootKey,
+    { reader: WORDS, secret: root.secret },
+  )
   const sealed = openOwn(held, { fleet, host, secrets: [identity, root.secret] })
   const seal = (purpose: KeyPurpose, key: SecretHandle, reader: Hex, readerSealing: Hex) =>
     sealed.get(entryName({ purpose, key: toHex(key.id()), owner: host, reader })) ??

@@ -73,6 +73,11 @@ export class PeerClient {
     await this.connection.request('PUT', path, { ...transfer(options), body: bytes, maxBytes: 0 })
   }
 
+  /** Those of many hosts: see `encodeAddresses`. */
+  async sendAddresses(message: Uint8Array, options: CallOptions = {}): Promise<void> {
+    await this.connection.request('PUT', '/v1/addresses', { ...transfer(options), body: message, maxBytes: 0 })
+  }
+
   async fetchDocument(kind: DocumentKind, name: string, options: CallOptions = {}): Promise<Buffer | undefined> {
     const path = `/v1/documents/${kind}/${name}`
     const maxBytes = kind === 'bitmap' ? BITMAP_BYTES : STATEMENT_BYTES

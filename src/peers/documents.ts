@@ -7,14 +7,16 @@
  *   kind        name            ordered by
  *   head        `headName`      written once
  *   key         `entryName`     written once; so many keys of one owner
- *   membership  fleet id        (term, sequence)
+ *   address     host            sequence (addresses.ts)
+ *   membership  fleet id        (term, sequence); earlier ones stay beside it (memberships.ts)
  */
 import { ImagerError } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
+import { openAddress } from '../keys/address.js'
 import { entryName, mayBeKept, partsOfName, readEntry } from '../keys/entry.js'
 import { requireKeyRoom } from '../keys/entry-room.js'
 import { headName, readHead } from '../keys/head.js'
-import { type Membership, openMembership } from '../keys/membership.js'
+import { type Membership, openMembership, requireFollows } from '../keys/membership.js'
 import type { DocumentLimit, StatementKind } from './store.js'
 
 /** Whom a peer believes. */
@@ -52,9 +54,20 @@ export function checkDocument(trust: Trust, kind: StatementKind, name: string, b
         if (other && entryName(other) === name) refuse('another entry of that key')
       }
     }
+    case 'address': {
+      const { host, sequence } = openAddress(bytes, trust.fleet)
+      requireName(kind, name, host)
+      requireSigner(kind, trust.membership().role(host) !== undefined)
+      return (held) => {
+        const other = readable(() => openAddress(held, trust.fleet))
+        if (other && other.sequence >= sequence) refuse(`address ${other.sequence} of that host`)
+      }
+    }
     case 'membership': {
       const offered = openMembership(bytes, trust.fleet, trust.rootKey)
       requireName(kind, name, offered.fleet)
+      const known = trust.membership()
+      if (offered.newerThan(known)) requireFollows(known, offered, trust.rootKey)
       return (held) => {
         const other = readable(() => openMembership(held, trust.fleet, trust.rootKey))
         if (!offered.newerThan(other)) refuse(`membership ${other?.sequence}, not older than ${offered.sequence}`)
@@ -82,7 +95,7 @@ function refuse(what: string): never {
 }
 
 /** A held document that rotted gives way to a good one. */
-function readable<T>(open: () => T): T | undefined {
+export function readable<T>(open: () => T): T | undefined {
   try {
     return open()
   } catch {

@@ -18,6 +18,8 @@ export interface PeerParts {
   readonly witness: Witness
   /** A membership was brought and verified; the newer one is kept by whom it concerns. */
   readonly adopt: (membership: Buffer) => void
+  /** Where a host says that it listens. */
+  readonly onAddress?: (host: Hex, addresses: readonly string[]) => void
 }
 
 /** Peers hold what they cannot read, and need nothing of each other's. */

@@ -11,6 +11,7 @@ import {
   BITMAPS_AT_ONCE,
   DOCUMENT_PAGE_BYTES,
   INVENTORY_ROWS,
+  MESSAGE_BYTES,
   SHARD_FILE_BYTES,
   SHARDS_AT_ONCE,
 } from '../base/limits.js'
@@ -22,10 +23,12 @@ import { type DataQuestion, inspectShard } from '../native.js'
 import { encodeMessage } from '../wire/message.js'
 import { notMember } from '../wire/refusal.js'
 import { type Answer, type Request, type Route, type Served, serve } from '../wire/server.js'
+import { decodeAddresses, keepAddresses } from './addresses.js'
 import { keepBitmap } from './bitmaps.js'
 import { checkpointRoutes } from './checkpoint-routes.js'
 import { answerData } from './data.js'
 import { checkDocument, limitOf, type Trust } from './documents.js'
+import { keepMembership } from './memberships.js'
 import { listReaders, type PeerParts, requireGrant, requireReader, requireShard } from './rights.js'
 import { DOCUMENT_KINDS, type DocumentKind, type ShardStore, type StatementKind } from './store.js'
 
@@ -56,7 +59,7 @@ function isMember(trust: Trust, host: Hex): boolean {
   return host === trust.rootKey || trust.membership().find(host) !== undefined
 }
 
-/** A coordinator that was replaced may read by whom, and nothing else. */
+/** A coordinator that was replaced may read by whom, and where that one is; nothing else. */
 function forMembers(trust: Trust, route: Route): Route {
   if (route.method === 'GET' && route.path === '/v1/documents/:kind/:name') return route
   return {
@@ -91,12 +94,14 @@ function peerRoutes(parts: PeerParts, receiving: Slots): Route[] {
     }),
     route('GET', '/v1/documents/:kind', 0, async (request) => {
       const kind = statementOf(request)
-      if (kind !== 'membership') requireReader(trust, request.host)
+      if (!isForAll(kind)) requireReader(trust, request.host)
       return listDocuments(store, kind, ask(After, request, 'after', ''))
     }),
     route('GET', '/v1/documents/:kind/:name', 0, async (request) => {
       const kind = kindOf(request)
-      if (kind !== 'membership') requireReader(trust, request.host)
+      if (!isForAll(kind)) requireReader(trust, request.host)
+      const isSuccessor = request.params.name === trust.membership().coordinator
+      if (kind === 'address' && !isSuccessor && !isMember(trust, request.host)) throw notMember()
       const body = await store.document(kind, request.params.name ?? '')
       return body ? { body } : { status: 204 }
     }),
@@ -107,6 +112,10 @@ function peerRoutes(parts: PeerParts, receiving: Slots): Route[] {
       }),
     ),
     route('PUT', '/v1/documents/:kind/:name', STATEMENT_BYTES, (request) => putDocument(parts, request)),
+    route('PUT', '/v1/addresses', MESSAGE_BYTES, async (request) => {
+      await keepAddresses(parts, decodeAddresses(await request.body()))
+      return { status: 201 }
+    }),
     route('GET', '/v1/state', 0, async () => ({ body: encodeMessage(await store.free()) })),
     ...checkpointRoutes(parts),
   ]
@@ -131,13 +140,23 @@ async function putShard(parts: PeerParts, receiving: Slots, request: Request): P
   })
 }
 
-async function putDocument({ trust, store, adopt, clock }: PeerParts, request: Request): Promise<Answer> {
+/** Who looks for a new coordinator, or for a member, needs these. */
+function isForAll(kind: DocumentKind): boolean {
+  return kind === 'membership' || kind === 'address'
+}
+
+async function putDocument(parts: PeerParts, request: Request): Promise<Answer> {
+  const { trust, store, clock, adopt } = parts
   const kind = statementOf(request)
   const name = request.params.name ?? ''
   const bytes = await request.body()
   const replaces = checkDocument(trust, kind, name, bytes)
-  await store.putDocument(kind, name, bytes, replaces, limitOf(kind, name, clock.now()))
-  if (kind === 'membership') adopt(bytes)
+  if (kind === 'address') await keepAddresses(parts, [bytes])
+  else if (kind !== 'membership') await store.putDocument(kind, name, bytes, replaces, limitOf(kind, name, clock.now()))
+  else {
+    await keepMembership(store, trust, clock, bytes)
+    adopt(bytes)
+  }
   return { status: 201 }
 }
 

@@ -17,7 +17,7 @@ import { isMissing, isNoSpace, moveWhole, readIfThere, syncFolder, writeWhole } 
 import { HeldBytes } from './held-bytes.js'
 import { fileSystemIdentity } from './identity.js'
 
-export const DOCUMENT_KINDS = ['head', 'key', 'membership', 'bitmap'] as const
+export const DOCUMENT_KINDS = ['head', 'key', 'membership', 'bitmap', 'address'] as const
 export type DocumentKind = (typeof DOCUMENT_KINDS)[number]
 /** A bitmap proves nothing by itself: its head does. */
 export type StatementKind = Exclude<DocumentKind, 'bitmap'>
@@ -216,6 +216,20 @@ export class ShardStore {
 
   async document(kind: DocumentKind, name: string): Promise<Buffer | undefined> {
     return readIfThere(this.#documentPath(kind, name))
+  }
+
+  /** When it was written, by this host's clock; ms since 1970. */
+  async documentTime(kind: DocumentKind, name: string): Promise<number> {
+    return (await stat(this.#documentPath(kind, name))).mtimeMs
+  }
+
+  async dropDocument(kind: DocumentKind, name: string): Promise<void> {
+    const path = this.#documentPath(kind, name)
+    await this.#inTurn(path, async () => {
+      const held = await readIfThere(path)
+      await rm(path, { force: true })
+      this.#documentBytes -= held?.length ?? 0
+    })
   }
 
   /** Their names, in order. */

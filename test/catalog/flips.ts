@@ -93,7 +93,7 @@ export async function makeBase(): Promise<Base> {
   const shard = row?.shards[2]
   if (row && shard) await catalog.learn([{ stripe: row.stripe, shard: shard.shard, fact: 'corrupt' }], [])
   await catalog.setPolicy({ appliance, volume }, { tolerate: 2, maxAgeMs: 86_400_000 })
-  catalog.registry.addToken(hex(16), Buffer.alloc(32, 9), 'peer')
+  catalog.registry.addToken(hex(16), Buffer.alloc(32, 9), 'peer', catalog.registry.tokenExpiry())
   catalog.registry.setDocument('membership', 'f', 3, Buffer.alloc(900, 5))
   catalog.registry.setDocument('key', `${peers[0]}${hex(32)}`, 3, Buffer.alloc(700, 6))
   await catalog.snapshots()

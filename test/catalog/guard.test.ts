@@ -36,7 +36,7 @@ test('what is damaged is not read, nothing is written, and the rest is read', as
   guard.distrust(guard.damaged('a test'), ['snapshot'])
   await t.throwsAsync(catalog.snapshots(), { code: 'STATE_DAMAGED', message: /catalog\.db is damaged: a test/ })
   t.is((await catalog.hosts()).length, 2)
-  t.throws(() => catalog.registry.addToken('ab', Buffer.alloc(32), 'peer'), { code: 'STATE_DAMAGED' })
+  t.throws(() => catalog.registry.addToken('ab', Buffer.alloc(32), 'peer', 1), { code: 'STATE_DAMAGED' })
   t.regex((await catalog.condition())[0]?.remedy ?? '', /`imager recover .*--state/)
 })
 

@@ -19,7 +19,7 @@ function open(t: { teardown(fn: () => void): void }) {
 test('a token is spent together with what it admits, or not at all', (t) => {
   const { catalog, registry, clock } = open(t)
   const [token, host] = [hex(16), hex(32)]
-  registry.addToken(token, Buffer.alloc(32, 1), 'peer')
+  registry.addToken(token, Buffer.alloc(32, 1), 'peer', registry.tokenExpiry())
   const fails = () => {
     catalog.members.admit(member(host, 'peer', 'pc'))
     throw new ImagerError('IO', { what: 'the disk is full' })

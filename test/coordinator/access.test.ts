@@ -20,7 +20,7 @@ import {
   references,
   summary,
 } from '../catalog/harness.js'
-import { FLEET, headOf, openOffice } from './harness.js'
+import { FLEET, headOf, keyOf, openOffice } from './harness.js'
 
 const NOT_ALLOWED = { code: 'NOT_ALLOWED' }
 
@@ -100,8 +100,18 @@ test('keys are taken from their owner only, and the first of each name stays', a
   const other = office.member('appliance', 'srv-2')
   const { term } = office.home.membership()
   const maker = { fleet: FLEET, term, rootSealing: office.home.rootSealing, identity: mine.secret }
-  // Members are signed when they join; here the catalog alone knows of them.
-  await t.throwsAsync(mine.catalog.keepKeys(makeKey('manifest', maker)), NOT_ALLOWED)
+  // One that the catalog alone knows of.
+  const unsigned = Secret.random()
+  const row = {
+    host: keyOf(unsigned),
+    sealing: keyOf(unsigned),
+    name: 'srv-0',
+    role: 'appliance' as const,
+    domain: 'd',
+  }
+  office.catalog.members.admit(row)
+  const theirs = makeKey('manifest', { ...maker, identity: unsigned })
+  await t.throwsAsync(office.connect(unsigned).catalog.keepKeys(theirs), NOT_ALLOWED)
   await office.member('admin', 'boss').catalog.rename('srv-2', 'srv-3')
   const key = Secret.random()
   const entries = [sealToRecovery('manifest', key, maker), ...makeKey('domain', maker)]

@@ -11,7 +11,7 @@ import { deriveTrailerKey, sealEntry } from '../../src/keys/entry.js'
 import type { Role } from '../../src/keys/fields.js'
 import { signHead } from '../../src/keys/head.js'
 import { createHome, type Home, prepareIdentity } from '../../src/keys/home.js'
-import { signMembership } from '../../src/keys/membership.js'
+import { admitAll, readersOf, signMembership } from '../../src/keys/membership.js'
 import { hash, Secret, type SecretHandle } from '../../src/native.js'
 import { Connection } from '../../src/wire/client.js'
 import { hex, TurnedClock, temporaryFolder } from '../catalog/harness.js'
@@ -45,9 +45,12 @@ export function foundFleet(state: string, root: SecretHandle, domainKey: SecretH
   const delegations = DUTIES.map((duty) =>
     signDelegation({ fleet: FLEET, term: 1, duty, host }, root).toString('base64'),
   )
-  const addresses = ['127.0.0.1:7420']
-  const me = { host, sealing: sealingOf(secret), name: 'office', role: 'coordinator' as const, domain: 'd', addresses }
-  const membership = signMembership({ fleet: FLEET, sequence: 1, term: 1, delegations, hosts: [me] }, root)
+  const me = { host, sealing: sealingOf(secret), name: 'office', role: 'coordinator' as const, domain: 'd' }
+  const membership = signMembership(
+    { fleet: FLEET, sequence: 1, term: 1, delegations, hosts: admitAll([me], FLEET, 1, root), removals: [] },
+    root,
+    readersOf([me], [], sealingOf(root)),
+  )
   const to = { fleet: FLEET, term: 1, owner: host, reader: host, readerSealing: sealingOf(secret) }
   const keys = [
     sealEntry(domainKey, { ...to, purpose: 'domain' }, root),
@@ -84,7 +87,13 @@ export async function openOffice(t: ExecutionContext, parts: Partial<Coordinator
   const member = (role: Role, name: string) => {
     const secret = Secret.random()
     const host = keyOf(secret)
-    catalog.members.admit({ host, sealing: sealingOf(secret), name, role, domain: name, addresses: [] })
+    const row = { host, sealing: sealingOf(secret), name, role, domain: name }
+    const now = home.membership()
+    const draft = now.draft()
+    const hosts = [...draft.hosts, ...admitAll([row], FLEET, 1, root)]
+    const readers = readersOf([...now.hosts, row], [], sealingOf(root))
+    home.saveMembership(signMembership({ ...draft, sequence: draft.sequence + 1, hosts }, root, readers))
+    catalog.members.admit(row)
     return { host, secret, ...connect(secret) }
   }
   const { address } = served

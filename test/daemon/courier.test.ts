@@ -1,12 +1,16 @@
 import test from 'ava'
 import type { Delivery } from '../../src/catalog/deliveries.js'
 import { Courier, dueDocuments } from '../../src/daemon/courier.js'
+import { tlsIdentity } from '../../src/keys/certificate.js'
 import { entryName, makeKey, readEntry, sealToRecovery } from '../../src/keys/entry.js'
+import type { Home } from '../../src/keys/home.js'
+import { openMembership } from '../../src/keys/membership.js'
 import { Secret } from '../../src/native.js'
 import { PeerClient } from '../../src/peers/client.js'
 import { Connection } from '../../src/wire/client.js'
 import { eventually, TestFleet } from '../fleet/fleet.js'
-import { sealingOf } from '../keys/fleet.js'
+import { fleet as fleetId, member, sealingOf, signPlain } from '../keys/fleet.js'
+import { startPeer } from '../peers/peer.js'
 
 const HOUR = 3_600_000
 const document = (kind: Delivery['kind'], name: string, version: string) => ({ kind, name, version })
@@ -35,7 +39,7 @@ test('behind a key that a peer refuses the others arrive; the refusal is said on
   const server = await fleet.add('server', 'appliance')
   const peer = await fleet.peer(pc)
   await eventually(t, 'its address is known', () => {
-    return fleet.home.membership().find(pc.host)?.addresses[0] === peer.address
+    return fleet.home.membership().find(pc.host) !== undefined
   })
   await coordinator.close()
   const { rootSealing, secret } = fleet.home
@@ -66,11 +70,14 @@ test('behind a key that a peer refuses the others arrive; the refusal is said on
     clock: fleet.clock,
     lastSeen: () => new Map([[pc.host, fleet.clock.now()]]),
     keys: () => [stranger, genuine, again, own].map((bytes) => ({ name: nameOf(bytes), sequence: 4, bytes })),
+    addresses: () => new Map([[pc.host, [peer.address]]]),
+    statements: () => [],
+    steps: () => [],
     deliveries: {
       of: () => [...last.values()],
       note(_host, delivery) {
         tried++
-        last.set(delivery.name, delivery)
+        last.set(delivery.kind === 'key' ? delivery.name : delivery.kind, delivery)
       },
     },
     onRefusal: (to, kind, name, why) => refusals.push(`${to.name} ${kind} ${name} ${why}`),
@@ -100,6 +107,49 @@ test('behind a key that a peer refuses the others arrive; the refusal is said on
   t.is(refusals.length, 2)
   t.true(refusals[0]?.startsWith(`pc-1 key ${nameOf(stranger)}`))
   t.deepEqual(reports, [])
+})
+
+test('a peer refuses a membership without most peers, and the coordinator is told; step by step it follows', async (t) => {
+  const peer = await startPeer(t)
+  const { body, coordinator, root, rootKey } = peer.fleet
+  const others = ['a', 'b', 'c', 'd'].map((name) => member(Secret.random(), name, 'peer'))
+  const of = (sequence: number, left: number) => {
+    const hosts = [...body.hosts, ...others.slice(0, left)]
+    return openMembership(
+      signPlain({ ...body, sequence, hosts, gone: others.slice(left) }, coordinator),
+      fleetId,
+      rootKey,
+    )
+  }
+  await peer.client(root).sendDocument('membership', fleetId, of(2, 4).bytes)
+  const newest = of(6, 0)
+  const tls = tlsIdentity(coordinator)
+  const home = { fleet: fleetId, rootKey, tls, host: tls.host, membership: () => newest } as unknown as Home
+  const bring = async (steps: readonly { bytes: Buffer }[]) => {
+    const [notes, refusals]: [Delivery[], string[]] = [[], []]
+    const courier = new Courier({
+      home,
+      clock: { now: () => Date.now() },
+      lastSeen: () => new Map([[peer.host, Date.now()]]),
+      keys: () => [],
+      addresses: () => new Map([[peer.host, [peer.address]]]),
+      statements: () => [],
+      steps: () => steps,
+      deliveries: { of: () => notes, note: (_host, delivery) => void notes.push(delivery) },
+      onRefusal: (_peer, kind, _name, why) => void refusals.push(`${kind}: ${why}`),
+      report: () => {},
+    })
+    courier.start()
+    await eventually(t, 'it was brought', () => notes.length > 0)
+    await courier.close()
+    return refusals
+  }
+  t.deepEqual(await bring([]), [
+    'membership: The coordinator signed a membership without 4 of 5 peers: so many do not leave at once',
+  ])
+  t.is(peer.adopted.length, 1)
+  t.deepEqual(await bring([of(3, 3), of(4, 2), of(5, 1), newest]), [])
+  t.deepEqual(peer.adopted.at(-1), newest.bytes)
 })
 
 const nameOf = (entry: Buffer) => entryName(readEntry(entry).entry)

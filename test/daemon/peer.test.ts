@@ -4,6 +4,7 @@ import test from 'ava'
 import { toHex } from '../../src/base/ids.js'
 import { openFleet } from '../../src/fleet/open.js'
 import { tlsIdentity } from '../../src/keys/certificate.js'
+import { makeRemoval } from '../../src/keys/enroller.js'
 import { openMembership, signMembership } from '../../src/keys/membership.js'
 import { deriveRoot } from '../../src/keys/root.js'
 import { openFleetKeys } from '../../src/keys/succession.js'
@@ -87,9 +88,17 @@ test('a host that leaves the fleet reads nothing from the moment on that the pee
   const { shards, close } = openTransport('data connections', called)
   fleet.closing({ close: async () => close() })
   t.is((await shards.fetch(shard, [1, 4])).take().toString(), 'eal')
-  const { body } = pc.membership()
-  const hosts = body.hosts.filter(({ host }) => host !== appliance.host)
-  t.true(pc.saveMembership(signMembership({ ...body, sequence: body.sequence + 1, hosts }, fleet.home.secret)))
+  const draft = pc.membership().draft()
+  const left = pc.membership().hosts.map(({ host }) => host !== appliance.host)
+  const hosts = draft.hosts.filter((_, at) => left[at])
+  const without = (...removals: Buffer[]) =>
+    signMembership(
+      { ...draft, sequence: draft.sequence + 1, hosts, removals: removals.map((one) => one.toString('base64')) },
+      fleet.home.secret,
+      [],
+    )
+  t.throws(() => pc.saveMembership(without()), { code: 'FORGED', message: /no enroller removed/ })
+  t.true(pc.saveMembership(without(makeRemoval(fleet.home, pc.membership(), appliance.host))))
   await t.throwsAsync(shards.fetch(shard, [1, 4]), { code: 'NOT_ALLOWED', message: /member/ })
 })
 
@@ -98,9 +107,7 @@ test('a peer that was away gets what it missed when it is back', async (t) => {
   await fleet.coordinator()
   const pc = await fleet.add('pc-1', 'peer')
   const first = await fleet.peer(pc)
-  await eventually(t, 'its address is known', () => {
-    return fleet.home.membership().find(pc.host)?.addresses[0] === first.address
-  })
+  await eventually(t, 'its address is known', () => pc.addresses.of(pc.host)[0] === first.address)
   await first.close()
   const appliance = await fleet.add('server', 'appliance')
   t.is(pc.membership().find(appliance.host), undefined)

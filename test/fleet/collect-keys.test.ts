@@ -3,11 +3,11 @@ import { ImagerError } from '../../src/base/errors.js'
 import { KEYS_AN_OWNER } from '../../src/base/limits.js'
 import { chooseKeys, collectKeys } from '../../src/fleet/collect-keys.js'
 import { entryName, makeKey, readEntry, type Sealing, sealEntry, sealToRecovery } from '../../src/keys/entry.js'
-import { openMembership, signMembership } from '../../src/keys/membership.js'
+import { openMembership } from '../../src/keys/membership.js'
 import { deriveRoot } from '../../src/keys/root.js'
 import { Secret, type SecretHandle } from '../../src/native.js'
 import type { Peers } from '../../src/peers/pool.js'
-import { delegate, fleet, hostOf, makeFleet, sealingOf } from '../keys/fleet.js'
+import { delegate, fleet, hostOf, makeFleet, sealingOf, signPlain } from '../keys/fleet.js'
 
 interface Shown {
   readonly name: string
@@ -19,7 +19,7 @@ function stand() {
   const { coordinator, appliance, peer, body } = makeFleet()
   const duties = ['coordinator', 'enroller', 'holder'] as const
   const delegations = duties.map((duty) => delegate(root.secret, hostOf(coordinator), duty))
-  const membership = openMembership(signMembership({ ...body, delegations }, coordinator), fleet, root.rootKey)
+  const membership = openMembership(signPlain({ ...body, delegations }, coordinator), fleet, root.rootKey)
   const maker = (identity: SecretHandle) => ({ fleet, term: 1, rootSealing: root.rootSealing, identity })
   return { root, coordinator, appliance, peer, membership, maker }
 }

@@ -12,15 +12,15 @@ import {
   signCosignature,
 } from '../../src/keys/checkpoint.js'
 import type { Home } from '../../src/keys/home.js'
-import { openMembership, signMembership } from '../../src/keys/membership.js'
+import { openMembership } from '../../src/keys/membership.js'
 import { hash, Secret, type SecretHandle } from '../../src/native.js'
-import { delegate, fleet, hostOf, makeFleet, member } from '../keys/fleet.js'
+import { delegate, fleet, hostOf, makeFleet, member, signPlain } from '../keys/fleet.js'
 
 const members = makeFleet()
 const { root, rootKey, coordinator } = members
 const witnesses = [members.peer, Secret.random(), Secret.random()] as const
 const hosts = [...members.body.hosts, member(witnesses[1], 'pc-2', 'peer'), member(witnesses[2], 'pc-3', 'peer')]
-const membership = openMembership(signMembership({ ...members.body, sequence: 2, hosts }, coordinator), fleet, rootKey)
+const membership = openMembership(signPlain({ ...members.body, sequence: 2, hosts }, coordinator), fleet, rootKey)
 const none = { count: 0, root: '00'.repeat(32) }
 
 function cosigned(over: Partial<CheckpointBody> = {}, by: readonly SecretHandle[] = witnesses.slice(0, 2)): Buffer {

@@ -1,7 +1,8 @@
 import test from 'ava'
 import type { HostRow, RunRow, SnapshotRow, VolumePolicy } from '../../src/catalog/types.js'
 import { DAY_MS, maxAge } from '../../src/fleet/age.js'
-import { findProblems, newestOf } from '../../src/fleet/problems.js'
+import { compareMembers } from '../../src/fleet/members.js'
+import { findProblems, newestOf, strangers } from '../../src/fleet/problems.js'
 
 const NOW = 1_800_000_000_000
 
@@ -156,4 +157,18 @@ test('an alarm is due at twice the usual interval, within 26 hours and 8 days; w
   t.is(maxAge([0, DAY_MS, 2 * DAY_MS, 40 * DAY_MS, 41 * DAY_MS], null), 2 * DAY_MS, 'one long pause changes nothing')
   t.is(maxAge(every(DAY_MS, 9), 5), 5)
   t.is(maxAge(every(DAY_MS, 9), 0), undefined)
+})
+
+test('who is signed in and not listed, or listed and not signed in, is told, also where only the role differs', (t) => {
+  const [a, b, c] = ['a', 'b', 'c'].map((name) => peer(name, { role: 'peer' })) as [HostRow, HostRow, HostRow]
+  const signed = (...hosts: HostRow[]) => ({ hosts: hosts.map((one) => ({ ...one, sealing: '' })) })
+  t.deepEqual(strangers(compareMembers(signed(a, b), [a, b])), [])
+  const { unlisted, unsigned } = compareMembers(signed(a, b), [b, c])
+  t.deepEqual([unlisted.map(({ name }) => name), unsigned.map(({ name }) => name)], [['a'], ['c']])
+  const admin = compareMembers(signed(a, { ...b, role: 'admin' }), [a, b])
+  t.deepEqual(admin.unlisted, [{ host: b.host, name: 'b', role: 'admin' }])
+  const [first, second] = strangers({ unlisted, unsigned })
+  t.regex(first?.sentence ?? '', /^a \(peer, key .*signed in, and not in/)
+  t.regex(second?.sentence ?? '', /^c \(peer, .*no peer believes it/)
+  t.like(first, { code: 'STRANGER' })
 })

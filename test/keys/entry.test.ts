@@ -14,10 +14,10 @@ import {
   sealEntry,
 } from '../../src/keys/entry.js'
 import { requireKeyRoom } from '../../src/keys/entry-room.js'
-import { openMembership, signMembership } from '../../src/keys/membership.js'
+import { openMembership } from '../../src/keys/membership.js'
 import { signStatement } from '../../src/keys/statement.js'
 import { Secret, type SecretHandle } from '../../src/native.js'
-import { delegate, fleet, hostOf, makeFleet, member, otherFleet, sealingOf } from './fleet.js'
+import { delegate, fleet, hostOf, makeFleet, member, otherFleet, sealingOf, signPlain } from './fleet.js'
 
 const known = makeFleet()
 const [appliance, coordinator, root] = [known.appliance, known.coordinator, known.root]
@@ -80,7 +80,7 @@ function recovered() {
   const former = delegate(root, hostOf(coordinator), 'holder', 1)
   const hosts = [member(next, 'spare', 'coordinator'), member(appliance, 'server', 'appliance')]
   const body = { ...known.body, term: 2, delegations: [...delegations, former], hosts }
-  return { next, membership: openMembership(signMembership(body, next), fleet, known.rootKey) }
+  return { next, membership: openMembership(signPlain(body, next), fleet, known.rootKey) }
 }
 
 test('an entry counts where its signer had the right in the term under which it signed', (t) => {

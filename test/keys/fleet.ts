@@ -1,14 +1,17 @@
 /** A fleet of one coordinator, one appliance and one peer, for tests of who believes what. */
 import { toHex } from '../../src/base/ids.js'
+import { signAdmission, signRemoval } from '../../src/keys/admission.js'
 import { type Duty, signDelegation } from '../../src/keys/delegation.js'
 import {
+  admitAll,
   type Membership,
   type MembershipBody,
   type MembershipHost,
   openMembership,
+  readersOf,
   signMembership,
 } from '../../src/keys/membership.js'
-import { Secret, type SecretHandle } from '../../src/native.js'
+import { hash, Secret, type SecretHandle } from '../../src/native.js'
 
 export const fleet = '00112233445566778899aabbccddeeff'
 export const otherFleet = 'ff'.repeat(16)
@@ -22,7 +25,7 @@ export interface TestFleet {
   coordinator: SecretHandle
   appliance: SecretHandle
   peer: SecretHandle
-  body: MembershipBody
+  body: PlainBody
   membership: Membership
 }
 
@@ -31,14 +34,31 @@ export function delegate(root: SecretHandle, host: string, duty: Duty, term = 1,
 }
 
 export function member(secret: SecretHandle, name: string, role: MembershipHost['role']): MembershipHost {
-  const addresses = role === 'appliance' ? [] : ['127.0.0.1:7420']
-  return { host: hostOf(secret), sealing: sealingOf(secret), name, role, domain: name, addresses }
+  return { host: hostOf(secret), sealing: sealingOf(secret), name, role, domain: name }
+}
+
+/** A membership before its hosts are let in. */
+export interface PlainBody extends Omit<MembershipBody, 'hosts' | 'removals' | 'names'> {
+  hosts: MembershipHost[]
+  /** Whom `admitter` let in, and does no more. */
+  gone?: MembershipHost[]
+}
+
+/** Each host let in by `admitter`, without a token. */
+export function signPlain({ gone = [], ...body }: PlainBody, signer: SecretHandle, admitter = signer): Buffer {
+  const { fleet, term } = body
+  const removals = gone.map(({ host, sealing, role }) => {
+    const admission = toHex(hash(signAdmission({ fleet, term, host, sealing, role }, admitter)))
+    return signRemoval({ fleet, term, host, admission }, admitter).toString('base64')
+  })
+  const readers = readersOf(body.hosts, [], sealingOf(admitter))
+  return signMembership({ ...body, hosts: admitAll(body.hosts, fleet, term, admitter), removals }, signer, readers)
 }
 
 export function makeFleet(): TestFleet {
   const [root, coordinator, appliance, peer] = [Secret.random(), Secret.random(), Secret.random(), Secret.random()]
   const duties: Duty[] = ['coordinator', 'enroller', 'holder', 'pruner']
-  const body: MembershipBody = {
+  const body: PlainBody = {
     fleet,
     sequence: 1,
     term: 1,
@@ -50,6 +70,9 @@ export function makeFleet(): TestFleet {
     ],
   }
   const rootKey = hostOf(root)
-  const membership = openMembership(signMembership(body, coordinator), fleet, rootKey)
+  const membership = openMembership(signPlain(body, coordinator), fleet, rootKey, {
+    reader: hostOf(appliance),
+    secret: appliance,
+  })
   return { root, rootKey, coordinator, appliance, peer, body, membership }
 }

@@ -7,17 +7,36 @@ import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { toHex } from '../../src/base/ids.js'
-import { type Delegation, openDelegation, signDelegation } from '../../src/keys/delegation.js'
+import { openAddress } from '../../src/keys/address.js'
+import { openAdmission, openRemoval, openVoucher } from '../../src/keys/admission.js'
+import { openDelegation, signDelegation } from '../../src/keys/delegation.js'
 import { entryName, mayDeliver, openEntry, RECOVERY, readEntry } from '../../src/keys/entry.js'
 import { type Grant, signGrant, verifyGrant } from '../../src/keys/grant.js'
 import { openHead, signHead } from '../../src/keys/head.js'
-import { type MembershipBody, openMembership, signMembership } from '../../src/keys/membership.js'
+import { WORDS } from '../../src/keys/labels.js'
+import { openMembership } from '../../src/keys/membership.js'
 import { deriveRoot } from '../../src/keys/root.js'
-import { decodeToken, encodeToken, type Token } from '../../src/keys/token.js'
+import { decodeToken } from '../../src/keys/token.js'
 import { hash, Runs, Secret, type SecretHandle, shardId, Vault } from '../../src/native.js'
 import { runName, stripeOf } from '../../src/stripes/names.js'
 import { head, trailerKey } from '../golden/head.js'
-import { fleet, hostOf, member } from './fleet.js'
+import {
+  address,
+  admission,
+  body,
+  coordinates,
+  delegation,
+  makeAddress,
+  makeAdmission,
+  membership as makeMembership,
+  makeRemoval,
+  makeToken,
+  makeVoucher,
+  removal,
+  token,
+  voucher,
+} from '../golden/membership.js'
+import { fleet, hostOf } from './fleet.js'
 
 const place = (name: string) => new URL(`../../../fixtures/golden/${name}-v1.bin`, import.meta.url)
 const golden = (name: string) => readFileSync(place(name))
@@ -33,21 +52,7 @@ const seed = Secret.fromWords(words)
 const of = (context: string) => seed.derive(`imager v1 golden ${context}`)
 const [coordinator, appliance, peer, manifestKey] = [of('coordinator'), of('appliance'), of('peer'), of('manifest')]
 const root = deriveRoot(seed)
-const time = 1_800_000_000_000
 
-const delegation: Delegation = { fleet, term: 3, duty: 'enroller', host: hostOf(coordinator) }
-const coordinates: Delegation = { ...delegation, duty: 'coordinator' }
-const body: MembershipBody = {
-  fleet,
-  sequence: 7,
-  term: 3,
-  delegations: [delegation, coordinates].map((one) => signDelegation(one, root.secret).toString('base64')),
-  hosts: [
-    { ...member(coordinator, 'Büro', 'coordinator'), domain: 'site 1' },
-    { ...member(appliance, 'server', 'appliance'), addresses: [] },
-    { ...member(peer, 'pc-1', 'peer'), addresses: ['[2001:db8::1]:7420', 'pc-1.example:7420'] },
-  ],
-}
 const grant: Grant = {
   fleet,
   term: 3,
@@ -58,26 +63,26 @@ const grant: Grant = {
   host: hostOf(peer),
   bearer: hostOf(appliance),
 }
-const token: Token = {
-  fleet,
-  rootKey: '22'.repeat(32),
-  rootSealing: '33'.repeat(32),
-  coordinator: { key: '44'.repeat(32), address: '[2001:db8::1]:7420' },
-  role: 'appliance',
-  secret: Buffer.alloc(32, 0x55),
-  expires: time,
-}
-
 test('delegation', (t) => {
   same(t, 'delegation', signDelegation(delegation, root.secret))
   t.deepEqual(openDelegation(golden('delegation'), fleet, root.rootKey), delegation)
 })
 
 test('membership', (t) => {
-  same(t, 'membership', signMembership(body, coordinator))
-  const membership = openMembership(golden('membership'), fleet, root.rootKey)
-  t.deepEqual(membership.body, body)
-  t.deepEqual([...membership.delegations], [delegation, coordinates])
+  // The key of the names is random, and so are the bytes.
+  if (process.env.IMAGER_MAKE_GOLDEN === '1') writeFileSync(place('membership'), makeMembership())
+  const readers = [
+    { reader: WORDS, secret: root.secret },
+    { reader: hostOf(appliance), secret: appliance },
+  ]
+  const membership = openMembership(golden('membership'), fleet, root.rootKey, readers[0])
+  for (const reader of readers) {
+    t.deepEqual(openMembership(golden('membership'), fleet, root.rootKey, reader).draft(), body)
+  }
+  t.deepEqual(
+    membership.delegations.map(({ text: _text, ...one }) => one),
+    [delegation, coordinates],
+  )
   t.is(membership.coordinator, hostOf(coordinator))
 })
 
@@ -121,9 +126,25 @@ test('the names under which key entries are kept', (t) => {
   t.deepEqual(names, [`${name}d0b7ca26f4f73716d112a581bbaaea85`, `${name}500c0bf2b4d8c01c6d85c30702a3e35a`])
 })
 
+test('address', (t) => {
+  same(t, 'address', makeAddress())
+  t.deepEqual(openAddress(golden('address'), fleet), address)
+})
+
 test('token', (t) => {
-  same(t, 'token', Buffer.from(encodeToken(token), 'ascii'))
+  same(t, 'token', makeToken())
   t.deepEqual(decodeToken(golden('token').toString('ascii')), token)
+})
+
+test('voucher, admission and removal', (t) => {
+  same(t, 'voucher', makeVoucher())
+  same(t, 'admission', makeAdmission())
+  same(t, 'removal', makeRemoval())
+  const by = openMembership(golden('membership'), fleet, root.rootKey).admitters(root.rootKey)
+  t.deepEqual(openVoucher(golden('voucher'), by), voucher)
+  t.deepEqual(openRemoval(golden('removal'), by), removal)
+  const [text, vouched] = [golden('admission'), golden('voucher')].map((bytes) => bytes.toString('base64'))
+  t.like(openAdmission({ admission: text ?? '', voucher: vouched ?? '' }, by), { ...admission, token: voucher.token })
 })
 
 /** The keys of native/tests/golden.rs: key(n) is the BLAKE3 of one byte n. */

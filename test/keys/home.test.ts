@@ -5,9 +5,8 @@ import test from 'ava'
 import { toHex } from '../../src/base/ids.js'
 import { RECOVERY, type Sealing, sealEntry } from '../../src/keys/entry.js'
 import { createHome, openHome, prepareIdentity, settlePort } from '../../src/keys/home.js'
-import { signMembership } from '../../src/keys/membership.js'
 import { Secret } from '../../src/native.js'
-import { fleet, hostOf, makeFleet, member, sealingOf } from './fleet.js'
+import { fleet, hostOf, makeFleet, member, sealingOf, signPlain } from './fleet.js'
 
 const known = makeFleet()
 
@@ -20,7 +19,7 @@ function folder(t: { teardown(undo: () => void): void }): string {
 function newHome(state: string) {
   const identity = prepareIdentity(state)
   const body = { ...known.body, sequence: 2, hosts: [...known.body.hosts, member(identity, 'me', 'appliance')] }
-  const membership = signMembership(body, known.coordinator)
+  const membership = signPlain(body, known.coordinator)
   const common = {
     fleet,
     term: 1,
@@ -75,9 +74,9 @@ test('only a newer membership is adopted, and it stays', (t) => {
   const seen: number[] = []
   home.watchMembership(() => seen.push(home.membership().sequence))
   t.false(home.saveMembership(config.membership))
-  t.false(home.saveMembership(signMembership({ ...body, sequence: 1 }, known.coordinator)))
-  t.true(home.saveMembership(signMembership({ ...body, sequence: 3 }, known.coordinator)))
-  t.throws(() => home.saveMembership(signMembership({ ...body, sequence: 4 }, known.peer)), { code: 'FORGED' })
+  t.false(home.saveMembership(signPlain({ ...body, sequence: 1 }, known.coordinator)))
+  t.true(home.saveMembership(signPlain({ ...body, sequence: 3 }, known.coordinator)))
+  t.throws(() => home.saveMembership(signPlain({ ...body, sequence: 4 }, known.peer)), { code: 'FORGED' })
   t.deepEqual(seen, [3])
   t.is(home.membership().sequence, 3)
   t.is(openHome(state).membership().sequence, 3)

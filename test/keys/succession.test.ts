@@ -11,11 +11,11 @@ import {
   sealEntry,
   sealToRecovery,
 } from '../../src/keys/entry.js'
-import { openMembership, signMembership } from '../../src/keys/membership.js'
+import { openMembership } from '../../src/keys/membership.js'
 import { deriveRoot, rootFromWords } from '../../src/keys/root.js'
 import { openFleetKeys, succeed } from '../../src/keys/succession.js'
 import { Secret, type SecretHandle } from '../../src/native.js'
-import { delegate, fleet, hostOf, makeFleet, sealingOf } from './fleet.js'
+import { delegate, fleet, hostOf, makeFleet, sealingOf, signPlain } from './fleet.js'
 
 function stand() {
   const seed = Secret.random()
@@ -23,7 +23,7 @@ function stand() {
   const { coordinator, appliance, peer, body } = makeFleet()
   const duties = ['coordinator', 'enroller', 'holder', 'pruner'] as const
   const delegations = duties.map((duty) => delegate(root.secret, hostOf(coordinator), duty))
-  const membership = openMembership(signMembership({ ...body, delegations }, coordinator), fleet, root.rootKey)
+  const membership = openMembership(signPlain({ ...body, delegations }, coordinator), fleet, root.rootKey)
   const maker = (identity: SecretHandle, term = 1): Maker => ({ fleet, term, rootSealing: root.rootSealing, identity })
   const [domain, catalog] = [Secret.random(), Secret.random()]
   const shared = [

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import test from 'ava'
-import { checkJoinProof, decodeToken, encodeToken, joinProof, type Token, tokenId } from '../../src/keys/token.js'
+import { decodeToken, encodeToken, type Token, TokenKey, tokenId } from '../../src/keys/token.js'
+import { verifySignature } from '../../src/native.js'
 
 const token: Token = {
   fleet: '11'.repeat(16),
@@ -10,12 +11,13 @@ const token: Token = {
   role: 'appliance',
   secret: randomBytes(32),
   expires: 1_800_000_000_000,
+  term: 3,
 }
 
 test('a token survives the clipboard', (t) => {
   const text = encodeToken(token)
   t.regex(text, /^imager1\.[A-Za-z0-9_-]+$/)
-  t.true(text.length < 300)
+  t.true(text.length < 310)
   t.deepEqual(decodeToken(`  ${text}\n`), token)
 })
 
@@ -29,14 +31,11 @@ test('nonsense, a lost character and a typing error are told apart from a refusa
   t.throws(() => decodeToken(typo), { code: 'WRONG_KEY', message: /typing error/ })
 })
 
-test('a proof holds for one secret, one TLS session and one host', (t) => {
-  const exporter = randomBytes(32)
-  const host = '55'.repeat(32)
-  const proof = joinProof(token.secret, exporter, host)
-  t.true(checkJoinProof(proof, token.secret, exporter, host))
-  t.false(checkJoinProof(proof, randomBytes(32), exporter, host))
-  t.false(checkJoinProof(proof, token.secret, randomBytes(32), host))
-  t.false(checkJoinProof(proof, token.secret, exporter, '66'.repeat(32)))
-  t.false(checkJoinProof(proof.subarray(1), token.secret, exporter, host))
-  t.is(tokenId(token.secret).length, 32)
+test("a token's key is its secret's alone, the same each time, and signs what others verify", (t) => {
+  const [key, again, other] = [token.secret, token.secret, randomBytes(32)].map((secret) => new TokenKey(secret))
+  const [message, signed] = [Buffer.from('message'), key?.sign(Buffer.from('message')) ?? Buffer.alloc(0)]
+  t.deepEqual(key?.signingKey(), again?.signingKey())
+  t.true(verifySignature(key?.signingKey() ?? Buffer.alloc(32), message, signed))
+  t.false(verifySignature(other?.signingKey() ?? Buffer.alloc(32), message, signed))
+  t.is(tokenId(key?.signingKey() ?? Buffer.alloc(0)).length, 32)
 })

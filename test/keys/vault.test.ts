@@ -5,12 +5,11 @@ import test from 'ava'
 import { toHex } from '../../src/base/ids.js'
 import { sealEntry } from '../../src/keys/entry.js'
 import { createHome, type Home, prepareIdentity } from '../../src/keys/home.js'
-import { signMembership } from '../../src/keys/membership.js'
 import { type ApplianceOpened, keepOpenedKeys, OPEN_MS, removeOpenedKeys } from '../../src/keys/opened-keys.js'
 import { keysHeld, openRoot, openVault, type SealedRoot } from '../../src/keys/vault.js'
 import { hash, Runs, Secret, type SecretHandle } from '../../src/native.js'
 import { stripeOf } from '../../src/stripes/names.js'
-import { delegate, fleet, hostOf, makeFleet, member, sealingOf } from './fleet.js'
+import { delegate, fleet, hostOf, makeFleet, member, sealingOf, signPlain } from './fleet.js'
 
 interface Test {
   teardown(undo: () => void): void
@@ -47,7 +46,7 @@ function recovered(t: Test, theirs: ApplianceOpened) {
   const [host, readerSealing] = [hostOf(identity), sealingOf(identity)]
   const delegations = (['coordinator', 'enroller', 'holder'] as const).map((duty) => delegate(root, host, duty, 2))
   const hosts = [...body.hosts.filter(({ role }) => role !== 'coordinator'), member(identity, 'spare', 'coordinator')]
-  const membership = signMembership({ ...body, term: 2, delegations, hosts }, identity)
+  const membership = signPlain({ ...body, term: 2, delegations, hosts }, identity)
   const own = { fleet, term: 2, owner: host, reader: host, readerSealing }
   const domain = Secret.random()
   const keys = [

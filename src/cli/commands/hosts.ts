@@ -2,6 +2,7 @@ import { CLOCK_SKEW_NOTE_MS } from '../../base/limits.js'
 import { formatBytes, formatSeconds } from '../../base/units.js'
 import type { HostRow } from '../../catalog/types.js'
 import { describeSkew } from '../../coordinator/clock-skew.js'
+import type { Members } from '../../fleet/members.js'
 import { defineCommand } from '../command.js'
 import { table } from '../output.js'
 
@@ -11,26 +12,38 @@ export const command = defineCommand({
   example: ['imager hosts --json', 'one object with all hosts'],
   builder: (yargs) => yargs,
   async run(_args, context) {
-    const { catalog } = await context.fleet()
-    const hosts = await catalog.hosts()
-    context.output.report({ hosts }, () => [render(hosts, Date.now()), ...hosts.flatMap(remarks)].join('\n'))
+    const [{ readMembers }, { strangers }, fleet] = await Promise.all([
+      import('../../fleet/members.js'),
+      import('../../fleet/problems.js'),
+      context.fleet(),
+    ])
+    const members = await readMembers(fleet)
+    context.output.report({ ...members }, () =>
+      [
+        render(members, Date.now()),
+        ...members.hosts.flatMap(remarks),
+        ...strangers(members).flatMap(({ sentence, remedy }) => [`! ${sentence}`, `  ${remedy}`]),
+      ].join('\n'),
+    )
   },
 })
 
-function render(hosts: readonly HostRow[], now: number): string {
+function render({ hosts, unlisted, unsigned }: Members, now: number): string {
+  const isUnsigned = new Set(unsigned.map(({ host }) => host))
   const rows = hosts.map((host) => {
     const lends = host.storage !== ''
     return [
       host.name,
       host.role,
       host.domain === host.host ? '-' : host.domain,
-      presence(host, now),
+      isUnsigned.has(host.host) ? 'NOT SIGNED IN' : presence(host, now),
       lends ? formatBytes(host.freeBytes) : '-',
       lends ? formatBytes(host.usedBytes) : '-',
       host.role === 'peer' ? `${Math.round(host.uptime * 100)} %` : '-',
       host.addresses[0] ?? '-',
     ]
   })
+  for (const { name, role } of unlisted) rows.push([name, role, '-', 'NOT LISTED', '-', '-', '-', '-'])
   return table(['NAME', 'ROLE', 'DOMAIN', 'STATE', 'FREE', 'USED', 'UPTIME', 'ADDRESS'], rows)
 }
 

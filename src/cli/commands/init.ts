@@ -35,6 +35,7 @@ export const command = defineCommand({
           output.reportOnce({ status: 'done', ...founded, address, state, words }, () => onPaper(words)),
       })
     }
+    output.note(`This machine holds all duties for now; ${output.typed('duties')} lists them.`)
     output.note(`Start it with ${output.typed('coordinator')}, then let hosts in with ${output.typed('invite')}.`)
   },
 })

@@ -71,6 +71,9 @@ function render(report: RecoverReport, state: string): string {
     `Fleet ${fleet} is recovered in ${formatSeconds(seconds)}; this host is its coordinator (term ${term}).`,
     `Peers: ${peers.reached.length} answered${peers.missing.length > 0 ? `, ${peers.missing.length} did not:` : '.'}`,
     ...peers.missing.map(({ name, why }) => `  ${name}: ${why}`),
+    ...peers.returned.map(
+      (name) => `  ${name} had been removed, and belongs to the fleet again. If that is wrong: imager remove ${name}`,
+    ),
     `${shards.shards} shards were found${odd.length > 0 ? ` (and ${odd.join(', ')})` : ''}; ${stripes.readable} stripes are whole enough to read, ${stripes.lacking + stripes.unreadable} are not.`,
     `${restorable} of ${snapshots.length + unreadable.length} snapshots can be restored now:`,
     ...snapshots.map(

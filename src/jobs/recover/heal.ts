@@ -11,9 +11,11 @@ import { ifSound } from '../../base/sound.js'
 import { lockLocalCatalog } from '../../fleet/local-catalog.js'
 import { makeFolder, syncFolder } from '../../keys/durable.js'
 import { type HomeConfig, hasHome, prepareIdentity, readConfig } from '../../keys/home.js'
-import { type Membership, openMembership } from '../../keys/membership.js'
+import type { Membership } from '../../keys/membership.js'
 import type { Root } from '../../keys/root.js'
 import { Secret, type SecretHandle } from '../../native.js'
+import { newestFirst } from './members.js'
+import { openAs } from './reach.js'
 
 /** Where the catalog is built while the old one lies in its place. */
 export const WORKSHOP = 'recovering'
@@ -41,13 +43,13 @@ export function findPlace(state: string, root: Root): Place {
   return { isHealed: true, config, secret: ifSound(() => Secret.load(join(state, IDENTITY))) }
 }
 
-/** The newer of what peers showed and what lies here. */
-export function newestMembership(state: string, shown: Membership, root: Root): Membership {
+/** What peers showed and what lies here, newest first. */
+export function allVersions(state: string, shown: readonly Membership[], root: Root): readonly Membership[] {
   const path = join(state, 'membership.bin')
-  const own = ifSound(() =>
-    existsSync(path) ? openMembership(readFileSync(path), shown.fleet, root.rootKey) : undefined,
-  )
-  return own?.newerThan(shown) ? own : shown
+  const fleet = shown[0]?.fleet
+  if (fleet === undefined || !existsSync(path)) return shown
+  const own = ifSound(() => openAs(readFileSync(path), fleet, root))
+  return own ? newestFirst([...shown, own]) : shown
 }
 
 /** The key that this host goes on with: the one that is here, unless the fleet does not know it as its coordinator's. */

@@ -16,10 +16,11 @@ import { LocalCatalog } from '../../catalog/local.js'
 import { partsOf } from '../../catalog/parts.js'
 import type { SnapshotRow } from '../../catalog/types.js'
 import { chooseKeys, collectKeys, type FoundKeys } from '../../fleet/collect-keys.js'
+import { AddressBook } from '../../keys/address-book.js'
 import { makeFolder } from '../../keys/durable.js'
 import { entryName, readEntry } from '../../keys/entry.js'
 import { createHome, Home, type HomeConfig } from '../../keys/home.js'
-import type { Membership } from '../../keys/membership.js'
+import type { Membership, MembershipHost } from '../../keys/membership.js'
 import { keepOpenedKeys } from '../../keys/opened-keys.js'
 import { type Root, rootFromWords } from '../../keys/root.js'
 import { type FleetKeys, openFleetKeys, succeed } from '../../keys/succession.js'
@@ -30,7 +31,8 @@ import { Meter, type Report } from '../progress.js'
 import { Bitmaps } from './bitmaps.js'
 import { FoundShards } from './found-shards.js'
 import { collectHeads, countOpenable, countSnapshots, importHeads, type UnreadableHead } from './heads.js'
-import { exchange, findPlace, keyOf, lockPlace, newestMembership, type Place, WORKSHOP } from './heal.js'
+import { allVersions, exchange, findPlace, keyOf, lockPlace, type Place, WORKSHOP } from './heal.js'
+import { everybody, leaveAgain, type Returning, whoReturns, withoutLeft, withReturned } from './members.js'
 import { type Missing, type ReachedFleet, reachFleet } from './reach.js'
 import { importFound, type Rebuilt, type Survey, surveyPeers } from './survey.js'
 
@@ -54,6 +56,9 @@ export interface RecoverParts {
 }
 
 export interface RecoverPlan extends ReachedFleet {
+  /** Everybody whom any version names. */
+  readonly known: Membership
+  readonly returning: Returning
   readonly place: Place
   readonly successor: Pick<RecoverOptions, 'name' | 'domain' | 'listen' | 'address'>
   readonly root: Root
@@ -74,7 +79,12 @@ export interface RecoverReport {
   readonly setAside: string | null
   /** Until when this host opens these snapshots without the words, in milliseconds since 1970; null: it has none to open. */
   readonly keysOpenUntil: number | null
-  readonly peers: { readonly reached: string[]; readonly missing: { name: string; why: string }[] }
+  readonly peers: {
+    readonly reached: string[]
+    readonly missing: { name: string; why: string }[]
+    /** Members again, though the newest membership did not name them any more. */
+    readonly returned: string[]
+  }
   readonly shards: Omit<Survey, 'lost'>
   readonly stripes: Rebuilt
   readonly snapshots: Pick<
@@ -103,13 +113,27 @@ export async function planRecover(options: RecoverOptions, parts: RecoverParts):
   const place = findPlace(options.state, root)
   const fleet = await reachFleet({ root, address: options.peer, ...parts })
   try {
-    const membership = newestMembership(options.state, fleet.membership, root)
-    const { found } = await collectKeys(fleet.reached, { membership, root, peers: fleet.peers, signal: parts.signal })
-    const keys = openFleetKeys([...found.values()].flat(), membership, root)
+    const versions = allVersions(options.state, fleet.versions, root)
+    const known = everybody(versions)
+    const { found } = await collectKeys(fleet.reached, {
+      membership: known,
+      root,
+      peers: fleet.peers,
+      signal: parts.signal,
+    })
+    const keys = openFleetKeys([...found.values()].flat(), known, root)
     if (!keys) throw withoutKeys(fleet)
+    const membership = versions[0] as Membership
     const identity = keyOf(place, membership)
-    const successor = successorOf(place, membership, options)
-    return { ...fleet, membership, place, successor, root, identity, found, keys, close: () => fleet.peers.close() }
+    const at = [
+      ...new AddressBook(options.state).of(membership.coordinator),
+      ...(fleet.addresses.get(membership.coordinator) ?? []),
+    ]
+    const successor = successorOf(place, membership, at[0], options)
+    const answered = new Set(fleet.reached.map(({ host }) => host))
+    const returning = whoReturns(versions, (host) => answered.has(host))
+    const close = () => fleet.peers.close()
+    return { ...fleet, versions, known, returning, place, successor, root, identity, found, keys, close }
   } catch (error) {
     fleet.peers.close()
     throw error
@@ -125,30 +149,32 @@ export async function runRecover(
   const { state } = options
   const { root, identity, successor } = plan
   const { listen, address, name } = successor
-  const { membership, keys } = succeed(
-    plan.membership,
-    plan.keys,
-    root,
-    successor,
-    identity,
-    [...plan.found.values()].flat(),
-  )
+  const entries = [...plan.found.values()].flat()
+  const takeOver = (back: readonly MembershipHost[]) =>
+    succeed(withReturned(plan.versions, back), plan.keys, root, successor, identity, entries)
+  const { always, ifMissed } = plan.returning
+  const { membership: widest, keys } = takeOver([...always, ...ifMissed])
   const { rootKey, rootSealing } = root
   const coordinator = { key: toHex(identity.signingKey()), address }
   const config: HomeConfig = {
-    ...{ fleet: membership.fleet, rootKey, rootSealing, role: 'coordinator', name, coordinator, listen },
+    ...{ fleet: widest.fleet, rootKey, rootSealing, role: 'coordinator', name, coordinator, listen },
   }
   const unlock = await lockPlace(state)
   try {
-    const takeOver = () =>
-      tellPeers(plan, parts, (peer, signal) =>
-        peer.sendDocument('membership', membership.fleet, membership.bytes, { signal }),
-      )
-    const rebuilt = await build(plan, membership, config, options, parts, takeOver)
+    const tell = ({ fleet, bytes }: Membership) =>
+      tellPeers(plan, parts, (peer, signal) => peer.sendDocument('membership', fleet, bytes, { signal }))
+    const rebuilt = await build(plan, widest, config, options, parts, () => tell(widest))
+    const left = ifMissed.filter((one) => !rebuilt.missed.includes(one))
+    const returned = [...always, ...rebuilt.missed]
+    const membership = left.length === 0 ? widest : withoutLeft(widest, left, identity, root)
+    if (membership !== widest) await tell(membership)
     const setAside = exchange(state, identity, parts.clock.now()) ?? null
     const keeper = { state, fleet: membership.fleet, secret: identity }
     const keysOpenUntil = keepOpenedKeys(keeper, plan.keys.appliances, parts.clock.now()) ?? null
     const home = createHome({ state, ...config, membership: membership.bytes, keys })
+    home.addresses.learn([...plan.addresses, [home.host, [address]]])
+    const listens = home.addresses.own(home.fleet, home.host, [address], parts.clock.now(), identity)
+    await tellPeers(plan, parts, (peer, signal) => sendAddress(peer, home.host, listens, signal))
     const own = home.ownEntries().map((bytes) => ({ name: entryName(readEntry(bytes).entry), bytes }))
     noteRecovery(home, own, parts.clock)
     await tellPeers(plan, parts, (peer, signal) => sendKeys(peer, own, signal))
@@ -158,6 +184,7 @@ export async function runRecover(
       peers: {
         reached: plan.reached.filter(({ host }) => !missing.has(host)).map((one) => one.name),
         missing: [...missing.values()].map((one) => ({ name: one.name, why: one.why })),
+        returned: returned.map(({ host, name: before }) => membership.find(host)?.name ?? before),
       },
       ...{ shards: rebuilt.shards, stripes: rebuilt.stripes, suffice: rebuilt.suffice },
       ...{ snapshots: rebuilt.snapshots, unreadable: rebuilt.unreadable, rivals: rebuilt.rivals },
@@ -170,12 +197,17 @@ export async function runRecover(
 }
 
 /** A coordinator that heals keeps what its fleet calls it, and where it is looked for. */
-function successorOf({ isHealed, config }: Place, membership: Membership, options: RecoverOptions) {
+function successorOf(
+  { isHealed, config }: Place,
+  membership: Membership,
+  at: string | undefined,
+  options: RecoverOptions,
+) {
   if (!isHealed) return options
   const known = membership.find(membership.coordinator)
   const noted = config?.coordinator.address
-  // With port 0 it took a free one, which only the membership knows.
-  const address = (noted?.endsWith(':0') ? undefined : noted) ?? known?.addresses[0] ?? options.address
+  // With port 0 it took a free one, which only it told.
+  const address = (noted?.endsWith(':0') ? undefined : noted) ?? at ?? options.address
   const listen = config?.listen ?? `0.0.0.0:${address.split(':').at(-1)}`
   return { name: config?.name ?? known?.name ?? options.name, domain: known?.domain ?? options.domain, address, listen }
 }
@@ -230,12 +262,14 @@ async function rebuildCatalog(
   parts: RecoverParts,
   takeOver: () => Promise<Missing[]>,
 ) {
-  const { reached, peers, keys, found: foundKeys } = plan
+  const { reached, peers, keys, known, found: foundKeys } = plan
   const { fleet } = membership
-  for (const host of membership.hosts) catalog.importHost(host)
+  // Who wrote and is no member any more has a name all the same.
+  for (const host of [...known.hosts, ...membership.hosts]) catalog.importHost(host)
+  catalog.members.admitOnly(membership.hosts)
   for (const { host, addresses, space } of reached) catalog.members.heartbeat(host, { addresses, ...space })
-  for (const { name, bytes } of chooseKeys(foundKeys, plan.membership, plan.root)) catalog.registry.keepKey(name, bytes)
-  const writers = plan.membership.hosts.filter((one) => one.role !== 'peer').map((one) => one.host)
+  for (const { name, bytes } of chooseKeys(foundKeys, known, plan.root)) catalog.registry.keepKey(name, bytes)
+  const writers = known.hosts.filter((one) => one.role !== 'peer').map((one) => one.host)
   const trailerKeys = new Map(writers.map((host) => [host, keys.trailersOf(host)]))
   const meter = (phase: string, bytes: number) => new Meter(phase, bytes, parts.clock, parts.report)
   const found = new FoundShards(join(state, FOUND), catalog.names)
@@ -246,7 +280,7 @@ async function rebuildCatalog(
     const stripes = await importFound(survey, catalog, meter('reading stripes', found.totalPackBytes))
     const signal = parts.signal
     const { trailersOf: trailerKeysOf } = keys
-    const kept = await collectHeads(reached, { membership, peers, trailerKeysOf, signal })
+    const kept = await collectHeads(reached, { membership: known, peers, trailerKeysOf, signal })
     if (kept.length > 0 && (await countOpenable(kept, catalog)) === 0) {
       const silent = [...plan.missing, ...lost]
       throw notRestorable({ silent: namesOf(silent), suffice: whoWouldSuffice(stripes, silent) })
@@ -257,23 +291,32 @@ async function rebuildCatalog(
     })
     const notProved = [NOT_READ]
     const { unreadable, rivals } = await importHeads(kept, {
-      ...{ membership, peers, catalog, bitmaps, vaults: vaultsOf(plan), hasDomain: domainsOf(plan), trailerKeysOf },
+      ...{
+        membership: known,
+        peers,
+        catalog,
+        bitmaps,
+        vaults: vaultsOf(plan),
+        hasDomain: domainsOf(plan),
+        trailerKeysOf,
+      },
       ...{ meter, signal },
       onUnproved: (what) => notProved.push(what),
     })
+    const missed = await leaveAgain(plan.returning.ifMissed, catalog, membership.coordinator)
     const snapshots = await catalog.snapshots()
     const restorable = snapshots.filter((one) => one.state !== 'incomplete').length
     const helped = countSnapshots(kept) - unreadable.filter(({ code }) => code === 'FORGED').length
     const suffice = restorable < helped ? whoWouldSuffice(stripes, missing) : ''
-    return { shards, stripes, snapshots, unreadable, rivals, notProved, missing, suffice }
+    return { shards, stripes, snapshots, unreadable, rivals, notProved, missing, missed, suffice }
   } finally {
     found.close()
   }
 }
 
 /** They open pages, one for each manifest key. */
-function vaultsOf({ keys, membership }: RecoverPlan) {
-  const fleet = fromHex(membership.fleet, 16) as Buffer
+function vaultsOf({ keys, known }: RecoverPlan) {
+  const fleet = fromHex(known.fleet, 16) as Buffer
   return (appliance: Hex): VaultHandle[] => {
     const { manifests = [], trailers: [trailer] = [] } = keys.appliances.get(appliance) ?? {}
     return trailer ? manifests.map((manifest) => new Vault(keys.domain, manifest, trailer, fleet)) : []
@@ -283,6 +326,15 @@ function vaultsOf({ keys, membership }: RecoverPlan) {
 function domainsOf({ keys }: RecoverPlan) {
   return (appliance: Hex, domain: Hex): boolean =>
     [keys.domain, ...(keys.appliances.get(appliance)?.domains ?? [])].some((key) => toHex(key.id()) === domain)
+}
+
+/** A host that goes on with its key may have said so a moment ago: what a peer has of it is as good. */
+async function sendAddress(peer: PeerClient, host: Hex, address: Buffer, signal: AbortSignal): Promise<void> {
+  try {
+    await peer.sendDocument('address', host, address, { signal })
+  } catch (error) {
+    if (!hasCode(error, 'HOST_REFUSED')) throw error
+  }
 }
 
 interface NamedKey {
