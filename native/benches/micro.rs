@@ -165,12 +165,14 @@ fn map_pages() {
         disk: index * BLOCK_BYTES as u64,
         length: BLOCK_BYTES as u32,
         in_block: 0,
-        block: Ref { key: [index as u8; 32], birth: 1 << 16 | index },
+        block: Ref { key: [index as u8; 32], birth: 1 << 40 | index },
     };
     let entries: Vec<MapEntry> = (0..count).map(entry).collect();
-    let page = page::encode_map(0, &entries);
-    bench("encode_map", "/s", entries.len(), || page::encode_map(0, &entries));
-    bench("decode_map", "/s", entries.len(), || page::decode(&page).expect("it was encoded so"));
+    let mut runs = Runs::default();
+    runs.number(&RunName { writer: [1; 32], run: [2; 8] }).expect("the first");
+    let page = page::encode_map(0, &entries, &runs).expect("of a known run");
+    bench("encode_map", "/s", entries.len(), || page::encode_map(0, &entries, &runs));
+    bench("decode_map", "/s", entries.len(), || page::decode(&page, &mut runs).expect("it was encoded so"));
 }
 
 /// 5,000 files in 50 folders, as `mkfs.ext4 -d` writes them; the image is in memory.

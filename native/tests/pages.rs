@@ -50,7 +50,7 @@ impl Random {
 
     /// Of one of `runs()`.
     fn birth(&mut self) -> u64 {
-        1 + self.below(RUNS) << 40 | self.number(40)
+        (1 + self.below(RUNS)) << 40 | self.number(40)
     }
 
     fn reference(&mut self) -> Ref {

@@ -159,7 +159,7 @@ test.serial('all that was read and is right is verified, until a byte is found w
   t.is(found.code, 6)
   t.regex(
     found.stdout,
-    /peer-1: shard \w+ of stripe \d+ is corrupt\n.*\nEvery snapshot can be restored; 1 shard damaged/,
+    /peer-1: shard \w+ of stripe [0-9a-f/]+ is corrupt\n.*\nEvery snapshot can be restored; 1 shard damaged/,
   )
   const weaker = await status(lab)
   t.like(weaker.volumes[0], { state: 'sealed', survives: 0 })
