@@ -19,6 +19,7 @@ import { deriveRoot } from '../../src/keys/root.js'
 import { decodeToken } from '../../src/keys/token.js'
 import { hash, Runs, Secret, type SecretHandle, shardId, Vault } from '../../src/native.js'
 import { runName, stripeOf } from '../../src/stripes/names.js'
+import { writeGolden } from '../golden/golden-file.js'
 import { head, trailerKey } from '../golden/head.js'
 import {
   address,
@@ -43,7 +44,7 @@ const golden = (name: string) => readFileSync(place(name))
 
 /** `test/golden/make` alone writes them. */
 function same(t: ExecutionContext, name: string, bytes: Buffer): void {
-  if (process.env.IMAGER_MAKE_GOLDEN === '1') writeFileSync(place(name), bytes)
+  if (process.env.IMAGER_MAKE_GOLDEN === '1') writeGolden(name, bytes)
   t.deepEqual(bytes, golden(name))
 }
 
