@@ -113,12 +113,9 @@ export function hasQuorum(of: Checkpoint, cosignatures: readonly Uint8Array[], w
   return cosignersOf(of, cosignatures, witnesses).size >= quorumOf(witnesses.length)
 }
 
-const NUMBERS = [7, 5, 3]
-
-/** Seven, five or three of the peers; none where there are fewer. Pure. */
-export function witnessesOf({ hosts }: Pick<Membership, 'hosts'>): MembershipHost[] {
-  const peers = hosts.filter(({ role }) => role === 'peer').sort((a, b) => (a.host < b.host ? -1 : 1))
-  return peers.slice(0, NUMBERS.find((number) => number <= peers.length) ?? 0)
+/** Those whom the membership names: seven, five or three of its peers; none where there are fewer (`chooseWitnesses`). */
+export function witnessesOf(membership: Pick<Membership, 'witnesses' | 'find'>): MembershipHost[] {
+  return membership.witnesses.flatMap((host) => membership.find(host) ?? [])
 }
 
 export function isNewer(one: Place, than: Place | undefined): boolean {
