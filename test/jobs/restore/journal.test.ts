@@ -1,5 +1,5 @@
 /** By what a restore that was cut short is known again, and what a damaged journal costs. */
-import { mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, renameSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
@@ -52,9 +52,9 @@ test('a target is known by any of three landmarks and its tables, and by nothing
   t.is(journal().look(), 'doubtful')
   writeFileSync(path, content)
   t.is(journal('b'.repeat(32)).look(), 'none', 'another snapshot')
-  rmSync(path)
-  writeFileSync(`${path}.held`, content)
-  writeFileSync(path, content)
+  // Both are there at once, so that they are two for sure.
+  writeFileSync(`${path}.other`, content)
+  renameSync(`${path}.other`, path)
   t.is(journal().look(), 'none', 'another file')
 })
 
