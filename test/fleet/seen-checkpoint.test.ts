@@ -20,7 +20,8 @@ const members = makeFleet()
 const { root, rootKey, coordinator } = members
 const witnesses = [members.peer, Secret.random(), Secret.random()] as const
 const hosts = [...members.body.hosts, member(witnesses[1], 'pc-2', 'peer'), member(witnesses[2], 'pc-3', 'peer')]
-const membership = openMembership(signPlain({ ...members.body, sequence: 2, hosts }, coordinator), fleet, rootKey)
+const body = { ...members.body, sequence: 2, hosts, witnesses: witnesses.map(hostOf) }
+const membership = openMembership(signPlain(body, coordinator), fleet, rootKey)
 const none = { count: 0, root: '00'.repeat(32) }
 
 function cosigned(over: Partial<CheckpointBody> = {}, by: readonly SecretHandle[] = witnesses.slice(0, 2)): Buffer {
