@@ -73,11 +73,11 @@ export class Knowledge {
     this.#refigure(departHost(this.#parts.db, host, by, this.#parts.clock.now()))
   }
 
-  /** Of a stripe that was just committed: a host may have been removed after it was sent a shard. */
-  missDeparted(stripe: number): void {
-    const gone = (this.#parts.stripes.row(stripe)?.shards ?? []).filter(
-      ({ host }) => this.#parts.members.role(host) === undefined,
-    )
+  /** Of a stripe that was just committed: one of its hosts may have been removed after it was sent a shard. */
+  missDeparted(stripe: number, hosts: readonly Hex[]): void {
+    const departed = hosts.filter((host) => this.#parts.members.role(host) === undefined)
+    if (departed.length === 0) return
+    const gone = (this.#parts.stripes.row(stripe)?.shards ?? []).filter(({ host }) => departed.includes(host))
     const findings = gone.map(({ shard }) => ({ stripe, shard, fact: 'missing' as const }))
     this.#refigure(this.#evidence.learn(findings, '', true, this.#parts.clock.now()).stripes)
   }

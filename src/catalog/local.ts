@@ -205,7 +205,10 @@ export class LocalCatalog implements Catalog {
       this.#signatures.insert([request])
       this.#stripes.commit(request.stripe, request.shards)
       this.#stripes.keepLengths(request.stripe, lengthsOf(request))
-      this.#knowledge.missDeparted(request.stripe)
+      this.#knowledge.missDeparted(
+        request.stripe,
+        request.shards.map(({ host }) => host),
+      )
     })
     await this.#signatures.settle()
   }
