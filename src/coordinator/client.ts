@@ -31,7 +31,7 @@ import type {
 import { type JoinRole, type TokenKey, tokenId } from '../keys/token.js'
 import { Runs } from '../native.js'
 import { ID_BYTES } from '../signatures/rows.js'
-import { decodeRuns, encodeRuns, numberOf, Renumbering, type RunsHandle } from '../stripes/names.js'
+import { decodeRuns, encodeRuns, nameStripes, numberOf, Renumbering, type RunsHandle } from '../stripes/names.js'
 import type { Requester } from '../wire/client.js'
 import { decodeMessage, encodeMessage } from '../wire/message.js'
 import {
@@ -180,7 +180,7 @@ export class RemoteCatalog implements Catalog {
     const stripes: Uint32Array[] = []
     for (let from = 0; from < numbers.length; from += RECORDS_PAGE) {
       const page = numbers.slice(from, from + RECORDS_PAGE)
-      const asked = this.#naming(page)
+      const asked = nameStripes(this.names, page)
       const lengths = decodeLengths((await this.#call('records', asked)).attachment, page.length)
       if (!lengths) throw lied('records', 'an answer of another length than it says')
       stripes.push(...lengths)
@@ -191,7 +191,7 @@ export class RemoteCatalog implements Catalog {
   async stripes(numbers: readonly number[]): Promise<StripeRow[]> {
     const rows: StripeRow[] = []
     for (let from = 0; from < numbers.length; from += STRIPE_PAGE) {
-      const asked = this.#naming(numbers.slice(from, from + STRIPE_PAGE))
+      const asked = nameStripes(this.names, numbers.slice(from, from + STRIPE_PAGE))
       const { stripes } = (await this.#call('stripes', asked)).body
       const here = this.#reading('stripes', asked)
       rows.push(...stripes.map((row) => ({ ...row, stripe: here(row.stripe) })))
@@ -210,7 +210,10 @@ export class RemoteCatalog implements Catalog {
     for (let from = 0; from < findings.length || from === 0; from += FINDINGS_PAGE) {
       const isLast = from + FINDINGS_PAGE >= findings.length
       const page = findings.slice(from, from + FINDINGS_PAGE)
-      const { runs, numbers } = this.#naming(page.map(({ stripe }) => stripe))
+      const { runs, numbers } = nameStripes(
+        this.names,
+        page.map(({ stripe }) => stripe),
+      )
       const named = page.map((finding, at) => ({ ...finding, stripe: numbers[at] as number }))
       await this.#call('learn', { runs, findings: named, inspected: isLast ? [...inspected] : [] })
     }
@@ -278,14 +281,6 @@ export class RemoteCatalog implements Catalog {
 
   async keepKeys(entries: readonly Buffer[]): Promise<void> {
     await this.#call('keys', { entries: entries.map((entry) => entry.toString('base64')) })
-  }
-
-  /** Stripes for a message, by the runs that it names. */
-  #naming(stripes: readonly number[]): { runs: string[]; numbers: number[] } {
-    const table = new Runs()
-    const renumbering = new Renumbering(this.names, table, 'learn')
-    const numbers = stripes.map((stripe) => renumbering.stripe(stripe))
-    return { runs: encodeRuns(table), numbers }
   }
 
   /** From the numbers of a message to those of `names`. */

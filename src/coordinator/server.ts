@@ -18,7 +18,7 @@ import type { Role } from '../keys/fields.js'
 import type { Home } from '../keys/home.js'
 import { Runs } from '../native.js'
 import { ID_BYTES } from '../signatures/rows.js'
-import { decodeRuns, encodeRuns, Renumbering } from '../stripes/names.js'
+import { decodeRuns, encodeRuns, nameStripes, Renumbering } from '../stripes/names.js'
 import { decodeMessage, encodeMessage } from '../wire/message.js'
 import { type Route, type Served, serve } from '../wire/server.js'
 import { type Caller, requireOwn, requireRole, scopeOf } from './access.js'
@@ -289,10 +289,9 @@ function catalogHandlers(
       const ids = attachment.subarray(0, count * ID_BYTES)
       const births = readBirths(catalog, runs, attachment.subarray(ids.length))
       const { stripes, offsets, lengths } = await catalog.locate(ids, births)
-      const table = new Runs()
-      const naming = new Renumbering(catalog.names, table, 'learn')
-      const named = stripes.map((stripe) => BigInt(stripe && naming.stripe(Number(stripe))))
-      return { body: { runs: encodeRuns(table) }, attachment: Buffer.concat([named, offsets, lengths].map(bytesOf)) }
+      const { runs: named, numbers } = nameStripes(catalog.names, Array.from(stripes, Number))
+      const found = [BigUint64Array.from(numbers, BigInt), offsets, lengths]
+      return { body: { runs: named }, attachment: Buffer.concat(found.map(bytesOf)) }
     },
     async records({ caller, body: { runs, numbers } }) {
       const here = readStripes(catalog, runs, numbers)
@@ -306,10 +305,8 @@ function catalogHandlers(
     },
     async snapshotStripes({ caller, body: { name } }) {
       const stripes = await catalog.snapshotStripes(name, scopeOf(caller))
-      const table = new Runs()
-      const naming = new Renumbering(catalog.names, table, 'learn')
-      const named = stripes.map((stripe) => naming.stripe(stripe))
-      return { body: { runs: encodeRuns(table) }, attachment: encodeStripes(named) }
+      const { runs, numbers } = nameStripes(catalog.names, stripes)
+      return { body: { runs }, attachment: encodeStripes(numbers) }
     },
     async learn({ caller, body: { runs, findings, inspected } }) {
       const stripes = findings.map(({ stripe }) => stripe)

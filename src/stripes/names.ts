@@ -92,6 +92,14 @@ export class Renumbering {
   }
 }
 
+/** Stripes for a message, with the runs that number them there. 0 stays: it is none. */
+export function nameStripes(names: RunsHandle, stripes: readonly number[]): { runs: string[]; numbers: number[] } {
+  const table = new Runs()
+  const renumbering = new Renumbering(names, table, 'learn')
+  const numbers = stripes.map((stripe) => renumbering.stripe(stripe))
+  return { runs: encodeRuns(table), numbers }
+}
+
 /** The names in the order of their numbers, from 1, as a message carries them: 80 hexadecimal digits each. */
 export function encodeRuns(runs: RunsHandle): string[] {
   return Array.from({ length: runs.count }, (_, at) => toHex(runs.name(at + 1) as Buffer))
