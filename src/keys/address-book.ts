@@ -1,19 +1,22 @@
 /**
  * Where each host was reached last, as far as this one heard: hints, for whoever answers proves its key. A book that cannot be read
- * is an empty one. Beside it lies what this host said of itself last.
+ * is an empty one, and one in which a bit flipped too: its addresses are printed in lines to type. Beside it lies what this host said
+ * of itself last.
  */
 import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import * as v from 'valibot'
 import { hasCode } from '../base/errors.js'
-import type { Hex } from '../base/ids.js'
-import type { SecretHandle } from '../native.js'
+import { type Hex, toHex } from '../base/ids.js'
+import { hash, type SecretHandle } from '../native.js'
 import { type AddressBody, openAddress, signAddress } from './address.js'
 import { writeDurable } from './durable.js'
 import { Address, Key } from './fields.js'
 
 const Book = v.strictObject({
   version: v.literal(1),
+  /** `sumOf` the hosts. */
+  sum: Key,
   hosts: v.record(Key, v.pipe(v.array(Address), v.maxLength(16))),
 })
 
@@ -38,8 +41,8 @@ export class AddressBook {
     const before = JSON.stringify([...hosts])
     for (const [host, addresses] of heard) if (addresses.length > 0) hosts.set(host, addresses)
     if (JSON.stringify([...hosts]) === before) return
-    const text = JSON.stringify({ version: 1, hosts: Object.fromEntries(hosts) })
-    keep(join(this.#state, BOOK), Buffer.from(text))
+    const book = { version: 1, sum: sumOf(Object.fromEntries(hosts)), hosts: Object.fromEntries(hosts) }
+    keep(join(this.#state, BOOK), Buffer.from(JSON.stringify(book)))
   }
 
   /** What this host says of itself: the same statement as long as the addresses are the same. */
@@ -79,10 +82,14 @@ export function soundAddress(bytes: Uint8Array, fleet: Hex): AddressBody | undef
   }
 }
 
+function sumOf(hosts: Record<Hex, readonly string[]>): Hex {
+  return toHex(hash(Buffer.from(JSON.stringify(hosts))))
+}
+
 function readBook(path: string): Record<Hex, string[]> {
   try {
     const { output, success } = v.safeParse(Book, JSON.parse(readFileSync(path, 'utf8')))
-    return success ? output.hosts : {}
+    return success && sumOf(output.hosts) === output.sum ? output.hosts : {}
   } catch {
     return {}
   }

@@ -3,10 +3,11 @@
  * and one sync. Integers are little-endian; a record is
  *
  *   offset  size  field
- *   0       1     kind: 1 head, 2 signed
+ *   0       1     kind: 1 head, 2 signed, 3 anew
  *   1       4     n, length of what follows
  *   5       n     of a head: its id (48), then its sealed catalog entry, which may be empty;
- *                 of a signed: the checkpoint and the own cosignature (`encodeCosigned`)
+ *                 of a signed: the checkpoint and the own cosignature (`encodeCosigned`);
+ *                 of an anew: nothing. The heads before it do not count any more
  *
  * A signed record makes those before it count. What follows the last one was cut short, and is written over.
  */
@@ -19,6 +20,7 @@ import { isMissing } from './files.js'
 const HEADER_BYTES = 5
 const HEAD = 1
 const SIGNED = 2
+const ANEW = 3
 const WINDOW_BYTES = MiB
 /** A record of more is none. */
 const RECORD_BYTES = HEAD_ID_BYTES + ENTRY_BYTES
@@ -58,14 +60,8 @@ export class WitnessLog {
     return Buffer.from([...this.#entries.keys()].join(''), 'latin1')
   }
 
-  /** Forgets what it holds: the next record is its first. */
-  clear(): void {
-    this.#end = 0
-    this.#entries.clear()
-  }
-
-  /** Durable when it returns. */
-  async append(heads: readonly LoggedHead[], signed: Buffer): Promise<void> {
+  /** Durable when it returns; where it throws, nothing has changed. `anew`: these are all heads. */
+  async append(heads: readonly LoggedHead[], signed: Buffer, { anew }: { anew: boolean }): Promise<void> {
     const places: [string, Place][] = []
     const parts: Buffer[] = []
     let at = this.#end
@@ -77,6 +73,7 @@ export class WitnessLog {
       parts.push(header, ...contents)
       at += HEADER_BYTES + length
     }
+    if (anew) add(ANEW)
     for (const { id, sealed } of heads) {
       const place = { at: at + HEADER_BYTES + HEAD_ID_BYTES, length: sealed.length }
       places.push([id.toString('latin1'), place])
@@ -86,7 +83,9 @@ export class WitnessLog {
     const bytes = Buffer.concat(parts)
     const file = await open(this.#path, 'r+')
     try {
-      await file.write(bytes, 0, bytes.length, this.#end)
+      for (let done = 0; done < bytes.length; ) {
+        done += (await file.write(bytes, done, bytes.length - done, this.#end + done)).bytesWritten
+      }
       // What an attempt that was cut short left behind it would be taken for records.
       await file.truncate(at)
       await file.sync()
@@ -95,6 +94,7 @@ export class WitnessLog {
     }
     this.#end = at
     this.signed = signed
+    if (anew) this.#entries.clear()
     for (const [id, place] of places) this.#entries.set(id, place)
   }
 
@@ -130,6 +130,7 @@ export class WitnessLog {
 
   async #scan(windows: Windows): Promise<void> {
     let waiting: [string, Place][] = []
+    let anew = false
     for (let at = 0; ; ) {
       const header = await windows.read(at, HEADER_BYTES)
       const [kind, length] = header ? [header.readUInt8(0), header.readUInt32LE(1)] : [0, 0]
@@ -139,11 +140,16 @@ export class WitnessLog {
         const id = await windows.read(body, HEAD_ID_BYTES)
         if (!id) return
         waiting.push([id.toString('latin1'), { at: body + HEAD_ID_BYTES, length: length - HEAD_ID_BYTES }])
+      } else if (kind === ANEW) {
+        anew = true
+        waiting = []
       } else if (kind === SIGNED) {
         const signed = await windows.read(body, length)
         if (!signed) return
+        if (anew) this.#entries.clear()
         for (const [name, place] of waiting) this.#entries.set(name, place)
         waiting = []
+        anew = false
         this.signed = Buffer.from(signed)
         this.#end = body + length
       } else return

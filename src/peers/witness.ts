@@ -111,10 +111,10 @@ export class Witness {
     const sealed = new Map(offer.entries.map((entry) => [entry.snapshot, entry.sealed]))
     const coming = decodeHeadIds(own ? next.without(own) : next.bytes())
     const heads = coming.map((id) => ({ id: encodeHeadId(id), sealed: sealed.get(id.snapshot) ?? NOTHING }))
-    // Heads that rotted would be counted again at the next start.
-    if (!own) this.#log.clear()
+    const signed = encodeCosigned({ checkpoint: offered.bytes, cosignatures: [cosignature] })
     try {
-      await this.#log.append(heads, encodeCosigned({ checkpoint: offered.bytes, cosignatures: [cosignature] }))
+      // Heads that rotted would be counted again at the next start.
+      await this.#log.append(heads, signed, { anew: !own })
     } catch (cause) {
       throw new ImagerError('IO', { what: `The witness cannot write: ${reason(cause)}` }, { cause })
     }

@@ -48,6 +48,14 @@ test('a book keeps what was heard; a damaged one is empty', (t) => {
   t.deepEqual(new AddressBook(state).of(host), ['10.0.0.1:1'])
   t.deepEqual(new AddressBook(state).of('00'), [])
   const path = join(state, 'addresses.json')
-  writeFileSync(path, readFileSync(path).subarray(0, 20))
+  const sound = readFileSync(path)
+  for (let bit = 0; bit < sound.length * 8; bit++) {
+    const flipped = Buffer.from(sound)
+    flipped[bit >> 3] = (flipped[bit >> 3] as number) ^ (1 << (bit & 7))
+    writeFileSync(path, flipped)
+    const heard = new AddressBook(state).of(host)
+    t.true(heard.length === 0 || heard[0] === '10.0.0.1:1', `bit ${bit}: ${heard.join()}`)
+  }
+  writeFileSync(path, sound.subarray(0, 20))
   t.deepEqual(new AddressBook(state).of(host), [])
 })

@@ -1,5 +1,6 @@
+import { execFileSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { readFileSync, writeFileSync } from 'node:fs'
+import { readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { OFFERS_PER_MINUTE } from '../../src/base/limits.js'
@@ -16,6 +17,7 @@ import type { Offer } from '../../src/peers/offer.js'
 import { Witness } from '../../src/peers/witness.js'
 import { WitnessClient } from '../../src/peers/witness-client.js'
 import { delegate, fleet, hostOf, makeFleet, type TestFleet } from '../keys/fleet.js'
+import { lacksMounts, testWhere } from '../machine.js'
 import { folder, startPeer } from './peer.js'
 
 const ids = (count: number) => randomBytes(count * HEAD_ID_BYTES)
@@ -157,6 +159,35 @@ test('what a coordinator leaves of each snapshot is kept with it, however many t
     }
   }
   t.is(HeadSet.empty.with((await open(path, members)).heads()).root, line.heads.root)
+})
+
+testWhere(lacksMounts())('a disk that fills in the middle of a record: not signed, and what was stays', async (t) => {
+  const [members, root] = [makeFleet(), folder(t)]
+  execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=256k', 'tmpfs', root])
+  t.teardown(() => execFileSync('umount', [root]))
+  const line = new Line(members)
+  const added = ids(5)
+  await (await open(root, members)).offer(offer([line.sign(added)], added))
+  const log = join(root, 'witness/log')
+  const sound = readFileSync(log)
+  for (const rots of [false, true]) {
+    const bytes = Buffer.from(sound)
+    if (rots) bytes[20] = (bytes[20] as number) ^ 1
+    writeFileSync(log, bytes)
+    const branch = line.branch()
+    const more = ids(2000)
+    writeFileSync(join(root, 'other'), Buffer.alloc(180 << 10))
+    const witness = await open(root, members)
+    const given = rots ? Buffer.concat([line.heads.bytes(), more]) : more
+    const next = branch.sign(more)
+    const whole = offer([next], given, rots ? { base: 'empty' } : {})
+    await t.throwsAsync(witness.offer(whole), { code: 'IO', message: /ENOSPC/ })
+    const after = await open(root, members)
+    t.deepEqual(after.held?.checkpoint, line.last?.bytes, 'a start finds what it signed last')
+    rmSync(join(root, 'other'))
+    t.is(await refusal(after, whole), 'signed')
+    t.is(HeadSet.empty.with((await open(root, members)).heads()).root, branch.heads.root)
+  }
 })
 
 test('a log that is cut anywhere is one of a moment before', async (t) => {
