@@ -47,6 +47,18 @@ export const RUN_PATIENCE_MS = 60_000
 export const SOCKETS_PER_HOST = 4
 /** Connections a daemon holds at once, each about 100 KiB: a coordinator's fleet of thousands sends heartbeats. */
 export const CONNECTIONS = 4096
+/** Of one member: four runs at once, a mount among them, and commands beside them. */
+export const CONNECTIONS_PER_HOST = 64
+/** Connections whose other end has not proved that it is a member: for one more, the oldest ends. An office that is switched on has fewer. */
+export const UNPROVED_CONNECTIONS = 1024
+/** Of one address, behind which a whole office may be. */
+export const UNPROVED_PER_ADDRESS = 256
+/** Who opens a connection speaks first, at once. */
+export const FIRST_BYTE_MS = 2_000
+/** Bodies of one caller that are in memory at once: two of the largest. */
+export const BODIES_PER_HOST_BYTES = 32 * MiB
+/** Bodies of all callers: shards that come over HTTPS, and bitmaps. */
+export const BODIES_BYTES = 256 * MiB
 /** Data connections of a peer, each a thread and 0.5 MB at most: sixteen appliances at full speed, two runs each. */
 export const DATA_CONNECTIONS = 128
 /** Of one host: four runs at once, a mount among them. */

@@ -46,3 +46,36 @@ export class Slots {
     }
   }
 }
+
+/** So much of something at once. Who asks for more than is left waits, in the order in which they came. */
+export class Room {
+  readonly #whole: number
+  #left: number
+  readonly #waiting: { readonly size: number; readonly enter: () => void }[] = []
+
+  constructor(size: number) {
+    this.#whole = size
+    this.#left = size
+  }
+
+  get isEmpty(): boolean {
+    return this.#left === this.#whole && this.#waiting.length === 0
+  }
+
+  /** `size` is at most the room's. */
+  async claim(size: number): Promise<void> {
+    if (this.#waiting.length > 0 || size > this.#left) {
+      return new Promise((enter) => this.#waiting.push({ size, enter }))
+    }
+    this.#left -= size
+  }
+
+  release(size: number): void {
+    this.#left += size
+    for (let [next] = this.#waiting; next && next.size <= this.#left; [next] = this.#waiting) {
+      this.#waiting.shift()
+      this.#left -= next.size
+      next.enter()
+    }
+  }
+}

@@ -18,10 +18,6 @@ export interface NewSnapshot
   stripes: readonly number[]
 }
 
-/** Defaults for fields that summaries written by earlier versions lack. */
-const NO_FLAWS = { bytes: 0, ranges: [], files: [] }
-const ABSENT = { leftOut: [], unreadable: NO_FLAWS, torn: NO_FLAWS }
-
 interface StoredSnapshot extends Omit<NewSnapshot, 'summary' | 'stripes' | 'head'> {
   n: number
   applianceName: string
@@ -109,7 +105,7 @@ export class Snapshots {
     const figure = row.figure ? (JSON.parse(row.figure) as Figure) : this.#stripes.figure(decodeStripes(stripes))
     if (!row.figure) this.#keepFigure(n, figure)
     const { figure: _figure, ...kept } = row
-    const summary = { ...ABSENT, ...(JSON.parse(row.summary) as SnapshotSummary) }
+    const summary = JSON.parse(row.summary) as SnapshotSummary
     const { appliance, volume, arrived } = row
     const target = present.tolerate(appliance, volume) ?? summary.tolerate
     const [since, cosigned] = [arrived || row.time, present.cosigned(appliance, row.id)]

@@ -44,8 +44,8 @@ const Config = v.strictObject({
   coordinator: v.strictObject({ key: Key, address: Address }),
   /** Where this host's daemon listens unless told otherwise; null where it has none. */
   listen: v.nullable(Address),
-  /** CRC-32 of the rest, 8 hexadecimal digits; absent where an earlier version wrote it. */
-  check: v.optional(v.string()),
+  /** CRC-32 of the rest, 8 hexadecimal digits. */
+  check: v.string(),
 })
 export type HomeConfig = Omit<v.InferOutput<typeof Config>, 'version' | 'check'>
 
@@ -311,7 +311,7 @@ export function prepareIdentity(state: string): SecretHandle {
   keepMemoryPrivate()
   refuseExposedSecrets(state)
   const path = join(state, IDENTITY)
-  // Nothing rests on a key that was never whole: earlier versions could be cut short while they wrote it.
+  // Nothing rests on a key that was never whole.
   if (existsSync(path) && statSync(path).size < KEY_BYTES) rmSync(path)
   if (existsSync(path)) return Secret.load(path)
   const secret = Secret.random()
@@ -399,9 +399,8 @@ export function readConfig(path: string): HomeConfig {
   }
   const result = v.safeParse(Config, json)
   if (!result.success) throw damaged(result.issues[0].message)
-  const { check, ...fields } = result.output
+  const { check, version: _, ...config } = result.output
   const { check: _check, ...asWritten } = json as Record<string, unknown>
-  if (check !== undefined && check !== checkOf(asWritten)) throw damaged('its checksum differs')
-  const { version: _, ...config } = fields
+  if (check !== checkOf(asWritten)) throw damaged('its checksum differs')
   return config
 }

@@ -171,7 +171,8 @@ export class Connection implements Requester {
         chunk.copy(body, filled)
         filled += chunk.length
       })
-      response.once('end', resolve)
+      // A status that has no body by HTTP's rules ends at once, whatever length it tells.
+      response.once('end', () => (filled === lengthBytes ? resolve() : cut('it ended')))
       response.once('error', () => cut('the connection was cut'))
       response.once('close', () => cut('the connection was cut'))
       response.setTimeout(idleMs ?? this.#options.idleTimeoutMs ?? IDLE_TIMEOUT_MS, () => cut('it fell silent'))

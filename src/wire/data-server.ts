@@ -46,20 +46,11 @@ export class DataDoor {
     this.#server = new DataServer(tls.key, tls.cert, limits, (question) => void this.#answer(question))
   }
 
-  /** Takes the connection if it is a data connection; else `greet` gets it as if nothing had been read. */
-  sort(socket: Socket, greet: () => void): void {
-    const timer = setTimeout(() => socket.destroy(), 2 * CONNECT_TIMEOUT_MS)
-    const end = () => socket.destroy()
-    socket.on('error', end)
-    socket.once('readable', () => {
-      clearTimeout(timer)
-      const head = socket.read() as Buffer | null
-      if (head?.[0] === DATA_PREAMBLE) return this.#take(socket, head)
-      socket.removeListener('error', end)
-      if (head === null) return end()
-      socket.unshift(head)
-      greet()
-    })
+  /** Takes the connection of which `head` was read, if it is a data connection. */
+  takes(socket: Socket, head: Buffer): boolean {
+    if (head[0] !== DATA_PREAMBLE) return false
+    this.#take(socket, head)
+    return true
   }
 
   /** From now on these hosts, and no others, are sent what they fetch from the folder without a question. */

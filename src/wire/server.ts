@@ -13,6 +13,7 @@ import type { Hex } from '../base/ids.js'
 import {
   CONNECT_TIMEOUT_MS,
   CONNECTIONS,
+  CONNECTIONS_PER_HOST,
   IDLE_TIMEOUT_MS,
   KEEP_ALIVE_MS,
   LINGER_MS,
@@ -22,10 +23,12 @@ import {
 import { certificateHost, type TlsIdentity } from '../keys/certificate.js'
 import type { DataQuestion } from '../native.js'
 import { parseAddress, parseRange } from './address.js'
+import { BodyRoom } from './body-room.js'
 import { DataDoor } from './data-server.js'
 import { encodeRefusal, notMember } from './refusal.js'
 import { type Match, type Pattern, Router } from './router.js'
 import { CIPHERS, exportSecret, SOCKET_BUFFER_BYTES } from './tls.js'
+import { atFirstByte, Unproved } from './unproved.js'
 
 /** Below the ports that systems give to outgoing connections: one that is kept must be free after a restart too. */
 const [FIRST_PORT, LAST_PORT] = [10_000, 32_767]
@@ -110,11 +113,14 @@ export async function serve(options: ServeOptions): Promise<ServedData> {
     highWaterMark: SOCKET_BUFFER_BYTES,
   })
   server.maxConnections = CONNECTIONS
-  guard(server, callers, options)
-  const door = openDoor(server, options)
+  const unproved = new Unproved()
+  guard(server, callers, unproved, options)
+  const door = openDoor(options)
+  greet(server, unproved, door)
   const router = new Router(options.routes)
+  const room = new BodyRoom()
   const answer = (request: IncomingMessage, response: ServerResponse, expects: boolean) =>
-    void new Exchange(options, router, callers.get(request.socket), request, response, expects).run()
+    void new Exchange(options, router, room, callers.get(request.socket), request, response, expects).run()
   server.on('request', (request, response) => answer(request, response, false))
   server.on('checkContinue', (request, response) => answer(request, response, true))
   await listen(server, host, port, options.drawPort ?? drawPort)
@@ -127,28 +133,41 @@ export async function serve(options: ServeOptions): Promise<ServedData> {
   }
 }
 
-/** Data connections leave before TLS is begun here. */
-function openDoor(server: Server, { handleData: handle, ...options }: ServeOptions): DataDoor | undefined {
-  if (!handle) return undefined
-  const door = new DataDoor({ ...options, handle })
+function openDoor({ handleData: handle, ...options }: ServeOptions): DataDoor | undefined {
+  return handle && new DataDoor({ ...options, handle })
+}
+
+/** Who has said something is greeted by Node's own listeners. Data connections leave before TLS is begun here. */
+function greet(server: Server, unproved: Unproved, door: DataDoor | undefined): void {
   const greeters = server.listeners('connection')
   server.removeAllListeners('connection')
   server.on('connection', (socket: Socket) => {
-    door.sort(socket, () => {
-      for (const greet of greeters) greet.call(server, socket)
+    unproved.enter(socket)
+    atFirstByte(socket, (head) => {
+      if (door?.takes(socket, head)) return
+      socket.unshift(head)
+      for (const greeter of greeters) greeter.call(server, socket)
     })
   })
-  return door
 }
 
 /** Takes the place of Node's own listener, which hands the socket to the HTTP parser, and calls it for the admitted only. */
-function guard(server: Server, callers: WeakMap<object, Hex>, options: ServeOptions): void {
+function guard(server: Server, callers: WeakMap<object, Hex>, unproved: Unproved, options: ServeOptions): void {
   const parsers = server.listeners('secureConnection')
   server.removeAllListeners('secureConnection')
   const strangersWelcome = options.routes.some((route) => route.open)
+  const shares = new Map<Hex, number>()
   server.on('secureConnection', (socket: TLSSocket) => {
     const caller = callerOf(socket)
-    if (!caller || !(strangersWelcome || options.admit(caller))) return refuse(socket)
+    const isMember = caller !== undefined && options.admit(caller)
+    if (!caller || !(strangersWelcome || isMember)) return refuse(socket, notMember())
+    if (isMember) {
+      const count = (shares.get(caller) ?? 0) + 1
+      if (count > CONNECTIONS_PER_HOST) return refuse(socket, tooMany())
+      shares.set(caller, count)
+      socket.once('close', () => shares.set(caller, (shares.get(caller) ?? 1) - 1))
+      unproved.proved(socket)
+    }
     callers.set(socket, caller)
     for (const parse of parsers) parse.call(server, socket)
   })
@@ -164,9 +183,13 @@ function callerOf(socket: TLSSocket): Hex | undefined {
   }
 }
 
-/** The same few bytes for every stranger, so that its user learns why; nothing that it sends is looked at. */
-function refuse(socket: TLSSocket): void {
-  const { body } = encodeRefusal(notMember())
+function tooMany(): ImagerError {
+  return new ImagerError('HOST_REFUSED', { host: 'It', why: `it has ${CONNECTIONS_PER_HOST} connections of this host` })
+}
+
+/** A few bytes, so that its user learns why; nothing that it sends is looked at. */
+function refuse(socket: TLSSocket, why: ImagerError): void {
+  const { body } = encodeRefusal(why)
   socket.on('error', () => {})
   const lines = ['HTTP/1.1 403 Forbidden', `content-length: ${body.length}`, 'connection: close', '', '']
   socket.end(Buffer.concat([Buffer.from(lines.join('\r\n')), body]))
@@ -176,10 +199,12 @@ function refuse(socket: TLSSocket): void {
 /** One request and its answer. */
 class Exchange {
   #bodyAsked = false
+  #release = () => {}
 
   constructor(
     readonly options: ServeOptions,
     readonly router: Router<Route>,
+    readonly room: BodyRoom,
     readonly host: Hex | undefined,
     readonly request: IncomingMessage,
     readonly response: ServerResponse,
@@ -196,6 +221,8 @@ class Exchange {
     } catch (error) {
       if (!(error instanceof ImagerError)) this.options.report?.(error, this.request.url ?? '')
       this.#send(encodeRefusal(error))
+    } finally {
+      this.#release()
     }
   }
 
@@ -208,12 +235,12 @@ class Exchange {
       headers,
       range: parseRange(headers.range),
       lengthBytes: Number(headers['content-length'] ?? 0),
-      body: () => this.#body(route.maxBytes),
+      body: () => this.#body(host, route.maxBytes),
       exporter: () => exportSecret(socket as TLSSocket),
     }
   }
 
-  async #body(maxBytes: number): Promise<Buffer> {
+  async #body(host: Hex, maxBytes: number): Promise<Buffer> {
     const { headers } = this.request
     if (headers['transfer-encoding']) throw new ImagerError('PROTOCOL', { what: 'a body without a length' })
     const lengthBytes = Number(headers['content-length'] ?? 0)
@@ -222,6 +249,8 @@ class Exchange {
         what: `a body of ${lengthBytes} bytes, where at most ${maxBytes} are allowed`,
       })
     }
+    this.#release = await this.room.claim(host, lengthBytes)
+    if (this.request.destroyed) throw new ImagerError('PROTOCOL', { what: 'a caller that did not wait' })
     this.#bodyAsked = true
     if (this.expects) this.response.writeContinue()
     return readBody(this.request, lengthBytes, this.options.idleTimeoutMs ?? IDLE_TIMEOUT_MS)

@@ -101,6 +101,7 @@ test('an answer that stops, is cut, is too long, has no length, or is none', asy
   const answers: [string, boolean, string, RegExp][] = [
     ['HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nabc', false, 'HOST_UNREACHABLE', /silent after 3 of 100/],
     ['HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nabc', true, 'HOST_UNREACHABLE', /cut after 3 of 100/],
+    ['HTTP/1.1 304 Not Modified\r\ncontent-length: 100\r\n\r\n', false, 'HOST_UNREACHABLE', /ended after 0 of 100/],
     ['HTTP/1.1 200 OK\r\ncontent-length: 101\r\n\r\n', false, 'PROTOCOL', /101 bytes, at most 100/],
     ['HTTP/1.1 200 OK\r\ncontent-length: 99999999999999999999\r\n\r\n', false, 'PROTOCOL|HOST_UNREACHABLE', /./],
     ['HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n', false, 'PROTOCOL', /no length/],

@@ -11,6 +11,29 @@ pub fn keep_private() {
     }
 }
 
+/// Maps a page with this protection (mmap(2)), for tests of what is allowed. It stays.
+#[cfg(test)]
+pub fn new_page(protection: i32) -> std::io::Result<()> {
+    map_page(protection).map(drop)
+}
+
+/// Maps one that can be read, and gives it this protection (mprotect(2)).
+#[cfg(test)]
+pub fn changed_page(protection: i32) -> std::io::Result<()> {
+    let page = map_page(libc::PROT_READ)?;
+    // SAFETY: a page of our own, of which there is no reference.
+    let changed = unsafe { libc::mprotect(page, 4096, protection) };
+    if changed == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+}
+
+#[cfg(test)]
+fn map_page(protection: i32) -> std::io::Result<*mut libc::c_void> {
+    // SAFETY: a new page, of which no reference is made.
+    let page =
+        unsafe { libc::mmap(std::ptr::null_mut(), 4096, protection, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0) };
+    if page == libc::MAP_FAILED { Err(std::io::Error::last_os_error()) } else { Ok(page) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

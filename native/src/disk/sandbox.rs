@@ -1,7 +1,7 @@
 //! Parsers of foreign bytes run with dropped rights: on a thread of their own, which before it reads anything gives up
 //! files, network, signals and programs. Landlock with no path and no port allowed, as far as the kernel's version goes;
-//! then a seccomp filter that lets through reads of the given descriptors, memory, locks, time, randomness and the
-//! thread's own end. All else is refused with EPERM, never by killing, so that a panic still unwinds.
+//! then a seccomp filter that lets through reads of the given descriptors, memory that is no code, locks, time, randomness
+//! and the thread's own end. All else is refused with EPERM, never by killing, so that a panic still unwinds.
 //!
 //! A thread, because both can be taken on but never put off again, and the rest of the process needs its rights. What it
 //! does not protect from: the thread shares the process's memory. Who turned a parser's bug into running code of his own
@@ -28,10 +28,9 @@ const STACK_BYTES: usize = 8 << 20;
 const LANDLOCK: ABI = ABI::V9;
 
 /// Memory; locks, time and the seeds of hash maps; what a panic asks and what ends a thread; signals that meet it.
-const ALWAYS: [libc::c_long; 16] = [
+const ALWAYS: [libc::c_long; 15] = [
     libc::SYS_munmap,
     libc::SYS_mremap,
-    libc::SYS_mprotect,
     libc::SYS_madvise,
     libc::SYS_brk,
     libc::SYS_futex,
@@ -100,6 +99,11 @@ fn filter(readable: &[RawFd]) -> std::result::Result<BpfProgram, seccompiler::Ba
     let is = |argument, value: u32| {
         SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, u64::from(value))
     };
+    // The third argument of mmap and mprotect; what is read in must not become code.
+    let never_code = || {
+        let masked = SeccompCmpOp::MaskedEq(libc::PROT_EXEC as u64);
+        SeccompCondition::new(2, SeccompCmpArgLen::Qword, masked, 0)
+    };
     let only = |argument, value| SeccompRule::new(vec![is(argument, value)?]);
     let (mut reads, mut sizes) = (Vec::new(), Vec::new());
     for &descriptor in readable {
@@ -113,7 +117,8 @@ fn filter(readable: &[RawFd]) -> std::result::Result<BpfProgram, seccompiler::Ba
         // What a panic says.
         (libc::SYS_write, vec![only(0, libc::STDERR_FILENO as u32)?]),
         // Memory that is no file's.
-        (libc::SYS_mmap, vec![only(4, u32::MAX)?]),
+        (libc::SYS_mmap, vec![SeccompRule::new(vec![is(4, u32::MAX)?, never_code()?])?]),
+        (libc::SYS_mprotect, vec![SeccompRule::new(vec![never_code()?])?]),
     ];
     // For the filter, a call without conditions is one that is always let through.
     let conditional = conditional.into_iter().filter(|(_, conditions)| !conditions.is_empty());
@@ -133,6 +138,7 @@ mod tests {
     use std::process::Command;
 
     use super::*;
+    use crate::base::memory::{changed_page, new_page};
 
     const SELF: &str = "/proc/self/exe";
 
@@ -164,6 +170,9 @@ mod tests {
                 ("accept", refused(listener.accept())),
                 ("exec", refused(Command::new("/bin/true").status())),
                 ("thread", refused(thread::Builder::new().spawn(|| ()))),
+                ("nothing: data is allowed", new_page(libc::PROT_READ).and(changed_page(libc::PROT_READ)).is_ok()),
+                ("code", refused(new_page(libc::PROT_EXEC))),
+                ("data into code", refused(changed_page(libc::PROT_EXEC))),
             ];
             Ok((read && room.len() == 2000, refusals))
         };

@@ -22,11 +22,22 @@ struct Open<E> {
     host: Option<Host>,
     /// An exchange is under way.
     busy: bool,
+    /// One was served: it is no stranger's.
+    served: bool,
 }
 
 impl<E> Admission<E> {
     pub fn new(most: usize, most_per_host: usize) -> Self {
         Self { most, most_per_host, next: 0, closing: false, open: HashMap::new() }
+    }
+
+    /// Where there is room for no more: the oldest of those that were served nothing yet, for the caller to end.
+    pub fn make_room(&mut self) -> Option<E> {
+        if self.open.len() < self.most {
+            return None;
+        }
+        let oldest = *self.open.iter().filter(|(_, open)| !open.busy && !open.served).map(|(id, _)| id).min()?;
+        self.open.remove(&oldest).map(|open| open.end)
     }
 
     /// The number of a connection of which nothing is known yet. None: there are too many, or the server closes.
@@ -36,7 +47,7 @@ impl<E> Admission<E> {
         }
         let id = self.next;
         self.next += 1;
-        self.open.insert(id, Open { end, host: None, busy: false });
+        self.open.insert(id, Open { end, host: None, busy: false, served: false });
         Some(id)
     }
 
@@ -64,6 +75,7 @@ impl<E> Admission<E> {
     fn set_busy(&mut self, id: u64, busy: bool) -> bool {
         if let Some(open) = self.open.get_mut(&id) {
             open.busy = busy;
+            open.served |= !busy;
         }
         !self.closing
     }
@@ -111,6 +123,21 @@ mod tests {
         assert!(!ids.contains(&id), "no number is given twice");
         assert!(admission.identify(id, [1; 32]));
         assert_eq!(admission.count(), 3);
+    }
+
+    #[test]
+    fn who_was_served_nothing_yet_makes_room_the_oldest_first() {
+        let mut admission = Admission::new(3, 3);
+        let [member, _, busy] = ["member", "silent", "busy"].map(|end| {
+            assert_eq!(admission.make_room(), None, "there is room");
+            admission.enter(end).unwrap()
+        });
+        assert!(admission.begin(member) && admission.end(member) && admission.begin(busy));
+        assert_eq!(admission.make_room(), Some("silent"));
+        let late = admission.enter("late").unwrap();
+        assert!(admission.begin(late));
+        assert_eq!(admission.make_room(), None, "all others are served");
+        assert_eq!(admission.enter("more"), None);
     }
 
     #[test]

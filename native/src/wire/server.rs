@@ -178,13 +178,19 @@ impl Server {
         *self.shelf.write().expect("no holder of this lock panics") = Shelf { folder, readers };
     }
 
-    /// Takes over a connection of which `head` was read already. One too many is closed.
+    /// Takes over a connection of which `head` was read already. For one too many the oldest that was served nothing yet ends, or
+    /// else that one.
     pub fn adopt(self: &Arc<Self>, socket: TcpStream, head: Vec<u8>) -> Result<()> {
         let io = |error| Error::io("taking over a connection", error);
         socket.set_nonblocking(false).map_err(io)?;
         socket.set_nodelay(true).map_err(io)?;
         let kept = socket.try_clone().map_err(io)?;
-        let Some(id) = self.lock().enter(kept) else { return Ok(()) };
+        let mut open = self.lock();
+        if let Some(oldest) = open.make_room() {
+            cut(&oldest);
+        }
+        let Some(id) = open.enter(kept) else { return Ok(()) };
+        drop(open);
         let server = Arc::clone(self);
         let work = move || {
             // Whoever is at the other end notices, and nobody else cares how a connection ended.
