@@ -5,6 +5,7 @@
  */
 import { existsSync, readFileSync, renameSync } from 'node:fs'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { ImagerError } from '../../base/errors.js'
 import { type Hex, toHex } from '../../base/ids.js'
 import { ifSound } from '../../base/sound.js'
@@ -19,6 +20,9 @@ import { openAs } from './reach.js'
 
 /** Where the catalog is built while the old one lies in its place. */
 export const WORKSHOP = 'recovering'
+/** How long somebody else may look at a catalog that is damaged. */
+const LOCK_MS = 3_000
+const LOCK_POLL_MS = 20
 const CATALOG = 'catalog'
 const IDENTITY = 'identity.key'
 const REPLACED = [CATALOG, 'home.json', 'membership.bin', 'keys']
@@ -58,11 +62,14 @@ export function keyOf({ isHealed, secret }: Place, membership: Membership): Secr
   return isKnown ? secret : Secret.random()
 }
 
-/** Throws USAGE while a coordinator writes to the catalog that is here. */
+/** Throws USAGE while a coordinator writes to the catalog that is here: one that found damage only looks at it now and then. */
 export async function lockPlace(state: string): Promise<() => void> {
   if (!existsSync(join(state, CATALOG))) return () => {}
-  const lock = await lockLocalCatalog({ state })
-  if (lock) return () => lock.release()
+  for (let left = LOCK_MS; left > 0; left -= LOCK_POLL_MS) {
+    const lock = await lockLocalCatalog({ state })
+    if (lock) return () => lock.release()
+    await sleep(LOCK_POLL_MS)
+  }
   const what = `A coordinator runs on ${state}, and found its catalog whole; to rebuild it all the same, end it first`
   throw new ImagerError('USAGE', { what, verb: 'recover' })
 }
