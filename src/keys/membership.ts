@@ -326,8 +326,8 @@ function areWitnesses(hosts: readonly MembershipHost[], witnesses: readonly Hex[
 }
 
 /**
- * Who shall watch the coordinator: 7, 5 or 3 peers, as many as there are, or nobody. Those who do it already stay; besides them
- * who has been a member for longest, given first, and where that can be each of another failure domain. Pure.
+ * Who shall watch the coordinator: 7, 5 or 3 peers, as many as there are, or nobody; a fleet that grows has more. Those who do it
+ * already stay; besides them who has been a member for longest, given first, and where that can be each of another failure domain. Pure.
  */
 export function chooseWitnesses(
   hosts: readonly Pick<MembershipHost, 'host' | 'role' | 'domain'>[],
@@ -335,8 +335,8 @@ export function chooseWitnesses(
 ): Hex[] {
   const peers = hosts.filter(({ role }) => role === 'peer')
   const staying = peers.filter(({ host }) => before.includes(host))
-  if (before.length > 0 && staying.length === before.length) return [...before]
   const count = [7, 5, 3].find((one) => one <= peers.length) ?? 0
+  if (staying.length === before.length && before.length >= count) return [...before]
   const others = peers.filter((one) => !staying.includes(one))
   const domains = new Set(staying.map(({ domain }) => domain))
   const apart = others.filter(({ domain }) => !domains.has(domain) && domains.add(domain))
