@@ -119,7 +119,7 @@ export declare class DiskReader {
   constructor(parts: DirectParts, vault: Vault, bytes: number)
   /**
    * The windows from `first` to `last` from all their map pages; those without one are zeros. `locations` in the order of
-   * `mapBirths`. Throws CORRUPT for one that no pack can have.
+   * `mapBirths`. Throws CORRUPT for one that the catalog does not know.
    */
   learn(first: number, last: number, pages: Array<ManifestPage>, locations: RecordLocations): void
   /** Whether a window, by its number, has anything but zeros; null where it was not learnt, or is forgotten. */
@@ -134,10 +134,10 @@ export declare class DiskReader {
    */
   fetch(number: number, entries: Array<number>): Promise<number[]>
   /**
-   * Opens the blocks of entries from what was fetched (as `PlanLocated.write`); returns the entries whose record did not
-   * verify. Uses the bodies up.
+   * Opens the blocks of entries, each at its place, from what was fetched (as `PlanLocated.write`); returns the entries
+   * whose record did not verify. Uses the bodies up.
    */
-  open(window: Window, entries: Array<number>, offsets: Array<number>, fetched: Array<Body>): Promise<number[]>
+  open(window: Window, placed: PlacedRecords, offsets: Array<number>, fetched: Array<Body>): Promise<number[]>
   /** A part of the disk within one window; null where the window, or a block, is absent (again). */
   read(offset: number, length: number): Body | null
 }
@@ -388,13 +388,17 @@ export declare class PlanLocated {
   stripes(): Array<number>
   /** The ranges of a stripe's pack to fetch; their members are blocks. */
   ranges(stripe: number): Array<PackRange>
+  /** Where some blocks were planned to be read. */
+  placed(blocks: Array<number>): PlacedRecords
+  /** What some blocks are. */
+  sought(blocks: Array<number>): SoughtRecords
   /** Pieces of the target that a stripe fills, by which it is known again: at most three, as start and length in turn. */
   landmarks(stripe: number): Array<number>
   /**
    * Opens the records of a stripe from what was fetched (`offsets[i]`, ascending, is where `fetched[i]` begins in the
-   * pack), verifies and writes their blocks; `only`: the blocks of a second try. Uses the bodies up.
+   * pack), verifies and writes their blocks; `again`: the blocks of a further try, each at its place. Uses the bodies up.
    */
-  write(stripe: number, offsets: Array<number>, fetched: Array<Body>, only: Array<number> | undefined | null, vault: Vault, target: Target): Promise<WriteFacts>
+  write(stripe: number, offsets: Array<number>, fetched: Array<Body>, again: PlacedRecords | undefined | null, vault: Vault, target: Target): Promise<WriteFacts>
 }
 
 /** Third step: the target has room for it. */
@@ -405,7 +409,7 @@ export declare class PlanReserved {
   births(): BigUint64Array
   /** Their signatures, 32 bytes each. */
   ids(): Buffer
-  /** Where each of `births` lies. Throws CORRUPT for what no pack can hold. */
+  /** Where each of `births` lies. Throws CORRUPT for what the catalog does not know. */
   locate(locations: RecordLocations): PlanLocated
 }
 
@@ -638,6 +642,10 @@ export declare class Vault {
 export declare class Window {
   /** The ranges to fetch for some entries, which are their members. */
   ranges(entries: Array<number>): Array<PackRange>
+  /** Where the blocks of some entries were found first. */
+  placed(entries: Array<number>): PlacedRecords
+  /** What the blocks of some entries are. */
+  sought(entries: Array<number>): SoughtRecords
 }
 
 /** What one batch holds. */
@@ -943,6 +951,12 @@ export interface PackRange {
 /** The ranges to fetch for some records, whose indexes in the batch are the members; those closer than `gap` bytes share one. */
 export declare function packRanges(locations: RecordLocations, gap: number): Array<PackRange>
 
+/** Records to open once more, and where each lies. */
+export interface PlacedRecords {
+  members: Array<number>
+  at: RecordLocations
+}
+
 /** What differs on a target, how many bytes do not, and how many are neither right nor zeros. */
 export interface PlanDiffering {
   selected: PlanSelected
@@ -1068,6 +1082,13 @@ export interface Share {
 
 /** Rows of the repository from those of a commit. */
 export declare function signatureRows(stripe: number, records: Uint8Array, births?: BigUint64Array | undefined | null): Buffer
+
+/** Records by what they are: what a catalog is asked for to find them. */
+export interface SoughtRecords {
+  births: BigUint64Array
+  /** Signatures, 32 bytes each. */
+  ids: Buffer
+}
 
 /**
  * A stripe as its writer signed it: the name of its run (40 bytes), its number in that, and what it is. `fleet` (16 bytes),

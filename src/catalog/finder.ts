@@ -10,6 +10,7 @@ const PART = 8192
 export const ANY = -1
 /** Above what any stripe survives. */
 const OWN_RANK = 2 * STRIPE_WIDTH
+const NONE: ReadonlySet<number> = new Set()
 
 export class Finder {
   readonly #signatures: SignatureRepository
@@ -22,16 +23,18 @@ export class Finder {
 
   /**
    * In stripes that survive the loss of `tolerate` hosts; `own`: in which each was first stored, which counts before all others
-   * while it can be read. A part at a time: between two of them the event loop serves other calls.
+   * while it can be read; `except`: stripes that do not count. A part at a time: between two of them the event loop serves other calls.
    */
   async *of(
     ids: Uint8Array,
     tolerate: number,
     own: readonly number[] = [],
+    except: ReadonlySet<number> = NONE,
   ): AsyncGenerator<{ at: number; locations: FoundLocations }> {
     for (let at = 0; at * ID_BYTES < ids.length; at += PART) {
       const survival = this.#stripes.survival()
       const rank = (stripe: number, nth: number): number => {
+        if (except.has(stripe)) return -1
         const survives = survival.of(stripe)
         // What its writer made of it counts before what others say to hold the same.
         if (survives >= 0 && stripe === own[at + nth]) return OWN_RANK

@@ -274,18 +274,19 @@ export class LocalCatalog implements Catalog {
     return choose(name, rows, among, (row) => this.#policies.of(row).retired === 1)
   }
 
-  async locate(ids: Uint8Array, births: BigUint64Array): Promise<Located> {
+  async locate(ids: Uint8Array, births: BigUint64Array, except: readonly number[] = []): Promise<Located> {
     checkIds(ids)
     const count = ids.length / ID_BYTES
     if (births.length !== count)
       throw new ImagerError('PROTOCOL', { what: `${births.length} births of ${count} records` })
     const own = this.#runs.toRows(Array.from(births, (birth) => Number(birth >> 16n)))
+    const tried = new Set(this.#runs.toRows(except))
     const found = {
       stripes: new BigUint64Array(count),
       offsets: new Uint32Array(count),
       lengths: new Uint32Array(count),
     }
-    for await (const { at, locations } of this.#finder.of(ids, ANY, own)) {
+    for await (const { at, locations } of this.#finder.of(ids, ANY, own, tried)) {
       found.stripes.set(
         BigUint64Array.from(locations.stripes, (stripe) => BigInt(stripe && this.#runs.toHere(stripe))),
         at,

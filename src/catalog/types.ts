@@ -300,8 +300,11 @@ export interface Catalog {
   snapshots(): Promise<SnapshotRow[]>
   /** By id, unique prefix, `fullName` or `latest`; NO_SUCH_SNAPSHOT. */
   snapshot(name: string, among?: Among): Promise<FoundSnapshot>
-  /** Of each record, by signature and birth: in the stripe of its birth while that can be read, else where it is safest. */
-  locate(ids: Uint8Array, births: BigUint64Array): Promise<Located>
+  /**
+   * Of each record, by signature and birth: in the stripe of its birth while that can be read, else where it is safest; `except`:
+   * stripes that were tried.
+   */
+  locate(ids: Uint8Array, births: BigUint64Array, except?: readonly number[]): Promise<Located>
   /**
    * Of each stripe, how long its records are, in their order: they lie back to back behind the pack's header. Empty where
    * that is not known, or the stripe is less safe than its scheme: there `locate` says where a record lies best.

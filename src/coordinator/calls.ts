@@ -208,7 +208,11 @@ export const CALLS = {
     v.strictObject({ ...SnapshotRow.entries, others: v.pipe(v.array(Named), v.maxLength(OTHERS)) }),
   ),
   /** ids, then the birth of each, u64 LE; for each stripe u64, then for each offset u32, then for each length u32, LE. */
-  locate: call(v.strictObject({ runs: Runs }), v.strictObject({ runs: Runs }), { maxBytes: MESSAGE_BYTES }),
+  locate: call(
+    v.strictObject({ runs: Runs, except: v.pipe(v.array(Stripe), v.maxLength(STRIPE_PAGE)) }),
+    v.strictObject({ runs: Runs }),
+    { maxBytes: MESSAGE_BYTES },
+  ),
   /** Answer: for each stripe count u32, then the length of each record u32, LE. */
   records: call(v.strictObject({ runs: Runs, numbers: v.pipe(v.array(Stripe), v.maxLength(RECORDS_PAGE)) }), None),
   stripes: call(

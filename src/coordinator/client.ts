@@ -160,11 +160,14 @@ export class RemoteCatalog implements Catalog {
     return { ...body, head: attachment }
   }
 
-  async locate(ids: Uint8Array, births: BigUint64Array): Promise<Located> {
+  async locate(ids: Uint8Array, births: BigUint64Array, except: readonly number[] = []): Promise<Located> {
     const table = new Runs()
     const named = table.translate(births, this.names)
+    // A birth begins with its stripe.
+    const stripes = BigUint64Array.from(except, (stripe) => BigInt(stripe) << 16n)
+    const tried = Array.from(table.translate(stripes, this.names), (birth) => Number(birth >> 16n))
     const asked = Buffer.concat([ids, new Uint8Array(named.buffer, named.byteOffset, named.byteLength)])
-    const { body, attachment } = await this.#call('locate', { runs: encodeRuns(table) }, asked)
+    const { body, attachment } = await this.#call('locate', { runs: encodeRuns(table), except: tried }, asked)
     const count = ids.length / ID_BYTES
     requireBytes('locate', attachment, count * 16)
     const bytes = aligned(attachment)

@@ -283,12 +283,12 @@ function catalogHandlers(
       const { head, ...row } = await catalog.snapshot(name, among, scopeOf(caller))
       return { body: row, attachment: head }
     },
-    async locate({ body: { runs }, attachment }) {
+    async locate({ body: { runs, except }, attachment }) {
       const count = attachment.length / (ID_BYTES + 8)
       if (!Number.isInteger(count)) throw new ImagerError('PROTOCOL', { what: `${attachment.length} bytes to locate` })
       const ids = attachment.subarray(0, count * ID_BYTES)
       const births = readBirths(catalog, runs, attachment.subarray(ids.length))
-      const { stripes, offsets, lengths } = await catalog.locate(ids, births)
+      const { stripes, offsets, lengths } = await catalog.locate(ids, births, readStripes(catalog, runs, except))
       const { runs: named, numbers } = nameStripes(catalog.names, Array.from(stripes, Number))
       const found = [BigUint64Array.from(numbers, BigInt), offsets, lengths]
       return { body: { runs: named }, attachment: Buffer.concat(found.map(bytesOf)) }

@@ -114,9 +114,13 @@ export class Disk {
     const { packs } = this.#snapshot
     await packs.open(
       [range],
-      (pieces, only = range.members) => {
-        const [starts, bodies] = [pieces.map((piece) => piece.start), pieces.map((piece) => piece.body)]
-        return this.reader.open(blocks, only, starts, bodies)
+      {
+        placed: (members) => blocks.placed(members),
+        sought: (members) => blocks.sought(members),
+        open: (pieces, placed = blocks.placed(range.members)) => {
+          const [starts, bodies] = [pieces.map((piece) => piece.start), pieces.map((piece) => piece.body)]
+          return this.reader.open(blocks, placed, starts, bodies)
+        },
       },
       { hedged: true },
     )

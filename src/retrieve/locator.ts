@@ -28,14 +28,33 @@ export class Locator {
     return found
   }
 
+  /** In other stripes than `except`; in stripe 0 where they are in none. */
+  async elsewhere(births: BigUint64Array, ids: Uint8Array, except: readonly number[]): Promise<RecordLocations> {
+    const { length } = births
+    const found = {
+      stripes: new Float64Array(length),
+      offsets: new Uint32Array(length),
+      lengths: new Uint32Array(length),
+    }
+    await this.#ask(found, [...births.keys()], ids, births, except)
+    return found
+  }
+
   /** By signature, those `at`. */
-  async #ask(found: RecordLocations, at: readonly number[], ids: Uint8Array, births: BigUint64Array): Promise<void> {
+  async #ask(
+    found: RecordLocations,
+    at: readonly number[],
+    ids: Uint8Array,
+    births: BigUint64Array,
+    except: readonly number[] = [],
+  ): Promise<void> {
     for (let from = 0; from < at.length; from += LOOKUP_IDS) {
       const some = at.slice(from, from + LOOKUP_IDS)
       const wanted = some.map((index) => ids.subarray(index * ID_BYTES, (index + 1) * ID_BYTES))
       const { stripes, offsets, lengths } = await this.#catalog.locate(
         Buffer.concat(wanted),
         BigUint64Array.from(some, (index) => births[index] as bigint),
+        except,
       )
       for (const [nth, index] of some.entries()) {
         found.stripes[index] = Number(stripes[nth])

@@ -1,10 +1,18 @@
 /** Pages of a manifest: fetched in one go for many, verified, decoded. Trees are walked from their tops down. */
 import { ImagerError } from '../base/errors.js'
-import { type ManifestPage, type PageRef, packRanges, type RecordLocations, type VaultHandle } from '../native.js'
+import {
+  type ManifestPage,
+  type PackRange,
+  type PageRef,
+  packRanges,
+  type RecordLocations,
+  type SoughtRecords,
+  type VaultHandle,
+} from '../native.js'
 import type { RunsHandle } from '../stripes/names.js'
 import { LruCache } from './cache.js'
 import type { Locator } from './locator.js'
-import type { PackReader } from './packs.js'
+import { type PackReader, type Piece, placedAt } from './packs.js'
 
 /** Pages that lie closer than this in a pack are fetched in one range. */
 const GAP_BYTES = 64 * 1024
@@ -33,7 +41,7 @@ export class ManifestReader {
   /** Where pages lie. */
   locate(refs: readonly PageRef[]): Promise<RecordLocations> {
     const births = BigUint64Array.from(refs, (ref) => ref.birth)
-    return this.locator.of(births, () => Buffer.concat(refs.map((ref) => ref.id())))
+    return this.locator.of(births, () => soughtPages(refs).ids)
   }
 
   /** Throws CORRUPT for one that the catalog does not know or that does not verify, NOT_RESTORABLE. */
@@ -54,29 +62,21 @@ export class ManifestReader {
     locations: RecordLocations,
     signal: AbortSignal | undefined,
   ): Promise<ManifestPage[]> {
-    const { stripes, offsets, lengths } = locations
-    if (stripes.includes(0))
+    if (locations.stripes.includes(0))
       throw new ImagerError('CORRUPT', { what: 'The catalog does not know a page of this snapshot' })
-    await this.packs.prepare([...new Set(stripes)])
+    await this.packs.prepare([...new Set(locations.stripes)])
     const pages = new Array<ManifestPage>(refs.length)
-    const open = async (range: ReturnType<typeof packRanges>[number]) => {
-      await this.packs.open(
-        [range],
-        async (pieces, only = range.members) => {
-          const wanted = only.map((at) => refs[at] as PageRef)
-          const [starts, bodies] = [pieces.map(({ start }) => start), pieces.map(({ body }) => body)]
-          const pick = (numbers: Uint32Array) => Uint32Array.from(only, (at) => numbers[at] as number)
-          const own = {
-            stripes: new Float64Array(only.length).fill(range.stripe),
-            offsets: pick(offsets),
-            lengths: pick(lengths),
-          }
-          const opened = await this.vault.openPages(wanted, own, starts, bodies, this.names)
-          for (const [at, page] of opened.entries()) if (page) pages[only[at] as number] = page
-          return only.filter((_, at) => !opened[at])
-        },
-        { hedged: true, signal },
-      )
+    const sought = (members: number[]) => soughtPages(members.map((at) => refs[at] as PageRef))
+    const placed = (members: number[]) => placedAt(members, locations)
+    const open = async (range: PackRange) => {
+      const openFrom = async (pieces: Piece[], { members, at } = placed(range.members)) => {
+        const wanted = members.map((member) => refs[member] as PageRef)
+        const [starts, bodies] = [pieces.map(({ start }) => start), pieces.map(({ body }) => body)]
+        const opened = await this.vault.openPages(wanted, at, starts, bodies, this.names)
+        for (const [nth, page] of opened.entries()) if (page) pages[members[nth] as number] = page
+        return members.filter((_, nth) => !opened[nth])
+      }
+      await this.packs.open([range], { placed, sought, open: openFrom }, { hedged: true, signal })
     }
     await Promise.all(packRanges(locations, GAP_BYTES).map(open))
     return pages
@@ -114,4 +114,8 @@ export class ManifestReader {
     if (level === 1) yield await this.pages(refs, signal)
     else for (const ref of refs) yield* this.leaves(ref, level - 1, first, last, signal)
   }
+}
+
+function soughtPages(refs: readonly PageRef[]): SoughtRecords {
+  return { births: BigUint64Array.from(refs, (ref) => ref.birth), ids: Buffer.concat(refs.map((ref) => ref.id())) }
 }

@@ -8,15 +8,19 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Clock } from '../base/clock.js'
 import { hasCode, ImagerError, isOfHost } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
-import type { StripeRow } from '../catalog/types.js'
+import type { Catalog } from '../catalog/types.js'
 import {
   type BodyHandle,
   type PackRange,
+  type PlacedRecords,
+  packRanges,
+  type RecordLocations,
   type RouteFault,
   type RouteShard,
   type RouteSpan,
   type RoutesHandle,
   recoverBody,
+  type SoughtRecords,
 } from '../native.js'
 import { anyOf, notRestorable } from '../stripes/suffice.js'
 import { type Race, race } from './race.js'
@@ -46,8 +50,15 @@ export interface Piece {
   readonly body: BodyHandle
 }
 
-/** Opens the records of `only`, or of all members of the ranges, from pieces in order; returns those that did not verify. */
-export type OpenRecords = (pieces: Piece[], only: number[] | undefined) => Promise<number[]>
+/** Whose records they are. */
+export interface Opener {
+  /** Where its members were planned to be read. */
+  placed(members: number[]): PlacedRecords
+  /** Opens all members of the ranges from pieces in order, or only those that are `placed`; returns those that did not verify. */
+  open(pieces: Piece[], placed: PlacedRecords | undefined): Promise<number[]>
+  /** What its members are. */
+  sought(members: number[]): SoughtRecords
+}
 
 export interface ReadOptions {
   /**
@@ -59,7 +70,7 @@ export interface ReadOptions {
 }
 
 export interface PackReaderParts {
-  readonly catalog: { stripes(numbers: readonly number[]): Promise<StripeRow[]> }
+  readonly catalog: Pick<Catalog, 'stripes'> & Partial<Pick<Catalog, 'locate'>>
   readonly routes: RoutesHandle
   readonly fetch: FetchShard
   /** For how long nothing has come of a host; undefined where nothing ever did. */
@@ -71,6 +82,17 @@ export interface PackReaderParts {
   readonly hostName: (host: Hex) => string
 }
 
+/** Other places of a record that are tried: each costs a read, and whoever may store can say that he holds it too. */
+const PLACES_TRIED = 32
+/** Records in one other place that lie closer than this come in one range. */
+const GAP_BYTES = 64 * 1024
+
+/** What could not be had, and why. */
+interface Failed {
+  readonly members: number[]
+  readonly error: ImagerError
+}
+
 /** Returns when it may be tried again; throws to give up. */
 type Wait = (error: ImagerError, waitedMs: number) => Promise<void>
 
@@ -79,6 +101,8 @@ type Extent = Pick<PackRange, 'stripe' | 'start' | 'end'>
 export class PackReader {
   /** Shards that were found damaged, or not found; each was corrected from others. */
   readonly damaged = new Map<Hex, { host: Hex; stripe: number; what: ShardFault }>()
+  /** Records that came from another place than the first. */
+  elsewhere = 0
   readonly #parts: PackReaderParts
   readonly #routes: RoutesHandle
   #wait: Wait | undefined
@@ -107,18 +131,76 @@ export class PackReader {
 
   /**
    * Has the records in some ranges of one stripe opened: fetched fast; what does not verify, once more from shards that were
-   * checked whole. Throws NOT_RESTORABLE; CORRUPT where no host gives what verifies.
+   * checked whole; and what its first place does not give, from each other one that the catalog knows. Throws NOT_RESTORABLE;
+   * CORRUPT where no host gives what verifies.
    */
-  async open(ranges: readonly PackRange[], open: OpenRecords, options: ReadOptions = {}): Promise<void> {
-    const fast = await Promise.all(ranges.map((range) => this.read(range, options)))
-    const bad = await open(fast.flat(), undefined)
-    if (bad.length === 0) return
-    const members = new Set(bad)
-    const again = ranges.filter((range) => range.members.some((member) => members.has(member)))
-    const worse = await open(await Promise.all(again.map((range) => this.readSound(range, options.signal))), bad)
-    if (worse.length === 0) return
-    const what = `${worse.length} records of one stripe do not verify from any host`
-    throw new ImagerError('CORRUPT', { what })
+  async open(ranges: readonly PackRange[], opener: Opener, options: ReadOptions = {}): Promise<void> {
+    const started = this.#parts.clock.now()
+    let placed: PlacedRecords | undefined
+    for (;;) {
+      const failed = await this.#openAnywhere(ranges, placed, opener, options, [])
+      if (!failed) return
+      await this.#waitFor(failed.error, started)
+      placed = opener.placed(failed.members)
+    }
+  }
+
+  /** `tried`: the stripes that need not be told. */
+  async #openAnywhere(
+    ranges: readonly PackRange[],
+    placed: PlacedRecords | undefined,
+    opener: Opener,
+    options: ReadOptions,
+    tried: readonly number[],
+  ): Promise<Failed | undefined> {
+    const failed = await this.#openHere(ranges, placed, opener, options)
+    const { catalog } = this.#parts
+    if (!failed || !catalog.locate || tried.length === PLACES_TRIED) return failed
+    const { ids, births } = opener.sought(failed.members)
+    const here = [...tried, ...new Set(ranges.map(({ stripe }) => stripe))]
+    const { stripes, offsets, lengths } = await catalog.locate(ids, births, here)
+    const found = { stripes: Float64Array.from(stripes, Number), offsets, lengths }
+    const known = [...stripes.keys()].filter((at) => stripes[at] !== 0n)
+    const left = failed.members.filter((_, at) => stripes[at] === 0n)
+    for (const range of packRanges(placedAt(known, found).at, GAP_BYTES)) {
+      const nths = range.members.map((nth) => known[nth] as number)
+      const placed = placedAt(
+        nths,
+        found,
+        nths.map((nth) => failed.members[nth] as number),
+      )
+      const { members } = placed
+      const worse = await this.#openAnywhere([{ ...range, members }], placed, opener, options, here)
+      left.push(...(worse?.members ?? []))
+      this.elsewhere += members.length - (worse?.members.length ?? 0)
+    }
+    return left.length > 0 ? { members: left, error: failed.error } : undefined
+  }
+
+  async #openHere(
+    ranges: readonly PackRange[],
+    placed: PlacedRecords | undefined,
+    opener: Opener,
+    options: ReadOptions,
+  ): Promise<Failed | undefined> {
+    let left = placed?.members ?? ranges.flatMap(({ members }) => members)
+    const some = new Set(left)
+    const wanted = ranges.filter(({ members }) => members.some((member) => some.has(member)))
+    try {
+      const signal = options.signal ?? this.#parts.signal
+      const fast = await Promise.all(wanted.map((range) => this.#readFast(range, { ...options, signal })))
+      left = await opener.open(fast.flat(), placed)
+      if (left.length === 0) return undefined
+      const bad = new Set(left)
+      const again = wanted.filter(({ members }) => members.some((member) => bad.has(member)))
+      const sound = await Promise.all(again.map((range) => this.#readWhole(range, signal)))
+      left = await opener.open(sound, placed ? among(placed, bad) : opener.placed(left))
+    } catch (error) {
+      if (hasCode(error, 'NOT_RESTORABLE', 'CORRUPT')) return { members: left, error }
+      throw error
+    }
+    const what = `${left.length} records of one stripe do not verify from any host`
+    return left.length > 0 ? { members: left, error: new ImagerError('CORRUPT', { what }) } : undefined
   }
 
   /** Bytes of a pack, not verified: a piece from each shard, in order. Throws NOT_RESTORABLE. */
@@ -146,10 +228,15 @@ export class PackReader {
       try {
         return await read()
       } catch (error) {
-        if (!this.#wait || !hasCode(error, 'NOT_RESTORABLE') || !error.details.suffice) throw error
-        await this.#wait(error, this.#parts.clock.now() - started)
+        await this.#waitFor(error, started)
       }
     }
+  }
+
+  /** Throws where nobody would come back who helps. */
+  async #waitFor(error: unknown, started: number): Promise<void> {
+    if (!this.#wait || !hasCode(error, 'NOT_RESTORABLE') || !error.details.suffice) throw error
+    await this.#wait(error, this.#parts.clock.now() - started)
   }
 
   /**
@@ -251,6 +338,23 @@ export class PackReader {
     const faults = faulty.map(({ shard, what }) => ({ what, shard: shard.shard, host: name(shard) }))
     return notRestorable({ silent: away, suffice: canPass ? anyOf(needed, away) : '', faulty: faults })
   }
+}
+
+/** Some records by where they stand in a list of places: as members of these numbers, or of others. */
+export function placedAt(nths: readonly number[], at: RecordLocations, members = [...nths]): PlacedRecords {
+  const stripes = Float64Array.from(nths, (nth) => at.stripes[nth] as number)
+  const offsets = Uint32Array.from(nths, (nth) => at.offsets[nth] as number)
+  const lengths = Uint32Array.from(nths, (nth) => at.lengths[nth] as number)
+  return { members, at: { stripes, offsets, lengths } }
+}
+
+function among({ members, at }: PlacedRecords, some: ReadonlySet<number>): PlacedRecords {
+  const nths = [...members.keys()].filter((nth) => some.has(members[nth] as number))
+  return placedAt(
+    nths,
+    at,
+    nths.map((nth) => members[nth] as number),
+  )
 }
 
 /** What an answer says of a shard; undefined for no answer, and for what is ours. */

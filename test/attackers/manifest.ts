@@ -102,6 +102,8 @@ export interface Lies {
   readonly bitmap?: (bitmap: Buffer) => Buffer
   /** The snapshot that it says to be. */
   readonly snapshot?: Hex
+  /** Hosts that may be missing; else as an honest run has it. */
+  readonly tolerate?: number
 }
 
 /** What this appliance says, sealed and signed as it should be. */
@@ -117,7 +119,12 @@ export function openOwn({ home }: Fleet, head: Buffer): Head {
 export async function storeHostile(fleet: Fleet, pages: Pages, lies: Lies = {}): Promise<Hostile> {
   const { home, catalog, peers, clock } = fleet
   const parts = { home, catalog, peers, clock, report: () => {}, signal: new AbortController().signal }
-  const group = formGroup(await presentHosts(parts), home.host, MiB, {})
+  const group = formGroup(
+    await presentHosts(parts),
+    home.host,
+    MiB,
+    lies.tolerate === undefined ? {} : { tolerate: lies.tolerate },
+  )
   const volume = randomBytes(16).toString('hex')
   const begun = await catalog.begin({ appliance: home.host, volume, source: '/dev/hostile', label: '' })
   const pipeline = new Pipeline({ scan: undefined as never, group, volume, level: 1 }, begun, openVault(home), parts)

@@ -8,13 +8,13 @@ use napi_derive::napi;
 use super::body::Body;
 use super::formats::{ManifestPage, wrong_kind};
 use super::keys::Vault;
-use super::retrieve::{PackRange, RecordLocations};
+use super::retrieve::{PackRange, PlacedRecords, RecordLocations, SoughtRecords};
 use super::{Job, job, thrown};
 use crate::base::error::Error;
 use crate::formats::page::Page;
 use crate::restore::compare::Differing;
 use crate::restore::{attributes, plan, target};
-use crate::retrieve::records::Fetched;
+use crate::retrieve::records::{Fetched, Location};
 
 /// What stands at a restore for bytes that the source did not give.
 #[napi]
@@ -201,7 +201,7 @@ impl PlanReserved {
         Ok(self.held()?.ids().into())
     }
 
-    /// Where each of `births` lies. Throws CORRUPT for what no pack can hold.
+    /// Where each of `births` lies. Throws CORRUPT for what the catalog does not know.
     #[napi]
     pub fn locate(&mut self, locations: RecordLocations) -> Result<PlanLocated> {
         let plan = self.0.take().and_then(Arc::into_inner).ok_or_else(|| thrown(used_up()))?;
@@ -228,6 +228,19 @@ impl PlanLocated {
         self.0.ranges(stripe as u64).iter().map(PackRange::of).collect()
     }
 
+    /// Where some blocks were planned to be read.
+    #[napi]
+    pub fn placed(&self, blocks: Vec<u32>) -> PlacedRecords {
+        let (members, at): (Vec<u32>, Vec<Location>) = self.0.placed(&blocks).unzip();
+        PlacedRecords { members, at: RecordLocations::of(&at) }
+    }
+
+    /// What some blocks are.
+    #[napi]
+    pub fn sought(&self, blocks: Vec<u32>) -> SoughtRecords {
+        SoughtRecords::of(self.0.sought(&blocks))
+    }
+
     /// Pieces of the target that a stripe fills, by which it is known again: at most three, as start and length in turn.
     #[napi]
     pub fn landmarks(&self, stripe: f64) -> Vec<f64> {
@@ -236,22 +249,23 @@ impl PlanLocated {
     }
 
     /// Opens the records of a stripe from what was fetched (`offsets[i]`, ascending, is where `fetched[i]` begins in the
-    /// pack), verifies and writes their blocks; `only`: the blocks of a second try. Uses the bodies up.
+    /// pack), verifies and writes their blocks; `again`: the blocks of a further try, each at its place. Uses the bodies up.
     #[napi(ts_return_type = "Promise<WriteFacts>")]
     pub fn write(
         &self,
         stripe: f64,
         offsets: Vec<u32>,
         fetched: Vec<ClassInstance<Body>>,
-        only: Option<Vec<u32>>,
+        again: Option<PlacedRecords>,
         vault: &Vault,
         target: &Target,
     ) -> Result<AsyncTask<Job<WriteFacts>>> {
         let (plan, vault, target) = (self.0.clone(), vault.0.clone(), target.0.clone());
+        let again = again.map(|again| again.decode());
         let bodies = fetched.iter().map(|body| body.spend()).collect::<Result<Vec<_>>>()?;
         Ok(job(move || {
             let fetched = Fetched::each(&offsets, &bodies);
-            let written = plan.write(stripe as u64, &fetched, only.as_deref(), &vault.blocks, &target)?;
+            let written = plan.write(stripe as u64, &fetched, again.as_deref(), &vault.blocks, &target)?;
             Ok(WriteFacts { bytes: written.bytes as f64, bad: written.bad })
         }))
     }

@@ -1,7 +1,7 @@
 //! What a restore fetches: the entries of many map pages, each distinct block once, ordered by where it lies in the
 //! packs (docs/formats/pack.md), so that every range is fetched once and written as it comes.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use crate::base::error::{Error, Result};
 use crate::base::limits::BLOCK_BYTES;
@@ -174,7 +174,7 @@ impl Reserved {
         ids(&self.0.blocks)
     }
 
-    /// Where each of `births` lies. Throws `Corrupt` for what no pack can hold.
+    /// Where each of `births` lies. Throws `Corrupt` for what the catalog does not know.
     pub fn locate(self, locations: &[Location]) -> Result<Located> {
         let Selected { blocks, mut uses, .. } = self.0;
         if locations.len() != blocks.len() {
@@ -209,6 +209,11 @@ impl Located {
         self.ranges.get(&stripe).map_or(&[], Vec::as_slice)
     }
 
+    /// Some blocks with the places where they were planned to be read.
+    pub fn placed(&self, blocks: &[u32]) -> impl Iterator<Item = (u32, Location)> {
+        blocks.iter().filter_map(|&block| Some((block, *self.locations.get(block as usize)?)))
+    }
+
     /// Pieces of the target that a stripe fills, start and length: the first on the disk, the last, and one between.
     pub fn landmarks(&self, stripe: u64) -> Vec<(u64, u32)> {
         let blocks = self.ranges(stripe).iter().flat_map(|range| range.members.iter().copied());
@@ -229,22 +234,28 @@ impl Located {
         chosen
     }
 
-    /// Opens and writes the blocks of a stripe (or only those of `only`, a second try). Nothing is written that does
-    /// not verify. `fetched` in order.
+    /// Birth numbers and signatures of some blocks.
+    pub fn sought(&self, blocks: &[u32]) -> (Vec<u64>, Vec<u8>) {
+        let wanted: Vec<Ref> = blocks.iter().filter_map(|&block| self.blocks.get(block as usize).copied()).collect();
+        (births(&wanted), ids(&wanted))
+    }
+
+    /// Opens and writes the blocks of a stripe; or those of `again`, a further try, each at its place. Nothing is written that
+    /// does not verify. `fetched` in order.
     pub fn write(
         &self,
         stripe: u64,
         fetched: &[Fetched],
-        only: Option<&[u32]>,
+        again: Option<&[(u32, Location)]>,
         domain: &Domain,
         target: &Target,
     ) -> Result<Written> {
         let mut written = Written::default();
         let mut gather = Gather::new(target);
-        let only: Option<HashSet<u32>> = only.map(|only| only.iter().copied().collect());
-        let blocks = self.ranges(stripe).iter().flat_map(|range| range.members.iter().copied());
-        for block in blocks.filter(|block| only.as_ref().is_none_or(|only| only.contains(block))) {
-            let opened = record(fetched, self.locations[block as usize])
+        let planned = self.ranges(stripe).iter().flat_map(|range| self.placed(&range.members));
+        let tried = again.map_or_else(|| planned.collect(), <[_]>::to_vec);
+        for (block, location) in tried {
+            let opened = record(fetched, location)
                 .map(|record| domain.open(&self.blocks[block as usize].key, &record, BLOCK_BYTES))
                 .transpose();
             let Ok(Some(plain)) = opened else {
@@ -301,11 +312,15 @@ mod tests {
     }
 
     #[test]
-    fn places_that_no_pack_can_hold_are_refused() {
-        let plan = || collect(&[entry(0, 10, 0, [1; 32], 7)]);
-        for (stripe, offset, length) in [(0, 16, 100), (1, 16, 10), (1, 16, 1 << 20), (1, u32::MAX, 100)] {
-            assert!(plan().locate(&[location(stripe, offset, length)]).is_err(), "{length} at {offset}");
+    fn a_place_that_no_pack_can_hold_is_none_and_spoils_no_other() {
+        let plan = || collect(&[entry(0, 10, 0, [1; 32], 7), entry(10, 10, 0, [2; 32], 8)]);
+        let right = location(1, 200, 100);
+        for (offset, length) in [(16, 10), (16, 1 << 20), (u32::MAX, 100)] {
+            let plan = plan().locate(&[location(1, offset, length), right]).unwrap();
+            let members = |stripe| plan.ranges(stripe).iter().map(|range| range.members.clone()).collect::<Vec<_>>();
+            assert_eq!((members(0), members(1)), (vec![vec![0]], vec![vec![1]]), "{length} at {offset}");
         }
+        assert!(plan().locate(&[Location::default(), right]).is_err(), "nobody knows it");
         assert!(plan().locate(&[]).is_err());
     }
 
@@ -327,9 +342,23 @@ mod tests {
         let written = plan.write(3, &fetched, None, &domain, &target).unwrap();
         assert_eq!((written.bytes, written.bad), (8, vec![]));
         assert_eq!(std::fs::read(&path).unwrap(), b"aaaabbbb");
-        let again =
-            plan.write(3, &[Fetched { offset: 0, bytes: &records[..9] }], Some(&[1]), &domain, &target).unwrap();
+        let again = plan
+            .write(
+                3,
+                &[Fetched { offset: 0, bytes: &records[..9] }],
+                Some(&[(1, location(3, b.1, b.2))]),
+                &domain,
+                &target,
+            )
+            .unwrap();
         assert_eq!((again.bytes, again.bad), (0, vec![1]));
+        // The same record, where another pack has it.
+        let (other, begin) = (&records[b.1 as usize..], 5000);
+        let moved = [(1, location(4, begin, b.2))];
+        let elsewhere =
+            plan.write(3, &[Fetched { offset: begin, bytes: other }], Some(&moved), &domain, &target).unwrap();
+        assert_eq!((elsewhere.bytes, elsewhere.bad), (4, vec![]));
+        assert_eq!(plan.sought(&[1]), (vec![7], signature(&b.0).to_vec()));
         std::fs::remove_file(&path).unwrap();
     }
 

@@ -56,7 +56,8 @@ impl Flight {
     fn land(&self, mut arrived: Vec<(u32, Recycled)>) {
         arrived.sort_unstable_by_key(|(offset, _)| *offset);
         let fetched: Vec<Fetched> = arrived.iter().map(|(offset, bytes)| Fetched { offset: *offset, bytes }).collect();
-        let missing = self.window.open(&self.reader.cache, &self.reader.domain, &self.entries, &fetched);
+        let placed = self.window.placed(&self.entries);
+        let missing = self.window.open(&self.reader.cache, &self.reader.domain, &placed, &fetched);
         drop(arrived);
         self.reader.cache.land(&self.window, &self.entries, &missing);
     }
@@ -72,7 +73,7 @@ impl Reader {
     }
 
     /// These windows from all their pages; one without a page is zeros. `locations` of all blocks, page by page. Throws
-    /// `Corrupt` for one that no pack can have.
+    /// `Corrupt` for one that the catalog does not know.
     pub fn learn(&self, numbers: RangeInclusive<u64>, pages: &[Arc<Page>], mut locations: &[Location]) -> Result<()> {
         let mut windows = HashMap::new();
         for page in pages {

@@ -16,7 +16,8 @@ pub struct Location {
 }
 
 impl Location {
-    /// A block's location as a catalog says it. Throws `Corrupt` for one that it does not know, or that no pack can have.
+    /// A block's location as a catalog says it; the default for one that no pack can have, as whoever stores may say anything:
+    /// another place is looked for. Throws `Corrupt` for one that it does not know.
     pub fn of_block(self) -> Result<Self> {
         let Self { stripe, offset, length } = self;
         if stripe == 0 {
@@ -24,10 +25,7 @@ impl Location {
         }
         let fits = (RECORD_OVERHEAD..=BLOCK_BYTES + RECORD_OVERHEAD).contains(&(length as usize))
             && offset as usize + length as usize <= STRIPE_SHARDS * SHARD_BYTES;
-        if fits {
-            return Ok(self);
-        }
-        Err(Error::corrupt("catalog", 0, format!("{length} bytes at {offset} of a pack are no block")))
+        Ok(if fits { self } else { Self::default() })
     }
 }
 

@@ -166,7 +166,7 @@ pub fn ids(entries: &[MapEntry]) -> Vec<u8> {
 }
 
 impl Window {
-    /// The locations are in the order of `stored`. Throws `Corrupt` for one that no pack can have.
+    /// The locations are in the order of `stored`. Throws `Corrupt` for one that the catalog does not know.
     pub fn new(page: Arc<Page>, locations: &[Location]) -> Result<Self> {
         let Page::Map(entries) = &*page else { return Err(Error::corrupt("manifest", 0, "this is no map page")) };
         let mut next = locations.iter().copied();
@@ -218,17 +218,38 @@ impl Window {
         ranges(entries.iter().filter_map(located), GAP_BYTES, RANGE_BYTES)
     }
 
-    /// Opens the blocks of entries into the cache; returns those whose record did not verify.
-    pub fn open(&self, cache: &BlockCache, domain: &Domain, entries: &[u32], fetched: &[Fetched]) -> Vec<u32> {
-        let opened = |&entry: &u32| {
-            let location = self.locations.get(entry as usize).copied().flatten()?;
-            let key = self.entries()[entry as usize].block.key;
+    /// Some entries with the places where their blocks were found first.
+    pub fn placed(&self, entries: &[u32]) -> Vec<(u32, Location)> {
+        let place = |&entry: &u32| (entry, self.locations.get(entry as usize).copied().flatten().unwrap_or_default());
+        entries.iter().map(place).collect()
+    }
+
+    /// Birth numbers and signatures of the blocks of some entries.
+    pub fn sought(&self, entries: &[u32]) -> (Vec<u64>, Vec<u8>) {
+        let blocks = entries.iter().filter_map(|&entry| Some(self.entries().get(entry as usize)?.block));
+        blocks.map(|block| (block.birth, signature(&block.key))).fold((vec![], vec![]), |(mut births, mut ids), one| {
+            births.push(one.0);
+            ids.extend(one.1);
+            (births, ids)
+        })
+    }
+
+    /// Opens the blocks of entries, each at its place, into the cache; returns those whose record did not verify.
+    pub fn open(
+        &self,
+        cache: &BlockCache,
+        domain: &Domain,
+        placed: &[(u32, Location)],
+        fetched: &[Fetched],
+    ) -> Vec<u32> {
+        let opened = |&(entry, location): &(u32, Location)| {
+            let key = self.key(entry)?;
             let record = record(fetched, location)?;
             let block = domain.open_into(&key, &record, BLOCK_BYTES, |length| cache.buffer(length)).ok()?;
             cache.put(key, block);
             Some(())
         };
-        entries.iter().copied().filter(|entry| opened(entry).is_none()).collect()
+        placed.iter().filter(|place| opened(place).is_none()).map(|place| place.0).collect()
     }
 
     /// The bytes `start..end` of the disk; nothing where a block is absent (again).
@@ -282,7 +303,7 @@ mod tests {
 
         fn open(&self, window: &Window, entries: &[u32]) -> Vec<u32> {
             let fetched = [Fetched { offset: 0, bytes: &self.pack }];
-            window.open(&self.cache, &self.domain, entries, &fetched)
+            window.open(&self.cache, &self.domain, &window.placed(entries), &fetched)
         }
     }
 
@@ -320,10 +341,11 @@ mod tests {
         assert_eq!(window.need(&lab.cache, 0, 4), Need::Blocks(vec![0]));
         *lab.pack.last_mut().unwrap() ^= 1;
         assert_eq!(lab.open(&window, &[0, 9]), [0, 9]);
-        for (stripe, length) in [(0, at_a.1), (1, 1)] {
-            let location = Location { stripe, offset: 0, length };
-            assert!(Window::new(Arc::new(Page::Map(vec![a])), &[location]).is_err());
-        }
+        let nowhere = Location { stripe: 0, offset: 0, length: at_a.1 };
+        assert!(Window::new(Arc::new(Page::Map(vec![a])), &[nowhere]).is_err());
+        let impossible = Location { stripe: 1, offset: 0, length: 1 };
+        let elsewhere = Window::new(Arc::new(Page::Map(vec![a])), &[impossible]).unwrap();
+        assert_eq!(elsewhere.ranges(&[0])[0].stripe, 0);
         assert!(Window::new(Arc::new(Page::Map(vec![a])), &[]).is_err());
     }
 

@@ -6,9 +6,10 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Clock } from '../../base/clock.js'
-import { ImagerError, isOfHost } from '../../base/errors.js'
+import { hasCode, ImagerError, isOfHost } from '../../base/errors.js'
 import type { Hex } from '../../base/ids.js'
 import { BREAKER_MS } from '../../base/limits.js'
+import { formatCount } from '../../base/units.js'
 import { fullName } from '../../catalog/choose.js'
 import type { Flaws } from '../../catalog/types.js'
 import { inspectTarget, isBlank, notEmpty, type TargetFacts } from '../../disk/target.js'
@@ -19,6 +20,7 @@ import { findOutlook, notRestorable } from '../../stripes/suffice.js'
 import { Meter, type Report } from '../progress.js'
 import type { ReaderParts } from '../reader.js'
 import { type DamagedShard, damagedShards } from './damaged.js'
+import { isElsewhere } from './elsewhere.js'
 import { type Landmark, RestoreJournal, type Standing } from './journal.js'
 import { inTurn, type Section, sectionsOf } from './sections.js'
 import { Writer } from './writer.js'
@@ -87,8 +89,12 @@ export async function planRestore(options: RestoreOptions, parts: RestoreParts):
   const row = await catalog.snapshot(options.snapshot)
   const keys = await parts.unlock(row.appliance)
   const stripes = await catalog.snapshotStripes(fullName(row))
-  const absent = await requireHosts(stripes, parts)
-  const snapshot = await openFound(row, keys, { ...parts, avoid: [...absent.keys()] }, signal)
+  const { absent, lost, lack } = await askHosts(stripes, parts)
+  const opening = openFound(row, keys, { ...parts, avoid: [...absent.keys()] }, signal)
+  const snapshot = await opening.catch((error: unknown) => {
+    throw lack && hasCode(error, 'NOT_RESTORABLE', 'CORRUPT') ? lack : error
+  })
+  if (lack && !(await isElsewhere(snapshot, lost, new Set(absent.keys()), parts))) throw lack
   const { sizeBytes } = snapshot.description
   const room = { sizeBytes, allocatedBytes: snapshot.row.summary.allocatedBytes }
   const target = inspectTarget(options.to, room, true)
@@ -107,8 +113,15 @@ function isKnown(journal: RestoreJournal, target: TargetFacts): Standing {
   return standing === 'doubtful' && isBlank(target) ? 'blank' : standing
 }
 
-/** Asks every host that holds a shard. Throws NOT_RESTORABLE; returns those that do not answer, with their names. */
-async function requireHosts(stripes: readonly number[], parts: RestoreParts): Promise<Map<Hex, string>> {
+/** Who does not answer, with their names; the stripes that are lost without them, and the error that says so. */
+interface Answers {
+  readonly absent: ReadonlyMap<Hex, string>
+  readonly lost: readonly number[]
+  readonly lack: ImagerError | undefined
+}
+
+/** Asks every host that holds a shard. */
+async function askHosts(stripes: readonly number[], parts: RestoreParts): Promise<Answers> {
   const { catalog, home, peers, signal } = parts
   const layouts = await catalog.stripes(stripes)
   const hosts = [...new Set(layouts.flatMap((layout) => layout.shards.map((shard) => shard.host)))]
@@ -126,11 +139,9 @@ async function requireHosts(stripes: readonly number[], parts: RestoreParts): Pr
     }),
   )
   const { lost, suffice, possible } = findOutlook(layouts, new Set(absent.keys()))
-  if (lost.length > 0) {
-    const bring = possible ? suffice.map(name).sort().join(' and ') : ''
-    throw notRestorable({ silent: [...absent.values()].sort(), suffice: bring })
-  }
-  return absent
+  const bring = possible ? suffice.map(name).sort().join(' and ') : ''
+  const lack = notRestorable({ silent: [...absent.values()].sort(), suffice: bring })
+  return { absent, lost, lack: lost.length > 0 ? lack : undefined }
 }
 
 /** Where it fails, the error says what stands on the target now. */
@@ -182,6 +193,8 @@ class RestoreRun {
     journal.end()
     const { sizeBytes, unreadable, torn } = snapshot.description
     const damaged = damagedShards(snapshot.packs.damaged, this.#parts)
+    const { elsewhere } = snapshot.packs
+    if (elsewhere > 0) this.#notes.push(readElsewhere(elsewhere))
     return {
       ...{ snapshot: snapshot.row.id, target: this.#plan.target.path, sizeBytes },
       ...{ writtenBytes: this.#written, sameBytes: this.#same, verifiedBytes },
@@ -286,6 +299,10 @@ class RestoreRun {
     }
     return bytes
   }
+}
+
+function readElsewhere(records: number): string {
+  return `${formatCount(records, 'block')} came from where another run had stored the same: the first place did not give what is right`
 }
 
 function landmarksOf(numbers: readonly number[]): Landmark[] {

@@ -62,14 +62,19 @@ export class Writer {
     const { signal } = this.#parts
     signal.throwIfAborted()
     const { packs } = this.#snapshot
+    const plan = this.#plan
     await packs.open(
-      this.#plan.ranges(stripe),
-      async (pieces, only) => {
-        const [starts, bodies] = [pieces.map(({ start }) => start), pieces.map(({ body }) => body)]
-        const { bytes, bad } = await this.#plan.write(stripe, starts, bodies, only, this.#vault, this.#target)
-        this.#written += bytes
-        this.#meter.add(bytes)
-        return bad
+      plan.ranges(stripe),
+      {
+        placed: (blocks) => plan.placed(blocks),
+        sought: (blocks) => plan.sought(blocks),
+        open: async (pieces, placed) => {
+          const [starts, bodies] = [pieces.map(({ start }) => start), pieces.map(({ body }) => body)]
+          const { bytes, bad } = await plan.write(stripe, starts, bodies, placed, this.#vault, this.#target)
+          this.#written += bytes
+          this.#meter.add(bytes)
+          return bad
+        },
       },
       { signal },
     )

@@ -34,7 +34,7 @@ pub struct RecordLocations {
 }
 
 impl RecordLocations {
-    fn of(locations: &[Location]) -> Self {
+    pub(super) fn of(locations: &[Location]) -> Self {
         Self {
             stripes: locations.iter().map(|location| location.stripe as f64).collect::<Vec<_>>().into(),
             offsets: locations.iter().map(|location| location.offset).collect::<Vec<_>>().into(),
@@ -45,6 +45,33 @@ impl RecordLocations {
     pub(super) fn decode(&self) -> Vec<Location> {
         let each = self.stripes.iter().zip(&*self.offsets).zip(&*self.lengths);
         each.map(|((&stripe, &offset), &length)| Location { stripe: stripe as u64, offset, length }).collect()
+    }
+}
+
+/// Records by what they are: what a catalog is asked for to find them.
+#[napi(object)]
+pub struct SoughtRecords {
+    pub births: BigUint64Array,
+    /// Signatures, 32 bytes each.
+    pub ids: Buffer,
+}
+
+impl SoughtRecords {
+    pub(super) fn of((births, ids): (Vec<u64>, Vec<u8>)) -> Self {
+        Self { births: births.into(), ids: ids.into() }
+    }
+}
+
+/// Records to open once more, and where each lies.
+#[napi(object)]
+pub struct PlacedRecords {
+    pub members: Vec<u32>,
+    pub at: RecordLocations,
+}
+
+impl PlacedRecords {
+    pub(super) fn decode(&self) -> Vec<(u32, Location)> {
+        self.members.iter().copied().zip(self.at.decode()).collect()
     }
 }
 
@@ -170,6 +197,19 @@ impl Window {
     pub fn ranges(&self, entries: Vec<u32>) -> Vec<PackRange> {
         self.0.ranges(&entries).iter().map(PackRange::of).collect()
     }
+
+    /// Where the blocks of some entries were found first.
+    #[napi]
+    pub fn placed(&self, entries: Vec<u32>) -> PlacedRecords {
+        let (members, at): (Vec<u32>, Vec<Location>) = self.0.placed(&entries).into_iter().unzip();
+        PlacedRecords { members, at: RecordLocations::of(&at) }
+    }
+
+    /// What the blocks of some entries are.
+    #[napi]
+    pub fn sought(&self, entries: Vec<u32>) -> SoughtRecords {
+        SoughtRecords::of(self.0.sought(&entries))
+    }
 }
 
 /// Fetches parts of packs by itself, over data connections.
@@ -219,7 +259,7 @@ impl DiskReader {
     }
 
     /// The windows from `first` to `last` from all their map pages; those without one are zeros. `locations` in the order of
-    /// `mapBirths`. Throws CORRUPT for one that no pack can have.
+    /// `mapBirths`. Throws CORRUPT for one that the catalog does not know.
     #[napi]
     pub fn learn(
         &self,
@@ -269,19 +309,19 @@ impl DiskReader {
         Ok(promise)
     }
 
-    /// Opens the blocks of entries from what was fetched (as `PlanLocated.write`); returns the entries whose record did not
-    /// verify. Uses the bodies up.
+    /// Opens the blocks of entries, each at its place, from what was fetched (as `PlanLocated.write`); returns the entries
+    /// whose record did not verify. Uses the bodies up.
     #[napi(ts_return_type = "Promise<number[]>")]
     pub fn open(
         &self,
         window: &Window,
-        entries: Vec<u32>,
+        placed: PlacedRecords,
         offsets: Vec<u32>,
         fetched: Vec<ClassInstance<Body>>,
     ) -> Result<AsyncTask<Job<Vec<u32>>>> {
-        let (reader, window) = (self.0.clone(), window.0.clone());
+        let (reader, window, placed) = (self.0.clone(), window.0.clone(), placed.decode());
         let bodies = fetched.iter().map(|body| body.spend()).collect::<Result<Vec<_>>>()?;
-        Ok(job(move || Ok(window.open(&reader.cache, &reader.domain, &entries, &Fetched::each(&offsets, &bodies)))))
+        Ok(job(move || Ok(window.open(&reader.cache, &reader.domain, &placed, &Fetched::each(&offsets, &bodies)))))
     }
 
     /// A part of the disk within one window; null where the window, or a block, is absent (again).
