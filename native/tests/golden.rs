@@ -8,6 +8,7 @@ use imager_native::base::error::Error;
 use imager_native::base::limits::BLOCK_BYTES;
 use imager_native::base::secret::Secret;
 use imager_native::formats::descriptor::Descriptor;
+use imager_native::formats::file_record;
 use imager_native::formats::frame::{Fetch, TO_END};
 use imager_native::formats::names::{RunName, Runs};
 use imager_native::formats::pack::{self, Row};
@@ -275,7 +276,7 @@ fn a_file_page() {
     let link = file(300, Kind::Symlink, vec![stream("", 6, 6, Content::Resident(b"target".to_vec()))]);
 
     let mut records: Vec<Vec<u8>> =
-        [&folder, &plain, &more, &link, &node].into_iter().flat_map(page::encode_file).collect();
+        [&folder, &plain, &more, &link, &node].into_iter().flat_map(file_record::encode_file).collect();
     assert_eq!(records[2][..2], [12, 0], "number and part");
     records[2][1] = 1;
     same("page-files", &page::encode_files(&records));

@@ -7,6 +7,7 @@ mod xorshift;
 use imager_native::base::limits::{BLOCK_BYTES, MAP_PAGE_BYTES, PAGE_BYTES};
 use imager_native::base::secret::Secret;
 use imager_native::formats::descriptor::Descriptor;
+use imager_native::formats::file_record;
 use imager_native::formats::names::{RunName, Runs};
 use imager_native::formats::pack::{self, Row};
 use imager_native::formats::page::{self, DirectoryRow, IndexEntry, MapEntry, Page, Ref, Top, Tree};
@@ -127,7 +128,7 @@ impl Random {
             number += 1 + self.number(50);
             files.push(self.file(number));
         }
-        let records: Vec<Vec<u8>> = files.iter().flat_map(page::encode_file).collect();
+        let records: Vec<Vec<u8>> = files.iter().flat_map(file_record::encode_file).collect();
         (page::encode_files(&records), Page::Files(files))
     }
 
@@ -210,9 +211,9 @@ fn a_file_of_very_many_extents_goes_on_in_further_records() {
     let mut random = Random::new(7);
     let extent = |at: u64| Extent { kind: ExtentKind::Plain, logical: at << 13, disk: at << 12, length: 4096 };
     let mut file = random.file(12);
-    let content = Content::Extents((0..2 * page::RECORD_EXTENTS as u64 + 1).map(extent).collect());
+    let content = Content::Extents((0..2 * file_record::RECORD_EXTENTS as u64 + 1).map(extent).collect());
     file.streams = vec![Stream { name: vec![], size: 1 << 40, valid: 1 << 40, content }, random.stream()];
-    let records = page::encode_file(&file);
+    let records = file_record::encode_file(&file);
     assert_eq!(records.len(), 3);
     assert_eq!(decode(&page::encode_files(&records)).unwrap(), Page::Files(vec![file.clone()]));
     // In pages of their own they are joined by the reader.
@@ -222,7 +223,7 @@ fn a_file_of_very_many_extents_goes_on_in_further_records() {
         for more in files {
             match &mut joined {
                 None => joined = Some(more),
-                Some(file) => page::join(file, more),
+                Some(file) => file_record::join(file, more),
             }
         }
     }
@@ -255,7 +256,7 @@ fn what_no_writer_writes_is_refused() {
     assert!(decode(&page::encode_directory(&[row(1, "b"), row(1, "a")])).is_err());
     assert!(decode(&page::encode_directory(&[row(2, "a"), row(1, "a")])).is_err());
     let mut random = Random::new(3);
-    let [first, second] = [9, 8].map(|number| page::encode_file(&random.file(number)).remove(0));
+    let [first, second] = [9, 8].map(|number| file_record::encode_file(&random.file(number)).remove(0));
     assert!(decode(&page::encode_files(&[first.clone(), second])).is_err());
     assert!(decode(&page::encode_files(&[first.clone(), first])).is_err(), "one number twice");
     assert!(decode(&vec![0; PAGE_BYTES + 1]).is_err());

@@ -9,7 +9,7 @@ use crate::disk;
 use crate::disk::sandbox::caught;
 use crate::disk::table::{Table, without_table};
 use crate::disk::volume::ReadAt;
-use crate::formats::page;
+use crate::formats::file_record;
 use crate::fs::volume_map::{File, Kind, Stream, VolumeMap};
 use crate::fs::{self, Outcome};
 use crate::map::cut::{self, Cut, MappedVolume};
@@ -190,7 +190,7 @@ impl Listing {
 /// One file must not keep a whole disk from being backed up: what has no room in a page is kept as clusters only.
 fn leave_out_giants(map: &mut VolumeMap) {
     let before = map.files.len();
-    map.files.retain(|file| page::record_bound(file) <= RECORD_BYTES);
+    map.files.retain(|file| file_record::record_bound(file) <= RECORD_BYTES);
     let count = before - map.files.len();
     if count > 0 {
         let why = "with too many streams or attributes to be listed are in the image, but not shown";
@@ -327,8 +327,8 @@ mod tests {
         let mut map = VolumeMap { files: vec![file(7, 1500), file(8, 3000)], ..VolumeMap::default() };
         let (kept, left) = (&map.files[0], &map.files[1]);
         for file in [kept, left] {
-            let longest = page::encode_file(file).iter().map(Vec::len).max().unwrap();
-            assert!(longest <= page::record_bound(file));
+            let longest = file_record::encode_file(file).iter().map(Vec::len).max().unwrap();
+            assert!(longest <= file_record::record_bound(file));
         }
         leave_out_giants(&mut map);
         assert_eq!(map.files.iter().map(|file| file.number).collect::<Vec<_>>(), [7]);

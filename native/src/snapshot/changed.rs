@@ -4,7 +4,7 @@
 #![forbid(unsafe_code)]
 
 use crate::base::ranges::{ByteRange, coalesce, without};
-use crate::formats::page;
+use crate::formats::file_record;
 use crate::fs::file_system::FileSystem;
 use crate::fs::volume_map::{Content, File};
 use crate::fs::{self, Outcome};
@@ -68,7 +68,7 @@ fn clean_files(scan: &Scan) -> impl Iterator<Item = (u64, &File)> {
 
 fn digest(file: &File) -> [u8; 16] {
     let mut hasher = blake3::Hasher::new();
-    for record in page::encode_file(file) {
+    for record in file_record::encode_file(file) {
         hasher.update(&record);
     }
     let mut digest = [0; 16];

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use crate::base::error::{Error, Result};
 use crate::base::limits::{MAP_PAGE_BYTES, PAGE_BYTES};
 use crate::base::ranges::{ByteRange, coalesce, without};
+use crate::formats::file_record;
 use crate::formats::names::Runs;
 use crate::formats::page::{self, DirectoryRow, IndexEntry, MapEntry, Ref, Top, Tree};
 use crate::fs::volume_map::{File, VolumeMap};
@@ -256,7 +257,8 @@ impl Manifest {
 type Leaf = (u64, u64, Vec<u8>);
 
 fn file_leaves(files: &[File]) -> Vec<Leaf> {
-    let records = files.iter().flat_map(|file| page::encode_file(file).into_iter().map(|record| (file.number, record)));
+    let records =
+        files.iter().flat_map(|file| file_record::encode_file(file).into_iter().map(|record| (file.number, record)));
     leaves(records, Vec::len, |records| page::encode_files(&records))
 }
 
