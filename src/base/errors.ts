@@ -84,6 +84,11 @@ export const ERRORS = {
     '{what}',
     'That takes the role `{role}`: use a host that has it, or `imager invite` on the coordinator.',
   ),
+  NOT_ADMIN: meaning(
+    Exit.notAllowed,
+    '{what}',
+    'List the admins with `imager admin list`; name the file with the key of one with --admin-key.',
+  ),
   REMOVED: meaning(
     Exit.notAllowed,
     'The coordinator does not know this host any more: it was removed from the fleet',
@@ -92,7 +97,7 @@ export const ERRORS = {
   NAME_TAKEN: meaning(
     Exit.failed,
     'Another host is called {name} already',
-    'Choose another name; `imager hosts` lists those that are taken.',
+    'Choose another name; `imager hosts` and `imager admin list` show those that are taken.',
   ),
   WRONG_KEY: meaning(
     Exit.notAllowed,

@@ -32,6 +32,9 @@ const RUNNING: readonly CallName[] = ['begin', 'lookup', 'place', 'commit', 'fin
 /** What an enroller brings, it has signed: this takes no other role. */
 const ENROLLING: readonly CallName[] = ['invite', 'remove', 'hosts', 'checkpoint']
 
+/** These prove by their signature whose word they are: every member may bring them for whoever signed. */
+export const BROUGHT: ReadonlySet<CallName> = new Set(['invite', 'remove', 'appoint', 'dismiss'])
+
 const MAY: Record<Role, ReadonlySet<CallName>> = {
   peer: new Set(EVERY_MEMBER),
   appliance: new Set([...EVERY_MEMBER, ...READING, ...RUNNING, 'keys']),
@@ -41,9 +44,10 @@ const MAY: Record<Role, ReadonlySet<CallName>> = {
   lender: new Set(EVERY_MEMBER),
 }
 
-/** Throws NOT_ALLOWED naming the least role that may. */
-export function requireRole({ role, enrolls = false }: Caller, name: CallName): void {
+/** Throws NOT_ALLOWED naming the least role that may. `brings`: with a statement that somebody signed. */
+export function requireRole({ role, enrolls = false }: Caller, name: CallName, brings = false): void {
   if (name === 'join' || (role !== undefined && MAY[role].has(name))) return
+  if (role !== undefined && brings && BROUGHT.has(name)) return
   if (role !== undefined && enrolls && ENROLLING.includes(name)) return
   const needed = MAY.appliance.has(name) ? 'appliance' : 'admin'
   const what = role === undefined ? `A stranger may not ask for ${name}` : `The role ${role} may not ask for ${name}`

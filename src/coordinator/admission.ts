@@ -7,7 +7,8 @@
 import { hasCode, ImagerError } from '../base/errors.js'
 import { type Hex, toHex } from '../base/ids.js'
 import type { LocalCatalog } from '../catalog/local.js'
-import { type Admitted, type OpenedAdmission, openAdmission, openVoucher } from '../keys/admission.js'
+import { adminOf, MOST_ADMINS, type NamedAdmin, openAppointment, openDismissal } from '../keys/admins.js'
+import { type Admitted, type Admitters, type OpenedAdmission, openAdmission, openVoucher } from '../keys/admission.js'
 import { makeRemoval, makeToken } from '../keys/enroller.js'
 import { deriveTrailerKey, type KeyPurpose, sealEntry } from '../keys/entry.js'
 import type { Home } from '../keys/home.js'
@@ -38,6 +39,17 @@ export interface AdmissionParts {
 interface Change {
   readonly joined?: { readonly host: Hex; readonly admitted: Admitted }
   readonly removal?: Buffer
+  readonly appointed?: NamedAdmin
+  readonly dismissed?: Dismissed
+}
+
+interface Dismissed {
+  readonly id: Hex
+  readonly dismissal: string
+  /** By host: what lets it in instead of his word. */
+  readonly anew: ReadonlyMap<Hex, Admitted>
+  /** All that are of this term, none of them his. */
+  readonly removals: readonly string[]
 }
 
 const MEMBERSHIP = 'membership'
@@ -206,6 +218,51 @@ export class Admission {
     return { host: name, key: host, snapshotsBelowTarget }
   }
 
+  /** A person's key becomes an admin's by the root's word. Throws FORGED, NAME_TAKEN, USAGE. */
+  appoint({ name, sealing }: Request<'appoint'>, delegation: Buffer): Answer<'appoint'> {
+    const { home, catalog } = this.#parts
+    const { fleet, rootKey } = home
+    const { term, admins, parts } = this.#newest()
+    const { key, id } = openAppointment(delegation, { fleet, term, rootKey })
+    const wrong = (what: string) => new ImagerError('USAGE', { what, verb: 'admin add' })
+    if (parts.dismissed.has(id)) throw wrong('That key was an admin of this term, and is for good none: make another')
+    const before = admins.find((one) => one.key === key)
+    if (before?.name === name) return { name, key }
+    if (before) throw wrong(`That key is the admin ${before.name} already: name another file with --admin-key`)
+    if (admins.some((one) => sameName(one.name, name))) throw new ImagerError('NAME_TAKEN', { name })
+    if (admins.length >= MOST_ADMINS) throw wrong(`A fleet has at most ${MOST_ADMINS} admins`)
+    const signed = catalog.write(() => {
+      catalog.registry.record('fleet', home.host, `${name} is an admin now (key ${key.slice(0, 16)}...)`)
+      return this.#sign({ appointed: { delegation: delegation.toString('base64'), sealing, name } })
+    })
+    this.#publish(signed)
+    return { name, key }
+  }
+
+  /** Throws FORGED where neither the root nor another admin says so, or not all is said again that he had said. */
+  dismiss({ admissions, removals }: Request<'dismiss'>, dismissal: Buffer): Answer<'dismiss'> {
+    const { home, catalog } = this.#parts
+    const before = this.#newest()
+    const by = before.admitters(home.rootKey)
+    const { delegation: id } = openDismissal(dismissal, before.adminsBy(home.rootKey))
+    const admin = before.admins.find((one) => one.id === id)
+    if (!admin) throw new ImagerError('NOT_ADMIN', { what: 'Who is to be dismissed is no admin' })
+    const anew = new Map(admissions.map((admission) => [admittedAgain(before, { admission }, by), { admission }]))
+    const others = [...new Set(before.body.removals)].filter((_, at) => before.parts.removals[at]?.signer !== admin.key)
+    const all = { id, dismissal: dismissal.toString('base64'), anew, removals: [...others, ...removals] }
+    const signed = catalog.write(() => {
+      catalog.registry.record(
+        'fleet',
+        home.host,
+        `${admin.name} is no admin any more (key ${admin.key.slice(0, 16)}...)`,
+      )
+      return this.#sign({ dismissed: all })
+    })
+    this.#publish(signed)
+    const letIn = [...anew.keys()].map((host) => catalog.members.name(host))
+    return { name: admin.name, key: admin.key, letIn }
+  }
+
   /** Throws NO_SUCH_HOST, NAME_TAKEN. */
   rename(wanted: string, name: string): Answer<'rename'> {
     const { catalog } = this.#parts
@@ -227,22 +284,29 @@ export class Admission {
    * Signs the members of now under the next sequence number: those whom an enroller let in. Only in a transaction, so that no two
    * have the same one.
    */
-  #sign({ joined, removal }: Change = {}): Buffer {
+  #sign({ joined, removal, appointed, dismissed }: Change = {}): Buffer {
     const { home, catalog } = this.#parts
     const before = this.#newest()
     const sequence = before.sequence + 1
     const members = catalog.members.inOrder()
     const admitted = new Map(before.parts.admitted)
     if (joined) admitted.set(joined.host, joined.admitted)
+    for (const [host, by] of dismissed?.anew ?? []) admitted.set(host, by)
     const hosts = members.flatMap(({ host, name, domain }) => {
       const by = admitted.get(host)
       return by ? { ...by, name, domain } : []
     })
-    const removals = [...before.body.removals, ...(removal ? [removal.toString('base64')] : [])]
+    const said = dismissed?.removals ?? before.body.removals
+    const removals = [...said, ...(removal ? [removal.toString('base64')] : [])]
     const witnesses = chooseWitnesses(members, before.witnesses)
     const named = members.filter(({ host }) => admitted.has(host))
-    const readers = readersOf(named, before.enrollers, home.rootSealing)
-    const bytes = signMembership({ ...before.draft(), sequence, hosts, removals, witnesses }, home.secret, readers)
+    const persons = [...before.admins.filter(({ id }) => id !== dismissed?.id), ...(appointed ? [appointed] : [])]
+    const reading = persons.map(({ delegation, sealing }) => ({ key: adminOf(delegation), sealing }))
+    const readers = readersOf(named, before.enrollers, home.rootSealing, reading)
+    const admins = persons.map(({ delegation, sealing, name }) => ({ delegation, sealing, name }))
+    const dismissals = [...(before.body.dismissals ?? []), ...(dismissed ? [dismissed.dismissal] : [])]
+    const draft = { ...before.draft(), sequence, hosts, removals, witnesses, admins, dismissals }
+    const bytes = signMembership(draft, home.secret, readers)
     const signed = home.openMembership(bytes)
     requireFollows(before, signed, home.rootKey)
     catalog.registry.setDocument(MEMBERSHIP, home.fleet, sequence, bytes)
@@ -282,6 +346,14 @@ export class Admission {
       )
     return [seal('domain', domainKey), seal('trailer', deriveTrailerKey(catalogKey, host))]
   }
+}
+
+/** Whose admission it is, said again of the same member. Throws FORGED. */
+function admittedAgain(before: Membership, admitted: Admitted, by: Admitters): Hex {
+  const { host, sealing, role } = openAdmission(admitted, by)
+  const known = before.find(host)
+  if (known?.sealing === sealing && known.role === role) return host
+  throw new ImagerError('FORGED', { what: 'An admission that is said again is of another host' })
 }
 
 /** The memberships without somebody who was in the one before, and the first of the term: in order. */

@@ -41,6 +41,7 @@ const Survives = v.pipe(v.number(), v.integer(), v.minValue(-1))
 const Addresses = v.pipe(v.array(Address), v.maxLength(16))
 /** What a person typed to name a host. */
 const Typed = v.pipe(v.string(), v.minLength(1), v.maxLength(255))
+const Statements = v.pipe(v.array(Base64(1024)), v.maxLength(2000))
 const None = v.strictObject({})
 
 const HostRow = v.strictObject({
@@ -275,17 +276,29 @@ export const CALLS = {
     }),
     v.strictObject({ term: Term, sequence: Count, name: Name }),
   ),
-  /** The voucher of a token, where the caller made one; else one is made. Answer: no token where it was brought. */
+  /** The voucher of a token, where an enroller or an admin made one; else one is made. Answer: no token where it was brought. */
   invite: call(
     v.strictObject({ role: v.picklist(['peer', 'appliance', 'admin']) }),
     v.strictObject({ token: Text(4096), expires: Time }),
     { repeatable: false },
   ),
-  /** The removal, where the caller is an enroller and signed one. */
+  /** The removal, where an enroller or an admin signed one. */
   remove: call(
     v.strictObject({ host: Typed, force: v.boolean() }),
     v.strictObject({ host: Name, key: Key, snapshotsBelowTarget: Count }),
     { repeatable: false },
+  ),
+  /** The root's delegation of an admin. Answer: the membership. */
+  appoint: call(v.strictObject({ name: Name, sealing: Key }), v.strictObject({ name: Name, key: Key }), {
+    repeatable: false,
+  }),
+  /**
+   * The dismissal of an admin; `admissions` and `removals` say again what he had said. Answer: the membership; those whom he had let in.
+   */
+  dismiss: call(
+    v.strictObject({ admissions: Statements, removals: Statements }),
+    v.strictObject({ name: Name, key: Key, letIn: v.array(Name) }),
+    { maxBytes: 4 * MiB, repeatable: false },
   ),
   rename: call(v.strictObject({ host: Typed, name: Name }), v.strictObject({ host: Name, name: Name, key: Key }), {
     repeatable: false,

@@ -28,6 +28,7 @@ import type {
   StripeRow,
   VolumePolicy,
 } from '../catalog/types.js'
+import type { DismissalParts } from '../keys/enroller.js'
 import { type JoinRole, type TokenKey, tokenId } from '../keys/token.js'
 import { Runs } from '../native.js'
 import { ID_BYTES } from '../signatures/rows.js'
@@ -244,14 +245,25 @@ export class RemoteCatalog implements Catalog {
     return (await this.#call('heartbeat', space, address)).body
   }
 
-  /** `voucher`: of a token that this host made. */
+  /** `voucher`: of a token that was made here. */
   async invite(role: JoinRole, voucher?: Buffer): Promise<Answer<'invite'>> {
     return (await this.#call('invite', { role }, voucher)).body
   }
 
-  /** By name or key; `force`: even where snapshots are lost with it. `removal`: what this host signed, as an enroller. */
+  /** By name or key; `force`: even where snapshots are lost with it. `removal`: what an enroller or an admin signed. */
   async remove(host: string, force: boolean, removal?: Buffer): Promise<Answer<'remove'>> {
     return (await this.#call('remove', { host, force }, removal)).body
+  }
+
+  /** Brings what the root signed: a person's key is an admin's. */
+  async appoint(admin: Request<'appoint'>, delegation: Buffer): Promise<Answer<'appoint'> & { membership: Buffer }> {
+    const { body, attachment } = await this.#call('appoint', admin, delegation)
+    return { ...body, membership: attachment }
+  }
+
+  async dismiss({ dismissal, ...anew }: DismissalParts): Promise<Answer<'dismiss'> & { membership: Buffer }> {
+    const { body, attachment } = await this.#call('dismiss', anew, Buffer.from(dismissal, 'base64'))
+    return { ...body, membership: attachment }
   }
 
   async rename(host: string, name: string): Promise<Answer<'rename'>> {

@@ -3,6 +3,7 @@
  * is looked up in `CALLS`, its caller's role in `access.ts`, its body in the schema, and only then is it answered; what is
  * refused leaves an event.
  */
+import * as v from 'valibot'
 import { type Clock, systemClock } from '../base/clock.js'
 import { hasCode, ImagerError } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
@@ -21,7 +22,7 @@ import { ID_BYTES } from '../signatures/rows.js'
 import { decodeRuns, encodeRuns, nameStripes, Renumbering } from '../stripes/names.js'
 import { decodeMessage, encodeMessage } from '../wire/message.js'
 import { type Route, type Served, serve } from '../wire/server.js'
-import { type Caller, requireOwn, requireRole, scopeOf } from './access.js'
+import { BROUGHT, type Caller, requireOwn, requireRole, scopeOf } from './access.js'
 import { Admission } from './admission.js'
 import { type Answer, CALL_NAMES, CALLS, type CallName, EVENT_PAGE, type Request, SNAPSHOT_PAGE } from './calls.js'
 import { describeSkew, readSkew, SKEW_HEADER, TIME_HEADER } from './clock-skew.js'
@@ -153,7 +154,7 @@ function roleOf({ home, catalog }: CoordinatorParts, host: Hex): Role | undefine
 const NEW: ReadonlySet<CallName> = new Set(['begin', 'lookup', 'place', 'commit', 'finish'])
 
 /** What signs a membership, and must not sign one beside a newer one. */
-const SIGNING: ReadonlySet<CallName> = new Set(['join', 'remove', 'rename'])
+const SIGNING: ReadonlySet<CallName> = new Set(['join', 'remove', 'rename', 'appoint', 'dismiss'])
 /** What one still answers whose term is over: by the membership its members learn who is coordinator now. */
 const TELLING: ReadonlySet<CallName> = new Set(['membership', 'heartbeat'])
 
@@ -170,12 +171,13 @@ function toRoute<N extends CallName>(name: N, handlers: Handlers, parts: Coordin
       const enrolls = parts.home.membership().delegated(request.host, 'enroller')
       const caller = { host: request.host, role: roleOf(parts, request.host), enrolls }
       try {
-        requireRole(caller, name)
+        requireRole(caller, name, true)
         if (parts.watch?.isReplaced && !TELLING.has(name)) throw replaced(parts.home)
         if (NEW.has(name)) await parts.watch?.requireCurrent()
         if (SIGNING.has(name)) await parts.watch?.asked
         noteCall(catalog, caller, readSkew(request.headers[SKEW_HEADER]))
         const received = await request.body()
+        if (BROUGHT.has(name)) requireRole(caller, name, decodeMessage(v.unknown(), received).attachment.length > 0)
         const { body, attachment } = decodeMessage(schema, received)
         const asked = { caller, body: body as Request<N>, attachment }
         const given = await handler(asked)
@@ -214,7 +216,7 @@ function recordRefusal(catalog: LocalCatalog, caller: Caller, { message }: Image
 }
 
 type FleetCall =
-  | ('join' | 'heartbeat' | 'invite' | 'remove' | 'rename' | 'retire')
+  | ('join' | 'heartbeat' | 'invite' | 'remove' | 'appoint' | 'dismiss' | 'rename' | 'retire')
   | ('membership' | 'adopt' | 'events' | 'keys' | 'checkpoint')
 type CatalogCall = Exclude<CallName, FleetCall>
 
@@ -356,6 +358,14 @@ function fleetHandlers(
     },
     async remove({ body, attachment }) {
       return { body: admission.remove(body.host, body.force, attachment.length > 0 ? attachment : undefined) }
+    },
+    async appoint({ body, attachment }) {
+      const answer = admission.appoint(body, attachment)
+      return { body: answer, attachment: home.membership().bytes }
+    },
+    async dismiss({ body, attachment }) {
+      const answer = admission.dismiss(body, attachment)
+      return { body: answer, attachment: home.membership().bytes }
     },
     rename: async ({ body }) => ({ body: admission.rename(body.host, body.name) }),
     async retire({ body: { retired, ...volume } }) {

@@ -3,17 +3,21 @@
  * where that does not run. The daemon takes over at its next start what was signed meanwhile.
  */
 import { hasCode, ImagerError } from '../base/errors.js'
+import { type Hex, toHex } from '../base/ids.js'
 import type { LocalCatalog } from '../catalog/local.js'
 import type { VolumeId } from '../catalog/policies.js'
 import type { EventRow } from '../catalog/registry.js'
 import type { Admission } from '../coordinator/admission.js'
 import type { Answer } from '../coordinator/calls.js'
 import type { RemoteCatalog } from '../coordinator/client.js'
+import { makeAdminKey } from '../keys/admin-key.js'
+import { appoint, findAdmin } from '../keys/admins.js'
 import { moveEnroller } from '../keys/duties.js'
-import { makeRemoval } from '../keys/enroller.js'
+import { makeDismissal, makeRemoval, requireAdmin } from '../keys/enroller.js'
 import type { Home } from '../keys/home.js'
-import { findHost, type Membership } from '../keys/membership.js'
-import { rootFromWords } from '../keys/root.js'
+import { findHost, type Membership, openMembership } from '../keys/membership.js'
+import { type Root, rootFromWords } from '../keys/root.js'
+import type { SecretHandle } from '../native.js'
 
 const EVENTS_AT_ONCE = 1000
 
@@ -28,19 +32,73 @@ export class Management {
     this.#local = local
   }
 
-  /** Throws NOT_ALLOWED, NO_SUCH_HOST, WOULD_LOSE. */
-  remove(host: string, force: boolean): Promise<Answer<'remove'>> {
+  /** `admin`: whose key signs it. Throws NOT_ALLOWED, NOT_ADMIN, NO_SUCH_HOST, WOULD_LOSE. */
+  async remove(wanted: string, force: boolean, admin?: SecretHandle): Promise<Answer<'remove'>> {
+    const signed = this.#removal(wanted, admin)
+    const host = signed?.host ?? wanted
     return this.#ask(
-      () => this.#remote.remove(host, force, this.#removal(host)),
-      (admission) => admission.remove(host, force),
+      () => this.#remote.remove(host, force, signed?.removal),
+      (admission) => admission.remove(host, force, signed?.removal),
     )
   }
 
-  /** An enroller signs it, wherever it is. */
-  #removal(wanted: string): Buffer | undefined {
-    const membership = this.#home.membership()
-    if (this.#home.coordinates || !membership.delegated(this.#home.host, 'enroller')) return undefined
-    return makeRemoval(this.#home, membership, findHost(membership.hosts, wanted).host)
+  /** An enroller signs it, wherever it is; or an admin. */
+  #removal(wanted: string, admin: SecretHandle | undefined): { host: Hex; removal: Buffer } | undefined {
+    const membership = admin ? this.#seenBy(admin) : this.#home.membership()
+    if (!admin && (this.#home.coordinates || !membership.delegated(this.#home.host, 'enroller'))) return undefined
+    const { host } = findHost(membership.hosts, wanted)
+    return { host, removal: makeRemoval(this.#home, membership, host, admin) }
+  }
+
+  /** With names, on a host that cannot read them. */
+  #seenBy(admin: SecretHandle): Membership {
+    const { fleet, rootKey } = this.#home
+    const as = { reader: toHex(admin.signingKey()), secret: admin }
+    return openMembership(this.#home.membership().bytes, fleet, rootKey, as)
+  }
+
+  /** The key lies in that file, or is made there. Throws WRONG_WORDS, NAME_TAKEN, USAGE, SECRET_EXPOSED. */
+  async addAdmin(name: string, words: string, file: string): Promise<Answer<'appoint'>> {
+    const root = this.#root(words)
+    const key = makeAdminKey(file)
+    const delegation = appoint(toHex(key.signingKey()), this.#home.membership(), root.secret)
+    const admin = { name, sealing: toHex(key.sealingKey()) }
+    return this.#ask(
+      async () => this.#adopt(await this.#remote.appoint(admin, delegation)),
+      (admission) => admission.appoint(admin, delegation),
+    )
+  }
+
+  /** `by`: the words, or the key of another admin. Throws WRONG_WORDS, NOT_ADMIN, USAGE. */
+  async removeAdmin(wanted: string, by: string | SecretHandle): Promise<Answer<'dismiss'>> {
+    const signer = typeof by === 'string' ? this.#root(by).secret : by
+    const membership = typeof by === 'string' ? this.#home.membership() : this.#seenBy(by)
+    if (typeof by !== 'string') requireAdmin(membership, by)
+    const admin = findAdmin(membership.admins, wanted)
+    if (admin.key === toHex(signer.signingKey())) {
+      throw new ImagerError('USAGE', {
+        what: 'An admin is ended by another one, or with the words',
+        verb: 'admin remove',
+      })
+    }
+    const parts = makeDismissal(membership, admin, signer)
+    const { dismissal, ...anew } = parts
+    return this.#ask(
+      async () => this.#adopt(await this.#remote.dismiss(parts)),
+      (admission) => admission.dismiss(anew, Buffer.from(dismissal, 'base64')),
+    )
+  }
+
+  /** What came with an answer; the coordinator's daemon has written its own. */
+  #adopt<A>({ membership, ...answer }: A & { membership: Buffer }): Omit<A, 'membership'> {
+    if (!this.#home.coordinates) this.#home.saveMembership(membership)
+    return answer as Omit<A, 'membership'>
+  }
+
+  #root(words: string): Root {
+    const root = rootFromWords(words)
+    if (root.rootKey === this.#home.rootKey) return root
+    throw new ImagerError('WRONG_WORDS', { what: 'These are the words of another fleet' })
   }
 
   /** Throws NOT_ALLOWED, NO_SUCH_HOST, NAME_TAKEN. */
@@ -53,10 +111,7 @@ export class Management {
 
   /** Gives the enroller's duty to these, and to nobody else. Throws WRONG_WORDS, USAGE, NO_SUCH_HOST. */
   async moveEnroller(hosts: readonly string[], words: string): Promise<Membership> {
-    const root = rootFromWords(words)
-    if (root.rootKey !== this.#home.rootKey) {
-      throw new ImagerError('WRONG_WORDS', { what: 'These are the words of another fleet' })
-    }
+    const root = this.#root(words)
     const before = this.#home.membership()
     const next = moveEnroller(
       before,

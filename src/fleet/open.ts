@@ -11,6 +11,7 @@ import { makeToken } from '../keys/enroller.js'
 import { type Home, openHome } from '../keys/home.js'
 import type { Membership } from '../keys/membership.js'
 import { encodeToken, type JoinRole } from '../keys/token.js'
+import type { SecretHandle } from '../native.js'
 import { type Callable, Peers } from '../peers/pool.js'
 import { areKeysDelivered, deliverKeys } from './deliver-keys.js'
 import { followMembership } from './follow.js'
@@ -40,8 +41,11 @@ export interface Fleet {
   membership(): Promise<Membership>
   /** Of the coordinator: where its daemon runs, that knows best. */
   condition(): Promise<Condition[]>
-  /** Asks the coordinator for a token, or makes one where this host is the enroller; the coordinator's daemon must run. */
-  invite(role: JoinRole): Promise<{ token: string; expires: number }>
+  /**
+   * Asks the coordinator for a token, or makes one where this host is the enroller, or with the key of an admin; the coordinator's
+   * daemon must run.
+   */
+  invite(role: JoinRole, admin?: SecretHandle): Promise<{ token: string; expires: number }>
   close(): Promise<void>
 }
 
@@ -90,7 +94,7 @@ async function openAsKnown(home: Home, clock: Clock, report: Report): Promise<{ 
       management: new Management(home, remote, local),
       membership: () => newestOf(home, remote),
       condition: () => conditionOf(local, remote),
-      invite: (role: JoinRole) => invite(home, remote, clock, role),
+      invite: (role: JoinRole, admin?: SecretHandle) => invite(home, remote, clock, role, admin),
       async close() {
         peers.close()
         close()
@@ -109,10 +113,12 @@ async function invite(
   remote: RemoteCatalog,
   clock: Clock,
   role: JoinRole,
+  admin: SecretHandle | undefined,
 ): Promise<{ token: string; expires: number }> {
-  if (home.coordinates || !home.membership().delegated(home.host, 'enroller')) return remote.invite(role)
+  const enrolls = !home.coordinates && home.membership().delegated(home.host, 'enroller')
+  if (!enrolls && !admin) return remote.invite(role)
   const { address } = home.coordinator
-  const { token, voucher } = makeToken(home, { role, address, expires: clock.now() + TOKEN_LIFETIME_MS })
+  const { token, voucher } = makeToken(home, { role, address, expires: clock.now() + TOKEN_LIFETIME_MS }, admin)
   const { expires } = await remote.invite(role, voucher)
   return { token: encodeToken(token), expires }
 }
@@ -154,9 +160,9 @@ async function freshHosts(
     for (const { host, addresses } of await catalog.hosts()) reported.set(host, addresses)
     if (!home.coordinates) rolledBack = heedCheckpoint(home, await remote.checkpoint())
   } catch (error) {
-    // Another host that answers there has taken its place, or is none of ours.
-    if (!hasCode(error, 'COORDINATOR_UNREACHABLE', 'HOST_LIED', 'REPLACED')) throw error
-    answered = false
+    // Another host that answers there has taken its place, or is none of ours. A PC is shown no list, and brings what an admin signed.
+    if (!hasCode(error, 'COORDINATOR_UNREACHABLE', 'HOST_LIED', 'REPLACED', 'NOT_ALLOWED')) throw error
+    answered = hasCode(error, 'NOT_ALLOWED')
   }
   const hosts = home.membership().hosts.map(({ host, name }) => {
     return { host, name, addresses: [...new Set([...(reported.get(host) ?? []), ...home.addresses.of(host)])] }

@@ -1,11 +1,11 @@
 /**
- * How a host becomes a member, and is one no more: statements of an enroller, in the term in which the root made it one. The
+ * How a host becomes a member, and is one no more: statements of an enroller or an admin, in the term in which the root made it one. The
  * coordinator signs the membership that holds them, so that neither lets anybody in without the other
  * (docs/formats/membership.md).
  *
- *   voucher    by an enroller: who holds this token's key may become a member in this role
- *   admission  by a token's key, with the voucher for it: this host, with these keys; or by an enroller or the root, without
- *   removal    by an enroller: this admission is over, for good
+ *   voucher    by an enroller or an admin: who holds this token's key may become a member in this role
+ *   admission  by a token's key, with the voucher for it: this host, with these keys; or by one of these or the root, without
+ *   removal    by an enroller or an admin: this admission is over, for good
  */
 import * as v from 'valibot'
 import { ImagerError } from '../base/errors.js'
@@ -51,7 +51,7 @@ export const Admitted = v.strictObject({
 })
 export type Admitted = v.InferOutput<typeof Admitted>
 
-/** Who may let hosts in: the fleet's root, and its enrollers in this term. */
+/** Who may let hosts in: the fleet's root, and its enrollers and admins in this term. */
 export interface Admitters {
   readonly fleet: Hex
   readonly term: number
@@ -64,10 +64,15 @@ export function signVoucher(voucher: Voucher, enroller: SecretHandle): Buffer {
 
 /** Throws FORGED where it is no enroller's, another fleet's or another term's. */
 export function openVoucher(bytes: Uint8Array, by: Admitters): Voucher {
+  const { signer: _, ...voucher } = readVoucher(bytes, by)
+  return voucher
+}
+
+function readVoucher(bytes: Uint8Array, by: Admitters): Voucher & { signer: Hex } {
   const { body, signer } = openStatement('voucher', VoucherBody, bytes)
   requireOf('voucher', body, by)
   requireAdmitter('voucher', signer, by)
-  return body
+  return { ...body, signer }
 }
 
 export function signAdmission(admission: AdmissionBody, signer: Signer): Buffer {
@@ -79,7 +84,13 @@ export function admit(admission: AdmissionBody, signer: Signer): Admitted {
   return { admission: signAdmission(admission, signer).toString('base64') }
 }
 
+export interface OpenedRemoval extends Removal {
+  readonly signer: Hex
+}
+
 export interface OpenedAdmission extends AdmissionBody {
+  /** Whose word lets it in. */
+  readonly by: Hex
   /** BLAKE3 of the statement. */
   readonly admission: Hex
   /** The key of the token by which it joined; undefined: it took none. */
@@ -94,12 +105,12 @@ export function openAdmission({ admission, voucher }: Admitted, by: Admitters): 
   const own = { ...body, admission: toHex(hash(bytes)) }
   if (voucher === undefined) {
     requireAdmitter('admission', signer, by)
-    return { ...own, token: undefined }
+    return { ...own, by: signer, token: undefined }
   }
-  const vouched = openVoucher(Buffer.from(voucher, 'base64'), by)
+  const vouched = readVoucher(Buffer.from(voucher, 'base64'), by)
   if (vouched.token !== signer) throw new ImagerError('FORGED', { what: 'An admission is not signed by its token' })
   if (vouched.role !== body.role) throw new ImagerError('FORGED', { what: 'An admission is for another role' })
-  return { ...own, token: signer }
+  return { ...own, by: vouched.signer, token: signer }
 }
 
 /** Of what was opened before, or is being made. */
@@ -112,11 +123,11 @@ export function signRemoval(removal: Removal, enroller: SecretHandle): Buffer {
 }
 
 /** Throws FORGED where it is no enroller's, another fleet's or another term's. */
-export function openRemoval(bytes: Uint8Array, by: Admitters): Removal {
+export function openRemoval(bytes: Uint8Array, by: Admitters): OpenedRemoval {
   const { body, signer } = openStatement('removal', RemovalBody, bytes)
   requireOf('removal', body, by)
   requireAdmitter('removal', signer, by)
-  return body
+  return { ...body, signer }
 }
 
 function requireOf(kind: string, { fleet, term }: { fleet: Hex; term: number }, by: Admitters): void {

@@ -9,11 +9,15 @@ import type { SecretHandle } from '../native.js'
 import { Id, Key, Term } from './fields.js'
 import { openStatement, signStatement } from './statement.js'
 
-const DelegationBody = v.strictObject({
+export const DelegationBody = v.strictObject({
   fleet: Id,
   term: Term,
-  /** coordinator: signs grants. enroller: admits hosts. holder: hands out shared keys. pruner: deletes. */
-  duty: v.picklist(['coordinator', 'enroller', 'holder', 'pruner']),
+  /**
+   * coordinator: signs grants. enroller: admits hosts. holder: hands out shared keys. pruner: deletes. admin: a person, who says what
+   * is forgotten, held and kept (admins.ts).
+   */
+  duty: v.picklist(['coordinator', 'enroller', 'holder', 'pruner', 'admin']),
+  /** Of an admin it is his own key. */
   host: Key,
 })
 export type Delegation = v.InferOutput<typeof DelegationBody>
@@ -25,6 +29,7 @@ export const DUTY_WORDS: Record<Duty, string> = {
   enroller: 'let hosts in, remove them',
   holder: "hand the fleet's keys to servers",
   pruner: 'have old backups deleted',
+  admin: 'say what is forgotten, held and kept; let hosts in, remove them',
 }
 
 /** All that the root gives to the one host that founds a fleet, or takes it over. */

@@ -1,6 +1,7 @@
 /** Who holds which duty, and how the root gives the enroller's to other hosts: in a new term, which is a membership of its own. */
 import { ImagerError } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
+import { appointAgain } from './admins.js'
 import { DUTIES, type Duty, signDelegation } from './delegation.js'
 import { WORDS } from './labels.js'
 import {
@@ -28,7 +29,7 @@ export interface DutyReport {
   readonly oneMachine: boolean
 }
 
-/** Of the present term, in the order of `DUTIES`. Pure. */
+/** Of the present term, in the order of `DUTIES`; admins, who are persons, at the end. Pure. */
 export function listDuties(membership: Membership): DutyReport {
   const { term, coordinator } = membership
   const duties = DUTIES.flatMap((duty) =>
@@ -36,7 +37,8 @@ export function listDuties(membership: Membership): DutyReport {
       .filter((one) => one.duty === duty && one.term === term)
       .map(({ host }) => ({ duty, host, name: membership.find(host)?.name ?? host.slice(0, 16), term })),
   )
-  return { term, duties, oneMachine: membership.delegated(coordinator, 'enroller') }
+  const admins = membership.admins.map(({ key, name }) => ({ duty: 'admin' as const, host: key, name, term }))
+  return { term, duties: [...duties, ...admins], oneMachine: membership.delegated(coordinator, 'enroller') }
 }
 
 /**
@@ -54,7 +56,17 @@ export function moveEnroller(before: Membership, enrollers: readonly Hex[], root
   const own = given.map((one) => signDelegation({ fleet, term, ...one }, root.secret).toString('base64'))
   const delegations = [...own, ...formerHolders(before)]
   const listed = admitAll(before.hosts, fleet, term, root.secret)
-  const body = { fleet, sequence: 1, term, delegations, hosts: listed, removals: [], witnesses: [...witnesses] }
-  const bytes = signMembership(body, root.secret, readersOf(before.hosts, hosts, root.rootSealing))
+  const admins = appointAgain(before.admins, { fleet, term }, root.secret)
+  const body = {
+    fleet,
+    sequence: 1,
+    term,
+    delegations,
+    hosts: listed,
+    removals: [],
+    witnesses: [...witnesses],
+    ...admins,
+  }
+  const bytes = signMembership(body, root.secret, readersOf(before.hosts, hosts, root.rootSealing, before.admins))
   return openMembership(bytes, fleet, root.rootKey, { reader: WORDS, secret: root.secret })
 }

@@ -8,7 +8,19 @@ import * as v from 'valibot'
 import { ImagerError } from '../base/errors.js'
 import { type Hex, toHex } from '../base/ids.js'
 import { hash, type SecretHandle } from '../native.js'
-import { Admitted, type Admitters, admit, hostOf, openAdmission, openRemoval } from './admission.js'
+import {
+  type Admin,
+  type Admins,
+  adminOf,
+  ListedAdmin,
+  MOST_ADMINS,
+  MOST_DISMISSALS,
+  type NamedAdmin,
+  openAdmins,
+  openDismissal,
+  sealAdmin,
+} from './admins.js'
+import { Admitted, type Admitters, admit, hostOf, type OpenedRemoval, openAdmission, openRemoval } from './admission.js'
 import { type Delegation, type Duty, openDelegation } from './delegation.js'
 import { Base64, Count, Id, Key, type Role, Term } from './fields.js'
 import {
@@ -42,12 +54,16 @@ const MembershipBody = v.strictObject({
   names: v.pipe(v.array(SealedTo), v.maxLength(2000)),
   /** Peers that watch the coordinator. */
   witnesses: v.exactOptional(v.pipe(v.array(Key), v.maxLength(7))),
+  admins: v.exactOptional(v.pipe(v.array(ListedAdmin), v.maxLength(MOST_ADMINS))),
+  /** Of this term. They stay, so that no admin who was dismissed comes back. */
+  dismissals: v.exactOptional(v.pipe(v.array(Base64(1024)), v.maxLength(MOST_DISMISSALS))),
 })
 export type MembershipBody = v.InferOutput<typeof MembershipBody>
 /** Before its names are sealed. */
 export type ListedHost = Admitted & Label
-export interface MembershipDraft extends Omit<MembershipBody, 'hosts' | 'names'> {
+export interface MembershipDraft extends Omit<MembershipBody, 'hosts' | 'names' | 'admins'> {
   hosts: ListedHost[]
+  admins?: NamedAdmin[]
 }
 export interface MembershipHost extends Label {
   readonly host: Hex
@@ -68,8 +84,14 @@ export interface MembershipParts {
   readonly hosts: readonly MembershipHost[]
   /** What lets each of them in. */
   readonly admitted: ReadonlyMap<Hex, Admitted>
+  /** Whose word that is: of an enroller, an admin or the root. */
+  readonly admittedBy: ReadonlyMap<Hex, Hex>
+  readonly removals: readonly OpenedRemoval[]
   /** BLAKE3 of admissions that are over. */
   readonly removed: ReadonlySet<Hex>
+  readonly admins: readonly Admin[]
+  /** BLAKE3 of delegations of admins that are over. */
+  readonly dismissed: ReadonlySet<Hex>
   /** Each once. */
   readonly delegations: readonly SignedDelegation[]
   /** The host with this duty in the membership's term. */
@@ -126,18 +148,31 @@ export class Membership {
 
   /** To be signed again, with a change; of who can read names only. */
   draft(): MembershipDraft {
-    const { names: _, ...body } = this.body
+    const { names: _, admins: listed, ...body } = this.body
     const hosts = this.hosts.flatMap(({ host, name, domain }) => {
       const admitted = this.parts.admitted.get(host)
       return admitted ? [{ ...admitted, name, domain }] : []
     })
-    return { ...body, hosts }
+    const admins = this.admins.map(({ delegation, sealing, name }) => ({ delegation, sealing, name }))
+    return { ...body, hosts, ...(listed ? { admins } : {}) }
+  }
+
+  /** Persons whose word counts. */
+  get admins(): readonly Admin[] {
+    return this.parts.admins
+  }
+
+  /** Whose word is an admin's. */
+  adminsBy(rootKey: Hex): Admins {
+    const { fleet, term, admins } = this
+    return { fleet, term, isAdmin: (signer) => signer === rootKey || admins.some(({ key }) => key === signer) }
   }
 
   /** Whose word lets hosts in. */
   admitters(rootKey: Hex): Admitters {
     const { fleet, term, enrollers } = this
-    return { fleet, term, mayAdmit: (signer) => signer === rootKey || enrollers.includes(signer) }
+    const { isAdmin } = this.adminsBy(rootKey)
+    return { fleet, term, mayAdmit: (signer) => isAdmin(signer) || enrollers.includes(signer) }
   }
 
   get witnesses(): readonly Hex[] {
@@ -165,7 +200,7 @@ export class Membership {
 
 /**
  * What follows on a membership: by whom it is signed, `openMembership` knows; this knows what may be missing in it. A host goes only
- * by an enroller's word, and what that says is not taken back. Even with it, more than half of the peers do not go at once: a
+ * by an enroller's or an admin's word, an admin by another admin's, and what these say is not taken back. Even with it, more than half of the peers do not go at once: a
  * coordinator in foreign hands could hide the peers from each other, and them from a recovery. The root may all. Throws
  * FORGED, MEMBERSHIP_SHRINKS. Pure.
  */
@@ -177,6 +212,10 @@ export function requireFollows(held: Membership, offered: Membership, rootKey: H
     const isGone = ({ host }: MembershipHost) =>
       !offered.find(host) && !offered.parts.removed.has(admissionOf(held, host))
     if (held.hosts.some(isGone)) throw forged('leaves out a host that no enroller removed')
+    const { dismissed, admins } = offered.parts
+    if ([...held.parts.dismissed].some((one) => !dismissed.has(one))) throw forged('takes back a dismissal')
+    const isKept = ({ id }: Admin) => dismissed.has(id) || admins.some((one) => one.id === id)
+    if (!held.admins.every(isKept)) throw forged('leaves out an admin whom no admin dismissed')
   }
   const peers = held.hosts.filter(({ role }) => role === 'peer')
   const gone = peers.filter(({ host }) => offered.role(host) !== 'peer')
@@ -233,13 +272,26 @@ export function signMembership(draft: MembershipDraft, signer: SecretHandle, rea
   const hosts = draft.hosts.map(({ name, domain, ...admitted }) => {
     return { ...admitted, label: key.seal(hostOf(admitted), { name, domain }) }
   })
-  return signStatement('membership', { ...draft, hosts, names: key.sealTo(readers, draft.fleet) }, signer)
+  const { admins: named, ...rest } = draft
+  const admins = named?.map((one) => sealAdmin(one, adminOf(one.delegation), key))
+  const body = { ...rest, hosts, names: key.sealTo(readers, draft.fleet), ...(admins ? { admins } : {}) }
+  return signStatement('membership', body, signer)
 }
 
-/** Servers, admins, coordinator and enrollers, who deal with hosts by name; and the recovery words. */
-export function readersOf(hosts: readonly MembershipHost[], enrollers: readonly Hex[], rootSealing: Hex): NameReader[] {
+/** Servers, admins and their hosts, coordinator and enrollers, who deal with hosts by name; and the recovery words. */
+export function readersOf(
+  hosts: readonly MembershipHost[],
+  enrollers: readonly Hex[],
+  rootSealing: Hex,
+  admins: readonly Pick<Admin, 'key' | 'sealing'>[] = [],
+): NameReader[] {
   const named = hosts.filter(({ host, role }) => role !== 'peer' || enrollers.includes(host))
-  return [{ reader: WORDS, sealing: rootSealing }, ...named.map(({ host, sealing }) => ({ reader: host, sealing }))]
+  const persons = admins.filter(({ key }) => !named.some(({ host }) => host === key))
+  return [
+    { reader: WORDS, sealing: rootSealing },
+    ...named.map(({ host, sealing }) => ({ reader: host, sealing })),
+    ...persons.map(({ key, sealing }) => ({ reader: key, sealing })),
+  ]
 }
 
 /**
@@ -262,7 +314,16 @@ export function openMembership(bytes: Uint8Array, fleet: Hex, rootKey: Hex, as?:
   }
   const enrollers = new Set(holding('enroller').map(({ host }) => host))
   if (enrollers.size > MOST_ENROLLERS) throw corrupt('names too many enrollers')
-  const by = { fleet, term, mayAdmit: (host: Hex) => host === rootKey || enrollers.has(host) }
+  const labels = as && LabelKey.open(body.names, fleet, as)
+  const admins = openAdmins(body.admins ?? [], { fleet, term, rootKey }, labels)
+  const persons = new Set([rootKey, ...admins.map(({ key }) => key)])
+  const asAdmin = { fleet, term, isAdmin: (signer: Hex) => persons.has(signer) }
+  const dismissals = (body.dismissals ?? []).map((text) => openDismissal(Buffer.from(text, 'base64'), asAdmin))
+  const dismissed = new Set(dismissals.map(({ delegation }) => delegation))
+  if (admins.some(({ id }) => dismissed.has(id))) {
+    throw new ImagerError('FORGED', { what: 'A membership lists an admin who was dismissed' })
+  }
+  const by = { fleet, term, mayAdmit: (signer: Hex) => persons.has(signer) || enrollers.has(signer) }
   const removals = [...new Set(body.removals)].map((text) => openRemoval(Buffer.from(text, 'base64'), by))
   const removed = new Set(removals.map(({ admission }) => admission))
   const opened = body.hosts.map((one) => openAdmission(one, by))
@@ -271,7 +332,6 @@ export function openMembership(bytes: Uint8Array, fleet: Hex, rootKey: Hex, as?:
   }
   const tokens = opened.flatMap(({ token }) => token ?? [])
   if (new Set(tokens).size !== tokens.length) throw corrupt('lists two hosts by one token')
-  const labels = as && LabelKey.open(body.names, fleet, as)
   const hosts = opened.map(({ host, sealing, role }, at) => {
     const { name, domain } = labels?.open(host, body.hosts[at]?.label ?? '') ?? withoutLabel(host)
     return { host, sealing, name, role, domain }
@@ -279,8 +339,9 @@ export function openMembership(bytes: Uint8Array, fleet: Hex, rootKey: Hex, as?:
   if (new Set(hosts.map(({ host }) => host)).size !== hosts.length) throw corrupt('lists a host twice')
   if (!areWitnesses(hosts, body.witnesses)) throw corrupt('names witnesses that cannot be')
   const admitted = new Map(opened.map(({ host }, at) => [host, admittedOf(body.hosts[at] as Admitted)]))
-  const parts = { hosts, admitted, removed, delegations, coordinator: coordinator.host, signer }
-  return new Membership(Buffer.from(bytes), body, parts)
+  const admittedBy = new Map(opened.map((one) => [one.host, one.by]))
+  const parts = { hosts, admitted, admittedBy, removals, removed, admins, dismissed, delegations }
+  return new Membership(Buffer.from(bytes), body, { ...parts, coordinator: coordinator.host, signer })
 }
 
 function admittedOf({ admission, voucher }: Admitted): Admitted {

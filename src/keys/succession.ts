@@ -5,6 +5,7 @@
 import { hasCode, ImagerError } from '../base/errors.js'
 import { type Hex, toHex } from '../base/ids.js'
 import type { SecretHandle } from '../native.js'
+import { appointAgain } from './admins.js'
 import { DUTIES, signDelegation } from './delegation.js'
 import {
   deriveTrailerKey,
@@ -116,8 +117,8 @@ export interface Successor {
 
 /**
  * The first membership of the next term, signed by the root, and the key entries of the successor: the shared keys sealed to itself
- * and to recovery. Those of appliances stay theirs: what the words opened is kept for a while, and elsewhere (opened-keys.ts). Peers
- * and appliances stay, former coordinators go. The sequence begins again, so that no number a former coordinator signed stands in the
+ * and to recovery. Those of appliances stay theirs: what the words opened is kept for a while, and elsewhere (opened-keys.ts). Peers,
+ * appliances and admins stay, former coordinators go. The sequence begins again, so that no number a former coordinator signed stands in the
  * way. A host that goes on with its key has sealed the shared ones before: what peers hold of these (`held`) stays, as they would take
  * no other.
  */
@@ -151,9 +152,11 @@ export function succeed(
   const hosts = [...others, self]
   const witnesses = chooseWitnesses(hosts, before.witnesses)
   const listed = admitAll(hosts, fleet, term, root.secret)
-  const body = { fleet, sequence: 1, term, delegations: [...own, ...known], hosts: listed, removals: [], witnesses }
+  const delegations = [...own, ...known]
+  const admins = appointAgain(before.admins, { fleet, term }, root.secret)
+  const body = { fleet, sequence: 1, term, delegations, hosts: listed, removals: [], witnesses, ...admins }
   const membership = openMembership(
-    signMembership(body, root.secret, readersOf(hosts, [], root.rootSealing)),
+    signMembership(body, root.secret, readersOf(hosts, [], root.rootSealing, before.admins)),
     fleet,
     root.rootKey,
     { reader: WORDS, secret: root.secret },

@@ -1,6 +1,7 @@
 /** The values behind `delegation-v1.bin`, `membership-v1.bin` and what a membership is made of, and `token-v1.bin`. */
 
 import { type AddressBody, signAddress } from '../../src/keys/address.js'
+import { appoint, type Dismissal, signDismissal } from '../../src/keys/admins.js'
 import {
   type AdmissionBody,
   admit,
@@ -19,7 +20,7 @@ import { fleet, hostOf, sealingOf } from '../keys/fleet.js'
 
 const seed = Secret.fromWords(`${'abandon '.repeat(23)}art`)
 const of = (context: string) => seed.derive(`imager v1 golden ${context}`)
-const [coordinator, appliance, enroller] = [of('coordinator'), of('appliance'), of('enroller')]
+const [coordinator, appliance, enroller, admin] = [of('coordinator'), of('appliance'), of('enroller'), of('admin')]
 const peers = [of('peer'), of('peer 2'), of('peer 3')]
 const root = deriveRoot(seed)
 const term = 3
@@ -52,6 +53,7 @@ const admissionOf = (host: SecretHandle, role: AdmissionBody['role']): Admission
 }
 /** By the token's key. */
 export const admission = admissionOf(appliance, 'appliance')
+export const dismissal: Dismissal = { fleet, term, admin: '88'.repeat(32), delegation: '99'.repeat(32) }
 export const removal: Removal = { fleet, term, host: '66'.repeat(32), admission: '77'.repeat(32) }
 
 /** Of the first peer. */
@@ -67,6 +69,7 @@ export const makeDelegation = (): Buffer => signDelegation(delegation, root.secr
 export const makeVoucher = (): Buffer => signVoucher(voucher, enroller)
 export const makeAdmission = (): Buffer => Buffer.from(admit(admission, key).admission, 'base64')
 export const makeRemoval = (): Buffer => signRemoval(removal, enroller)
+export const makeDismissal = (): Buffer => signDismissal(dismissal, admin)
 export const makeToken = (): Buffer => Buffer.from(encodeToken(token))
 
 const row = (name: string, domain = name) => ({ name, domain })
@@ -82,6 +85,14 @@ export const body: MembershipDraft = {
   ],
   removals: [makeRemoval().toString('base64')],
   witnesses: peers.map(hostOf),
+  admins: [
+    {
+      delegation: appoint(hostOf(admin), { fleet, term }, root.secret).toString('base64'),
+      sealing: sealingOf(admin),
+      name: 'Anna',
+    },
+  ],
+  dismissals: [makeDismissal().toString('base64')],
 }
 
 /** The key of the names is random, and so are the bytes. */

@@ -5,7 +5,7 @@ import { type Duty, signDelegation } from '../../src/keys/delegation.js'
 import {
   admitAll,
   type Membership,
-  type MembershipBody,
+  type MembershipDraft,
   type MembershipHost,
   openMembership,
   readersOf,
@@ -38,7 +38,7 @@ export function member(secret: SecretHandle, name: string, role: MembershipHost[
 }
 
 /** A membership before its hosts are let in. */
-export interface PlainBody extends Omit<MembershipBody, 'hosts' | 'removals' | 'names'> {
+export interface PlainBody extends Omit<MembershipDraft, 'hosts' | 'removals'> {
   hosts: MembershipHost[]
   /** Whom `admitter` let in, and does no more. */
   gone?: MembershipHost[]

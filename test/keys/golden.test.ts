@@ -8,6 +8,7 @@ import { dirname, join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { toHex } from '../../src/base/ids.js'
 import { openAddress } from '../../src/keys/address.js'
+import { openDismissal } from '../../src/keys/admins.js'
 import { openAdmission, openRemoval, openVoucher } from '../../src/keys/admission.js'
 import { openDelegation, signDelegation } from '../../src/keys/delegation.js'
 import { entryName, mayDeliver, openEntry, RECOVERY, readEntry } from '../../src/keys/entry.js'
@@ -27,8 +28,10 @@ import {
   body,
   coordinates,
   delegation,
+  dismissal,
   makeAddress,
   makeAdmission,
+  makeDismissal,
   membership as makeMembership,
   makeRemoval,
   makeToken,
@@ -137,13 +140,16 @@ test('token', (t) => {
   t.deepEqual(decodeToken(golden('token').toString('ascii')), token)
 })
 
-test('voucher, admission and removal', (t) => {
+test('voucher, admission, removal and dismissal', (t) => {
   same(t, 'voucher', makeVoucher())
   same(t, 'admission', makeAdmission())
   same(t, 'removal', makeRemoval())
-  const by = openMembership(golden('membership'), fleet, root.rootKey).admitters(root.rootKey)
+  same(t, 'dismissal', makeDismissal())
+  const members = openMembership(golden('membership'), fleet, root.rootKey)
+  const by = members.admitters(root.rootKey)
+  t.deepEqual(openDismissal(golden('dismissal'), members.adminsBy(root.rootKey)), dismissal)
   t.deepEqual(openVoucher(golden('voucher'), by), voucher)
-  t.deepEqual(openRemoval(golden('removal'), by), removal)
+  t.like(openRemoval(golden('removal'), by), removal)
   const [text, vouched] = [golden('admission'), golden('voucher')].map((bytes) => bytes.toString('base64'))
   t.like(openAdmission({ admission: text ?? '', voucher: vouched ?? '' }, by), { ...admission, token: voucher.token })
 })

@@ -1,4 +1,5 @@
 import { formatCount } from '../../base/units.js'
+import { readAdminKey, takingAdminKey } from '../admin-key.js'
 import { defineCommand } from '../command.js'
 
 export const command = defineCommand({
@@ -6,7 +7,7 @@ export const command = defineCommand({
   describe: 'Take a host out of the fleet for good; its part of the backups counts as missing',
   example: ['imager remove pc-7', 'for a PC that was thrown away'],
   builder: (yargs) =>
-    yargs
+    takingAdminKey(yargs)
       .positional('host', { type: 'string', demandOption: true, describe: 'Name as in imager hosts, or its key' })
       .option('force', {
         type: 'boolean',
@@ -14,8 +15,9 @@ export const command = defineCommand({
         describe: 'Even where snapshots cannot be restored without it',
       }),
   async run(args, context) {
-    const { management } = await context.fleet()
-    const removed = await management.remove(args.host, args.force)
+    const { management, home } = await context.fleet()
+    const admin = await readAdminKey(args['admin-key'], context, (enrolls) => enrolls || home.role === 'admin')
+    const removed = await management.remove(args.host, args.force, admin)
     context.output.report({ status: 'done', ...removed }, ({ host, snapshotsBelowTarget: below }) => {
       const lines = [`${host} is not a member any more.`]
       if (below > 0) {

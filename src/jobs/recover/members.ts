@@ -13,6 +13,7 @@ import { hasCode, ImagerError } from '../../base/errors.js'
 import type { Hex } from '../../base/ids.js'
 import type { LocalCatalog } from '../../catalog/local.js'
 import type { SnapshotRow } from '../../catalog/types.js'
+import { type Admin, MOST_ADMINS } from '../../keys/admins.js'
 import { signRemoval } from '../../keys/admission.js'
 import { WORDS } from '../../keys/labels.js'
 import {
@@ -86,8 +87,8 @@ export function eachOnce(
 }
 
 /**
- * The newest, with whoever returns, and with what the root ever delegated as far as any version tells: a holder that the newest
- * leaves out stays one. Pure.
+ * The newest, with whoever returns, and with what the root ever delegated as far as any version tells: a holder or an admin that the
+ * newest leaves out stays one. Pure.
  */
 export function withReturned(versions: readonly Membership[], returning: readonly MembershipHost[]): Membership {
   const [newest] = versions as [Membership]
@@ -119,7 +120,7 @@ export function withoutLeft(
   const hosts = draft.hosts.filter((_, at) => !isGone(membership.hosts[at]?.host ?? ''))
   const members = membership.hosts.filter(({ host }) => !isGone(host))
   const witnesses = chooseWitnesses(members, membership.witnesses)
-  const readers = readersOf(members, membership.enrollers, root.rootSealing)
+  const readers = readersOf(members, membership.enrollers, root.rootSealing, membership.admins)
   const next = { ...draft, sequence: sequence + 1, hosts, removals: [...draft.removals, ...removals], witnesses }
   const bytes = signMembership(next, identity, readers)
   return openMembership(bytes, fleet, root.rootKey, { reader: WORDS, secret: root.secret })
@@ -132,10 +133,18 @@ export function everybody(versions: readonly Membership[]): Membership {
   return rewritten(versions, [...writers, ...eachOnce(versions, ({ host }) => !isWriter.has(host))])
 }
 
+/** Whom the root made one in the highest term, as far as any version tells; a dismissal in any of them stays. Pure. */
+function adminsOf(versions: readonly Membership[]): Admin[] {
+  const ofTerm = versions.filter(({ term }) => term === versions[0]?.term)
+  const dismissed = new Set(ofTerm.flatMap(({ parts }) => [...parts.dismissed]))
+  const admins = new Map(ofTerm.flatMap((one) => one.admins).map((admin) => [admin.id, admin]))
+  return [...admins.values()].filter(({ id }) => !dismissed.has(id)).slice(0, MOST_ADMINS)
+}
+
 function rewritten(versions: readonly Membership[], hosts: MembershipHost[]): Membership {
   const [{ bytes, body, parts }] = versions as [Membership]
   const delegations = distinct(versions.flatMap((one) => one.delegations))
-  return new Membership(bytes, body, { ...parts, hosts, delegations })
+  return new Membership(bytes, body, { ...parts, hosts, delegations, admins: adminsOf(versions) })
 }
 
 /** Those that stay, because a snapshot would miss them; the others are no members again, as they were. */

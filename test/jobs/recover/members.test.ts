@@ -1,9 +1,11 @@
 /** Who belongs to the fleet that the words take over, whatever its last coordinator signed. */
 import test from 'ava'
+import { toHex } from '../../../src/base/ids.js'
 import { everybody, newestFirst, whoIsMissed, whoReturns, withReturned } from '../../../src/jobs/recover/members.js'
+import { appoint, signDismissal } from '../../../src/keys/admins.js'
 import { type Membership, type MembershipHost, openMembership } from '../../../src/keys/membership.js'
-import { Secret } from '../../../src/native.js'
-import { delegate, fleet, hostOf, makeFleet, member, signPlain } from '../../keys/fleet.js'
+import { hash, Secret } from '../../../src/native.js'
+import { delegate, fleet, hostOf, makeFleet, member, sealingOf, signPlain } from '../../keys/fleet.js'
 
 const known = makeFleet()
 const [office, server] = known.body.hosts as [MembershipHost, MembershipHost]
@@ -75,4 +77,23 @@ test('who writes is known as that, also where the newest calls it a peer; names 
   const united = withReturned(versions, whoReturns(versions, all).always)
   t.is(new Set(united.hosts.map(({ name }) => name)).size, united.hosts.length)
   t.is(united.hosts.filter(({ host }) => host === server.host).length, 1)
+})
+
+test('admins are those of any version of the term, but for whom one of them dismisses', (t) => {
+  const [anna, otto] = [Secret.random(), Secret.random()]
+  const listed = (key: typeof anna, name: string) => {
+    const delegation = appoint(hostOf(key), { fleet, term: 1 }, known.root)
+    return { delegation: delegation.toString('base64'), sealing: sealingOf(key), name }
+  }
+  const [first, second] = [listed(anna, 'Anna'), listed(otto, 'Otto')]
+  const delegation = toHex(hash(Buffer.from(first.delegation, 'base64')))
+  const dismissal = signDismissal({ fleet, term: 1, admin: hostOf(anna), delegation }, known.root)
+  const admins = (...versions: Membership[]) => {
+    return withReturned(newestFirst(versions), []).admins.map(({ name }) => name)
+  }
+  const both = of(4, [server], { admins: [first, second] })
+  t.deepEqual(admins(of(LAST, [server]), both), ['Anna', 'Otto'], 'a coordinator in foreign hands left them out')
+  const ended = of(5, [server], { admins: [second], dismissals: [dismissal.toString('base64')] })
+  t.deepEqual(admins(of(LAST, [server]), both, ended), ['Otto'])
+  t.deepEqual(admins(ended, both), ['Otto'])
 })

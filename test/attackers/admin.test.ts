@@ -1,0 +1,175 @@
+/**
+ * Who would be an admin, or speak as one: a stranger's key, an admin who was dismissed, a coordinator alone, a server. Real processes;
+ * the attacker is the project's own code over what he has.
+ */
+import { join } from 'node:path'
+import test, { type ExecutionContext } from 'ava'
+import { toHex } from '../../src/base/ids.js'
+import { RemoteCatalog } from '../../src/coordinator/client.js'
+import type { LabReport } from '../../src/daemon/lab.js'
+import type { RecoverReport } from '../../src/jobs/recover/recover.js'
+import { loadAdminKey, makeAdminKey } from '../../src/keys/admin-key.js'
+import { appoint } from '../../src/keys/admins.js'
+import { signRemoval, signVoucher } from '../../src/keys/admission.js'
+import { makeDismissal } from '../../src/keys/enroller.js'
+import { type Home, openHome } from '../../src/keys/home.js'
+import { admissionOf, findHost, signMembership } from '../../src/keys/membership.js'
+import { TokenKey } from '../../src/keys/token.js'
+import type { SecretHandle } from '../../src/native.js'
+import { PeerClient } from '../../src/peers/client.js'
+import { Connection } from '../../src/wire/client.js'
+import { imager, lastLine, TestLab } from '../e2e/lab.js'
+import { eventually } from '../fleet/fleet.js'
+import { freePort } from '../free-port.js'
+
+type Peer = LabReport['peers'][number]
+
+/** Brings a membership to a peer as that host; 'taken', or why not. */
+async function send(from: Home, { name, address, state }: Peer, bytes: Buffer): Promise<string> {
+  const { host } = openHome(state)
+  const connection = new Connection({ tls: from.tls, addresses: [address], host, name })
+  try {
+    await new PeerClient(host, name, connection).sendDocument('membership', from.fleet, bytes)
+    return 'taken'
+  } catch (error) {
+    return (error as { code: string }).code
+  } finally {
+    connection.close()
+  }
+}
+
+/** Asks the coordinator as that host. */
+async function ask<T>(home: Home, work: (catalog: RemoteCatalog) => Promise<T>): Promise<T | string> {
+  const { key, addresses } = home.coordinator
+  const connection = new Connection({ tls: home.tls, addresses, host: key, name: 'coordinator' })
+  try {
+    return await work(new RemoteCatalog(connection))
+  } catch (error) {
+    return (error as { code: string }).code
+  } finally {
+    connection.close()
+  }
+}
+
+const hex = (key: SecretHandle) => toHex(key.signingKey())
+
+/** What a holder of that key would have the coordinator believe, brought by any member. */
+async function tries(t: ExecutionContext, from: Home, key: SecretHandle, victim: string): Promise<string[]> {
+  const { fleet } = from
+  const membership = from.membership()
+  const { term } = membership
+  const token = toHex(new TokenKey(Buffer.alloc(32, 3)).signingKey())
+  const voucher = signVoucher({ fleet, term, token, role: 'peer', expires: Date.now() + 60_000 }, key)
+  const { host } = findHost(membership.hosts, victim)
+  const removal = signRemoval({ fleet, term, host, admission: admissionOf(membership, host) }, key)
+  const delegation = appoint(hex(key), { fleet, term }, key)
+  const [admin] = membership.admins
+  t.truthy(admin)
+  const answers = [
+    await ask(from, (catalog) => catalog.invite('peer', voucher)),
+    await ask(from, (catalog) => catalog.remove(host, true, removal)),
+    await ask(from, (catalog) => catalog.appoint({ name: 'Mallory', sealing: toHex(key.sealingKey()) }, delegation)),
+    await ask(from, (catalog) => catalog.dismiss(makeDismissal(membership, admin as NonNullable<typeof admin>, key))),
+  ]
+  return answers.map((answer) => (typeof answer === 'string' ? answer : 'taken'))
+}
+
+test('only the words make an admin; whoever has the key lets in and removes, until another admin ends that for good', async (t) => {
+  const lab = await TestLab.up(t, 3)
+  const { coordinator, appliance, peers, wordsFile } = lab.lab
+  const [first, second, third] = peers as [Peer, Peer, Peer]
+  const [annas, ottos, strangers] = ['anna.key', 'otto.key', 'stranger.key'].map((name) => lab.path(join('keys', name)))
+  const add = (name: string, file: string | undefined, at: string) =>
+    imager('admin', 'add', name, '--words-file', wordsFile, '--admin-key', file ?? '', '--state', at, '--json')
+  // On any machine: the words are what counts.
+  const added = await add('Anna', annas, appliance.state)
+  t.is(added.code, 0, added.stdout + added.stderr)
+  t.like(lastLine<object>(added), { status: 'done', name: 'Anna', file: annas })
+  const again = await add('Anna', annas, appliance.state)
+  t.is(again.code, 0, again.stdout + again.stderr)
+  t.like(lastLine<object>(await add('Bea', annas, coordinator.state)), { code: 'USAGE' })
+  t.like(lastLine<object>(await add('anna', ottos, coordinator.state)), { code: 'NAME_TAKEN' })
+  t.is((await add('Otto', ottos, first.state)).code, 0)
+  const listed = await imager('admin', 'list', '--state', appliance.state)
+  t.regex(listed.stdout, /^Anna +[0-9a-f]{16}\nOtto +[0-9a-f]{16}$/m)
+  t.regex((await imager('duties', '--state', coordinator.state)).stdout, /^admin +Anna +1 +say what is forgotten/m)
+  await eventually(t, 'all peers know both', () => {
+    return peers.every(({ state }) => openHome(state).membership().admins.length === 2)
+  })
+
+  // A coordinator alone makes none, and leaves none out; nor does a stranger speak as one.
+  const home = openHome(coordinator.state)
+  const now = home.membership()
+  const stranger = makeAdminKey(strangers ?? '')
+  const rogue = appoint(hex(stranger), now, home.secret).toString('base64')
+  const draft = { ...now.draft(), sequence: now.sequence + 1 }
+  const [anna] = draft.admins ?? []
+  const admins = [...(draft.admins ?? []), { delegation: rogue, sealing: toHex(stranger.sealingKey()), name: 'x' }]
+  const said = makeDismissal(now, now.admins[0] as (typeof now.admins)[number], home.secret)
+  for (const change of [
+    { admins },
+    { admins: draft.admins?.slice(1) ?? [] },
+    { admins: draft.admins?.slice(1) ?? [], dismissals: [said.dismissal] },
+  ]) {
+    const bytes = signMembership({ ...draft, ...change }, home.secret, [])
+    for (const peer of peers) t.is(await send(home, peer, bytes), 'FORGED')
+  }
+  const refused = ['FORGED', 'FORGED', 'FORGED', 'FORGED']
+  t.deepEqual(await tries(t, openHome(first.state), stranger, openHome(third.state).host), refused)
+  const server = openHome(appliance.state)
+  t.deepEqual(await tries(t, server, server.secret, openHome(third.state).host), refused)
+  const asStranger = ['--admin-key', strangers ?? '', '--state', second.state, '--json']
+  t.like(lastLine<object>(await imager('invite', ...asStranger)), { code: 'NOT_ADMIN' })
+
+  // With her key, on a PC that may do nothing itself: the coordinator passes on what she signed.
+  t.like(lastLine<object>(await imager('invite', '--state', second.state, '--json')), { code: 'NOT_ALLOWED' })
+  const asAnna = ['--admin-key', annas ?? '', '--state', second.state, '--json']
+  const join_ = async (name: string) => {
+    const { token } = lastLine<{ token: string }>(await imager('invite', ...asAnna))
+    const joined = await imager('join', token, '--name', name, '--state', lab.path(name), '--json')
+    t.is(joined.code, 0, joined.stdout + joined.stderr)
+  }
+  await join_('sold')
+  await join_('desk')
+  const gone = await imager('remove', 'sold', ...asAnna)
+  t.is(gone.code, 0, gone.stdout + gone.stderr)
+  const exposed = await imager('invite', '--admin-key', wordsFile.replace(/[^/]+$/, 'none'), ...asAnna.slice(2))
+  t.like(lastLine<object>(exposed), { code: 'NOT_ADMIN' })
+
+  // She is ended by another admin; what she had said of hosts he says again.
+  const own = await imager('admin', 'remove', 'Anna', ...asAnna)
+  t.like(lastLine<object>(own), { code: 'USAGE' })
+  const asOtto = ['--admin-key', ottos ?? '', '--state', second.state, '--json']
+  const ended = await imager('admin', 'remove', 'Anna', ...asOtto)
+  t.is(ended.code, 0, ended.stdout + ended.stderr)
+  t.like(lastLine<object>(ended), { name: 'Anna', letIn: ['desk'] })
+  await eventually(t, 'all peers know', () => {
+    return peers.every(({ state }) => openHome(state).membership().admins.length === 1)
+  })
+  t.deepEqual(await tries(t, openHome(first.state), loadAdminKey(annas ?? ''), openHome(third.state).host), refused)
+  t.like(lastLine<object>(await imager('invite', ...asAnna)), { code: 'NOT_ADMIN' })
+  t.like(lastLine<object>(await add('Anna', annas, coordinator.state)), { code: 'USAGE' })
+  const later = openHome(coordinator.state).membership()
+  t.is(later.find(openHome(lab.path('desk')).host)?.name, 'desk')
+  t.is(later.find(openHome(lab.path('sold')).host), undefined)
+  const { dismissals: _, ...undone } = later.draft()
+  const back = {
+    ...undone,
+    sequence: later.sequence + 1,
+    admins: [anna, ...(undone.admins ?? [])].flatMap((one) => one ?? []),
+  }
+  for (const peer of peers) t.is(await send(home, peer, signMembership(back, home.secret, [])), 'FORGED')
+
+  // A recovery makes the same admins again, in its own term.
+  await lab.burn()
+  const given = ['--words-file', wordsFile, '--peer', first.address, '--name', 'spare', '--state', lab.path('new')]
+  const recovered = await imager('recover', ...given, '--listen', `127.0.0.1:${await freePort()}`, '--json')
+  t.is(recovered.code, 0, recovered.stdout + recovered.stderr)
+  t.is(lastLine<RecoverReport>(recovered).term, 2)
+  const after = openHome(lab.path('new')).membership()
+  t.deepEqual(
+    after.admins.map(({ name, key }) => [name, key]),
+    [['Otto', hex(loadAdminKey(ottos ?? ''))]],
+  )
+  for (const { state } of peers) t.is(openHome(state).membership().admins[0]?.id, after.admins[0]?.id)
+})
