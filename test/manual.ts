@@ -29,7 +29,7 @@ const shown = (lines: readonly string[]) => ['.nf', ...lines.map(literal), '.fi'
 /** `meanings` are rows of code and meaning. */
 export async function manual(meanings: readonly (readonly [code: string, meaning: string])[]): Promise<string> {
   const overview = await help()
-  const names = overview.flatMap((line) => /^ {2}((?:lab )?[a-z]+)(?: .*)? {2,}/.exec(line)?.[1] ?? [])
+  const names = overview.flatMap((line) => /^ {2}([a-z]+(?: [a-z]+)?)(?: [<[].*)? {2,}/.exec(line)?.[1] ?? [])
   const commands: string[] = []
   for (const name of names) commands.push(`.SS imager ${name}`, ...shown((await help(...name.split(' '))).slice(2)))
   return `${[

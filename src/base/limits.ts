@@ -91,6 +91,10 @@ export const YOUNG_ROWS = 1 << 19
 export const FILTER_BYTES = 1024 * MiB
 /** Heads of a fleet, 48 bytes each: all of them fit into one offer. A hundred servers, a snapshot a day, for eight years. */
 export const HEADS = 300_000
+/** Snapshots that one forget or hold names: 40 kB of statement. */
+export const ORDER_SNAPSHOTS = 1_000
+/** Forgets, holds and releases of one admin that a peer keeps, of each: one a day for eleven years. */
+export const ORDERS_A_SIGNER = 4_096
 /** An offer to a witness: the ids of all heads, and as many links as are kept. */
 export const OFFER_BYTES = 16 * MiB
 /** Links that a witness follows in one offer, and that a coordinator keeps: a year of two a day and some joins. */

@@ -4,11 +4,12 @@
  */
 import type Database from 'better-sqlite3'
 import type { Hex } from '../base/ids.js'
+import type { OrderKind } from '../keys/orders.js'
 import { Statements } from './statements.js'
 import type { HostRow } from './types.js'
 
 /** `address`: those of all hosts, in one message. */
-export type DeliveredKind = 'membership' | 'key' | 'address'
+export type DeliveredKind = 'membership' | 'key' | 'address' | 'policy' | OrderKind
 
 export interface Delivery {
   kind: DeliveredKind

@@ -86,7 +86,7 @@ export class LocalCatalog implements Catalog {
   readonly #stripes: Stripes
   readonly #snapshots: Snapshots
   readonly #knowledge: Knowledge
-  readonly #policies: Policies
+  readonly decisions: Policies
   readonly #signatures: SignatureRepository
   readonly #finder: Finder
   readonly #runs: StoredRuns
@@ -100,7 +100,7 @@ export class LocalCatalog implements Catalog {
     this.#leases = new Leases(db, this.#stripes)
     this.#finder = new Finder(signatures, this.#stripes)
     this.#snapshots = new Snapshots(db, this.#stripes)
-    this.#policies = new Policies(db)
+    this.decisions = new Policies(db)
     this.members = new HostCatalogue(db, parts.clock)
     this.registry = new Registry(db, parts.clock)
     this.chain = new ChainStore(db)
@@ -108,7 +108,7 @@ export class LocalCatalog implements Catalog {
     const [stripes, snapshots] = [this.#stripes, this.#snapshots]
     this.#knowledge = new Knowledge({ db, clock: parts.clock, members, registry, stripes, snapshots })
     this.upkeep = new Upkeep({ db, stripes, members, registry })
-    this.entries = new Entries({ db, runs: this.#runs, stripes, snapshots, policies: this.#policies })
+    this.entries = new Entries({ db, runs: this.#runs, stripes, snapshots, policies: this.decisions })
   }
 
   static open(stateDir: string, parts: CatalogParts, options?: OpenOptions): LocalCatalog {
@@ -233,7 +233,7 @@ export class LocalCatalog implements Catalog {
       const arrived = this.#parts.clock.now()
       this.#snapshots.add({ ...facts, arrived, id: facts.snapshot, parent, source, label, summary, head, stripes })
       this.#leases.end(lease, arrived)
-      this.#policies.reach({ appliance, volume }, summary.tolerate, request.asked)
+      this.decisions.reach({ appliance, volume }, summary.tolerate, request.asked)
       const finished = this.#finished(facts)
       this.registry.record('snapshot', appliance, finishedSentence(source, summary, finished))
       return finished
@@ -252,7 +252,7 @@ export class LocalCatalog implements Catalog {
 
   async runs(appliance?: Hex): Promise<RunRow[]> {
     const runs = this.#leases.runs(this.#parts.clock.now(), appliance)
-    return runs.filter((run) => this.#policies.of(run).retired === 0)
+    return runs.filter((run) => this.decisions.of(run).retired === 0)
   }
 
   #finished({ appliance, snapshot }: Pick<Lease, 'appliance' | 'snapshot'>): Finished {
@@ -271,7 +271,7 @@ export class LocalCatalog implements Catalog {
     const isForeign = appliance !== undefined && asked?.appliance !== undefined && asked.appliance !== appliance
     const whose = appliance ?? asked?.appliance
     const rows = !asked || isForeign ? [] : this.#snapshots.list(this.#present(), whose, asked.prefix)
-    return choose(name, rows, among, (row) => this.#policies.of(row).retired === 1)
+    return choose(name, rows, among, (row) => this.decisions.of(row).retired === 1)
   }
 
   async locate(ids: Uint8Array, births: BigUint64Array, except: readonly number[] = []): Promise<Located> {
@@ -335,12 +335,12 @@ export class LocalCatalog implements Catalog {
   }
 
   async policies(appliance?: Hex): Promise<{ fleet: Policy; volumes: VolumePolicy[] }> {
-    const volumes = this.#policies.volumes().filter((one) => appliance === undefined || one.appliance === appliance)
-    return { fleet: this.#policies.fleet(), volumes }
+    const volumes = this.decisions.volumes().filter((one) => appliance === undefined || one.appliance === appliance)
+    return { fleet: this.decisions.fleet(), volumes }
   }
 
   async setPolicy(of: VolumeId | null, policy: Partial<Policy>): Promise<void> {
-    this.write(() => this.#policies.set(of, policy))
+    this.write(() => this.decisions.set(of, policy))
   }
 
   #present(): Present {
@@ -356,7 +356,7 @@ export class LocalCatalog implements Catalog {
     return {
       now: this.#parts.clock.now(),
       away: this.members.awayNumbers(),
-      tolerate: (appliance, volume) => this.#policies.of({ appliance, volume }).tolerate,
+      tolerate: (appliance, volume) => this.decisions.of({ appliance, volume }).tolerate,
       keysHeld: (appliance) => !needsKeys || keysHeld(appliance),
       cosigned: (appliance, snapshot) =>
         cosigned === undefined || this.chain.isListed({ appliance, snapshot }, cosigned),
@@ -400,10 +400,10 @@ export class LocalCatalog implements Catalog {
   /** Whether a volume raises alarms. Throws NO_SUCH_VOLUME where no snapshot is of it, and no run was. */
   retire(id: VolumeId, retired: boolean): Pick<VolumePolicy, 'applianceName' | 'source'> {
     return this.write(() => {
-      const known = [...this.#policies.volumes(), ...this.#leases.runs(this.#parts.clock.now())]
+      const known = [...this.decisions.volumes(), ...this.#leases.runs(this.#parts.clock.now())]
       const found = known.find((one) => one.appliance === id.appliance && one.volume === id.volume)
       if (!found) throw new ImagerError('NO_SUCH_VOLUME', { name: id.volume })
-      this.#policies.retire(id, retired)
+      this.decisions.retire(id, retired)
       return found
     })
   }

@@ -16,6 +16,12 @@ export interface VolumeId {
   readonly volume: Hex
 }
 
+/** All that a person decided and a statement says (keys/policy.ts). */
+export interface Decided {
+  readonly rules: Policy
+  readonly volumes: readonly (VolumeId & Policy)[]
+}
+
 /** The row without a name. */
 const FLEET: VolumeId = { appliance: '', volume: '' }
 const NOTHING: Stored = { tolerate: null, maxAgeMs: null, reached: 0, retired: 0 }
@@ -40,6 +46,26 @@ export class Policies {
   fleet(): Policy {
     const { tolerate, maxAgeMs } = this.#stored(FLEET)
     return { tolerate, maxAgeMs }
+  }
+
+  decided(): Decided {
+    const volumes = this.#db
+      .prepare<[], VolumeId & Policy>(
+        `SELECT appliance, volume, tolerate, maxAgeMs FROM sound_volume
+        WHERE appliance <> '' AND (tolerate IS NOT NULL OR maxAgeMs IS NOT NULL) ORDER BY appliance, volume`,
+      )
+      .all()
+    return { rules: this.fleet(), volumes }
+  }
+
+  /** These, and nothing else, are decided from now on. */
+  adopt({ rules, volumes }: Decided): void {
+    this.set(null, this.#changed(this.fleet(), rules))
+    const before = this.decided().volumes
+    const isListed = (id: VolumeId) =>
+      volumes.some(({ appliance, volume }) => appliance === id.appliance && volume === id.volume)
+    for (const row of before) if (!isListed(row)) this.set(row, this.#changed(row, { tolerate: null, maxAgeMs: null }))
+    for (const row of volumes) this.set(row, this.#changed(this.#stored(row), row))
   }
 
   /** Volumes that have a snapshot, with the source that the newest of them names. */
@@ -80,6 +106,11 @@ export class Policies {
 
   #stored({ appliance, volume }: VolumeId): Stored {
     return this.#row.get(appliance, volume) ?? NOTHING
+  }
+
+  /** What stays as it was does not end what was reached. */
+  #changed(before: Policy, { tolerate, maxAgeMs }: Policy): Partial<Policy> {
+    return { maxAgeMs, ...(tolerate === before.tolerate ? {} : { tolerate }) }
   }
 
   #write(id: VolumeId, row: Stored): void {

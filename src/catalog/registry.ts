@@ -168,6 +168,14 @@ export class Registry {
       .get(kind, name)
   }
 
+  /** Another text whenever one of these kinds is added, replaced or dropped. */
+  stampOf(kinds: readonly string[]): string {
+    const stamp = this.#statements.prepare<[string], string>(
+      "SELECT count(*) || '.' || coalesce(max(rowid), 0) FROM document WHERE kind = ?",
+    )
+    return kinds.map((kind) => stamp.pluck().get(kind) ?? '').join(' ')
+  }
+
   documents(kind: string): { name: string; sequence: number; bytes: Buffer }[] {
     return this.#db
       .prepare<[string], { name: string; sequence: number; bytes: Buffer }>(

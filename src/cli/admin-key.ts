@@ -10,7 +10,8 @@ export function takingAdminKey<T>(yargs: Argv<T>) {
   return yargs.option('admin-key', {
     type: 'string',
     requiresArg: true,
-    describe: `File with the key of an admin, who signs it (left out: ${usualAdminKey()}, if this host may not itself)`,
+    describe:
+      'File with the key of an admin, who signs it (left out: ~/.config/imager/admin.key, if this host may not itself)',
   })
 }
 

@@ -33,7 +33,7 @@ const RUNNING: readonly CallName[] = ['begin', 'lookup', 'place', 'commit', 'fin
 const ENROLLING: readonly CallName[] = ['invite', 'remove', 'hosts', 'checkpoint']
 
 /** These prove by their signature whose word they are: every member may bring them for whoever signed. */
-export const BROUGHT: ReadonlySet<CallName> = new Set(['invite', 'remove', 'appoint', 'dismiss'])
+export const BROUGHT: ReadonlySet<CallName> = new Set(['invite', 'remove', 'appoint', 'dismiss', 'say'])
 
 const MAY: Record<Role, ReadonlySet<CallName>> = {
   peer: new Set(EVERY_MEMBER),

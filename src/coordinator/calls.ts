@@ -9,6 +9,7 @@ import { OTHERS } from '../catalog/choose.js'
 import { EVENT_KINDS } from '../catalog/registry.js'
 import { CONDITIONS, FACTS, RECORDS_PER_STRIPE, STATES, STRIPE_WIDTH } from '../catalog/types.js'
 import { Address, Base64, Count, Id, Key, Name, Role, Run, RunName, StripeNumber, Term, Time } from '../keys/fields.js'
+import { ORDER_KINDS } from '../keys/orders.js'
 import { STATEMENT_BYTES } from '../keys/statement.js'
 import { ID_BYTES, RECORD_BYTES } from '../signatures/rows.js'
 
@@ -232,6 +233,7 @@ export const CALLS = {
     None,
     { maxBytes: MiB },
   ),
+  /** Answer: the statement in force; empty where nobody decided anything. */
   policies: call(
     None,
     v.strictObject({
@@ -300,6 +302,10 @@ export const CALLS = {
     v.strictObject({ name: Name, key: Key, letIn: v.array(Name) }),
     { maxBytes: 4 * MiB, repeatable: false },
   ),
+  /** What an admin signed: an order, or a policy. */
+  say: call(v.strictObject({ kind: v.picklist([...ORDER_KINDS, 'policy']) }), None, {
+    maxBytes: STATEMENT_BYTES + 4 * KiB,
+  }),
   rename: call(v.strictObject({ host: Typed, name: Name }), v.strictObject({ host: Name, name: Name, key: Key }), {
     repeatable: false,
   }),

@@ -227,6 +227,16 @@ export class RemoteCatalog implements Catalog {
     return (await this.#call('policies', {})).body
   }
 
+  /** The statement that says so; empty where nobody decided anything. */
+  async policy(): Promise<Buffer> {
+    return (await this.#call('policies', {})).attachment
+  }
+
+  /** Brings what an admin signed. */
+  async say(kind: Request<'say'>['kind'], statement: Buffer): Promise<void> {
+    await this.#call('say', { kind }, statement)
+  }
+
   async setPolicy(of: { appliance: Hex; volume: Hex } | null, policy: Partial<Policy>): Promise<void> {
     await this.#call('setPolicy', { of, policy })
   }

@@ -155,7 +155,8 @@ function makeOffer(tip: StoredLink, position: number | undefined, { catalog, ent
     links: links.map(({ bytes }) => bytes),
     proof: proved ? { link: 0, cosignatures: [...chain.cosignatures(proved.n).values()].slice(0, 16) } : null,
     added,
-    removed: [],
+    // Nothing is forgotten by a coordinator yet.
+    ...{ removed: Buffer.alloc(0), forgets: [] },
     entries: entriesOf(added, entry),
   }
 }

@@ -8,6 +8,7 @@ import { type Clock, systemClock } from '../base/clock.js'
 import { hasCode, ImagerError } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
 import { HEARTBEAT_MS } from '../base/limits.js'
+import type { DeliveredKind } from '../catalog/deliveries.js'
 import type { Heartbeat } from '../catalog/hosts.js'
 import { encodeLengths } from '../catalog/lengths.js'
 import type { LocalCatalog } from '../catalog/local.js'
@@ -26,6 +27,8 @@ import { BROUGHT, type Caller, requireOwn, requireRole, scopeOf } from './access
 import { Admission } from './admission.js'
 import { type Answer, CALL_NAMES, CALLS, type CallName, EVENT_PAGE, type Request, SNAPSHOT_PAGE } from './calls.js'
 import { describeSkew, readSkew, SKEW_HEADER, TIME_HEADER } from './clock-skew.js'
+import { keepOrder } from './orders.js'
+import { policyInForce, requireNoAdmins, settlePolicy, takePolicy } from './policy.js'
 import { replaced } from './replaced.js'
 import { retireVolume } from './retirement.js'
 import { Returned } from './returned.js'
@@ -42,7 +45,7 @@ export interface CoordinatorParts {
   /** What the coordinator's own host offers; without a store, nothing. */
   offer?: () => Heartbeat
   /** A signed document that belongs on every peer. */
-  onDocument?: (kind: 'membership' | 'key' | 'address', name: string, bytes: Buffer) => void
+  onDocument?: (kind: DeliveredKind, name: string, bytes: Buffer) => void
   /** A snapshot is about to be finished: brings its appliance's keys to the peers, as far as that goes in short time. */
   onFinish?: (appliance: Hex) => Promise<void>
   /** What its witnesses say of it; without them nobody watches. */
@@ -89,7 +92,9 @@ export async function serveCoordinator(parts: CoordinatorParts): Promise<ServedC
   }
   const handlers = {
     ...catalogHandlers(catalog, parts, returned),
-    ...fleetHandlers(home, catalog, admission, { onKey, keepAddress, watch: parts.watch }),
+    ...fleetHandlers(home, catalog, admission, {
+      ...{ onKey, keepAddress, watch: parts.watch, onDocument, clock: parts.clock ?? systemClock },
+    }),
   }
   const routes = CALL_NAMES.map((name) => toRoute(name, handlers, parts))
   const admit = (host: string) => {
@@ -154,7 +159,10 @@ function roleOf({ home, catalog }: CoordinatorParts, host: Hex): Role | undefine
 const NEW: ReadonlySet<CallName> = new Set(['begin', 'lookup', 'place', 'commit', 'finish'])
 
 /** What signs a membership, and must not sign one beside a newer one. */
-const SIGNING: ReadonlySet<CallName> = new Set(['join', 'remove', 'rename', 'appoint', 'dismiss'])
+const SIGNING: ReadonlySet<CallName> = new Set([
+  ...(['join', 'remove', 'rename', 'appoint', 'dismiss'] as const),
+  ...(['setPolicy', 'say'] as const),
+])
 /** What one still answers whose term is over: by the membership its members learn who is coordinator now. */
 const TELLING: ReadonlySet<CallName> = new Set(['membership', 'heartbeat'])
 
@@ -218,6 +226,7 @@ function recordRefusal(catalog: LocalCatalog, caller: Caller, { message }: Image
 type FleetCall =
   | ('join' | 'heartbeat' | 'invite' | 'remove' | 'appoint' | 'dismiss' | 'rename' | 'retire')
   | ('membership' | 'adopt' | 'events' | 'keys' | 'checkpoint')
+  | ('policies' | 'setPolicy' | 'say')
 type CatalogCall = Exclude<CallName, FleetCall>
 
 function catalogHandlers(
@@ -317,11 +326,6 @@ function catalogHandlers(
       await catalog.learn(known, inspected, caller.host, scopeOf(caller) === undefined)
       return { body: {} }
     },
-    policies: async ({ caller }) => ({ body: await catalog.policies(scopeOf(caller)) }),
-    async setPolicy({ body: { of, policy } }) {
-      await catalog.setPolicy(of, policy)
-      return { body: {} }
-    },
   }
 }
 
@@ -329,15 +333,34 @@ interface FleetParts {
   readonly onKey: (name: string, bytes: Buffer) => void
   readonly keepAddress: (host: Hex, sequence: number, bytes: Buffer) => void
   readonly watch: Watch | undefined
+  readonly onDocument: (kind: DeliveredKind, name: string, bytes: Buffer) => void
+  readonly clock: Clock
 }
 
 function fleetHandlers(
   home: Home,
   catalog: LocalCatalog,
   admission: Admission,
-  { onKey, keepAddress, watch }: FleetParts,
+  { onKey, keepAddress, watch, onDocument, clock }: FleetParts,
 ): Pick<Handlers, FleetCall> {
   return {
+    async policies({ caller }) {
+      const said = policyInForce({ home, catalog })?.bytes ?? Buffer.alloc(0)
+      return { body: await catalog.policies(scopeOf(caller)), attachment: said }
+    },
+    async setPolicy({ body: { of, policy } }) {
+      requireNoAdmins({ home, catalog })
+      await catalog.setPolicy(of, policy)
+      const signed = settlePolicy({ home, catalog, clock })
+      if (signed) onDocument('policy', signed.signer, signed.bytes)
+      return { body: {} }
+    },
+    async say({ body: { kind }, attachment }) {
+      if (kind !== 'policy') onDocument(kind, keepOrder(home, catalog, kind, attachment), attachment)
+      else if (takePolicy({ home, catalog, clock }, attachment)) onDocument(kind, '', attachment)
+      else throw new ImagerError('HOST_REFUSED', { host: 'The coordinator', why: 'it knows a newer policy' })
+      return { body: {} }
+    },
     checkpoint: async () => ({ body: {}, attachment: watch?.cosigned() ?? Buffer.alloc(0) }),
     async join({ caller, body, attachment }) {
       const answer = admission.join(caller.host, body, attachment)

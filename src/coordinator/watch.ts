@@ -17,6 +17,7 @@ import type { Home } from '../keys/home.js'
 import { hash } from '../native.js'
 import { chooseBase } from './lineage.js'
 import { type Dissent, offerTip, type Signed } from './offers.js'
+import { policyInForce, takePolicies } from './policy.js'
 import { replaced } from './replaced.js'
 import { type Reply, type Witness, Witnesses } from './witnesses.js'
 
@@ -180,7 +181,8 @@ export class Watch {
     const tip = this.#tip()
     const now = toHex(hash(membership.bytes))
     const unlisted = chain.unlisted()
-    if (tip?.term === membership.term && tip.membership === now && unlisted.length === 0) return
+    const isAsSaid = tip?.term === membership.term && tip.membership === now && tip.policy === this.#policy()
+    if (isAsSaid && unlisted.length === 0) return
     const known = this.#listed?.tip === tip?.hash ? this.#listed?.heads : undefined
     const heads = (known ?? HeadSet.empty.with(chain.heads())).with(unlisted)
     const goesOn = tip?.term === membership.term
@@ -188,7 +190,12 @@ export class Watch {
       {
         ...{ fleet: home.fleet, term: membership.term, sequence: goesOn ? tip.sequence + 1 : 1 },
         ...{ previous: tip?.hash ?? null, membership: now, heads: { count: heads.size, root: heads.root } },
-        ...{ removals: { count: 0, root: HeadSet.empty.root }, policy: null, time: clock.now() },
+        // What was let go stays so.
+        ...{
+          removals: tip?.removals ?? { count: 0, root: HeadSet.empty.root },
+          policy: this.#policy(),
+          time: clock.now(),
+        },
         delegation: this.#delegation(),
       },
       home.secret,
@@ -289,6 +296,7 @@ export class Watch {
   }
 
   async #heed(replies: readonly Reply[]): Promise<void> {
+    for (const { policies } of replies) takePolicies(this.#parts, policies)
     await this.#takeOver(replies)
     const answered = replies.filter(({ failure }) => !failure).map(({ witness }) => witness.host)
     if (!this.#witnesses.isQuorum(answered)) {
@@ -395,8 +403,15 @@ export class Watch {
   #isDue(): boolean {
     if (this.#witnesses.named.length === 0) return false
     const { home, catalog } = this.#parts
-    const tip = catalog.chain.tip()
-    return !tip?.quorum || this.#tip()?.membership !== toHex(hash(home.membership().bytes)) || this.#waits()
+    if (!catalog.chain.tip()?.quorum) return true
+    const tip = this.#tip()
+    const isSaid = tip?.membership === toHex(hash(home.membership().bytes)) && tip.policy === this.#policy()
+    return !isSaid || this.#waits()
+  }
+
+  /** BLAKE3 of the one in force. */
+  #policy(): Hex | null {
+    return policyInForce(this.#parts)?.hash ?? null
   }
 
   /** Are there heads that no quorum has signed, and somebody who should? */

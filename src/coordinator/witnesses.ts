@@ -30,7 +30,12 @@ export interface Reply {
   readonly held: { readonly checkpoint: Checkpoint; readonly cosignature: Buffer } | undefined
   /** The membership that it holds, not verified. */
   readonly membership: Buffer | undefined
+  /** What it keeps of the policy, not verified. */
+  readonly policies: readonly Buffer[]
 }
+
+/** One of each admin and coordinator there ever was. */
+const MOST_POLICIES = 256
 
 export class Witness {
   readonly host: Hex
@@ -52,14 +57,28 @@ export class Witness {
   async ask(): Promise<Reply> {
     const options = { timeoutMs: WITNESS_PATIENCE_MS }
     try {
-      const [held, membership] = await Promise.all([this.client.fetchHeld(options), this.#fetchMembership()])
-      return { witness: this, failure: undefined, held: held && this.#verify(held), membership }
+      const [held, membership, policies] = await Promise.all([
+        this.client.fetchHeld(options),
+        this.#fetchMembership(),
+        this.#fetchPolicies(),
+      ])
+      return { witness: this, failure: undefined, held: held && this.#verify(held), membership, policies }
     } catch (error) {
       if (!(error instanceof ImagerError)) throw error
       // It does not know this coordinator any more, and may say who it is now.
       const membership = isNotMember(error) ? await this.#fetchSuccession().catch(() => undefined) : undefined
-      return { witness: this, failure: error, held: undefined, membership }
+      return { witness: this, failure: error, held: undefined, membership, policies: [] }
     }
+  }
+
+  async #fetchPolicies(): Promise<Buffer[]> {
+    const policies: Buffer[] = []
+    const peer = new PeerClient(this.host, this.name, this.#connection)
+    for await (const { bytes } of peer.fetchDocuments('policy', { timeoutMs: WITNESS_PATIENCE_MS })) {
+      policies.push(bytes)
+      if (policies.length === MOST_POLICIES) break
+    }
+    return policies
   }
 
   /** The heads of what it signed last; undefined where it has lost them. */

@@ -16,6 +16,7 @@ import { heed } from '../catalog/audit.js'
 import type { LocalCatalog } from '../catalog/local.js'
 import { stepsOf } from '../coordinator/admission.js'
 import { serveClosed } from '../coordinator/closed.js'
+import { OrderBook } from '../coordinator/orders.js'
 import { type ServedCoordinator, serveCoordinator } from '../coordinator/server.js'
 import { Traffic } from '../coordinator/traffic.js'
 import { advertised } from '../fleet/address.js'
@@ -144,6 +145,7 @@ class Daemon implements Running {
           courier.wake()
         },
         onAsked: () => server.catchUp(),
+        onPolicy: () => courier.wake(),
       })
       const server: ServedCoordinator = await serveCoordinator({
         ...{ home, catalog, clock: this.#clock, listen, watch: watching.watch },
@@ -177,6 +179,7 @@ class Daemon implements Running {
   }
 
   #courier(catalog: LocalCatalog): Courier {
+    const book = new OrderBook(this.#home, catalog)
     return new Courier({
       home: this.#home,
       clock: this.#clock,
@@ -186,6 +189,7 @@ class Daemon implements Running {
       keys: () => catalog.registry.documents('key'),
       addresses: () => new Map(catalog.members.members().map(({ host, addresses }) => [host, addresses])),
       statements: () => catalog.registry.documents('address'),
+      orders: () => book.said(),
       steps: () => stepsOf(this.#home, catalog),
       deliveries: catalog.registry.deliveries,
       onRefusal(peer, kind, name, why) {

@@ -14,6 +14,8 @@ import type { DeliveredKind, Deliveries, Delivery } from '../catalog/deliveries.
 import { entryName, partsOfName, readEntry } from '../keys/entry.js'
 import type { Home } from '../keys/home.js'
 import { type Membership, type MembershipHost, openMembership } from '../keys/membership.js'
+import { isOrder } from '../keys/orders.js'
+import { isNewerPolicy, openPolicy } from '../keys/policy.js'
 import { hash } from '../native.js'
 import { encodeAddresses } from '../peers/addresses.js'
 import { PeerClient } from '../peers/client.js'
@@ -40,6 +42,8 @@ export interface CourierParts {
   readonly addresses: () => ReadonlyMap<Hex, readonly string[]>
   /** What each says of that itself. */
   readonly statements: () => readonly { bytes: Buffer }[]
+  /** What admins said, and the policy. */
+  readonly orders: () => readonly Document[]
   /** Memberships that a peer must not miss, in order: see `stepsOf`. */
   readonly steps: () => readonly Pick<Membership, 'bytes'>[]
   readonly deliveries: Pick<Deliveries, 'of' | 'note'>
@@ -108,14 +112,19 @@ export class Courier {
   }
 
   #documents(): Document[] {
-    const { home, keys, statements } = this.#parts
+    const { home, keys, statements, orders } = this.#parts
     const { term, sequence, bytes } = home.membership()
     const entries = keys().map(({ name, sequence, bytes }) => {
       return { kind: 'key' as const, name, version: String(sequence), bytes }
     })
     const all = encodeAddresses(statements().map((one) => one.bytes))
     const addresses = { kind: 'address' as const, name: home.fleet, version: toHex(hash(all)), bytes: all }
-    return [{ kind: 'membership', name: home.fleet, version: `${term}.${sequence}`, bytes }, addresses, ...entries]
+    return [
+      { kind: 'membership', name: home.fleet, version: `${term}.${sequence}`, bytes },
+      addresses,
+      ...entries,
+      ...orders(),
+    ]
   }
 
   async #visit(peer: MembershipHost & Callable, documents: readonly Document[], signal: AbortSignal): Promise<void> {
@@ -216,6 +225,11 @@ async function send(
 function isAsGood(home: Home, { kind, name }: Pick<Document, 'kind' | 'name'>, held: Buffer, own: Buffer): boolean {
   try {
     if (kind === 'key') return held.equals(own) || (partsOfName(name).owner === home.host && isOwn(home, name, held))
+    if (isOrder(kind)) return held.equals(own)
+    if (kind === 'policy') {
+      const policy = (bytes: Buffer) => openPolicy(bytes, home.membership(), home.rootKey)
+      return !isNewerPolicy(policy(own), policy(held))
+    }
     const open = (bytes: Buffer) => openMembership(bytes, home.fleet, home.rootKey)
     return !open(own).newerThan(open(held))
   } catch (error) {

@@ -51,7 +51,7 @@ export async function startPeer(home: Home, options: PeerOptions): Promise<Runni
     keepFree: options.keepFreeBytes,
     name: home.name,
   })
-  const witness = await Witness.open({ folder: options.store, trust: home, secret: home.secret, clock })
+  const witness = await Witness.open({ folder: options.store, trust: home, secret: home.secret, clock, store })
   const server = await servePeer({
     tls: home.tls,
     listen,

@@ -5,6 +5,7 @@ import { HEARTBEAT_MS } from '../base/limits.js'
 import type { Report } from '../base/report.js'
 import type { LocalCatalog } from '../catalog/local.js'
 import { RemoteCatalog } from '../coordinator/client.js'
+import { settlePolicy } from '../coordinator/policy.js'
 import { replaced } from '../coordinator/replaced.js'
 import { Watch } from '../coordinator/watch.js'
 import { CoordinatorLink } from '../fleet/link.js'
@@ -21,6 +22,8 @@ export interface WatchingParts {
   readonly onMembership: () => void
   /** The witnesses were asked: what was not signed before may be. */
   readonly onAsked: () => void
+  /** What was decided here is signed. */
+  readonly onPolicy: () => void
 }
 
 const ROUND_MS = 2_000
@@ -75,7 +78,18 @@ export class Watching {
     const { maySign } = this.watch
     await this.watch.round()
     if (!maySign && this.watch.maySign) this.#parts.onAsked()
-    if (this.watch.isCurrent) await catchUpLate(this.#catchUpParts)
+    if (!this.watch.isCurrent) return
+    this.#settlePolicy()
+    await catchUpLate(this.#catchUpParts)
+  }
+
+  /** What a command decided in the state folder itself. */
+  #settlePolicy(): void {
+    try {
+      if (settlePolicy(this.#parts)) this.#parts.onPolicy()
+    } catch (error) {
+      if (!hasCode(error, 'COORDINATOR_READ_ONLY', 'STATE_DAMAGED')) throw error
+    }
   }
 
   /** Shows itself to the coordinator that took its place, which refuses it and says in its `status` that it was there. */

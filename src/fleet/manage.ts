@@ -2,11 +2,13 @@
  * What a person changes of the fleet, or reads of its history: asked of the coordinator's daemon, or done in its own state folder
  * where that does not run. The daemon takes over at its next start what was signed meanwhile.
  */
+import { systemClock } from '../base/clock.js'
 import { hasCode, ImagerError } from '../base/errors.js'
 import { type Hex, toHex } from '../base/ids.js'
 import type { LocalCatalog } from '../catalog/local.js'
 import type { VolumeId } from '../catalog/policies.js'
 import type { EventRow } from '../catalog/registry.js'
+import type { Policy } from '../catalog/types.js'
 import type { Admission } from '../coordinator/admission.js'
 import type { Answer } from '../coordinator/calls.js'
 import type { RemoteCatalog } from '../coordinator/client.js'
@@ -16,6 +18,7 @@ import { moveEnroller } from '../keys/duties.js'
 import { makeDismissal, makeRemoval, requireAdmin } from '../keys/enroller.js'
 import type { Home } from '../keys/home.js'
 import { findHost, type Membership, openMembership } from '../keys/membership.js'
+import { openPolicy, signPolicy } from '../keys/policy.js'
 import { type Root, rootFromWords } from '../keys/root.js'
 import type { SecretHandle } from '../native.js'
 
@@ -126,6 +129,33 @@ export class Management {
     return next
   }
 
+  /** Of one disk, or of all without a decision of their own; `admin`: whose key signs it. Throws NOT_ALLOWED, NOT_ADMIN. */
+  async setPolicy(of: VolumeId | null, change: Partial<Policy>, admin?: SecretHandle): Promise<void> {
+    const { changedPolicy, decide, policyInForce, requireNoAdmins, settlePolicy, takePolicy } = await import(
+      '../coordinator/policy.js'
+    )
+    const clock = systemClock
+    const [home, catalog] = [this.#home, this.#local]
+    if (!admin) {
+      const here = async () => {
+        if (!catalog) return
+        requireNoAdmins({ home, catalog })
+        await catalog.setPolicy(of, change)
+        settlePolicy({ home, catalog, clock })
+      }
+      return this.#ask(() => this.#remote.setPolicy(of, change), here)
+    }
+    const membership = home.membership()
+    requireAdmin(membership, admin)
+    const said = catalog ? policyInForce({ home, catalog })?.bytes : await this.#remote.policy()
+    const last = said?.length ? openPolicy(said, membership, home.rootKey) : undefined
+    const statement = signPolicy(changedPolicy(last, membership, decide(last, of, change), clock.now()), admin)
+    await this.#ask(
+      () => this.#remote.say('policy', statement),
+      () => catalog && void takePolicy({ home, catalog, clock }, statement),
+    )
+  }
+
   /** Throws NOT_ALLOWED, NO_SUCH_VOLUME. */
   async retire(volume: VolumeId, retired: boolean): Promise<void> {
     // Nothing is signed: the database is enough, also while the daemon runs.
@@ -144,7 +174,7 @@ export class Management {
     }
   }
 
-  async #ask<T>(daemon: () => Promise<T>, here: (admission: Admission) => T): Promise<T> {
+  async #ask<T>(daemon: () => Promise<T>, here: (admission: Admission) => T | Promise<T>): Promise<T> {
     try {
       return await daemon()
     } catch (error) {

@@ -91,6 +91,31 @@ export class HeadSet {
     return set
   }
 
+  /** Without these ids, of which some may not be in it. Throws PROTOCOL for a part of an id. */
+  minus(ids: Uint8Array): HeadSet {
+    const gone = HeadSet.empty.with(ids)
+    if (gone.size === 0) return this
+    const [buckets, hashes] = [[...this.#buckets], [...this.#hashes]]
+    for (let bucket = 0; bucket < BUCKETS; bucket++) {
+      const leaving = new Set(split(gone.#buckets[bucket] as Buffer))
+      if (leaving.size === 0) continue
+      const staying = split(buckets[bucket] as Buffer).filter((id) => !leaving.has(id))
+      buckets[bucket] = Buffer.from(staying.join(''), 'latin1')
+      hashes[bucket] = hash(buckets[bucket] as Buffer)
+    }
+    return new HeadSet(buckets, hashes)
+  }
+
+  /** All ids of this one that are in `other` too, back to back. */
+  shared(other: HeadSet): Buffer {
+    const both: string[] = []
+    for (let bucket = 0; bucket < BUCKETS; bucket++) {
+      const known = new Set(split(other.#buckets[bucket] as Buffer))
+      if (known.size > 0) both.push(...split(this.#buckets[bucket] as Buffer).filter((id) => known.has(id)))
+    }
+    return Buffer.from(both.join(''), 'latin1')
+  }
+
   /** All ids of this one that are not in `other`, back to back. */
   without(other: HeadSet): Buffer {
     const missing: string[] = []

@@ -9,6 +9,9 @@
  *   key         `entryName`     written once; so many keys of one owner
  *   address     host            sequence (addresses.ts)
  *   membership  fleet id        (term, sequence); earlier ones stay beside it (memberships.ts)
+ *   policy      its signer      (term, sequence), an admin's by sequence alone
+ *   forget, hold, release
+ *               `orderName`     written once; so many of one admin (orders.ts)
  */
 import { ImagerError } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
@@ -17,6 +20,9 @@ import { entryName, mayBeKept, partsOfName, readEntry } from '../keys/entry.js'
 import { requireKeyRoom } from '../keys/entry-room.js'
 import { headName, readHead } from '../keys/head.js'
 import { type Membership, openMembership, requireFollows } from '../keys/membership.js'
+import { isOrder, openOrder, orderName } from '../keys/orders.js'
+import { isNewerPolicy, openPolicy } from '../keys/policy.js'
+import { orderLimit } from './orders.js'
 import type { DocumentLimit, StatementKind } from './store.js'
 
 /** Whom a peer believes. */
@@ -63,6 +69,21 @@ export function checkDocument(trust: Trust, kind: StatementKind, name: string, b
         if (other && other.sequence >= sequence) refuse(`address ${other.sequence} of that host`)
       }
     }
+    case 'forget':
+    case 'hold':
+    case 'release': {
+      requireName(kind, name, orderName(openOrder(kind, bytes, trust.membership().adminsBy(trust.rootKey))))
+      return () => {}
+    }
+    case 'policy': {
+      const { rootKey } = trust
+      const offered = openPolicy(bytes, trust.membership(), rootKey)
+      requireName(kind, name, offered.signer)
+      return (held) => {
+        const other = readable(() => openPolicy(held, trust.membership(), rootKey))
+        if (!isNewerPolicy(offered, other)) refuse(`policy ${other?.sequence} of that signer`)
+      }
+    }
     case 'membership': {
       const offered = openMembership(bytes, trust.fleet, trust.rootKey)
       requireName(kind, name, offered.fleet)
@@ -78,6 +99,7 @@ export function checkDocument(trust: Trust, kind: StatementKind, name: string, b
 
 /** How many of a kind are taken; undefined: as many as the disk takes. */
 export function limitOf(kind: StatementKind, name: string, now: number): DocumentLimit | undefined {
+  if (isOrder(kind)) return orderLimit(name)
   if (kind !== 'key') return undefined
   return { prefix: partsOfName(name).owner, admits: (held) => requireKeyRoom('The peer', name, held, now) }
 }

@@ -5,7 +5,7 @@
  */
 import type { Hex } from '../base/ids.js'
 import type { Checkpoint } from '../keys/checkpoint.js'
-import type { HeadSet } from '../keys/head-set.js'
+import { HeadSet } from '../keys/head-set.js'
 
 export type Link = Pick<Checkpoint, 'term' | 'sequence' | 'hash' | 'previous'>
 
@@ -17,7 +17,9 @@ export const REASONS = {
   fork: 'another one was signed here at its place, and nothing proves that this one won',
   set: 'its set of heads is not the one that was sent along',
   shrank: 'heads are missing from it, and nobody forgot them',
-  removal: 'heads are removed, which nobody may do yet',
+  removal: 'heads are removed from it without the word of an admin',
+  held: 'heads are removed from it that an admin holds',
+  revived: 'heads are in it again that were forgotten',
   base: 'it builds on a set that is not the one here',
 } as const
 export type Reason = keyof typeof REASONS
@@ -57,24 +59,47 @@ function begins(link: Link): boolean {
   return link.sequence === 1
 }
 
-export interface Change {
-  /** Whether `added` is all there is, or what comes to the set that the witness has. */
-  readonly base: 'own' | 'empty'
-  readonly added: Uint8Array
-  readonly removed: number
+/** What a checkpoint counts, and a witness keeps: the live heads, and those that were let go. */
+export interface Heads {
+  readonly live: HeadSet
+  readonly gone: HeadSet
 }
 
-/** The set after the change, or why it is not to be signed. `own` is undefined where the witness has lost it. */
-export function judgeHeads(
-  own: HeadSet | undefined,
-  { base, added, removed }: Change,
-  offered: { readonly count: number; readonly root: Hex },
-  empty: HeadSet,
-): HeadSet | Reason {
-  if (removed > 0) return 'removal'
-  if (base === 'own' && !own) return 'base'
-  const next = (base === 'own' ? (own as HeadSet) : empty).with(added)
-  if (next.size !== offered.count || next.root !== offered.root) return base === 'own' ? 'base' : 'set'
-  if (own && base === 'empty' && own.without(next).length > 0) return 'shrank'
-  return next
+/** The same as a checkpoint says it. */
+export type Counted = Pick<Checkpoint, 'heads' | 'removals'>
+
+export interface Change {
+  /** Whether `added` and `removed` are all there is, or what changes in the sets that the witness has. */
+  readonly base: 'own' | 'empty'
+  /** Ids back to back. */
+  readonly added: Uint8Array
+  readonly removed: Uint8Array
+  /** Those of which an admin says that they are to be forgotten: verified. */
+  readonly forgotten: HeadSet
 }
+
+/**
+ * The sets after the change, or why they are not to be signed. `own` is undefined where the witness has lost them. A head goes only if an
+ * admin forgot it, and what went stays gone.
+ */
+export function judgeHeads(
+  own: Heads | undefined,
+  { base, added, removed, forgotten }: Change,
+  offered: Counted,
+): Heads | Reason {
+  if (base === 'own' && !own) return 'base'
+  const before = base === 'own' ? (own as Heads) : NO_HEADS
+  const next = { live: before.live.with(added).minus(removed), gone: before.gone.with(removed) }
+  const isAs = (set: HeadSet, { count, root }: { count: number; root: Hex }) => set.size === count && set.root === root
+  if (!isAs(next.live, offered.heads) || !isAs(next.gone, offered.removals)) return base === 'own' ? 'base' : 'set'
+  if (next.live.shared(next.gone).length > 0) return 'revived'
+  if (!own) return next
+  if (own.gone.without(next.gone).length > 0) return 'revived'
+  const leaving = own.live.without(next.live)
+  if (leaving.length === 0) return next
+  const going = HeadSet.empty.with(leaving)
+  if (going.without(next.gone).length > 0) return 'shrank'
+  return going.without(forgotten).length > 0 ? 'removal' : next
+}
+
+export const NO_HEADS: Heads = { live: HeadSet.empty, gone: HeadSet.empty }

@@ -17,8 +17,9 @@ const OfferHead = v.strictObject({
   /** Cosignatures of a quorum over one of the links. */
   proof: v.nullable(v.strictObject({ link: Count, cosignatures: v.pipe(v.array(Length), v.maxLength(16)) })),
   added: v.pipe(Count, v.maxValue(HEADS)),
-  /** Each with the statement that lets go of it. */
-  removed: v.pipe(v.array(Named), v.maxLength(HEADS)),
+  removed: v.pipe(Count, v.maxValue(HEADS)),
+  /** What lets go of those that are removed. */
+  forgets: v.pipe(v.array(Length), v.maxLength(1000)),
   /** What the coordinator wants kept of some of the added ones, sealed. */
   entries: v.pipe(v.array(Named), v.maxLength(1000)),
 })
@@ -30,25 +31,28 @@ export interface Offer {
   readonly proof: { readonly link: number; readonly cosignatures: readonly Buffer[] } | null
   /** Ids back to back. */
   readonly added: Buffer
-  readonly removed: readonly (HeadId & { readonly statement: Buffer })[]
+  readonly removed: Buffer
+  readonly forgets: readonly Buffer[]
   readonly entries: readonly (HeadId & { readonly sealed: Buffer })[]
 }
 
-export function encodeOffer({ base, links, proof, added, removed, entries }: Offer): Buffer {
+export function encodeOffer({ base, links, proof, added, removed, forgets, entries }: Offer): Buffer {
   const named = ({ appliance, snapshot }: HeadId, { length }: Buffer) => ({ appliance, snapshot, bytes: length })
   const head = {
     base,
     links: links.map(({ length }) => length),
     proof: proof && { link: proof.link, cosignatures: proof.cosignatures.map(({ length }) => length) },
     added: added.length / HEAD_ID_BYTES,
-    removed: removed.map((one) => named(one, one.statement)),
+    removed: removed.length / HEAD_ID_BYTES,
+    forgets: forgets.map(({ length }) => length),
     entries: entries.map((one) => named(one, one.sealed)),
   }
   const parts = [
     ...links,
     ...(proof?.cosignatures ?? []),
     added,
-    ...removed.map(({ statement }) => statement),
+    removed,
+    ...forgets,
     ...entries.map(({ sealed }) => sealed),
   ]
   return encodeMessage(head, Buffer.concat(parts))
@@ -66,10 +70,11 @@ export function decodeOffer(bytes: Uint8Array): Offer {
   const links = body.links.map(take)
   const proof = body.proof && { link: body.proof.link, cosignatures: body.proof.cosignatures.map(take) }
   const added = take(body.added * HEAD_ID_BYTES)
-  const removed = body.removed.map(({ bytes, ...id }) => ({ ...id, statement: take(bytes) }))
+  const removed = take(body.removed * HEAD_ID_BYTES)
+  const forgets = body.forgets.map(take)
   const entries = body.entries.map(({ bytes, ...id }) => ({ ...id, sealed: take(bytes) }))
   if (at !== attachment.length) throw new ImagerError('PROTOCOL', { what: 'an offer with more than it says' })
-  return { base: body.base, links, proof, added, removed, entries }
+  return { base: body.base, links, proof, added, removed, forgets, entries }
 }
 
 /** `bytes`: the cosignature; of a refusal, the cosigned checkpoint that the witness holds, or nothing. */

@@ -17,7 +17,10 @@ import { isMissing, isNoSpace, moveWhole, readIfThere, syncFolder, writeWhole } 
 import { HeldBytes } from './held-bytes.js'
 import { fileSystemIdentity } from './identity.js'
 
-export const DOCUMENT_KINDS = ['head', 'key', 'membership', 'bitmap', 'address'] as const
+export const DOCUMENT_KINDS = [
+  ...(['head', 'key', 'membership', 'bitmap', 'address'] as const),
+  ...(['forget', 'hold', 'release', 'policy'] as const),
+] as const
 export type DocumentKind = (typeof DOCUMENT_KINDS)[number]
 /** A bitmap proves nothing by itself: its head does. */
 export type StatementKind = Exclude<DocumentKind, 'bitmap'>

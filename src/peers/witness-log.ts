@@ -3,11 +3,12 @@
  * and one sync. Integers are little-endian; a record is
  *
  *   offset  size  field
- *   0       1     kind: 1 head, 2 signed, 3 anew
+ *   0       1     kind: 1 head, 2 signed, 3 anew, 4 gone
  *   1       4     n, length of what follows
  *   5       n     of a head: its id (48), then its sealed catalog entry, which may be empty;
  *                 of a signed: the checkpoint and the own cosignature (`encodeCosigned`);
- *                 of an anew: nothing. The heads before it do not count any more
+ *                 of an anew: nothing. The heads before it do not count any more;
+ *                 of a gone: the id (48) of a head that was let go
  *
  * A signed record makes those before it count. What follows the last one was cut short, and is written over.
  */
@@ -21,6 +22,7 @@ const HEADER_BYTES = 5
 const HEAD = 1
 const SIGNED = 2
 const ANEW = 3
+const GONE = 4
 const WINDOW_BYTES = MiB
 /** A record of more is none. */
 const RECORD_BYTES = HEAD_ID_BYTES + ENTRY_BYTES
@@ -36,12 +38,21 @@ interface Place {
   readonly length: number
 }
 
+export interface Signing {
+  readonly heads: readonly LoggedHead[]
+  readonly gone: Buffer
+  readonly signed: Buffer
+  readonly anew: boolean
+}
+
 export class WitnessLog {
   readonly #path: string
   /** Behind the last signed record. */
   #end = 0
   /** Of each head, by its id in Latin-1, where its entry lies. */
   readonly #entries = new Map<string, Place>()
+  /** Those that were let go, the same. */
+  readonly #gone = new Set<string>()
   /** The last signed record. */
   signed: Buffer | undefined
 
@@ -60,8 +71,14 @@ export class WitnessLog {
     return Buffer.from([...this.#entries.keys()].join(''), 'latin1')
   }
 
-  /** Durable when it returns; where it throws, nothing has changed. `anew`: these are all heads. */
-  async append(heads: readonly LoggedHead[], signed: Buffer, { anew }: { anew: boolean }): Promise<void> {
+  /** Of all that were let go. */
+  gone(): Buffer {
+    return Buffer.from([...this.#gone].join(''), 'latin1')
+  }
+
+  /** Durable when it returns; where it throws, nothing has changed. `gone`: ids back to back; `anew`: these are all. */
+  async append({ heads, gone, signed, anew }: Signing): Promise<void> {
+    const leaving = idsIn(gone)
     const places: [string, Place][] = []
     const parts: Buffer[] = []
     let at = this.#end
@@ -79,6 +96,7 @@ export class WitnessLog {
       places.push([id.toString('latin1'), place])
       add(HEAD, id, sealed)
     }
+    for (const id of leaving) add(GONE, Buffer.from(id, 'latin1'))
     add(SIGNED, signed)
     const bytes = Buffer.concat(parts)
     const file = await open(this.#path, 'r+')
@@ -94,8 +112,17 @@ export class WitnessLog {
     }
     this.#end = at
     this.signed = signed
+    this.#count(places, leaving, anew)
+  }
+
+  #count(heads: readonly [string, Place][], gone: readonly string[], anew: boolean): void {
     if (anew) this.#entries.clear()
-    for (const [id, place] of places) this.#entries.set(id, place)
+    if (anew) this.#gone.clear()
+    for (const [id, place] of heads) this.#entries.set(id, place)
+    for (const id of gone) {
+      this.#entries.delete(id)
+      this.#gone.add(id)
+    }
   }
 
   async entry(id: Buffer): Promise<Buffer | undefined> {
@@ -130,6 +157,7 @@ export class WitnessLog {
 
   async #scan(windows: Windows): Promise<void> {
     let waiting: [string, Place][] = []
+    let leaving: string[] = []
     let anew = false
     for (let at = 0; ; ) {
       const header = await windows.read(at, HEADER_BYTES)
@@ -143,12 +171,17 @@ export class WitnessLog {
       } else if (kind === ANEW) {
         anew = true
         waiting = []
+        leaving = []
+      } else if (kind === GONE && length === HEAD_ID_BYTES) {
+        const id = await windows.read(body, length)
+        if (!id) return
+        leaving.push(id.toString('latin1'))
       } else if (kind === SIGNED) {
         const signed = await windows.read(body, length)
         if (!signed) return
-        if (anew) this.#entries.clear()
-        for (const [name, place] of waiting) this.#entries.set(name, place)
+        this.#count(waiting, leaving, anew)
         waiting = []
+        leaving = []
         anew = false
         this.signed = Buffer.from(signed)
         this.#end = body + length
@@ -156,6 +189,12 @@ export class WitnessLog {
       at = body + length
     }
   }
+}
+
+function idsIn(ids: Buffer): string[] {
+  return Array.from({ length: ids.length / HEAD_ID_BYTES }, (_, at) =>
+    ids.toString('latin1', at * HEAD_ID_BYTES, (at + 1) * HEAD_ID_BYTES),
+  )
 }
 
 /** A file read in large pieces, forwards. */

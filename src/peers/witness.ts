@@ -21,11 +21,13 @@ import {
   witnessesOf,
 } from '../keys/checkpoint.js'
 import { decodeHeadIds, encodeHeadId, type HeadId, HeadSet } from '../keys/head-set.js'
+import { forgottenBy } from '../keys/orders.js'
 import type { SecretHandle } from '../native.js'
 import type { Trust } from './documents.js'
 import { syncFolder } from './files.js'
-import { judge, judgeHeads, type Reason } from './judge.js'
+import { type Heads, judge, judgeHeads, NO_HEADS, type Reason } from './judge.js'
 import type { Offer } from './offer.js'
+import { holdsAny, type Orders, soundOrders } from './orders.js'
 import { WitnessLog } from './witness-log.js'
 
 export interface WitnessParts {
@@ -34,13 +36,15 @@ export interface WitnessParts {
   readonly trust: Trust
   readonly secret: SecretHandle
   readonly clock: Clock
+  /** What admins ordered. */
+  readonly store: Orders
 }
 
 interface Signed {
   readonly checkpoint: Checkpoint
   readonly cosignature: Buffer
   /** Undefined where they are not on its disk as it signed them. */
-  readonly heads: HeadSet | undefined
+  readonly heads: Heads | undefined
 }
 
 export type Answer =
@@ -79,7 +83,7 @@ export class Witness {
 
   /** The ids of its heads, back to back; none where it has lost them. */
   heads(): Buffer {
-    return this.#last?.heads?.bytes() ?? Buffer.alloc(0)
+    return this.#last?.heads?.live.bytes() ?? Buffer.alloc(0)
   }
 
   async entry(id: HeadId): Promise<Buffer | undefined> {
@@ -103,18 +107,22 @@ export class Witness {
     const verdict = judge(last?.checkpoint, chain, this.#proved(offer, chain), trust.membership().term)
     if (verdict === 'again' && last) return { cosignature: last.cosignature }
     if (verdict !== 'sign') return refuse(verdict as Reason)
-    const change = { base: offer.base, added: offer.added, removed: offer.removed.length }
-    const own = last ? last.heads : HeadSet.empty
-    const next = judgeHeads(own, change, offered.heads, HeadSet.empty)
+    const forgotten = forgottenBy(soundOrders('forget', offer.forgets, trust))
+    const { base, added, removed } = offer
+    const own = last ? last.heads : NO_HEADS
+    const next = judgeHeads(own, { base, added, removed, forgotten }, offered)
     if (typeof next === 'string') return refuse(next)
+    const leaving = own?.live.without(next.live) ?? NOTHING
+    if (await holdsAny(this.#parts.store, trust, decodeHeadIds(leaving))) return refuse('held')
     const cosignature = signCosignature(offered, clock.now(), secret)
     const sealed = new Map(offer.entries.map((entry) => [entry.snapshot, entry.sealed]))
-    const coming = decodeHeadIds(own ? next.without(own) : next.bytes())
+    const { live, gone } = own ?? NO_HEADS
+    const coming = decodeHeadIds(next.live.without(live))
     const heads = coming.map((id) => ({ id: encodeHeadId(id), sealed: sealed.get(id.snapshot) ?? NOTHING }))
     const signed = encodeCosigned({ checkpoint: offered.bytes, cosignatures: [cosignature] })
     try {
       // Heads that rotted would be counted again at the next start.
-      await this.#log.append(heads, signed, { anew: !own })
+      await this.#log.append({ heads, gone: next.gone.without(gone), signed, anew: !own })
     } catch (cause) {
       throw new ImagerError('IO', { what: `The witness cannot write: ${reason(cause)}` }, { cause })
     }
@@ -146,8 +154,9 @@ function readLast(log: WitnessLog, { trust, secret }: WitnessParts): Signed | un
     const checkpoint = openCheckpoint(text, trust.fleet, trust.rootKey)
     const [cosignature] = cosignatures
     if (!cosignature || openCosignature(cosignature, checkpoint) !== toHex(secret.signingKey())) return undefined
-    const set = HeadSet.empty.with(log.ids())
-    return { checkpoint, cosignature, heads: set.root === checkpoint.heads.root ? set : undefined }
+    const heads = { live: HeadSet.empty.with(log.ids()), gone: HeadSet.empty.with(log.gone()) }
+    const isWhole = heads.live.root === checkpoint.heads.root && heads.gone.root === checkpoint.removals.root
+    return { checkpoint, cosignature, heads: isWhole ? heads : undefined }
   } catch (error) {
     if (error instanceof ImagerError) return undefined
     throw error

@@ -2,34 +2,51 @@
  * Who would be an admin, or speak as one: a stranger's key, an admin who was dismissed, a coordinator alone, a server. Real processes;
  * the attacker is the project's own code over what he has.
  */
+import { cpSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
+import { systemClock } from '../../src/base/clock.js'
 import { toHex } from '../../src/base/ids.js'
+import { LocalCatalog } from '../../src/catalog/local.js'
+import type { Policy, VolumePolicy } from '../../src/catalog/types.js'
 import { RemoteCatalog } from '../../src/coordinator/client.js'
 import type { LabReport } from '../../src/daemon/lab.js'
 import type { RecoverReport } from '../../src/jobs/recover/recover.js'
 import { loadAdminKey, makeAdminKey } from '../../src/keys/admin-key.js'
 import { appoint } from '../../src/keys/admins.js'
 import { signRemoval, signVoucher } from '../../src/keys/admission.js'
+import { openCheckpoint, signCheckpoint } from '../../src/keys/checkpoint.js'
 import { makeDismissal } from '../../src/keys/enroller.js'
+import { encodeHeadId, HEAD_ID_BYTES, HeadSet } from '../../src/keys/head-set.js'
 import { type Home, openHome } from '../../src/keys/home.js'
 import { admissionOf, findHost, signMembership } from '../../src/keys/membership.js'
+import { signOrder } from '../../src/keys/orders.js'
+import { openPolicy, signPolicy } from '../../src/keys/policy.js'
 import { TokenKey } from '../../src/keys/token.js'
-import type { SecretHandle } from '../../src/native.js'
+import { hash, type SecretHandle } from '../../src/native.js'
 import { PeerClient } from '../../src/peers/client.js'
+import type { DocumentKind } from '../../src/peers/store.js'
+import { WitnessClient } from '../../src/peers/witness-client.js'
 import { Connection } from '../../src/wire/client.js'
+import { startCoordinator } from '../e2e/coordinator.js'
 import { imager, lastLine, TestLab } from '../e2e/lab.js'
 import { eventually } from '../fleet/fleet.js'
 import { freePort } from '../free-port.js'
 
 type Peer = LabReport['peers'][number]
 
-/** Brings a membership to a peer as that host; 'taken', or why not. */
-async function send(from: Home, { name, address, state }: Peer, bytes: Buffer): Promise<string> {
+/** Brings a document to a peer as that host; 'taken', or why not. */
+async function send(
+  from: Home,
+  { name, address, state }: Peer,
+  bytes: Buffer,
+  kind: DocumentKind = 'membership',
+  as = from.fleet,
+): Promise<string> {
   const { host } = openHome(state)
   const connection = new Connection({ tls: from.tls, addresses: [address], host, name })
   try {
-    await new PeerClient(host, name, connection).sendDocument('membership', from.fleet, bytes)
+    await new PeerClient(host, name, connection).sendDocument(kind, as, bytes)
     return 'taken'
   } catch (error) {
     return (error as { code: string }).code
@@ -172,4 +189,121 @@ test('only the words make an admin; whoever has the key lets in and removes, unt
     [['Otto', hex(loadAdminKey(ottos ?? ''))]],
   )
   for (const { state } of peers) t.is(openHome(state).membership().admins[0]?.id, after.admins[0]?.id)
+})
+
+interface Shown {
+  fleet: Policy
+  volumes: VolumePolicy[]
+}
+
+/** Names of the documents of a kind that a peer holds. */
+function heldBy({ store }: Peer, kind: string): string[] {
+  return readdirSync(join(store, 'documents', kind)).sort()
+}
+
+test('what an admin says outlives the coordinator; said by a server or the coordinator it is nothing', async (t) => {
+  const lab = await TestLab.up(t, 3)
+  const { appliance, peers, wordsFile } = lab.lab
+  const { state } = lab.lab.coordinator
+  await lab.kill(lab.lab.coordinator.pid)
+  let daemon = startCoordinator(lab)
+  t.teardown(() => daemon.kill())
+  t.true(await daemon.ready, daemon.said())
+  const disk = lab.makeDisk('disk.img', 8)
+  const ids = [await lab.snapshot(t, disk), await lab.snapshot(t, disk)] as const
+  const annas = lab.path('anna.key')
+  const done = async (...argv: string[]) => {
+    const outcome = await imager(...argv, '--json')
+    t.is(outcome.code, 0, outcome.stdout + outcome.stderr)
+  }
+  const policy = async (at = state) => lastLine<Shown>(await imager('policy', 'show', '--state', at, '--json'))
+  await done('admin', 'add', 'Anna', '--words-file', wordsFile, '--admin-key', annas, '--state', state)
+  const [anna, home, server] = [loadAdminKey(annas), openHome(state), openHome(appliance.state)]
+  const { fleet } = home
+
+  // A coordinator that is set back has the policy again.
+  await done('policy', 'set', '--max-age', '40d', '--state', state)
+  await daemon.kill()
+  cpSync(state, lab.path('kept'), { recursive: true })
+  daemon = startCoordinator(lab)
+  t.true(await daemon.ready)
+  await done('policy', 'set', '--max-age', '30h', '--state', state)
+  await done('policy', 'set', disk, '--tolerate', '1', '--state', state)
+  const third = (peer: Peer) => {
+    const [name] = heldBy(peer, 'policy')
+    const bytes = name === home.host && readFileSync(join(peer.store, 'documents', 'policy', name))
+    return bytes ? openPolicy(bytes, home.membership(), home.rootKey).sequence === 3 : false
+  }
+  await eventually(t, 'all peers keep it', () => peers.every(third))
+  await daemon.kill()
+  rmSync(state, { recursive: true })
+  cpSync(lab.path('kept'), state, { recursive: true })
+  daemon = startCoordinator(lab)
+  t.true(await daemon.ready)
+  await eventually(t, 'it is what it was', async () => {
+    const { fleet, volumes } = await policy()
+    return fleet.maxAgeMs === 30 * 3_600_000 && volumes[0]?.tolerate === 1
+  })
+
+  // An admin's goes before the coordinator's, whatever number that one signs.
+  await done('policy', 'set', '--tolerate', '2', '--admin-key', annas, '--state', appliance.state)
+  t.like((await policy()).fleet, { tolerate: 2, maxAgeMs: 30 * 3_600_000 })
+  const other = await imager('policy', 'set', '--tolerate', '1', '--state', state, '--json')
+  t.like(lastLine<object>(other), { code: 'NOT_ADMIN' })
+  const rules = { tolerate: 1, maxAgeMs: 0, keep: null }
+  const body = { fleet, term: 1, sequence: 99, time: 1, rules, volumes: [], quotas: [] }
+  t.is(await ask(server, (catalog) => catalog.say('policy', signPolicy(body, server.secret))), 'FORGED')
+  await ask(server, (catalog) => catalog.say('policy', signPolicy(body, home.secret)))
+  t.is((await policy()).fleet.tolerate, 2)
+
+  // Orders: kept by all, from an admin alone.
+  const order = { fleet, term: 1, time: Date.now(), appliance: server.host, snapshots: [ids[0]] }
+  const forget = signOrder('forget', order, anna)
+  const forged = [home.secret, server.secret].map((key) => signOrder('forget', order, key))
+  for (const bytes of forged) {
+    t.is(await ask(server, (catalog) => catalog.say('forget', bytes)), 'FORGED')
+    const name = `${bytes.toString('hex', 15, 47)}${toHex(hash(bytes))}`
+    for (const peer of peers) t.is(await send(home, peer, bytes, 'forget', name), 'FORGED')
+  }
+  await ask(server, (catalog) => catalog.say('forget', forget))
+  const name = `${hex(anna)}${toHex(hash(forget))}`
+  await eventually(t, 'all peers keep it', () => peers.every((peer) => heldBy(peer, 'forget').includes(name)))
+
+  // The coordinator's own key, in foreign hands: a list without a snapshot takes an admin's word.
+  await daemon.kill()
+  const head = encodeHeadId({ appliance: server.host, snapshot: ids[0] })
+  for (const peer of peers) {
+    const { host } = openHome(peer.state)
+    const connection = new Connection({ tls: home.tls, addresses: [peer.address], host, name: peer.name })
+    const witness = new WitnessClient(host, peer.name, fleet, connection)
+    const held = await witness.fetchHeld({})
+    const last = openCheckpoint(held?.checkpoint as Buffer, fleet, home.rootKey)
+    const live = HeadSet.empty.with(await witness.fetchHeads({})).minus(head)
+    const { bytes: _, hash: previous, signer: _signer, ...said } = last
+    const count = ({ size, root }: HeadSet) => ({ count: size, root })
+    const next = { ...said, sequence: last.sequence + 1, previous, heads: count(live) }
+    const link = signCheckpoint({ ...next, removals: count(HeadSet.empty.with(head)) }, home.secret)
+    const shrink = async (...forgets: Buffer[]) => {
+      const given = { base: 'own' as const, links: [link], proof: null, added: Buffer.alloc(0), entries: [] }
+      const answer = await witness.offer({ ...given, removed: head, forgets }, {})
+      return 'refused' in answer ? answer.refused : 'signed'
+    }
+    t.is(await shrink(), 'removal')
+    t.is(await shrink(...forged), 'removal')
+    t.is(await shrink(forget), 'signed')
+    t.is((await witness.fetchHeads({})).length, HEAD_ID_BYTES)
+    connection.close()
+  }
+
+  // And a recovery finds it all again.
+  for (const folder of [state, appliance.state]) rmSync(folder, { recursive: true })
+  const listen = ['--listen', `127.0.0.1:${await freePort()}`, '--state', lab.path('new')]
+  await done('recover', '--words-file', wordsFile, '--peer', peers[0]?.address ?? '', '--name', 'spare', ...listen)
+  t.like(await policy(lab.path('new')), { fleet: { tolerate: 2, maxAgeMs: 30 * 3_600_000 } })
+  const catalog = LocalCatalog.openFor(lab.path('new'), systemClock)
+  t.teardown(() => catalog.close())
+  t.deepEqual(
+    catalog.registry.documents('forget').map((one) => one.bytes),
+    [forget],
+  )
 })

@@ -72,6 +72,7 @@ test('behind a key that a peer refuses the others arrive; the refusal is said on
     keys: () => [stranger, genuine, again, own].map((bytes) => ({ name: nameOf(bytes), sequence: 4, bytes })),
     addresses: () => new Map([[pc.host, [peer.address]]]),
     statements: () => [],
+    orders: () => [],
     steps: () => [],
     deliveries: {
       of: () => [...last.values()],
@@ -134,6 +135,7 @@ test('a peer refuses a membership without most peers, and the coordinator is tol
       keys: () => [],
       addresses: () => new Map([[peer.host, [peer.address]]]),
       statements: () => [],
+      orders: () => [],
       steps: () => steps,
       deliveries: { of: () => notes, note: (_host, delivery) => void notes.push(delivery) },
       onRefusal: (_peer, kind, _name, why) => void refusals.push(`${kind}: ${why}`),

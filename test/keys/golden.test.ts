@@ -16,6 +16,8 @@ import { type Grant, signGrant, verifyGrant } from '../../src/keys/grant.js'
 import { openHead, signHead } from '../../src/keys/head.js'
 import { WORDS } from '../../src/keys/labels.js'
 import { openMembership } from '../../src/keys/membership.js'
+import { openOrder } from '../../src/keys/orders.js'
+import { openPolicy } from '../../src/keys/policy.js'
 import { deriveRoot } from '../../src/keys/root.js'
 import { decodeToken } from '../../src/keys/token.js'
 import { hash, Runs, Secret, type SecretHandle, shardId, Vault } from '../../src/native.js'
@@ -40,6 +42,7 @@ import {
   token,
   voucher,
 } from '../golden/membership.js'
+import { forget, hold, orders, policy, release } from '../golden/orders.js'
 import { fleet, hostOf } from './fleet.js'
 
 const place = (name: string) => new URL(`../../../fixtures/golden/${name}-v1.bin`, import.meta.url)
@@ -152,6 +155,16 @@ test('voucher, admission, removal and dismissal', (t) => {
   t.like(openRemoval(golden('removal'), by), removal)
   const [text, vouched] = [golden('admission'), golden('voucher')].map((bytes) => bytes.toString('base64'))
   t.like(openAdmission({ admission: text ?? '', voucher: vouched ?? '' }, by), { ...admission, token: voucher.token })
+})
+
+test('forget, hold, release and policy', (t) => {
+  for (const [name, bytes] of Object.entries(orders())) t.deepEqual(bytes, golden(name))
+  const members = openMembership(golden('membership'), fleet, root.rootKey)
+  const by = members.adminsBy(root.rootKey)
+  t.deepEqual(openOrder('forget', golden('forget'), by).body, forget)
+  t.deepEqual(openOrder('hold', golden('hold'), by).body, hold)
+  t.deepEqual(openOrder('release', golden('release'), by).body, release)
+  t.like(openPolicy(golden('policy'), members, root.rootKey), { ...policy, isAdmins: true })
 })
 
 /** The keys of native/tests/golden.rs: key(n) is the BLAKE3 of one byte n. */

@@ -3,7 +3,15 @@ import test from 'ava'
 import fc from 'fast-check'
 import { quorumOf } from '../../src/keys/checkpoint.js'
 import { HEAD_ID_BYTES, HeadSet } from '../../src/keys/head-set.js'
-import { judge, judgeHeads, type Link, type Verdict } from '../../src/peers/judge.js'
+import {
+  type Change,
+  type Heads,
+  judge,
+  judgeHeads,
+  type Link,
+  type Reason,
+  type Verdict,
+} from '../../src/peers/judge.js'
 
 /** `1.3` is the third link of term 1 on the main branch, `1.3b` another one at its place. */
 function link(name: string, previous: string | null = before(name)): Link {
@@ -70,26 +78,56 @@ for (const [what, verdict, last, links, proved, term = 1] of CASES) {
 }
 
 const ids = (count: number) => randomBytes(count * HEAD_ID_BYTES)
-const of = (set: HeadSet) => ({ count: set.size, root: set.root })
+const none = Buffer.alloc(0)
+const of = ({ live, gone }: Heads) => ({
+  heads: { count: live.size, root: live.root },
+  removals: { count: gone.size, root: gone.root },
+})
+const heads = (live: HeadSet, gone = HeadSet.empty): Heads => ({ live, gone })
+const change = (base: Change['base'], added: Buffer, removed = none, forgotten = removed): Change => {
+  return { base, added, removed, forgotten: HeadSet.empty.with(forgotten) }
+}
 
-test('the set of heads only grows, and is the one that the checkpoint counts', (t) => {
+test('the set of heads is the one that the checkpoint counts, and none is missing that nobody forgot', (t) => {
   const [old, coming] = [HeadSet.empty.with(ids(20)), ids(2)]
   const next = old.with(coming)
-  const judged = (own: HeadSet | undefined, base: 'own' | 'empty', added: Buffer, offered: HeadSet, removed = 0) =>
-    judgeHeads(own, { base, added, removed }, of(offered), HeadSet.empty)
-  const isSet = (set: unknown, expected: HeadSet) => t.true(set instanceof HeadSet && set.root === expected.root)
+  const judged = (own: HeadSet | undefined, base: 'own' | 'empty', added: Buffer, offered: HeadSet) =>
+    judgeHeads(own && heads(own), change(base, added), of(heads(offered)))
+  const isSet = (made: Heads | Reason, expected: HeadSet) => {
+    t.true(typeof made !== 'string' && made.live.root === expected.root)
+  }
   isSet(judged(old, 'own', coming, next), next)
   isSet(judged(old, 'empty', next.bytes(), next), next)
   isSet(judged(undefined, 'empty', next.bytes(), next), next)
   t.is(judged(undefined, 'own', coming, next), 'base')
   t.is(judged(old, 'own', ids(2), next), 'base')
-  t.is(judged(old, 'own', Buffer.alloc(0), next), 'base')
+  t.is(judged(old, 'own', none, next), 'base')
   t.is(judged(old, 'empty', coming, next), 'set')
   const fewer = HeadSet.empty.with(old.bytes().subarray(HEAD_ID_BYTES)).with(coming)
   t.is(judged(old, 'empty', fewer.bytes(), fewer), 'shrank')
-  t.is(judged(old, 'empty', Buffer.alloc(0), HeadSet.empty), 'shrank')
-  t.is(judged(old, 'own', coming, next, 1), 'removal')
-  t.is(judged(old, 'own', coming, { size: next.size + 1, root: next.root } as HeadSet), 'base')
+  t.is(judged(old, 'empty', none, HeadSet.empty), 'shrank')
+  const lying = { ...of(heads(next)), heads: { count: next.size + 1, root: next.root } }
+  t.is(judgeHeads(heads(old), change('own', coming), lying), 'base')
+})
+
+test('a head goes by the word of an admin alone, is counted as gone, and does not come back', (t) => {
+  const [first, others] = [ids(1), ids(20)]
+  const own = heads(HeadSet.empty.with(first).with(others))
+  const next = heads(HeadSet.empty.with(others), HeadSet.empty.with(first))
+  for (const base of ['own', 'empty'] as const) {
+    const added = base === 'own' ? none : others
+    const judged = judgeHeads(own, change(base, added, first), of(next))
+    t.true(typeof judged !== 'string' && judged.live.root === next.live.root && judged.gone.root === next.gone.root)
+    t.is(judgeHeads(own, change(base, added, first, none), of(next)), 'removal')
+    t.is(judgeHeads(own, change(base, added, first, ids(1)), of(next)), 'removal', 'another one was forgotten')
+    const unsaid = { ...of(next), removals: of(own).removals }
+    t.is(judgeHeads(own, change(base, added, first), unsaid), base === 'own' ? 'base' : 'set')
+  }
+  // What one never had, it need not be told twice; what went stays gone.
+  t.true(typeof judgeHeads(undefined, change('empty', others, first, none), of(next)) !== 'string')
+  t.is(judgeHeads(next, change('own', first), of(heads(own.live, next.gone))), 'revived')
+  t.is(judgeHeads(next, change('empty', own.live.bytes()), of(own)), 'revived')
+  t.is(judgeHeads(next, change('empty', others), of(heads(next.live))), 'revived', 'that it went is not forgotten')
 })
 
 /** What a fleet of witnesses was offered: to whom, which link on which, and which links were sent along. */

@@ -130,7 +130,7 @@ export async function startPeer(
     watchMembership: (changed: () => void) => void watchers.push(changed),
   }
   const clock = { now: () => now.value }
-  const witness = await Witness.open({ folder: path, trust, secret: members.peer, clock })
+  const witness = await Witness.open({ folder: path, trust, secret: members.peer, clock, store })
   const served = await servePeer({
     tls,
     listen: '127.0.0.1:0',

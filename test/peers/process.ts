@@ -21,7 +21,7 @@ const { address } = await servePeer({
   trust,
   store,
   clock: systemClock,
-  witness: await Witness.open({ folder, trust, secret, clock: systemClock }),
+  witness: await Witness.open({ folder, trust, secret, clock: systemClock, store }),
   adopt: () => {},
 })
 process.stdout.write(`${address}\n`)

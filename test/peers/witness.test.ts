@@ -3,7 +3,9 @@ import { randomBytes } from 'node:crypto'
 import { readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
+import { toHex } from '../../src/base/ids.js'
 import { OFFERS_PER_MINUTE } from '../../src/base/limits.js'
+import { appoint } from '../../src/keys/admins.js'
 import {
   type Checkpoint,
   type CheckpointBody,
@@ -11,14 +13,27 @@ import {
   openCosignature,
   signCheckpoint,
 } from '../../src/keys/checkpoint.js'
-import { encodeHeadId, HEAD_ID_BYTES, HeadSet } from '../../src/keys/head-set.js'
-import type { SecretHandle } from '../../src/native.js'
+import { encodeHeadId, HEAD_ID_BYTES, type HeadId, HeadSet } from '../../src/keys/head-set.js'
+import { openMembership } from '../../src/keys/membership.js'
+import { signOrder } from '../../src/keys/orders.js'
+import { statementKind } from '../../src/keys/statement.js'
+import { hash, Secret, type SecretHandle } from '../../src/native.js'
 import type { Offer } from '../../src/peers/offer.js'
+import type { Orders } from '../../src/peers/orders.js'
 import { Witness } from '../../src/peers/witness.js'
 import { WitnessClient } from '../../src/peers/witness-client.js'
-import { delegate, fleet, hostOf, makeFleet, type TestFleet } from '../keys/fleet.js'
+import { delegate, fleet, hostOf, makeFleet, sealingOf, signPlain, type TestFleet } from '../keys/fleet.js'
 import { lacksMounts, testWhere } from '../machine.js'
 import { folder, startPeer } from './peer.js'
+
+/** As a peer's store has them. */
+function ordersOf(statements: readonly Buffer[]): Orders {
+  const named = (kind: string) => statements.filter((bytes) => statementKind(bytes) === kind)
+  return {
+    documents: async (kind) => named(kind).map((_, at) => String(at)),
+    document: async (kind, name) => named(kind)[Number(name)],
+  }
+}
 
 const ids = (count: number) => randomBytes(count * HEAD_ID_BYTES)
 const none = { count: 0, root: HeadSet.empty.root }
@@ -57,13 +72,18 @@ class Line {
 }
 
 const offer = (links: Buffer[], added: Buffer = Buffer.alloc(0), over: Partial<Offer> = {}): Offer => ({
-  ...{ base: 'own', links, proof: null, added, removed: [], entries: [] },
+  ...{ base: 'own', links, proof: null, added, removed: Buffer.alloc(0), forgets: [], entries: [] },
   ...over,
 })
 
-async function open(path: string, members: TestFleet, secret: SecretHandle = members.peer): Promise<Witness> {
+async function open(
+  path: string,
+  members: TestFleet,
+  secret: SecretHandle = members.peer,
+  orders: Buffer[] = [],
+): Promise<Witness> {
   const trust = { fleet, rootKey: members.rootKey, membership: () => members.membership, watchMembership: () => {} }
-  return Witness.open({ folder: path, trust, secret, clock: { now: () => 1 } })
+  return Witness.open({ folder: path, trust, secret, clock: { now: () => 1 }, store: ordersOf(orders) })
 }
 
 const refusal = async (witness: Witness, given: Offer) => {
@@ -221,8 +241,64 @@ test('a list that lost heads is refused with what is held; a removal is, too', a
   const answer = await witness.offer(offer([shrunk], line.heads.bytes(), { base: 'empty' }))
   t.true('refused' in answer && answer.refused === 'shrank')
   t.deepEqual('refused' in answer && answer.held?.checkpoint, held)
-  const gone = { appliance: 'aa'.repeat(32), snapshot: 'bb'.repeat(16), statement: Buffer.from('forget') }
-  t.is(await refusal(witness, offer([shrunk], Buffer.alloc(0), { removed: [gone] })), 'removal')
+  const removed = added.subarray(0, HEAD_ID_BYTES)
+  const gone = { count: 1, root: HeadSet.empty.with(removed).root }
+  const said = line.sign(Buffer.alloc(0), {
+    sequence: 2,
+    removals: gone,
+    previous: openCheckpoint(held as Buffer, fleet, members.rootKey).hash,
+  })
+  t.is(await refusal(witness, offer([said], Buffer.alloc(0), { removed, forgets: [Buffer.from('forget')] })), 'removal')
+})
+
+test('what an admin forgot goes, unless one holds it; neither the coordinator nor the appliance says so', async (t) => {
+  const [members, path, anna] = [makeFleet(), folder(t), Secret.random()]
+  const delegation = appoint(hostOf(anna), { fleet, term: 1 }, members.root).toString('base64')
+  const admins = [{ delegation, sealing: sealingOf(anna), name: 'Anna' }]
+  const bytes = signPlain({ ...members.body, sequence: 2, admins }, members.coordinator)
+  const now = { ...members, membership: openMembership(bytes, fleet, members.rootKey) }
+  const line = new Line(members)
+  const appliance = hostOf(members.appliance)
+  const heads = ['5a', '5b', '5c'].map((digits) => ({ appliance, snapshot: digits.repeat(16) }))
+  const [gone, , kept] = heads as [HeadId, HeadId, HeadId]
+  const all = Buffer.concat(heads.map(encodeHeadId))
+  const witness = await open(path, now)
+  await witness.offer(offer([line.sign(all)], all))
+  const removed = encodeHeadId(gone)
+  const before = line.branch()
+  const shrink = () => {
+    Object.assign(line, { heads: before.heads.minus(removed), last: before.last })
+    const removals = { count: 1, root: HeadSet.empty.with(removed).root }
+    return line.sign(Buffer.alloc(0), { removals })
+  }
+  const forget = (by: SecretHandle, snapshots = [gone.snapshot], term = 1) =>
+    signOrder('forget', { fleet, term, time: 5, appliance, snapshots }, by)
+  const tries = (...forgets: Buffer[]) => refusal(witness, offer([shrink()], Buffer.alloc(0), { removed, forgets }))
+  for (const by of [members.coordinator, members.appliance, members.peer, Secret.random()]) {
+    t.is(await tries(forget(by)), 'removal')
+  }
+  t.is(await tries(), 'removal')
+  t.is(await tries(forget(anna, [kept.snapshot])), 'removal')
+  t.is(await tries(forget(anna, [gone.snapshot], 2)), 'removal')
+  const dismissed = await open(path, members)
+  const given = offer([shrink()], Buffer.alloc(0), { removed, forgets: [forget(anna)] })
+  t.is(await refusal(dismissed, given), 'removal', 'for whom she is no admin')
+
+  const hold = signOrder('hold', { fleet, term: 1, time: 6, appliance, snapshots: null }, anna)
+  const release = (by: SecretHandle) => signOrder('release', { fleet, term: 1, time: 7, hold: toHex(hash(hold)) }, by)
+  const holding = (...orders: Buffer[]) => open(path, now, members.peer, orders)
+  t.is(await refusal(await holding(hold), given), 'held')
+  t.is(await refusal(await holding(hold, release(members.coordinator)), given), 'held')
+  const forged = signOrder('hold', { fleet, term: 1, time: 6, appliance, snapshots: null }, members.coordinator)
+  const freed = await holding(hold, release(anna), forged)
+  t.is(await refusal(freed, given), 'signed')
+  for (const again of [freed, await open(path, now)]) {
+    t.deepEqual(again.heads(), all.subarray(HEAD_ID_BYTES))
+    t.is(await again.entry(gone), undefined)
+  }
+  const back = line.branch()
+  back.heads = before.heads
+  t.is(await refusal(await open(path, now), offer([back.sign()], all, { base: 'empty' })), 'revived')
 })
 
 test('a checkpoint of another fleet, of nobody, or in a flood is refused', async (t) => {

@@ -23,7 +23,7 @@ export const command = defineCommand({
       .option('admin-key', {
         type: 'string',
         requiresArg: true,
-        describe: `File of the key (default ${usualAdminKey()})`,
+        describe: 'File of the key (default ~/.config/imager/admin.key)',
       }),
   async run(args, context) {
     const [{ is }, { Name }] = await Promise.all([import('valibot'), import('../../keys/fields.js')])

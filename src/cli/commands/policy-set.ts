@@ -1,4 +1,5 @@
 import type { Policy } from '../../catalog/types.js'
+import { readAdminKey, takingAdminKey } from '../admin-key.js'
 import { usage } from '../arguments.js'
 import { defineCommand } from '../command.js'
 import { findVolume } from '../volume.js'
@@ -12,7 +13,7 @@ export const command = defineCommand({
   describe: 'Decide, for one disk or for all, how many hosts may be missing and when an alarm is due',
   example: ['imager policy set /dev/sdb --tolerate 2 --max-age 26h', 'auto takes a decision back'],
   builder: (yargs) =>
-    yargs
+    takingAdminKey(yargs)
       .positional('source', {
         type: 'string',
         describe: 'As `imager snapshots` lists it, or HOST:SOURCE; left out: every disk without a decision of its own',
@@ -33,9 +34,10 @@ export const command = defineCommand({
       ...(args['max-age'] === undefined ? {} : { maxAgeMs: parseAge(args['max-age']) }),
     }
     if (Object.keys(policy).length === 0) throw usage('Nothing to set: give --tolerate or --max-age', VERB)
-    const { catalog } = await context.fleet()
+    const { catalog, management, home } = await context.fleet()
     const volume = args.source === undefined ? null : findVolume((await catalog.policies()).volumes, args.source, VERB)
-    await catalog.setPolicy(volume && { appliance: volume.appliance, volume: volume.volume }, policy)
+    const admin = await readAdminKey(args['admin-key'], context, () => home.role === 'admin')
+    await management.setPolicy(volume && { appliance: volume.appliance, volume: volume.volume }, policy, admin)
     const of = volume ? `${volume.applianceName}:${volume.source}` : null
     context.output.report(
       { status: 'done', of, ...policy },

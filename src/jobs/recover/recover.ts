@@ -33,6 +33,7 @@ import { FoundShards } from './found-shards.js'
 import { collectHeads, countOpenable, countSnapshots, importHeads, type UnreadableHead } from './heads.js'
 import { allVersions, exchange, findPlace, keyOf, lockPlace, type Place, WORKSHOP } from './heal.js'
 import { everybody, leaveAgain, type Returning, whoReturns, withoutLeft, withReturned } from './members.js'
+import { importOrders } from './orders.js'
 import { type Missing, type ReachedFleet, reachFleet } from './reach.js'
 import { importFound, type Rebuilt, type Survey, surveyPeers } from './survey.js'
 
@@ -269,6 +270,10 @@ async function rebuildCatalog(
   catalog.members.admitOnly(membership.hosts)
   for (const { host, addresses, space } of reached) catalog.members.heartbeat(host, { addresses, ...space })
   for (const { name, bytes } of chooseKeys(foundKeys, known, plan.root)) catalog.registry.keepKey(name, bytes)
+  await importOrders(reached, {
+    ...{ known, next: membership, rootKey: plan.root.rootKey, identity: plan.identity },
+    ...{ catalog, peers, clock: parts.clock, signal: parts.signal },
+  })
   const writers = known.hosts.filter((one) => one.role !== 'peer').map((one) => one.host)
   const trailerKeys = new Map(writers.map((host) => [host, keys.trailersOf(host)]))
   const meter = (phase: string, bytes: number) => new Meter(phase, bytes, parts.clock, parts.report)
