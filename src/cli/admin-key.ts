@@ -19,7 +19,10 @@ export function usualAdminKey(): string {
   return join(process.env.XDG_CONFIG_HOME ?? join(homedir(), '.config'), 'imager', 'admin.key')
 }
 
-/** The key that is named; else, where the host itself may not (`mayItself`), the usual one, if that is an admin's here. Throws NOT_ADMIN. */
+/**
+ * The key that is named; else, where the host itself may not (`mayItself`), the usual one, if that is an admin's here. `enrolls`: this
+ * host is an enroller, or one that the coordinator obeys, who is. Throws NOT_ADMIN.
+ */
 export async function readAdminKey(
   named: string | undefined,
   context: Context,
@@ -29,7 +32,8 @@ export async function readAdminKey(
   if (named !== undefined) return loadAdminKey(resolve(named))
   const home = await context.home()
   const membership = home.membership()
-  if (mayItself(membership.delegated(home.host, 'enroller')) || !existsSync(usualAdminKey())) return undefined
+  const asker = home.role === 'admin' ? membership.coordinator : home.host
+  if (mayItself(membership.delegated(asker, 'enroller')) || !existsSync(usualAdminKey())) return undefined
   const key = loadAdminKey(usualAdminKey())
   return membership.adminsBy(home.rootKey).isAdmin(key.signingKey().toString('hex')) ? key : undefined
 }

@@ -65,7 +65,7 @@ export function takePolicies(parts: PolicyParts, statements: readonly Buffer[]):
     try {
       takePolicy(parts, bytes)
     } catch (error) {
-      if (!hasCode(error, 'FORGED', 'CORRUPT', 'UNSUPPORTED', 'COORDINATOR_READ_ONLY')) throw error
+      if (!hasCode(error, 'FORGED', 'CORRUPT', 'UNSUPPORTED', 'COORDINATOR_READ_ONLY', 'STATE_DAMAGED')) throw error
     }
   }
 }

@@ -13,8 +13,10 @@ import type { LocalCatalog } from '../catalog/local.js'
 import type { Witness } from '../coordinator/witnesses.js'
 import { Meter } from '../jobs/progress.js'
 import { FoundShards } from '../jobs/recover/found-shards.js'
+import { collectOrders } from '../jobs/recover/orders.js'
 import type { Reached } from '../jobs/recover/reach.js'
 import { importFound, surveyPeers } from '../jobs/recover/survey.js'
+import { witnessesOf } from '../keys/checkpoint.js'
 import type { HeadId } from '../keys/head-set.js'
 import type { Home } from '../keys/home.js'
 import type { SecretHandle } from '../native.js'
@@ -46,6 +48,17 @@ export async function catchUp(
   setMaxListeners(0, parts.signal)
   await importStripes(parts)
   await forEachAtOnce(missing, AT_ONCE, (id) => importSnapshot(id, witnesses, catalogKey, parts))
+}
+
+/** What admins said meanwhile, from the witnesses: it is brought to all who come later. */
+export async function catchUpOrders({ home, catalog, clock, signal }: CatchUpParts): Promise<void> {
+  const peers = new Peers(home.tls, () => catalog.members.rows(), clock)
+  try {
+    const known = home.membership()
+    await collectOrders(witnessesOf(known), { known, rootKey: home.rootKey, catalog, peers, signal })
+  } finally {
+    peers.close()
+  }
 }
 
 /** Once one of the peers is back that were away then: its shards are of stripes that are known, or make others readable. */

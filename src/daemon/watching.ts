@@ -10,7 +10,7 @@ import { replaced } from '../coordinator/replaced.js'
 import { Watch } from '../coordinator/watch.js'
 import { CoordinatorLink } from '../fleet/link.js'
 import type { Home } from '../keys/home.js'
-import { catchUp, catchUpLate } from './catch-up.js'
+import { catchUp, catchUpLate, catchUpOrders } from './catch-up.js'
 import { Loop } from './running.js'
 
 export interface WatchingParts {
@@ -35,6 +35,8 @@ export class Watching {
   #loop: Loop | undefined
   #knocked = Number.NEGATIVE_INFINITY
   #saidReplaced = false
+  /** Of those who answered at the start. */
+  #hasOrders = false
 
   constructor(parts: WatchingParts) {
     const { home, catalog, clock, report } = parts
@@ -80,6 +82,10 @@ export class Watching {
     if (!maySign && this.watch.maySign) this.#parts.onAsked()
     if (!this.watch.isCurrent) return
     this.#settlePolicy()
+    if (!this.#hasOrders && !this.#parts.catalog.upkeep.guard.trouble) {
+      await catchUpOrders(this.#catchUpParts)
+      this.#hasOrders = true
+    }
     await catchUpLate(this.#catchUpParts)
   }
 

@@ -189,11 +189,25 @@ test('only the words make an admin; whoever has the key lets in and removes, unt
     [['Otto', hex(loadAdminKey(ottos ?? ''))]],
   )
   for (const { state } of peers) t.is(openHome(state).membership().admins[0]?.id, after.admins[0]?.id)
+  // The words end the last one, in the state folder itself, as no daemon runs there yet.
+  const last = await imager('admin', 'remove', 'Otto', '--words-file', wordsFile, '--state', lab.path('new'), '--json')
+  t.is(last.code, 0, last.stdout + last.stderr)
+  t.deepEqual(openHome(lab.path('new')).membership().admins, [])
 })
 
 interface Shown {
   fleet: Policy
   volumes: VolumePolicy[]
+}
+
+/** What a coordinator keeps. */
+function ordersIn(state: string, kind: string): Buffer[] {
+  const catalog = LocalCatalog.openFor(state, systemClock)
+  try {
+    return catalog.registry.documents(kind).map(({ bytes }) => bytes)
+  } finally {
+    catalog.close()
+  }
 }
 
 /** Names of the documents of a kind that a peer holds. */
@@ -234,7 +248,12 @@ test('what an admin says outlives the coordinator; said by a server or the coord
     const bytes = name === home.host && readFileSync(join(peer.store, 'documents', 'policy', name))
     return bytes ? openPolicy(bytes, home.membership(), home.rootKey).sequence === 3 : false
   }
-  await eventually(t, 'all peers keep it', () => peers.every(third))
+  const held = { fleet, term: 1, time: Date.now(), appliance: server.host, snapshots: [ids[1]] }
+  const hold = signOrder('hold', held, anna)
+  await ask(server, (catalog) => catalog.say('hold', hold))
+  await eventually(t, 'all peers keep it', () =>
+    peers.every((peer) => third(peer) && heldBy(peer, 'hold').length === 1),
+  )
   await daemon.kill()
   rmSync(state, { recursive: true })
   cpSync(lab.path('kept'), state, { recursive: true })
@@ -271,13 +290,14 @@ test('what an admin says outlives the coordinator; said by a server or the coord
 
   // The coordinator's own key, in foreign hands: a list without a snapshot takes an admin's word.
   await daemon.kill()
+  t.deepEqual(ordersIn(state, 'hold'), [hold], 'given while it was its later self')
   const head = encodeHeadId({ appliance: server.host, snapshot: ids[0] })
   for (const peer of peers) {
     const { host } = openHome(peer.state)
     const connection = new Connection({ tls: home.tls, addresses: [peer.address], host, name: peer.name })
     const witness = new WitnessClient(host, peer.name, fleet, connection)
-    const held = await witness.fetchHeld({})
-    const last = openCheckpoint(held?.checkpoint as Buffer, fleet, home.rootKey)
+    const signed = await witness.fetchHeld({})
+    const last = openCheckpoint(signed?.checkpoint as Buffer, fleet, home.rootKey)
     const live = HeadSet.empty.with(await witness.fetchHeads({})).minus(head)
     const { bytes: _, hash: previous, signer: _signer, ...said } = last
     const count = ({ size, root }: HeadSet) => ({ count: size, root })
@@ -300,10 +320,6 @@ test('what an admin says outlives the coordinator; said by a server or the coord
   const listen = ['--listen', `127.0.0.1:${await freePort()}`, '--state', lab.path('new')]
   await done('recover', '--words-file', wordsFile, '--peer', peers[0]?.address ?? '', '--name', 'spare', ...listen)
   t.like(await policy(lab.path('new')), { fleet: { tolerate: 2, maxAgeMs: 30 * 3_600_000 } })
-  const catalog = LocalCatalog.openFor(lab.path('new'), systemClock)
-  t.teardown(() => catalog.close())
-  t.deepEqual(
-    catalog.registry.documents('forget').map((one) => one.bytes),
-    [forget],
-  )
+  t.deepEqual(ordersIn(lab.path('new'), 'forget'), [forget])
+  t.deepEqual(ordersIn(lab.path('new'), 'hold'), [hold])
 })

@@ -18,7 +18,7 @@ export const command = defineCommand({
     }),
   async run(args, context) {
     const fleet = await context.fleet()
-    const admin = await readAdminKey(args['admin-key'], context, (enrolls) => enrolls || fleet.home.role === 'admin')
+    const admin = await readAdminKey(args['admin-key'], context, (enrolls) => enrolls)
     const { token, expires } = await fleet.invite(args.role, admin)
     context.output.report({ status: 'done', token, role: args.role, expires }, () => token)
     context.output.note(

@@ -15,8 +15,8 @@ export const command = defineCommand({
         describe: 'Even where snapshots cannot be restored without it',
       }),
   async run(args, context) {
-    const { management, home } = await context.fleet()
-    const admin = await readAdminKey(args['admin-key'], context, (enrolls) => enrolls || home.role === 'admin')
+    const { management } = await context.fleet()
+    const admin = await readAdminKey(args['admin-key'], context, (enrolls) => enrolls)
     const removed = await management.remove(args.host, args.force, admin)
     context.output.report({ status: 'done', ...removed }, ({ host, snapshotsBelowTarget: below }) => {
       const lines = [`${host} is not a member any more.`]

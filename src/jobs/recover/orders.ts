@@ -13,34 +13,45 @@ import type { Document, PeerClient } from '../../peers/client.js'
 import type { Peers } from '../../peers/pool.js'
 import type { StatementKind } from '../../peers/store.js'
 
-export interface OrderParts {
+export interface CollectParts {
   /** Whoever any version names: former coordinators, too. */
   readonly known: Membership
+  readonly rootKey: Hex
+  readonly catalog: LocalCatalog
+  readonly peers: Pick<Peers, 'get'>
+  readonly signal: AbortSignal
+}
+
+export interface OrderParts extends CollectParts {
   /** Of the term that begins. */
   readonly next: Membership
-  readonly rootKey: Hex
   readonly identity: SecretHandle
-  readonly catalog: LocalCatalog
-  readonly peers: Peers
   readonly clock: { now(): number }
-  readonly signal: AbortSignal
 }
 
 const PEERS_AT_ONCE = 16
 
-export async function importOrders(hosts: readonly { host: Hex }[], parts: OrderParts): Promise<void> {
+/** What was ordered, into the catalog, from those of the hosts that answer. */
+export async function collectOrders(hosts: readonly { host: Hex }[], parts: CollectParts): Promise<void> {
   const { known, rootKey, catalog } = parts
   const by = known.adminsBy(rootKey)
-  const policies: SignedPolicy[] = []
   await forEachAtOnce(hosts, PEERS_AT_ONCE, async ({ host }) => {
-    const peer = parts.peers.get(host)
     for (const kind of ORDER_KINDS) {
-      await eachOf(peer, kind, parts, ({ name, bytes }) => {
+      await eachOf(parts.peers.get(host), kind, parts, ({ name, bytes }) => {
+        if (catalog.registry.document(kind, name)) return
         const order = ifSound(() => openOrder(kind, bytes, by))
         if (order && orderName(order) === name) catalog.registry.setDocument(kind, name, order.body.time, bytes)
       })
     }
-    await eachOf(peer, 'policy', parts, ({ bytes }) => {
+  })
+}
+
+export async function importOrders(hosts: readonly { host: Hex }[], parts: OrderParts): Promise<void> {
+  const { known, rootKey } = parts
+  await collectOrders(hosts, parts)
+  const policies: SignedPolicy[] = []
+  await forEachAtOnce(hosts, PEERS_AT_ONCE, async ({ host }) => {
+    await eachOf(parts.peers.get(host), 'policy', parts, ({ bytes }) => {
       const policy = ifSound(() => openPolicy(bytes, known, rootKey))
       if (policy) policies.push(policy)
     })
@@ -65,7 +76,7 @@ function adopt(policy: SignedPolicy, { next, identity, catalog, clock }: OrderPa
 async function eachOf(
   peer: PeerClient,
   kind: StatementKind,
-  { known, signal }: OrderParts,
+  { known, signal }: CollectParts,
   take: (document: Document) => void,
 ): Promise<void> {
   let left = ORDERS_A_SIGNER * (known.admins.length + 1)
