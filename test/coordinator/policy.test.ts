@@ -1,6 +1,7 @@
 import test from 'ava'
 import { decide, policyInForce, settlePolicy, takePolicies, takePolicy } from '../../src/coordinator/policy.js'
-import { appoint } from '../../src/keys/admins.js'
+import { type Admin, appoint } from '../../src/keys/admins.js'
+import { makeDismissal } from '../../src/keys/enroller.js'
 import { openPolicy, signPolicy } from '../../src/keys/policy.js'
 import { Secret } from '../../src/native.js'
 import { hex } from '../catalog/harness.js'
@@ -61,5 +62,13 @@ test("an admin's word counts before the coordinator's, and is not changed withou
   t.is(settlePolicy(parts), undefined)
   t.is(office.catalog.decisions.decided().rules.tolerate, 3, 'what somebody wrote past it is taken back')
   await t.throwsAsync(catalog.say('policy', signPolicy(body, Secret.random())), { code: 'FORGED' })
-  t.notThrows(() => openPolicy(said, office.home.membership(), office.home.rootKey))
+  const members = office.home.membership()
+  t.notThrows(() => openPolicy(said, members, office.home.rootKey))
+
+  // Who is no admin any more has signed nothing: what is decided is the coordinator's word, until somebody changes it.
+  await catalog.dismiss(makeDismissal(members, members.admins[0] as Admin, office.root))
+  t.like(settlePolicy(parts), { isAdmins: false, sequence: 2, rules: { tolerate: 3, maxAgeMs: 8 } })
+  await t.throwsAsync(catalog.say('policy', signPolicy({ ...body, sequence: 9 }, anna)), { code: 'FORGED' })
+  await own.setPolicy(null, { tolerate: 1 })
+  t.is(office.catalog.decisions.decided().rules.tolerate, 1)
 })
