@@ -94,6 +94,16 @@ export const ERRORS = {
     'The coordinator does not know this host any more: it was removed from the fleet',
     'To let it in again type `imager invite` on the coordinator, and here `imager join --state FOLDER` with a new folder. Else end its daemon and delete its store.',
   ),
+  PLACE_TAKEN: meaning(
+    Exit.notAllowed,
+    'This host is no member any more: {heir} took its place, and has its backups',
+    'If that was right, delete this state folder. Else type `imager invite --role appliance` on the coordinator, and here `imager join --state FOLDER` with a new folder.',
+  ),
+  STILL_ALIVE: meaning(
+    Exit.failed,
+    '{name} is there: it called the coordinator {ago} ago',
+    'Only a host that is gone has its place taken. End what it runs and wait a minute; or say --even-if-alive: then it is refused from that moment on.',
+  ),
   NAME_TAKEN: meaning(
     Exit.failed,
     'Another host is called {name} already',

@@ -42,9 +42,10 @@ export function choose<R extends SnapshotRow & { head: Uint8Array }>(
   return { ...last, others: otherDisks(last, found).slice(0, OTHERS) }
 }
 
-function isAmong({ source, appliance, applianceName }: SnapshotRow, among: Among): boolean {
+function isAmong({ source, appliance, applianceName, takenBy }: SnapshotRow, among: Among): boolean {
   if (among.source !== undefined && among.source !== source) return false
-  return among.host === undefined || among.host === applianceName || among.host === appliance
+  const hosts = [applianceName, appliance, takenBy?.name, takenBy?.host]
+  return among.host === undefined || hosts.includes(among.host)
 }
 
 function ofWhich({ source, host }: Among): string {

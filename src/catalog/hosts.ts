@@ -206,6 +206,12 @@ export class HostCatalogue {
     return this.#one.get(host)?.role
   }
 
+  /** Of one that is no member any more. */
+  formerName(host: Hex): string {
+    const row = this.#db.prepare<[string], Stored>('SELECT * FROM sound_host WHERE host = ?').get(host)
+    return row?.name ?? host.slice(0, 8)
+  }
+
   name(host: Hex): string {
     return this.#one.get(host)?.name ?? host.slice(0, 8)
   }

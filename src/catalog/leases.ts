@@ -35,9 +35,10 @@ export class Leases {
 
   /**
    * Opens a lease, and fences (ends) the one of that volume that is open. Its sequence number is above all earlier ones
-   * of the volume, also above those of runs that came to nothing.
+   * of the volume, also above those of runs that came to nothing. `line`: who had the appliance's place before, and itself: what
+   * they stored is what it goes on with.
    */
-  begin(lease: Hex, snapshot: Hex, request: Beginning, now: number): Omit<Begun, 'run'> {
+  begin(lease: Hex, snapshot: Hex, request: Beginning, line: readonly Hex[], now: number): Omit<Begun, 'run'> {
     const { appliance, volume, source, label, run } = request
     const fenced = this.#statements
       .prepare<[number, Hex, Hex], { lease: Hex }>(
@@ -47,10 +48,11 @@ export class Leases {
     for (const old of fenced) this.#stripes.dropOpen(old.lease)
     const parent =
       this.#statements
-        .prepare<[Hex, Hex], { id: Hex; sequence: number }>(
-          'SELECT id, sequence FROM sound_snapshot WHERE appliance = ? AND volume = ? ORDER BY sequence DESC LIMIT 1',
+        .prepare<[string, Hex], { id: Hex; sequence: number }>(
+          `SELECT id, sequence FROM sound_snapshot WHERE appliance IN (SELECT value FROM json_each(?)) AND volume = ?
+          ORDER BY sequence DESC LIMIT 1`,
         )
-        .get(appliance, volume) ?? null
+        .get(JSON.stringify(line), volume) ?? null
     const last = this.#statements
       .prepare<[Hex, Hex], number | null>('SELECT max(sequence) FROM sound_lease WHERE appliance = ? AND volume = ?')
       .pluck()
@@ -94,6 +96,17 @@ export class Leases {
     })
     const wanted = runs.filter((run) => run.kept || now - (run.ended ?? run.started) <= RUN_TRIED_MS)
     return withoutForerunners(wanted).sort((a, b) => a.started - b.started)
+  }
+
+  /** Its runs are those of who took its place; one that is open comes to nothing. */
+  inherit(former: Hex, heir: Hex, now: number): void {
+    const open = this.#statements
+      .prepare<[number, Hex], { lease: Hex }>(
+        `UPDATE lease SET state = 'fenced', ended = ?, failure = 'PLACE_TAKEN' WHERE appliance = ? AND state = 'open' RETURNING lease`,
+      )
+      .all(now, former)
+    for (const { lease } of open) this.#stripes.dropOpen(lease)
+    this.#statements.prepare('UPDATE lease SET appliance = ? WHERE appliance = ?').run(heir, former)
   }
 
   abandon(lease: Hex, failure: string, now: number): void {

@@ -8,7 +8,6 @@ import { join } from 'node:path'
 import { type Clock, systemClock } from '../base/clock.js'
 import { ImagerError } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
-import { formatBytes } from '../base/units.js'
 import { openHome } from '../keys/home.js'
 import { Runs } from '../native.js'
 import type { SignatureRepository } from '../signatures/repository.js'
@@ -17,7 +16,7 @@ import { SegmentRepository } from '../signatures/segments.js'
 import { numberOf, partsOfName, type RunsHandle, runName, runOf, stripeOf } from '../stripes/names.js'
 import { ChainStore } from './chain.js'
 import { checkCommit, checkFailure, checkIds, checkPlace, checkRecords, requireFit } from './checks.js'
-import { askedFor, choose } from './choose.js'
+import { choose } from './choose.js'
 import { type Effect, effectOn, requireNoLoss, requireNoSnapshots } from './departure.js'
 import { Entries } from './entries.js'
 import { ANY, Finder } from './finder.js'
@@ -26,6 +25,7 @@ import { type Admission, type Heartbeat, HostCatalogue } from './hosts.js'
 import { Knowledge } from './knowledge.js'
 import { type Lease, Leases } from './leases.js'
 import { lengthsOf } from './lengths.js'
+import { meant, withPlaces } from './owners.js'
 import { type CatalogParts, partsOf } from './parts.js'
 import { Policies, type VolumeId } from './policies.js'
 import { referencedStripes } from './references.js'
@@ -33,7 +33,7 @@ import { Registry } from './registry.js'
 import { StoredRuns } from './runs.js'
 import { openDatabase } from './schema.js'
 import { type Present, Snapshots } from './snapshots.js'
-import { outlookOf } from './state.js'
+import { finishedSentence, outlookOf } from './state.js'
 import { Stripes } from './stripes.js'
 import type {
   Among,
@@ -48,30 +48,18 @@ import type {
   FoundSnapshot,
   HeldShard,
   HostRow,
+  ImportedSnapshot,
+  ImportedStripe,
   Located,
   PlaceRequest,
   Policy,
   RunRow,
   ShardPlace,
   SnapshotRow,
-  SnapshotSummary,
   StripeRow,
   VolumePolicy,
 } from './types.js'
 import { type OpenOptions, Upkeep } from './upkeep.js'
-
-/** A stripe read back from its trailer. */
-export interface ImportedStripe extends StripeRow {
-  /** Rows of `RECORD_BYTES`, and each one's birth. */
-  records: Uint8Array
-  births: BigUint64Array
-}
-
-export interface ImportedSnapshot extends Pick<FinishRequest, 'head' | 'references'> {
-  summary: SnapshotSummary
-  source: string
-  label: string
-}
 
 export class LocalCatalog implements Catalog {
   /** The master file. */
@@ -140,7 +128,7 @@ export class LocalCatalog implements Catalog {
   }
 
   async hosts(): Promise<HostRow[]> {
-    return this.members.rows()
+    return withPlaces(this.members.rows(), this.#parts.line(), (host) => this.members.formerName(host))
   }
 
   async begin(request: BeginRequest): Promise<Begun> {
@@ -151,7 +139,8 @@ export class LocalCatalog implements Catalog {
       const known = this.#leases.find(lease)
       if (!known) {
         const n = this.#runs.add(runName(appliance, run))
-        return { ...this.#leases.begin(lease, id(), { ...request, run: n }, this.#parts.clock.now()), run }
+        const line = this.#parts.line().of(appliance)
+        return { ...this.#leases.begin(lease, id(), { ...request, run: n }, line, this.#parts.clock.now()), run }
       }
       const { snapshot, sequence, parent, run: n } = this.#openLease(lease)
       const begun = { lease, run: partsOfName(this.#runs.name(n)).run, snapshot, sequence, parent }
@@ -235,7 +224,7 @@ export class LocalCatalog implements Catalog {
       this.#leases.end(lease, arrived)
       this.decisions.reach({ appliance, volume }, summary.tolerate, request.asked)
       const finished = this.#finished(facts)
-      this.registry.record('snapshot', appliance, finishedSentence(source, summary, finished))
+      this.registry.record('snapshot', appliance, finishedSentence(source, summary, finished.survives))
       return finished
     })
   }
@@ -267,10 +256,8 @@ export class LocalCatalog implements Catalog {
   }
 
   async snapshot(name: string, among: Among = {}, appliance?: Hex): Promise<FoundSnapshot> {
-    const asked = askedFor(name)
-    const isForeign = appliance !== undefined && asked?.appliance !== undefined && asked.appliance !== appliance
-    const whose = appliance ?? asked?.appliance
-    const rows = !asked || isForeign ? [] : this.#snapshots.list(this.#present(), whose, asked.prefix)
+    const asked = meant(name, this.#parts.line(), appliance)
+    const rows = asked ? this.#snapshots.list(this.#present(), asked.owner, asked.prefix) : []
     return choose(name, rows, among, (row) => this.decisions.of(row).retired === 1)
   }
 
@@ -297,9 +284,10 @@ export class LocalCatalog implements Catalog {
     return found
   }
 
-  /** With `writer`, of his stripes only. */
+  /** With `writer`, of his stripes only, and of those of hosts whose place he has. */
   async records(numbers: readonly number[], writer?: Hex): Promise<Uint32Array[]> {
-    return this.#runs.toRows(numbers).map((number) => this.#stripes.lengths(number, writer))
+    const writers = writer === undefined ? undefined : this.#parts.line().of(writer)
+    return this.#runs.toRows(numbers).map((number) => this.#stripes.lengths(number, writers))
   }
 
   async stripes(numbers: readonly number[]): Promise<StripeRow[]> {
@@ -309,9 +297,10 @@ export class LocalCatalog implements Catalog {
   }
 
   async snapshotStripes(name: string, appliance?: Hex): Promise<number[]> {
-    const asked = askedFor(name)
-    const isForeign = appliance !== undefined && asked?.appliance !== undefined && asked.appliance !== appliance
-    const found = asked && !isForeign && this.#snapshots.stripesOf(asked.prefix, appliance ?? asked.appliance)
+    const line = this.#parts.line()
+    const asked = meant(name, line, appliance)
+    const found =
+      asked && this.#snapshots.stripesOf(asked.prefix, asked.owner === undefined ? undefined : line.of(asked.owner))
     if (!found) throw new ImagerError('NO_SUCH_SNAPSHOT', { snapshot: name })
     return found.map((stripe) => this.#runs.toHere(stripe)).sort((a, b) => a - b)
   }
@@ -335,7 +324,9 @@ export class LocalCatalog implements Catalog {
   }
 
   async policies(appliance?: Hex): Promise<{ fleet: Policy; volumes: VolumePolicy[] }> {
-    const volumes = this.decisions.volumes().filter((one) => appliance === undefined || one.appliance === appliance)
+    const volumes = this.decisions
+      .volumes(this.#parts.line(), this.members)
+      .filter((one) => appliance === undefined || one.appliance === appliance)
     return { fleet: this.decisions.fleet(), volumes }
   }
 
@@ -355,6 +346,8 @@ export class LocalCatalog implements Catalog {
     }
     return {
       now: this.#parts.clock.now(),
+      line: this.#parts.line(),
+      members: this.members,
       away: this.members.awayNumbers(),
       tolerate: (appliance, volume) => this.decisions.of({ appliance, volume }).tolerate,
       keysHeld: (appliance) => !needsKeys || keysHeld(appliance),
@@ -397,10 +390,22 @@ export class LocalCatalog implements Catalog {
     })
   }
 
+  /** A host takes the place of another, which is no member from then on. */
+  inherit(former: Hex, heir: Hex): void {
+    this.write(() => {
+      this.removeHost(former, heir, true)
+      this.#leases.inherit(former, heir, this.#parts.clock.now())
+      this.decisions.inherit(former, heir)
+    })
+  }
+
   /** Whether a volume raises alarms. Throws NO_SUCH_VOLUME where no snapshot is of it, and no run was. */
   retire(id: VolumeId, retired: boolean): Pick<VolumePolicy, 'applianceName' | 'source'> {
     return this.write(() => {
-      const known = [...this.decisions.volumes(), ...this.#leases.runs(this.#parts.clock.now())]
+      const known = [
+        ...this.decisions.volumes(this.#parts.line(), this.members),
+        ...this.#leases.runs(this.#parts.clock.now()),
+      ]
       const found = known.find((one) => one.appliance === id.appliance && one.volume === id.volume)
       if (!found) throw new ImagerError('NO_SUCH_VOLUME', { name: id.volume })
       this.decisions.retire(id, retired)
@@ -491,9 +496,4 @@ export class LocalCatalog implements Catalog {
 
 function placeName({ index, host }: ShardPlace): string {
   return `${index} ${host}`
-}
-
-function finishedSentence(source: string, { newBytes, storedBytes }: SnapshotSummary, { survives }: Finished): string {
-  const sizes = `${formatBytes(newBytes)} new, ${formatBytes(storedBytes)} stored`
-  return `Snapshot of ${source}: ${sizes}, survives the loss of ${survives} ${survives === 1 ? 'host' : 'hosts'}`
 }

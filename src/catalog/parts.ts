@@ -6,6 +6,7 @@ import { witnessesOf } from '../keys/checkpoint.js'
 import { type Grant, signGrant } from '../keys/grant.js'
 import { openHead, type TrailerKeysOf } from '../keys/head.js'
 import type { Home } from '../keys/home.js'
+import { type Line, NO_LINE } from '../keys/replacement.js'
 import { hash } from '../native.js'
 
 /** What a grant says; fleet and term are the signer's. */
@@ -27,6 +28,8 @@ export interface CatalogParts {
   needsKeys: boolean
   /** There are witnesses: without their signatures no snapshot is `protected`. */
   isWatched(): boolean
+  /** Who took whose place. */
+  line(): Line
   /** Address of one, for the line that rebuilds a damaged catalog. */
   peer?: string | undefined
   signGrant(grant: GrantBody): Uint8Array
@@ -44,6 +47,7 @@ export function partsOf(
     clock,
     needsKeys: true,
     isWatched: () => home.hasMembership && witnessesOf(home.membership()).length > 0,
+    line: () => (home.hasMembership ? home.membership().line : NO_LINE),
     peer: peerOf(home),
     signGrant: (grant) => signGrant({ fleet: home.fleet, term: home.membership().term, ...grant }, home.secret),
     openHead(bytes, references) {

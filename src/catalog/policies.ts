@@ -4,6 +4,7 @@
  */
 import type Database from 'better-sqlite3'
 import type { Hex } from '../base/ids.js'
+import type { Line } from '../keys/replacement.js'
 import type { Policy, VolumePolicy } from './types.js'
 
 interface Stored extends Policy {
@@ -68,15 +69,24 @@ export class Policies {
     for (const row of volumes) this.set(row, this.#changed(this.#stored(row), row))
   }
 
-  /** Volumes that have a snapshot, with the source that the newest of them names. */
-  volumes(): VolumePolicy[] {
+  /** Volumes that have a snapshot, with the source that the newest of them names; of a host whose place was taken, its heir's. */
+  volumes(line: Line, members: { name(host: Hex): string }): VolumePolicy[] {
     const rows = this.#db
       .prepare<[], VolumeId & { source: string; applianceName: string; n: number }>(
         `SELECT appliance, volume, source, coalesce(host.name, substr(appliance, 1, 8)) AS applianceName, max(snapshot.n) AS n
         FROM sound_snapshot AS snapshot LEFT JOIN sound_host AS host ON host.host = appliance GROUP BY appliance, volume ORDER BY applianceName, source`,
       )
       .all()
-    return rows.map(({ n: _n, ...row }) => {
+    const heirs = rows.map((row) => {
+      const heir = line.heirOf(row.appliance)
+      return heir === row.appliance ? row : { ...row, appliance: heir, applianceName: members.name(heir) }
+    })
+    const newest = new Map<string, (typeof rows)[number]>()
+    for (const row of heirs) {
+      const key = `${row.appliance}/${row.volume}`
+      if (row.n > (newest.get(key)?.n ?? 0)) newest.set(key, row)
+    }
+    return [...newest.values()].map(({ n: _n, ...row }) => {
       const { tolerate, maxAgeMs, reached, retired } = this.of(row)
       return { ...row, tolerate, maxAgeMs, target: tolerate ?? reached, retired: retired === 1 }
     })
@@ -98,6 +108,11 @@ export class Policies {
     const row = this.#stored(id)
     const reached = asked ? tolerate : Math.max(row.reached, tolerate)
     if (reached !== row.reached) this.#write(id, { ...row, reached })
+  }
+
+  /** What was decided of its volumes holds for who took its place. */
+  inherit(former: Hex, heir: Hex): void {
+    this.#db.prepare('UPDATE OR REPLACE volume SET appliance = ? WHERE appliance = ?').run(heir, former)
   }
 
   retire(id: VolumeId, retired: boolean): void {

@@ -5,6 +5,7 @@
 import type Database from 'better-sqlite3'
 import { hasCode, ImagerError } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
+import type { Line } from '../keys/replacement.js'
 import type { EntryRow } from './entry.js'
 import { inOrder } from './order.js'
 import { outlookOf, stateOf } from './state.js'
@@ -13,7 +14,7 @@ import type { Figure, Stripes } from './stripes.js'
 import type { SnapshotRow, SnapshotSummary } from './types.js'
 
 export interface NewSnapshot
-  extends Omit<SnapshotRow, 'applianceName' | 'survives' | 'target' | 'cosigned' | 'state' | 'at' | 'now'> {
+  extends Omit<SnapshotRow, 'applianceName' | 'takenBy' | 'survives' | 'target' | 'cosigned' | 'state' | 'at' | 'now'> {
   head: Uint8Array
   stripes: readonly number[]
 }
@@ -21,6 +22,7 @@ export interface NewSnapshot
 interface StoredSnapshot extends Omit<NewSnapshot, 'summary' | 'stripes' | 'head'> {
   n: number
   applianceName: string
+  takenBy?: { host: Hex; name: string }
   head: Buffer
   stripes: Buffer
   summary: string
@@ -33,6 +35,9 @@ export interface Present {
   readonly now: number
   /** `host.n` of hosts that are away, and their keys. */
   readonly away: ReadonlyMap<number, Hex>
+  /** Who took whose place. */
+  readonly line: Line
+  readonly members: { name(host: Hex): string }
   /** What a person decided of the volume: hosts that may be missing; null: what each snapshot was made for. */
   tolerate(appliance: Hex, volume: Hex): number | null
   /** Are the appliance's keys on enough peers? */
@@ -62,26 +67,30 @@ export class Snapshots {
       .run({ ...s, summary: JSON.stringify(s.summary), packed: encodeStripes(s.stripes) })
   }
 
-  /** Newest last (`inOrder`); with `prefix`, those whose id begins with it; with `appliance`, its own only. */
+  /**
+   * Newest last (`inOrder`); with `prefix`, those whose id begins with it; with `appliance`, its own only. What a host took whose
+   * place another has is that one's.
+   */
   list(present: Present, appliance: Hex | undefined, prefix = ''): (SnapshotRow & { head: Buffer })[] {
     const rows = this.#statements
-      .prepare<[{ appliance: Hex | null; prefix: string }], StoredSnapshot>(
+      .prepare<[{ line: string | null; prefix: string }], StoredSnapshot>(
         `SELECT snapshot.*, coalesce(host.name, substr(appliance, 1, 8)) AS applianceName
         FROM sound_snapshot AS snapshot LEFT JOIN sound_host AS host ON host.host = appliance
-        WHERE (@appliance IS NULL OR appliance = @appliance) AND substr(id, 1, length(@prefix)) = @prefix`,
+        WHERE (@line IS NULL OR appliance IN (SELECT value FROM json_each(@line))) AND substr(id, 1, length(@prefix)) = @prefix`,
       )
-      .all({ appliance: appliance ?? null, prefix })
-    return inOrder(rows, present.now).map((row) => this.#toSnapshot(row, present))
+      .all({ line: appliance === undefined ? null : JSON.stringify(present.line.of(appliance)), prefix })
+    const inherited = rows.map((row) => inheritedBy(row, present))
+    return inOrder(inherited, present.now).map((row) => this.#toSnapshot(row, present))
   }
 
-  /** With `appliance`, its own only. Undefined where there is none, or two appliances have one of that id. */
-  stripesOf(id: Hex, appliance: Hex | undefined): number[] | undefined {
+  /** With `line`, of these hosts only. Undefined where there is none, or two appliances have one of that id. */
+  stripesOf(id: Hex, line: readonly Hex[] | undefined): number[] | undefined {
     const rows = this.#statements
-      .prepare<[{ id: Hex; appliance: Hex | null }], Buffer>(
-        'SELECT stripes FROM sound_snapshot WHERE id = @id AND (@appliance IS NULL OR appliance = @appliance)',
+      .prepare<[{ id: Hex; line: string | null }], Buffer>(
+        'SELECT stripes FROM sound_snapshot WHERE id = @id AND (@line IS NULL OR appliance IN (SELECT value FROM json_each(@line)))',
       )
       .pluck()
-      .all({ id, appliance: appliance ?? null })
+      .all({ id, line: line === undefined ? null : JSON.stringify(line) })
     return rows.length === 1 ? decodeStripes(rows[0] as Buffer) : undefined
   }
 
@@ -106,10 +115,11 @@ export class Snapshots {
     if (!row.figure) this.#keepFigure(n, figure)
     const { figure: _figure, ...kept } = row
     const summary = JSON.parse(row.summary) as SnapshotSummary
-    const { appliance, volume, arrived } = row
+    const { appliance, volume, arrived, takenBy } = row
+    const writer = takenBy?.host ?? appliance
     const target = present.tolerate(appliance, volume) ?? summary.tolerate
-    const [since, cosigned] = [arrived || row.time, present.cosigned(appliance, row.id)]
-    const standing = { target, since, keysHeld: present.keysHeld(appliance), cosigned, now: present.now }
+    const [since, cosigned] = [arrived || row.time, present.cosigned(writer, row.id)]
+    const standing = { target, since, keysHeld: present.keysHeld(writer), cosigned, now: present.now }
     const state = stateOf(figure, standing)
     return { ...kept, ...state, now: outlookOf(figure, present.away), summary }
   }
@@ -122,6 +132,17 @@ export class Snapshots {
       if (!hasCode(error, 'COORDINATOR_READ_ONLY', 'STATE_DAMAGED')) throw error
     }
   }
+}
+
+/** As its heir has it, where its appliance's place was taken. */
+function inheritedBy<R extends Pick<StoredSnapshot, 'appliance' | 'applianceName' | 'takenBy'>>(
+  row: R,
+  { line, members }: Present,
+): R {
+  const { appliance: host, applianceName } = row
+  if (!line.isFormer(host)) return row
+  const heir = line.heirOf(host)
+  return { ...row, appliance: heir, applianceName: members.name(heir), takenBy: { host, name: applianceName } }
 }
 
 /** Sorted u64 LE. */

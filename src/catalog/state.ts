@@ -1,9 +1,10 @@
 /** What a snapshot's state is, and what can be done with it now, by its figure. Pure. */
 import type { Hex } from '../base/ids.js'
+import { formatBytes } from '../base/units.js'
 import { findOutlook } from '../stripes/suffice.js'
 import { stripeSurvives } from '../stripes/survives.js'
 import type { Figure } from './stripes.js'
-import type { Finished, SnapshotRow } from './types.js'
+import type { Finished, SnapshotRow, SnapshotSummary } from './types.js'
 
 /** Bytes that were read longer ago are not `verified` any more: disks rot in the meantime. */
 export const VERIFIED_FOR_MS = 60 * 86_400_000
@@ -48,4 +49,10 @@ export function outlookOf({ patterns }: Pick<Figure, 'patterns'>, away: Readonly
 /** -1 where there are none: a stripe is not known. */
 function leastOf(survives: readonly number[]): number {
   return survives.length > 0 ? Math.min(...survives) : -1
+}
+
+/** As people read it among what happened. */
+export function finishedSentence(source: string, { newBytes, storedBytes }: SnapshotSummary, survives: number): string {
+  const sizes = `${formatBytes(newBytes)} new, ${formatBytes(storedBytes)} stored`
+  return `Snapshot of ${source}: ${sizes}, survives the loss of ${survives} ${survives === 1 ? 'host' : 'hosts'}`
 }

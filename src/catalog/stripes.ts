@@ -96,12 +96,12 @@ export class Stripes {
 
   /**
    * Of a committed stripe that is as safe as its scheme can be: of a weaker one, the same records may have been stored again,
-   * and better. With `writer`, only of his.
+   * and better. With `writers`, only of theirs.
    */
-  lengths(stripe: number, writer: Hex | undefined): Uint32Array {
+  lengths(stripe: number, writers: readonly Hex[] | undefined): Uint32Array {
     const stored = this.#stripe.get(stripe)
     const isTold =
-      stored?.committed && stored.survives >= stored.m && (writer === undefined || writer === stored.writer)
+      stored?.committed && stored.survives >= stored.m && (writers === undefined || writers.includes(stored.writer))
     return new Uint32Array(new Uint8Array((isTold && this.#soundLengths(stripe)) || []).buffer)
   }
 

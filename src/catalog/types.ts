@@ -41,6 +41,8 @@ export interface HostRow {
   suspect: string
   /** Its clock less the coordinator's, as it last measured it; null: it never did. */
   clockSkewMs: number | null
+  /** Whose place it took; left out: nobody's. */
+  tookPlaceOf?: { host: Hex; name: string }[]
 }
 
 export interface BeginRequest {
@@ -194,6 +196,8 @@ export interface SnapshotRow extends Finished {
   id: Hex
   appliance: Hex
   applianceName: string
+  /** Who took it, where `appliance` has that one's place now. */
+  takenBy?: { host: Hex; name: string }
   volume: Hex
   source: string
   label: string
@@ -320,4 +324,17 @@ export interface Catalog {
   policies(): Promise<{ fleet: Policy; volumes: VolumePolicy[] }>
   /** Of the volume, or of the fleet; what is left out stays. */
   setPolicy(of: { appliance: Hex; volume: Hex } | null, policy: Partial<Policy>): Promise<void>
+}
+
+/** A stripe read back from its trailer. */
+export interface ImportedStripe extends StripeRow {
+  /** Rows of `RECORD_BYTES`, and each one's birth. */
+  records: Uint8Array
+  births: BigUint64Array
+}
+
+export interface ImportedSnapshot extends Pick<FinishRequest, 'head' | 'references'> {
+  summary: SnapshotSummary
+  source: string
+  label: string
 }

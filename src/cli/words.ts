@@ -4,6 +4,11 @@ import type { Flaws, SnapshotRow, SnapshotSummary } from '../catalog/types.js'
 import type { Estimate } from '../jobs/restore/estimate.js'
 import { oneLine } from './output.js'
 
+/** Of a server, and of whose place it has. */
+export function describePlace(name: string, former: { host: string; name: string }): string {
+  return `${name} took the place of ${former.name} (key ${former.host.slice(0, 16)}...): that one's backups are its own`
+}
+
 /** Of a snapshot whose appliance's clock was wrong. */
 export function describeDoubt({
   applianceName,

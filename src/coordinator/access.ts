@@ -10,6 +10,8 @@ export interface Caller {
   role: Role | undefined
   /** Did the root make it an enroller? */
   enrolls?: boolean
+  /** It is the root itself: the recovery words, typed somewhere. */
+  isRoot?: boolean
 }
 
 const EVERY_MEMBER: readonly CallName[] = ['heartbeat', 'membership', 'self']
@@ -34,6 +36,8 @@ const ENROLLING: readonly CallName[] = ['invite', 'remove', 'hosts', 'checkpoint
 
 /** These prove by their signature whose word they are: every member may bring them for whoever signed. */
 export const BROUGHT: ReadonlySet<CallName> = new Set(['invite', 'remove', 'appoint', 'dismiss', 'say'])
+/** Whoever has the words looks before he signs. */
+const ROOT: readonly CallName[] = ['membership', 'hosts', 'keysOf']
 
 const MAY: Record<Role, ReadonlySet<CallName>> = {
   peer: new Set(EVERY_MEMBER),
@@ -45,10 +49,11 @@ const MAY: Record<Role, ReadonlySet<CallName>> = {
 }
 
 /** Throws NOT_ALLOWED naming the least role that may. `brings`: with a statement that somebody signed. */
-export function requireRole({ role, enrolls = false }: Caller, name: CallName, brings = false): void {
+export function requireRole({ role, enrolls = false, isRoot = false }: Caller, name: CallName, brings = false): void {
   if (name === 'join' || (role !== undefined && MAY[role].has(name))) return
   if (role !== undefined && brings && BROUGHT.has(name)) return
   if (role !== undefined && enrolls && ENROLLING.includes(name)) return
+  if (isRoot && ROOT.includes(name)) return
   const needed = MAY.appliance.has(name) ? 'appliance' : 'admin'
   const what = role === undefined ? `A stranger may not ask for ${name}` : `The role ${role} may not ask for ${name}`
   throw new ImagerError('NOT_ALLOWED', { what, role: needed })

@@ -11,6 +11,7 @@ import { adminOf, MOST_ADMINS, type NamedAdmin, openAppointment, openDismissal }
 import { type Admitted, type Admitters, type OpenedAdmission, openAdmission, openVoucher } from '../keys/admission.js'
 import { makeRemoval, makeToken } from '../keys/enroller.js'
 import { deriveTrailerKey, type KeyPurpose, sealEntry } from '../keys/entry.js'
+import type { Role } from '../keys/fields.js'
 import type { Home } from '../keys/home.js'
 import {
   chooseWitnesses,
@@ -23,6 +24,7 @@ import {
   signMembership,
   uniqueName,
 } from '../keys/membership.js'
+import { openReplacement, type SignedReplacement } from '../keys/replacement.js'
 import { encodeToken, isJoinRole, type JoinRole, tokenId } from '../keys/token.js'
 import { hash, type SecretHandle } from '../native.js'
 import type { Answer, Request } from './calls.js'
@@ -39,6 +41,7 @@ export interface AdmissionParts {
 interface Change {
   readonly joined?: { readonly host: Hex; readonly admitted: Admitted }
   readonly removal?: Buffer
+  readonly replacement?: SignedReplacement | undefined
   readonly appointed?: NamedAdmin
   readonly dismissed?: Dismissed
 }
@@ -166,7 +169,8 @@ export class Admission {
     const [text, voucher] = [admission.toString('base64'), token.voucher.toString('base64')]
     const { sealing, role } = this.#openJoin(host, { admission: text, voucher })
     const { domain, addresses } = request
-    const others = catalog.members.members().filter((one) => one.host !== host)
+    const place = this.#place(host, role, request.replacement)
+    const others = catalog.members.members().filter((one) => one.host !== host && one.host !== place?.former)
     const name = uniqueName(
       request.name,
       others.map((one) => one.name),
@@ -176,10 +180,38 @@ export class Admission {
     const signed = catalog.registry.redeem(request.token, host, () => {
       catalog.members.admit({ host, sealing, name, role, domain, addresses })
       catalog.registry.record('join', host, `${name} joined as ${role}${asked}`)
-      return this.#sign({ joined: { host, admitted: { admission: text, voucher } } })
+      if (place) this.#inherit(place)
+      return this.#sign({ joined: { host, admitted: { admission: text, voucher } }, replacement: place })
     })
     this.#publish(signed)
     return { name, keys: keys.map((key) => key.toString('base64')) }
+  }
+
+  /** Whose place it takes; undefined: nobody's, or it has it already. */
+  #place(host: Hex, role: Role, text: string | undefined): SignedReplacement | undefined {
+    if (text === undefined) return undefined
+    const { home, catalog } = this.#parts
+    const place = openReplacement(text, home.fleet, home.rootKey)
+    const wrong = (what: string) => new ImagerError('FORGED', { what: `A replacement ${what}` })
+    if (place.heir !== host) throw wrong('is for another host')
+    const { line } = this.#newest()
+    if (line.isFormer(place.former) && line.heirOf(place.former) === host) return undefined
+    if (role !== 'appliance' || catalog.members.role(place.former) !== 'appliance') throw wrong('is not of two servers')
+    return place
+  }
+
+  /** No member from now on, and what it stored is its heir's. */
+  #inherit({ former, heir }: SignedReplacement): void {
+    const { catalog } = this.#parts
+    const name = catalog.members.formerName(former)
+    catalog.inherit(former, heir)
+    catalog.registry.dropTokensOf(former)
+    catalog.registry.deliveries.forget(former)
+    catalog.registry.record(
+      'fleet',
+      heir,
+      `${catalog.members.name(heir)} took the place of ${name}: its backups go on there`,
+    )
   }
 
   #openJoin(host: Hex, admitted: Admitted): OpenedAdmission {
@@ -284,7 +316,7 @@ export class Admission {
    * Signs the members of now under the next sequence number: those whom an enroller let in. Only in a transaction, so that no two
    * have the same one.
    */
-  #sign({ joined, removal, appointed, dismissed }: Change = {}): Buffer {
+  #sign({ joined, removal, replacement, appointed, dismissed }: Change = {}): Buffer {
     const { home, catalog } = this.#parts
     const before = this.#newest()
     const sequence = before.sequence + 1
@@ -305,7 +337,9 @@ export class Admission {
     const readers = readersOf(named, before.enrollers, home.rootSealing, reading)
     const admins = persons.map(({ delegation, sealing, name }) => ({ delegation, sealing, name }))
     const dismissals = [...(before.body.dismissals ?? []), ...(dismissed ? [dismissed.dismissal] : [])]
-    const draft = { ...before.draft(), sequence, hosts, removals, witnesses, admins, dismissals }
+    const { replacements = [] } = before.body
+    const places = replacement ? { replacements: [...replacements, replacement.text] } : {}
+    const draft = { ...before.draft(), sequence, hosts, removals, witnesses, admins, dismissals, ...places }
     const bytes = signMembership(draft, home.secret, readers)
     const signed = home.openMembership(bytes)
     requireFollows(before, signed, home.rootKey)

@@ -61,6 +61,7 @@ const HostRow = v.strictObject({
   state: v.picklist(['here', 'away', 'never-seen', 'suspect']),
   suspect: Text(1000),
   clockSkewMs: v.nullable(v.pipe(v.number(), v.safeInteger())),
+  tookPlaceOf: v.exactOptional(v.pipe(v.array(v.strictObject({ host: Key, name: Name })), v.maxLength(500))),
 })
 const ShardPlace = v.strictObject({ index: Width, host: Key })
 const HeldShard = v.strictObject({ ...ShardPlace.entries, root: Key })
@@ -112,6 +113,7 @@ const SnapshotRow = v.strictObject({
   id: Id,
   appliance: Key,
   applianceName: Text(64),
+  takenBy: v.exactOptional(v.strictObject({ host: Key, name: Text(64) })),
   volume: Id,
   source: Text(4096),
   label: Text(255),
@@ -262,9 +264,12 @@ export const CALLS = {
     None,
   ),
 
-  /** admission, signed by the token's key. Answer: the membership. */
+  /** admission, signed by the token's key; `replacement`: what the root says of whose place it takes. Answer: the membership. */
   join: call(
-    v.strictObject({ token: Id, name: Name, domain: Name, addresses: Addresses }),
+    v.strictObject({
+      ...{ token: Id, name: Name, domain: Name, addresses: Addresses },
+      replacement: v.exactOptional(Base64(1024)),
+    }),
     v.strictObject({ name: Name, keys: v.pipe(v.array(Base64(2 * KiB)), v.maxLength(16)) }),
     { repeatable: false, open: true },
   ),
@@ -333,6 +338,11 @@ export const CALLS = {
     }),
   ),
   events: call(v.strictObject({ after: Count }), v.strictObject({ events: v.array(EventRow) })),
+  /** Key entries of a host, for whoever opens them with the words. */
+  keysOf: call(
+    v.strictObject({ host: Key }),
+    v.strictObject({ entries: v.pipe(v.array(Base64(2 * KiB)), v.maxLength(4 * KEYS_AN_OWNER)) }),
+  ),
   /** Key entries of the caller's. The first of each name stays, so that it may be repeated. */
   keys: call(
     v.strictObject({ entries: v.pipe(v.array(Base64(2 * KiB)), v.minLength(1), v.maxLength(KEYS_AN_OWNER)) }),

@@ -255,6 +255,11 @@ export class RemoteCatalog implements Catalog {
     return (await this.#call('heartbeat', space, address)).body
   }
 
+  async keysOf(host: Hex): Promise<Buffer[]> {
+    const { entries } = (await this.#call('keysOf', { host })).body
+    return entries.map((text) => Buffer.from(text, 'base64'))
+  }
+
   /** `voucher`: of a token that was made here. */
   async invite(role: JoinRole, voucher?: Buffer): Promise<Answer<'invite'>> {
     return (await this.#call('invite', { role }, voucher)).body

@@ -1,16 +1,19 @@
-/** Coordinators of earlier terms that called here: they were replaced, and run again. */
+/** Coordinators of earlier terms, and servers whose place another took, that called here: they were replaced, and run again. */
 import type { Hex } from '../base/ids.js'
 import { AWAY_AFTER_MS } from '../base/limits.js'
 import type { LocalCatalog } from '../catalog/local.js'
 import type { Condition } from '../catalog/types.js'
+import type { Home } from '../keys/home.js'
 
 export class Returned {
   readonly #catalog: LocalCatalog
+  readonly #home: Pick<Home, 'membership'>
   /** When each was heard last, on the monotonic clock. */
   readonly #heard = new Map<Hex, number>()
 
-  constructor(catalog: LocalCatalog) {
+  constructor(catalog: LocalCatalog, home: Pick<Home, 'membership'>) {
     this.#catalog = catalog
+    this.#home = home
   }
 
   note(host: Hex): void {
@@ -35,6 +38,11 @@ export class Returned {
   #named(host: Hex): string {
     const name = this.#catalog.members.name(host)
     const key = host.slice(0, 16)
+    const { line } = this.#home.membership()
+    if (line.isFormer(host)) {
+      const { members } = this.#catalog
+      return `The server ${members.formerName(host)} (key ${key}...), whose place ${members.name(line.heirOf(host))} took,`
+    }
     return host.startsWith(name)
       ? `A former coordinator (key ${key}...)`
       : `The former coordinator ${name} (key ${key}...)`

@@ -82,7 +82,7 @@ export async function serveCoordinator(parts: CoordinatorParts): Promise<ServedC
     onMembership: (bytes) => onDocument('membership', home.fleet, bytes),
   })
   const onKey = (name: string, bytes: Buffer) => onDocument('key', name, bytes)
-  const returned = new Returned(catalog)
+  const returned = new Returned(catalog, home)
   const keepAddress = (host: Hex, sequence: number, bytes: Buffer) => {
     try {
       if (catalog.registry.keepAddress(host, sequence, bytes)) onDocument('address', host, bytes)
@@ -99,10 +99,16 @@ export async function serveCoordinator(parts: CoordinatorParts): Promise<ServedC
   const routes = CALL_NAMES.map((name) => toRoute(name, handlers, parts))
   const admit = (host: string) => {
     const isMember = roleOf(parts, host) !== undefined
-    if (!isMember && isFormer(home.membership(), host)) returned.note(host)
-    return isMember
+    if (!isMember && (isFormer(home.membership(), host) || home.membership().line.isFormer(host))) returned.note(host)
+    // The words let somebody look, wherever they are typed.
+    return isMember || host === home.rootKey
   }
-  const server = await serve({ tls: home.tls, listen: parts.listen, routes, admit })
+  const tell = (host: Hex) => {
+    const { line } = home.membership()
+    if (!line.isFormer(host)) return undefined
+    return new ImagerError('PLACE_TAKEN', { heir: catalog.members.name(line.heirOf(host)) })
+  }
+  const server = await serve({ tls: home.tls, listen: parts.listen, routes, admit, tell })
   address = parts.publicAddress ?? server.address
   let beatAt = performance.now()
   const beat = () => {
@@ -177,7 +183,8 @@ function toRoute<N extends CallName>(name: N, handlers: Handlers, parts: Coordin
     maxBytes,
     async handle(request) {
       const enrolls = parts.home.membership().delegated(request.host, 'enroller')
-      const caller = { host: request.host, role: roleOf(parts, request.host), enrolls }
+      const isRoot = request.host === parts.home.rootKey
+      const caller = { host: request.host, role: roleOf(parts, request.host), enrolls, isRoot }
       try {
         requireRole(caller, name, true)
         if (parts.watch?.isReplaced && !TELLING.has(name)) throw replaced(parts.home)
@@ -225,7 +232,7 @@ function recordRefusal(catalog: LocalCatalog, caller: Caller, { message }: Image
 
 type FleetCall =
   | ('join' | 'heartbeat' | 'invite' | 'remove' | 'appoint' | 'dismiss' | 'rename' | 'retire')
-  | ('membership' | 'adopt' | 'events' | 'keys' | 'checkpoint')
+  | ('membership' | 'adopt' | 'events' | 'keys' | 'keysOf' | 'checkpoint')
   | ('policies' | 'setPolicy' | 'say')
 type CatalogCall = Exclude<CallName, FleetCall>
 
@@ -401,6 +408,12 @@ function fleetHandlers(
     },
     membership: async ({ body }) => ({ body: {}, attachment: admission.after(body.after) }),
     events: async ({ body }) => ({ body: { events: catalog.registry.events(body.after, EVENT_PAGE) } }),
+    async keysOf({ body: { host } }) {
+      const entries = catalog.registry.keysOf(host).flatMap(({ name }) => {
+        return catalog.registry.document('key', name)?.bytes.toString('base64') ?? []
+      })
+      return { body: { entries } }
+    },
     async keys({ caller, body }) {
       const entries = body.entries.map((text) => Buffer.from(text, 'base64'))
       const named = entries.map((bytes) => ({ name: ownKeyName(home, caller, bytes), bytes }))

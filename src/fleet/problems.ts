@@ -18,7 +18,7 @@ export const PROBLEMS = {
     'too few witnesses signed the newest list of snapshots: a coordinator that was set back would not be told of them',
   UNKNOWN_SNAPSHOTS: 'snapshots that were acknowledged are known by name only',
   ROLLED_BACK: 'the coordinator shows an older state than this server has seen',
-  REPLACED_BACK: 'a coordinator that was replaced runs again',
+  REPLACED_BACK: 'a coordinator that was replaced, or a server whose place another took, runs again',
   NO_SNAPSHOT: 'nothing is backed up yet',
   LOST: 'the newest snapshot of a volume cannot be restored any more: parts of it are lost or damaged on too many hosts',
   NOT_NOW: 'newest snapshots cannot be restored until hosts that are away come back',

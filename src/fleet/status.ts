@@ -2,7 +2,7 @@
 import type { ImagerError } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
 import { ageOf, doubtfulTime } from '../catalog/order.js'
-import type { SnapshotRow } from '../catalog/types.js'
+import type { HostRow, SnapshotRow } from '../catalog/types.js'
 import { findOpenedKeys } from '../keys/opened-keys.js'
 import { nameOf } from '../keys/vault.js'
 import { readMembers } from './members.js'
@@ -88,7 +88,7 @@ export async function readStatus(
     keysOpenUntil: 'until' in opened ? opened.until : null,
     keysOpenFor: 'until' in opened ? opened.appliances.map((appliance) => nameOf(home, appliance)) : [],
     problems,
-    notes: peers.length < WATCHED_FROM ? [unwatched(peers.length)] : [],
+    notes: [...hosts.flatMap(placesTaken), ...(peers.length < WATCHED_FROM ? [unwatched(peers.length)] : [])],
   }
 }
 
@@ -99,6 +99,12 @@ function unwatched(peers: number): string {
   const what =
     'Nobody watches the coordinator: if it is set back to an older state, newer snapshots vanish from its list'
   return `${what}. From three PCs on they do; there ${peers === 1 ? 'is 1' : `are ${peers}`}.`
+}
+
+function placesTaken({ name, tookPlaceOf = [] }: HostRow): string[] {
+  return tookPlaceOf.map(
+    (one) => `${name} has the place of ${one.name} (key ${one.host.slice(0, 16)}...), and its backups.`,
+  )
 }
 
 function problemOf({ message, remedy }: ImagerError): Problem {

@@ -64,7 +64,10 @@ async function openWithRoot(
     return notRestorable({ silent: names, suffice: anyOf(1, names) })
   }
   const keys = openFleetKeys([...found.values()].flat(), membership, root)
-  const { manifests = [], domains = [], trailers = [] } = keys?.appliances.get(appliance) ?? {}
+  const line = membership.line.of(appliance).flatMap((host) => keys?.appliances.get(host) ?? [])
+  const manifests = line.flatMap((one) => one.manifests)
+  const domains = line.flatMap((one) => one.domains)
+  const trailers = line.flatMap((one) => one.trailers)
   if (!keys || manifests.length === 0 || trailers.length === 0) throw lacking()
   return { fleet: home.fleet, manifests, domains: [keys.domain, ...domains], trailers, lacking }
 }

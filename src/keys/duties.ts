@@ -56,16 +56,11 @@ export function moveEnroller(before: Membership, enrollers: readonly Hex[], root
   const own = given.map((one) => signDelegation({ fleet, term, ...one }, root.secret).toString('base64'))
   const delegations = [...own, ...formerHolders(before)]
   const listed = admitAll(before.hosts, fleet, term, root.secret)
-  const admins = appointAgain(before.admins, { fleet, term }, root.secret)
+  const { replacements = [] } = before.body
   const body = {
-    fleet,
-    sequence: 1,
-    term,
-    delegations,
-    hosts: listed,
-    removals: [],
-    witnesses: [...witnesses],
-    ...admins,
+    ...{ fleet, sequence: 1, term, delegations, hosts: listed, removals: [], witnesses: [...witnesses] },
+    ...(replacements.length > 0 && { replacements }),
+    ...appointAgain(before.admins, { fleet, term }, root.secret),
   }
   const bytes = signMembership(body, root.secret, readersOf(before.hosts, hosts, root.rootSealing, before.admins))
   return openMembership(bytes, fleet, root.rootKey, { reader: WORDS, secret: root.secret })

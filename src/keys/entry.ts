@@ -133,12 +133,13 @@ export function mayDeliver(signer: Hex, entry: KeyEntry, membership: Membership,
 }
 
 /**
- * Do peers keep it? What its owner or a recovery can open, of a member that has keys, or of who was a holder in the entry's term:
+ * Do peers keep it? What its owner or a recovery can open, of a member that has keys, of a server whose place another took, or of
+ * who was a holder in the entry's term:
  * what other hosts shall open, these are handed.
  */
 export function mayBeKept(signer: Hex, entry: KeyEntry, membership: Membership, rootKey: Hex): boolean {
   const role = membership.role(entry.owner)
-  const hasKeys = role === 'appliance' || role === 'coordinator'
+  const hasKeys = role === 'appliance' || role === 'coordinator' || membership.line.isFormer(entry.owner)
   const mayOwn = signer === rootKey || hasKeys || membership.delegated(entry.owner, 'holder', entry.term)
   return mayOwn && isOwnersOrRecoverys(entry) && mayDeliver(signer, entry, membership, rootKey)
 }

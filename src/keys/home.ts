@@ -193,16 +193,16 @@ export class Home {
   }
 
   get manifestKey(): SecretHandle | undefined {
-    return this.manifestKeys[0]
+    return this.#open('manifest', this.host)[0]
   }
 
   get trailerKey(): SecretHandle | undefined {
     return this.#ownFirst('trailer')
   }
 
-  /** Its own alone, all that were ever sealed. */
+  /** Its own, all that were ever sealed; then those of hosts whose place it took. */
   get manifestKeys(): readonly SecretHandle[] {
-    return this.#open('manifest', this.host)
+    return [...this.#open('manifest', this.host), ...this.#open('manifest')].filter(isFirst)
   }
 
   /** Those under which an appliance may have sealed: its own; a coordinator's, and what a recovery found of it besides. */
@@ -235,7 +235,12 @@ export class Home {
 
   /** What this host sealed to itself counts before what another did. */
   #ownFirst(purpose: KeyPurpose): SecretHandle | undefined {
-    return this.#open(purpose, this.host)[0] ?? this.#open(purpose)[0]
+    const own = this.#open(purpose, this.host)[0]
+    if (own || !this.hasMembership) return own ?? this.#open(purpose)[0]
+    // What it was given of a host whose place it took opens that one's backups, and seals nothing.
+    const { line } = this.membership()
+    const givers = new Set(this.keyStatements().map((bytes) => readEntry(bytes).entry.owner))
+    return [...givers].filter((giver) => !line.isFormer(giver)).flatMap((giver) => this.#open(purpose, giver))[0]
   }
 
   /** Of that owner, or of all. Who may deliver a key was checked when it was saved; the membership may have moved on since. */
@@ -252,6 +257,11 @@ export class Home {
     this.#keys.set(name, keys)
     return keys
   }
+}
+
+/** Of keys that are there twice. */
+function isFirst(key: SecretHandle, at: number, all: readonly SecretHandle[]): boolean {
+  return all.findIndex((other) => other.id().equals(key.id())) === at
 }
 
 /** True when the folder belongs to a fleet. Throws where nobody may look. */

@@ -33,6 +33,7 @@ import {
   WORDS,
   withoutLabel,
 } from './labels.js'
+import { Line, openReplacement } from './replacement.js'
 import { openStatement, signStatement } from './statement.js'
 
 const Listed = v.strictObject({
@@ -54,6 +55,8 @@ const MembershipBody = v.strictObject({
   names: v.pipe(v.array(SealedTo), v.maxLength(2000)),
   /** Peers that watch the coordinator. */
   witnesses: v.exactOptional(v.pipe(v.array(Key), v.maxLength(7))),
+  /** Of all terms: whose place a server took. */
+  replacements: v.exactOptional(v.pipe(v.array(Base64(1024)), v.maxLength(500))),
   admins: v.exactOptional(v.pipe(v.array(ListedAdmin), v.maxLength(MOST_ADMINS))),
   /** Of this term. They stay, so that no admin who was dismissed comes back. */
   dismissals: v.exactOptional(v.pipe(v.array(Base64(1024)), v.maxLength(MOST_DISMISSALS))),
@@ -89,6 +92,8 @@ export interface MembershipParts {
   readonly removals: readonly OpenedRemoval[]
   /** BLAKE3 of admissions that are over. */
   readonly removed: ReadonlySet<Hex>
+  /** Who took whose place. */
+  readonly line: Line
   readonly admins: readonly Admin[]
   /** BLAKE3 of delegations of admins that are over. */
   readonly dismissed: ReadonlySet<Hex>
@@ -122,6 +127,10 @@ export class Membership {
 
   get coordinator(): Hex {
     return this.parts.coordinator
+  }
+
+  get line(): Line {
+    return this.parts.line
   }
 
   get signer(): Hex {
@@ -205,12 +214,14 @@ export class Membership {
  * FORGED, MEMBERSHIP_SHRINKS. Pure.
  */
 export function requireFollows(held: Membership, offered: Membership, rootKey: Hex): void {
-  if (offered.signer === rootKey) return
   const forged = (what: string) => new ImagerError('FORGED', { what: `A membership ${what}` })
+  if (offered.signer === rootKey) return
+  const isLeftOut = (former: Hex) => !offered.line.isFormer(former)
+  if (held.line.former.some(isLeftOut)) throw forged('leaves out who took the place of a host')
   if (offered.term === held.term) {
     if ([...held.parts.removed].some((one) => !offered.parts.removed.has(one))) throw forged('takes back a removal')
     const isGone = ({ host }: MembershipHost) =>
-      !offered.find(host) && !offered.parts.removed.has(admissionOf(held, host))
+      !offered.find(host) && !offered.parts.removed.has(admissionOf(held, host)) && !offered.line.isFormer(host)
     if (held.hosts.some(isGone)) throw forged('leaves out a host that no enroller removed')
     const { dismissed, admins } = offered.parts
     if ([...held.parts.dismissed].some((one) => !dismissed.has(one))) throw forged('takes back a dismissal')
@@ -330,6 +341,10 @@ export function openMembership(bytes: Uint8Array, fleet: Hex, rootKey: Hex, as?:
   if (opened.some(({ admission }) => removed.has(admission))) {
     throw new ImagerError('FORGED', { what: 'A membership lists a host that was removed' })
   }
+  const line = new Line((body.replacements ?? []).map((text) => openReplacement(text, fleet, rootKey)))
+  if (opened.some(({ host }) => line.isFormer(host))) {
+    throw new ImagerError('FORGED', { what: 'A membership lists a host whose place another took' })
+  }
   const tokens = opened.flatMap(({ token }) => token ?? [])
   if (new Set(tokens).size !== tokens.length) throw corrupt('lists two hosts by one token')
   const hosts = opened.map(({ host, sealing, role }, at) => {
@@ -340,7 +355,7 @@ export function openMembership(bytes: Uint8Array, fleet: Hex, rootKey: Hex, as?:
   if (!areWitnesses(hosts, body.witnesses)) throw corrupt('names witnesses that cannot be')
   const admitted = new Map(opened.map(({ host }, at) => [host, admittedOf(body.hosts[at] as Admitted)]))
   const admittedBy = new Map(opened.map((one) => [one.host, one.by]))
-  const parts = { hosts, admitted, admittedBy, removals, removed, admins, dismissed, delegations }
+  const parts = { hosts, admitted, admittedBy, removals, removed, line, admins, dismissed, delegations }
   return new Membership(Buffer.from(bytes), body, { ...parts, coordinator: coordinator.host, signer })
 }
 

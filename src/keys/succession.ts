@@ -137,7 +137,9 @@ export function succeed(
   // Former holders stay known, so that what they sealed to recovery stays believed.
   const known = formerHolders(before)
   const own = DUTIES.map((duty) => signDelegation({ fleet, term, duty, host }, root.secret).toString('base64'))
-  const others = before.hosts.filter((one) => one.role !== 'coordinator' && one.host !== host)
+  const others = before.hosts.filter(
+    (one) => one.role !== 'coordinator' && one.host !== host && !before.line.isFormer(one.host),
+  )
   const unique = uniqueName(
     name,
     others.map((one) => one.name),
@@ -152,9 +154,12 @@ export function succeed(
   const hosts = [...others, self]
   const witnesses = chooseWitnesses(hosts, before.witnesses)
   const listed = admitAll(hosts, fleet, term, root.secret)
-  const delegations = [...own, ...known]
-  const admins = appointAgain(before.admins, { fleet, term }, root.secret)
-  const body = { fleet, sequence: 1, term, delegations, hosts: listed, removals: [], witnesses, ...admins }
+  const { replacements = [] } = before.body
+  const body = {
+    ...{ fleet, sequence: 1, term, delegations: [...own, ...known], hosts: listed, removals: [], witnesses },
+    ...(replacements.length > 0 && { replacements }),
+    ...appointAgain(before.admins, { fleet, term }, root.secret),
+  }
   const membership = openMembership(
     signMembership(body, root.secret, readersOf(hosts, [], root.rootSealing, before.admins)),
     fleet,

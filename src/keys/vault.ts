@@ -52,10 +52,11 @@ function openedKeys(home: Home, appliance: Hex, now: number): ReaderKeys {
       why: 'why' in opened ? opened.why : '',
       todo: 'imager restore SNAPSHOT --to TARGET --words-file words.txt',
     })
-  const trailers = home.trailerKeysOf(appliance)
+  const line = home.membership().line.of(appliance)
+  const trailers = line.flatMap((host) => home.trailerKeysOf(host))
   if ('why' in opened || trailers.length === 0) throw lacking()
-  const manifests = opened.keysOf(appliance, 'manifest')
-  const domains = [...home.domainKeys, ...opened.keysOf(appliance, 'domain')]
+  const manifests = line.flatMap((host) => opened.keysOf(host, 'manifest'))
+  const domains = [...home.domainKeys, ...line.flatMap((host) => opened.keysOf(host, 'domain'))]
   if (manifests.length === 0 || domains.length === 0) throw lacking()
   return { fleet: home.fleet, manifests, domains, trailers, lacking }
 }

@@ -70,6 +70,8 @@ export interface ServeOptions {
   readonly listen: string
   readonly routes: readonly Route[]
   admit(host: Hex): boolean
+  /** What one that is not admitted is told, where that is more than that it is no member. */
+  tell?(host: Hex): ImagerError | undefined
   /** Data connections are served too, and bring questions for this. */
   handleData?(question: DataQuestion): Promise<void>
   /** Hears of errors that are our own bugs. */
@@ -216,7 +218,8 @@ class Exchange {
     this.response.on('error', () => {})
     try {
       const match = this.router.find(this.request.method ?? '', this.request.url ?? '')
-      if (!this.host || !(match.route.open || this.options.admit(this.host))) throw notMember()
+      if (!this.host || !(match.route.open || this.options.admit(this.host)))
+        throw (this.host && this.options.tell?.(this.host)) || notMember()
       this.#send(await match.route.handle(this.#view(this.host, match)))
     } catch (error) {
       if (!(error instanceof ImagerError)) this.options.report?.(error, this.request.url ?? '')

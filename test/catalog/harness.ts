@@ -9,6 +9,7 @@ import { LocalCatalog } from '../../src/catalog/local.js'
 import type { CatalogParts, HeadFacts } from '../../src/catalog/parts.js'
 import type { Begun, Catalog, HeldShard, PlaceRequest, SnapshotSummary } from '../../src/catalog/types.js'
 import type { Role } from '../../src/keys/fields.js'
+import { NO_LINE } from '../../src/keys/replacement.js'
 import type { SegmentOptions } from '../../src/signatures/segments.js'
 import { numberOf, type RunsHandle, runName, runOf, stripeOf } from '../../src/stripes/names.js'
 
@@ -32,6 +33,7 @@ export function plainParts(clock: TurnedClock): CatalogParts {
     clock,
     needsKeys: false,
     isWatched: () => false,
+    line: () => NO_LINE,
     signGrant: (grant) => Buffer.from(JSON.stringify(grant)),
     openHead: (head) => JSON.parse(Buffer.from(head).toString()) as HeadFacts,
   }

@@ -5,6 +5,7 @@ import { describeSkew } from '../../coordinator/clock-skew.js'
 import type { Members } from '../../fleet/members.js'
 import { defineCommand } from '../command.js'
 import { table } from '../output.js'
+import { describePlace } from '../words.js'
 
 export const command = defineCommand({
   usage: 'hosts',
@@ -55,9 +56,10 @@ function presence({ role, state, lastSeen }: HostRow, now: number): string {
   return state
 }
 
-function remarks({ name, suspect, clockSkewMs }: HostRow): string[] {
+function remarks({ name, suspect, clockSkewMs, tookPlaceOf = [] }: HostRow): string[] {
   const off = clockSkewMs !== null && Math.abs(clockSkewMs) >= CLOCK_SKEW_NOTE_MS
   return [
+    ...tookPlaceOf.map((one) => `  ${describePlace(name, one)}`),
     ...(suspect === '' ? [] : [`! ${name}: ${suspect}`]),
     ...(off ? [`! ${describeSkew(name, clockSkewMs)}`] : []),
   ]

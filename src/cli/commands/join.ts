@@ -1,5 +1,6 @@
-import { computerName, parseAddress } from '../arguments.js'
+import { computerName, parseAddress, usage } from '../arguments.js'
 import { defineCommand } from '../command.js'
+import { readWords } from '../words-input.js'
 
 export const command = defineCommand({
   usage: 'join [token]',
@@ -13,12 +14,28 @@ export const command = defineCommand({
           '- reads it from standard input. Given here itself, other users of this host can read it while this runs',
       })
       .option('token-file', { type: 'string', requiresArg: true, describe: 'Read it from this file' })
-      .option('name', { type: 'string', default: computerName(), requiresArg: true, describe: 'Name of this host' })
+      .option('name', {
+        type: 'string',
+        requiresArg: true,
+        describe: 'Name of this host (default: of this computer, or of whose place it takes)',
+      })
       .option('domain', {
         type: 'string',
         requiresArg: true,
         describe: 'What fails together (default: this host alone)',
       })
+      .option('replaces', {
+        type: 'string',
+        requiresArg: true,
+        describe:
+          "Take the place of a server that is gone: its backups and its name are this one's, and it is let in no more",
+      })
+      .option('words-file', {
+        type: 'string',
+        requiresArg: true,
+        describe: 'With --replaces: file with the 24 words; - asks for them',
+      })
+      .option('even-if-alive', { type: 'boolean', describe: 'With --replaces: also where that server is still there' })
       .option('listen', {
         type: 'string',
         requiresArg: true,
@@ -30,19 +47,52 @@ export const command = defineCommand({
       import('../../fleet/join.js'),
       import('../token-input.js'),
     ])
+    const replaces = await readReplacing(args, { output, signal })
     const token = await readToken({ token: args.token, file: args['token-file'] }, signal)
     const listen = args.listen ?? null
-    const home = await joinFleet({ token, state, name: args.name, domain: args.domain, listen })
+    const asked = args.name ?? (replaces ? undefined : computerName())
+    const home = await joinFleet({ token, state, name: asked, domain: args.domain, listen, replaces })
     output.report(
-      { status: 'done', fleet: home.fleet, host: home.host, name: home.name, asked: args.name, role: home.role, state },
+      {
+        status: 'done',
+        fleet: home.fleet,
+        host: home.host,
+        name: home.name,
+        asked: asked ?? home.name,
+        role: home.role,
+        state,
+      },
       () => `${home.name} is now a member of fleet ${home.fleet}, as ${home.role}.`,
     )
-    if (home.name !== args.name) {
+    if (replaces)
+      output.note(`It has the place of ${replaces.name}: list its backups with ${output.typed('snapshots')}.`)
+    if (asked !== undefined && home.name !== asked) {
       output.note(
-        `There is a host ${args.name} already. For another name, on the coordinator: imager rename ${home.name} NAME`,
+        `There is a host ${asked} already. For another name, on the coordinator: imager rename ${home.name} NAME`,
       )
     }
     if (home.role === 'peer') output.note(`Lend disk space with ${output.typed('peer --store DIR')}.`)
     if (home.role === 'appliance') output.note(`Back up a disk with ${output.typed('snapshot /dev/…')}.`)
   },
 })
+
+interface ReplacingArgs {
+  readonly replaces?: string | undefined
+  readonly 'words-file'?: string | undefined
+  readonly 'even-if-alive'?: boolean | undefined
+  readonly token?: string | undefined
+  readonly 'token-file'?: string | undefined
+}
+
+/** Throws USAGE where the words are missing, or of no use. */
+async function readReplacing(args: ReplacingArgs, context: Parameters<typeof readWords>[2]) {
+  const { replaces: name, 'words-file': file } = args
+  const evenIfAlive = args['even-if-alive'] === true
+  if (name === undefined) {
+    if (file !== undefined || evenIfAlive) throw usage('--words-file and --even-if-alive belong to --replaces', 'join')
+    return undefined
+  }
+  if (file === undefined) throw usage('--replaces takes the 24 words: --words-file FILE', 'join')
+  if (file === '-' && args.token === '-') throw usage('Only one of token and words comes from standard input', 'join')
+  return { name, evenIfAlive, words: (await readWords(file, 'join', context)) ?? '' }
+}

@@ -47,6 +47,7 @@ function render({
   source,
   label,
   applianceName,
+  takenBy,
   summary,
   survives,
   state,
@@ -56,7 +57,10 @@ function render({
   const perHost = Object.fromEntries(hosts.map(({ name, bytes }) => [name, bytes]))
   const lines = [
     `Snapshot   ${id}${label && ` "${label}"`}`,
-    `Taken      ${formatTime(time)} on ${applianceName}, in ${formatSeconds(seconds)}`,
+    `Taken      ${formatTime(time)} on ${takenBy?.name ?? applianceName}, in ${formatSeconds(seconds)}`,
+    ...(takenBy
+      ? [`Taken by   ${takenBy.name} (key ${takenBy.host.slice(0, 16)}...): ${applianceName} took its place`]
+      : []),
     ...(doubtful ? [`Doubtful   ${describeDoubt({ applianceName, time, arrived })}`] : []),
     `Source     ${source}, ${formatBytes(sourceBytes)}, ${formatBytes(allocatedBytes)} in use, ${files} files`,
     `View       ${summary.view}`,

@@ -86,8 +86,7 @@ export async function collectHeads(
         const id = toHex(hash(bytes))
         const known = heads.get(id)
         const head = known ?? ifSound(() => readHead(bytes, membership.fleet))
-        const role = head && membership.role(head.appliance)
-        if (!head || headName(head) !== name || role === undefined || role === 'peer') continue
+        if (!head || headName(head) !== name || !mayWrite(membership, head.appliance)) continue
         const inside = known?.inside ?? openInside(bytes, parts)
         heads.set(id, { ...head, inside, bytes, holders: (known?.holders ?? 0) + 1 })
       }
@@ -101,6 +100,12 @@ export async function collectHeads(
     if (a instanceof ImagerError || b instanceof ImagerError) return a instanceof ImagerError ? 1 : -1
     return a.time - b.time || a.sequence - b.sequence
   })
+}
+
+/** A member that is no peer, or a server whose place another took. */
+function mayWrite(membership: Membership, host: Hex): boolean {
+  const role = membership.role(host)
+  return membership.line.isFormer(host) || (role !== undefined && role !== 'peer')
 }
 
 function openInside(bytes: Buffer, { membership, trailerKeysOf }: Pick<HeadParts, 'membership' | 'trailerKeysOf'>) {

@@ -28,6 +28,7 @@ import {
   signMembership,
   uniqueName,
 } from '../../keys/membership.js'
+import { Line } from '../../keys/replacement.js'
 import type { Root } from '../../keys/root.js'
 import type { SecretHandle } from '../../native.js'
 
@@ -144,7 +145,11 @@ function adminsOf(versions: readonly Membership[]): Admin[] {
 function rewritten(versions: readonly Membership[], hosts: MembershipHost[]): Membership {
   const [{ bytes, body, parts }] = versions as [Membership]
   const delegations = distinct(versions.flatMap((one) => one.delegations))
-  return new Membership(bytes, body, { ...parts, hosts, delegations, admins: adminsOf(versions) })
+  // The root said it: a version that leaves one out takes nothing back.
+  const line = Line.union(versions.map((one) => one.line))
+  const replacements = line.texts.length > 0 ? { replacements: line.texts } : {}
+  const admins = adminsOf(versions)
+  return new Membership(bytes, { ...body, ...replacements }, { ...parts, line, hosts, delegations, admins })
 }
 
 /** Those that stay, because a snapshot would miss them; the others are no members again, as they were. */

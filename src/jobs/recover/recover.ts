@@ -274,7 +274,8 @@ async function rebuildCatalog(
     ...{ known, next: membership, rootKey: plan.root.rootKey, identity: plan.identity },
     ...{ catalog, peers, clock: parts.clock, signal: parts.signal },
   })
-  const writers = known.hosts.filter((one) => one.role !== 'peer').map((one) => one.host)
+  const members = known.hosts.filter((one) => one.role !== 'peer').map((one) => one.host)
+  const writers = [...new Set([...members, ...known.line.former])]
   const trailerKeys = new Map(writers.map((host) => [host, keys.trailersOf(host)]))
   const meter = (phase: string, bytes: number) => new Meter(phase, bytes, parts.clock, parts.report)
   const found = new FoundShards(join(state, FOUND), catalog.names)

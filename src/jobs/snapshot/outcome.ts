@@ -43,7 +43,7 @@ async function beginForPath(
   const { catalog, home } = parts
   const last = await lastVolume(source, parts)
   if (last === undefined && hasCode(error, 'SOURCE_MISSING', 'SOURCE_UNREADABLE')) return undefined
-  const volume = last ?? volumeOf(`${home.host} ${source}`)
+  const volume = last ?? volumeOf(`${home.membership().line.originOf(home.host)} ${source}`)
   if (!locks.tryHold(lockOfVolume(volume))) return undefined
   return (await catalog.begin({ appliance: home.host, volume, source, label })).lease
 }

@@ -114,7 +114,7 @@ async function planSnapshot(options: SnapshotOptions, parts: PipelineParts, lock
     const still = await openStill(source, options.view, options.everything, { clock, signal, needed: [home.state] })
     let held = false
     try {
-      const volume = volumeOf(still.scan.facts().id || `${home.host} ${source.path}`)
+      const volume = volumeOf(still.scan.facts().id || `${home.membership().line.originOf(home.host)} ${source.path}`)
       const group = await groupOf(volume, hosts, options, parts)
       held = locks.tryHold(lockOfVolume(volume))
       if (held) return { ...still, source, group, volume, level: options.level }
