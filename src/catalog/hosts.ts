@@ -79,6 +79,14 @@ export class HostCatalogue {
     this.#db.prepare('UPDATE host SET name = ? WHERE host = ?').run(name, host)
   }
 
+  /** One that is no member: by its name only. */
+  know({ host, sealing, name, role, domain }: Admission): void {
+    this.#db
+      .prepare(`INSERT OR IGNORE INTO host (host, sealing, name, role, domain, addresses, admitted, member)
+        VALUES (?, ?, ?, ?, ?, '[]', ?, 0)`)
+      .run(host, sealing, name, role, domain, this.#clock.now())
+  }
+
   /** Exactly these are members from now on. */
   admitOnly(hosts: readonly Admission[]): void {
     this.#db.prepare('UPDATE host SET member = 0').run()

@@ -46,6 +46,8 @@ const COUNTED: readonly EventKind[] = ['refusal', 'correction', 'alarm']
 const COUNTED_MS = 60_000
 const SENTENCE_LENGTH = 1000
 const ADDRESS_EVERY_MS = 60_000
+/** A JSON array of hosts. */
+const UNSURVEYED = 'unsurveyed'
 
 export class Registry {
   readonly #db: Database.Database
@@ -158,6 +160,17 @@ export class Registry {
     this.setDocument('address', host, sequence, bytes)
     this.#addressKept.set(host, now)
     return true
+  }
+
+  /** Peers that were not there when all others were asked for their shards, and what else they hold. */
+  unsurveyed(fleet: Hex): Hex[] {
+    const kept = this.document(UNSURVEYED, fleet)
+    return kept ? (JSON.parse(kept.bytes.toString()) as Hex[]) : []
+  }
+
+  noteUnsurveyed(fleet: Hex, hosts: readonly Hex[]): void {
+    if (hosts.length === 0) this.dropDocument(UNSURVEYED, fleet)
+    else this.setDocument(UNSURVEYED, fleet, 0, Buffer.from(JSON.stringify(hosts)))
   }
 
   document(kind: string, name: string): { sequence: number; bytes: Buffer } | undefined {

@@ -150,6 +150,7 @@ export class Watch {
 
   conditions(): Condition[] {
     const trouble = this.#trouble()
+    if (this.#namedOnly.length > 0) this.#namedOnly = this.#parts.catalog.chain.missing()
     const missing = this.#phase.kind === 'current' ? this.#namedOnly : []
     return [
       ...(trouble ? [conditionOf(trouble)] : []),
@@ -464,7 +465,7 @@ export class Watch {
     return {
       code: 'UNKNOWN_SNAPSHOTS',
       sentence: `${count} that had been acknowledged are known by name only: ${someIds(missing)}`,
-      remedy: `Switch on all peers, end the coordinator and type ${this.#recover()}.`,
+      remedy: `Switch on all peers: what they hold of it comes back by itself. Where that is not enough, end the coordinator and type ${this.#recover()}.`,
     }
   }
 

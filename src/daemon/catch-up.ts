@@ -21,6 +21,7 @@ import type { HeadId } from '../keys/head-set.js'
 import type { Home } from '../keys/home.js'
 import type { SecretHandle } from '../native.js'
 import { Peers } from '../peers/pool.js'
+import { importLate, knownTo } from './late.js'
 
 export interface CatchUpParts {
   readonly home: Home
@@ -31,9 +32,6 @@ export interface CatchUpParts {
 
 const AT_ONCE = 8
 const FOUND = 'catching-up.db'
-
-/** Peers that were not there when all others were asked for their shards: a JSON array. */
-const UNSURVEYED = 'unsurveyed'
 
 /** As far as it goes now; what could not be had stays missing. */
 export async function catchUp(
@@ -61,30 +59,34 @@ export async function catchUpOrders({ home, catalog, clock, signal }: CatchUpPar
   }
 }
 
-/** Once one of the peers is back that were away then: its shards are of stripes that are known, or make others readable. */
-export async function catchUpLate(parts: CatchUpParts): Promise<void> {
+/**
+ * Once one of the peers is back that were away then, or during a recovery: its shards are of stripes that are known, or make others
+ * readable, and with them snapshots that nobody else has. Gives how many of these.
+ */
+export async function catchUpLate(parts: CatchUpParts): Promise<number> {
   const { home, catalog } = parts
-  const kept = catalog.registry.document(UNSURVEYED, home.fleet)
-  if (!kept) return
-  const late = new Set(JSON.parse(kept.bytes.toString()) as Hex[])
-  if (catalog.members.rows().some(({ host, away }) => late.has(host) && !away)) await importStripes(parts)
+  const late = new Set(catalog.registry.unsurveyed(home.fleet))
+  if (!catalog.members.rows().some(({ host, away }) => late.has(host) && !away)) return 0
+  return importStripes(parts, late)
 }
 
 function noteAbsent(absent: readonly Hex[], { home, catalog }: CatchUpParts): void {
   const members = absent.filter((host) => home.membership().find(host) !== undefined)
-  if (members.length === 0) catalog.registry.dropDocument(UNSURVEYED, home.fleet)
-  else catalog.registry.setDocument(UNSURVEYED, home.fleet, 0, Buffer.from(JSON.stringify(members)))
+  catalog.registry.noteUnsurveyed(home.fleet, members)
 }
 
-async function importStripes(parts: CatchUpParts): Promise<void> {
+/** `late`: of these the snapshots, too. */
+async function importStripes(parts: CatchUpParts, late: ReadonlySet<Hex> = new Set()): Promise<number> {
   const { home, catalog, clock, signal } = parts
   const { hosts, fleet } = home.membership()
   const peers = new Peers(home.tls, () => catalog.members.rows(), clock)
   const found = new FoundShards(join(home.state, FOUND), catalog.names)
   try {
     const reached = await reach(parts, peers)
-    const writers = hosts.filter(({ role }) => role !== 'peer').map(({ host }) => host)
-    const trailerKeys = new Map(writers.map((host) => [host, home.trailerKeysOf(host)]))
+    const known = await knownTo(reached, { ...parts, peers })
+    const members = known.hosts.filter(({ role }) => role !== 'peer').map(({ host }) => host)
+    const writers = new Set([...members, ...known.line.former])
+    const trailerKeys = new Map([...writers].map((host) => [host, home.trailerKeysOf(host)]))
     const survey = { fleet, trailerKeys, found, names: catalog.names, peers, signal }
     const quiet = () => new Meter('', 0, clock, () => {})
     const { lost } = await surveyPeers(reached, survey, quiet())
@@ -95,6 +97,8 @@ async function importStripes(parts: CatchUpParts): Promise<void> {
       absent.map(({ host }) => host),
       parts,
     )
+    const back = reached.filter(({ host }) => late.has(host) && asked.has(host))
+    return await importLate(back, { home, catalog, peers, known, signal })
   } finally {
     found.close()
     peers.close()

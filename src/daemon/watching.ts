@@ -3,6 +3,7 @@ import type { Clock } from '../base/clock.js'
 import { hasCode, ImagerError } from '../base/errors.js'
 import { HEARTBEAT_MS } from '../base/limits.js'
 import type { Report } from '../base/report.js'
+import { formatCount } from '../base/units.js'
 import type { LocalCatalog } from '../catalog/local.js'
 import { RemoteCatalog } from '../coordinator/client.js'
 import { settlePolicy } from '../coordinator/policy.js'
@@ -86,7 +87,15 @@ export class Watching {
       await catchUpOrders(this.#catchUpParts)
       this.#hasOrders = true
     }
-    await catchUpLate(this.#catchUpParts)
+    const found = await catchUpLate(this.#catchUpParts)
+    if (found > 0) this.#sayFound(found)
+  }
+
+  #sayFound(found: number): void {
+    const { home, catalog, report } = this.#parts
+    const what = `${formatCount(found, 'snapshot')} came back with PCs that were away during a recovery`
+    report('witnesses', new Error(what))
+    catalog.registry.record('fleet', home.host, what)
   }
 
   /** What a command decided in the state folder itself. */

@@ -7,7 +7,7 @@ import type { Hex } from '../base/ids.js'
 import { KEYS_AN_OWNER } from '../base/limits.js'
 import { forEachAtOnce } from '../base/queue.js'
 import { ifSound } from '../base/sound.js'
-import { entryName, mayBeKept, partsOfName, readEntry } from '../keys/entry.js'
+import { entryName, mayBeKept, mayDeliver, partsOfName, readEntry } from '../keys/entry.js'
 import type { Membership } from '../keys/membership.js'
 import type { Root } from '../keys/root.js'
 import { openForRecovery } from '../keys/succession.js'
@@ -24,6 +24,8 @@ export interface KeyParts {
   readonly signal: AbortSignal
   /** After that a peer which goes on sending is one that does not answer; undefined: never. */
   readonly patienceMs?: number
+  /** Hosts whose keys are wanted although they are members no more. */
+  readonly owners?: ReadonlySet<Hex>
 }
 
 const PEERS_AT_ONCE = 16
@@ -58,7 +60,9 @@ async function collectFrom(peer: PeerClient, parts: KeyParts, found: Map<string,
   for await (const { name, bytes } of peer.fetchDocuments('key', { signal })) {
     const read = ifSound(() => readEntry(bytes))
     if (!read || read.entry.fleet !== membership.fleet || entryName(read.entry) !== name) continue
-    if (!mayBeKept(read.signer, read.entry, membership, root.rootKey)) continue
+    const isWanted =
+      parts.owners?.has(read.entry.owner) && mayDeliver(read.signer, read.entry, membership, root.rootKey)
+    if (!isWanted && !mayBeKept(read.signer, read.entry, membership, root.rootKey)) continue
     const { owner, key } = partsOfName(name)
     const known = ids.get(owner) ?? new Set()
     ids.set(owner, known.add(key))

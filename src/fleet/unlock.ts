@@ -55,7 +55,8 @@ async function openWithRoot(
 ): Promise<ReaderKeys> {
   const membership = home.membership()
   const all = membership.hosts.filter(({ role }) => role === 'peer')
-  const { found, silent } = await collectKeys(all, { membership, root, peers, ...bounds })
+  const owners = new Set(membership.line.of(appliance))
+  const { found, silent } = await collectKeys(all, { membership, root, peers, owners, ...bounds })
   const lacking = () => {
     if (silent.length === 0) {
       return new ImagerError('CORRUPT', { what: `No peer holds the keys of ${nameOf(home, appliance)}` })

@@ -177,7 +177,8 @@ export async function runRecover(
     const listens = home.addresses.own(home.fleet, home.host, [address], parts.clock.now(), identity)
     await tellPeers(plan, parts, (peer, signal) => sendAddress(peer, home.host, listens, signal))
     const own = home.ownEntries().map((bytes) => ({ name: entryName(readEntry(bytes).entry), bytes }))
-    noteRecovery(home, own, parts.clock)
+    const absent = rebuilt.missing.map(({ host }) => host).filter((host) => membership.find(host) !== undefined)
+    noteRecovery(home, own, absent, parts.clock)
     await tellPeers(plan, parts, (peer, signal) => sendKeys(peer, own, signal))
     const missing = new Map(rebuilt.missing.map((one) => [one.host, one]))
     return {
@@ -240,10 +241,12 @@ async function build(
   }
 }
 
-function noteRecovery(home: Home, own: readonly NamedKey[], clock: Clock): void {
+/** `absent`: peers that are asked what they hold once they are back. */
+function noteRecovery(home: Home, own: readonly NamedKey[], absent: readonly Hex[], clock: Clock): void {
   const catalog = LocalCatalog.openFor(home.state, clock)
   try {
     for (const { name, bytes } of own) catalog.registry.keepKey(name, bytes)
+    catalog.registry.noteUnsurveyed(home.fleet, absent)
     catalog.registry.record('fleet', home.host, `${home.name} recovered the fleet: term ${home.membership().term}`)
   } finally {
     catalog.close()

@@ -1,0 +1,142 @@
+/** Disaster after disaster, with new servers in between, and clocks that are years off, as real processes: everything restores. */
+import type { ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import test, { type ExecutionContext } from 'ava'
+import type { SnapshotRow } from '../../src/catalog/types.js'
+import type { LabReport } from '../../src/daemon/lab.js'
+import type { RecoverReport } from '../../src/jobs/recover/recover.js'
+import { firstDifference } from '../e2e/disks.js'
+import { imager, lastLine, type Outcome, start, TestLab } from '../e2e/lab.js'
+import { freePort } from '../free-port.js'
+
+type Peer = LabReport['peers'][number]
+
+async function recover({ lab }: TestLab, to: string, peer: Peer): Promise<Outcome> {
+  const given = ['--words-file', lab.wordsFile, '--peer', peer.address, '--listen', `127.0.0.1:${await freePort()}`]
+  return imager('recover', ...given, '--name', 'spare', '--state', to, '--json')
+}
+
+async function joinAs(t: ExecutionContext, lab: TestLab, coordinator: string, state: string, ...more: string[]) {
+  const invited = await imager('invite', '--role', 'appliance', '--state', coordinator, '--json')
+  t.is(invited.code, 0, invited.stdout + invited.stderr)
+  const file = lab.path('token')
+  writeFileSync(file, lastLine<{ token: string }>(invited).token, { mode: 0o600 })
+  const joined = await imager('join', '--token-file', file, '--state', state, '--json', ...more)
+  t.is(joined.code, 0, joined.stdout + joined.stderr)
+}
+
+async function listed(state: string): Promise<SnapshotRow[]> {
+  return lastLine<{ snapshots?: SnapshotRow[] }>(await imager('snapshots', '--json', '--state', state)).snapshots ?? []
+}
+
+async function restores(t: ExecutionContext, lab: TestLab, state: string, id: string, disk: string, ...more: string[]) {
+  const target = lab.path('target.img')
+  rmSync(target, { force: true })
+  rmSync(`${target}.imager-restore`, { force: true })
+  const done = await imager('restore', id, '--to', target, '--force', '--json', '--state', state, ...more)
+  t.is(done.code, 0, done.stdout + done.stderr)
+  t.is(firstDifference(disk, target), undefined)
+}
+
+/** Ready when this returns. */
+async function ready(t: ExecutionContext, child: ChildProcess): Promise<ChildProcess> {
+  t.teardown(() => child.kill('SIGKILL'))
+  await Promise.race([once(child.stdout as NodeJS.ReadableStream, 'data'), once(child, 'exit')])
+  return child
+}
+
+const startPeer = (t: ExecutionContext, lab: TestLab, peer: Peer) =>
+  ready(t, lab.startPeer(lab.lab.peers.indexOf(peer)))
+const startCoordinator = (t: ExecutionContext, state: string) =>
+  ready(t, start(['coordinator', '--state', state, '--json']))
+
+async function until(t: ExecutionContext, what: string, isSo: () => Promise<boolean>, timeoutMs = 60_000) {
+  for (const end = Date.now() + timeoutMs; Date.now() < end; await sleep(500)) if (await isSo()) return
+  t.fail(what)
+}
+
+test('what peers bring that were away during a recovery appears and restores, without another one', async (t) => {
+  const lab = await TestLab.up(t, 6)
+  const { coordinator, peers, wordsFile } = lab.lab
+  const disk = lab.makeDisk('disk.img', 6)
+  const first = await lab.snapshot(t, disk, '--tolerate', '4')
+  const [early, late] = [peers.slice(0, 2), peers.slice(2)]
+  for (const { pid } of early) await lab.kill(pid)
+  // Its keys, its snapshot and its shards are on the others alone.
+  await joinAs(t, lab, coordinator.state, lab.path('two'), '--name', 'two')
+  const other = lab.makeDisk('other.img', 6)
+  const taken = await imager('snapshot', other, '--tolerate', '1', '--state', lab.path('two'), '--json')
+  const second = lastLine<{ snapshot: string }>(taken).snapshot
+  for (const { pid } of late) await lab.kill(pid)
+  await lab.burn()
+  for (const peer of early) await startPeer(t, lab, peer)
+  const fresh = lab.path('new')
+  let recovered = await recover(lab, fresh, early[0] as Peer)
+  for (let tries = 0; tries < 10 && recovered.code === 4; tries++)
+    recovered = await recover(lab, fresh, early[0] as Peer)
+  t.is(recovered.code, 0, recovered.stdout + recovered.stderr)
+  t.deepEqual(
+    lastLine<RecoverReport>(recovered).snapshots.map(({ id }) => id),
+    [first],
+  )
+  await startCoordinator(t, fresh)
+  for (const peer of late) await startPeer(t, lab, peer)
+  await until(t, 'the second snapshot appears', async () => (await listed(fresh)).some(({ id }) => id === second))
+  await restores(t, lab, fresh, first, disk)
+  await restores(t, lab, fresh, second, other, '--words-file', wordsFile)
+})
+
+/** The same numbers for the same seed. */
+function random(seed: number): () => number {
+  let state = seed >>> 0
+  return () => {
+    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0
+    return state / 2 ** 32
+  }
+}
+
+/** A state folder whose host has a key that the seed chose: in which order hosts, keys and heads are met follows from it. */
+function seeded(lab: TestLab, name: string, next: () => number): string {
+  const state = lab.path(name)
+  mkdirSync(state, { mode: 0o700 })
+  const key = Buffer.from(Array.from({ length: 32 }, () => Math.floor(next() * 256)))
+  writeFileSync(join(state, 'identity.key'), key, { mode: 0o600 })
+  return state
+}
+
+test('after a third disaster, with new servers in between, everything restores', async (t) => {
+  const seed = Number(process.env.IMAGER_SEED ?? Math.floor(Math.random() * 2 ** 31))
+  t.log(`IMAGER_SEED=${seed}`)
+  const next = random(seed)
+  const lab = await TestLab.up(t, 4)
+  const { peers, wordsFile } = lab.lab
+  const any = () => peers[Math.floor(next() * peers.length)] as Peer
+  const taken: [id: string, disk: string][] = []
+  const disk = lab.makeDisk('disk-0.img', 6)
+  taken.push([await lab.snapshot(t, disk), disk])
+  await lab.burn()
+  for (let disaster = 1; disaster <= 3; disaster++) {
+    const state = seeded(lab, `coordinator-${disaster}`, next)
+    const recovered = await recover(lab, state, any())
+    t.is(recovered.code, 0, recovered.stdout + recovered.stderr)
+    t.is(lastLine<RecoverReport>(recovered).term, disaster + 1)
+    t.deepEqual(new Set((await listed(state)).map(({ id }) => id)), new Set(taken.map(([id]) => id)))
+    const coordinator = await startCoordinator(t, state)
+    const server = seeded(lab, `server-${disaster}`, next)
+    const place = ['--replaces', 'appliance', '--even-if-alive', '--words-file', wordsFile]
+    await joinAs(t, lab, state, server, ...(next() < 0.5 ? place : ['--name', `server-${disaster}`]))
+    const own = lab.makeDisk(`disk-${disaster}.img`, 6)
+    const outcome = await imager('snapshot', own, '--state', server, '--json')
+    t.is(outcome.code, 0, outcome.stdout + outcome.stderr)
+    taken.push([lastLine<{ snapshot: string }>(outcome).snapshot, own])
+    coordinator.kill('SIGKILL')
+    await once(coordinator, 'exit')
+    for (const folder of [state, server]) rmSync(folder, { recursive: true })
+  }
+  const last = seeded(lab, 'last', next)
+  t.is((await recover(lab, last, any())).code, 0)
+  for (const [id, disk] of taken) await restores(t, lab, last, id, disk)
+})
