@@ -1,15 +1,16 @@
 /** Disaster after disaster, with new servers in between, and clocks that are years off, as real processes: everything restores. */
-import type { ChildProcess } from 'node:child_process'
+import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import test, { type ExecutionContext } from 'ava'
-import type { SnapshotRow } from '../../src/catalog/types.js'
+import type { HostRow, SnapshotRow } from '../../src/catalog/types.js'
 import type { LabReport } from '../../src/daemon/lab.js'
+import type { StatusReport } from '../../src/fleet/status.js'
 import type { RecoverReport } from '../../src/jobs/recover/recover.js'
 import { firstDifference } from '../e2e/disks.js'
-import { imager, lastLine, type Outcome, start, TestLab } from '../e2e/lab.js'
+import { imager, lastLine, MAIN, type Outcome, start, TestLab } from '../e2e/lab.js'
 import { freePort } from '../free-port.js'
 
 type Peer = LabReport['peers'][number]
@@ -139,4 +140,110 @@ test('after a third disaster, with new servers in between, everything restores',
   const last = seeded(lab, 'last', next)
   t.is((await recover(lab, last, any())).code, 0)
   for (const [id, disk] of taken) await restores(t, lab, last, id, disk)
+})
+
+const YEAR_MS = 365.25 * 86_400_000
+
+/** A program whose clock is off by so many years; what counts time without a clock goes on as it does. */
+class Shifted {
+  readonly #shim: string
+
+  constructor(lab: TestLab) {
+    this.#shim = lab.path('shift.cjs')
+    writeFileSync(
+      this.#shim,
+      `const off = Number(process.env.IMAGER_TEST_OFF_MS)
+      const Real = Date
+      globalThis.Date = class extends Real {
+        constructor(...given) { given.length === 0 ? super(Real.now() + off) : super(...given) }
+        static now() { return Real.now() + off }
+      }`,
+    )
+  }
+
+  start(years: number, ...argv: string[]): ChildProcess {
+    const env = { ...process.env, IMAGER_TEST_OFF_MS: String(years * YEAR_MS) }
+    return spawn(process.execPath, ['--require', this.#shim, MAIN, ...argv], { env, stdio: ['ignore', 'pipe', 'pipe'] })
+  }
+
+  async run(years: number, ...argv: string[]): Promise<Outcome> {
+    const child = this.start(years, ...argv)
+    let [stdout, stderr] = ['', '']
+    child.stdout?.on('data', (chunk: Buffer) => (stdout += chunk.toString()))
+    child.stderr?.on('data', (chunk: Buffer) => (stderr += chunk.toString()))
+    const [code] = (await once(child, 'close')) as [number]
+    return { code, stdout, stderr }
+  }
+}
+
+test('clocks that are years off, of whichever host: what was acknowledged restores, nothing ends before its time, status names them', async (t) => {
+  const lab = await TestLab.up(t, 4)
+  const { coordinator, appliance, peers, wordsFile } = lab.lab
+  const shifted = new Shifted(lab)
+  const disk = lab.makeDisk('disk.img', 6)
+  const first = await lab.snapshot(t, disk)
+  const daemons: ChildProcess[] = []
+  const coordinate = async (years: number, state = coordinator.state) => {
+    const old = daemons.pop()
+    old?.kill('SIGKILL')
+    if (old) await once(old, 'exit')
+    daemons.push(await ready(t, shifted.start(years, 'coordinator', '--state', state, '--json')))
+  }
+  for (const [at, years] of [4, -4].entries()) {
+    const peer = peers[at] as Peer
+    await lab.kill(peer.pid)
+    const argv = ['peer', '--state', peer.state, '--store', peer.store, '--keep-free', '1M', '--json']
+    await ready(t, shifted.start(years, ...argv))
+  }
+  await lab.kill(coordinator.pid)
+  const taken = [first]
+  for (const [own, server] of [
+    [-3, 5],
+    [6, -2],
+    [0, 0],
+  ] as const) {
+    await coordinate(own)
+    const is = async (outcome: Outcome) => t.is(outcome.code, 0, outcome.stdout + outcome.stderr)
+    await until(t, `all are there at ${own} years`, async () => {
+      const hosts =
+        lastLine<{ hosts?: HostRow[] }>(await imager('hosts', '--json', '--state', appliance.state)).hosts ?? []
+      return hosts.filter(({ role, away }) => role === 'peer' && !away).length === peers.length
+    })
+    const outcome = await shifted.run(server, 'snapshot', disk, '--state', appliance.state, '--json')
+    await is(outcome)
+    taken.push(lastLine<{ snapshot: string }>(outcome).snapshot)
+    t.like(lastLine(outcome), { cosigned: true, state: 'protected' })
+    // A token lives an hour by the coordinator's clock, wherever it is used.
+    const invited = await shifted.run(own, 'invite', '--role', 'appliance', '--state', coordinator.state, '--json')
+    await is(invited)
+    const file = lab.path(`token-${own}`)
+    writeFileSync(file, lastLine<{ token: string }>(invited).token, { mode: 0o600 })
+    const state = lab.path(`server-${own}`)
+    await is(
+      await shifted.run(server, 'join', '--token-file', file, '--name', `s${taken.length}`, '--state', state, '--json'),
+    )
+    const said = lastLine<StatusReport>(await shifted.run(server, 'status', '--json', '--state', appliance.state))
+    const clocks = said.problems
+      .filter(({ code }) => code === 'CLOCK')
+      .map(({ sentence }) => sentence)
+      .join('\n')
+    for (const peer of ['peer-1', 'peer-2']) t.regex(clocks, new RegExp(peer), JSON.stringify(said.problems))
+    t.deepEqual(new Set((await listed(appliance.state)).map(({ id }) => id)), new Set(taken))
+    t.true((await listed(appliance.state)).every(({ survives }) => survives > 0))
+  }
+  for (const id of taken) await restores(t, lab, appliance.state, id, disk)
+  // Words and peers, on a host that is years ahead.
+  await lab.kill(daemons[0]?.pid ?? 0)
+  const fresh = lab.path('new')
+  const given = [
+    '--words-file',
+    wordsFile,
+    '--peer',
+    (peers[2] as Peer).address,
+    '--listen',
+    `127.0.0.1:${await freePort()}`,
+  ]
+  const recovered = await shifted.run(9, 'recover', ...given, '--name', 'spare', '--state', fresh, '--json')
+  t.is(recovered.code, 0, recovered.stdout + recovered.stderr)
+  for (const id of taken) await restores(t, lab, fresh, id, disk, '--words-file', wordsFile)
 })
