@@ -6,6 +6,7 @@ import { existsSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import test from 'ava'
 import { Exit } from '../src/base/errors.js'
+import { attacksTable } from './attackers/attacks.js'
 import { manual } from './manual.js'
 import { filesUnder, read } from './sources.js'
 import { errorsTable, evaluate, exitTable, limitsTable, problemsTable } from './tables.js'
@@ -32,6 +33,7 @@ const MADE: [file: string, block: string, content: string][] = [
   ['docs/errors.md', 'problems', problemsTable()],
   ['docs/limits.md', 'typescript', limitsTable('typescript')],
   ['docs/limits.md', 'rust', limitsTable('rust')],
+  ['docs/attacks.md', 'attacks', attacksTable()],
   ['README.md', 'exit codes', exits],
 ]
 

@@ -8,6 +8,7 @@ import { KiB, MiB } from '../base/units.js'
 import { OTHERS } from '../catalog/choose.js'
 import { EVENT_KINDS } from '../catalog/registry.js'
 import { CONDITIONS, FACTS, RECORDS_PER_STRIPE, STATES, STRIPE_WIDTH } from '../catalog/types.js'
+import { isPlausible } from '../keys/address.js'
 import { Address, Base64, Count, Id, Key, Name, Role, Run, RunName, StripeNumber, Term, Time } from '../keys/fields.js'
 import { ORDER_KINDS } from '../keys/orders.js'
 import { STATEMENT_BYTES } from '../keys/statement.js'
@@ -40,6 +41,8 @@ const Stripe = v.pipe(Count, v.minValue(1))
 const Runs = v.pipe(v.array(RunName), v.maxLength(LOOKUP_IDS))
 const Survives = v.pipe(v.number(), v.integer(), v.minValue(-1))
 const Addresses = v.pipe(v.array(Address), v.maxLength(16))
+/** Of who says so himself. */
+const OwnAddresses = v.pipe(Addresses, v.everyItem(isPlausible, 'A place where no host can be'))
 /** What a person typed to name a host. */
 const Typed = v.pipe(v.string(), v.minLength(1), v.maxLength(255))
 const Statements = v.pipe(v.array(Base64(1024)), v.maxLength(2000))
@@ -267,7 +270,7 @@ export const CALLS = {
   /** admission, signed by the token's key; `replacement`: what the root says of whose place it takes. Answer: the membership. */
   join: call(
     v.strictObject({
-      ...{ token: Id, name: Name, domain: Name, addresses: Addresses },
+      ...{ token: Id, name: Name, domain: Name, addresses: OwnAddresses },
       replacement: v.exactOptional(Base64(1024)),
     }),
     v.strictObject({ name: Name, keys: v.pipe(v.array(Base64(2 * KiB)), v.maxLength(16)) }),

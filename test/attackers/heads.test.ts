@@ -11,8 +11,6 @@ import { systemClock } from '../../src/base/clock.js'
 import { hasCode, ImagerError } from '../../src/base/errors.js'
 import { KiB, MiB } from '../../src/base/units.js'
 import type { LabReport } from '../../src/daemon/lab.js'
-import { joinFleet } from '../../src/fleet/join.js'
-import { type Fleet, openFleet } from '../../src/fleet/open.js'
 import { planRecover, type RecoverReport, runRecover } from '../../src/jobs/recover/recover.js'
 import { encodeDelta } from '../../src/keys/bitmap.js'
 import { headName, openHead, signHead } from '../../src/keys/head.js'
@@ -20,26 +18,11 @@ import { openHome } from '../../src/keys/home.js'
 import { ReferenceSet, Secret, type SecretHandle } from '../../src/native.js'
 import { imager, lastLine, TestLab } from '../e2e/lab.js'
 import { freePort } from '../free-port.js'
+import { attacking } from './attacks.js'
+import { joinAs, withFleet } from './hands.js'
 import { finishHostile, honest, openOwn, signAs, storeHostile, tower } from './manifest.js'
 
 const BLOCK = 64 * KiB
-
-async function withFleet<T>(state: string, work: (fleet: Fleet) => Promise<T>): Promise<T> {
-  const fleet = await openFleet(openHome(state))
-  try {
-    return await work(fleet)
-  } finally {
-    await fleet.close()
-  }
-}
-
-/** An appliance that joined as any other. */
-async function joinThief(lab: TestLab): Promise<string> {
-  const state = lab.path('thief')
-  const { token } = await withFleet(lab.lab.coordinator.state, (fleet) => fleet.invite('appliance'))
-  await joinFleet({ token, state, name: 'thief', listen: null })
-  return state
-}
 
 const storeOf = (lab: TestLab, peer: number) => (lab.lab.peers[peer] as LabReport['peers'][number]).store
 const fileOf = (lab: TestLab, peer: number, kind: string, name: string) =>
@@ -107,6 +90,7 @@ async function restored(t: ExecutionContext, lab: TestLab, snapshot: string, byt
 }
 
 test('compromised appliance and peer: heads and bitmaps of others stay theirs, and a recovery gives them back', async (t) => {
+  const tried = attacking(t)
   const lab = await TestLab.up(t, 4)
   // Every second block of the first is in the second, all but one of the second in the third.
   const versions = [randomBytes(8 * MiB)]
@@ -130,7 +114,7 @@ test('compromised appliance and peer: heads and bitmaps of others stay theirs, a
     t.deepEqual(forms, ['IMRF', 'IMRF', 'IMRD'], 'whole where most is new, else what changed')
   }
   const { volume } = await withFleet(lab.lab.appliance.state, ({ catalog }) => catalog.snapshot('latest'))
-  const thief = await joinThief(lab)
+  const thief = await joinAs(lab, 'appliance', 'thief')
   const hostile = await withFleet(thief, async (fleet) => {
     const { home, peers } = fleet
     const [there, empty] = [peers.get(third as string), peers.get(fourth as string)]
@@ -144,6 +128,7 @@ test('compromised appliance and peer: heads and bitmaps of others stay theirs, a
     const said = stolen.toString('latin1')
     t.deepEqual(said.match(/"[a-zA-Z]+":/g), ['"fleet":', '"appliance":', '"snapshot":', '"references":', '"sealed":'])
     t.false(said.includes(volume))
+    tried('head-read')
 
     // A head of his own in the place of another's, where that is held and where it is not.
     const twice = await storeHostile(fleet, honest())
@@ -154,6 +139,7 @@ test('compromised appliance and peer: heads and bitmaps of others stay theirs, a
       await t.throwsAsync(peer.sendDocument('head', last, forged), { code: 'FORGED' }, 'under its name')
       await t.throwsAsync(peer.sendDocument('head', own[2] as string, forged), { code: 'FORGED' }, 'under its id alone')
     }
+    tried('head-place')
     // Under his own name they are his own snapshots, whatever their ids: with a manifest of that id, and without.
     const same = await storeHostile(fleet, honest(), { snapshot: own[2] as string })
     const first = headName({ appliance: home.host, snapshot: own[0] as string })
@@ -166,6 +152,7 @@ test('compromised appliance and peer: heads and bitmaps of others stay theirs, a
     await t.throwsAsync(there.sendDocument('bitmap', last, less), { code: 'FORGED' })
     const delta = encodeDelta(own[1] as string, less, less)
     await t.throwsAsync(there.sendDocument('bitmap', last, delta), { code: 'WHOLE_NEEDED' })
+    tried('bitmap-alone', 'bitmap-less', 'bitmap-delta')
 
     // Manifests that no run writes.
     const endless = await storeHostile(fleet, tower())
@@ -207,16 +194,20 @@ test('compromised appliance and peer: heads and bitmaps of others stay theirs, a
   t.regex(whyNot.get(`thief ${own[0]}`) ?? '', /root page is of another snapshot/)
   t.regex(whyNot.get(`thief ${hostile.closed}`) ?? '', /sealed record/)
   t.is(whyNot.size, 4)
+  tried('manifest-tower', 'bitmap-signed-less', 'head-stolen-root', 'head-sealed')
   t.like(report.rivals, { length: 1, 0: { snapshot: hostile.twice.begun.snapshot, appliance: 'thief', time: 1 } })
+  tried('head-rivals')
   t.regex(report.notProved.join(), /check --read-data/)
   const without = own.map((id) =>
     report.notProved.some((one) => one.startsWith(id.slice(0, 8)) && /its bitmap/.test(one)),
   )
   t.deepEqual(without, [false, true, true], 'read by the other rules alone, and said')
+  tried('peer-bitmap-drop')
   const ambiguous = await imager('restore', own[2] as string, '--to', lab.path('no.img'), '--state', lab.path('new'))
   t.is(ambiguous.code, 10, ambiguous.stdout)
   t.regex(ambiguous.stderr, /2 begin with it, each of another host: --host chooses/)
   for (const [at, snapshot] of own.entries()) await restored(t, lab, snapshot, versions[at] as Buffer)
+  tried('head-twin', 'peer-head-swap', 'peer-bitmap-swap')
   t.false(existsSync(lab.path('new/found.db')))
   t.true(readdirSync(lab.path('new')).includes('home.json'))
 })

@@ -1,16 +1,6 @@
 /**
  * Who has a host in hand tries to take keys back. Real hosts; what attacks uses the project's own code and the hosts' own
  * identities. Afterwards server and coordinator burn, and the words have to be enough.
- *
- *   appliance    an empty list of keys of a higher sequence, as it was once; other bytes, cut bytes, none, under the names of its
- *                own keys, also signed under another term; a request to delete; its entries under others' names; others' names
- *                as owner; the right of a holder; entries for strangers; a term that has not come; more and more keys that open,
- *                to the peers and to the coordinator; first on a peer that joins later, with junk
- *   coordinator  other bytes under its own names; a server's keys in its own name and in the server's; shared keys that open, but
- *                seal nothing; its catalog filled with junk, for its courier to spread; after a recovery, by the server that is
- *                still a member, what it signs under its old term and under the new one
- *   peer         keys of its own, and of others
- *   stranger     anything at all
  */
 import type { ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
@@ -39,6 +29,7 @@ import { imager, lastLine, start, TestLab } from '../e2e/lab.js'
 import { eventually } from '../fleet/fleet.js'
 import { freePort } from '../free-port.js'
 import { sealingOf } from '../keys/fleet.js'
+import { attacking } from './attacks.js'
 
 interface Target {
   readonly name: string
@@ -147,6 +138,7 @@ async function eventsOf(state: string): Promise<EventRow[]> {
 }
 
 test('whatever root on the server, the coordinator, a peer and a stranger sign: with the words alone everything comes back', async (t) => {
+  const tried = attacking(t)
   const lab = await TestLab.up(t, 3)
   const disk = lab.makeDisk('disk.img', 8)
   const snapshot = await lab.snapshot(t, disk)
@@ -190,6 +182,7 @@ test('whatever root on the server, the coordinator, a peer and a stranger sign: 
   const newer = signStatement('keybag', list, server.secret)
   t.deepEqual(await attackers.appliance.put(newer, server.host, 'keybag'), all('PROTOCOL'), 'there are no lists')
   t.deepEqual(await attackers.appliance.put(newer, nameOf(own[0] as Buffer)), all('FORGED'))
+  tried('key-junk', 'key-cut', 'key-delete', 'key-list')
 
   // About others' keys, and with rights that it has not.
   const [foreign] = office.ownEntries()
@@ -212,6 +205,17 @@ test('whatever root on the server, the coordinator, a peer and a stranger sign: 
   t.deepEqual(await attackers.peer.put(inForeignName), all('NOT_ALLOWED'))
   t.deepEqual(await attackers.stranger.put(own[0] as Buffer), all('NOT_ALLOWED'))
   t.deepEqual(await heldBy(attackers.appliance), before, 'so far nothing has changed')
+  tried(
+    'key-name',
+    'key-owner',
+    'key-right',
+    'key-term',
+    'key-signer',
+    'key-reader',
+    'peer-key',
+    'peer-foreign-key',
+    'stranger-key',
+  )
 
   // More and more keys, each as good as the first. Joining took three of the four that a day has.
   t.deepEqual(await attackers.appliance.put(oneMore), all('taken'))
@@ -226,6 +230,7 @@ test('whatever root on the server, the coordinator, a peer and a stranger sign: 
   t.deepEqual(await tell([oneMore]), ['taken'])
   t.deepEqual(await tell(makeKey('manifest', maker(server.secret))), ['TOO_MANY_KEYS'])
   t.deepEqual(await tell(office.ownEntries()), ['NOT_ALLOWED'])
+  tried('key-flood', 'key-flood-coordinator', 'key-foreign-coordinator')
 
   // Root on the coordinator: other bytes under its names, a server's keys, and shared keys that seal nothing.
   for (const genuine of office.ownEntries()) {
@@ -257,6 +262,7 @@ test('whatever root on the server, the coordinator, a peer and a stranger sign: 
   for (const { name, sequence, bytes } of genuine) catalog.registry.setDocument('key', name, sequence, bytes)
   const after = await heldBy(attackers.appliance)
   for (const [at, held] of before.entries()) for (const [name, bytes] of held) t.deepEqual(after[at]?.get(name), bytes)
+  tried('office-junk', 'office-owner', 'office-courier')
 
   // First on a peer that joins later: the coordinator is kept away meanwhile.
   const listen = `127.0.0.1:${await freePort()}`
@@ -298,6 +304,7 @@ test('whatever root on the server, the coordinator, a peer and a stranger sign: 
   for (const { state } of [coordinator, appliance]) rmSync(state, { recursive: true })
   // Of all peers the one with the junk is asked first.
   await comesBack(t, lab, 'new', target, disk, snapshot)
+  tried('key-first', 'office-decoys')
 
   // Another term: the coordinator that burned signs on, and the server that is still a member brings it.
   const old = sealToRecovery('domain', Secret.random(), maker(office.secret))
@@ -314,6 +321,7 @@ test('whatever root on the server, the coordinator, a peer and a stranger sign: 
   )
   rmSync(lab.path('new'), { recursive: true })
   t.is((await comesBack(t, lab, 'newer', targets[2] as Target, disk, snapshot)).term, 3)
+  tried('key-old-term', 'office-former')
 })
 
 /** What a host shares, as an entry that the words open. */

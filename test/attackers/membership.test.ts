@@ -19,6 +19,7 @@ import { imager, lastLine, TestLab } from '../e2e/lab.js'
 import { eventually } from '../fleet/fleet.js'
 import { freePort } from '../free-port.js'
 import { member } from '../keys/fleet.js'
+import { attacking } from './attacks.js'
 
 type Peer = LabReport['peers'][number]
 
@@ -56,6 +57,7 @@ function holds(bytes: Buffer, text: string, depth: number): boolean {
 const LAST = 2 ** 53 - 1
 
 test('peers are hidden, numbers used up, delegations repeated: the words find every peer, and all restores', async (t) => {
+  const tried = attacking(t)
   const lab = await TestLab.up(t, 6)
   const { coordinator, peers } = lab.lab
   const disk = lab.makeDisk('disk.img', 16)
@@ -84,6 +86,7 @@ test('peers are hidden, numbers used up, delegations repeated: the words find ev
   const status = await imager('status', '--state', coordinator.state, '--json')
   t.is(status.code, 8)
   t.true(status.stdout.includes('"STRANGER"'), status.stdout)
+  tried('member-slipped-in')
   await lab.kill(coordinator.pid)
   const without = (...names: string[]) => body.hosts.filter(({ name }) => !names.includes(name))
   const everywhere = (bytes: Buffer) => Promise.all(peers.map((peer) => send(home, peer, bytes)))
@@ -95,6 +98,7 @@ test('peers are hidden, numbers used up, delegations repeated: the words find ev
   t.deepEqual(await everywhere(empty), all('MEMBERSHIP_SHRINKS'))
   const more = sign({ sequence: LAST, hosts: without(...names.slice(0, 4)) })
   t.deepEqual(await everywhere(more), all('MEMBERSHIP_SHRINKS'))
+  tried('members-none', 'members-few')
   // In steps that each peer takes: three of six, then one of three, and the server too.
   const half = sign({ sequence: body.sequence + 1, hosts: without(...names.slice(0, 3)) })
   t.deepEqual(await everywhere(half), all('taken'))
@@ -127,6 +131,7 @@ test('peers are hidden, numbers used up, delegations repeated: the words find ev
   const restored = await imager('restore', 'latest', '--to', target, '--state', lab.path('new'), '--json')
   t.is(restored.code, 0, restored.stdout + restored.stderr)
   t.is(firstDifference(disk, target), undefined)
+  tried('members-in-steps', 'delegations-repeated')
 
   // The former coordinator comes back with what it has: it is no member, and its term is over.
   t.deepEqual(await everywhere(last), all('NOT_ALLOWED'))
@@ -136,9 +141,11 @@ test('peers are hidden, numbers used up, delegations repeated: the words find ev
   const raised = signMembership({ ...next.draft(), sequence: 2 }, home.secret, [])
   t.is(await send(spare, peers[0] as Peer, raised), 'FORGED')
   t.throws(() => openMembership(raised, home.fleet, home.rootKey), { code: 'FORGED' })
+  tried('members-former')
 })
 
 test('once another host is the enroller, the coordinator alone lets nobody in and removes nobody; together they do', async (t) => {
+  const tried = attacking(t)
   const lab = await TestLab.up(t, 3)
   const { coordinator, peers, wordsFile } = lab.lab
   const [office, first] = [['--state', coordinator.state], peers[0] as Peer]
@@ -179,6 +186,7 @@ test('once another host is the enroller, the coordinator alone lets nobody in an
   t.like(invited, refused)
   t.regex(invited.message, /on peer-1, the enroller/)
   t.like(lastLine<object>(await imager('remove', 'peer-3', ...office, '--json')), refused)
+  tried('admits-alone', 'removes-alone', 'members-replayed', 'token-made')
   const join = (token: string) =>
     imager(
       'join',
@@ -194,6 +202,7 @@ test('once another host is the enroller, the coordinator alone lets nobody in an
       '--json',
     )
   t.like(lastLine<object>(await join(old)), { code: 'WRONG_KEY' })
+  tried('token-of-before')
 
   // The enroller makes the token, the coordinator takes it.
   const given = await imager('invite', '--state', first.state, '--json')
@@ -212,6 +221,7 @@ test('once another host is the enroller, the coordinator alone lets nobody in an
   const [stolen] = [peers[2] as Peer]
   for (const name of ['zanzibar', 'cellar-9', 'peer-2']) t.deepEqual(filesWith(stolen, name), [])
   t.true(filesWith(stolen, 'peer-3').includes('home.json'), 'its own')
+  tried('pc-stolen')
   const listed2 = await imager('hosts', '--state', lab.lab.appliance.state)
   t.regex(listed2.stdout, /^zanzibar +peer +cellar-9/m)
   t.is(
@@ -224,6 +234,7 @@ test('once another host is the enroller, the coordinator alone lets nobody in an
   const removed = await imager('remove', 'zanzibar', '--state', first.state, '--json')
   t.is(removed.code, 0, removed.stdout + removed.stderr)
   t.is((await imager('remove', 'peer-3', '--state', (peers[1] as Peer).state, '--json')).code, 12)
+  tried('peer-removes')
   const disk = lab.makeDisk('disk.img', 8)
   await lab.snapshot(t, disk)
   await lab.restoreLatest(t, disk)

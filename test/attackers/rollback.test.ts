@@ -17,6 +17,7 @@ import {
 import { firstDifference } from '../e2e/disks.js'
 import { imager, lastLine, start, TestLab } from '../e2e/lab.js'
 import { freePort } from '../free-port.js'
+import { attacking } from './attacks.js'
 
 type Peer = LabReport['peers'][number]
 
@@ -121,6 +122,7 @@ class Fleet {
 }
 
 test('a coordinator that is set back says so, is read-only until a majority answers, and catches up by itself', async (t) => {
+  const tried = attacking(t)
   const fleet = await Fleet.up(t, 4)
   const first = await fleet.snapshot()
   await fleet.whileOff(() => fleet.keep(fleet.state))
@@ -140,6 +142,7 @@ test('a coordinator that is set back says so, is read-only until a majority answ
   t.is(refused.code, 1, refused.stdout)
   t.regex(lastLine<{ code: string }>(refused).code, /COORDINATOR_READ_ONLY|ROLLED_BACK/)
   t.true((await fleet.listed()).includes(first), 'reads go on')
+  tried('set-back-writes')
 
   fleet.startPeer(one)
   fleet.startPeer(two)
@@ -157,9 +160,11 @@ test('a coordinator that is set back says so, is read-only until a majority answ
   t.regex((await imager('hosts', '--state', fleet.state)).stdout, /lobby/, 'the membership is the newest, too')
   const events = await imager('events', '--state', fleet.state)
   t.regex(events.stdout, /This coordinator stood at checkpoint/)
+  tried('set-back')
 })
 
 test('the same with one witness set back together with it', async (t) => {
+  const tried = attacking(t)
   const fleet = await Fleet.up(t, 3)
   const first = await fleet.snapshot()
   const [witness] = fleet.witnesses() as [Peer]
@@ -178,9 +183,11 @@ test('the same with one witness set back together with it', async (t) => {
   })
   t.true(await untilTold(fleet.lab, 'COORDINATOR_READ_ONLY', false))
   await fleet.allIsWell([first, ...later].map((id) => [id, fleet.disk]))
+  tried('set-back-together')
 })
 
 test('what the peers cannot give back keeps it read-only, is named, and the line that is printed heals it', async (t) => {
+  const tried = attacking(t)
   const fleet = await Fleet.up(t, 3)
   const first = await fleet.snapshot()
   await fleet.whileOff(() => fleet.keep(fleet.state))
@@ -198,6 +205,7 @@ test('what the peers cannot give back keeps it read-only, is named, and the line
   })
   t.true(await untilTold(fleet.lab, 'COORDINATOR_READ_ONLY', false))
   await fleet.allIsWell([first, later].map((id) => [id, fleet.disk]))
+  tried('set-back-for-good')
 })
 
 async function untilSaid(lab: TestLab, sentence: RegExp): Promise<Problem | undefined> {
@@ -217,6 +225,7 @@ function spoilEntry(log: string, snapshot: string): void {
 }
 
 test('two coordinators: the newer term wins, the old one is told and named, and its appliances follow', async (t) => {
+  const tried = attacking(t)
   const fleet = await Fleet.up(t, 3)
   const { lab } = fleet
   const first = await fleet.snapshot()
@@ -243,6 +252,7 @@ test('two coordinators: the newer term wins, the old one is told and named, and 
   t.is(openHome(lab.lab.appliance.state).membership().term, 2)
   await fleet.coordinator.kill()
   await fleet.lab.restoreLatest(t, fleet.disk)
+  tried('two-coordinators')
 })
 
 async function untilOld({ state }: Fleet): Promise<{ code: string; message: string }> {
@@ -262,6 +272,7 @@ async function untilNamed(state: string): Promise<string | undefined> {
 }
 
 test('a list that too few witnesses signed protects nothing yet: exit 4, and they sign as soon as they can', async (t) => {
+  const tried = attacking(t)
   const fleet = await Fleet.up(t, 3)
   const [one, two] = fleet.witnesses() as [Peer, Peer]
   const folder = ({ store }: Peer) => join(store, 'witness')
@@ -276,6 +287,7 @@ test('a list that too few witnesses signed protects nothing yet: exit 4, and the
   for (const peer of [one, two]) renameSync(`${folder(peer)}.away`, folder(peer))
   t.true(await untilTold(fleet.lab, 'NOT_COSIGNED', false))
   t.like(await fleet.status(), { safe: true, notes: [] })
+  tried('witness-withholds')
 })
 
 test('with two peers nobody watches the coordinator, and status says so without a red light', async (t) => {
