@@ -1,0 +1,281 @@
+/**
+ * The guards of what is promised about names, signatures and keys: the line of code of each, what stands there without it, and the
+ * test that then fails. `npm run long -- guards` takes out one after the other; that the lines and the tests are there is
+ * looked at in every run.
+ */
+export interface Guard {
+  readonly promise: 'keys' | 'names' | 'heads' | 'membership' | 'chain' | 'lock' | 'addresses'
+  readonly file: string
+  /** Without its indent; as often as it stands there, all of them. */
+  readonly line: string
+  readonly without: string
+  readonly test: readonly [file: string, title: string]
+}
+
+const SERVER = 'test/attackers/appliance.test.ts'
+const SENDS = [
+  SERVER,
+  'root on a server sends what it may not, to peers and to the coordinator: nobody else loses anything',
+] as const
+const STRANGER = [
+  'test/attackers/stranger.test.ts',
+  'whoever reaches the ports without a key of the fleet, or with a used one, gets nothing, and keeps nobody from anything',
+] as const
+
+export const GUARDS: readonly Guard[] = [
+  {
+    promise: 'keys',
+    file: 'src/peers/documents.ts',
+    line: `if (other && entryName(other) === name) refuse('another entry of that key')`,
+    without: 'void other',
+    test: ['test/peers/server.test.ts', 'of the key entries of one name the first stays, whoever brings which other'],
+  },
+  {
+    promise: 'keys',
+    file: 'src/peers/documents.ts',
+    line: 'requireSigner(kind, mayBeKept(signer, entry, trust.membership(), trust.rootKey))',
+    without: 'void mayBeKept(signer, entry, trust.membership(), trust.rootKey)',
+    test: [
+      'test/peers/server.test.ts',
+      'a key entry that is forged, of no member, of another term, for another, or under a name of another is refused',
+    ],
+  },
+  {
+    promise: 'keys',
+    file: 'src/keys/entry-room.ts',
+    // biome-ignore lint/suspicious/noTemplateCurlyInString: a line of code
+    line: 'if (today >= KEYS_A_DAY) refuse(`it took ${today} new ones within a day`)',
+    without: 'void today',
+    test: ['test/peers/server.test.ts', 'junk under new keys ends at the caps of its owner, and pushes nothing out'],
+  },
+  {
+    promise: 'keys',
+    file: 'src/coordinator/server.ts',
+    line: `if (entry.owner !== host) throw notAllowed("That is another host's key", 'admin')`,
+    without: 'void host',
+    test: ['test/coordinator/access.test.ts', 'keys are taken from their owner only, and the first of each name stays'],
+  },
+  {
+    promise: 'names',
+    file: 'src/keys/grant.ts',
+    line: `require('shard', shardId(runName(grant.writer, grant.run), grant.number, grant.index) === use.shard)`,
+    without: 'void [shardId, runName]',
+    test: SENDS,
+  },
+  {
+    promise: 'names',
+    file: 'src/keys/grant.ts',
+    line: `require('signer', signer === use.membership.coordinator)`,
+    without: 'void signer',
+    test: SENDS,
+  },
+  {
+    promise: 'names',
+    file: 'src/keys/grant.ts',
+    line: `require('bearer', grant.bearer === use.bearer)`,
+    without: '',
+    test: SENDS,
+  },
+  {
+    promise: 'names',
+    file: 'src/peers/rights.ts',
+    line: 'if (arrived.shard === shard && arrived.fleet === trust.fleet) return',
+    without: 'if (arrived.fleet === trust.fleet) return',
+    test: SENDS,
+  },
+  {
+    promise: 'names',
+    file: 'src/peers/store.ts',
+    // biome-ignore lint/suspicious/noTemplateCurlyInString: a line of code
+    line: 'if (held && (await isSound(shard, held))) throw this.#refused(`shard ${shard} is there with other bytes`)',
+    without: 'void isSound',
+    test: SENDS,
+  },
+  {
+    promise: 'names',
+    file: 'src/coordinator/access.ts',
+    line: 'if (scope === undefined || owner === undefined || owner === scope) return',
+    without: 'return',
+    test: SENDS,
+  },
+  {
+    promise: 'heads',
+    file: 'src/peers/documents.ts',
+    line: 'requireName(kind, name, headName(head))',
+    without: 'void headName',
+    test: [
+      'test/attackers/heads.test.ts',
+      'compromised appliance and peer: heads and bitmaps of others stay theirs, and a recovery gives them back',
+    ],
+  },
+  {
+    promise: 'heads',
+    file: 'src/peers/bitmaps.ts',
+    line: 'if (!(await isRight(bytes))) {',
+    without: 'if (parentOf(bytes) !== undefined && !(await isRight(bytes))) {',
+    test: ['test/peers/bitmaps.test.ts', "whole, or as what changed since one that is held; only its head's"],
+  },
+  {
+    promise: 'heads',
+    file: 'src/keys/head.ts',
+    line: `if (signer !== body.appliance) throw new ImagerError('FORGED', { what: 'A head is not signed by its appliance' })`,
+    without: 'void signer',
+    test: ['test/keys/head.test.ts', 'its appliance signs it, for its fleet'],
+  },
+  {
+    promise: 'heads',
+    file: 'src/jobs/recover/walk.ts',
+    line: `if (this.#parts.named?.has(birth) === false) throw forged("names a page that is not in its head's bitmap")`,
+    without: 'void birth',
+    test: ['test/jobs/recover/walk.test.ts', 'what the bitmap does not name is refused before it is fetched'],
+  },
+  {
+    promise: 'heads',
+    file: 'src/jobs/recover/walk.ts',
+    line: `if (seen.has(birth)) throw forged('names one page twice')`,
+    without: 'void seen',
+    test: ['test/jobs/recover/walk.test.ts', 'a page that names one child a thousand times, in three levels'],
+  },
+  {
+    promise: 'membership',
+    file: 'src/keys/membership.ts',
+    line: 'if (!isMost(gone.length, peers.length)) return',
+    without: 'if (gone.length < peers.length + 1) return',
+    test: ['test/keys/membership.test.ts', 'more than half of the peers do not leave at once, unless the root says so'],
+  },
+  {
+    promise: 'membership',
+    file: 'src/keys/membership.ts',
+    line: `if (held.hosts.some(isGone)) throw forged('leaves out a host that no enroller removed')`,
+    without: 'void isGone',
+    test: [
+      'test/attackers/membership.test.ts',
+      'once another host is the enroller, the coordinator alone lets nobody in and removes nobody; together they do',
+    ],
+  },
+  {
+    promise: 'membership',
+    file: 'src/keys/admission.ts',
+    line: 'if (!mayAdmit(signer))',
+    without: 'if (!mayAdmit(signer) && kind === "removal")',
+    test: [
+      'test/attackers/membership.test.ts',
+      'once another host is the enroller, the coordinator alone lets nobody in and removes nobody; together they do',
+    ],
+  },
+  {
+    promise: 'membership',
+    file: 'src/peers/memberships.ts',
+    line: `await store.putDocument('membership', toHex(hash(bytes)), bytes, () => {})`,
+    without: 'void [toHex, hash]',
+    test: [
+      'test/attackers/membership.test.ts',
+      'peers are hidden, numbers used up, delegations repeated: the words find every peer, and all restores',
+    ],
+  },
+  {
+    promise: 'membership',
+    file: 'src/coordinator/admission.ts',
+    line: 'if (opened.host === host) return opened',
+    without: 'return opened',
+    test: STRANGER,
+  },
+  {
+    promise: 'membership',
+    file: 'src/peers/server.ts',
+    line: 'return host === trust.rootKey || trust.membership().find(host) !== undefined',
+    without: 'return true',
+    test: STRANGER,
+  },
+  {
+    promise: 'chain',
+    file: 'src/peers/judge.ts',
+    line: `if (offered.sequence <= last.sequence) return 'old'`,
+    without: `if (offered.sequence < last.sequence) return 'old'; else if (offered.sequence === last.sequence) return 'sign'`,
+    test: [
+      'test/peers/judge.test.ts',
+      'no two checkpoints of one place reach a quorum, whatever coordinator and network do',
+    ],
+  },
+  {
+    promise: 'chain',
+    file: 'src/peers/judge.ts',
+    line: `if (own && base === 'empty' && own.without(next).length > 0) return 'shrank'`,
+    without: '',
+    test: ['test/peers/witness.test.ts', 'a list that lost heads is refused with what is held; a removal is, too'],
+  },
+  {
+    promise: 'chain',
+    file: 'src/peers/witness.ts',
+    line: 'await this.#log.append(heads, encodeCosigned({ checkpoint: offered.bytes, cosignatures: [cosignature] }))',
+    without: 'void [heads, encodeCosigned]',
+    test: [
+      'test/peers/witness.test.ts',
+      'what a witness signed outlives it: the next start refuses another one at that place',
+    ],
+  },
+  {
+    promise: 'chain',
+    file: 'src/coordinator/server.ts',
+    line: 'if (NEW.has(name)) await parts.watch?.requireCurrent()',
+    without: 'void NEW',
+    test: [
+      'test/attackers/rollback.test.ts',
+      'a coordinator that is set back says so, is read-only until a majority answers, and catches up by itself',
+    ],
+  },
+  {
+    promise: 'chain',
+    file: 'src/fleet/seen-checkpoint.ts',
+    line: 'if (seen && !isNewer(checkpoint, seen)) return rolledBack(nameOf(checkpoint), seen)',
+    without: 'void isNewer',
+    test: [
+      'test/fleet/seen-checkpoint.test.ts',
+      'what a host has seen it does not take back: older, beside it, or none at all',
+    ],
+  },
+  {
+    promise: 'lock',
+    file: 'src/keys/opened-keys.ts',
+    line: 'if (spentMs >= OPEN_MS) {',
+    without: 'if (spentMs < 0) {',
+    test: [
+      'test/keys/opened-keys.test.ts',
+      'what was opened is there for seven days, for nobody else to read, and then no more',
+    ],
+  },
+  {
+    promise: 'lock',
+    file: 'src/keys/opened-keys.ts',
+    line: 'return spentMs + Math.max(0, now - seen)',
+    without: 'return spentMs + (now - seen)',
+    test: [
+      'test/keys/opened-keys.test.ts',
+      'a clock that is set back gives no time back, and one that was ahead takes none for good',
+    ],
+  },
+  {
+    promise: 'lock',
+    file: 'src/keys/opened-keys.ts',
+    line: `if (signer !== host) throw new ImagerError('FORGED', { what: 'Opened keys are of another host' })`,
+    without: 'void [signer, host]',
+    test: [
+      'test/keys/opened-keys.test.ts',
+      'another host, another fleet, the time of another opening, and keys without a time open nothing',
+    ],
+  },
+  {
+    promise: 'addresses',
+    file: 'src/keys/address.ts',
+    line: `if (signer !== body.host) throw new ImagerError('FORGED', { what: 'An address is not signed by its host' })`,
+    without: 'void signer',
+    test: SENDS,
+  },
+  {
+    promise: 'addresses',
+    file: 'src/keys/address.ts',
+    line: 'if (wrong === undefined) return body',
+    without: 'return body',
+    test: SENDS,
+  },
+]
