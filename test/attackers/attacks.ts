@@ -42,6 +42,7 @@ const TESTS = {
   appliance: 'root on a server sends what it may not, to peers and to the coordinator: nobody else loses anything',
   stranger:
     'whoever reaches the ports without a key of the fleet, or with a used one, gets nothing, and keeps nobody from anything',
+  peer: 'a PC in foreign hands serves, takes and lists what it likes: every byte that is restored is right, and it learns nothing',
 } as const
 
 function of<N extends string>(
@@ -210,6 +211,24 @@ export const ATTACKS = {
     noise: 'harmless: sends noise, and beginnings, to each port',
     'absurd-length': 'refused: announces a body of 2^53 bytes',
     crowd: 'harmless: holds 150 connections to each host while a snapshot and a restore run',
+  }),
+  ...of('peer', 'calls', ['peer', 'peer'], {
+    'peer-reads': 'refused: asks another peer for shards, lists, heads, keys and bitmaps',
+    'peer-calls': 'refused: asks the coordinator for everything that a peer may not',
+  }),
+  ...of('peer', 'addresses', ['peer', 'peer'], {
+    'peer-address': 'refused: says where another host is, to peers and coordinator',
+  }),
+  ...of('peer', 'shards', ['peer', 'peer'], {
+    'serves-other': 'harmless: serves the shard of another stripe',
+    'serves-flipped': 'harmless: serves a shard with each byte changed',
+    'serves-noise': 'harmless: serves noise',
+    'serves-short': 'harmless: serves fewer bytes than were asked for',
+    'serves-long': 'harmless: serves more bytes than were asked for',
+    'serves-elsewhere': 'harmless: sends whoever asks to another host',
+    'serves-nothing': 'harmless: takes the question, and never answers',
+    'takes-nothing': 'harmless: says that it stored, and did not: it counts as the one host that may be missing',
+    'lists-endless': 'harmless: lists shards and documents without end, and out of order, while the fleet is recovered',
   }),
 } as const satisfies Record<string, Attack>
 export type AttackName = keyof typeof ATTACKS

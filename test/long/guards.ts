@@ -19,6 +19,7 @@ const COPIED = [
   'build',
   'native/index.js',
   'native/index.d.ts',
+  'native/package.json',
   'package.json',
   'tsconfig.json',
 ]
