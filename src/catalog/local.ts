@@ -13,7 +13,7 @@ import { Runs } from '../native.js'
 import type { SignatureRepository } from '../signatures/repository.js'
 import { ID_BYTES } from '../signatures/rows.js'
 import { SegmentRepository } from '../signatures/segments.js'
-import { numberOf, partsOfName, type RunsHandle, runName, runOf, stripeOf } from '../stripes/names.js'
+import { numberOf, partsOfRunName, type RunsHandle, runName, runOf, stripeOf } from '../stripes/names.js'
 import { ChainStore } from './chain.js'
 import { checkCommit, checkFailure, checkIds, checkPlace, checkRecords, requireFit } from './checks.js'
 import { choose } from './choose.js'
@@ -143,7 +143,7 @@ export class LocalCatalog implements Catalog {
         return { ...this.#leases.begin(lease, id(), { ...request, run: n }, line, this.#parts.clock.now()), run }
       }
       const { snapshot, sequence, parent, run: n } = this.#openLease(lease)
-      const begun = { lease, run: partsOfName(this.#runs.name(n)).run, snapshot, sequence, parent }
+      const begun = { lease, run: partsOfRunName(this.#runs.name(n)).run, snapshot, sequence, parent }
       if (known.appliance === appliance && known.volume === volume && begun.run === (request.run ?? begun.run))
         return begun
       throw new ImagerError('PROTOCOL', { what: 'the lease of another run' })
@@ -171,7 +171,7 @@ export class LocalCatalog implements Catalog {
       this.#stripes.placeShards(request.stripe, request.shards)
     })
     const number = numberOf(request.stripe)
-    const { writer, run } = partsOfName(this.#runs.name(n))
+    const { writer, run } = partsOfRunName(this.#runs.name(n))
     const { lengthBytes } = request
     const grants = request.shards.map(({ host, index }) => {
       const named = { operation: 'put' as const, lease, writer, run, number, index }

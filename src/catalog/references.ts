@@ -7,6 +7,7 @@
  *     for each, ascending: gap since the end of the last birth run | length of the birth run, LEB128
  */
 import { ImagerError } from '../base/errors.js'
+import { readVarint } from '../base/varint.js'
 import { RUN_NAME_BYTES, type RunsHandle, stripeOf } from '../stripes/names.js'
 
 const ORDINALS = 65_536
@@ -89,7 +90,7 @@ function readBitmap(
     if (name.length < RUN_NAME_BYTES || (last && Buffer.compare(last, name) >= 0)) throw corrupt('a run out of order')
     last = name
     onRun(name)
-    const count = readVarint(view, at + RUN_NAME_BYTES)
+    const count = readVarint(view, at + RUN_NAME_BYTES, corrupt)
     if (count.value === 0) throw corrupt('a run without births')
     at = readRun(view, count.end, count.value, onBirths)
   }
@@ -98,8 +99,8 @@ function readBitmap(
 function readRun(view: Buffer, from: number, count: number, onBirths: (start: number, end: number) => void): number {
   let [at, birth] = [from, 0]
   for (let nth = 0; nth < count; nth++) {
-    const gap = readVarint(view, at)
-    const length = readVarint(view, gap.end)
+    const gap = readVarint(view, at, corrupt)
+    const length = readVarint(view, gap.end, corrupt)
     at = length.end
     const start = birth + gap.value
     birth = start + length.value
@@ -107,17 +108,6 @@ function readRun(view: Buffer, from: number, count: number, onBirths: (start: nu
     onBirths(start, birth)
   }
   return at
-}
-
-function readVarint(bytes: Buffer, from: number): { value: number; end: number } {
-  let value = 0
-  for (let at = from, scale = 1; at < from + 8; at++, scale *= 128) {
-    const byte = bytes[at]
-    if (byte === undefined) break
-    value += (byte & 0x7f) * scale
-    if (byte < 0x80) return { value, end: at + 1 }
-  }
-  throw corrupt('a number that does not end')
 }
 
 function corrupt(what: string): ImagerError {

@@ -7,7 +7,7 @@ import type { Clock } from '../base/clock.js'
 import { ImagerError } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
 import { TOKEN_LIFETIME_MS } from '../base/limits.js'
-import { partsOfName } from '../keys/entry.js'
+import { partsOfEntryName } from '../keys/entry.js'
 import { requireKeyRoom } from '../keys/entry-room.js'
 import type { JoinRole } from '../keys/token.js'
 import { Deliveries, isHeldWidely } from './deliveries.js'
@@ -117,7 +117,7 @@ export class Registry {
   /** The same of what a host brings, within the caps of its owner: throws TOO_MANY_KEYS. */
   takeKey(name: string, bytes: Uint8Array): boolean {
     return this.#keepKey(name, bytes, (now) => {
-      const held = this.keysOf(partsOfName(name).owner).map(({ name, sequence }) => ({ name, since: sequence }))
+      const held = this.keysOf(partsOfEntryName(name).owner).map(({ name, sequence }) => ({ name, since: sequence }))
       requireKeyRoom('The coordinator', name, held, now)
     })
   }

@@ -5,7 +5,7 @@
 import type Database from 'better-sqlite3'
 import { hasCode, ImagerError } from '../base/errors.js'
 import { fromHex, type Hex, toHex } from '../base/ids.js'
-import { partsOfName, runOf, shardOf } from '../stripes/names.js'
+import { partsOfRunName, runOf, shardOf } from '../stripes/names.js'
 import { stripeSurvives } from '../stripes/survives.js'
 import { Placed } from './placed.js'
 import type { StoredRuns } from './runs.js'
@@ -192,7 +192,7 @@ export class Stripes {
 
   /** From outside. What was known of snapshots is old then. */
   import(row: Omit<StripeRow, 'shards'> & { shards: readonly HeldShard[] }): void {
-    const { writer } = partsOfName(this.#runs.name(runOf(row.stripe)))
+    const { writer } = partsOfRunName(this.#runs.name(runOf(row.stripe)))
     this.open(writer, null, row)
     this.commit(row.stripe, row.shards)
   }

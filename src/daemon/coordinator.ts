@@ -21,7 +21,7 @@ import { type ServedCoordinator, serveCoordinator } from '../coordinator/server.
 import { Traffic } from '../coordinator/traffic.js'
 import { advertised } from '../fleet/address.js'
 import { lockLocalCatalog, openLocalCatalog } from '../fleet/local-catalog.js'
-import { entryName, partsOfName, readEntry } from '../keys/entry.js'
+import { entryName, partsOfEntryName, readEntry } from '../keys/entry.js'
 import { type Home, hasHome, openHome } from '../keys/home.js'
 import { findOpenedKeys } from '../keys/opened-keys.js'
 import type { SegmentOptions } from '../signatures/segments.js'
@@ -195,7 +195,7 @@ class Daemon implements Running {
       onRefusal(peer, kind, name, why) {
         const whose =
           kind === 'key'
-            ? `a key of ${catalog.members.name(partsOfName(name).owner)}`
+            ? `a key of ${catalog.members.name(partsOfEntryName(name).owner)}`
             : kind === 'address'
               ? 'addresses'
               : `the ${kind}`

@@ -11,7 +11,7 @@ import { HEARTBEAT_MS } from '../base/limits.js'
 import { Slots } from '../base/queue.js'
 import type { Report } from '../base/report.js'
 import type { DeliveredKind, Deliveries, Delivery } from '../catalog/deliveries.js'
-import { entryName, partsOfName, readEntry } from '../keys/entry.js'
+import { entryName, partsOfEntryName, readEntry } from '../keys/entry.js'
 import type { Home } from '../keys/home.js'
 import { type Membership, type MembershipHost, openMembership } from '../keys/membership.js'
 import { isOrder } from '../keys/orders.js'
@@ -224,7 +224,8 @@ async function send(
  */
 function isAsGood(home: Home, { kind, name }: Pick<Document, 'kind' | 'name'>, held: Buffer, own: Buffer): boolean {
   try {
-    if (kind === 'key') return held.equals(own) || (partsOfName(name).owner === home.host && isOwn(home, name, held))
+    if (kind === 'key')
+      return held.equals(own) || (partsOfEntryName(name).owner === home.host && isOwn(home, name, held))
     if (isOrder(kind)) return held.equals(own)
     if (kind === 'policy') {
       const policy = (bytes: Buffer) => openPolicy(bytes, home.membership(), home.rootKey)

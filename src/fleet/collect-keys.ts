@@ -7,7 +7,7 @@ import type { Hex } from '../base/ids.js'
 import { KEYS_AN_OWNER } from '../base/limits.js'
 import { forEachAtOnce } from '../base/queue.js'
 import { ifSound } from '../base/sound.js'
-import { entryName, mayBeKept, mayDeliver, partsOfName, readEntry } from '../keys/entry.js'
+import { entryName, mayBeKept, mayDeliver, partsOfEntryName, readEntry } from '../keys/entry.js'
 import type { Membership } from '../keys/membership.js'
 import type { Root } from '../keys/root.js'
 import { openForRecovery } from '../keys/succession.js'
@@ -63,7 +63,7 @@ async function collectFrom(peer: PeerClient, parts: KeyParts, found: Map<string,
     const isWanted =
       parts.owners?.has(read.entry.owner) && mayDeliver(read.signer, read.entry, membership, root.rootKey)
     if (!isWanted && !mayBeKept(read.signer, read.entry, membership, root.rootKey)) continue
-    const { owner, key } = partsOfName(name)
+    const { owner, key } = partsOfEntryName(name)
     const known = ids.get(owner) ?? new Set()
     ids.set(owner, known.add(key))
     if (known.size > KEYS_AN_OWNER) continue

@@ -14,9 +14,11 @@ import { hash, type SecretHandle } from '../native.js'
 import { Base64, Id, Key, Role, Term, Time } from './fields.js'
 import { openStatement, type Signer, signStatement } from './statement.js'
 
+/** What each of the three begins with: for whom it counts, and how long. */
+const OF_A_TERM = { fleet: Id, term: Term }
+
 const VoucherBody = v.strictObject({
-  fleet: Id,
-  term: Term,
+  ...OF_A_TERM,
   /** The public key of the token. */
   token: Key,
   role: Role,
@@ -26,8 +28,7 @@ const VoucherBody = v.strictObject({
 export type Voucher = v.InferOutput<typeof VoucherBody>
 
 const AdmissionBody = v.strictObject({
-  fleet: Id,
-  term: Term,
+  ...OF_A_TERM,
   host: Key,
   /** X25519: keys for this host are sealed to it. */
   sealing: Key,
@@ -36,8 +37,7 @@ const AdmissionBody = v.strictObject({
 export type AdmissionBody = v.InferOutput<typeof AdmissionBody>
 
 const RemovalBody = v.strictObject({
-  fleet: Id,
-  term: Term,
+  ...OF_A_TERM,
   host: Key,
   /** BLAKE3 of the admission statement that does not count any more. */
   admission: Key,

@@ -15,6 +15,7 @@
 import { ImagerError } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
 import { BITMAP_BYTES, BITMAP_CHAIN } from '../base/limits.js'
+import { encodeVarint, readVarint } from '../base/varint.js'
 
 const WHOLE = 'IMRF'
 const DELTA = 'IMRD'
@@ -47,11 +48,11 @@ export function encodeDelta(parent: Hex, before: Buffer, after: Buffer): Buffer 
   const steps: Uint8Array[] = [header]
   let written = 0
   for (const { at, from, length } of commonRuns(before, after)) {
-    steps.push(varint(at - written), after.subarray(written, at), varint(from), varint(length))
+    steps.push(encodeVarint(at - written), after.subarray(written, at), encodeVarint(from), encodeVarint(length))
     written = at + length
   }
   if (written < after.length) {
-    steps.push(varint(after.length - written), after.subarray(written), varint(0), varint(0))
+    steps.push(encodeVarint(after.length - written), after.subarray(written), encodeVarint(0), encodeVarint(0))
   }
   return Buffer.concat(steps)
 }
@@ -70,10 +71,10 @@ export function applyDelta(bytes: Buffer, before: Buffer): Buffer {
     written += count
   }
   while (written < length) {
-    const fresh = readVarint(bytes, at)
+    const fresh = readVarint(bytes, at, corrupt)
     take(bytes, fresh.end, fresh.value)
-    const from = readVarint(bytes, fresh.end + fresh.value)
-    const copied = readVarint(bytes, from.end)
+    const from = readVarint(bytes, fresh.end + fresh.value, corrupt)
+    const copied = readVarint(bytes, from.end, corrupt)
     take(before, from.value, copied.value)
     if (fresh.value + copied.value === 0) throw corrupt('a step of nothing')
     at = copied.end
@@ -188,24 +189,6 @@ function hashAt(bytes: Buffer, at: number): number {
 
 function isSame(a: Buffer, from: number, b: Buffer, at: number): boolean {
   return a.compare(b, at, at + WINDOW, from, from + WINDOW) === 0
-}
-
-function varint(value: number): Uint8Array {
-  const bytes: number[] = []
-  let rest = value
-  for (; rest >= 0x80; rest = Math.floor(rest / 0x80)) bytes.push((rest % 0x80) | 0x80)
-  return Uint8Array.from([...bytes, rest])
-}
-
-function readVarint(bytes: Buffer, from: number): { value: number; end: number } {
-  let value = 0
-  for (let at = from, scale = 1; at < from + 5; at++, scale *= 128) {
-    const byte = bytes[at]
-    if (byte === undefined) break
-    value += (byte & 0x7f) * scale
-    if (byte < 0x80) return { value, end: at + 1 }
-  }
-  throw corrupt('a number that does not end')
 }
 
 function corrupt(what: string): ImagerError {

@@ -5,7 +5,7 @@
 import { ImagerError } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
 import { KEYS_A_DAY, KEYS_AN_OWNER } from '../base/limits.js'
-import { partsOfName } from './entry.js'
+import { partsOfEntryName } from './entry.js'
 
 export interface HeldEntry {
   readonly name: string
@@ -17,10 +17,10 @@ const DAY_MS = 86_400_000
 
 /** `host`: who refuses. `held`: all of that owner. Throws TOO_MANY_KEYS. */
 export function requireKeyRoom(host: string, name: string, held: readonly HeldEntry[], now: number): void {
-  const { owner, key } = partsOfName(name)
+  const { owner, key } = partsOfEntryName(name)
   const keys = new Map<Hex, number>()
   for (const one of held) {
-    const of = partsOfName(one.name).key
+    const of = partsOfEntryName(one.name).key
     keys.set(of, Math.min(one.since, keys.get(of) ?? one.since))
   }
   if (keys.has(key)) return

@@ -95,7 +95,7 @@ export function entryName({ purpose, key, owner, reader }: Named): string {
 }
 
 /** Whose, and of which key; any other text gives what stands there. */
-export function partsOfName(name: string): { owner: Hex; key: Hex } {
+export function partsOfEntryName(name: string): { owner: Hex; key: Hex } {
   return { owner: name.slice(0, OWNER_DIGITS), key: name.slice(OWNER_DIGITS, OWNER_DIGITS + KEY_DIGITS) }
 }
 

@@ -16,7 +16,7 @@
 import { ImagerError } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
 import { openAddress } from '../keys/address.js'
-import { entryName, mayBeKept, partsOfName, readEntry } from '../keys/entry.js'
+import { entryName, mayBeKept, partsOfEntryName, readEntry } from '../keys/entry.js'
 import { requireKeyRoom } from '../keys/entry-room.js'
 import { headName, readHead } from '../keys/head.js'
 import { type Membership, openMembership, requireFollows } from '../keys/membership.js'
@@ -101,7 +101,7 @@ export function checkDocument(trust: Trust, kind: StatementKind, name: string, b
 export function limitOf(kind: StatementKind, name: string, now: number): DocumentLimit | undefined {
   if (isOrder(kind)) return orderLimit(name)
   if (kind !== 'key') return undefined
-  return { prefix: partsOfName(name).owner, admits: (held) => requireKeyRoom('The peer', name, held, now) }
+  return { prefix: partsOfEntryName(name).owner, admits: (held) => requireKeyRoom('The peer', name, held, now) }
 }
 
 function requireName(kind: StatementKind, name: string, actual: string): void {

@@ -21,7 +21,7 @@ export function runName(writer: Hex, run: Hex): Buffer {
   return name
 }
 
-export function partsOfName(name: Uint8Array): { writer: Hex; run: Hex } {
+export function partsOfRunName(name: Uint8Array): { writer: Hex; run: Hex } {
   return { writer: toHex(name.subarray(0, WRITER_BYTES)), run: toHex(name.subarray(WRITER_BYTES)) }
 }
 
@@ -61,7 +61,7 @@ export function birthOf(runs: RunsHandle, { writer, run, number, ordinal }: Born
 export function describeStripe(runs: RunsHandle, stripe: number): string {
   const name = runs.name(runOf(stripe))
   if (!name) return String(stripe)
-  const { writer, run } = partsOfName(name)
+  const { writer, run } = partsOfRunName(name)
   return `${writer.slice(0, 8)}/${run}/${numberOf(stripe)}`
 }
 

@@ -7,7 +7,7 @@ import test, { type ExecutionContext } from 'ava'
 import type { EventRow } from '../../src/catalog/registry.js'
 import type { HostRow } from '../../src/catalog/types.js'
 import type { LabReport } from '../../src/daemon/lab.js'
-import { partsOfName } from '../../src/keys/entry.js'
+import { partsOfEntryName } from '../../src/keys/entry.js'
 import { openHome } from '../../src/keys/home.js'
 import { eventually } from '../fleet/fleet.js'
 import { freePort } from '../free-port.js'
@@ -101,7 +101,7 @@ test('after a recovery all keys reach all peers, those of the server that burned
   const onAll = (owner: string) => registry.keyHolders(owner, peers).size === 3
   await eventually(t, 'its keys are on all peers', () => onAll(server.host))
   t.true(registry.keysHeld(server.host, await catalog.hosts()))
-  const owners = () => new Set(registry.documents('key').map(({ name }) => partsOfName(name).owner))
+  const owners = () => new Set(registry.documents('key').map(({ name }) => partsOfEntryName(name).owner))
   t.is(owners().size, 4, 'two coordinators and two servers')
   await eventually(t, 'so are the others', () => [...owners()].every(onAll))
   const second = lab.makeDisk('second.img', 12)

@@ -7,7 +7,7 @@ import {
   mayBeKept,
   mayDeliver,
   openEntry,
-  partsOfName,
+  partsOfEntryName,
   RECOVERY,
   readEntry,
   type Sealing,
@@ -130,7 +130,7 @@ test("a name binds the owner: nobody takes one that is another host's", (t) => {
   const { entry } = readEntry(sealEntry(key, toRecovery, appliance))
   const name = entryName(entry)
   t.regex(name, /^[0-9a-f]{128}$/)
-  t.deepEqual(partsOfName(name), { owner: hostOf(appliance), key: toHex(key.id()) })
+  t.deepEqual(partsOfEntryName(name), { owner: hostOf(appliance), key: toHex(key.id()) })
   t.is(entryName(readEntry(sealEntry(key, toRecovery, appliance)).entry), name, 'sealed once more')
   t.is(entryName({ ...entry, term: 7 } as KeyEntry), name, 'whatever the term: the first stays')
   const others: Partial<KeyEntry>[] = [

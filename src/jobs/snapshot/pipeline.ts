@@ -25,7 +25,7 @@ import {
 } from '../../native.js'
 import type { PeerClient } from '../../peers/client.js'
 import type { Peers } from '../../peers/pool.js'
-import { numberOf, partsOfName, runName, runOf } from '../../stripes/names.js'
+import { numberOf, partsOfRunName, runName, runOf } from '../../stripes/names.js'
 import type { Group } from '../../stripes/place.js'
 import { type SendShard, type SentStripe, StripeSender } from '../../stripes/send.js'
 import { Meter, type Report } from '../progress.js'
@@ -186,7 +186,7 @@ export class Pipeline {
       parent: this.#begun.parent,
       root: {
         key: key.toString('base64'),
-        ...{ ...partsOfName(name), number: numberOf(stripe), ordinal: Number(birth & 0xffffn) },
+        ...{ ...partsOfRunName(name), number: numberOf(stripe), ordinal: Number(birth & 0xffffn) },
         ...{ k, m, packBytes, offset, length },
         shards: shards.map(({ index, host }) => ({ index, host })),
       },
