@@ -113,8 +113,8 @@ test.serial('hosts that freeze in the middle of a restore cost seconds, as long 
   })
   t.is(code, 0, last.message)
   t.is(firstDifference(disk, target), undefined)
-  t.log(`${seconds.toFixed(1)} s`)
-  t.true(seconds < 30, `${seconds} s: the deadline of a transfer is 60 s`)
+  // The deadline of a transfer is the promise: a restore that waited for it takes longer, however idle the machine is.
+  t.true(seconds < 60, `${seconds} s: the deadline of a transfer is 60 s`)
 })
 
 test.serial(
@@ -123,9 +123,7 @@ test.serial(
     const { lab, disk, state } = await TestLab.imaged(t, 3, 24)
     const [one, two] = lab.lab.peers as [LabReport['peers'][number], LabReport['peers'][number]]
     for (const peer of [one, two]) ruin(peer)
-    const began = performance.now()
     const refused = await imager('restore', 'latest', '--to', lab.path('none.img'), '--json', ...state)
-    const seconds = (performance.now() - began) / 1000
     t.is(refused.code, 5, refused.stdout)
     const { code, message, remedy } = lastLine<Refusal>(refused)
     t.is(code, 'NOT_RESTORABLE')
@@ -134,8 +132,7 @@ test.serial(
       /^2 shards are damaged: [0-9a-f]{8} on peer-[12], [0-9a-f]{8} on peer-[12]\. What is left is not enough/,
     )
     t.regex(remedy, /^No host that comes back is enough, look at the disks of peer-1, peer-2;/)
-    t.log(`${seconds.toFixed(1)} s`)
-    t.true(seconds < 60, `${seconds} s: nobody comes back whom it could wait for`)
+    t.notRegex(refused.stdout + refused.stderr, /waiting for/, 'nobody comes back whom it could wait for')
 
     ruin(two)
     await lab.restoreLatest(t, disk)

@@ -100,9 +100,11 @@ test('what is lacking is said: who is silent, or that nobody has it', async (t) 
 
 test('a peer that sends keys without end is silent, and keeps nobody', async (t) => {
   let homes: readonly Home[] = []
+  let isCutOff = false
   async function* endless(signal: AbortSignal): AsyncGenerator<Document> {
     const { fleet, rootSealing } = homes[0] as Home
     for (;;) {
+      isCutOff = signal.aborted
       signal.throwIfAborted()
       const identity = Secret.random()
       const bytes = sealToRecovery('manifest', Secret.random(), { fleet, term: 1, rootSealing, identity })
@@ -112,7 +114,7 @@ test('a peer that sends keys without end is silent, and keeps nobody', async (t)
   }
   const { unlock, homes: own } = await stand(t, endless, () => keysOf(homes))
   homes = own
-  const began = performance.now()
   t.is((await unlock(undefined, 300)).manifests.length, 1)
-  t.true(performance.now() - began < 5000)
+  // It sends for ever: nothing but the patience that was given ends it.
+  t.true(isCutOff)
 })
