@@ -200,7 +200,7 @@ export const GUARDS: readonly Guard[] = [
   {
     promise: 'chain',
     file: 'src/peers/judge.ts',
-    line: `if (own && base === 'empty' && own.without(next).length > 0) return 'shrank'`,
+    line: `if (going.without(next.gone).length > 0) return 'shrank'`,
     without: '',
     test: ['test/peers/witness.test.ts', 'a list that lost heads is refused with what is held; a removal is, too'],
   },

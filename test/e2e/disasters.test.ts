@@ -9,9 +9,9 @@ import type { HostRow, SnapshotRow } from '../../src/catalog/types.js'
 import type { LabReport } from '../../src/daemon/lab.js'
 import type { StatusReport } from '../../src/fleet/status.js'
 import type { RecoverReport } from '../../src/jobs/recover/recover.js'
-import { firstDifference } from '../e2e/disks.js'
-import { imager, lastLine, MAIN, type Outcome, start, TestLab } from '../e2e/lab.js'
 import { freePort } from '../free-port.js'
+import { firstDifference } from './disks.js'
+import { imager, lastLine, MAIN, type Outcome, start, TestLab } from './lab.js'
 
 type Peer = LabReport['peers'][number]
 
