@@ -118,8 +118,18 @@ export function sumAll(db: Database.Database): void {
   keep.run('schema', 'format', Number(db.pragma('user_version', { simple: true })))
 }
 
-/** What is wrong with what SQLite itself keeps: the tables' definitions, the format, the last numbers given. */
+/**
+ * What is wrong with what SQLite itself keeps: the tables' definitions, the format, the last numbers given. All of one moment:
+ * the daemon writes on while another process looks.
+ */
 export function findSchemaFlaw(db: Database.Database): string | undefined {
+  const { kept, schema, given } = db.transaction(() => readSchema(db))()
+  if (kept.get('schema all') !== schema) return 'the definitions of its tables have changed'
+  const wrong = NUMBERED.find((table) => given.get(table) !== kept.get(`number ${table}`))
+  return wrong && `the last number given in the table ${wrong} has changed`
+}
+
+function readSchema(db: Database.Database) {
   const kept = new Map(
     db
       .prepare<[], [string, string, number]>(`SELECT kind, key, crc FROM checksum WHERE kind IN ('schema', 'number')`)
@@ -127,11 +137,9 @@ export function findSchemaFlaw(db: Database.Database): string | undefined {
       .all()
       .map(([kind, key, value]) => [`${kind} ${key}`, value]),
   )
-  if (kept.get('schema all') !== schemaChecksum(db)) return 'the definitions of its tables have changed'
   const numbers = db.prepare<[], { name: string; seq: number }>('SELECT name, seq FROM sqlite_sequence').all()
   const given = new Map(numbers.map(({ name, seq }) => [name, seq]))
-  const wrong = NUMBERED.find((table) => given.get(table) !== kept.get(`number ${table}`))
-  return wrong && `the last number given in the table ${wrong} has changed`
+  return { kept, given, schema: schemaChecksum(db) }
 }
 
 /** The format as it was noted when the catalog was made, beside SQLite's own note of it; undefined where it was not. */
