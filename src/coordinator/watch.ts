@@ -50,6 +50,8 @@ const NEWS_ROUNDS = 3
 const NAMES = 5
 const POLL_MS = 50
 const SEALED_KEPT = 16
+/** For the rest, once a quorum has answered: those that are awake take no longer. */
+const STRAGGLERS_MS = 300
 
 export class Watch {
   readonly #parts: WatchParts
@@ -272,7 +274,7 @@ export class Watch {
   async #ask(): Promise<void> {
     for (let round = 0; round < NEWS_ROUNDS; round++) {
       if (this.#witnesses.named.length === 0) return this.#settle()
-      const replies = await Promise.all(this.#witnesses.all().map((witness) => witness.ask()))
+      const replies = await this.#replies()
       if (!this.#takeNews(replies)) return this.#heed(replies)
       if (!this.#parts.home.coordinates) {
         this.#phase = { kind: 'replaced' }
@@ -280,6 +282,29 @@ export class Watch {
       }
       this.#parts.onMembership()
     }
+  }
+
+  /**
+   * Of all witnesses; or of a quorum, where the others take longer: it knows each list that a quorum signed, and one PC that hangs
+   * must not hold up every backup. Who was left out is met with the next offer.
+   */
+  #replies(): Promise<Reply[]> {
+    const witnesses = this.#witnesses.all()
+    const replies = new Map<Witness, Reply>()
+    return new Promise((resolve, reject) => {
+      let timer: NodeJS.Timeout | undefined
+      const end = () => {
+        clearTimeout(timer)
+        resolve(witnesses.flatMap((witness) => replies.get(witness) ?? []))
+      }
+      const take = (reply: Reply) => {
+        replies.set(reply.witness, reply)
+        const answered = [...replies.values()].filter(({ failure }) => !failure).map(({ witness }) => witness.host)
+        if (replies.size === witnesses.length) end()
+        else if (!timer && this.#witnesses.isQuorum(answered)) timer = setTimeout(end, STRAGGLERS_MS)
+      }
+      for (const witness of witnesses) witness.ask().then(take).catch(reject)
+    })
   }
 
   /** True where one of them holds a newer membership. */
