@@ -72,8 +72,11 @@ export declare class DataQuestion {
   receive(path: string, length: number): Promise<DataReceived>
   /** Sends what is fetched, from this file, and `done`. Where it is neither `sent` nor `cut`, `refuse` must follow. */
   send(path: string): Promise<DataSent>
-  /** What was received is kept: the exchange is over. Throws IO where the connection is gone, like the others. */
-  done(): void
+  /**
+   * What was received is kept, of which `receipt` is sent: the exchange is over. Throws IO where the connection is gone,
+   * like the others.
+   */
+  done(receipt: Uint8Array): void
   /** An error, encoded; also after a body. */
   refuse(error: Uint8Array): void
   /** The same, and the connection ends. */
@@ -598,6 +601,8 @@ export declare class Stripe {
   shard(index: number): StripeShard
   /** Hexadecimal. */
   root(index: number): string
+  /** What two stripes of one name differ in: BLAKE3 of what its writer signs, hexadecimal. */
+  identity(): string
   /** Lets go of the memory; its shards are gone. */
   release(): void
 }
@@ -718,7 +723,7 @@ export interface DataLimits {
 }
 
 /**
- * How an exchange ended. `body`: of `done`, what was fetched. `bytes`: of `refused` the error as it was encoded, of `lied`
+ * How an exchange ended. `body`: of `done`, what was fetched, or what the host says of what was put. `bytes`: of `refused` the error as it was encoded, of `lied`
  * the key that answered. `why` for people.
  */
 export interface DataOutcome {
@@ -846,6 +851,12 @@ export interface FileXattr {
   value: Buffer
 }
 
+/**
+ * The id of a shard in the folder of a peer's store that is of another stripe of the same name as the one in this file; null
+ * where there is none. Throws IO, CORRUPT, FORGED.
+ */
+export declare function findOtherStripe(folder: string, path: string): Promise<string | null>
+
 /** Types of mounts (/proc/mounts) that may be frozen: those whose frozen state was compared with what it is restored to. */
 export declare function freezableTypes(): Array<string>
 
@@ -878,6 +889,9 @@ export interface IndexKeys {
 
 /** Checks a whole shard file: header, its writer's signature, slice table, root and every slice. Throws CORRUPT, FORGED. */
 export declare function inspectShard(bytes: Uint8Array): Promise<ShardFacts>
+
+/** The same of a file, as the disk has it. Throws IO too. */
+export declare function inspectShardFile(path: string): Promise<ShardFacts>
 
 /** Checks the header in the first 4096 bytes of a shard file. Throws CORRUPT, FORGED. */
 export declare function inspectShardHeader(prefix: Uint8Array): ShardFacts
@@ -1104,6 +1118,8 @@ export interface StripeFacts {
   packBytes: number
   trailer: string
   roots: Array<string>
+  /** BLAKE3 of what its writer signed. */
+  identity: string
 }
 
 /** Where the trailer of a pack begins, from its first 16 bytes. */

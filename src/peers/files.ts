@@ -5,6 +5,12 @@ import { ImagerError, reason } from '../base/errors.js'
 
 /** Durable when it returns; where it throws, neither file is there. `temporary` is on the same file system. */
 export async function writeWhole(temporary: string, path: string, bytes: Uint8Array): Promise<void> {
+  await writeSynced(temporary, bytes)
+  await moveWhole(temporary, path)
+}
+
+/** A new file, its bytes durable when it returns; its name is not. */
+export async function writeSynced(temporary: string, bytes: Uint8Array): Promise<void> {
   try {
     const file = await open(temporary, 'wx', 0o600)
     try {
@@ -18,7 +24,6 @@ export async function writeWhole(temporary: string, path: string, bytes: Uint8Ar
     await rm(temporary, { force: true }).catch(() => {})
     throw error
   }
-  await moveWhole(temporary, path)
 }
 
 /** The same for a file that was written and synced under its temporary name. */

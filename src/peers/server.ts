@@ -135,7 +135,7 @@ async function putShard(parts: PeerParts, receiving: Slots, request: Request): P
       throw new ImagerError('CORRUPT', { what: `Shard ${shard} arrived damaged: ${reason(cause)}` }, { cause })
     })
     requireShard(parts.trust, shard, { shard: facts.shard, fleet: facts.stripe.fleet })
-    const outcome = await store.put(shard, bytes)
+    const { outcome } = await store.put(shard, bytes)
     return { status: outcome === 'stored' ? 201 : 200 }
   })
 }

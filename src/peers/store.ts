@@ -1,19 +1,20 @@
 /**
  * A peer's folder of shards and documents. A file is whole or absent: written under a temporary name, fsynced, renamed,
- * its folder fsynced, and only then acknowledged. A shard is written once; documents are replaced whole.
+ * its folder fsynced, and only then acknowledged. A shard is written once, and once it is there no shard of another stripe of the
+ * same name; documents are replaced whole.
  *
  *   shards/<first two digits>/<shard>.shard     256 folders, made at the start
  *   documents/<kind>/<name>                     signed statements; bitmaps beside their heads
  *   incoming/                                   what is being written; emptied at the start
  */
-import { type FileHandle, mkdir, open, readdir, readFile, rm, stat, statfs } from 'node:fs/promises'
+import { type FileHandle, mkdir, open, readdir, rm, stat, statfs } from 'node:fs/promises'
 import { join } from 'node:path'
-import { ImagerError, reason } from '../base/errors.js'
+import { hasCode, ImagerError, reason } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
 import { SHARD_FILE_BYTES } from '../base/limits.js'
 import { GiB } from '../base/units.js'
-import { inspectShard } from '../native.js'
-import { isMissing, isNoSpace, moveWhole, readIfThere, syncFolder, writeWhole } from './files.js'
+import { findOtherStripe, inspectShardFile, type ShardFacts } from '../native.js'
+import { isMissing, isNoSpace, moveWhole, readIfThere, syncFolder, writeSynced, writeWhole } from './files.js'
 import { HeldBytes } from './held-bytes.js'
 import { fileSystemIdentity } from './identity.js'
 
@@ -46,6 +47,12 @@ export interface Space {
 export interface Held {
   shard: Hex
   bytes: number
+}
+
+/** What became of a shard that was put: now it is held durably, as `facts` say. */
+export interface Kept {
+  readonly outcome: 'stored' | 'present'
+  readonly facts: ShardFacts
 }
 
 /** Bounds how many documents are taken whose names begin alike. */
@@ -105,52 +112,72 @@ export class ShardStore {
   }
 
   /**
-   * Durable when it returns. The same bytes again are `present`; other bytes under a shard that is held and sound are
-   * refused (HOST_REFUSED); a damaged one is replaced. HOST_FULL leaves nothing behind.
+   * Durable when it returns, and read back. The same stripe's shard again is `present`; a shard of another stripe of the same
+   * name, of whichever index, is refused (HOST_REFUSED), as is one that is held and sound under other bytes; a damaged one is
+   * replaced. HOST_FULL leaves nothing behind.
    */
-  async put(shard: Hex, bytes: Uint8Array): Promise<'stored' | 'present'> {
-    const path = this.shardPath(shard)
-    return this.#inTurn(path, async () => {
-      const held = await readIfThere(path)
-      if (held?.equals(bytes)) {
-        await syncFolder(join(path, '..'))
-        return 'present'
-      }
-      if (held && (await isSound(shard, held))) throw this.#refused(`shard ${shard} is there with other bytes`)
-      await this.#writeShard(shard, bytes, held?.length ?? 0)
-      return 'stored'
-    })
+  async put(shard: Hex, bytes: Uint8Array): Promise<Kept> {
+    return this.receive(shard, bytes.length, (path) => this.#writing(writeSynced(path, bytes)))
   }
 
   /**
    * The same for bytes that come straight into a file: `take` writes them to the path it is given, as many as were said,
    * checks and syncs them. Their room is claimed before.
    */
-  async receive(shard: Hex, lengthBytes: number, take: (path: string) => Promise<void>): Promise<'stored' | 'present'> {
+  async receive(shard: Hex, lengthBytes: number, take: (path: string) => Promise<void>): Promise<Kept> {
     const path = this.shardPath(shard)
     const temporary = this.#temporaryPath()
     const isHeld = (await this.holds(shard)) && (await sizeOf(path)) > 0
     const aboveFloor = await this.#aboveFloor()
+    // Nothing comes between the look and the claim, so two writers never get the same room.
     if (!isHeld) this.#checkRoom(lengthBytes, aboveFloor)
     this.#pendingBytes += lengthBytes
     try {
       await take(temporary)
-      return await this.#inTurn(path, async () => {
-        const held = await readIfThere(path)
-        if (held?.equals(await readFile(temporary))) {
-          await syncFolder(join(path, '..'))
-          return 'present'
-        }
-        if (held && (await isSound(shard, held))) throw this.#refused(`shard ${shard} is there with other bytes`)
-        await this.#writing(moveWhole(temporary, path))
-        this.#held.add(shard, lengthBytes - (held?.length ?? 0))
-        this.#stored()
-        return 'stored'
-      })
+      const facts = await this.#readBack(temporary)
+      const { run, number } = facts.stripe
+      return await this.#inTurn(`${run.toString('hex')} ${number}`, () => this.#keep(shard, temporary, facts))
     } finally {
       this.#pendingBytes -= lengthBytes
       await rm(temporary, { force: true }).catch(() => {})
     }
+  }
+
+  /** What was synced, as the disk gives it back. */
+  async #readBack(path: string): Promise<ShardFacts> {
+    try {
+      return await inspectShardFile(path)
+    } catch (cause) {
+      throw new ImagerError('IO', { what: `${this.name} does not hold what it wrote: ${reason(cause)}` }, { cause })
+    }
+  }
+
+  /** In the turn of its stripe's name. A twin may have put other shards of that name on other hosts (decision 36). */
+  async #keep(shard: Hex, temporary: string, facts: ShardFacts): Promise<Kept> {
+    const path = this.shardPath(shard)
+    const held = await this.#inspectHeld(shard)
+    if (held?.facts?.root === facts.root && held.facts.stripe.identity === facts.stripe.identity) {
+      await syncFolder(join(path, '..'))
+      return { outcome: 'present', facts: held.facts }
+    }
+    if (held?.facts) throw this.#refused(`shard ${shard} is there with other bytes`)
+    const other = await findOtherStripe(this.shards, temporary)
+    if (other !== null) throw this.#refused(`shard ${other} is there, of another stripe of the same name`)
+    await this.#writing(moveWhole(temporary, path))
+    this.#held.add(shard, facts.bodyOffset + facts.bodyBytes - (held?.bytes ?? 0))
+    this.#stored()
+    return { outcome: 'stored', facts }
+  }
+
+  /** No `facts` where it is damaged; undefined where it is not there. */
+  async #inspectHeld(shard: Hex): Promise<{ bytes: number; facts: ShardFacts | undefined } | undefined> {
+    const path = this.shardPath(shard)
+    if (!(await this.holds(shard))) return undefined
+    const facts = await inspectShardFile(path).catch((error: unknown) => {
+      if (hasCode(error, 'CORRUPT', 'FORGED', 'UNSUPPORTED')) return undefined
+      throw error
+    })
+    return { bytes: await sizeOf(path), facts: facts?.shard === shard ? facts : undefined }
   }
 
   async holds(shard: Hex): Promise<boolean> {
@@ -288,20 +315,6 @@ export class ShardStore {
     if (room < bytes) throw this.#full(`${bytes} bytes do not fit into the ${Math.max(0, room)} that are left`)
   }
 
-  async #writeShard(shard: Hex, bytes: Uint8Array, replacedBytes: number): Promise<void> {
-    const aboveFloor = await this.#aboveFloor()
-    // Nothing comes between the look and the claim, so two writers never get the same room.
-    this.#checkRoom(bytes.length - replacedBytes, aboveFloor)
-    this.#pendingBytes += bytes.length
-    try {
-      await this.#writeWhole(this.shardPath(shard), bytes)
-      this.#held.add(shard, bytes.length - replacedBytes)
-      this.#stored()
-    } finally {
-      this.#pendingBytes -= bytes.length
-    }
-  }
-
   async #writeWhole(path: string, bytes: Uint8Array): Promise<void> {
     await this.#writing(writeWhole(this.#temporaryPath(), path, bytes))
   }
@@ -391,11 +404,4 @@ async function shardsIn(folder: string): Promise<Hex[]> {
 
 async function sizeOf(path: string): Promise<number> {
   return (await stat(path)).size
-}
-
-async function isSound(shard: Hex, bytes: Uint8Array): Promise<boolean> {
-  return inspectShard(bytes).then(
-    (facts) => facts.shard === shard,
-    () => false,
-  )
 }

@@ -31,7 +31,7 @@ byte without; /* the guard that is left out, or the state that is looked for */
 #define WRITES 4
 #define STRANGE 9  /* what another appliance says lies under the writer's name */
 
-/* What lies on each peer under the name of a run: 0 nothing, else which content. */
+/* What lies on each peer under the name of a run, whichever shards of it: 0 nothing, else which content. */
 byte held[PEERS * RUNS];
 #define on(peer, r) held[(peer) * RUNS + (r)]
 byte drawn, contents;       /* randomness and the disk's content: nobody puts them back */

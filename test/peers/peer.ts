@@ -40,23 +40,37 @@ export const numberOfShard = (shard: string) => numbers.get(shard)
 
 /** A sound shard file (native/src/formats/shard.rs), of a stripe that has this body alone, around any body of at least one byte. */
 export function makeShard(shard: string, body: Buffer, inFleet = fleet): Buffer {
-  const fixed = Buffer.alloc(16)
-  fixed.write('IMSH', 0)
-  fixed.writeUInt16LE(1, 4)
-  fixed.writeUInt32LE(body.length, 8)
-  const slices: Buffer[] = []
-  for (let at = 0; at < body.length; at += SLICE_BYTES) slices.push(hash(body.subarray(at, at + SLICE_BYTES)))
-  const table = Buffer.concat(slices)
-  const root = hash(Buffer.concat([fixed, table]))
+  return makeShards(numbers.get(shard) ?? 0, [body], inFleet)[0] as Buffer
+}
+
+/** The id of a shard of the stripe of that number. */
+export const idOf = (number: number, index: number) => nameShard(runName(RUN.writer, RUN.run), number, index)
+
+/** The shard files of a stripe without parity, around bodies of one length. */
+export function makeShards(number: number, bodies: readonly Buffer[], inFleet = fleet): Buffer[] {
+  const lengthBytes = bodies[0]?.length ?? 0
+  const heads = bodies.map((body, index) => {
+    const fixed = Buffer.alloc(16)
+    fixed.write('IMSH', 0)
+    fixed.writeUInt16LE(1, 4)
+    fixed.writeUInt32LE(lengthBytes, 8)
+    fixed.writeUInt8(index, 12)
+    const slices: Buffer[] = []
+    for (let at = 0; at < body.length; at += SLICE_BYTES) slices.push(hash(body.subarray(at, at + SLICE_BYTES)))
+    const table = Buffer.concat(slices)
+    return { fixed, root: hash(Buffer.concat([fixed, table])), table }
+  })
   const shape = Buffer.alloc(10)
-  shape.writeUInt32LE(numbers.get(shard) ?? 0, 0)
-  shape.writeUInt8(1, 4)
-  shape.writeUInt32LE(body.length, 6)
-  const fleetId = Buffer.from(inFleet, 'hex')
-  const descriptor = Buffer.concat([fleetId, runName(RUN.writer, RUN.run), shape, Buffer.alloc(32, 7), root])
+  shape.writeUInt32LE(number, 0)
+  shape.writeUInt8(bodies.length, 4)
+  shape.writeUInt32LE(lengthBytes * bodies.length, 6)
+  const name = [Buffer.from(inFleet, 'hex'), runName(RUN.writer, RUN.run), shape, Buffer.alloc(32, 7)]
+  const descriptor = Buffer.concat([...name, ...heads.map(({ root }) => root)])
   const signature = writer.sign(Buffer.concat([Buffer.from('imager v1 stripe\0'), descriptor]))
-  const header = Buffer.concat([fixed, root, table, descriptor, signature])
-  return Buffer.concat([header, Buffer.alloc(BODY_OFFSET - header.length), body])
+  return heads.map(({ fixed, root, table }, index) => {
+    const header = Buffer.concat([fixed, root, table, descriptor, signature])
+    return Buffer.concat([header, Buffer.alloc(BODY_OFFSET - header.length), bodies[index] as Buffer])
+  })
 }
 
 export function folder(t: ExecutionContext): string {

@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, truncateSync, writeFi
 import { join } from 'node:path'
 import test from 'ava'
 import { lacksMounts, testWhere } from '../machine.js'
-import { folder, makeShard, openStore, shardId } from './peer.js'
+import { folder, idOf, makeShard, makeShards, openStore, shardId } from './peer.js'
 
 const fill = (bytes: number, value: number) => Buffer.alloc(bytes, value)
 const pathOf = (root: string, shard: string) => join(root, 'shards', shard.slice(0, 2), `${shard}.shard`)
@@ -13,7 +13,7 @@ test('what was put is there, also after opening again', async (t) => {
   const shard = shardId(1)
   const bytes = makeShard(shard, fill(200_000, 7))
   const store = await openStore(root)
-  t.is(await store.put(shard, bytes), 'stored')
+  t.is((await store.put(shard, bytes)).outcome, 'stored')
   t.deepEqual(readFileSync(pathOf(root, shard)), bytes)
   t.deepEqual(readdirSync(join(root, 'incoming')), [])
   const again = await openStore(root)
@@ -28,13 +28,37 @@ test('a shard is written once; the same bytes again are welcome', async (t) => {
   const shard = shardId(2)
   const bytes = makeShard(shard, fill(1000, 1))
   await store.put(shard, bytes)
-  t.is(await store.put(shard, bytes), 'present')
+  t.is((await store.put(shard, bytes)).outcome, 'present')
   await t.throwsAsync(store.put(shard, makeShard(shard, fill(1000, 2))), {
     code: 'HOST_REFUSED',
     message: /other bytes/,
   })
   t.deepEqual(await store.read(shard), bytes)
   t.is((await store.free()).usedBytes, bytes.length)
+})
+
+test('a stripe has one meaning on a peer: another of its name is refused, whatever its index', async (t) => {
+  const root = folder(t)
+  const store = await openStore(root)
+  const [held, twin] = [1, 2].map((value) => makeShards(9, [fill(70_000, value), fill(70_000, value + 10)]))
+  const alone = makeShards(9, [fill(70_000, 1)])[0] as Buffer
+  await store.put(idOf(9, 1), held?.[1] as Buffer)
+  const refused = { code: 'HOST_REFUSED', message: /of another stripe of the same name/ } as const
+  for (const one of [store, await openStore(root)]) {
+    await t.throwsAsync(one.put(idOf(9, 0), twin?.[0] as Buffer), refused)
+    await t.throwsAsync(one.put(idOf(9, 0), alone), refused, 'of another scheme')
+    await t.throwsAsync(one.put(idOf(9, 1), twin?.[1] as Buffer), { code: 'HOST_REFUSED', message: /other bytes/ })
+  }
+  t.is((await store.put(idOf(9, 0), held?.[0] as Buffer)).outcome, 'stored')
+  t.deepEqual(readdirSync(join(root, 'incoming')), [])
+})
+
+test('of two twins at the same moment one is stored', async (t) => {
+  const store = await openStore(folder(t))
+  const [one, two] = [1, 2].map((value) => makeShards(9, [fill(70_000, value), fill(70_000, value + 10)]))
+  const both = [store.put(idOf(9, 0), one?.[0] as Buffer), store.put(idOf(9, 1), two?.[1] as Buffer)]
+  const outcomes = await Promise.allSettled(both)
+  t.deepEqual(outcomes.map(({ status }) => status).sort(), ['fulfilled', 'rejected'])
 })
 
 test('a held shard that rotted is replaced', async (t) => {
@@ -46,11 +70,11 @@ test('a held shard that rotted is replaced', async (t) => {
   const rotten = Buffer.from(bytes)
   rotten[50_000] = 0xff
   writeFileSync(pathOf(root, shard), rotten)
-  t.is(await store.put(shard, bytes), 'stored')
+  t.is((await store.put(shard, bytes)).outcome, 'stored')
   t.deepEqual(await store.read(shard), bytes)
   truncateSync(pathOf(root, shard), 0)
   const again = await openStore(root)
-  t.is(await again.put(shard, bytes), 'stored')
+  t.is((await again.put(shard, bytes)).outcome, 'stored')
   t.is((await again.free()).usedBytes, bytes.length)
 })
 
@@ -60,7 +84,7 @@ test('many writers of one shard: one stores it', async (t) => {
   const [one, two] = [makeShard(shard, fill(5000, 1)), makeShard(shard, fill(5000, 2))]
   const outcomes = await Promise.allSettled([store.put(shard, one), store.put(shard, two), store.put(shard, one)])
   t.deepEqual(
-    outcomes.map((outcome) => (outcome.status === 'fulfilled' ? outcome.value : 'refused')),
+    outcomes.map((outcome) => (outcome.status === 'fulfilled' ? outcome.value.outcome : 'refused')),
     ['stored', 'refused', 'present'],
   )
 })
@@ -109,7 +133,7 @@ test('the quota holds, also against writers at the same moment', async (t) => {
   t.deepEqual(readdirSync(join(root, 'incoming')), [])
   // What is there stays welcome.
   const held = stored[0] ?? 0
-  t.is(await store.put(shardId(held), makeShard(shardId(held), fill(1000, held))), 'present')
+  t.is((await store.put(shardId(held), makeShard(shardId(held), fill(1000, held)))).outcome, 'present')
 })
 
 test("the owner's floor holds; documents still fit", async (t) => {

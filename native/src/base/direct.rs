@@ -75,3 +75,9 @@ pub fn aligned(memory: &mut [u8]) -> &mut [u8] {
     let head = memory.as_ptr().align_offset(DIRECT_BYTES);
     &mut memory[head..]
 }
+
+/// Lets go of what of the file lies in the cache and on the disk too.
+pub fn forget(file: &File) {
+    // SAFETY: advice about a file that is open here; refused, it changes nothing.
+    unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
+}

@@ -1,5 +1,7 @@
 //! Shards and stripes.
 
+use std::path::Path;
+
 use napi::bindgen_prelude::{AsyncTask, Buffer, ClassInstance, Result, Uint8Array};
 use napi_derive::napi;
 
@@ -11,7 +13,7 @@ use crate::base::bytes::Writer;
 use crate::base::error::Error;
 use crate::formats::names::RunName;
 use crate::formats::{pack, shard};
-use crate::stripes::erasure;
+use crate::stripes::{erasure, stored};
 
 /// What a shard's header says. `shard` (16 bytes) and `root` (32) in hexadecimal.
 #[napi(object)]
@@ -37,6 +39,8 @@ pub struct StripeFacts {
     pub pack_bytes: u32,
     pub trailer: String,
     pub roots: Vec<String>,
+    /// BLAKE3 of what its writer signed.
+    pub identity: String,
 }
 
 fn facts(header: shard::Header) -> ShardFacts {
@@ -57,6 +61,7 @@ fn facts(header: shard::Header) -> ShardFacts {
             pack_bytes: stripe.pack_bytes,
             trailer: hex(&stripe.trailer),
             roots: stripe.roots.iter().map(|root| hex(root)).collect(),
+            identity: hex(&stripe.identity()),
         },
     }
 }
@@ -65,6 +70,22 @@ fn facts(header: shard::Header) -> ShardFacts {
 #[napi(ts_return_type = "Promise<ShardFacts>")]
 pub fn inspect_shard(bytes: Uint8Array) -> AsyncTask<Job<ShardFacts>> {
     job(move || shard::inspect(&bytes).map(facts))
+}
+
+/// The same of a file, as the disk has it. Throws IO too.
+#[napi(ts_return_type = "Promise<ShardFacts>")]
+pub fn inspect_shard_file(path: String) -> AsyncTask<Job<ShardFacts>> {
+    job(move || stored::inspect(Path::new(&path)).map(facts))
+}
+
+/// The id of a shard in the folder of a peer's store that is of another stripe of the same name as the one in this file; null
+/// where there is none. Throws IO, CORRUPT, FORGED.
+#[napi(ts_return_type = "Promise<string | null>")]
+pub fn find_other_stripe(folder: String, path: String) -> AsyncTask<Job<Option<String>>> {
+    job(move || {
+        let stripe = stored::stripe_of(Path::new(&path))?;
+        Ok(stored::find_other(Path::new(&folder), &stripe).map(|id| hex(&id)))
+    })
 }
 
 /// Checks the header in the first 4096 bytes of a shard file. Throws CORRUPT, FORGED.

@@ -76,7 +76,7 @@ impl DataEndpoint {
     }
 }
 
-/// How an exchange ended. `body`: of `done`, what was fetched. `bytes`: of `refused` the error as it was encoded, of `lied`
+/// How an exchange ended. `body`: of `done`, what was fetched, or what the host says of what was put. `bytes`: of `refused` the error as it was encoded, of `lied`
 /// the key that answered. `why` for people.
 #[napi(object, object_from_js = false)]
 pub struct DataOutcome {
@@ -466,10 +466,11 @@ impl DataQuestion {
         Ok(promise)
     }
 
-    /// What was received is kept: the exchange is over. Throws IO where the connection is gone, like the others.
+    /// What was received is kept, of which `receipt` is sent: the exchange is over. Throws IO where the connection is gone,
+    /// like the others.
     #[napi]
-    pub fn done(&self) -> Result<()> {
-        self.order(Order::Done)
+    pub fn done(&self, receipt: Uint8Array) -> Result<()> {
+        self.order(Order::Done(receipt.to_vec()))
     }
 
     /// An error, encoded; also after a body.

@@ -22,7 +22,7 @@ use crate::base::secret::{Secret, verify_signature};
 use crate::formats::names::{NUMBER_BITS, RunName};
 
 /// Widest stripe there is (docs/formats/stripe.md).
-const WIDTH: u32 = 32;
+pub const WIDTH: u32 = 32;
 const DOMAIN: &[u8] = b"imager v1 stripe\0";
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,12 +41,22 @@ pub struct Descriptor {
 impl Descriptor {
     /// The bytes above. `writer` is the secret of the run's writer.
     pub fn sign(&self, writer: &Secret) -> Vec<u8> {
+        let mut bytes = self.signed();
+        let signature = writer.sign(&[DOMAIN, &bytes].concat());
+        bytes.extend_from_slice(&signature);
+        bytes
+    }
+
+    fn signed(&self) -> Vec<u8> {
         let mut bytes = Writer::default();
         bytes.raw(&self.fleet).raw(&self.run.bytes()).u32(self.number).u8(self.k).u8(self.m).u32(self.pack_bytes);
         bytes.raw(&self.trailer).raw(self.roots.as_flattened());
-        let signature = writer.sign(&[DOMAIN, &bytes.bytes].concat());
-        bytes.raw(&signature);
         bytes.bytes
+    }
+
+    /// BLAKE3 of what is signed: two stripes of one name differ in it.
+    pub fn identity(&self) -> [u8; 32] {
+        *blake3::hash(&self.signed()).as_bytes()
     }
 
     /// Throws `Forged` where its writer did not sign it, `Corrupt` where its figures cannot be.

@@ -1,4 +1,5 @@
 //! Packs as k data shards and m parity shards, and back.
 
 pub mod erasure;
+pub mod stored;
 pub mod stripe;

@@ -19,6 +19,7 @@ pub struct Stripe {
     parity: Vec<u8>,
     headers: Vec<Vec<u8>>,
     roots: Vec<[u8; 32]>,
+    identity: [u8; 32],
 }
 
 impl Stripe {
@@ -30,6 +31,11 @@ impl Stripe {
 
     pub fn root(&self, index: usize) -> Option<[u8; 32]> {
         self.roots.get(index).copied()
+    }
+
+    /// Of its descriptor.
+    pub fn identity(&self) -> [u8; 32] {
+        self.identity
     }
 }
 
@@ -54,12 +60,15 @@ pub fn encode(pack: Vec<u8>, scheme: Scheme, template: &Descriptor, writer: &Sec
     let pack_bytes = pack.len() as u32;
     let length = pack.len().div_ceil(scheme.k);
     let parity = pool::take_filled(scheme.m * length);
-    let mut stripe = Stripe { scheme, length, data: pack, parity, headers: Vec::new(), roots: Vec::new() };
+    let mut stripe =
+        Stripe { scheme, length, data: pack, parity, headers: Vec::new(), roots: Vec::new(), identity: [0; 32] };
     stripe.data.resize(scheme.k * length, 0);
     let tables = fill(&mut stripe)?;
     stripe.roots = (0..).zip(&tables).map(|(index, table)| shard::root(length, index, table)).collect();
     let (k, m, roots) = (scheme.k as u8, scheme.m as u8, stripe.roots.clone());
-    let descriptor = Descriptor { k, m, pack_bytes, roots, ..template.clone() }.sign(writer);
+    let descriptor = Descriptor { k, m, pack_bytes, roots, ..template.clone() };
+    stripe.identity = descriptor.identity();
+    let descriptor = descriptor.sign(writer);
     stripe.headers =
         (0..).zip(&tables).map(|(index, table)| shard::header(length, index, table, &descriptor)).collect();
     Ok(stripe)
@@ -117,6 +126,7 @@ mod tests {
                 let file = stripe.file(index).unwrap().concat();
                 let header = shard::inspect(&file).unwrap();
                 assert_eq!(Some(header.root), stripe.root(index));
+                assert_eq!(header.stripe.identity(), stripe.identity());
                 assert_eq!((usize::from(header.index), header.stripe.pack_bytes), (index, length));
                 if index < scheme.k {
                     joined.extend_from_slice(&file[BODY_OFFSET..]);

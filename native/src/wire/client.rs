@@ -257,6 +257,7 @@ impl Client {
             let fetched = transfer(stream, length, exchange, || self.hear(endpoint.host))?;
             stream.wait_for(answering);
             match read_frame(stream)? {
+                (Kind::Done, said) if matches!(exchange, Exchange::Put { .. }) => Ok(Outcome::Done(said)),
                 (Kind::Done, _) => Ok(Outcome::Done(fetched)),
                 (Kind::Refused, bytes) => Ok(Outcome::Refused(bytes)),
                 _ => Err(Broken::Malformed("no end of an exchange")),

@@ -8,7 +8,7 @@ use crate::base::error::is_exhausted;
 
 #[derive(Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// With the body that was fetched.
+    /// With the body that was fetched, or what the other side says of the one that was put.
     Done(Vec<u8>),
     /// The other side's error, as its TypeScript encoded it.
     Refused(Vec<u8>),

@@ -9,7 +9,6 @@ use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
 use std::net::{Shutdown, TcpStream};
 use std::ops::Range;
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -27,7 +26,7 @@ use super::identity::Identity;
 use super::stream::{self, Stream};
 use super::timeouts::Timeouts;
 use crate::base::clock::Clock;
-use crate::base::direct::{DIRECT_BYTES, Direct, aligned};
+use crate::base::direct::{DIRECT_BYTES, Direct, aligned, forget};
 use crate::base::error::{Error, Result};
 use crate::base::limits::{SHARD_BYTES, SLICE_BYTES};
 use crate::formats::frame::{Fetch, Kind, PREAMBLE, TO_END};
@@ -94,18 +93,11 @@ pub enum Order {
     Expel(Vec<u8>),
     /// A body of `length` bytes, checked as a shard and synced to a new file; `received` is called in any case, and then
     /// Done or Refuse must follow.
-    Receive {
-        path: PathBuf,
-        length: usize,
-        received: Received,
-    },
+    Receive { path: PathBuf, length: usize, received: Received },
     /// A part of a file; `sent` is called in any case, and where it is not told `Ok` or `Cut`, Refuse must follow.
-    Send {
-        path: PathBuf,
-        range: Range<u64>,
-        sent: Sent,
-    },
-    Done,
+    Send { path: PathBuf, range: Range<u64>, sent: Sent },
+    /// What was received is kept; with what the host says of it.
+    Done(Vec<u8>),
 }
 
 pub type Sent = Box<dyn FnOnce(std::result::Result<(), Unsent>) + Send>;
@@ -292,7 +284,7 @@ impl Server {
             match orders.recv_timeout(self.limits.transfer).map_err(|_| Broken::Late)? {
                 Order::Refuse(error) => return write_frame(stream, Kind::Refused, &error),
                 Order::Expel(error) => return write_frame(stream, Kind::Refused, &error).and(Err(Broken::Closed)),
-                Order::Done => return write_frame(stream, Kind::Done, &[]),
+                Order::Done(said) => return write_frame(stream, Kind::Done, &said),
                 _ if std::mem::replace(&mut had_body, true) => {
                     return Err(Broken::Malformed("two bodies for one question"));
                 }
@@ -378,18 +370,12 @@ fn receive(
         (Some(failure), _) => Err(failure),
         (None, Some(header)) => {
             intake.file.sync_all().map_err(Unreceived::Disk)?;
+            // It is not read soon: what the host's owner works with stays in the cache.
             forget(&intake.file);
             Ok(header)
         }
         (None, None) => Err(Unreceived::Damaged(Error::corrupt("shard", 0, "it has no header"))),
     }
-}
-
-/// A shard that was stored is not read soon: its pages are free for the next one, and what the host's owner works with stays
-/// in the cache.
-fn forget(file: &File) {
-    // SAFETY: advice about a file that is open here; refused, it changes nothing.
-    unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
 }
 
 struct Intake {

@@ -13,7 +13,7 @@ test('shards come back as stripes, one of each index; what its writer described 
   const [writer, other, ...hosts] = [hex(32), hex(32), hex(32), hex(32), hex(32)] as [string, string, ...string[]]
   const describe = (number: number, by = writer): StripeFacts => ({
     ...{ fleet: hex(16), writer: by, run: runName(by, '0123456789abcdef'), number, k: 2, m: 1 },
-    ...{ packBytes: 1000 * number, trailer: hex(32), roots: [hex(32), hex(32), hex(32)] },
+    ...{ packBytes: 1000 * number, trailer: hex(32), roots: [hex(32), hex(32), hex(32)], identity: hex(32) },
   })
   const [three, seven, twin, theirs] = [describe(3), describe(7), describe(3), describe(3, other)]
   const at = (facts: StripeFacts, index: number, host = hosts[index]): FoundShard => {

@@ -254,6 +254,13 @@ impl Stripe {
         root.map(|root| hex(&root)).ok_or_else(|| thrown(Error::invalid("shard", "no such index")))
     }
 
+    /// What two stripes of one name differ in: BLAKE3 of what its writer signs, hexadecimal.
+    #[napi]
+    pub fn identity(&self) -> Result<String> {
+        let identity = lock(&self.0).as_ref().map(|stripe| stripe.identity());
+        identity.map(|identity| hex(&identity)).ok_or_else(|| thrown(Error::invalid("stripe", "it was released")))
+    }
+
     /// Lets go of the memory; its shards are gone.
     #[napi]
     pub fn release(&self) {
