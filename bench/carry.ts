@@ -103,7 +103,7 @@ async function measureAll(peer: ChildProcess, address: string, members: ReturnTy
   return { figures, readings }
 }
 
-async function measureOne(peer: ChildProcess, work: (index: number) => Promise<void>): Promise<Figure> {
+async function measureOne(peer: ChildProcess, work: (index: number) => Promise<unknown>): Promise<Figure> {
   const [mine, theirs, started] = [process.cpuUsage(), await cpuOf(peer), performance.now()]
   let next = 0
   const worker = async () => {

@@ -156,6 +156,7 @@ export type {
   ShardFacts,
   SignatureIndex as SignatureIndexHandle,
   SoughtRecords,
+  Stripe,
   StripeFacts,
   StripeShard,
   Vault as VaultHandle,

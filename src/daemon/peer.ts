@@ -56,6 +56,7 @@ export async function startPeer(home: Home, options: PeerOptions): Promise<Runni
     tls: home.tls,
     listen,
     host: home.host,
+    secret: home.secret,
     trust: home,
     store,
     clock,

@@ -43,8 +43,8 @@ export class PeerClient {
     readonly shards: ShardTransport = new HttpsTransport(name, connection),
   ) {}
 
-  /** Returns when the shard is durable there. `grant` in base64, as the coordinator gave it. */
-  sendShard(shard: Hex, file: ShardFile, grant: string, options?: CallOptions): Promise<void> {
+  /** What the host says of it, once the shard is durable there: see `openReceipt`. `grant` in base64, as the coordinator gave it. */
+  sendShard(shard: Hex, file: ShardFile, grant: string, options?: CallOptions): Promise<Buffer> {
     return this.shards.put(shard, file, grant, options)
   }
 

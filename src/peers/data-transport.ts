@@ -13,9 +13,9 @@ export class DataTransport implements ShardTransport {
     this.#link = link
   }
 
-  async put(shard: Hex, file: ShardFile, grant: string, options?: CallOptions): Promise<void> {
+  async put(shard: Hex, file: ShardFile, grant: string, options?: CallOptions): Promise<Buffer> {
     const lengthBytes = file instanceof Uint8Array ? file.length : file.lengthBytes
-    await this.#link.put(encodeQuestion({ operation: 'put', shard, lengthBytes, grant }), file, options)
+    return this.#link.put(encodeQuestion({ operation: 'put', shard, lengthBytes, grant }), file, options)
   }
 
   fetch(shard: Hex, range: ShardRange | undefined, options?: CallOptions): Promise<BodyHandle> {

@@ -10,6 +10,7 @@ import { Base64, Count, Id } from '../keys/fields.js'
 import { STATEMENT_BYTES } from '../keys/statement.js'
 import type { DataFetch, DataQuestion, DataReceived } from '../native.js'
 import { decodeMessage, encodeMessage } from '../wire/message.js'
+import { receiptOf } from './receipts.js'
 import { type PeerParts, requireGrant, requireReader, requireShard } from './rights.js'
 
 const Question = v.strictObject({
@@ -52,14 +53,14 @@ async function receiveShard(
 ): Promise<void> {
   const { store } = parts
   requireGrant(parts, { bearer: question.host, shard, lengthBytes, grant: Buffer.from(grant, 'base64') })
-  await receiving.run(() =>
+  const kept = await receiving.run(() =>
     store.receive(shard, lengthBytes, async (path) => {
       const received = await question.receive(path, lengthBytes)
       if (received.kind !== 'sound') throw notReceived(shard, store.name, received)
       requireShard(parts.trust, shard, received)
     }),
   )
-  question.done(Buffer.alloc(0))
+  question.done(receiptOf(parts, kept))
 }
 
 function notReceived(shard: string, host: string, { kind, why }: DataReceived): ImagerError {

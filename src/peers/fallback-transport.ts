@@ -27,7 +27,7 @@ export class FallbackTransport implements ShardTransport {
     this.#parts = parts
   }
 
-  put(shard: Hex, file: ShardFile, grant: string, options?: CallOptions): Promise<void> {
+  put(shard: Hex, file: ShardFile, grant: string, options?: CallOptions): Promise<Buffer> {
     return this.#run((way) => way.put(shard, file, grant, options))
   }
 

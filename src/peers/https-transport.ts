@@ -3,6 +3,7 @@ import { ImagerError } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
 import { FETCH_IDLE_MS, SHARD_FILE_BYTES, TRANSFER_TIMEOUT_MS } from '../base/limits.js'
 import { Body, type BodyHandle } from '../native.js'
+import { RECEIPT_BYTES } from '../stripes/receipt.js'
 import type { CallOptions } from '../wire/bounded.js'
 import type { Requester } from '../wire/client.js'
 import type { ShardFile, ShardRange, ShardTransport } from '../wire/shard-transport.js'
@@ -17,14 +18,15 @@ export class HttpsTransport implements ShardTransport {
     this.#connection = connection
   }
 
-  async put(shard: Hex, file: ShardFile, grant: string, options?: CallOptions): Promise<void> {
-    await this.#connection.request('PUT', `/v1/shards/${shard}`, {
+  async put(shard: Hex, file: ShardFile, grant: string, options?: CallOptions): Promise<Buffer> {
+    const { body } = await this.#connection.request('PUT', `/v1/shards/${shard}`, {
       timeoutMs: TRANSFER_TIMEOUT_MS,
       ...options,
       headers: { 'imager-grant': grant },
       body: file instanceof Uint8Array ? file : file.bytes(),
-      maxBytes: 0,
+      maxBytes: RECEIPT_BYTES,
     })
+    return body
   }
 
   async fetch(shard: Hex, range: ShardRange | undefined, options?: CallOptions): Promise<BodyHandle> {

@@ -16,9 +16,9 @@ export class LimitedTransport implements ShardTransport {
     this.#bucket = bucket
   }
 
-  async put(shard: Hex, file: ShardFile, grant: string, options?: CallOptions): Promise<void> {
+  async put(shard: Hex, file: ShardFile, grant: string, options?: CallOptions): Promise<Buffer> {
     await this.#bucket()?.take(file instanceof Uint8Array ? file.length : file.lengthBytes, options?.signal)
-    await this.#shards.put(shard, file, grant, options)
+    return this.#shards.put(shard, file, grant, options)
   }
 
   async fetch(shard: Hex, range: ShardRange | undefined, options?: CallOptions): Promise<BodyHandle> {

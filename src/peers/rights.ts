@@ -4,6 +4,7 @@ import { ImagerError } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
 import type { Role } from '../keys/fields.js'
 import { verifyGrant } from '../keys/grant.js'
+import type { SecretHandle } from '../native.js'
 import type { Trust } from './documents.js'
 import type { ShardStore } from './store.js'
 import type { Witness } from './witness.js'
@@ -11,6 +12,8 @@ import type { Witness } from './witness.js'
 export interface PeerParts {
   /** This peer's own key, which grants name. */
   readonly host: Hex
+  /** Signs receipts. */
+  readonly secret: Pick<SecretHandle, 'sign'>
   readonly trust: Trust
   readonly store: ShardStore
   readonly clock: Clock

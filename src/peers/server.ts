@@ -29,6 +29,7 @@ import { checkpointRoutes } from './checkpoint-routes.js'
 import { answerData } from './data.js'
 import { checkDocument, limitOf, type Trust } from './documents.js'
 import { keepMembership } from './memberships.js'
+import { receiptOf } from './receipts.js'
 import { listReaders, type PeerParts, requireGrant, requireReader, requireShard } from './rights.js'
 import { DOCUMENT_KINDS, type DocumentKind, type ShardStore, type StatementKind } from './store.js'
 
@@ -135,8 +136,8 @@ async function putShard(parts: PeerParts, receiving: Slots, request: Request): P
       throw new ImagerError('CORRUPT', { what: `Shard ${shard} arrived damaged: ${reason(cause)}` }, { cause })
     })
     requireShard(parts.trust, shard, { shard: facts.shard, fleet: facts.stripe.fleet })
-    const { outcome } = await store.put(shard, bytes)
-    return { status: outcome === 'stored' ? 201 : 200 }
+    const kept = await store.put(shard, bytes)
+    return { status: kept.outcome === 'stored' ? 201 : 200, body: receiptOf(parts, kept) }
   })
 }
 

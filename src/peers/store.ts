@@ -5,6 +5,7 @@
  *
  *   shards/<first two digits>/<shard>.shard     256 folders, made at the start
  *   documents/<kind>/<name>                     signed statements; bitmaps beside their heads
+ *   store                                       which store this is, and how far it has come
  *   incoming/                                   what is being written; emptied at the start
  */
 import { type FileHandle, mkdir, open, readdir, rm, stat, statfs } from 'node:fs/promises'
@@ -17,6 +18,7 @@ import { findOtherStripe, inspectShardFile, type ShardFacts } from '../native.js
 import { isMissing, isNoSpace, moveWhole, readIfThere, syncFolder, writeSynced, writeWhole } from './files.js'
 import { HeldBytes } from './held-bytes.js'
 import { fileSystemIdentity } from './identity.js'
+import { StoreSequence } from './sequence.js'
 
 export const DOCUMENT_KINDS = [
   ...(['head', 'key', 'membership', 'bitmap', 'address'] as const),
@@ -53,6 +55,9 @@ export interface Held {
 export interface Kept {
   readonly outcome: 'stored' | 'present'
   readonly facts: ShardFacts
+  /** Id of the store, and its sequence from which on it is held. */
+  readonly store: Hex
+  readonly sequence: number
 }
 
 /** Bounds how many documents are taken whose names begin alike. */
@@ -69,6 +74,7 @@ export class ShardStore {
   readonly #options: StoreOptions
   readonly #storage: string
   readonly #held: HeldBytes
+  readonly #sequence: StoreSequence
   #documentBytes: number
   /** Its folder is gone, or another disk lies there. */
   #gone = false
@@ -78,7 +84,14 @@ export class ShardStore {
   readonly #turns = new Map<string, Promise<unknown>>()
   #stored = () => {}
 
-  private constructor(options: StoreOptions, storage: string, held: HeldBytes, documentBytes: number) {
+  private constructor(
+    options: StoreOptions,
+    storage: string,
+    held: HeldBytes,
+    documentBytes: number,
+    sequence: StoreSequence,
+  ) {
+    this.#sequence = sequence
     this.#options = options
     this.#storage = storage
     this.#held = held
@@ -94,9 +107,11 @@ export class ShardStore {
         await mkdir(join(folder, name), { recursive: true, mode: 0o700 })
       }
       for (const prefix of prefixes()) await mkdir(join(folder, 'shards', prefix), { recursive: true, mode: 0o700 })
+      const sequence = await StoreSequence.open(folder)
       for (const name of ['shards', 'documents', '.']) await syncFolder(join(folder, name))
       const held = await HeldBytes.count(join(folder, 'shards'))
-      return new ShardStore(options, await fileSystemIdentity(folder), held, await countDocuments(folder))
+      const documentBytes = await countDocuments(folder)
+      return new ShardStore(options, await fileSystemIdentity(folder), held, documentBytes, sequence)
     } catch (cause) {
       throw new ImagerError('SYSTEM', { what: `The store ${folder} cannot be opened: ${reason(cause)}` }, { cause })
     }
@@ -158,15 +173,16 @@ export class ShardStore {
     const held = await this.#inspectHeld(shard)
     if (held?.facts?.root === facts.root && held.facts.stripe.identity === facts.stripe.identity) {
       await syncFolder(join(path, '..'))
-      return { outcome: 'present', facts: held.facts }
+      return { outcome: 'present', facts: held.facts, store: this.#sequence.id, sequence: this.#sequence.current }
     }
     if (held?.facts) throw this.#refused(`shard ${shard} is there with other bytes`)
     const other = await findOtherStripe(this.shards, temporary)
     if (other !== null) throw this.#refused(`shard ${other} is there, of another stripe of the same name`)
+    const sequence = await this.#sequence.raise()
     await this.#writing(moveWhole(temporary, path))
     this.#held.add(shard, facts.bodyOffset + facts.bodyBytes - (held?.bytes ?? 0))
     this.#stored()
-    return { outcome: 'stored', facts }
+    return { outcome: 'stored', facts, store: this.#sequence.id, sequence }
   }
 
   /** No `facts` where it is damaged; undefined where it is not there. */
@@ -280,7 +296,9 @@ export class ShardStore {
 
   /** Looks whether everything is still there; before a heartbeat says so. */
   async lookAgain(): Promise<void> {
+    const before = this.#held.total
     this.#gone = !(await this.#held.look())
+    if (!this.#gone && this.#held.total < before) await this.#sequence.raise()
   }
 
   /** Nothing, and no storage, where its folder is gone. */

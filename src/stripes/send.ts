@@ -4,10 +4,11 @@
  */
 import { hasCode, ImagerError, reason } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
-import type { Pack, SecretHandle, StripeShard, VaultHandle } from '../native.js'
+import type { Pack, SecretHandle, Stripe, StripeShard, VaultHandle } from '../native.js'
 import { shardFileBytes } from '../native.js'
 import { numberOf, type RunsHandle, runOf, shardOf } from './names.js'
 import { type Group, hostsOfStripe } from './place.js'
+import { openReceipt } from './receipt.js'
 
 interface Shard {
   readonly index: number
@@ -39,7 +40,13 @@ export interface StripeCatalog {
   ): Promise<void>
 }
 
-export type SendShard = (host: Hex, shard: Hex, file: StripeShard, grant: string, signal: AbortSignal) => Promise<void>
+export type SendShard = (
+  host: Hex,
+  shard: Hex,
+  file: StripeShard,
+  grant: string,
+  signal: AbortSignal,
+) => Promise<Uint8Array>
 
 export interface SentStripe {
   readonly stripe: number
@@ -62,8 +69,8 @@ export class StripeSender {
     readonly lease: Hex,
     readonly group: Group,
     readonly vault: VaultHandle,
-    /** Signs each stripe. */
-    readonly writer: SecretHandle,
+    /** Its secret signs each stripe. */
+    readonly writer: { readonly fleet: Hex; readonly secret: SecretHandle },
     readonly send: SendShard,
   ) {}
 
@@ -71,10 +78,9 @@ export class StripeSender {
   async sendPack(pack: Pack, signal: AbortSignal): Promise<SentStripe> {
     const { k, m } = this.group
     const wanted = hostsOfStripe(this.group, numberOf(pack.stripe)).map((host, index) => ({ index, host }))
-    const stripe = await pack.encode(this.vault, this.writer, k, m)
+    const stripe = await pack.encode(this.vault, this.writer.secret, k, m)
     try {
-      const files = wanted.map(({ index }) => stripe.shard(index))
-      const shards = await this.#placeAll(pack, wanted, files, signal)
+      const shards = await this.#placeAll(pack, wanted, stripe, signal)
       const rooted = shards.map((shard) => ({ ...shard, root: stripe.root(shard.index) }))
       const packBytes = pack.lengthBytes
       const commit = { stripe: pack.stripe, k, m, packBytes, records: pack.records(), shards: rooted }
@@ -89,11 +95,11 @@ export class StripeSender {
   }
 
   /** In order of their index. */
-  async #placeAll(pack: Pack, wanted: readonly Wanted[], files: readonly StripeShard[], signal: AbortSignal) {
+  async #placeAll(pack: Pack, wanted: readonly Wanted[], stripe: Stripe, signal: AbortSignal) {
     const { k, m } = this.group
-    const held = await this.#place(pack, wanted, files, signal)
+    const held = await this.#place(pack, wanted, stripe, signal)
     const failed = wanted.filter((shard) => !held.some((one) => one.index === shard.index))
-    const replaced = await this.#place(pack, this.#withSpares(failed, held), files, signal)
+    const replaced = await this.#place(pack, this.#withSpares(failed, held), stripe, signal)
     const shards = [...held, ...replaced].sort((a, b) => a.index - b.index)
     const distinct = new Set(shards.map((shard) => shard.host)).size
     if (shards.length < k + 1 || distinct < 2) {
@@ -108,12 +114,7 @@ export class StripeSender {
   }
 
   /** The shards that their hosts hold durably now. */
-  async #place(
-    pack: Pack,
-    wanted: readonly Wanted[],
-    files: readonly StripeShard[],
-    signal: AbortSignal,
-  ): Promise<Shard[]> {
+  async #place(pack: Pack, wanted: readonly Wanted[], stripe: Stripe, signal: AbortSignal): Promise<Shard[]> {
     const { k, m } = this.group
     const lengthBytes = shardFileBytes(pack.lengthBytes, k)
     const shards = wanted.flatMap(({ host, index }) =>
@@ -126,7 +127,8 @@ export class StripeSender {
       granted.map(async ({ shard, grant }) => {
         try {
           const id = shardOf(name, pack.stripe, shard.index)
-          await this.send(shard.host, id, files[shard.index] as StripeShard, grant, signal)
+          const receipt = await this.send(shard.host, id, stripe.shard(shard.index), grant, signal)
+          this.#requireReceipt(receipt, { ...shard, shard: id, lengthBytes }, stripe)
           return [shard]
         } catch (error) {
           signal.throwIfAborted()
@@ -137,6 +139,21 @@ export class StripeSender {
       }),
     )
     return sent.flat()
+  }
+
+  /** Its host says that it holds exactly this, durably. Throws HOST_LIED. */
+  #requireReceipt(
+    receipt: Uint8Array,
+    { host, shard, index, lengthBytes }: Shard & { shard: Hex; lengthBytes: number },
+    stripe: Stripe,
+  ): void {
+    try {
+      const said = openReceipt(receipt, { fleet: this.writer.fleet, shard, root: stripe.root(index), host })
+      if (said.stripe === stripe.identity() && said.index === index && said.lengthBytes === lengthBytes) return
+    } catch (cause) {
+      throw new ImagerError('HOST_LIED', { host: host.slice(0, 8), what: reason(cause) }, { cause })
+    }
+    throw new ImagerError('HOST_LIED', { host: host.slice(0, 8), what: `a receipt of another shard than ${shard}` })
   }
 
   /** The coordinator checks each host; one that it finds unfit by now counts as failed, and the others are asked for again. */

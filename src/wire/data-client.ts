@@ -68,12 +68,13 @@ export class DataLink {
   }
 
   /** Throws as `ShardTransport.put` does. */
-  async put(question: Uint8Array, file: ShardFile, options: CallOptions = {}): Promise<void> {
+  async put(question: Uint8Array, file: ShardFile, options: CallOptions = {}): Promise<Buffer> {
     const { client } = this.#options
-    await this.#run((endpoint, stop) => {
+    const said = await this.#run((endpoint, stop) => {
       if (file instanceof Uint8Array) return client.put(endpoint, question, file, stop)
       return client.putShard(endpoint, question, file, stop)
     }, options)
+    return said.take()
   }
 
   /** Throws as `ShardTransport.fetch` does. */

@@ -25,8 +25,8 @@ export type ShardRange = readonly [start: number, end: number]
  * - `NotCarried` where the host is there but not for this way of asking. Nothing was stored, and another way may do.
  */
 export interface ShardTransport {
-  /** Returns when the shard is durable there. `grant` in base64, as the coordinator gave it. */
-  put(shard: Hex, file: ShardFile, grant: string, options?: CallOptions): Promise<void>
+  /** What the host says of it, once the shard is durable there; not verified. `grant` in base64, as the coordinator gave it. */
+  put(shard: Hex, file: ShardFile, grant: string, options?: CallOptions): Promise<Buffer>
   /** Exactly the bytes of the range; without one the whole file, which is at most SHARD_FILE_BYTES long. */
   fetch(shard: Hex, range: ShardRange | undefined, options?: CallOptions): Promise<BodyHandle>
 }

@@ -17,6 +17,7 @@ function way(name: string, notes: string[]) {
     put: async (shard, _, grant, options) => {
       notes.push(`${name} put ${numberOfShard(shard)} ${grant} ${options?.timeoutMs}`)
       if (state.failure) throw state.failure
+      return Buffer.from(name)
     },
     fetch: async (shard, range, options) => {
       notes.push(`${name} fetch ${numberOfShard(shard)} ${range?.join()} ${options?.timeoutMs}`)

@@ -94,7 +94,7 @@ export interface TestPeer {
   looked: { times: number }
   client(who: SecretHandle): PeerClient
   grant(shard: string, lengthBytes: number, change?: Partial<Grant>, signer?: SecretHandle): string
-  send(shard: string, bytes: Buffer): Promise<void>
+  send(shard: string, bytes: Buffer): Promise<Buffer>
 }
 
 /** How the bodies of shards travel. */
@@ -149,6 +149,7 @@ export async function startPeer(
     tls,
     listen: '127.0.0.1:0',
     host: tls.host,
+    secret: members.peer,
     trust,
     store,
     clock,

@@ -18,6 +18,7 @@ const { address } = await servePeer({
   tls,
   listen: '127.0.0.1:0',
   host: tls.host,
+  secret,
   trust,
   store,
   clock: systemClock,

@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process'
-import { existsSync, mkdirSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'ava'
 import { lacksMounts, testWhere } from '../machine.js'
@@ -59,6 +59,35 @@ test('of two twins at the same moment one is stored', async (t) => {
   const both = [store.put(idOf(9, 0), one?.[0] as Buffer), store.put(idOf(9, 1), two?.[1] as Buffer)]
   const outcomes = await Promise.allSettled(both)
   t.deepEqual(outcomes.map(({ status }) => status).sort(), ['fulfilled', 'rejected'])
+})
+
+test('what the disk does not give back as it was written is not kept, and not acknowledged', async (t) => {
+  const root = folder(t)
+  const store = await openStore(root)
+  const shard = shardId(8)
+  const bytes = makeShard(shard, fill(200_000, 1))
+  const harms: [string, (path: string) => void][] = [
+    ['cut short', (path) => truncateSync(path, 100_000)],
+    [
+      'a bit changed',
+      (path) => writeFileSync(path, Buffer.from(bytes.map((byte, at) => (at === 150_000 ? byte ^ 1 : byte)))),
+    ],
+    ['gone', (path) => rmSync(path)],
+  ]
+  for (const [what, harm] of harms) {
+    const put = store.receive(shard, bytes.length, async (path) => {
+      writeFileSync(path, bytes)
+      harm(path)
+    })
+    await t.throwsAsync(put, { code: 'IO', message: /does not hold what it wrote/ }, what)
+    t.false(await store.holds(shard), what)
+    t.deepEqual(readdirSync(join(root, 'incoming')), [], what)
+  }
+  t.is((await store.free()).usedBytes, 0)
+  const first = await store.put(shard, bytes)
+  const second = await store.put(shardId(9), makeShard(shardId(9), fill(10, 1)))
+  t.true(second.sequence > first.sequence)
+  t.is((await (await openStore(root)).put(shardId(10), makeShard(shardId(10), fill(10, 1)))).store, first.store)
 })
 
 test('a held shard that rotted is replaced', async (t) => {

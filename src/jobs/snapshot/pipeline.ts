@@ -87,7 +87,7 @@ export class Pipeline {
     this.packer = new Packer(vault, plan.group.k, names, names.number(runName(home.host, begun.run)))
     const send: SendShard = (host, shard, bytes, grant, signal) =>
       sendOnceKnown(() => peers.get(host).sendShard(shard, bytes, grant, { signal }), { clock: parts.clock, signal })
-    this.#sender = new StripeSender(catalog, begun.lease, plan.group, vault, home.secret, send)
+    this.#sender = new StripeSender(catalog, begun.lease, plan.group, vault, home, send)
     this.manifest = new Manifest(home.state, names)
     this.#leveller = new Leveller(parts.clock)
   }

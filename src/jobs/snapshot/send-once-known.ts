@@ -10,10 +10,10 @@ const AGAIN_MS = 500
 const OLD = ['signer', 'term']
 
 /** Sends a shard, again where the peer may only not know yet who signed the grant. */
-export async function sendOnceKnown(
-  send: () => Promise<void>,
+export async function sendOnceKnown<T>(
+  send: () => Promise<T>,
   { clock, signal }: { readonly clock: Clock; readonly signal: AbortSignal },
-): Promise<void> {
+): Promise<T> {
   const patience = clock.now() + KNOWN_WITHIN_MS
   for (;;) {
     try {
