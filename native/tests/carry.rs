@@ -153,7 +153,8 @@ impl Lab {
                     let again = asked.clone();
                     let received = Box::new(move |result: Result<_, _>| {
                         let text = result.map_or_else(|why| format!("{why:?}"), |_| "sound".to_string());
-                        let order = if text == "sound" { Order::Done(vec![]) } else { Order::Refuse(text.clone().into()) };
+                        let order =
+                            if text == "sound" { Order::Done(vec![]) } else { Order::Refuse(text.clone().into()) };
                         noted.lock().unwrap().push(text);
                         again.order(order);
                     });

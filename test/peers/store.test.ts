@@ -112,10 +112,9 @@ test('many writers of one shard: one stores it', async (t) => {
   const shard = shardId(4)
   const [one, two] = [makeShard(shard, fill(5000, 1)), makeShard(shard, fill(5000, 2))]
   const outcomes = await Promise.allSettled([store.put(shard, one), store.put(shard, two), store.put(shard, one)])
-  t.deepEqual(
-    outcomes.map((outcome) => (outcome.status === 'fulfilled' ? outcome.value.outcome : 'refused')),
-    ['stored', 'refused', 'present'],
-  )
+  const words = outcomes.map((outcome) => (outcome.status === 'fulfilled' ? outcome.value.outcome : 'refused'))
+  // Whoever was written first is there.
+  t.true(['stored refused present', 'present refused stored', 'refused stored refused'].includes(words.join(' ')))
 })
 
 test('reading what is not there, and past the end', async (t) => {
