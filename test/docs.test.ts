@@ -10,6 +10,7 @@ import { attacksTable } from './attackers/attacks.js'
 import { manual } from './manual.js'
 import { filesUnder, read } from './sources.js'
 import { errorsTable, evaluate, exitTable, limitsTable, problemsTable } from './tables.js'
+import { namesTest } from './titles.js'
 
 const EXITS = {
   done: 'done; a restore or mount that corrected everything it met ends so too, and reports how much',
@@ -104,6 +105,25 @@ test('decisions are listed under their own number and title; numbers that are no
   const used = new Set(rows.map(([, number]) => Number(number)))
   const unused = Array.from({ length: Math.max(...used) }, (_, at) => at + 1).filter((number) => !used.has(number))
   t.true(index.includes(`never used**: ${unused.join(', ')}.`), `never used are ${unused.join(', ')}`)
+})
+
+test('each promise of the threat model names its tests, and each of them exists', (t) => {
+  const rows = [...read('docs/threat-model.md').matchAll(/^\| (.+?) \| (.+?) \| (.+?) \|$/gm)]
+  const promises = rows.filter(([, can]) => !/^(?:He|They|It) can$/.test(can!))
+  t.true(promises.length > 40)
+  for (const [, can, , tests] of promises) {
+    const named = [...tests!.matchAll(/"([^"]+)"|`([a-z_]+)`/g)].map(([, title, name]) => title ?? name!)
+    t.true(named.length > 0, `${can} has a test`)
+    for (const one of named) t.true(namesTest(one), `${can}: no test is called ${one}`)
+  }
+})
+
+test('files of tests that documents name exist', (t) => {
+  for (const file of documents) {
+    for (const [, name] of read(file).matchAll(/`(test\/[\w/.-]+)`/g))
+      t.true(existsSync(name!), `${file} names ${name}`)
+  }
+  t.pass()
 })
 
 test('documents that code names exist', (t) => {

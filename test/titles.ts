@@ -16,7 +16,17 @@ export function hasTitle(file: string, title: string): boolean {
   return existsSync(file) && titlesIn(file).includes(title)
 }
 
-/** Of all tests in TypeScript. */
-export function allTitles(): Set<string> {
-  return new Set(filesUnder('test', '.test.ts').concat(filesUnder('test', 'conformance.ts')).flatMap(titlesIn))
+let all: RegExp[] | undefined
+let rust: string | undefined
+
+/** Is a test called so, in TypeScript, or as a function in Rust? What a title puts in when it runs may be anything. */
+export function namesTest(name: string): boolean {
+  all ??= [...filesUnder('test', '.test.ts'), ...filesUnder('test', 'conformance.ts')].flatMap(titlesIn).map(patternOf)
+  rust ??= [...filesUnder('native/src', '.rs'), ...filesUnder('native/tests', '.rs')].map(read).join('\n')
+  return new RegExp(`#\\[test\\]\\n\\s*fn ${name}\\(`).test(rust) || all.some((one) => one.test(name))
+}
+
+function patternOf(title: string): RegExp {
+  const parts = title.split(/\$\{[^}]*\}/).map((part) => part.replace(/[.*+?^${}()|[\]\\]/g, '\\$&'))
+  return new RegExp(`^${parts.join('.*')}$`)
 }

@@ -32,6 +32,7 @@ import { startCoordinator } from '../e2e/coordinator.js'
 import { imager, lastLine, TestLab } from '../e2e/lab.js'
 import { eventually } from '../fleet/fleet.js'
 import { freePort } from '../free-port.js'
+import { attacking } from './attacks.js'
 
 type Peer = LabReport['peers'][number]
 
@@ -92,6 +93,7 @@ async function tries(t: ExecutionContext, from: Home, key: SecretHandle, victim:
 }
 
 test('only the words make an admin; whoever has the key lets in and removes, until another admin ends that for good', async (t) => {
+  const tried = attacking(t)
   const lab = await TestLab.up(t, 3)
   const { coordinator, appliance, peers, wordsFile } = lab.lab
   const [first, second, third] = peers as [Peer, Peer, Peer]
@@ -131,12 +133,14 @@ test('only the words make an admin; whoever has the key lets in and removes, unt
     const bytes = signMembership({ ...draft, ...change }, home.secret, [])
     for (const peer of peers) t.is(await send(home, peer, bytes), 'FORGED')
   }
+  tried('admin-made', 'admin-left-out', 'admin-ended-alone')
   const refused = ['FORGED', 'FORGED', 'FORGED', 'FORGED']
   t.deepEqual(await tries(t, openHome(first.state), stranger, openHome(third.state).host), refused)
   const server = openHome(appliance.state)
   t.deepEqual(await tries(t, server, server.secret, openHome(third.state).host), refused)
   const asStranger = ['--admin-key', strangers ?? '', '--state', second.state, '--json']
   t.like(lastLine<object>(await imager('invite', ...asStranger)), { code: 'NOT_ADMIN' })
+  tried('admin-stranger', 'admin-server')
 
   // With her key, on a PC that may do nothing itself: the coordinator passes on what she signed.
   t.like(lastLine<object>(await imager('invite', '--state', second.state, '--json')), { code: 'NOT_ALLOWED' })
@@ -176,6 +180,7 @@ test('only the words make an admin; whoever has the key lets in and removes, unt
     admins: [anna, ...(undone.admins ?? [])].flatMap((one) => one ?? []),
   }
   for (const peer of peers) t.is(await send(home, peer, signMembership(back, home.secret, [])), 'FORGED')
+  tried('admin-taken-back', 'admin-former')
 
   // A recovery makes the same admins again, in its own term.
   await lab.burn()
@@ -216,6 +221,7 @@ function heldBy({ store }: Peer, kind: string): string[] {
 }
 
 test('what an admin says outlives the coordinator; said by a server or the coordinator it is nothing', async (t) => {
+  const tried = attacking(t)
   const lab = await TestLab.up(t, 3)
   const { appliance, peers, wordsFile } = lab.lab
   const { state } = lab.lab.coordinator
@@ -274,6 +280,7 @@ test('what an admin says outlives the coordinator; said by a server or the coord
   t.is(await ask(server, (catalog) => catalog.say('policy', signPolicy(body, server.secret))), 'FORGED')
   await ask(server, (catalog) => catalog.say('policy', signPolicy(body, home.secret)))
   t.is((await policy()).fleet.tolerate, 2)
+  tried('policy-server', 'policy-number')
 
   // Orders: kept by all, from an admin alone.
   const order = { fleet, term: 1, time: Date.now(), appliance: server.host, snapshots: [ids[0]] }
@@ -287,6 +294,7 @@ test('what an admin says outlives the coordinator; said by a server or the coord
   await ask(server, (catalog) => catalog.say('forget', forget))
   const name = `${hex(anna)}${toHex(hash(forget))}`
   await eventually(t, 'all peers keep it', () => peers.every((peer) => heldBy(peer, 'forget').includes(name)))
+  tried('forget-server', 'forget-office')
 
   // The coordinator's own key, in foreign hands: a list without a snapshot takes an admin's word.
   await daemon.kill()
@@ -314,6 +322,8 @@ test('what an admin says outlives the coordinator; said by a server or the coord
     t.is((await witness.fetchHeads({})).length, HEAD_ID_BYTES)
     connection.close()
   }
+
+  tried('list-without')
 
   // And a recovery finds it all again.
   for (const folder of [state, appliance.state]) rmSync(folder, { recursive: true })

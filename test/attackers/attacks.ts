@@ -43,6 +43,11 @@ const TESTS = {
   stranger:
     'whoever reaches the ports without a key of the fleet, or with a used one, gets nothing, and keeps nobody from anything',
   peer: 'a PC in foreign hands serves, takes and lists what it likes: every byte that is restored is right, and it learns nothing',
+  places:
+    'junk under the signatures of others, and stripes that are lost: whatever is right somewhere is read, and nothing else',
+  admin:
+    'only the words make an admin; whoever has the key lets in and removes, until another admin ends that for good',
+  orders: 'what an admin says outlives the coordinator; said by a server or the coordinator it is nothing',
 } as const
 
 function of<N extends string>(
@@ -229,6 +234,32 @@ export const ATTACKS = {
     'serves-nothing': 'harmless: takes the question, and never answers',
     'takes-nothing': 'harmless: says that it stored, and did not: it counts as the one host that may be missing',
     'lists-endless': 'harmless: lists shards and documents without end, and out of order, while the fleet is recovered',
+  }),
+  ...of('appliance', 'places', ['places', 'places'], {
+    'junk-records': 'harmless: commits junk under the signatures of others’ records, in stripes that are safer',
+    'junk-alone': 'refused: the same, where nothing else is left: it is read by nobody',
+  }),
+  ...of('coordinator', 'admins', ['admin', 'admin'], {
+    'admin-made': 'refused: makes an admin',
+    'admin-left-out': 'refused: leaves an admin out',
+    'admin-ended-alone': 'refused: ends an admin by its own word',
+    'admin-taken-back': 'refused: takes back that an admin was ended',
+  }),
+  ...of('appliance', 'admins', ['admin', 'admin'], {
+    'admin-server': 'refused: invites, removes, makes and ends admins as if it were one',
+  }),
+  ...of('stranger', 'admins', ['admin', 'admin'], {
+    'admin-stranger': 'refused: speaks as an admin with a key of nobody',
+    'admin-former': 'refused: was an admin until another ended that, and goes on',
+  }),
+  ...of('appliance', 'orders', ['admin', 'orders'], {
+    'policy-server': 'refused: sets the policy of the fleet',
+    'forget-server': 'refused: says that a snapshot is forgotten, to coordinator and peers',
+  }),
+  ...of('coordinator', 'orders', ['admin', 'orders'], {
+    'policy-number': 'harmless: signs a policy of a higher number than the admin’s',
+    'forget-office': 'refused: says that a snapshot is forgotten',
+    'list-without': 'refused: has witnesses sign a list without a snapshot, with no forget, or forged ones',
   }),
 } as const satisfies Record<string, Attack>
 export type AttackName = keyof typeof ATTACKS

@@ -17,6 +17,7 @@ import { keysHeld } from '../../src/keys/vault.js'
 import { openFound } from '../../src/retrieve/open.js'
 import { ID_BYTES, RECORD_BYTES } from '../../src/signatures/rows.js'
 import { imager, lastLine, TestLab } from '../e2e/lab.js'
+import { attacking } from './attacks.js'
 import { honest, storeHostile } from './manifest.js'
 
 async function withFleet<T>(state: string, work: (fleet: Fleet) => Promise<T>): Promise<T> {
@@ -88,6 +89,7 @@ async function commitJunk(state: string, ids: Buffer, stripes: number): Promise<
 const sum = (path: string) => createHash('sha256').update(readFileSync(path)).digest('hex')
 
 test('junk under the signatures of others, and stripes that are lost: whatever is right somewhere is read, and nothing else', async (t) => {
+  const tried = attacking(t)
   const lab = await TestLab.up(t, 4)
   const disk = lab.makeDisk('disk.img', 48)
   const own = lab.lab.appliance.state
@@ -112,6 +114,7 @@ test('junk under the signatures of others, and stripes that are lost: whatever i
   t.is(done.code, 0, done.stdout + done.stderr)
   t.is(sum(path), sum(disk))
   t.regex(lastLine<RestoreReport>(done).notes.join(), /another run had stored the same/)
+  tried('junk-records')
   const [files, list] = [lab.path('files'), lab.path('list')]
   writeFileSync(list, '0/large\n')
   const some = await imager('restore', old, '--files', list, '--to', files, '--state', own, '--json')
@@ -130,4 +133,5 @@ test('junk under the signatures of others, and stripes that are lost: whatever i
   t.true(lose(lab, copies.shards) >= 4)
   const junk = await imager('restore', old, '--to', lab.path('junk.img'), '--state', own, '--json')
   t.true(['NOT_RESTORABLE', 'CORRUPT'].includes(lastLine<{ code: string }>(junk).code), junk.stdout)
+  tried('junk-alone')
 })

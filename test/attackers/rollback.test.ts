@@ -18,6 +18,7 @@ import { firstDifference } from '../e2e/disks.js'
 import { imager, lastLine, start, TestLab } from '../e2e/lab.js'
 import { freePort } from '../free-port.js'
 import { attacking } from './attacks.js'
+import { coordinatorOf, Hands, outcomeOf } from './hands.js'
 
 type Peer = LabReport['peers'][number]
 
@@ -142,6 +143,11 @@ test('a coordinator that is set back says so, is read-only until a majority answ
   t.is(refused.code, 1, refused.stdout)
   t.regex(lastLine<{ code: string }>(refused).code, /COORDINATOR_READ_ONLY|ROLLED_BACK/)
   t.true((await fleet.listed()).includes(first), 'reads go on')
+  // Nor from a server that does not know better.
+  const server = openHome(fleet.lab.lab.appliance.state)
+  const run = { appliance: server.host, volume: 'ab'.repeat(16), source: '/dev/sda', label: '' }
+  const asked = new Hands(t, server.secret).catalog(coordinatorOf(fleet.lab)).begin(run)
+  t.is(await outcomeOf(asked), 'COORDINATOR_READ_ONLY')
   tried('set-back-writes')
 
   fleet.startPeer(one)

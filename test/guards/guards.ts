@@ -207,8 +207,8 @@ export const GUARDS: readonly Guard[] = [
   {
     promise: 'chain',
     file: 'src/peers/witness.ts',
-    line: 'await this.#log.append(heads, encodeCosigned({ checkpoint: offered.bytes, cosignatures: [cosignature] }))',
-    without: 'void [heads, encodeCosigned]',
+    line: 'await this.#log.append({ heads, gone: next.gone.without(gone), signed, anew: !own })',
+    without: 'void encodeCosigned',
     test: [
       'test/peers/witness.test.ts',
       'what a witness signed outlives it: the next start refuses another one at that place',
