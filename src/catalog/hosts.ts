@@ -223,6 +223,12 @@ export class HostCatalogue {
   name(host: Hex): string {
     return this.#one.get(host)?.name ?? host.slice(0, 8)
   }
+
+  /** The same of a host that may have left. */
+  lastName(host: Hex): string {
+    const known = this.#db.prepare<[Hex], string>('SELECT name FROM sound_host WHERE host = ?').pluck().get(host)
+    return known ?? host.slice(0, 8)
+  }
 }
 
 /** Smaller changes of a clock's skew are noise of the network. */

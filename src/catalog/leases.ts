@@ -3,11 +3,15 @@
  * with one is decided in `local.ts`.
  */
 import type Database from 'better-sqlite3'
+import type { ErrorCode } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
 import { RUN_OPEN_MS, RUN_TRIED_MS } from '../base/limits.js'
 import { Statements } from './statements.js'
 import type { Stripes } from './stripes.js'
 import type { BeginRequest, Begun, LastRun, RunRow } from './types.js'
+
+/** Why a run ended whose host was removed. */
+const REMOVED = 'REMOVED' satisfies ErrorCode
 
 /** What a run begins with; `run`: the number of its row. */
 type Beginning = Omit<BeginRequest, 'lease' | 'run'> & { run: number }
@@ -114,6 +118,14 @@ export class Leases {
       .prepare(`UPDATE lease SET state = 'fenced', ended = ?, failure = ? WHERE lease = ?`)
       .run(now, failure, lease)
     this.#stripes.dropOpen(lease)
+  }
+
+  /** The host was removed: none of its runs comes to anything. */
+  expel(appliance: Hex, now: number): void {
+    const open = this.#statements.prepare<[Hex], Hex>(
+      `SELECT lease FROM sound_lease WHERE appliance = ? AND state = 'open'`,
+    )
+    for (const lease of open.pluck().all(appliance)) this.abandon(lease, REMOVED, now)
   }
 
   end(lease: Hex, now: number): void {

@@ -383,6 +383,7 @@ export class LocalCatalog implements Catalog {
       const snapshots = this.#snapshots.list(this.#present(), undefined)
       if (!force) requireNoSnapshots(name, snapshots.filter((row) => row.appliance === host).length)
       this.#knowledge.depart(host, by)
+      this.#leases.expel(host, this.#parts.clock.now())
       const after = this.#snapshots.list(this.#present(), undefined)
       const effect = effectOn(snapshots, after)
       if (!force) requireNoLoss(name, effect)

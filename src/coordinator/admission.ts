@@ -238,6 +238,7 @@ export class Admission {
       const what = 'A coordinator is not removed: `imager recover` puts another in its place'
       throw new ImagerError('USAGE', { what, verb: 'remove' })
     }
+    this.#requireNoEnroller(host, name)
     const removal = given ?? makeRemoval(home, this.#newest(), host)
     const { snapshotsBelowTarget, signed } = catalog.write(() => {
       const effect = catalog.removeHost(host, home.host, force)
@@ -248,6 +249,14 @@ export class Admission {
     })
     this.#publish(signed)
     return { host: name, key: host, snapshotsBelowTarget }
+  }
+
+  /** Its word would go on counting: only the root takes it back, by a new term. */
+  #requireNoEnroller(host: Hex, name: string): void {
+    if (!this.#newest().delegated(host, 'enroller')) return
+    const move = '`imager duties move enroller HOST --words-file FILE`'
+    const what = `${name} is an enroller, and would go on letting hosts in: give that duty to another host first, ${move}`
+    throw new ImagerError('USAGE', { what, verb: 'remove' })
   }
 
   /** A person's key becomes an admin's by the root's word. Throws FORGED, NAME_TAKEN, USAGE. */

@@ -7,7 +7,7 @@ import * as v from 'valibot'
 import { type Clock, systemClock } from '../base/clock.js'
 import { hasCode, ImagerError } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
-import { HEARTBEAT_MS } from '../base/limits.js'
+import { HEARTBEAT_MS, LINGER_MS } from '../base/limits.js'
 import type { DeliveredKind } from '../catalog/deliveries.js'
 import type { Heartbeat } from '../catalog/hosts.js'
 import { encodeLengths } from '../catalog/lengths.js'
@@ -79,7 +79,12 @@ export async function serveCoordinator(parts: CoordinatorParts): Promise<ServedC
     home,
     catalog,
     address: () => address,
-    onMembership: (bytes) => onDocument('membership', home.fleet, bytes),
+    onMembership(bytes) {
+      onDocument('membership', home.fleet, bytes)
+      // Each request is refused from now on; whoever removed himself hears that he did.
+      const stays = (host: Hex) => host === home.rootKey || roleOf(parts, host) !== undefined
+      setTimeout(() => server.dropExpelled(stays), LINGER_MS).unref()
+    },
   })
   const onKey = (name: string, bytes: Buffer) => onDocument('key', name, bytes)
   const returned = new Returned(catalog, home)
@@ -99,7 +104,9 @@ export async function serveCoordinator(parts: CoordinatorParts): Promise<ServedC
   const routes = CALL_NAMES.map((name) => toRoute(name, handlers, parts))
   const admit = (host: string) => {
     const isMember = roleOf(parts, host) !== undefined
-    if (!isMember && (isFormer(home.membership(), host) || home.membership().line.isFormer(host))) returned.note(host)
+    const { line, parts: said } = home.membership()
+    if (!isMember && (isFormer(home.membership(), host) || line.isFormer(host))) returned.note(host)
+    else if (!isMember && said.removals.some((one) => one.host === host)) returned.noteRemoved(host)
     // The words let somebody look, wherever they are typed.
     return isMember || host === home.rootKey
   }

@@ -2,6 +2,7 @@
  * What makes a fleet less than safe, each with a code, a sentence and what to do: from what the coordinator knows to what
  * `imager status` says. What is typed stands between backticks and works as it stands. Pure.
  */
+import type { ErrorCode } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
 import { formatCount, formatSeconds } from '../base/units.js'
 import { ageOf } from '../catalog/order.js'
@@ -54,6 +55,8 @@ export interface Known {
 
 const CLOCK_MS = 5 * 60_000
 const NAMED = 10
+/** How a run may end without a problem: by a person, who was told. */
+const KNOWN: readonly string[] = ['INTERRUPTED', 'REMOVED'] satisfies ErrorCode[]
 
 /** The newest snapshot of each volume that is not retired, and how old it may be. */
 export interface Newest {
@@ -193,8 +196,8 @@ function failures({ runs, volumes }: Known): Problem[] {
     volumes.some((one) => one.retired && one.appliance === appliance && one.volume === volume)
   return (
     runs
-      // Who pressed Ctrl-C knows; if nothing follows, the age tells.
-      .filter((run) => run.failure !== null && run.failure !== 'INTERRUPTED' && !isRetired(run))
+      // Who pressed Ctrl-C knows, and who removed its host; if nothing follows, the age tells.
+      .filter((run) => run.failure !== null && !KNOWN.includes(run.failure) && !isRetired(run))
       .map(({ source, applianceName, failure }) => {
         const sentence = `The last run of ${source} on ${applianceName} came to nothing (${failure})`
         const remedy = `Run \`imager snapshot ${source}\` on ${applianceName}: it says what is wrong.`

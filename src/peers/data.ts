@@ -11,7 +11,7 @@ import { STATEMENT_BYTES } from '../keys/statement.js'
 import type { DataFetch, DataQuestion, DataReceived } from '../native.js'
 import { decodeMessage, encodeMessage } from '../wire/message.js'
 import { receiptOf } from './receipts.js'
-import { type PeerParts, requireGrant, requireReader, requireShard } from './rights.js'
+import { type PeerParts, requireGrant, requireMember, requireReader, requireShard } from './rights.js'
 
 const Question = v.strictObject({
   operation: v.literal('put'),
@@ -57,6 +57,7 @@ async function receiveShard(
     store.receive(shard, lengthBytes, async (path) => {
       const received = await question.receive(path, lengthBytes)
       if (received.kind !== 'sound') throw notReceived(shard, store.name, received)
+      requireMember(parts.trust, question.host)
       requireShard(parts.trust, shard, received)
     }),
   )

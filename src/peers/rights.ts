@@ -5,6 +5,7 @@ import type { Hex } from '../base/ids.js'
 import type { Role } from '../keys/fields.js'
 import { verifyGrant } from '../keys/grant.js'
 import type { SecretHandle } from '../native.js'
+import { notMember } from '../wire/refusal.js'
 import type { Trust } from './documents.js'
 import type { ShardStore } from './store.js'
 import type { Witness } from './witness.js'
@@ -43,6 +44,15 @@ export function listReaders(trust: Trust): Hex[] {
 export function requireReader(trust: Trust, host: Hex): void {
   if (mayRead(trust, host)) return
   throw new ImagerError('NOT_ALLOWED', { what: 'This host may not read what peers hold', role: 'appliance' })
+}
+
+export function isMember(trust: Trust, host: Hex): boolean {
+  return host === trust.rootKey || trust.membership().find(host) !== undefined
+}
+
+/** Asked again once the bytes are there: whoever was expelled meanwhile stores nothing. Throws NOT_ALLOWED. */
+export function requireMember(trust: Trust, host: Hex): void {
+  if (!isMember(trust, host)) throw notMember()
 }
 
 /** What arrived is the shard that was granted, as its writer signed it for this fleet. Throws FORGED. */

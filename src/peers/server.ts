@@ -30,7 +30,15 @@ import { answerData } from './data.js'
 import { checkDocument, limitOf, type Trust } from './documents.js'
 import { keepMembership } from './memberships.js'
 import { receiptOf } from './receipts.js'
-import { listReaders, type PeerParts, requireGrant, requireReader, requireShard } from './rights.js'
+import {
+  isMember,
+  listReaders,
+  type PeerParts,
+  requireGrant,
+  requireMember,
+  requireReader,
+  requireShard,
+} from './rights.js'
 import { DOCUMENT_KINDS, type DocumentKind, type ShardStore, type StatementKind } from './store.js'
 
 export interface PeerOptions extends PeerParts {
@@ -50,14 +58,13 @@ export async function servePeer(options: PeerOptions): Promise<Served> {
   const receiving = new Slots(SHARDS_AT_ONCE)
   const handleData = (question: DataQuestion) => answerData(options, receiving, question)
   const served = await serve({ ...options, routes: peerRoutes(options, receiving), handleData, admit })
-  const letRead = () => served.letRead(store.shards, listReaders(trust))
+  const letRead = () => {
+    served.letRead(store.shards, listReaders(trust))
+    served.dropExpelled(admit)
+  }
   trust.watchMembership(letRead)
   letRead()
   return served
-}
-
-function isMember(trust: Trust, host: Hex): boolean {
-  return host === trust.rootKey || trust.membership().find(host) !== undefined
 }
 
 /** A coordinator that was replaced may read by whom, and where that one is; nothing else. */
@@ -66,7 +73,7 @@ function forMembers(trust: Trust, route: Route): Route {
   return {
     ...route,
     handle(request) {
-      if (!isMember(trust, request.host)) throw notMember()
+      requireMember(trust, request.host)
       return route.handle(request)
     },
   }
@@ -135,6 +142,7 @@ async function putShard(parts: PeerParts, receiving: Slots, request: Request): P
     const facts = await inspectShard(bytes).catch((cause: unknown) => {
       throw new ImagerError('CORRUPT', { what: `Shard ${shard} arrived damaged: ${reason(cause)}` }, { cause })
     })
+    requireMember(parts.trust, request.host)
     requireShard(parts.trust, shard, { shard: facts.shard, fleet: facts.stripe.fleet })
     const kept = await store.put(shard, bytes)
     return { status: kept.outcome === 'stored' ? 201 : 200, body: receiptOf(parts, kept) }

@@ -90,6 +90,8 @@ export interface Served {
 export interface ServedData extends Served {
   /** From now on these hosts, and no others, are sent what they fetch over data connections without `handleData`. */
   letRead(folder: string, readers: readonly Hex[]): void
+  /** Ends the connections of whoever was admitted, and does not stay: what they are sending is cut. */
+  dropExpelled(stays: (host: Hex) => boolean): void
 }
 
 export async function serve(options: ServeOptions): Promise<ServedData> {
@@ -116,7 +118,8 @@ export async function serve(options: ServeOptions): Promise<ServedData> {
   })
   server.maxConnections = CONNECTIONS
   const unproved = new Unproved()
-  guard(server, callers, unproved, options)
+  const members = new Map<TLSSocket, Hex>()
+  guard(server, { callers, members, unproved }, options)
   const door = openDoor(options)
   greet(server, unproved, door)
   const router = new Router(options.routes)
@@ -131,6 +134,9 @@ export async function serve(options: ServeOptions): Promise<ServedData> {
   return {
     address: `${shown}:${bound.port}`,
     letRead: (folder, readers) => door?.letRead(folder, readers),
+    dropExpelled(stays) {
+      for (const [socket, host] of members) if (!stays(host)) socket.destroy()
+    },
     close: () => close(server, door),
   }
 }
@@ -153,8 +159,15 @@ function greet(server: Server, unproved: Unproved, door: DataDoor | undefined): 
   })
 }
 
+interface Guarded {
+  readonly callers: WeakMap<object, Hex>
+  /** Of those that were members when they came. */
+  readonly members: Map<TLSSocket, Hex>
+  readonly unproved: Unproved
+}
+
 /** Takes the place of Node's own listener, which hands the socket to the HTTP parser, and calls it for the admitted only. */
-function guard(server: Server, callers: WeakMap<object, Hex>, unproved: Unproved, options: ServeOptions): void {
+function guard(server: Server, { callers, members, unproved }: Guarded, options: ServeOptions): void {
   const parsers = server.listeners('secureConnection')
   server.removeAllListeners('secureConnection')
   const strangersWelcome = options.routes.some((route) => route.open)
@@ -167,7 +180,11 @@ function guard(server: Server, callers: WeakMap<object, Hex>, unproved: Unproved
       const count = (shares.get(caller) ?? 0) + 1
       if (count > CONNECTIONS_PER_HOST) return refuse(socket, tooMany())
       shares.set(caller, count)
-      socket.once('close', () => shares.set(caller, (shares.get(caller) ?? 1) - 1))
+      members.set(socket, caller)
+      socket.once('close', () => {
+        members.delete(socket)
+        shares.set(caller, (shares.get(caller) ?? 1) - 1)
+      })
       unproved.proved(socket)
     }
     callers.set(socket, caller)

@@ -6,17 +6,29 @@ import { realpathSync } from 'node:fs'
 import { hasCode, ImagerError } from '../../base/errors.js'
 import { type Hex, toHex } from '../../base/ids.js'
 import { hash } from '../../native.js'
+import { isNotMember } from '../../wire/refusal.js'
 import type { PipelineParts } from './pipeline.js'
 import type { RunLocks } from './run-locks.js'
 
 /** Ended by another, refused by the coordinator, not heard by it; or a run that never was one. */
-const UNTOLD = ['LEASE_ENDED', 'COORDINATOR_UNREACHABLE', 'NOT_ALLOWED', 'BUSY', 'USAGE', 'INVALID'] as const
+const UNTOLD = ['REMOVED', 'LEASE_ENDED', 'COORDINATOR_UNREACHABLE', 'NOT_ALLOWED', 'BUSY', 'USAGE', 'INVALID'] as const
 
 export interface RunFacts {
   readonly source: string
   readonly label: string
   /** Once it has begun. */
   readonly lease: Hex | undefined
+}
+
+/** Where peers know this host no more, the coordinator says whether it was removed: they may only lack the newest membership. */
+export async function causeOf(error: unknown, { catalog }: Pick<PipelineParts, 'catalog'>): Promise<unknown> {
+  if (!hasCode(error, 'NOT_PLACED') || !isNotMember(error.cause)) return error
+  try {
+    await catalog.condition()
+    return error
+  } catch (refusal) {
+    return hasCode(refusal, 'REMOVED') ? refusal : error
+  }
 }
 
 /** Never throws: what cannot be told counts as failed once a newer run has begun. */

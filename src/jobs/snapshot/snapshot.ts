@@ -18,7 +18,7 @@ import { formGroup, formGroupFor, type Group } from '../../stripes/place.js'
 import type { Wish } from '../../stripes/scheme.js'
 import { LISTED, listed } from '../flaws.js'
 import { bitmapSince, keepLast } from './last-bitmap.js'
-import { lockOfPath, lockOfVolume, tellFailure, volumeOf } from './outcome.js'
+import { causeOf, lockOfPath, lockOfVolume, tellFailure, volumeOf } from './outcome.js'
 import { Pipeline, type PipelineParts, type PipelinePlan } from './pipeline.js'
 import { presentHosts } from './present-hosts.js'
 import { RunLocks } from './run-locks.js'
@@ -90,7 +90,8 @@ export async function takeSnapshot(options: SnapshotOptions, parts: PipelinePart
     } finally {
       await closeStill(plan)
     }
-  } catch (error) {
+  } catch (met) {
+    const error = await causeOf(met, parts)
     await tellFailure(error, { source: path, label, lease: begun?.lease }, locks, parts)
     // Its coordinator may have been replaced, and not have heard of it: the peers know. Then the next run follows.
     if (hasCode(error, 'COORDINATOR_READ_ONLY', 'NOT_PLACED'))
