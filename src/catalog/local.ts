@@ -88,7 +88,7 @@ export class LocalCatalog implements Catalog {
     this.#leases = new Leases(db, this.#stripes)
     this.#finder = new Finder(signatures, this.#stripes)
     this.#snapshots = new Snapshots(db, this.#stripes)
-    this.decisions = new Policies(db)
+    this.decisions = new Policies(db, parts.line)
     this.members = new HostCatalogue(db, parts.clock)
     this.registry = new Registry(db, parts.clock)
     this.chain = new ChainStore(db)

@@ -4,7 +4,7 @@
  */
 import type Database from 'better-sqlite3'
 import type { Hex } from '../base/ids.js'
-import type { Line } from '../keys/replacement.js'
+import { type Line, NO_LINE } from '../keys/replacement.js'
 import type { Policy, VolumePolicy } from './types.js'
 
 interface Stored extends Policy {
@@ -29,19 +29,31 @@ const NOTHING: Stored = { tolerate: null, maxAgeMs: null, reached: 0, retired: 0
 
 export class Policies {
   readonly #db: Database.Database
+  readonly #line: () => Line
   readonly #row: Database.Statement<[Hex, Hex], Stored>
 
-  constructor(db: Database.Database) {
+  /** `line`: who took whose place. */
+  constructor(db: Database.Database, line: () => Line = () => NO_LINE) {
     this.#db = db
+    this.#line = line
     this.#row = db.prepare(
       'SELECT tolerate, maxAgeMs, reached, retired FROM sound_volume WHERE appliance = ? AND volume = ?',
     )
   }
 
-  /** The fleet's where nothing was decided of this one. */
+  /** What was decided of it, or of that of a host whose place its appliance took; the fleet's where nothing was. */
   of(id: VolumeId): Stored {
-    const [own, fleet] = [this.#stored(id), this.#stored(FLEET)]
-    return { ...own, tolerate: own.tolerate ?? fleet.tolerate, maxAgeMs: own.maxAgeMs ?? fleet.maxAgeMs }
+    const own = this.#stored(id)
+    const decided = [own, ...this.#former(id).map((one) => this.#stored(one)), this.#stored(FLEET)]
+    const first = (key: keyof Policy) => decided.map((row) => row[key]).find((value) => value !== null) ?? null
+    return { ...own, tolerate: first('tolerate'), maxAgeMs: first('maxAgeMs') }
+  }
+
+  /** The same volume of hosts whose place its appliance took, the latest first. */
+  #former({ appliance, volume }: VolumeId): VolumeId[] {
+    const line = this.#line()
+    const former = line.isFormer(appliance) ? [] : line.of(appliance).filter((host) => host !== appliance)
+    return former.reverse().map((host) => ({ appliance: host, volume }))
   }
 
   fleet(): Policy {
@@ -61,12 +73,13 @@ export class Policies {
 
   /** These, and nothing else, are decided from now on. */
   adopt({ rules, volumes }: Decided): void {
-    this.set(null, this.#changed(this.fleet(), rules))
+    this.#decide(null, this.#changed(this.fleet(), rules))
     const before = this.decided().volumes
     const isListed = (id: VolumeId) =>
       volumes.some(({ appliance, volume }) => appliance === id.appliance && volume === id.volume)
-    for (const row of before) if (!isListed(row)) this.set(row, this.#changed(row, { tolerate: null, maxAgeMs: null }))
-    for (const row of volumes) this.set(row, this.#changed(this.#stored(row), row))
+    for (const row of before)
+      if (!isListed(row)) this.#decide(row, this.#changed(row, { tolerate: null, maxAgeMs: null }))
+    for (const row of volumes) this.#decide(row, this.#changed(this.#stored(row), row))
   }
 
   /** Volumes that have a snapshot, with the source that the newest of them names; of a host whose place was taken, its heir's. */
@@ -93,7 +106,17 @@ export class Policies {
   }
 
   /** Of the fleet without `id`. A number of hosts that a person names, or leaves to imager, ends what was reached before. */
-  set(id: VolumeId | null, { tolerate, maxAgeMs }: Partial<Policy>): void {
+  set(id: VolumeId | null, policy: Partial<Policy>): void {
+    this.#decide(id, policy)
+    // What was decided of it under a former host would stand beside that.
+    const over = {
+      ...(policy.tolerate !== undefined && { tolerate: null }),
+      ...(policy.maxAgeMs !== undefined && { maxAgeMs: null }),
+    }
+    for (const one of id ? this.#former(id) : []) if (this.#stored(one) !== NOTHING) this.#decide(one, over)
+  }
+
+  #decide(id: VolumeId | null, { tolerate, maxAgeMs }: Partial<Policy>): void {
     const { appliance, volume } = id ?? FLEET
     const row = this.#stored({ appliance, volume })
     const kept = {
@@ -110,9 +133,16 @@ export class Policies {
     if (reached !== row.reached) this.#write(id, { ...row, reached })
   }
 
-  /** What was decided of its volumes holds for who took its place. */
+  /** What its volumes reached, and whether they are retired, holds for who took its place. What a person decided is signed, and stays. */
   inherit(former: Hex, heir: Hex): void {
-    this.#db.prepare('UPDATE OR REPLACE volume SET appliance = ? WHERE appliance = ?').run(heir, former)
+    const rows = this.#db
+      .prepare<[Hex], { volume: Hex }>('SELECT volume FROM sound_volume WHERE appliance = ?')
+      .all(former)
+    for (const { volume } of rows) {
+      const { reached, retired } = this.#stored({ appliance: former, volume })
+      const own = this.#stored({ appliance: heir, volume })
+      this.#write({ appliance: heir, volume }, { ...own, reached: Math.max(own.reached, reached), retired })
+    }
   }
 
   retire(id: VolumeId, retired: boolean): void {

@@ -92,13 +92,15 @@ async function importStripes(parts: CatchUpParts, late: ReadonlySet<Hex> = new S
     const { lost } = await surveyPeers(reached, survey, quiet())
     await importFound(survey, catalog, quiet())
     const asked = new Set(reached.map(({ host }) => host).filter((host) => lost.every((one) => one.host !== host)))
+    const answered = reached.filter(({ host }) => asked.has(host))
+    // One that came before may have brought a snapshot whose stripes the next one brings.
+    const snapshots = late.size === 0 ? 0 : await importLate(answered, { home, catalog, peers, known, signal })
     const absent = hosts.filter(({ role, host }) => role === 'peer' && !asked.has(host))
     noteAbsent(
       absent.map(({ host }) => host),
       parts,
     )
-    const back = reached.filter(({ host }) => late.has(host) && asked.has(host))
-    return await importLate(back, { home, catalog, peers, known, signal })
+    return snapshots
   } finally {
     found.close()
     peers.close()
