@@ -11,7 +11,7 @@ import { sealCatalogEntry } from '../catalog/entry.js'
 import { conditionOf } from '../catalog/guard.js'
 import type { LocalCatalog } from '../catalog/local.js'
 import type { Condition } from '../catalog/types.js'
-import { type Checkpoint, encodeCosigned, openCheckpoint, quorumOf, signCheckpoint } from '../keys/checkpoint.js'
+import { type Checkpoint, encodeCosigned, openCheckpoint, signCheckpoint } from '../keys/checkpoint.js'
 import { decodeHeadIds, type HeadId, HeadSet } from '../keys/head-set.js'
 import type { Home } from '../keys/home.js'
 import { hash } from '../native.js'
@@ -19,6 +19,7 @@ import { chooseBase } from './lineage.js'
 import { type Dissent, offerTip, type Signed } from './offers.js'
 import { policyInForce, takePolicies } from './policy.js'
 import { replaced } from './replaced.js'
+import { notCosigned, type Outlook, type Phase, troubleOf, unknownSnapshots } from './watch-words.js'
 import { type Reply, type Witness, Witnesses } from './witnesses.js'
 
 export interface WatchParts {
@@ -35,19 +36,9 @@ export interface WatchParts {
   readonly say: (what: string) => void
 }
 
-/** What it knows of its own state. */
-type Phase =
-  | { readonly kind: 'current' }
-  /** Not enough witnesses have said so yet. */
-  | { readonly kind: 'asking'; readonly answered: readonly Hex[]; readonly asked: boolean }
-  /** Snapshots were acknowledged that are not known here. */
-  | { readonly kind: 'behind'; readonly missing: readonly HeadId[]; readonly tried: boolean }
-  | { readonly kind: 'replaced' }
-
 /** What was known by name only when this term began: the words were used, and nobody waits for it. */
 const NAMED_ONLY = 'named-only'
 const NEWS_ROUNDS = 3
-const NAMES = 5
 const POLL_MS = 50
 const SEALED_KEPT = 16
 /** For the rest, once a quorum has answered: those that are awake take no longer. */
@@ -156,8 +147,10 @@ export class Watch {
     const missing = this.#phase.kind === 'current' ? this.#namedOnly : []
     return [
       ...(trouble ? [conditionOf(trouble)] : []),
-      ...(missing.length > 0 ? [this.#unknown(missing)] : []),
-      ...(this.#phase.kind === 'current' && this.#unsigned.length > 0 && this.#waits() ? [this.#notCosigned()] : []),
+      ...(missing.length > 0 ? [unknownSnapshots(missing, this.#outlook())] : []),
+      ...(this.#phase.kind === 'current' && this.#unsigned.length > 0 && this.#waits()
+        ? [notCosigned(this.#unsigned, this.#outlook())]
+        : []),
     ]
   }
 
@@ -448,71 +441,12 @@ export class Watch {
   }
 
   #trouble(): ImagerError | undefined {
-    const phase = this.#phase
-    const { named } = this.#witnesses
-    switch (phase.kind) {
-      case 'current':
-        return undefined
-      case 'replaced':
-        return replaced(this.#parts.home)
-      case 'asking': {
-        const silent = named.filter(({ host }) => !phase.answered.includes(host)).map(({ name }) => name)
-        const more = Math.max(1, quorumOf(named.length) - (named.length - silent.length))
-        const why = `it asks its witnesses whether its state is the newest; ${named.length - silent.length} of ${named.length} have answered, it waits for ${more} more`
-        return readOnly(why, `Switch on ${some(silent)}: it goes on by itself`)
-      }
-      case 'behind': {
-        const count = formatCount(phase.missing.length, 'newer snapshot')
-        const known = `${count} ${phase.missing.length === 1 ? 'is' : 'are'} known to its witnesses`
-        if (!phase.tried) {
-          return readOnly(
-            `it was set back to an older state; ${known}, and it catches up`,
-            'Wait: it goes on by itself',
-          )
-        }
-        const why = `it was set back to an older state, and ${count} could not be brought back: ${someIds(phase.missing)}`
-        return readOnly(
-          why,
-          `Switch on all peers: it goes on by itself. If that is not enough, end it and type ${this.#recover()}`,
-        )
-      }
-    }
+    return this.#phase.kind === 'replaced' ? replaced(this.#parts.home) : troubleOf(this.#phase, this.#outlook())
   }
 
-  #recover(): string {
-    const { home } = this.#parts
+  #outlook(): Outlook {
     const peer = this.#witnesses.all()[0]?.addresses[0] ?? 'HOST:7421'
-    return `\`imager recover --words-file words.txt --peer ${peer} --state ${home.state}\``
+    const recover = `\`imager recover --words-file words.txt --peer ${peer} --state ${this.#parts.home.state}\``
+    return { named: this.#witnesses.named, recover }
   }
-
-  #unknown(missing: readonly HeadId[]): Condition {
-    const count = formatCount(missing.length, 'snapshot')
-    return {
-      code: 'UNKNOWN_SNAPSHOTS',
-      sentence: `${count} that had been acknowledged are known by name only: ${someIds(missing)}`,
-      remedy: `Switch on all peers: what they hold of it comes back by itself. Where that is not enough, end the coordinator and type ${this.#recover()}.`,
-    }
-  }
-
-  #notCosigned(): Condition {
-    const { named } = this.#witnesses
-    const signed = named.length - this.#unsigned.length
-    return {
-      code: 'NOT_COSIGNED',
-      sentence: `${Math.max(0, signed)} of ${named.length} witnesses have signed the newest list of snapshots, ${quorumOf(named.length)} are needed`,
-      remedy: `Switch on ${some(this.#unsigned)}: the coordinator goes on by itself. For one that is gone for good: \`imager remove ${this.#unsigned[0] ?? 'HOST'}\` on the coordinator.`,
-    }
-  }
-}
-
-function readOnly(why: string, todo: string): ImagerError {
-  return new ImagerError('COORDINATOR_READ_ONLY', { why, todo })
-}
-
-function some(names: readonly string[]): string {
-  return names.length > NAMES ? `${names.slice(0, NAMES).join(', ')} or others` : names.join(', ')
-}
-
-function someIds(ids: readonly HeadId[]): string {
-  return some(ids.map(({ snapshot }) => snapshot.slice(0, 8)))
 }

@@ -43,6 +43,8 @@ const TESTS = {
   stranger:
     'whoever reaches the ports without a key of the fleet, or with a used one, gets nothing, and keeps nobody from anything',
   peer: 'a PC in foreign hands serves, takes and lists what it likes: every byte that is restored is right, and it learns nothing',
+  expel:
+    'a server that is removed while it stores is out at once, wherever it asks and whatever it signs, and is named when it comes back',
   places:
     'junk under the signatures of others, and stripes that are lost: whatever is right somewhere is read, and nothing else',
   admin:
@@ -138,6 +140,13 @@ export const ATTACKS = {
   }),
   ...of('peer', 'membership', ['membership', 'alone'], {
     'peer-removes': 'refused: removes another host',
+  }),
+  ...of('stranger', 'removal', ['expel', 'expel'], {
+    'removed-asks': 'refused: goes on over connections that were open, with all that its folder holds',
+    'removed-stores': 'refused: goes on with the run that was under way',
+    'removed-names': 'harmless: reads memberships that were signed since for names: there are none for it',
+    'removed-signs': 'refused: signs a head and a key, and has the coordinator’s key bring them',
+    'removed-returns': 'refused: comes back with the folder of before; events name it',
   }),
   ...of('coordinator', 'chain', ['rollback', 'setBack'], {
     'set-back': 'healed: is set back by two snapshots and a new name: says so, waits for a majority, catches up',

@@ -15,6 +15,7 @@ import { Secret } from '../../src/native.js'
 import { Connection } from '../../src/wire/client.js'
 import { imager, lastLine, start, TestLab } from '../e2e/lab.js'
 import { eventually } from '../fleet/fleet.js'
+import { attacking } from './attacks.js'
 
 interface Failed {
   code: string
@@ -43,6 +44,7 @@ function connect(t: ExecutionContext, from: Home, to: { name: string; address: s
 }
 
 test('a server that is removed while it stores is out at once, wherever it asks and whatever it signs, and is named when it comes back', async (t) => {
+  const tried = attacking(t)
   const lab = await TestLab.up(t, 3)
   const { coordinator, appliance, peers } = lab.lab
   const office = ['--state', coordinator.state, '--json']
@@ -81,6 +83,7 @@ test('a server that is removed while it stores is out at once, wherever it asks 
     return codes.every((code) => code === 'NOT_ALLOWED')
   })
   const out = performance.now()
+  tried('removed-asks')
   t.log(`removed in ${Math.round(answered - before)} ms; ${Math.round(out - answered)} ms later every peer refused it`)
   t.true(out - answered < 5_000)
 
@@ -96,6 +99,7 @@ test('a server that is removed while it stores is out at once, wherever it asks 
     runs.map(({ failure }) => failure),
     [null, 'REMOVED'],
   )
+  tried('removed-stores')
   const status = lastLine<{ problems: { code: string }[] }>(await imager('status', ...office))
   t.false(status.problems.some((problem) => problem.code === 'RUN_FAILED'))
 
@@ -106,6 +110,7 @@ test('a server that is removed while it stores is out at once, wherever it asks 
   t.false(now.body.names.some(({ reader }) => reader === server.host))
   const seen = server.openMembership(now.bytes)
   for (const { host, name } of seen.hosts) t.is(name, host.slice(0, 8))
+  tried('removed-names')
 
   // With all that its folder holds: no read, no write, no document; not by itself, and not brought by another.
   for (const at of [1, 2, 3]) {
@@ -140,6 +145,8 @@ test('a server that is removed while it stores is out at once, wherever it asks 
     }
   }
 
+  tried('removed-signs')
+
   // The folder of before comes back, and the one that heard of it: refused, told what to do, and named.
   rmSync(appliance.state, { recursive: true })
   for (const argv of [['snapshot', first], ['status'], ['restore', 'latest', '--to', lab.path('stolen.img')]]) {
@@ -150,6 +157,7 @@ test('a server that is removed while it stores is out at once, wherever it asks 
   const named = `appliance (key ${server.host.slice(0, 16)}...) was removed, and calls all the same: it was refused`
   const events = await eventsOf(coordinator.state)
   t.true(events.includes(named), events.join('\n'))
+  tried('removed-returns')
 })
 
 test('an enroller and the coordinator are not removed: it is said what to do instead', async (t) => {

@@ -23,7 +23,7 @@ import type { Group } from '../../src/stripes/place.js'
 import { type Receipt, signReceipt } from '../../src/stripes/receipt.js'
 import { StripeSender } from '../../src/stripes/send.js'
 import { fleet, hostOf, makeFleet } from '../keys/fleet.js'
-import { folder, idOf, makeShards, openStore, startPeer, WAYS } from '../peers/peer.js'
+import { folder, idOf, makeShards, openStore, startPeer, WAYS } from './peer.js'
 
 for (const way of WAYS) {
   test(`appliance: a twin that places its stripe on the same peers in another order is refused, over ${way}`, async (t) => {
