@@ -241,7 +241,8 @@ export const ATTACKS = {
     'serves-long': 'harmless: serves more bytes than were asked for',
     'serves-elsewhere': 'harmless: sends whoever asks to another host',
     'serves-nothing': 'harmless: takes the question, and never answers',
-    'takes-nothing': 'harmless: says that it stored, and did not: it counts as the one host that may be missing',
+    'takes-nothing':
+      'healed: says that it stored, and did not: without its receipt it is not counted, and the run names it',
     'lists-endless': 'harmless: lists shards and documents without end, and out of order, while the fleet is recovered',
   }),
   ...of('appliance', 'places', ['places', 'places'], {

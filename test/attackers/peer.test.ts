@@ -6,6 +6,7 @@ import { randomBytes } from 'node:crypto'
 import test from 'ava'
 import { CALL_NAMES } from '../../src/coordinator/calls.js'
 import type { RecoverReport } from '../../src/jobs/recover/recover.js'
+import type { SnapshotReport } from '../../src/jobs/snapshot/snapshot.js'
 import { signAddress } from '../../src/keys/address.js'
 import { headName } from '../../src/keys/head.js'
 import { openHome } from '../../src/keys/home.js'
@@ -116,9 +117,13 @@ test('a PC in foreign hands serves, takes and lists what it likes: every byte th
     tried(attack)
   }
 
-  // What it took it never stored.
+  // What it took it never stored: without its receipt it is not counted, and named.
   const next = lab.makeDisk('next.img', 8)
-  await lab.snapshot(t, next)
+  const run = await imager('snapshot', next, '--state', lab.lab.appliance.state, '--json')
+  t.is(run.code, 4, run.stdout + run.stderr)
+  const { state, notes } = lastLine<SnapshotReport>(run)
+  t.is(state, 'sealed')
+  t.regex(notes.join(), /peer-1 could not take shards: .*no receipt/)
   serves = () => ({ status: 404, body: Buffer.from('{"code":"SHARD_MISSING","details":{}}') })
   await lab.restoreLatest(t, next, 'next.out')
   tried('takes-nothing')
