@@ -154,6 +154,7 @@ export class PackReader {
     tried: readonly number[],
   ): Promise<Failed | undefined> {
     const failed = await this.#openHere(ranges, placed, opener, options)
+    if (placed && tried.length > 0) this.elsewhere += placed.members.length - (failed?.members.length ?? 0)
     const { catalog } = this.#parts
     if (!failed || !catalog.locate || tried.length === PLACES_TRIED) return failed
     const { ids, births } = opener.sought(failed.members)
@@ -169,10 +170,8 @@ export class PackReader {
         found,
         nths.map((nth) => failed.members[nth] as number),
       )
-      const { members } = placed
-      const worse = await this.#openAnywhere([{ ...range, members }], placed, opener, options, here)
+      const worse = await this.#openAnywhere([{ ...range, members: placed.members }], placed, opener, options, here)
       left.push(...(worse?.members ?? []))
-      this.elsewhere += members.length - (worse?.members.length ?? 0)
     }
     return left.length > 0 ? { members: left, error: failed.error } : undefined
   }

@@ -5,6 +5,9 @@ import type { OpenSnapshot } from '../../retrieve/open.js'
 import { findOutlook } from '../../stripes/suffice.js'
 import { sectionsOf } from './sections.js'
 
+/** Stripes that one question to the catalog may except. Where more are lost it is hosts that are missing. */
+const MOST_LOST = 1000
+
 /** Is each block of the lost stripes in another one, which the hosts that are there give? Reads the whole map. */
 export async function isElsewhere(
   snapshot: OpenSnapshot,
@@ -12,6 +15,7 @@ export async function isElsewhere(
   absent: ReadonlySet<Hex>,
   { catalog, signal }: { readonly catalog: Pick<Catalog, 'stripes'>; readonly signal: AbortSignal },
 ): Promise<boolean> {
+  if (lost.length > MOST_LOST) return false
   const isLost = new Set(lost)
   for await (const { collected } of sectionsOf(snapshot, signal)) {
     const [births, ids] = [collected.births(), collected.ids()]
