@@ -10,7 +10,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { hasCode } from '../src/base/errors.js'
 import { toHex } from '../src/base/ids.js'
 import { LocalCatalog } from '../src/catalog/local.js'
-import type { Begun } from '../src/catalog/types.js'
+import type { Begun, PlaceRequest, ReceiptedShard } from '../src/catalog/types.js'
 import { RemoteCatalog } from '../src/coordinator/client.js'
 import { CoordinatorLink } from '../src/fleet/link.js'
 import { openFleet } from '../src/fleet/open.js'
@@ -19,6 +19,8 @@ import { signHead } from '../src/keys/head.js'
 import { decodeHeadIds, HEAD_ID_BYTES, HeadSet } from '../src/keys/head-set.js'
 import type { Home } from '../src/keys/home.js'
 import { hash, type SecretHandle } from '../src/native.js'
+import { runName, shardOf } from '../src/stripes/names.js'
+import { readReceipt, signReceipt } from '../src/stripes/receipt.js'
 import { held, hex, ids, nextStripe, placement, recordsOf, references, summary } from '../test/catalog/harness.js'
 import { TestFleet } from '../test/fleet/fleet.js'
 import { median, table } from './arithmetic.js'
@@ -120,7 +122,8 @@ async function run(home: Home, peers: readonly Home[]): Promise<Omit<Figure, 'pe
     const place = { ...placement(1, 1, hosts, stripe), packBytes: 200, lengthBytes: 4296 }
     await catalog.place(first.lease, place)
     const { k, m, packBytes } = place
-    await catalog.commit(first.lease, { stripe, k, m, packBytes, records: recordsOf(ids(1)), shards: held(place) })
+    const shards = held(place).map((shard) => signed(shard, peers, runName(home.host, first.run), place))
+    await catalog.commit(first.lease, { stripe, k, m, packBytes, records: recordsOf(ids(1)), shards })
     const finish = async (begun: typeof first) => {
       const request = finishRequest(home, begun, references([stripe], catalog.names))
       const started = performance.now()
@@ -137,6 +140,17 @@ async function run(home: Home, peers: readonly Home[]): Promise<Omit<Figure, 'pe
     return { witnesses, cpuMs: (user + system) / 1000 / RUNS, finishMs: median(times) }
   } finally {
     link.close()
+  }
+}
+
+/** As its host would have signed it. */
+function signed(shard: ReceiptedShard, peers: readonly Home[], name: Buffer, place: PlaceRequest): ReceiptedShard {
+  const { index, host, root } = shard
+  const { fleet, secret } = peers.find((peer) => peer.host === host) as Home
+  const subject = { fleet, shard: shardOf(name, place.stripe, index), root }
+  return {
+    ...shard,
+    receipt: signReceipt(readReceipt(Buffer.from(shard.receipt, 'base64')), subject, secret).toString('base64'),
   }
 }
 

@@ -82,6 +82,8 @@ export const ERROR_BYTES = 64 * KiB
 export const SHARDS_AT_ONCE = 32
 /** A host that could not be reached is not tried again for this long. */
 export const BREAKER_MS = 5_000
+/** Shards that a peer reads again for one call: 32 MiB, which a slow disk gives within the call's time. */
+export const RECEIPTS_AT_ONCE = 8
 /** Rows of one page of an inventory, and bytes of one page of documents. */
 export const INVENTORY_ROWS = 10_000
 export const DOCUMENT_PAGE_BYTES = 8 * MiB

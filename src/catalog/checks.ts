@@ -60,6 +60,13 @@ export function requireFit(hosts: readonly HostRow[], bearer: Hex, { shards, len
   }
 }
 
+/** Each of its shards is where there was leave to send it. */
+export function requirePlaced({ shards }: CommitRequest, placed: readonly ShardPlace[]): void {
+  const name = ({ index, host }: ShardPlace) => `${index} ${host}`
+  const known = new Set(placed.map(name))
+  if (!shards.every((shard) => known.has(name(shard)))) refuse('a stripe holds a shard that was never placed')
+}
+
 function checkScheme({ k, m, packBytes }: { k: number; m: number; packBytes: number }): void {
   if (k < 1 || m < 0 || k + m > STRIPE_WIDTH) refuse(`the scheme ${k}+${m}`)
   if (packBytes < 1 || packBytes > k * SHARD_BYTES) refuse(`a pack of ${packBytes} bytes for ${k} shards`)

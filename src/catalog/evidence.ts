@@ -1,6 +1,6 @@
 /**
  * What was found out about shards after their stripe's commit, by `check`, restores, mounts and heartbeats. A shard without
- * a row is where the commit put it. A bad fact takes the shard out of every figure (`survives`, lookup, status); it goes when
+ * a row is where the commit put it, `receipted` where its host signed that, else `placed`. A bad fact takes the shard out of every figure (`survives`, lookup, status); it goes when
  * the shard was seen whole again. Only SQL and the rule which word counts against which.
  */
 import type Database from 'better-sqlite3'

@@ -15,7 +15,7 @@ import { ID_BYTES } from '../signatures/rows.js'
 import { SegmentRepository } from '../signatures/segments.js'
 import { numberOf, partsOfRunName, type RunsHandle, runName, runOf, stripeOf } from '../stripes/names.js'
 import { ChainStore } from './chain.js'
-import { checkCommit, checkFailure, checkIds, checkPlace, checkRecords, requireFit } from './checks.js'
+import { checkCommit, checkFailure, checkIds, checkPlace, checkRecords, requireFit, requirePlaced } from './checks.js'
 import { choose } from './choose.js'
 import { type Effect, effectOn, requireNoLoss, requireNoSnapshots } from './departure.js'
 import { Entries } from './entries.js'
@@ -28,6 +28,7 @@ import { lengthsOf } from './lengths.js'
 import { meant, withPlaces } from './owners.js'
 import { type CatalogParts, partsOf } from './parts.js'
 import { Policies, type VolumeId } from './policies.js'
+import { Receipts, requireReceipts } from './receipts.js'
 import { referencedStripes } from './references.js'
 import { Registry } from './registry.js'
 import { StoredRuns } from './runs.js'
@@ -54,7 +55,6 @@ import type {
   PlaceRequest,
   Policy,
   RunRow,
-  ShardPlace,
   SnapshotRow,
   StripeRow,
   VolumePolicy,
@@ -69,6 +69,7 @@ export class LocalCatalog implements Catalog {
   readonly upkeep: Upkeep
   readonly chain: ChainStore
   readonly entries: Entries
+  readonly receipts: Receipts
   readonly #db: GuardedDatabase
   readonly #leases: Leases
   readonly #stripes: Stripes
@@ -96,6 +97,7 @@ export class LocalCatalog implements Catalog {
     const [stripes, snapshots] = [this.#stripes, this.#snapshots]
     this.#knowledge = new Knowledge({ db, clock: parts.clock, members, registry, stripes, snapshots })
     this.upkeep = new Upkeep({ db, stripes, members, registry })
+    this.receipts = new Receipts({ db, parts, runs: this.#runs, stripes, snapshots })
     this.entries = new Entries({ db, runs: this.#runs, stripes, snapshots, policies: this.decisions })
   }
 
@@ -185,10 +187,8 @@ export class LocalCatalog implements Catalog {
     checkCommit(request)
     if (this.#isCommitted(lease, request)) return
     this.#sameStripe(lease, request)
-    const placed = new Set(this.#stripes.placedShards(request.stripe).map(placeName))
-    if (!request.shards.every((shard) => placed.has(placeName(shard)))) {
-      throw new ImagerError('PROTOCOL', { what: 'a stripe holds a shard that was never placed' })
-    }
+    requirePlaced(request, this.#stripes.placedShards(request.stripe))
+    requireReceipts(this.#parts, this.#runs.name(runOf(request.stripe)), request)
     this.write(() => {
       this.members.seen(this.#openLease(lease).appliance)
       this.#signatures.insert([request])
@@ -493,8 +493,4 @@ export class LocalCatalog implements Catalog {
     const [row] = this.#snapshots.list(this.#present(), appliance, snapshot)
     return row !== undefined && Buffer.compare(row.head, head) === 0
   }
-}
-
-function placeName({ index, host }: ShardPlace): string {
-  return `${index} ${host}`
 }

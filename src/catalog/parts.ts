@@ -8,6 +8,7 @@ import { openHead, type TrailerKeysOf } from '../keys/head.js'
 import type { Home } from '../keys/home.js'
 import { type Line, NO_LINE } from '../keys/replacement.js'
 import { hash } from '../native.js'
+import { openReceipt, type Receipt, type ReceiptSubject } from '../stripes/receipt.js'
 
 /** What a grant says; fleet and term are the signer's. */
 export type GrantBody = Omit<Grant, 'fleet' | 'term'>
@@ -33,6 +34,8 @@ export interface CatalogParts {
   /** Address of one, for the line that rebuilds a damaged catalog. */
   peer?: string | undefined
   signGrant(grant: GrantBody): Uint8Array
+  /** Throws FORGED unless the host signed it for this shard of the fleet and this root; CORRUPT, UNSUPPORTED. */
+  openReceipt(receipt: Uint8Array, of: Omit<ReceiptSubject, 'fleet'> & { readonly host: Hex }): Receipt
   /** Throws FORGED unless signed by its appliance and naming exactly these references. */
   openHead(head: Uint8Array, references: Uint8Array): HeadFacts
 }
@@ -50,6 +53,7 @@ export function partsOf(
     line: () => (home.hasMembership ? home.membership().line : NO_LINE),
     peer: peerOf(home),
     signGrant: (grant) => signGrant({ fleet: home.fleet, term: home.membership().term, ...grant }, home.secret),
+    openReceipt: (receipt, of) => openReceipt(receipt, { fleet: home.fleet, ...of }),
     openHead(bytes, references) {
       const head = openHead(bytes, home.fleet, trailerKeysOf)
       if (toHex(hash(references)) === head.references) return head

@@ -27,8 +27,8 @@ const CHECKPOINT_PAGES = 16_384
  * Shards name their host by `host.n`, so a host that was expelled stays as a row (`member` = 0); stripes hold the number of
  * their run (`run.n`, `runs.ts`). Ids that people meet are text, those that come in thousands are blobs.
  *
- * What is known beyond what a run said: a shard without a row in `evidence` is where its stripe's commit put it, and nobody has
- * looked since; `by` is who found out. `volume` has what a person decided of one; the row without a name is the fleet's. A host's
+ * A shard without a row in `evidence` is where its stripe's commit put it: with a `receipt` its host says so, without one it was
+ * only seen there. What is known beyond that has a row; `by` is who found out. `volume` has what a person decided of one; the row without a name is the fleet's. A host's
  * `suspect` says why its store is not believed; `arrived` is this catalog's time of a `finish`. `holders` of a stripe are the
  * hosts of its good shards, so that a snapshot's figure takes one row a stripe. `delivery` is which version of a document a peer
  * took, or refused and why; `count` is how often an event was met within a minute. `record`: how long the records of a stripe
@@ -57,9 +57,10 @@ CREATE TABLE stripe (
 CREATE INDEX openStripe ON stripe (lease) WHERE committed = 0;
 CREATE TABLE shard (
   stripe INTEGER NOT NULL REFERENCES stripe ON DELETE CASCADE, position INTEGER NOT NULL,
-  host INTEGER NOT NULL REFERENCES host, shard BLOB NOT NULL, root BLOB,
+  host INTEGER NOT NULL REFERENCES host, shard BLOB NOT NULL, root BLOB, receipt BLOB,
   PRIMARY KEY (stripe, position)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX unreceipted ON shard (host) WHERE receipt IS NULL;
 CREATE TABLE evidence (
   stripe INTEGER NOT NULL REFERENCES stripe ON DELETE CASCADE, position INTEGER NOT NULL,
   fact TEXT NOT NULL CHECK (fact IN ('present', 'proved', 'missing', 'corrupt', 'stale', 'wrong length')),

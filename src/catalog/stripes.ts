@@ -11,7 +11,7 @@ import { Placed } from './placed.js'
 import type { StoredRuns } from './runs.js'
 import { Statements } from './statements.js'
 import { Survival } from './survival.js'
-import type { Fact, HeldShard, PlaceRequest, ShardPlace, StripeRow } from './types.js'
+import type { Fact, HeldShard, Known, PlaceRequest, ShardPlace, StripeRow } from './types.js'
 
 export interface StoredStripe {
   stripe: number
@@ -33,6 +33,7 @@ interface StoredShard {
   host: Hex
   shard: Buffer
   root: Buffer | null
+  receipt: Buffer | null
   fact: Fact | null
 }
 
@@ -61,7 +62,7 @@ export class Stripes {
     this.#stripe = db.prepare('SELECT * FROM sound_stripe WHERE stripe = ?')
     this.#survival = new Survival(db)
     this.placed = new Placed(db)
-    this.#shards = db.prepare(`SELECT position AS "index", host.host AS host, shard, root, fact
+    this.#shards = db.prepare(`SELECT position AS "index", host.host AS host, shard, root, receipt, fact
       FROM sound_shard AS shard JOIN sound_host AS host ON host.n = shard.host
       LEFT JOIN sound_evidence USING (stripe, position) WHERE stripe = ? ORDER BY position`)
   }
@@ -127,14 +128,14 @@ export class Stripes {
       .run(r.stripe, r.k, r.m, r.packBytes, writer, lease)
   }
 
-  placeShards(stripe: number, shards: readonly (ShardPlace & { root?: Hex })[]): void {
+  placeShards(stripe: number, shards: readonly (ShardPlace & Partial<HeldShard>)[]): void {
     const put = this.#statements.prepare(
-      'INSERT OR REPLACE INTO shard SELECT ?, ?, host.n, ?, ? FROM host WHERE host.host = ?',
+      'INSERT OR REPLACE INTO shard SELECT ?, ?, host.n, ?, ?, ? FROM host WHERE host.host = ?',
     )
     const name = this.#runs.name(runOf(stripe))
-    for (const { index, host, root } of shards) {
+    for (const { index, host, root, receipt } of shards) {
       const shard = bytes(shardOf(name, stripe, index))
-      const { changes } = put.run(stripe, index, shard, root === undefined ? null : bytes(root), host)
+      const { changes } = put.run(stripe, index, shard, root ? bytes(root) : null, signed(receipt), host)
       if (changes !== 1) throw new ImagerError('PROTOCOL', { what: `a shard on the unknown host ${host}` })
     }
   }
@@ -159,8 +160,8 @@ export class Stripes {
   }
 
   #root(stripe: number, shards: readonly HeldShard[]): void {
-    const put = this.#statements.prepare('UPDATE shard SET root = ? WHERE stripe = ? AND position = ?')
-    for (const { index, root } of shards) put.run(bytes(root), stripe, index)
+    const put = this.#statements.prepare('UPDATE shard SET root = ?, receipt = ? WHERE stripe = ? AND position = ?')
+    for (const { index, root, receipt } of shards) put.run(bytes(root), signed(receipt), stripe, index)
   }
 
   /** Brings what follows from its shards, and from what is known of them, up to date. */
@@ -240,8 +241,8 @@ export class Stripes {
 }
 
 /** Nobody has looked since its commit, or all was right. */
-export function isGood(fact: Fact | null): boolean {
-  return fact === null || fact === 'proved'
+export function isGood(fact: Known | null): boolean {
+  return fact === null || fact === 'placed' || fact === 'receipted' || fact === 'proved'
 }
 
 function hostsOf(shards: readonly { readonly host: Hex }[]): Hex[] {
@@ -253,8 +254,17 @@ function isSame(placed: readonly StoredShard[], shards: readonly HeldShard[]): b
   return known.size === shards.length && shards.every(({ index, host }) => known.has(`${index} ${host}`))
 }
 
-function toShardRow({ index, host, shard, root, fact }: StoredShard): StripeRow['shards'][number] {
-  return { index, host, shard: toHex(shard), root: root ? toHex(root) : '', ...(fact !== null && { fact }) }
+function toShardRow({ index, host, shard, root, ...known }: StoredShard): StripeRow['shards'][number] {
+  return { index, host, shard: toHex(shard), root: root ? toHex(root) : '', fact: knownOf(known) }
+}
+
+/** What its row says, where nobody found out more. */
+function knownOf({ fact, receipt }: Pick<StoredShard, 'fact' | 'receipt'>): Known {
+  return fact ?? (receipt ? 'receipted' : 'placed')
+}
+
+function signed(receipt: string | undefined): Buffer | null {
+  return receipt === undefined ? null : Buffer.from(receipt, 'base64')
 }
 
 function bytes(hex: Hex): Buffer {

@@ -90,9 +90,13 @@ export interface ShardPlace {
 
 export interface HeldShard extends ShardPlace {
   root: Hex
+  /** What its host signed of it (docs/formats/receipt.md), base64; left out: nothing yet. */
+  receipt?: string | undefined
 }
 
-export interface ShardRow extends HeldShard {
+export type ReceiptedShard = HeldShard & { receipt: string }
+
+export interface ShardRow extends Omit<HeldShard, 'receipt'> {
   /** Its id, which follows from its stripe and index. */
   shard: Hex
 }
@@ -111,6 +115,12 @@ export interface PlaceRequest {
 /** What was found out about a shard. `present`: it is there, in its length; `proved`: all its bytes were read and are right. */
 export const FACTS = ['present', 'proved', 'missing', 'corrupt', 'stale', 'wrong length'] as const
 export type Fact = (typeof FACTS)[number]
+/**
+ * What is known of a shard, where nobody has found out more: `placed`, it was seen where it should be; `receipted`, its host signed
+ * what it read back from its store.
+ */
+export const KNOWN = ['placed', 'receipted', ...FACTS] as const
+export type Known = (typeof KNOWN)[number]
 
 export interface Finding {
   stripe: number
@@ -126,8 +136,8 @@ export interface CommitRequest {
   packBytes: number
   /** Rows of `RECORD_BYTES`. */
   records: Uint8Array
-  /** The shards that peers hold now. */
-  shards: HeldShard[]
+  /** The shards that peers hold now, and say so. */
+  shards: ReceiptedShard[]
 }
 
 /** Bytes of the source that are not as they should be; the first ranges of them, and the first files that they belong to. */
@@ -260,8 +270,8 @@ export interface StripeRow {
   k: number
   m: number
   packBytes: number
-  /** `fact`: what was found out last, where somebody looked. */
-  shards: (ShardRow & { fact?: Fact })[]
+  /** `fact`: what is known of it; left out where shards are told of, and not the catalog. */
+  shards: (ShardRow & { fact?: Known })[]
 }
 
 export const CONDITIONS = [

@@ -7,12 +7,13 @@ import { KEYS_AN_OWNER, LOOKUP_IDS, MESSAGE_BYTES } from '../base/limits.js'
 import { KiB, MiB } from '../base/units.js'
 import { OTHERS } from '../catalog/choose.js'
 import { EVENT_KINDS } from '../catalog/registry.js'
-import { CONDITIONS, FACTS, RECORDS_PER_STRIPE, STATES, STRIPE_WIDTH } from '../catalog/types.js'
+import { CONDITIONS, FACTS, KNOWN, RECORDS_PER_STRIPE, STATES, STRIPE_WIDTH } from '../catalog/types.js'
 import { isPlausible } from '../keys/address.js'
 import { Address, Base64, Count, Id, Key, Name, Role, Run, RunName, StripeNumber, Term, Time } from '../keys/fields.js'
 import { ORDER_KINDS } from '../keys/orders.js'
 import { STATEMENT_BYTES } from '../keys/statement.js'
 import { ID_BYTES, RECORD_BYTES } from '../signatures/rows.js'
+import { RECEIPT_BYTES } from '../stripes/receipt.js'
 
 /** Snapshots of one answer: each at most 64 KiB, see `Summary`. */
 export const SNAPSHOT_PAGE = 200
@@ -69,7 +70,8 @@ const HostRow = v.strictObject({
 const ShardPlace = v.strictObject({ index: Width, host: Key })
 const HeldShard = v.strictObject({ ...ShardPlace.entries, root: Key })
 const shards = <S extends v.GenericSchema>(one: S) => v.pipe(v.array(one), v.minLength(1), v.maxLength(STRIPE_WIDTH))
-const KnownShard = v.strictObject({ ...HeldShard.entries, shard: Id, fact: v.exactOptional(v.picklist(FACTS)) })
+const ReceiptedShard = v.strictObject({ ...HeldShard.entries, receipt: Base64(RECEIPT_BYTES) })
+const KnownShard = v.strictObject({ ...HeldShard.entries, shard: Id, fact: v.exactOptional(v.picklist(KNOWN)) })
 const Finding = v.strictObject({ stripe: Stripe, shard: Id, fact: v.picklist(FACTS) })
 const Policy = { tolerate: v.nullable(Tolerate), maxAgeMs: v.nullable(Count) }
 const Scheme = { k: Width, m: Width, packBytes: Count }
@@ -189,7 +191,7 @@ export const CALLS = {
     v.strictObject({ grants: v.array(Base64(4 * KiB)) }),
   ),
   /** records. */
-  commit: call(v.strictObject({ lease: Id, number: StripeNumber, ...Scheme, shards: shards(HeldShard) }), None, {
+  commit: call(v.strictObject({ lease: Id, number: StripeNumber, ...Scheme, shards: shards(ReceiptedShard) }), None, {
     maxBytes: RECORDS_PER_STRIPE * RECORD_BYTES + 64 * KiB,
   }),
   /** head, then references. Answer: the newest checkpoint with its cosignatures; empty where nobody watches. */

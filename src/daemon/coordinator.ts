@@ -29,6 +29,7 @@ import type { Served } from '../wire/server.js'
 import { auditApart } from './audit.js'
 import { Courier } from './courier.js'
 import { keepPort } from './port.js'
+import { ReceiptsAsked } from './receipts.js'
 import { Loop, type Running } from './running.js'
 import { Watching } from './watching.js'
 
@@ -65,6 +66,7 @@ type Service =
       readonly server: ServedCoordinator
       readonly courier: Courier
       readonly watching: Watching
+      readonly receipts: ReceiptsAsked
     }
   | { readonly catalog: undefined; readonly server: Served; readonly trouble: ImagerError }
 
@@ -111,7 +113,8 @@ class Daemon implements Running {
   async #stop(): Promise<void> {
     const service = this.#service
     this.#service = undefined
-    if (service?.catalog) await Promise.all([service.courier.close(), service.watching.close()])
+    if (service?.catalog)
+      await Promise.all([service.courier.close(), service.watching.close(), service.receipts.close()])
     await service?.server.close()
     service?.catalog?.close()
     this.#unlock()
@@ -159,9 +162,11 @@ class Daemon implements Running {
       })
       this.#keepKeys(catalog)
       this.#say(catalog.upkeep.guard.trouble)
+      const receipts = new ReceiptsAsked({ home, catalog, clock: this.#clock, report: this.#report })
       courier.start()
       watching.start()
-      return { catalog, server, courier, watching }
+      receipts.start()
+      return { catalog, server, courier, watching, receipts }
     } catch (error) {
       catalog.close()
       this.#unlock()

@@ -8,6 +8,7 @@ import { hasCode, isOfHost } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
 import { Slots } from '../base/queue.js'
 import { fullName } from '../catalog/choose.js'
+import { isGood } from '../catalog/stripes.js'
 import type { Catalog, Finding, ShardRow, StripeRow } from '../catalog/types.js'
 import type { Home } from '../keys/home.js'
 import { inspectShard, shardFileBytes } from '../native.js'
@@ -122,7 +123,7 @@ class Check {
 
   /** Found right here, or nobody found it wrong and its host does not answer. */
   isUsable({ shard, host, fact }: StripeRow['shards'][number]): boolean {
-    if (this.unreachable.has(host)) return fact === undefined || fact === 'proved'
+    if (this.unreachable.has(host)) return fact !== undefined && isGood(fact)
     return !this.damaged.has(shard)
   }
 
@@ -169,7 +170,7 @@ class Check {
       this.#parts.onDamage({ host: peer.name, shard: shard.shard, stripe, what })
     }
     // That a shard is still where it was put is no news.
-    if (what === 'present' && shard.fact === undefined) return
+    if (what === 'present' && shard.fact !== undefined && isGood(shard.fact)) return
     this.#findings.push({ stripe: row.stripe, shard: shard.shard, fact: what })
     if (this.#findings.length >= TOLD_AT_ONCE) await this.#parts.catalog.learn(this.#findings.splice(0), [])
   }

@@ -8,9 +8,10 @@ import { STATEMENT_BYTES } from '../keys/statement.js'
 import type { BodyHandle } from '../native.js'
 import type { CallOptions } from '../wire/bounded.js'
 import type { Requester } from '../wire/client.js'
-import { decodeMessage } from '../wire/message.js'
+import { decodeMessage, encodeMessage } from '../wire/message.js'
 import type { ShardFile, ShardRange, ShardTransport } from '../wire/shard-transport.js'
 import { HttpsTransport } from './https-transport.js'
+import { Receipts } from './receipts.js'
 import type { DocumentKind, Held, Space, StatementKind } from './store.js'
 
 export interface Document {
@@ -51,6 +52,15 @@ export class PeerClient {
   /** Exactly the bytes of the range, end exclusive; without one the whole file. Not verified. */
   fetchBody(shard: Hex, range?: ShardRange, options?: CallOptions): Promise<BodyHandle> {
     return this.shards.fetch(shard, range, options)
+  }
+
+  /** It reads each shard again, whole: what it signed of it, see `openReceipt`, or what is wrong with it. */
+  async fetchReceipts(shards: readonly Hex[], options: CallOptions = {}): Promise<(Buffer | 'missing' | 'corrupt')[]> {
+    const asked = { ...transfer(options), body: encodeMessage({ shards }), maxBytes: MESSAGE_BYTES }
+    const { body } = await this.connection.request('POST', '/v1/receipts', asked)
+    const { receipts } = decodeMessage(Receipts, body).body
+    if (receipts.length !== shards.length) throw this.#lied(`${receipts.length} receipts of ${shards.length} shards`)
+    return receipts.map((one) => (one === 'missing' || one === 'corrupt' ? one : Buffer.from(one, 'base64')))
   }
 
   /** One page of what it holds, in order of ids. */

@@ -29,7 +29,7 @@ import { checkpointRoutes } from './checkpoint-routes.js'
 import { answerData } from './data.js'
 import { checkDocument, limitOf, type Trust } from './documents.js'
 import { keepMembership } from './memberships.js'
-import { receiptOf } from './receipts.js'
+import { receiptOf, receiptsRoute } from './receipts.js'
 import {
   isMember,
   listReaders,
@@ -100,6 +100,7 @@ function peerRoutes(parts: PeerParts, receiving: Slots): Route[] {
       const limit = Math.min(ask(Limit, request, 'limit', String(INVENTORY_ROWS)), INVENTORY_ROWS)
       return { body: encodeMessage(await store.inventory(ask(After, request, 'after', ''), limit)) }
     }),
+    receiptsRoute(parts),
     route('GET', '/v1/documents/:kind', 0, async (request) => {
       const kind = statementOf(request)
       if (!isForAll(kind)) requireReader(trust, request.host)

@@ -158,6 +158,19 @@ export class ShardStore {
     }
   }
 
+  /** A shard that is held, read from the disk again, whole; or what is wrong with it. */
+  async reread(shard: Hex): Promise<Kept | 'missing' | 'corrupt'> {
+    try {
+      const facts = await inspectShardFile(this.shardPath(shard))
+      if (facts.shard !== shard) return 'corrupt'
+      return { outcome: 'present', facts, store: this.#sequence.id, sequence: this.#sequence.current }
+    } catch (error) {
+      // What the disk does not give is as good as wrong.
+      if (!hasCode(error, 'CORRUPT', 'FORGED', 'UNSUPPORTED', 'IO')) throw error
+      return (await this.holds(shard)) ? 'corrupt' : 'missing'
+    }
+  }
+
   /** What was synced, as the disk gives it back. */
   async #readBack(path: string): Promise<ShardFacts> {
     try {

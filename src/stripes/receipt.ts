@@ -58,6 +58,14 @@ export function signReceipt(receipt: Receipt, subject: ReceiptSubject, peer: Pic
 
 /** Throws CORRUPT, UNSUPPORTED; FORGED where `host` did not sign it for this shard and root. */
 export function openReceipt(bytes: Uint8Array, { host, ...subject }: ReceiptSubject & { readonly host: Hex }): Receipt {
+  const receipt = readReceipt(bytes)
+  const signed = bytes.subarray(0, SIGNED_BYTES)
+  if (verifySignature(bytesOf(host, 32), messageOf(signed, subject), bytes.subarray(SIGNED_BYTES))) return receipt
+  throw new ImagerError('FORGED', { what: `The receipt of shard ${subject.shard} is not its host's` })
+}
+
+/** What it says, whoever signed it. Throws CORRUPT, UNSUPPORTED. */
+export function readReceipt(bytes: Uint8Array): Receipt {
   const receipt = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
   if (receipt.length !== RECEIPT_BYTES || !receipt.subarray(0, 4).equals(MAGIC)) {
     throw new ImagerError('CORRUPT', { what: `${receipt.length} bytes that are no receipt` })
@@ -70,10 +78,6 @@ export function openReceipt(bytes: Uint8Array, { host, ...subject }: ReceiptSubj
   if (receipt.readUIntLE(45, 3) !== 0 || !Number.isSafeInteger(sequence)) {
     throw new ImagerError('CORRUPT', { what: 'A receipt is malformed' })
   }
-  const signed = receipt.subarray(0, SIGNED_BYTES)
-  if (!verifySignature(bytesOf(host, 32), messageOf(signed, subject), receipt.subarray(SIGNED_BYTES))) {
-    throw new ImagerError('FORGED', { what: `The receipt of shard ${subject.shard} is not its host's` })
-  }
   return {
     stripe: toHex(receipt.subarray(8, 40)),
     index: receipt.readUInt8(44),
@@ -81,6 +85,11 @@ export function openReceipt(bytes: Uint8Array, { host, ...subject }: ReceiptSubj
     store: toHex(receipt.subarray(48, 64)),
     sequence,
   }
+}
+
+/** It names this very shard of this very stripe. */
+export function isReceiptOf(said: Receipt, of: Pick<Receipt, 'stripe' | 'index' | 'lengthBytes'>): boolean {
+  return said.stripe === of.stripe && said.index === of.index && said.lengthBytes === of.lengthBytes
 }
 
 function messageOf(signed: Uint8Array, { fleet, shard, root }: ReceiptSubject): Buffer {

@@ -8,7 +8,7 @@ import type { Pack, SecretHandle, Stripe, StripeShard, VaultHandle } from '../na
 import { shardFileBytes } from '../native.js'
 import { numberOf, type RunsHandle, runOf, shardOf } from './names.js'
 import { type Group, hostsOfStripe } from './place.js'
-import { openReceipt } from './receipt.js'
+import { isReceiptOf, openReceipt } from './receipt.js'
 
 interface Shard {
   readonly index: number
@@ -35,7 +35,7 @@ export interface StripeCatalog {
       packBytes: number
       stripe: number
       records: Uint8Array
-      shards: (Shard & { root: Hex })[]
+      shards: (Shard & { root: Hex; receipt: string })[]
     },
   ): Promise<void>
 }
@@ -47,6 +47,11 @@ export type SendShard = (
   grant: string,
   signal: AbortSignal,
 ) => Promise<Uint8Array>
+
+/** Its host holds it durably, and signed that. */
+interface Kept extends Shard {
+  readonly receipt: Buffer
+}
 
 export interface SentStripe {
   readonly stripe: number
@@ -81,7 +86,9 @@ export class StripeSender {
     const stripe = await pack.encode(this.vault, this.writer.secret, k, m)
     try {
       const shards = await this.#placeAll(pack, wanted, stripe, signal)
-      const rooted = shards.map((shard) => ({ ...shard, root: stripe.root(shard.index) }))
+      const rooted = shards.map(({ receipt, ...shard }) => {
+        return { ...shard, root: stripe.root(shard.index), receipt: receipt.toString('base64') }
+      })
       const packBytes = pack.lengthBytes
       const commit = { stripe: pack.stripe, k, m, packBytes, records: pack.records(), shards: rooted }
       await this.catalog.commit(this.lease, commit)
@@ -114,7 +121,7 @@ export class StripeSender {
   }
 
   /** The shards that their hosts hold durably now. */
-  async #place(pack: Pack, wanted: readonly Wanted[], stripe: Stripe, signal: AbortSignal): Promise<Shard[]> {
+  async #place(pack: Pack, wanted: readonly Wanted[], stripe: Stripe, signal: AbortSignal): Promise<Kept[]> {
     const { k, m } = this.group
     const lengthBytes = shardFileBytes(pack.lengthBytes, k)
     const shards = wanted.flatMap(({ host, index }) =>
@@ -129,7 +136,7 @@ export class StripeSender {
           const id = shardOf(name, pack.stripe, shard.index)
           const receipt = await this.send(shard.host, id, stripe.shard(shard.index), grant, signal)
           this.#requireReceipt(receipt, { ...shard, shard: id, lengthBytes }, stripe)
-          return [shard]
+          return [{ ...shard, receipt: Buffer.from(receipt) }]
         } catch (error) {
           signal.throwIfAborted()
           if (hasCode(error, 'EXHAUSTED')) throw error
@@ -149,7 +156,7 @@ export class StripeSender {
   ): void {
     try {
       const said = openReceipt(receipt, { fleet: this.writer.fleet, shard, root: stripe.root(index), host })
-      if (said.stripe === stripe.identity() && said.index === index && said.lengthBytes === lengthBytes) return
+      if (isReceiptOf(said, { stripe: stripe.identity(), index, lengthBytes })) return
     } catch (cause) {
       throw new ImagerError('HOST_LIED', { host: host.slice(0, 8), what: reason(cause) }, { cause })
     }

@@ -14,6 +14,7 @@ import { type Head, headName } from '../../src/keys/head.js'
 import { openHome } from '../../src/keys/home.js'
 import { hash, inspectShard, ReferenceSet, shardId } from '../../src/native.js'
 import { runName, stripeOf } from '../../src/stripes/names.js'
+import { signReceipt } from '../../src/stripes/receipt.js'
 import { encodeMessage } from '../../src/wire/message.js'
 import { summary } from '../catalog/harness.js'
 import { imager, TestLab } from '../e2e/lab.js'
@@ -139,7 +140,13 @@ test('root on a server sends what it may not, to peers and to the coordinator: n
     const { begun: theirs } = await withFleet(lab.lab.appliance.state, (one) => beginRun(one, foreign.length))
     const finish = (lease: string, head: Buffer, references: Uint8Array) =>
       outcomeOf(catalog.finish(lease, { head, references, asked: false, summary: summary() }))
-    const root = { root: hash(foreign).toString('hex') }
+    // Its own word for a host's: nothing was sent there.
+    const receipt = (index: number) => {
+      const said = { stripe: '00'.repeat(32), index, lengthBytes: foreign.length, store: '00'.repeat(16), sequence: 1 }
+      const of = { fleet: home.fleet, shard: shardId(run, 0, index), root: hash(foreign).toString('hex') }
+      return signReceipt(said, of, home.secret).toString('base64')
+    }
+    const root = { root: hash(foreign).toString('hex'), receipt: receipt(0) }
     const commit = (lease: string, hosts = shards.slice(0, 1)) =>
       outcomeOf(
         catalog.commit(lease, {
@@ -178,6 +185,13 @@ test('root on a server sends what it may not, to peers and to the coordinator: n
       { index: 0, host: (targets.find(({ host }) => !shards.some((one) => one.host === host)) ?? office).host },
     ]
     t.is(await commit(begun.lease, elsewhere), 'PROTOCOL', 'where nothing was placed')
+    const never = shards.map((one) => ({ ...one, ...root, receipt: receipt(one.index) }))
+    t.is(await commit(begun.lease, never), 'FORGED', 'shards that were never sent')
+    const { receipt: _none, ...bare } = { ...never[0]! }
+    const without = encodeMessage({ lease: begun.lease, ...placed, stripe: undefined, number: 0, shards: [bare] })
+    const send = hands.connect(office).request('POST', '/v1/commit', { body: without, maxBytes: 4096 })
+    t.is(await outcomeOf(send), 'PROTOCOL', 'without the word of its host')
+    tried('commit-never-sent')
     const many = Buffer.alloc(40 * (RECORDS_PER_STRIPE + 2000))
     t.is(
       await outcomeOf(catalog.commit(begun.lease, { ...placed, records: many, shards: [{ ...shards[0]!, ...root }] })),

@@ -190,6 +190,7 @@ export const ATTACKS = {
     'finish-uncommitted': 'refused: finishes a snapshot of a stripe that it never stored',
     'finish-foreign-head': 'refused: finishes with the head of another appliance',
     'commit-unplaced': 'refused: commits a stripe on a peer where nothing was placed',
+    'commit-never-sent': 'refused: commits shards that were never sent, with receipts of its own making, or with none',
     'commit-too-many': 'refused: commits more records than a stripe has',
     'entries-million': 'refused: says a million things about shards in one message',
     'calls-of-others': 'refused: invites, removes, renames, retires, sets the policy, reads events',

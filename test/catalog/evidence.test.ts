@@ -73,7 +73,11 @@ test('a bad shard is not counted on, until it was seen whole again', async (t) =
   )
   await say(s, 0, 'present', s.writer)
   await say(s, 1, 'present', s.writer)
-  t.deepEqual(await factsOf(s), [undefined, 'corrupt', undefined], 'wrong bytes are not right because they are there')
+  t.deepEqual(
+    await factsOf(s),
+    ['receipted', 'corrupt', 'receipted'],
+    'wrong bytes are not right because they are there',
+  )
   await say(s, 1, 'proved', s.writer)
   t.true(await isOffered(s, 1))
 })
@@ -83,7 +87,7 @@ test('anybody may say that a shard is bad; that it is good, only who may know', 
   const [finder, stranger] = [hex(32), hex(32)]
   await say(s, 0, 'missing', finder)
   await say(s, 0, 'proved', stranger)
-  t.deepEqual(await factsOf(s), ['missing', undefined, undefined])
+  t.deepEqual(await factsOf(s), ['missing', 'receipted', 'receipted'])
   for (const [by, trusted] of [
     [finder, false],
     [s.writer, false],
@@ -91,7 +95,7 @@ test('anybody may say that a shard is bad; that it is good, only who may know', 
   ] as const) {
     await say(s, 0, 'missing', finder)
     await say(s, 0, 'proved', by, trusted)
-    t.deepEqual(await factsOf(s), ['proved', undefined, undefined])
+    t.deepEqual(await factsOf(s), ['proved', 'receipted', 'receipted'])
   }
 })
 
@@ -102,7 +106,7 @@ test('of another shard than lies there, nothing is learnt', async (t) => {
     [{ stripe: s.stripe.stripe + 99, shard: s.stripe.shards[0]?.shard as Hex, fact: 'missing' }],
     [],
   )
-  t.deepEqual(await factsOf(s), [undefined, undefined, undefined])
+  t.deepEqual(await factsOf(s), ['receipted', 'receipted', 'receipted'])
 })
 
 test('a store with less than it was given is not believed; it is again once it holds that, or was looked at', async (t) => {
@@ -117,11 +121,11 @@ test('a store with less than it was given is not believed; it is again once it h
   t.is(await suspect(), '')
   beat(given - 1)
   t.regex((await suspect()) ?? '', /^its store holds .*, .* were placed there$/)
-  t.deepEqual(await factsOf(s), ['stale', undefined, undefined])
+  t.deepEqual(await factsOf(s), ['stale', 'receipted', 'receipted'])
   t.false(await isOffered(s, 1))
   beat(given)
   t.is(await suspect(), '')
-  t.deepEqual(await factsOf(s), [undefined, undefined, undefined])
+  t.deepEqual(await factsOf(s), ['receipted', 'receipted', 'receipted'])
 
   beat(0)
   await s.catalog.learn([], [host], hex(32), false)
@@ -131,7 +135,7 @@ test('a store with less than it was given is not believed; it is again once it h
   t.is(await suspect(), '')
   beat(0)
   t.is(await suspect(), '', 'nothing is expected there any more')
-  t.deepEqual(await factsOf(s), ['missing', undefined, undefined])
+  t.deepEqual(await factsOf(s), ['missing', 'receipted', 'receipted'])
 })
 
 test('a state is as good as the proof for it', (t) => {

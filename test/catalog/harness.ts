@@ -7,11 +7,17 @@ import type { Hex } from '../../src/base/ids.js'
 import type { Admission, Heartbeat } from '../../src/catalog/hosts.js'
 import { LocalCatalog } from '../../src/catalog/local.js'
 import type { CatalogParts, HeadFacts } from '../../src/catalog/parts.js'
-import type { Begun, Catalog, HeldShard, PlaceRequest, SnapshotSummary } from '../../src/catalog/types.js'
+import type { Begun, Catalog, PlaceRequest, ReceiptedShard, SnapshotSummary } from '../../src/catalog/types.js'
 import type { Role } from '../../src/keys/fields.js'
 import { NO_LINE } from '../../src/keys/replacement.js'
+import { shardFileBytes } from '../../src/native.js'
 import type { SegmentOptions } from '../../src/signatures/segments.js'
 import { numberOf, type RunsHandle, runName, runOf, stripeOf } from '../../src/stripes/names.js'
+import { readReceipt, signReceipt } from '../../src/stripes/receipt.js'
+
+/** What peers that were added say that their store is. */
+export const STORE = '5a'.repeat(16)
+const NOBODY = { fleet: '00'.repeat(16), shard: '00'.repeat(16), root: '00'.repeat(32) }
 
 export class TurnedClock {
   constructor(public time = 1_800_000_000_000) {}
@@ -35,6 +41,7 @@ export function plainParts(clock: TurnedClock): CatalogParts {
     isWatched: () => false,
     line: () => NO_LINE,
     signGrant: (grant) => Buffer.from(JSON.stringify(grant)),
+    openReceipt: (receipt) => readReceipt(receipt),
     openHead: (head) => JSON.parse(Buffer.from(head).toString()) as HeadFacts,
   }
 }
@@ -77,8 +84,15 @@ export function nextStripe({ names }: Pick<Catalog, 'names'>, appliance: Hex, { 
   return stripeOf(names.number(runName(appliance, run)), number)
 }
 
-export function held(r: PlaceRequest, keep: (index: number) => boolean = () => true): HeldShard[] {
-  return r.shards.filter(({ index }) => keep(index)).map((shard) => ({ ...shard, root: hex(32) }))
+/** Receipts that say the right thing; who signed them is the business of test/catalog/receipts.test.ts. */
+export function held(r: PlaceRequest, keep: (index: number) => boolean = () => true): ReceiptedShard[] {
+  const said = { stripe: hex(32), lengthBytes: shardFileBytes(r.packBytes, r.k), store: STORE, sequence: 0 }
+  return r.shards
+    .filter(({ index }) => keep(index))
+    .map((shard) => {
+      const receipt = signReceipt({ ...said, index: shard.index }, NOBODY, { sign: () => Buffer.alloc(64) })
+      return { ...shard, root: hex(32), receipt: receipt.toString('base64') }
+    })
 }
 
 /** Rows of id | offset | length for these ids: 90 bytes each, back to back with `gap` between them. */

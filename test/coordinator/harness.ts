@@ -2,7 +2,7 @@
 import type { ExecutionContext } from 'ava'
 import { type Hex, toHex } from '../../src/base/ids.js'
 import { LocalCatalog } from '../../src/catalog/local.js'
-import type { HeadFacts } from '../../src/catalog/parts.js'
+import { type HeadFacts, partsOf } from '../../src/catalog/parts.js'
 import { RemoteCatalog } from '../../src/coordinator/client.js'
 import { type CoordinatorParts, serveCoordinator } from '../../src/coordinator/server.js'
 import { tlsIdentity } from '../../src/keys/certificate.js'
@@ -13,6 +13,7 @@ import { signHead } from '../../src/keys/head.js'
 import { createHome, type Home, prepareIdentity } from '../../src/keys/home.js'
 import { admitAll, readersOf, signMembership } from '../../src/keys/membership.js'
 import { hash, Secret, type SecretHandle } from '../../src/native.js'
+import { readReceipt } from '../../src/stripes/receipt.js'
 import { Connection } from '../../src/wire/client.js'
 import { hex, TurnedClock, temporaryFolder } from '../catalog/harness.js'
 
@@ -67,7 +68,8 @@ export async function openOffice(t: ExecutionContext, parts: Partial<Coordinator
   const [root, domainKey, catalogKey] = [Secret.random(), Secret.random(), Secret.random()]
   const home = foundFleet(folder.path, root, domainKey, catalogKey)
   const clock = new TurnedClock(Date.now())
-  const catalog = LocalCatalog.openFor(folder.path, clock)
+  // Peers here are names only: what they sign is what `held` makes.
+  const catalog = LocalCatalog.open(folder.path, { ...partsOf(home, clock), openReceipt: readReceipt })
   const documents: Office['documents'] = []
   const onDocument = (kind: string, name: string, bytes: Buffer) => void documents.push({ kind, name, bytes })
   const served = await serveCoordinator({ home, catalog, listen: '127.0.0.1:0', onDocument, ...parts })

@@ -1,6 +1,6 @@
 /** What a writer's twin, or a coordinator that went back, tries with names that a peer holds already (docs/model.md, WRITE_ONCE). */
 import { randomBytes } from 'node:crypto'
-import { writeFileSync } from 'node:fs'
+import { rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import type { ImagerError } from '../../src/base/errors.js'
@@ -20,7 +20,7 @@ import type { PeerParts } from '../../src/peers/rights.js'
 import type { ShardStore } from '../../src/peers/store.js'
 import { runName } from '../../src/stripes/names.js'
 import type { Group } from '../../src/stripes/place.js'
-import { type Receipt, signReceipt } from '../../src/stripes/receipt.js'
+import { openReceipt, type Receipt, signReceipt } from '../../src/stripes/receipt.js'
 import { StripeSender } from '../../src/stripes/send.js'
 import { fleet, hostOf, makeFleet } from '../keys/fleet.js'
 import { folder, idOf, makeShards, openStore, startPeer, WAYS } from './peer.js'
@@ -62,6 +62,36 @@ test('compromised peer: without its signature over this very shard an appliance 
     )
   }
   t.is((await sendToLiar(t, (honest) => honest)).outcome, undefined, 'the truth is taken')
+})
+
+test('a peer signs again what its disk gives now, to who may read', async (t) => {
+  const at = folder(t)
+  const peer = await startPeer(t, { folder: at })
+  const { appliance, peer: itself } = peer.fleet
+  const files = [1, 2, 3].map((number) => makeShards(number, [Buffer.alloc(70_000, number)])[0] as Buffer)
+  const ids = [1, 2, 3].map((number) => idOf(number, 0))
+  const first: Buffer[] = []
+  for (const [n, file] of files.entries()) {
+    const grant = peer.grant(ids[n]!, file.length, { number: n + 1, index: 0 })
+    first.push(await peer.client(appliance).sendShard(ids[n]!, file, grant))
+  }
+  const client = peer.client(appliance)
+  const again = await client.fetchReceipts(ids)
+  const open = (receipt: Uint8Array, n: number) => {
+    const root = files[n]!.toString('hex', 16, 48)
+    return openReceipt(receipt, { fleet, shard: ids[n]!, root, host: peer.host })
+  }
+  for (const [n, receipt] of again.entries()) {
+    t.like(open(receipt as Buffer, n), { ...open(first[n]!, n), sequence: 3 }, 'as its store is now')
+  }
+  const pathOf = (n: number) => join(at, 'shards', ids[n]!.slice(0, 2), `${ids[n]}.shard`)
+  truncateSync(pathOf(0), 60_000)
+  rmSync(pathOf(1))
+  const [cut, gone, whole] = await client.fetchReceipts(ids)
+  t.deepEqual([cut, gone], ['corrupt', 'missing'])
+  t.true(Buffer.isBuffer(whole))
+  await t.throwsAsync(peer.client(itself).fetchReceipts(ids), { code: 'NOT_ALLOWED' })
+  await t.throwsAsync(client.fetchReceipts(Array(9).fill(ids[0])), { code: 'PROTOCOL' })
 })
 
 let subject: { shard: string; root: string } = { shard: '', root: '' }
