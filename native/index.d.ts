@@ -984,6 +984,12 @@ export interface PlanDiffering {
  */
 export declare function readTrailer(bytes: Uint8Array, offset: number, stripe: StripeFacts, runs: Runs, trailerKey: Secret): Buffer
 
+/**
+ * The file of a shard from the whole files of at least k others of its stripe, as their writer signed it. Uses them up. Throws
+ * CORRUPT, FORGED, and what they are refused for.
+ */
+export declare function rebuildShard(files: Array<Body>, index: number): Promise<Body>
+
 /** Where records lie: a stripe (0 where nobody knows), and bytes of its pack. */
 export interface RecordLocations {
   stripes: Float64Array

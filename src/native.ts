@@ -101,6 +101,7 @@ export const {
   mountFileSystem,
   packRanges,
   readTrailer,
+  rebuildShard,
   recoverBody,
   scanDisk,
   setModified,

@@ -18,6 +18,8 @@ export const LOOKUP_IDS = 65_536
 export const REQUEST_TIMEOUT_MS = 15_000
 /** Up to 4 MiB over a 1 Mbit/s line. */
 export const TRANSFER_TIMEOUT_MS = 60_000
+/** A repair fetches up to 31 shards before it answers, from PCs that may be slow. */
+export const REPAIR_TIMEOUT_MS = 120_000
 /** Without a byte for this long, a connection is dead. */
 export const IDLE_TIMEOUT_MS = 20_000
 /** The same for what is fetched, its first byte too: as long as a disk takes to wake. A mount answers its reads by then. */
@@ -78,6 +80,8 @@ export const EXPECT_BYTES = 64 * KiB
 export const PIECE_BYTES = 256 * KiB
 /** An error as it travels: a code and a few short details. */
 export const ERROR_BYTES = 64 * KiB
+/** Repairs of a peer at once: each holds k shards and the one that it makes, 128 MiB at most. */
+export const REPAIRS_AT_ONCE = 1
 /** Shards a peer receives at once: 128 MiB of memory at most. */
 export const SHARDS_AT_ONCE = 32
 /** A host that could not be reached is not tried again for this long. */

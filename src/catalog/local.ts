@@ -31,6 +31,7 @@ import { Policies, type VolumeId } from './policies.js'
 import { Receipts, requireReceipts } from './receipts.js'
 import { referencedStripes } from './references.js'
 import { Registry } from './registry.js'
+import { Repairs } from './repairs.js'
 import { StoredRuns } from './runs.js'
 import { openDatabase } from './schema.js'
 import { type Present, Snapshots } from './snapshots.js'
@@ -70,6 +71,7 @@ export class LocalCatalog implements Catalog {
   readonly chain: ChainStore
   readonly entries: Entries
   readonly receipts: Receipts
+  readonly repairs: Repairs
   readonly #db: GuardedDatabase
   readonly #leases: Leases
   readonly #stripes: Stripes
@@ -98,6 +100,7 @@ export class LocalCatalog implements Catalog {
     this.#knowledge = new Knowledge({ db, clock: parts.clock, members, registry, stripes, snapshots })
     this.upkeep = new Upkeep({ db, stripes, members, registry })
     this.receipts = new Receipts({ db, parts, runs: this.#runs, stripes, snapshots })
+    this.repairs = new Repairs({ db, parts, runs: this.#runs, stripes, snapshots, members, registry })
     this.entries = new Entries({ db, runs: this.#runs, stripes, snapshots, policies: this.decisions })
   }
 

@@ -54,6 +54,7 @@ CREATE TABLE stripe (
   lease TEXT, committed INTEGER NOT NULL DEFAULT 0, survives INTEGER NOT NULL DEFAULT -1, holders TEXT NOT NULL DEFAULT '',
   proved INTEGER NOT NULL DEFAULT 0
 ) STRICT;
+CREATE INDEX weakStripe ON stripe (stripe) WHERE committed = 1 AND survives < m;
 CREATE INDEX openStripe ON stripe (lease) WHERE committed = 0;
 CREATE TABLE shard (
   stripe INTEGER NOT NULL REFERENCES stripe ON DELETE CASCADE, position INTEGER NOT NULL,

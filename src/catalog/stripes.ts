@@ -210,6 +210,17 @@ export class Stripes {
     this.#figureOut(stripe, stored)
   }
 
+  /** A shard that nobody held well was made anew: from now on it is where this says, and nothing bad is known of it. */
+  remake(stripe: number, shard: HeldShard): void {
+    const stored = this.#stripe.get(stripe)
+    const before = this.#shards.all(stripe).find(({ index }) => index === shard.index)
+    if (!stored?.committed || (before && isGood(before.fact))) return
+    this.#statements.prepare('DELETE FROM evidence WHERE stripe = ? AND position = ?').run(stripe, shard.index)
+    this.placeShards(stripe, [shard])
+    this.placed.add([shard.host], stored)
+    this.#figureOut(stripe, stored)
+  }
+
   /** What a snapshot's state follows from, without who is away: one row a stripe is read. */
   figure(stripes: readonly number[]): Figure {
     const patterns = new Map<string, Figure['patterns'][number]>()

@@ -30,6 +30,7 @@ import { auditApart } from './audit.js'
 import { Courier } from './courier.js'
 import { keepPort } from './port.js'
 import { ReceiptsAsked } from './receipts.js'
+import { RepairsMade } from './repairs.js'
 import { Loop, type Running } from './running.js'
 import { Watching } from './watching.js'
 
@@ -67,6 +68,7 @@ type Service =
       readonly courier: Courier
       readonly watching: Watching
       readonly receipts: ReceiptsAsked
+      readonly repairs: RepairsMade
     }
   | { readonly catalog: undefined; readonly server: Served; readonly trouble: ImagerError }
 
@@ -113,8 +115,10 @@ class Daemon implements Running {
   async #stop(): Promise<void> {
     const service = this.#service
     this.#service = undefined
-    if (service?.catalog)
-      await Promise.all([service.courier.close(), service.watching.close(), service.receipts.close()])
+    if (service?.catalog) {
+      const { courier, watching, receipts, repairs } = service
+      await Promise.all([courier, watching, receipts, repairs].map((one) => one.close()))
+    }
     await service?.server.close()
     service?.catalog?.close()
     this.#unlock()
@@ -162,11 +166,13 @@ class Daemon implements Running {
       })
       this.#keepKeys(catalog)
       this.#say(catalog.upkeep.guard.trouble)
-      const receipts = new ReceiptsAsked({ home, catalog, clock: this.#clock, report: this.#report })
+      const parts = { home, catalog, clock: this.#clock, report: this.#report }
+      const [receipts, repairs] = [new ReceiptsAsked(parts), new RepairsMade(parts)]
       courier.start()
       watching.start()
       receipts.start()
-      return { catalog, server, courier, watching, receipts }
+      repairs.start()
+      return { catalog, server, courier, watching, receipts, repairs }
     } catch (error) {
       catalog.close()
       this.#unlock()

@@ -15,6 +15,7 @@ import { CoordinatorLink } from '../fleet/link.js'
 import { seekMembership } from '../fleet/seek.js'
 import type { Home } from '../keys/home.js'
 import { keepMembership } from '../peers/memberships.js'
+import { type Callable, Peers } from '../peers/pool.js'
 import { servePeer } from '../peers/server.js'
 import { ShardStore } from '../peers/store.js'
 import { Witness } from '../peers/witness.js'
@@ -52,6 +53,9 @@ export async function startPeer(home: Home, options: PeerOptions): Promise<Runni
     name: home.name,
   })
   const witness = await Witness.open({ folder: options.store, trust: home, secret: home.secret, clock, store })
+  const called = (): Callable[] =>
+    home.membership().hosts.map(({ host, name }) => ({ host, name, addresses: home.addresses.of(host) }))
+  const others = new Peers(home.tls, called, clock)
   const server = await servePeer({
     tls: home.tls,
     listen,
@@ -61,6 +65,7 @@ export async function startPeer(home: Home, options: PeerOptions): Promise<Runni
     store,
     clock,
     witness,
+    others,
     adopt: (membership) => void home.saveMembership(membership),
     onAddress: (host, addresses) => home.addresses.learn([[host, addresses]]),
     report: (error, path) => report(path, error),
@@ -84,6 +89,7 @@ export async function startPeer(home: Home, options: PeerOptions): Promise<Runni
       lull.close()
       await beating.close()
       await server.close()
+      others.close()
     },
   }
 }

@@ -2,16 +2,25 @@
 import * as v from 'valibot'
 import { ImagerError } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
-import { BITMAP_BYTES, INVENTORY_ROWS, MESSAGE_BYTES, TRANSFER_TIMEOUT_MS } from '../base/limits.js'
+import {
+  BITMAP_BYTES,
+  INVENTORY_ROWS,
+  MESSAGE_BYTES,
+  REPAIR_TIMEOUT_MS,
+  SHARD_FILE_BYTES,
+  TRANSFER_TIMEOUT_MS,
+} from '../base/limits.js'
 import { Count, Id } from '../keys/fields.js'
 import { STATEMENT_BYTES } from '../keys/statement.js'
 import type { BodyHandle } from '../native.js'
+import { RECEIPT_BYTES } from '../stripes/receipt.js'
 import type { CallOptions } from '../wire/bounded.js'
 import type { Requester } from '../wire/client.js'
 import { decodeMessage, encodeMessage } from '../wire/message.js'
 import type { ShardFile, ShardRange, ShardTransport } from '../wire/shard-transport.js'
 import { HttpsTransport } from './https-transport.js'
 import { Receipts } from './receipts.js'
+import { encodeRepair, type RepairQuestion } from './repair.js'
 import type { DocumentKind, Held, Space, StatementKind } from './store.js'
 
 export interface Document {
@@ -61,6 +70,23 @@ export class PeerClient {
     const { receipts } = decodeMessage(Receipts, body).body
     if (receipts.length !== shards.length) throw this.#lied(`${receipts.length} receipts of ${shards.length} shards`)
     return receipts.map((one) => (one === 'missing' || one === 'corrupt' ? one : Buffer.from(one, 'base64')))
+  }
+
+  /** The whole file of a shard, for this host to make another one of its stripe. `leave` in base64: see openRepair. Not verified. */
+  async fetchForRepair(shard: Hex, leave: string, options: CallOptions = {}): Promise<Buffer> {
+    const { body } = await this.connection.request('GET', `/v1/shards/${shard}`, {
+      ...transfer(options),
+      headers: { 'imager-repair': leave },
+      maxBytes: SHARD_FILE_BYTES,
+    })
+    return body
+  }
+
+  /** Has it make a shard out of others, and keep it. What it says of it, see `openReceipt`. */
+  async repair(question: RepairQuestion, options: CallOptions = {}): Promise<Buffer> {
+    const asked = { timeoutMs: REPAIR_TIMEOUT_MS, idleMs: REPAIR_TIMEOUT_MS, ...options }
+    const body = encodeRepair(question)
+    return (await this.connection.request('POST', '/v1/repairs', { ...asked, body, maxBytes: RECEIPT_BYTES })).body
   }
 
   /** One page of what it holds, in order of ids. */

@@ -4,6 +4,7 @@ import { ImagerError } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
 import type { Role } from '../keys/fields.js'
 import { verifyGrant } from '../keys/grant.js'
+import { openRepair, shardsOf } from '../keys/repair.js'
 import type { SecretHandle } from '../native.js'
 import { notMember } from '../wire/refusal.js'
 import type { Trust } from './documents.js'
@@ -20,10 +21,18 @@ export interface PeerParts {
   readonly clock: Clock
   /** This peer as witness of the coordinator. */
   readonly witness: Witness
+  /** Other peers, for repairs. */
+  readonly others: { get(host: Hex): Other }
   /** A membership was brought and verified; the newer one is kept by whom it concerns. */
   readonly adopt: (membership: Buffer) => void
   /** Where a host says that it listens. */
   readonly onAddress?: (host: Hex, addresses: readonly string[]) => void
+}
+
+/** Another peer, of which this one fetches (PeerClient). */
+export interface Other {
+  readonly name: string
+  fetchForRepair(shard: Hex, leave: string): Promise<Buffer>
 }
 
 /** Peers hold what they cannot read, and need nothing of each other's. */
@@ -44,6 +53,18 @@ export function listReaders(trust: Trust): Hex[] {
 export function requireReader(trust: Trust, host: Hex): void {
   if (mayRead(trust, host)) return
   throw new ImagerError('NOT_ALLOWED', { what: 'This host may not read what peers hold', role: 'appliance' })
+}
+
+/** Or a peer that the coordinator has make another shard of that stripe. `leave`: in base64. Throws NOT_ALLOWED. */
+export function requireReaderOf(trust: Trust, host: Hex, shard: Hex, leave: unknown): void {
+  if (typeof leave !== 'string') return requireReader(trust, host)
+  const repair = openRepair(Buffer.from(leave, 'base64'), trust.membership(), host)
+  if (!shardsOf(repair).includes(shard)) requireReader(trust, host)
+}
+
+export function requireCoordinator(trust: Trust, host: Hex): void {
+  if (host === trust.membership().coordinator) return
+  throw new ImagerError('NOT_ALLOWED', { what: 'This host is not the coordinator', role: 'coordinator' })
 }
 
 export function isMember(trust: Trust, host: Hex): boolean {

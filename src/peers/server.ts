@@ -12,6 +12,7 @@ import {
   DOCUMENT_PAGE_BYTES,
   INVENTORY_ROWS,
   MESSAGE_BYTES,
+  REPAIRS_AT_ONCE,
   SHARD_FILE_BYTES,
   SHARDS_AT_ONCE,
 } from '../base/limits.js'
@@ -30,6 +31,7 @@ import { answerData } from './data.js'
 import { checkDocument, limitOf, type Trust } from './documents.js'
 import { keepMembership } from './memberships.js'
 import { receiptOf, receiptsRoute } from './receipts.js'
+import { repairShard } from './repair.js'
 import {
   isMember,
   listReaders,
@@ -37,6 +39,7 @@ import {
   requireGrant,
   requireMember,
   requireReader,
+  requireReaderOf,
   requireShard,
 } from './rights.js'
 import { DOCUMENT_KINDS, type DocumentKind, type ShardStore, type StatementKind } from './store.js'
@@ -82,6 +85,7 @@ function forMembers(trust: Trust, route: Route): Route {
 function peerRoutes(parts: PeerParts, receiving: Slots): Route[] {
   const { store, trust } = parts
   const bitmaps = new Slots(BITMAPS_AT_ONCE)
+  const repairing = new Slots(REPAIRS_AT_ONCE)
   const route = (method: Route['method'], path: string, maxBytes: number, handle: Route['handle']): Route => ({
     method,
     path,
@@ -91,10 +95,12 @@ function peerRoutes(parts: PeerParts, receiving: Slots): Route[] {
   const routes = [
     route('PUT', '/v1/shards/:shard', SHARD_FILE_BYTES, (request) => putShard(parts, receiving, request)),
     route('GET', '/v1/shards/:shard', 0, async (request) => {
-      requireReader(trust, request.host)
-      const body = await store.read(request.params.shard ?? '', request.range)
+      const shard = request.params.shard ?? ''
+      requireReaderOf(trust, request.host, shard, request.headers['imager-repair'])
+      const body = await store.read(shard, request.range)
       return { status: request.range ? 206 : 200, body }
     }),
+    route('POST', '/v1/repairs', MESSAGE_BYTES, (request) => repairing.run(() => repairShard(parts, request))),
     route('GET', '/v1/shards', 0, async (request) => {
       requireReader(trust, request.host)
       const limit = Math.min(ask(Limit, request, 'limit', String(INVENTORY_ROWS)), INVENTORY_ROWS)

@@ -51,7 +51,8 @@ export function formGroup(hosts: readonly Candidate[], appliance: Hex, needBytes
     if (first.includes(host)) continue
     leftOut.push({ name: host.name, why: `it shares the failure domain ${host.domain} with a chosen host` })
   }
-  const scheme = chooseFor(first.length, wish, leftOut)
+  const most = wish.tolerate ?? usual(first.length + absent, wish)
+  const scheme = forAbsent(absent, chooseFor(first.length, wish, leftOut), most)
   const width = scheme.k + scheme.m
   // Hosts that are only away get their shards later; where there are too few hosts at all, some hold several.
   const missing = Math.max(0, width - first.length)
@@ -72,6 +73,11 @@ export function formGroup(hosts: readonly Candidate[], appliance: Hex, needBytes
 /** How many losses a run with so many hosts is made for: those that are only away do not lower it. */
 function usual(hosts: number, { scheme }: Wish): number {
   return scheme ? 0 : chooseScheme(hosts, {}).m
+}
+
+/** With parity for hosts that are only away: it is made, and stored there, when they are back (repair.ts). */
+function forAbsent(absent: number, { k, m }: Scheme, usual: number): Scheme {
+  return { k, m: Math.max(m, Math.min(m + absent, usual)) }
 }
 
 /**
@@ -133,7 +139,7 @@ export function unfitBecause(
 }
 
 /** Those that are most often there, then those with most space; the id settles the rest. */
-function better(a: Candidate, b: Candidate): number {
+export function better(a: Candidate, b: Candidate): number {
   const uptime = (host: Candidate) => Math.round(host.uptime * 10)
   return uptime(b) - uptime(a) || b.freeBytes - a.freeBytes || (a.host < b.host ? -1 : 1)
 }

@@ -11,6 +11,7 @@ import { DataClient, hash, shardId as nameShard, Secret, type SecretHandle } fro
 import { PeerClient } from '../../src/peers/client.js'
 import { DataTransport } from '../../src/peers/data-transport.js'
 import { HttpsTransport } from '../../src/peers/https-transport.js'
+import { type Callable, Peers } from '../../src/peers/pool.js'
 import { servePeer } from '../../src/peers/server.js'
 import { ShardStore, type StoreOptions } from '../../src/peers/store.js'
 import { Witness } from '../../src/peers/witness.js'
@@ -46,8 +47,8 @@ export function makeShard(shard: string, body: Buffer, inFleet = fleet): Buffer 
 /** The id of a shard of the stripe of that number. */
 export const idOf = (number: number, index: number) => nameShard(runName(RUN.writer, RUN.run), number, index)
 
-/** The shard files of a stripe without parity, around bodies of one length. */
-export function makeShards(number: number, bodies: readonly Buffer[], inFleet = fleet): Buffer[] {
+/** The shard files of a stripe, around bodies of one length; the last `m` of them are called parity, whatever they are. */
+export function makeShards(number: number, bodies: readonly Buffer[], inFleet = fleet, m = 0): Buffer[] {
   const lengthBytes = bodies[0]?.length ?? 0
   const heads = bodies.map((body, index) => {
     const fixed = Buffer.alloc(16)
@@ -62,8 +63,9 @@ export function makeShards(number: number, bodies: readonly Buffer[], inFleet = 
   })
   const shape = Buffer.alloc(10)
   shape.writeUInt32LE(number, 0)
-  shape.writeUInt8(bodies.length, 4)
-  shape.writeUInt32LE(lengthBytes * bodies.length, 6)
+  shape.writeUInt8(bodies.length - m, 4)
+  shape.writeUInt8(m, 5)
+  shape.writeUInt32LE(lengthBytes * (bodies.length - m), 6)
   const name = [Buffer.from(inFleet, 'hex'), runName(RUN.writer, RUN.run), shape, Buffer.alloc(32, 7)]
   const descriptor = Buffer.concat([...name, ...heads.map(({ root }) => root)])
   const signature = writer.sign(Buffer.concat([Buffer.from('imager v1 stripe\0'), descriptor]))
@@ -145,6 +147,9 @@ export async function startPeer(
   }
   const clock = { now: () => now.value }
   const witness = await Witness.open({ folder: path, trust, secret: members.peer, clock, store })
+  const known: Callable[] = []
+  const others = new Peers(tls, () => known, clock)
+  t.teardown(() => others.close())
   const served = await servePeer({
     tls,
     listen: '127.0.0.1:0',
@@ -154,6 +159,7 @@ export async function startPeer(
     store,
     clock,
     witness,
+    others,
     adopt: (bytes) => {
       adopted.push(bytes)
       membership = openMembership(bytes, fleet, members.rootKey)

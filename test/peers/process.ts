@@ -4,6 +4,7 @@ import { systemClock } from '../../src/base/clock.js'
 import { tlsIdentity } from '../../src/keys/certificate.js'
 import { openMembership } from '../../src/keys/membership.js'
 import { Secret } from '../../src/native.js'
+import { Peers } from '../../src/peers/pool.js'
 import { servePeer } from '../../src/peers/server.js'
 import { ShardStore } from '../../src/peers/store.js'
 import { Witness } from '../../src/peers/witness.js'
@@ -23,6 +24,7 @@ const { address } = await servePeer({
   store,
   clock: systemClock,
   witness: await Witness.open({ folder, trust, secret, clock: systemClock, store }),
+  others: new Peers(tls, () => [], systemClock),
   adopt: () => {},
 })
 process.stdout.write(`${address}\n`)

@@ -46,6 +46,16 @@ test('a host that is only away keeps its place; too few hosts hold several shard
   t.is(few.wanted, 1)
 })
 
+test('while hosts are away a stripe has parity for them too: what is missing is made when they are back', (t) => {
+  const off = (count: number) => Array.from({ length: count }, (_, at) => host(`away${at}`, { away: true }))
+  const half = formGroup([...fleet(3), ...off(3)], '', MiB, {})
+  t.like(half, { k: 2, m: 2, wanted: 2, reach: 1 })
+  t.is(hostsOfStripe(half, 0).filter((one) => one === undefined).length, 1)
+  t.like(formGroup([...fleet(6), ...off(1)], '', MiB, {}), { k: 3, m: 3, wanted: 3, reach: 3 }, 'a spare takes the place')
+  t.like(formGroup([...fleet(3), ...off(1)], '', MiB, { tolerate: 1 }), { k: 2, m: 1 }, 'as a person said')
+  t.like(formGroup(fleet(6), '', MiB, {}), { k: 3, m: 2 })
+})
+
 test('every stripe of a group survives its target, and shards rotate over all hosts', (t) => {
   fc.assert(
     fc.property(

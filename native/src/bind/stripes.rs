@@ -13,7 +13,7 @@ use crate::base::bytes::Writer;
 use crate::base::error::Error;
 use crate::formats::names::RunName;
 use crate::formats::{pack, shard};
-use crate::stripes::{erasure, stored};
+use crate::stripes::{erasure, rebuild, stored};
 
 /// What a shard's header says. `shard` (16 bytes) and `root` (32) in hexadecimal.
 #[napi(object)]
@@ -121,6 +121,14 @@ pub fn read_trailer(
         writer.u64(row.birth).raw(&row.id).u32(row.offset).u32(row.length);
     }
     Ok(writer.bytes.into())
+}
+
+/// The file of a shard from the whole files of at least k others of its stripe, as their writer signed it. Uses them up. Throws
+/// CORRUPT, FORGED, and what they are refused for.
+#[napi(ts_return_type = "Promise<Body>")]
+pub fn rebuild_shard(files: Vec<ClassInstance<Body>>, index: u8) -> Result<AsyncTask<Job<Body>>> {
+    let files = files.iter().map(|body| body.spend()).collect::<Result<Vec<_>>>()?;
+    Ok(job(move || rebuild::rebuild(&files, index).map(Body::from)))
 }
 
 /// Rebuilds one range of a shard from the same range of any k others. Uses them up.

@@ -77,6 +77,11 @@ impl Descriptor {
         Ok(Self { fleet, run, number, k, m, pack_bytes, trailer, roots })
     }
 
+    /// Of its bytes above.
+    pub fn encoded_bytes(&self) -> usize {
+        self.signed().len() + 64
+    }
+
     /// Of each shard.
     pub fn body_bytes(&self) -> usize {
         self.pack_bytes.div_ceil(self.k.into()) as usize

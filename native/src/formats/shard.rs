@@ -65,6 +65,12 @@ pub fn header(body_bytes: usize, index: u8, table: &[[u8; 32]], descriptor: &[u8
     bytes
 }
 
+/// The signed bytes of the stripe's descriptor, from the file whose header this is.
+pub fn descriptor_of<'a>(file: &'a [u8], header: &Header) -> &'a [u8] {
+    let start = FIXED_BYTES + 32 + header.slices.len() * 32;
+    &file[start..start + header.stripe.encoded_bytes()]
+}
+
 /// Reads the header from the first `BODY_OFFSET` bytes (or more) of a shard. Throws `Corrupt`, `Unsupported`, `Forged`.
 pub fn read_header(bytes: &[u8]) -> Result<Header> {
     let mut cursor = Cursor::new("shard", bytes.get(..BODY_OFFSET).unwrap_or(bytes));

@@ -1,5 +1,6 @@
 //! Packs as k data shards and m parity shards, and back.
 
 pub mod erasure;
+pub mod rebuild;
 pub mod stored;
 pub mod stripe;
