@@ -42,6 +42,15 @@ export function choose<R extends SnapshotRow & { head: Uint8Array }>(
   return { ...last, others: otherDisks(last, found).slice(0, OTHERS) }
 }
 
+/** Is that one of those which the name, and what chooses among several, mean? */
+export function isMeant(name: string, row: SnapshotRow, among: Among): boolean {
+  const asked = askedFor(name)
+  if (!asked?.prefix && name !== 'latest') return false
+  const hosts = [row.appliance, row.takenBy?.host]
+  const isOf = asked?.appliance === undefined || hosts.includes(asked.appliance)
+  return isOf && row.id.startsWith(asked?.prefix ?? '') && isAmong(row, among)
+}
+
 function isAmong({ source, appliance, applianceName, takenBy }: SnapshotRow, among: Among): boolean {
   if (among.source !== undefined && among.source !== source) return false
   const hosts = [applianceName, appliance, takenBy?.name, takenBy?.host]

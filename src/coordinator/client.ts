@@ -4,6 +4,7 @@ import { type Clock, systemClock } from '../base/clock.js'
 import { hasCode, ImagerError } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
 import { MESSAGE_BYTES } from '../base/limits.js'
+import { isMeant } from '../catalog/choose.js'
 import type { Heartbeat } from '../catalog/hosts.js'
 import { decodeLengths } from '../catalog/lengths.js'
 import type { EventRow } from '../catalog/registry.js'
@@ -104,8 +105,11 @@ export class RemoteCatalog implements Catalog {
   }
 
   async begin(request: BeginRequest): Promise<Begun> {
-    const [lease, run] = [randomBytes(16).toString('hex'), randomBytes(8).toString('hex')]
-    return (await this.#call('begin', { lease, run, ...request })).body
+    const drawn = { lease: randomBytes(16).toString('hex'), run: randomBytes(8).toString('hex'), ...request }
+    const { body } = await this.#call('begin', drawn)
+    // By the run its stripes are named: a name that was used before is taken.
+    if (body.lease === drawn.lease && body.run === drawn.run) return body
+    throw lied('begin', 'another run than was begun')
   }
 
   async lookup(lease: Hex, ids: Uint8Array, tolerate: number): Promise<BigUint64Array> {
@@ -158,6 +162,7 @@ export class RemoteCatalog implements Catalog {
       throw new ImagerError('NO_SUCH_SNAPSHOT', { snapshot: name.slice(0, 64) })
     const among = { ...(source === undefined ? {} : { source }), ...(host === undefined ? {} : { host }) }
     const { body, attachment } = await this.#call('snapshot', { name, ...among })
+    if (!isMeant(name, body, among)) throw lied('snapshot', 'another one than was asked for')
     return { ...body, head: attachment }
   }
 

@@ -32,6 +32,7 @@ export const PROBLEMS = {
   PEER_AWAY: 'on a peer itself: its daemon does not run, does not reach the coordinator, or lost its store',
   SUSPECT: 'a host holds less than it was given: what was placed there counts as missing',
   CLOCK: "a host's clock is off by five minutes or more",
+  HIDDEN: "the coordinator's list lacks snapshots of this server that a majority of its witnesses have signed",
   STRANGER: 'a host is signed in and not listed by the coordinator, or listed and not signed in',
 } as const
 
@@ -217,6 +218,16 @@ export function strangers({ unlisted, unsigned }: Pick<Members, 'unlisted' | 'un
     ...of(unlisted, "is signed in, and not in the coordinator's list of hosts"),
     ...of(unsigned, "is in the coordinator's list of hosts, and not signed in: no peer believes it"),
   ]
+}
+
+/** Snapshots of this server that witnesses list and the coordinator does not. */
+export function hiding(hidden: readonly Hex[]): Problem[] {
+  if (hidden.length === 0) return []
+  const some = hidden.slice(0, NAMED).map((id) => id.slice(0, 8))
+  const sentence = `The coordinator's list lacks ${formatCount(hidden.length, 'snapshot')} of this server that its witnesses signed: ${some.join(', ')}`
+  const remedy =
+    'If it still does in a minute, the coordinator lost them or is in foreign hands: end it, and run `imager recover` elsewhere.'
+  return [{ code: 'HIDDEN', sentence, remedy }]
 }
 
 /** What is wrong with one host. */

@@ -7,7 +7,8 @@ import { findOpenedKeys } from '../keys/opened-keys.js'
 import { nameOf } from '../keys/vault.js'
 import { readMembers } from './members.js'
 import type { Fleet } from './open.js'
-import { findProblems, newestOf, type Problem, strangers } from './problems.js'
+import { findProblems, hiding, newestOf, type Problem, strangers } from './problems.js'
+import { findHidden } from './witnessed.js'
 
 export interface StatusReport {
   safe: boolean
@@ -47,13 +48,16 @@ export async function readStatus(
     catalog.runs(),
     condition(),
   ])
+  const hidden = await findHidden(home, () => catalog.snapshots())
   const now = clock.now()
   const opened = findOpenedKeys(home, now)
   const known = { hosts, snapshots, volumes, runs, now }
   // The coordinator names the witnesses that did not sign: that says more than each snapshot that they have not signed.
   const isTold = conditions.some(({ code }) => code === 'NOT_COSIGNED' || code === 'COORDINATOR_READ_ONLY')
   const found = findProblems(known).filter(({ code }) => !(isTold && code === 'NOT_COSIGNED'))
-  const told = [...(rolledBack ? [problemOf(rolledBack)] : []), ...conditions]
+  // A coordinator that was set back says so, and which ones it lacks.
+  const isBehind = conditions.some(({ code }) => code === 'UNKNOWN_SNAPSHOTS' || code === 'COORDINATOR_READ_ONLY')
+  const told = [...(rolledBack ? [problemOf(rolledBack)] : []), ...conditions, ...(isBehind ? [] : hiding(hidden))]
   const problems = [...told, ...strangers(apart), ...found]
   const peers = hosts.filter((host) => host.role === 'peer')
   const here = peers.filter((peer) => !peer.away)

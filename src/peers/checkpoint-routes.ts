@@ -44,6 +44,11 @@ export function checkpointRoutes({ trust, witness }: PeerParts): Route[] {
     },
     read('', () => (witness.held ? { body: encodeCosigned(witness.held) } : { status: 204 })),
     read('/heads', () => ({ body: witness.heads() })),
+    read('/heads/:appliance', ({ params }) => {
+      const appliance = v.safeParse(Key, params.appliance)
+      if (!appliance.success) throw new ImagerError('PROTOCOL', { what: 'an appliance has no such name' })
+      return { body: witness.headsOf(appliance.output) }
+    }),
     read('/entries/:appliance/:snapshot', async ({ params: { fleet: _fleet, ...named } }) => {
       const id = v.safeParse(Named, named)
       if (!id.success) throw new ImagerError('PROTOCOL', { what: 'an entry has no such name' })

@@ -13,6 +13,7 @@ import { decodeVerdict, encodeOffer, type Offer } from './offer.js'
 export type WitnessAnswer = { cosignature: Buffer } | { refused: Reason; held: Cosigned | undefined }
 
 const CONFLICT = 409
+const SNAPSHOT_BYTES = 16
 
 export class WitnessClient {
   constructor(
@@ -44,6 +45,15 @@ export class WitnessClient {
       throw new ImagerError('HOST_LIED', { host: this.name, what: 'heads that are none' })
     }
     return reply
+  }
+
+  /** The snapshots of one appliance among them. */
+  async fetchHeadsOf(appliance: Hex, options: CallOptions): Promise<Set<Hex>> {
+    const reply = (await this.#get(`/heads/${appliance}`, HEADS * SNAPSHOT_BYTES, options)) ?? Buffer.alloc(1)
+    const count = reply.length / SNAPSHOT_BYTES
+    if (!Number.isInteger(count)) throw new ImagerError('HOST_LIED', { host: this.name, what: 'heads that are none' })
+    const idAt = (at: number) => reply.toString('hex', at * SNAPSHOT_BYTES, (at + 1) * SNAPSHOT_BYTES)
+    return new Set(Array.from({ length: count }, (_, at) => idAt(at)))
   }
 
   async fetchEntry({ appliance, snapshot }: HeadId, options: CallOptions): Promise<Buffer | undefined> {

@@ -7,7 +7,7 @@ import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Clock } from '../base/clock.js'
 import { ImagerError, reason } from '../base/errors.js'
-import { toHex } from '../base/ids.js'
+import { type Hex, toHex } from '../base/ids.js'
 import { OFFERS_PER_MINUTE } from '../base/limits.js'
 import {
   type Checkpoint,
@@ -20,7 +20,7 @@ import {
   signCosignature,
   witnessesOf,
 } from '../keys/checkpoint.js'
-import { decodeHeadIds, encodeHeadId, type HeadId, HeadSet } from '../keys/head-set.js'
+import { decodeHeadIds, encodeHeadId, HEAD_ID_BYTES, type HeadId, HeadSet } from '../keys/head-set.js'
 import { forgottenBy } from '../keys/orders.js'
 import type { SecretHandle } from '../native.js'
 import type { Trust } from './documents.js'
@@ -84,6 +84,18 @@ export class Witness {
   /** The ids of its heads, back to back; none where it has lost them. */
   heads(): Buffer {
     return this.#last?.heads?.live.bytes() ?? Buffer.alloc(0)
+  }
+
+  /** Of those, the snapshots of one appliance, 16 bytes each. */
+  headsOf(appliance: Hex): Buffer {
+    const signer = Buffer.from(appliance, 'hex')
+    const all = this.heads()
+    const own: Buffer[] = []
+    for (let at = 0; at < all.length; at += HEAD_ID_BYTES) {
+      const snapshot = at + signer.length
+      if (all.subarray(at, snapshot).equals(signer)) own.push(all.subarray(snapshot, at + HEAD_ID_BYTES))
+    }
+    return Buffer.concat(own)
   }
 
   async entry(id: HeadId): Promise<Buffer | undefined> {

@@ -93,13 +93,15 @@ test('what was not asked twice by anybody is asked once: a token is spent, a ref
 
 test('a begin that is repeated names the same lease', async (t) => {
   const lease = '0a'.repeat(16)
-  const begun = { lease, run: '0b'.repeat(8) }
+  const named = (key: string, body: string) => new RegExp(`"${key}":"([0-9a-f]+)"`).exec(body)?.[1] ?? ''
+  let other = ''
   const bodies: string[] = []
   const { patience } = absentUntil(0)
   const connection: Requester = {
     async request(_method, _path, { body }) {
       bodies.push(Buffer.from(body as Uint8Array).toString())
       if (bodies.length < 4) throw gone()
+      const begun = { lease: named('lease', bodies[0] ?? ''), run: other || named('run', bodies[0] ?? '') }
       return { status: 200, headers: {}, body: encodeMessage({ ...begun, snapshot: lease, sequence: 1, parent: null }) }
     },
   }
@@ -107,4 +109,6 @@ test('a begin that is repeated names the same lease', async (t) => {
   await new RemoteCatalog(connection, patience).begin(request)
   t.deepEqual([bodies.length, new Set(bodies).size], [4, 1])
   t.regex(bodies[0] ?? '', /"lease":"[0-9a-f]{32}","run":"[0-9a-f]{16}"/)
+  other = '0b'.repeat(8)
+  await t.throwsAsync(new RemoteCatalog(connection, patience).begin(request), { code: 'HOST_LIED' })
 })

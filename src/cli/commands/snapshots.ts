@@ -11,10 +11,19 @@ export const command = defineCommand({
   example: ['imager snapshots', 'the first column is what restore, mount, show and ls take'],
   builder: (yargs) => yargs,
   async run(_args, context) {
-    const { catalog, clock } = await context.fleet()
+    const [{ findHidden }, { hiding }, { catalog, clock, home }] = await Promise.all([
+      import('../../fleet/witnessed.js'),
+      import('../../fleet/problems.js'),
+      context.fleet(),
+    ])
+    const hidden = await findHidden(home, () => catalog.snapshots(), context.signal)
     const rows = await catalog.snapshots()
     const snapshots = rows.map((row) => ({ ...row, doubtful: doubtfulTime(row, clock.now()) }))
-    context.output.report({ snapshots }, () => render(snapshots))
+    context.output.report({ snapshots, hidden }, () =>
+      [render(snapshots), ...hiding(hidden).flatMap(({ sentence, remedy }) => [`! ${sentence}`, `  ${remedy}`])].join(
+        '\n',
+      ),
+    )
   },
 })
 

@@ -7,10 +7,11 @@ import { hasCode, reason } from '../../base/errors.js'
 import { type Hex, toHex } from '../../base/ids.js'
 import { MiB } from '../../base/units.js'
 import { fullName } from '../../catalog/choose.js'
-import type { Begun, Flaws, HostRow, SnapshotState, SnapshotSummary } from '../../catalog/types.js'
+import type { Begun, Finished, Flaws, HostRow, SnapshotState, SnapshotSummary } from '../../catalog/types.js'
 import { inspectSource, type SourceFacts } from '../../disk/source.js'
 import type { ViewOptions } from '../../disk/view.js'
 import { seekMembership } from '../../fleet/seek.js'
+import { isWitnessed } from '../../fleet/witnessed.js'
 import { openVault } from '../../keys/vault.js'
 import type { DiskScanHandle, LeftOut, Reuse, SecretHandle } from '../../native.js'
 import { type Description, encodeDescription } from '../../retrieve/description.js'
@@ -196,7 +197,9 @@ async function store(
   }
   const asked = options.tolerate !== undefined || options.scheme !== undefined
   const request = { head, references, asked, summary }
-  const { survives, target, cosigned, state } = await catalog.finish(begun.lease, request)
+  const finished = await catalog.finish(begun.lease, request)
+  const signed = await requireSigned(finished, begun.snapshot, parts)
+  const { survives, target, cosigned, state } = signed
   keepLast(home.state, volume, begun.snapshot, bitmap)
   const kept = pipeline.manifest.finishKept() || tornRanges.length > 0
   const late = kept ? [] : [`the next run will read everything: ${held} could not be written`]
@@ -211,11 +214,26 @@ async function store(
     state,
     scheme: `${group.k}+${group.m}`,
     view: view.how,
-    notes: [...summary.notes, ...pipeline.failures(), ...late],
+    notes: [...summary.notes, ...pipeline.failures(), ...late, ...signed.notes],
     leftOut: summary.leftOut,
     ...flaws,
   }
 }
+
+/** That it is on a list which a majority of the witnesses signed is the coordinator's word: they are asked. */
+async function requireSigned(
+  finished: Finished,
+  snapshot: Hex,
+  { home, signal }: PipelineParts,
+): Promise<Finished & { notes: string[] }> {
+  const isSaid = finished.cosigned && !home.coordinates
+  if (!isSaid || (await isWitnessed(home, snapshot, signal))) return { ...finished, notes: [] }
+  const state = finished.state === 'incomplete' ? finished.state : 'sealed'
+  return { ...finished, cosigned: false, state, notes: [NOT_SIGNED] }
+}
+
+const NOT_SIGNED =
+  'the coordinator says that enough witnesses have signed the list with this snapshot, and they do not say so themselves'
 
 /** What the last snapshot of this disk holds already, where that can be relied on; else why not. */
 async function findReuse(
