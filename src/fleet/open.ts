@@ -2,6 +2,7 @@
 
 import { type Clock, systemClock } from '../base/clock.js'
 import { hasCode, type ImagerError } from '../base/errors.js'
+import type { Hex } from '../base/ids.js'
 import { TOKEN_LIFETIME_MS } from '../base/limits.js'
 import type { Report } from '../base/report.js'
 import type { Catalog, Condition } from '../catalog/types.js'
@@ -79,7 +80,8 @@ async function openAsKnown(home: Home, clock: Clock, report: Report): Promise<{ 
     // What is listed and restored meanwhile may not be the newest.
     if (rolledBack) report('the coordinator', rolledBack)
     if (!areKeysDelivered(home)) await deliverKeys(home, link)
-    const peers = new Peers(home.tls, () => hosts, clock, report)
+    const reached = (host: Hex, address: string) => home.addresses.reached(host, address)
+    const peers = new Peers(home.tls, () => hosts, clock, report, reached)
     const fleet = {
       home,
       clock,
@@ -143,6 +145,14 @@ async function conditionOf(local: Catalog | undefined, remote: RemoteCatalog): P
   }
 }
 
+/** Is what the coordinator shows older than what was seen, or beside it? */
+async function lookBack(home: Home, remote: RemoteCatalog): Promise<ImagerError | undefined> {
+  const doubt = heedCheckpoint(home, await remote.checkpoint())
+  if (!doubt) return undefined
+  // The witnesses may have changed between two answers.
+  return (await followMembership(home, remote)) ? heedCheckpoint(home, await remote.checkpoint()) : doubt
+}
+
 /**
  * The members with the addresses that they reported last. Only who is in the signed membership counts: a coordinator
  * cannot slip in a host. Without a coordinator the newest membership seen has to do.
@@ -158,7 +168,7 @@ async function freshHosts(
   try {
     if (!home.coordinates) await followMembership(home, remote)
     for (const { host, addresses } of await catalog.hosts()) reported.set(host, addresses)
-    if (!home.coordinates) rolledBack = heedCheckpoint(home, await remote.checkpoint())
+    if (!home.coordinates) rolledBack = await lookBack(home, remote)
   } catch (error) {
     // Another host that answers there has taken its place, or is none of ours. A PC is shown no list, and brings what an admin signed.
     if (!hasCode(error, 'COORDINATOR_UNREACHABLE', 'HOST_LIED', 'REPLACED', 'NOT_ALLOWED')) throw error
@@ -167,6 +177,6 @@ async function freshHosts(
   const hosts = home.membership().hosts.map(({ host, name }) => {
     return { host, name, addresses: [...new Set([...(reported.get(host) ?? []), ...home.addresses.of(host)])] }
   })
-  home.addresses.learn(reported)
+  home.addresses.hear(reported)
   return { hosts, answered, rolledBack }
 }

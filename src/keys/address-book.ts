@@ -13,11 +13,14 @@ import { type AddressBody, openAddress, signAddress } from './address.js'
 import { writeDurable } from './durable.js'
 import { Address, Key } from './fields.js'
 
+/** Addresses of one host. */
+const MOST = 16
+
 const Book = v.strictObject({
   version: v.literal(1),
   /** `sumOf` the hosts. */
   sum: Key,
-  hosts: v.record(Key, v.pipe(v.array(Address), v.maxLength(16))),
+  hosts: v.record(Key, v.pipe(v.array(Address), v.maxLength(MOST))),
 })
 
 const BOOK = 'addresses.json'
@@ -37,9 +40,32 @@ export class AddressBook {
 
   /** Keeps what is new. Where the state folder takes nothing, it is known until the process ends. */
   learn(heard: Iterable<readonly [Hex, readonly string[]]>): void {
+    this.#keep((hosts) => {
+      for (const [host, addresses] of heard) if (addresses.length > 0) hosts.set(host, addresses)
+    })
+  }
+
+  /** The same of what a third host says: the last place, where it was reached, stays. Else a liar would part two hosts for good. */
+  hear(said: Iterable<readonly [Hex, readonly string[]]>): void {
+    this.#keep((hosts) => {
+      for (const [host, addresses] of said) {
+        const last = hosts.get(host)?.at(-1)
+        const others = addresses.filter((one) => one !== last).slice(0, MOST - 1)
+        if (addresses.length > 0) hosts.set(host, last === undefined ? others : [...others, last])
+      }
+    })
+  }
+
+  /** The host has proved itself there. */
+  reached(host: Hex, address: string): void {
+    const others = this.of(host).filter((one) => one !== address)
+    this.learn([[host, [...others.slice(0, MOST - 1), address]]])
+  }
+
+  #keep(change: (hosts: Map<Hex, readonly string[]>) => void): void {
     const hosts = this.#read()
     const before = JSON.stringify([...hosts])
-    for (const [host, addresses] of heard) if (addresses.length > 0) hosts.set(host, addresses)
+    change(hosts)
     if (JSON.stringify([...hosts]) === before) return
     const book = { version: 1, sum: sumOf(Object.fromEntries(hosts)), hosts: Object.fromEntries(hosts) }
     keep(join(this.#state, BOOK), Buffer.from(JSON.stringify(book)))

@@ -44,6 +44,8 @@ export class Peers {
     readonly clock: Clock,
     /** Hears, once for each host, that shards reach it over HTTPS only. */
     readonly report: (what: string, error: unknown) => void = () => {},
+    /** Hears where a host proved itself. */
+    readonly reached: (host: Hex, address: string) => void = () => {},
   ) {
     this.#data = new DataClient(tls.key, tls.cert)
   }
@@ -62,7 +64,8 @@ export class Peers {
   }
 
   #call({ host, name, addresses }: Callable): Omit<Entry, 'addresses'> {
-    const connection = new Connection({ tls: this.tls, addresses, host, name })
+    const onReached = (address: string) => this.reached(host, address)
+    const connection = new Connection({ tls: this.tls, addresses, host, name, onReached })
     const data = new DataLink({ client: this.#data, addresses, host, name })
     const transport = new DataTransport(data)
     const breaker = new Breaker(this.clock)

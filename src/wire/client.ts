@@ -34,6 +34,8 @@ export interface ConnectionOptions {
   readonly host: Hex
   /** What people call it. */
   readonly name?: string
+  /** Hears at which of the addresses the host proved itself, each time that it did. */
+  readonly onReached?: (address: string) => void
   readonly connectTimeoutMs?: number
   readonly idleTimeoutMs?: number
 }
@@ -186,6 +188,7 @@ export class Connection implements Requester {
     for (const address of this.#addresses) {
       try {
         const socket = await this.#dialOne(address)
+        this.#options.onReached?.(address)
         this.#addresses = [address, ...this.#addresses.filter((one) => one !== address)]
         return socket
       } catch (error) {

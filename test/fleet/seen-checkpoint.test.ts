@@ -71,9 +71,26 @@ test('without a quorum it counts for nothing', (t) => {
   t.is(codeOf(home, cosigned({}, [Secret.random(), Secret.random(), Secret.random()])), 'ROLLED_BACK')
   t.is(codeOf(home, cosigned({ sequence: 3 })), undefined, 'it was not kept')
   const other = { sequence: 9, membership: '77'.repeat(32) }
-  t.is(codeOf(home, cosigned(other, [])), undefined, 'the members have just changed')
+  t.is(codeOf(home, cosigned(other, [])), 'ROLLED_BACK', 'of members that nobody knows')
   t.is(codeOf(home, cosigned({ sequence: 4 })), undefined, 'that was not kept either')
   t.regex(heedCheckpoint(home, Buffer.from('xxxxxx'))?.message ?? '', /one that does not verify/)
+})
+
+test('others watch since the members changed: those of before count until these have signed', (t) => {
+  const home = host(t)
+  t.is(codeOf(home, cosigned()), undefined)
+  const others = [members.peer, Secret.random(), Secret.random()]
+  const more = others.slice(1).map((one, at) => member(one, `new-${at}`, 'peer'))
+  const changed = { ...body, sequence: 3, hosts: [...members.body.hosts, ...more], witnesses: others.map(hostOf) }
+  const later = openMembership(signPlain(changed, coordinator), fleet, rootKey)
+  const now = { state: home.state, fleet, rootKey, membership: () => later } as unknown as Home
+  t.is(codeOf(now, cosigned({ sequence: 6 })), undefined, 'one of three of now, two of three of before')
+  t.is(codeOf(now, cosigned({ sequence: 7 }, [witnesses[2]])), 'ROLLED_BACK')
+  t.is(codeOf(now, cosigned({ sequence: 7, membership: toHex(hash(later.bytes)) })), 'ROLLED_BACK', 'it is of now')
+  const fresh = host(t, later)
+  t.is(codeOf(fresh, cosigned({ sequence: 6 }, [witnesses[2]])), undefined, 'who has seen nothing cannot tell')
+  writeFileSync(join(home.state, 'watched.bin'), 'rot')
+  t.is(codeOf(now, cosigned({ sequence: 7 }, [witnesses[2]])), undefined, 'nor who lost what it saw')
 })
 
 test('what rotted in the state folder was never seen; where nobody watches nothing is expected', (t) => {
