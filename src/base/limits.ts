@@ -61,6 +61,12 @@ export const FIRST_BYTE_MS = 2_000
 export const BODIES_PER_HOST_BYTES = 32 * MiB
 /** Bodies of all callers: shards that come over HTTPS, and bitmaps. */
 export const BODIES_BYTES = 256 * MiB
+/** Up to this a body waits only for others like it: questions, heartbeats, documents. */
+export const SMALL_BODY_BYTES = 64 * KiB
+/** Of all callers: more strangers than may be connected, with the largest that they may send, and sixteen members with all connections. */
+export const SMALL_BODIES_BYTES = 96 * MiB
+/** For which others wait is not looked at sooner: a slow line begins slowly. */
+export const SLOW_BODY_MS = 5_000
 /** Data connections of a peer, each a thread and 0.5 MB at most: sixteen appliances at full speed, two runs each. */
 export const DATA_CONNECTIONS = 128
 /** Of one host: four runs at once, a mount among them. */
@@ -84,6 +90,8 @@ export const ERROR_BYTES = 64 * KiB
 export const REPAIRS_AT_ONCE = 1
 /** Shards a peer receives at once: 128 MiB of memory at most. */
 export const SHARDS_AT_ONCE = 32
+/** Of one host: two runs at full speed. */
+export const SHARDS_A_HOST = 8
 /** A host that could not be reached is not tried again for this long. */
 export const BREAKER_MS = 5_000
 /** Shards that a peer reads again for one call: 32 MiB, which a slow disk gives within the call's time. */

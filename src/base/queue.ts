@@ -47,6 +47,30 @@ export class Slots {
   }
 }
 
+/** The same, of which nobody has more than his share: who holds his for long keeps nobody else waiting. */
+export class SharedSlots {
+  readonly #all: Slots
+  readonly #share: number
+  readonly #byOwner = new Map<string, { readonly slots: Slots; asked: number }>()
+
+  constructor(width: number, share: number) {
+    this.#all = new Slots(width)
+    this.#share = share
+  }
+
+  async run<T>(owner: string, task: () => Promise<T>): Promise<T> {
+    const own = this.#byOwner.get(owner) ?? { slots: new Slots(this.#share), asked: 0 }
+    this.#byOwner.set(owner, own)
+    own.asked++
+    try {
+      return await own.slots.run(() => this.#all.run(task))
+    } finally {
+      own.asked--
+      if (own.asked === 0) this.#byOwner.delete(owner)
+    }
+  }
+}
+
 /** So much of something at once. Who asks for more than is left waits, in the order in which they came. */
 export class Room {
   readonly #whole: number
@@ -60,6 +84,11 @@ export class Room {
 
   get isEmpty(): boolean {
     return this.#left === this.#whole && this.#waiting.length === 0
+  }
+
+  /** Somebody waits. */
+  get isAwaited(): boolean {
+    return this.#waiting.length > 0
   }
 
   /** `size` is at most the room's. */

@@ -22,6 +22,8 @@ export const STRIPE_PAGE = 1000
 /** Stripes of one answer, whose records may take 256 KiB each. */
 export const RECORDS_PAGE = 32
 export const EVENT_PAGE = 1000
+/** Of a stranger: names, sixteen addresses of 255 letters, an admission and a replacement. */
+const JOIN_BYTES = 16 * KiB
 /** Findings of one message. */
 export const FINDINGS_PAGE = 1000
 
@@ -276,7 +278,7 @@ export const CALLS = {
       replacement: v.exactOptional(Base64(1024)),
     }),
     v.strictObject({ name: Name, keys: v.pipe(v.array(Base64(2 * KiB)), v.maxLength(16)) }),
-    { repeatable: false, open: true },
+    { maxBytes: JOIN_BYTES, repeatable: false, open: true },
   ),
   /** What the caller says of its addresses, signed. */
   heartbeat: call(

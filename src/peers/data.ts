@@ -5,7 +5,7 @@
 import * as v from 'valibot'
 import { ImagerError } from '../base/errors.js'
 import { SHARD_FILE_BYTES } from '../base/limits.js'
-import type { Slots } from '../base/queue.js'
+import type { SharedSlots } from '../base/queue.js'
 import { Base64, Count, Id } from '../keys/fields.js'
 import { STATEMENT_BYTES } from '../keys/statement.js'
 import type { DataFetch, DataQuestion, DataReceived } from '../native.js'
@@ -25,7 +25,7 @@ export function encodeQuestion(question: Question): Buffer {
   return encodeMessage(question)
 }
 
-export async function answerData(parts: PeerParts, receiving: Slots, question: DataQuestion): Promise<void> {
+export async function answerData(parts: PeerParts, receiving: SharedSlots, question: DataQuestion): Promise<void> {
   if (question.fetch) return sendShard(parts, question.fetch, question)
   return receiveShard(parts, receiving, decodeMessage(Question, question.question).body, question)
 }
@@ -47,13 +47,13 @@ async function sendShard(
 
 async function receiveShard(
   parts: PeerParts,
-  receiving: Slots,
+  receiving: SharedSlots,
   { shard, lengthBytes, grant }: Question,
   question: DataQuestion,
 ): Promise<void> {
   const { store } = parts
   requireGrant(parts, { bearer: question.host, shard, lengthBytes, grant: Buffer.from(grant, 'base64') })
-  const kept = await receiving.run(() =>
+  const kept = await receiving.run(question.host, () =>
     store.receive(shard, lengthBytes, async (path) => {
       const received = await question.receive(path, lengthBytes)
       if (received.kind !== 'sound') throw notReceived(shard, store.name, received)

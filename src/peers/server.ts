@@ -14,9 +14,10 @@ import {
   MESSAGE_BYTES,
   REPAIRS_AT_ONCE,
   SHARD_FILE_BYTES,
+  SHARDS_A_HOST,
   SHARDS_AT_ONCE,
 } from '../base/limits.js'
-import { Slots } from '../base/queue.js'
+import { SharedSlots, Slots } from '../base/queue.js'
 import type { TlsIdentity } from '../keys/certificate.js'
 import { isFormer } from '../keys/delegation.js'
 import { STATEMENT_BYTES } from '../keys/statement.js'
@@ -58,7 +59,7 @@ const After = v.pipe(v.string(), v.regex(/^(?:[0-9a-f]{2})*$/), v.maxLength(128)
 export async function servePeer(options: PeerOptions): Promise<Served> {
   const { trust, store } = options
   const admit = (host: Hex) => isMember(trust, host) || isFormer(trust.membership(), host)
-  const receiving = new Slots(SHARDS_AT_ONCE)
+  const receiving = new SharedSlots(SHARDS_AT_ONCE, SHARDS_A_HOST)
   const handleData = (question: DataQuestion) => answerData(options, receiving, question)
   const served = await serve({ ...options, routes: peerRoutes(options, receiving), handleData, admit })
   const letRead = () => {
@@ -82,7 +83,7 @@ function forMembers(trust: Trust, route: Route): Route {
   }
 }
 
-function peerRoutes(parts: PeerParts, receiving: Slots): Route[] {
+function peerRoutes(parts: PeerParts, receiving: SharedSlots): Route[] {
   const { store, trust } = parts
   const bitmaps = new Slots(BITMAPS_AT_ONCE)
   const repairing = new Slots(REPAIRS_AT_ONCE)
@@ -120,12 +121,12 @@ function peerRoutes(parts: PeerParts, receiving: Slots): Route[] {
       const body = await store.document(kind, request.params.name ?? '')
       return body ? { body } : { status: 204 }
     }),
-    route('PUT', '/v1/documents/bitmap/:name', BITMAP_BYTES, (request) =>
-      bitmaps.run(async () => {
-        await keepBitmap(parts, request.params.name ?? '', await request.body())
-        return { status: 201 }
-      }),
-    ),
+    route('PUT', '/v1/documents/bitmap/:name', BITMAP_BYTES, async (request) => {
+      // Whoever sends it slowly holds up nobody else's.
+      const bytes = await request.body()
+      await bitmaps.run(() => keepBitmap(parts, request.params.name ?? '', bytes))
+      return { status: 201 }
+    }),
     route('PUT', '/v1/documents/:kind/:name', STATEMENT_BYTES, (request) => putDocument(parts, request)),
     route('PUT', '/v1/addresses', MESSAGE_BYTES, async (request) => {
       await keepAddresses(parts, decodeAddresses(await request.body()))
@@ -137,14 +138,14 @@ function peerRoutes(parts: PeerParts, receiving: Slots): Route[] {
   return routes.map((one) => forMembers(trust, one))
 }
 
-async function putShard(parts: PeerParts, receiving: Slots, request: Request): Promise<Answer> {
+async function putShard(parts: PeerParts, receiving: SharedSlots, request: Request): Promise<Answer> {
   const { store } = parts
   const shard = request.params.shard ?? ''
   const { lengthBytes } = request
   const grant = Buffer.from(String(request.headers['imager-grant'] ?? ''), 'base64')
   requireGrant(parts, { bearer: request.host, shard, lengthBytes, grant })
   if (!(await store.holds(shard))) await store.requireRoom(lengthBytes)
-  return receiving.run(async () => {
+  return receiving.run(request.host, async () => {
     const bytes = await request.body()
     const facts = await inspectShard(bytes).catch((cause: unknown) => {
       throw new ImagerError('CORRUPT', { what: `Shard ${shard} arrived damaged: ${reason(cause)}` }, { cause })

@@ -23,7 +23,7 @@ import {
 import { certificateHost, type TlsIdentity } from '../keys/certificate.js'
 import type { DataQuestion } from '../native.js'
 import { parseAddress, parseRange } from './address.js'
-import { BodyRoom } from './body-room.js'
+import { type Arriving, BodyRoom } from './body-room.js'
 import { DataDoor } from './data-server.js'
 import { encodeRefusal, notMember } from './refusal.js'
 import { type Match, type Pattern, Router } from './router.js'
@@ -269,11 +269,12 @@ class Exchange {
         what: `a body of ${lengthBytes} bytes, where at most ${maxBytes} are allowed`,
       })
     }
-    this.#release = await this.room.claim(host, lengthBytes)
+    const arriving = { bytes: lengthBytes, arrived: 0, cut: () => void this.request.destroy() }
+    this.#release = await this.room.claim(host, arriving)
     if (this.request.destroyed) throw new ImagerError('PROTOCOL', { what: 'a caller that did not wait' })
     this.#bodyAsked = true
     if (this.expects) this.response.writeContinue()
-    return readBody(this.request, lengthBytes, this.options.idleTimeoutMs ?? IDLE_TIMEOUT_MS)
+    return readBody(this.request, arriving, this.options.idleTimeoutMs ?? IDLE_TIMEOUT_MS)
   }
 
   #send({ status = 200, headers = {}, body = new Uint8Array() }: Answer): void {
@@ -290,18 +291,19 @@ class Exchange {
   }
 }
 
-function readBody(request: IncomingMessage, lengthBytes: number, idleTimeoutMs: number): Promise<Buffer> {
-  const body = Buffer.allocUnsafe(lengthBytes)
-  let filled = 0
+function readBody(request: IncomingMessage, arriving: Arriving, idleTimeoutMs: number): Promise<Buffer> {
+  const { bytes } = arriving
+  const body = Buffer.allocUnsafe(bytes)
   return new Promise((resolve, reject) => {
-    const cut = () => reject(new ImagerError('PROTOCOL', { what: `a body cut at ${filled} of ${lengthBytes} bytes` }))
+    const cut = () =>
+      reject(new ImagerError('PROTOCOL', { what: `a body cut at ${arriving.arrived} of ${bytes} bytes` }))
     request.on('data', (chunk: Buffer) => {
-      chunk.copy(body, filled)
-      filled += chunk.length
+      chunk.copy(body, arriving.arrived)
+      arriving.arrived += chunk.length
     })
     request.once('end', () => {
       request.setTimeout(0)
-      if (filled === lengthBytes) resolve(body)
+      if (arriving.arrived === bytes) resolve(body)
       else cut()
     })
     request.once('close', cut)

@@ -1,5 +1,5 @@
 import test from 'ava'
-import { forEachAtOnce, Slots } from '../../src/base/queue.js'
+import { forEachAtOnce, SharedSlots, Slots } from '../../src/base/queue.js'
 
 test('at most `width` tasks run at once, all run, results stay with their task', async (t) => {
   const slots = new Slots(3)
@@ -27,6 +27,20 @@ test('a task that fails frees its slot', async (t) => {
   const slots = new Slots(1)
   await t.throwsAsync(slots.run(() => Promise.reject(new Error('no'))))
   t.is(await slots.run(async () => 'next'), 'next')
+})
+
+test('who holds his share for long keeps nobody else from theirs', async (t) => {
+  const slots = new SharedSlots(3, 2)
+  const ends: (() => void)[] = []
+  const held = ['a', 'a', 'a'].map((owner) => slots.run(owner, () => new Promise<void>((end) => ends.push(end))))
+  t.is(await slots.run('b', async () => 'served'), 'served')
+  t.is(ends.length, 2, 'the third of the first owner waits')
+  for (const end of ends) end()
+  while (ends.length < 3) await new Promise((resolve) => setTimeout(resolve, 1))
+  ends[2]?.()
+  await Promise.all(held)
+  await t.throwsAsync(slots.run('a', () => Promise.reject(new Error('no'))))
+  t.is(await slots.run('a', async () => 'next'), 'next')
 })
 
 test('items are taken as they are needed, and none after a failure', async (t) => {
