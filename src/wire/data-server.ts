@@ -28,13 +28,23 @@ export interface DataDoorOptions {
   readonly idleTimeoutMs?: number
 }
 
+type Server = InstanceType<typeof DataServer>
+
 export class DataDoor {
   readonly #options: DataDoorOptions
-  readonly #server: InstanceType<typeof DataServer>
+  #server: Server
+  /** With connections that may end what they are at, and begin nothing else. */
+  readonly #former = new Set<Server>()
+  #ending: Promise<unknown> = Promise.resolve()
+  #readers: readonly Hex[] = []
 
   constructor(options: DataDoorOptions) {
     this.#options = options
-    const { tls, idleTimeoutMs = IDLE_TIMEOUT_MS } = options
+    this.#server = this.#open()
+  }
+
+  #open(): Server {
+    const { tls, idleTimeoutMs = IDLE_TIMEOUT_MS } = this.#options
     const limits = {
       connections: DATA_CONNECTIONS,
       connectionsPerHost: DATA_CONNECTIONS_PER_HOST,
@@ -43,7 +53,7 @@ export class DataDoor {
       keepMs: KEEP_ALIVE_MS,
       transferMs: TRANSFER_TIMEOUT_MS,
     }
-    this.#server = new DataServer(tls.key, tls.cert, limits, (question) => void this.#answer(question))
+    return new DataServer(tls.key, tls.cert, limits, (question) => void this.#answer(question))
   }
 
   /** Takes the connection of which `head` was read, if it is a data connection. */
@@ -53,20 +63,37 @@ export class DataDoor {
     return true
   }
 
-  /** From now on these hosts, and no others, are sent what they fetch from the folder without a question. */
+  /**
+   * From now on these hosts, and no others, are sent what they fetch from the folder without a question. Where one is no reader any
+   * more, all connections end: those that are idle at once, the others with the shard that they carry.
+   */
   letRead(folder: string, readers: readonly Hex[]): void {
-    this.#server.letRead(
-      folder,
-      readers.map((host) => Buffer.from(host, 'hex')),
-    )
+    const isLess = this.#readers.some((host) => !readers.includes(host))
+    this.#readers = readers
+    if (isLess) this.#beginAnew()
+    const keys = readers.map((host) => Buffer.from(host, 'hex'))
+    for (const server of this.#all()) server.letRead(folder, keys)
   }
 
   get connections(): number {
-    return this.#server.connections
+    return this.#all().reduce((sum, server) => sum + server.connections, 0)
   }
 
-  close(): Promise<void> {
-    return this.#server.close(LINGER_MS)
+  async close(): Promise<void> {
+    await Promise.all(this.#all().map((server) => server.close(LINGER_MS)))
+  }
+
+  #all(): Server[] {
+    return [this.#server, ...this.#former]
+  }
+
+  /** Whose connection it is only the addon knows, so nobody keeps his: who may still come opens another. */
+  #beginAnew(): void {
+    const old = this.#server
+    this.#server = this.#open()
+    this.#former.add(old)
+    // One after the other: each takes a thread as long as it waits.
+    this.#ending = this.#ending.then(() => old.close(TRANSFER_TIMEOUT_MS)).finally(() => this.#former.delete(old))
   }
 
   /** Node gives no other way to the descriptor. Nothing reads from the socket before it is destroyed. */

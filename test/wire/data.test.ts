@@ -5,6 +5,7 @@ import test, { type ExecutionContext } from 'ava'
 import { ImagerError } from '../../src/base/errors.js'
 import { DataClient, type DataQuestion } from '../../src/native.js'
 import { DataLink, type DataLinkOptions } from '../../src/wire/data-client.js'
+import { DataDoor } from '../../src/wire/data-server.js'
 import { NotCarried } from '../../src/wire/shard-transport.js'
 import { identity, listening, loopback } from './loopback.js'
 
@@ -139,4 +140,53 @@ test('a server that closes ends its data connections', async (t) => {
   await t.throwsAsync(data.put(Buffer.from('a'), body), { code: 'HOST_FULL' })
   await lo.close()
   await t.throwsAsync(data.put(Buffer.from('a'), body), { code: 'HOST_UNREACHABLE' })
+})
+
+test('where a reader is one no more, idle connections end, what is under way ends by itself, and the others open new ones', async (t) => {
+  const { server, member } = { server: identity(), member: identity() }
+  const held: DataQuestion[] = []
+  const door = new DataDoor({
+    tls: server,
+    admit: () => true,
+    handle: (question) => new Promise(() => void held.push(question)),
+  })
+  const port = createServer((socket) => socket.once('data', (head) => void door.takes(socket, head)))
+  const address = await listening(t, port)
+  t.teardown(() => door.close())
+  const clients = [member, identity(), identity()].map((tls) => new DataClient(tls.key, tls.cert))
+  t.teardown(() => {
+    for (const client of clients) client.close()
+  })
+  const [stays, goes, busy] = clients.map((client) => {
+    return new DataLink({ client, addresses: [address], host: server.host, name: 'pc-1' })
+  }) as [DataLink, DataLink, DataLink]
+  const put = (link: DataLink, name: string) =>
+    link.put(Buffer.from(name), body).catch((error: ImagerError) => error.code)
+  const asked = async (count: number) => {
+    while (held.length < count) await sleep(5)
+    return held.at(-1) as DataQuestion
+  }
+  const refuse = (question: DataQuestion) =>
+    question.refuse(Buffer.from('{"code":"HOST_FULL","details":{"host":"pc-1","why":"full"}}'))
+  door.letRead('/nowhere', [member.host, 'ab'.repeat(32)])
+  for (const [at, link] of [stays, goes].entries()) {
+    const answer = put(link, 'first')
+    refuse(await asked(at + 1))
+    t.is(await answer, 'HOST_FULL')
+  }
+  const under = put(busy, 'second')
+  const question = await asked(3)
+  t.is(door.connections, 3)
+  door.letRead('/nowhere', [member.host])
+  for (let turn = 0; turn < 100 && door.connections > 1; turn++) await sleep(10)
+  t.is(door.connections, 1, 'but for the one that carries something')
+  const anew = put(stays, 'third')
+  refuse(await asked(4))
+  t.is(await anew, 'HOST_FULL', 'its client notices nothing')
+  refuse(question)
+  t.is(await under, 'HOST_FULL', 'what was under way has come to its end')
+  for (let turn = 0; turn < 100 && door.connections > 1; turn++) await sleep(10)
+  t.is(door.connections, 1, 'and its connection too')
+  door.letRead('/nowhere', [member.host, 'cd'.repeat(32)])
+  t.is(door.connections, 1, 'one reader more ends nothing')
 })
