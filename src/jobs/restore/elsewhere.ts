@@ -6,7 +6,7 @@ import { findOutlook } from '../../stripes/suffice.js'
 import { sectionsOf } from './sections.js'
 
 /** Stripes that one question to the catalog may except. Where more are lost it is hosts that are missing. */
-const MOST_LOST = 1000
+export const MOST_LOST = 1000
 
 /** Is each block of the lost stripes in another one, which the hosts that are there give? Reads the whole map. */
 export async function isElsewhere(
