@@ -49,6 +49,10 @@ const TESTS = {
     'junk under the signatures of others, and stripes that are lost: whatever is right somewhere is read, and nothing else',
   admin:
     'only the words make an admin; whoever has the key lets in and removes, until another admin ends that for good',
+  office:
+    'a coordinator in foreign hands answers what it likes: no wrong byte, no false word of safety, and the words do without it',
+  flood:
+    'crowds that say nothing, dawdle, or ask for what is refused: the honest are served meanwhile, and memory stays bounded',
   orders: 'what an admin says outlives the coordinator; said by a server or the coordinator it is nothing',
 } as const
 
@@ -146,6 +150,11 @@ export const ATTACKS = {
     'removed-stores': 'refused: goes on with the run that was under way',
     'removed-names': 'harmless: reads memberships that were signed since for names: there are none for it',
     'removed-signs': 'refused: signs a head and a key, and has the coordinator’s key bring them',
+    'removed-grant': 'refused: stores with a grant of before that it has not used, over either kind of connection',
+    'removed-pc': 'refused: a PC: asks on, calls the coordinator, brings its address and a membership of before',
+    'removed-pc-serves': 'harmless: a PC: runs on and serves: nobody asks it, and nothing is brought to it',
+    'removed-pc-old': 'refused: a PC: comes back with a folder of many memberships ago; events name it',
+    'removed-laptop': 'refused: a machine of the role admin: looks, invites and removes',
     'removed-returns': 'refused: comes back with the folder of before; events name it',
   }),
   ...of('coordinator', 'chain', ['rollback', 'setBack'], {
@@ -162,6 +171,52 @@ export const ATTACKS = {
   ...of('coordinator', 'chain', ['rollback', 'two'], {
     'two-coordinators':
       'healed: goes on after it was replaced: it is told by whom, `status` of the new one names it, its appliances follow',
+  }),
+  ...of('coordinator', 'answers', ['coordinator', 'office'], {
+    'answers-noise': 'refused: answers each call of a server or a peer with noise',
+    'answers-huge': 'refused: announces an answer of 2^53 bytes',
+    'answers-endless': 'refused: announces an answer without a length',
+    'answers-elsewhere': 'refused: sends whoever asks to another host',
+    'answers-cut': 'refused: ends an answer half way',
+    'answers-junk': 'refused: answers with bytes that are no message',
+    'answers-other': 'refused: answers with a message of another form',
+    'answers-never': 'refused: takes each question, and never answers',
+    'answers-slowly': 'refused: answers a byte a second',
+  }),
+  ...of('coordinator', 'lists', ['coordinator', 'office'], {
+    'list-hides': 'healed: leaves a snapshot out of its list; `status` and `snapshots` name it, as its witnesses do',
+    'list-swaps': 'refused: gives another snapshot than was asked for',
+    'list-invents': 'refused: lists snapshots with the heads of others, with noise, or under other names',
+    'hosts-strangers': 'harmless: lists a stranger among the hosts, and its address for all of them',
+    'members-stale': 'harmless: shows an older membership',
+  }),
+  ...of('coordinator', 'chain', ['coordinator', 'office'], {
+    'checkpoint-none': 'healed: shows no checkpoint any more; `status` says so, and no run begins',
+    'checkpoint-stale': 'healed: shows an older checkpoint; `status` says so, and no run begins',
+    'checkpoint-beside':
+      'healed: signs a checkpoint beside the chain for one server; `status` says so, and no run begins',
+    'checkpoint-other-members': 'healed: the same, of members that nobody knows',
+  }),
+  ...of('coordinator', 'runs', ['coordinator', 'office'], {
+    'begin-other-run': 'refused: begins another run, or lease, than was asked for',
+    'begin-old-name': 'refused: gives a new snapshot the name of an old one',
+    'finish-false':
+      'healed: says that a snapshot is protected and signed; the witnesses are asked, and the run ends with 4',
+    'commit-unkept': 'healed: acknowledges stripes and keeps none; the same',
+    'commit-forgotten':
+      'healed: forgets stripes later; a restore says so, and the words bring them back from the peers',
+    'lookup-nowhere': 'healed: says that blocks are stored in a stripe of nobody; the run does not end as protected',
+    'lookup-other': 'harmless: says that blocks are stored where others are: no such byte is ever given out',
+    'lease-released': 'refused: ends the lease of a run that goes on: it ends, and nothing else is lost',
+  }),
+  ...of('coordinator', 'names', ['coordinator', 'office'], {
+    'grant-for-nobody': 'refused: grants a place to one that is no member',
+    'grant-for-other': 'refused: has a server bear the grant of another',
+    'grant-in-foreign-name': 'refused: grants itself a place, and stores other bytes in the name of a server',
+    'places-swapped': 'harmless: says of each shard that another host has it',
+    'places-strangers': 'harmless: says that hosts have it which are none',
+    'places-none': 'harmless: says that it knows no stripe',
+    'records-other': 'harmless: tells wrong lengths of records',
   }),
   ...of('peer', 'chain', ['rollback', 'cosigned'], {
     'witness-withholds': 'healed: most witnesses sign nothing: exit 4 and a problem, until they do',
@@ -226,6 +281,17 @@ export const ATTACKS = {
     noise: 'harmless: sends noise, and beginnings, to each port',
     'absurd-length': 'refused: announces a body of 2^53 bytes',
     crowd: 'harmless: holds 150 connections to each host while a snapshot and a restore run',
+  }),
+  ...of('stranger', 'connections', ['flood', 'flood'], {
+    'flood-connections': 'harmless: opens 400 connections to each host from one address',
+    'slow-joins': 'harmless: sends joins a byte at a time, 60 at once',
+    'flood-joins': 'harmless: joins with tokens of nobody, without end',
+  }),
+  ...of('appliance', 'connections', ['flood', 'flood'], {
+    'half-finishes':
+      'harmless: nine servers send 27 `finish` of 16 MiB, a byte at a time: they are cut once others wait',
+    'slow-bitmaps': 'harmless: sends a peer bitmaps a byte at a time, more than it takes at once',
+    'flood-refusals': 'harmless: asks for what it is refused, without end',
   }),
   ...of('peer', 'calls', ['peer', 'peer'], {
     'peer-reads': 'refused: asks another peer for shards, lists, heads, keys and bitmaps',

@@ -2,20 +2,28 @@
  * A server in foreign hands is removed while it stores. What attacks afterwards is the project's own code over the server's own
  * state folder, which it has kept: real processes, its keys, its old membership, a grant that is still unused.
  */
+import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
-import { cpSync, rmSync } from 'node:fs'
+import { cpSync, readdirSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import test, { type ExecutionContext } from 'ava'
 import type { EventRow } from '../../src/catalog/registry.js'
 import type { RunRow } from '../../src/catalog/types.js'
+import { openFleet } from '../../src/fleet/open.js'
+import { signAddress } from '../../src/keys/address.js'
 import { entryName, readEntry, sealToRecovery } from '../../src/keys/entry.js'
 import { signHead } from '../../src/keys/head.js'
 import { type Home, openHome } from '../../src/keys/home.js'
-import { Secret } from '../../src/native.js'
+import type { MembershipHost } from '../../src/keys/membership.js'
+import { Secret, shardId } from '../../src/native.js'
+import { PeerClient } from '../../src/peers/client.js'
+import { runName, stripeOf } from '../../src/stripes/names.js'
 import { Connection } from '../../src/wire/client.js'
 import { imager, lastLine, start, TestLab } from '../e2e/lab.js'
 import { eventually } from '../fleet/fleet.js'
-import { attacking } from './attacks.js'
+import { attacking, type Tried } from './attacks.js'
+import { coordinatorOf, Hands, joinAs, outcomeOf, peerOf } from './hands.js'
 
 interface Failed {
   code: string
@@ -45,13 +53,17 @@ function connect(t: ExecutionContext, from: Home, to: { name: string; address: s
 
 test('a server that is removed while it stores is out at once, wherever it asks and whatever it signs, and is named when it comes back', async (t) => {
   const tried = attacking(t)
-  const lab = await TestLab.up(t, 3)
-  const { coordinator, appliance, peers } = lab.lab
+  const lab = await TestLab.up(t, 4)
+  const { coordinator, appliance } = lab.lab
+  const peers = lab.lab.peers.slice(0, 3)
   const office = ['--state', coordinator.state, '--json']
   const first = lab.makeDisk('disk.img', 8)
   await lab.snapshot(t, first)
+  await removePcAndLaptop(t, lab, tried)
   const kept = lab.path('kept')
   cpSync(appliance.state, kept, { recursive: true })
+  const leave = await leaveToStore(t, kept)
+  t.deepEqual(await leave.use(), ['CORRUPT', 'CORRUPT'], 'what it brings is noise, which it may bring')
 
   // Its connections to coordinator and peers are open, and its run is under way.
   const server = openHome(kept)
@@ -97,7 +109,7 @@ test('a server that is removed while it stores is out at once, wherever it asks 
   const runs: RunRow[] = await catalog.runs()
   t.deepEqual(
     runs.map(({ failure }) => failure),
-    [null, 'REMOVED'],
+    [null, null, 'INTERRUPTED', 'REMOVED'],
   )
   tried('removed-stores')
   const status = lastLine<{ problems: { code: string }[] }>(await imager('status', ...office))
@@ -118,6 +130,8 @@ test('a server that is removed while it stores is out at once, wherever it asks 
     t.is(await codeOf(ask(at, membership)), 'NOT_ALLOWED')
     t.is(await codeOf(ask(at, '/v1/documents/key')), 'NOT_ALLOWED')
   }
+  t.deepEqual(await leave.use(), ['NOT_ALLOWED', 'NOT_ALLOWED'])
+  tried('removed-grant')
   const { fleet, rootSealing, secret } = server
   const key = sealToRecovery('manifest', Secret.random(), { fleet, term: 1, rootSealing, identity: secret })
   const trailer = server.trailerKey as NonNullable<typeof server.trailerKey>
@@ -159,6 +173,116 @@ test('a server that is removed while it stores is out at once, wherever it asks 
   t.true(events.includes(named), events.join('\n'))
   tried('removed-returns')
 })
+
+/** A grant to a peer, and what becomes of noise that is brought with it: over HTTPS, and over a data connection. */
+async function leaveToStore(t: ExecutionContext, state: string) {
+  const fleet = await openFleet(openHome(state))
+  t.teardown(() => fleet.close())
+  const { home, catalog, peers } = fleet
+  const request = { appliance: home.host, volume: '44'.repeat(16), source: '/dev/hostile', label: '' }
+  const { lease, run } = await catalog.begin(request)
+  const name = runName(home.host, run)
+  const [peer] = home.membership().hosts.filter(({ role }) => role === 'peer') as [MembershipHost]
+  const file = randomBytes(8192)
+  const stripe = stripeOf(catalog.names.number(name), 0)
+  const place = { stripe, k: 1, m: 0, packBytes: 4096, lengthBytes: file.length }
+  const [grant] = (await catalog.place(lease, { ...place, shards: [{ index: 0, host: peer.host }] })) as [string]
+  await catalog.abandon(lease, 'INTERRUPTED')
+  const shard = shardId(name, 0, 0)
+  const connection = new Connection({ tls: home.tls, addresses: home.addresses.of(peer.host), host: peer.host })
+  t.teardown(() => connection.close())
+  const ways = [new PeerClient(peer.host, peer.name, connection), peers.get(peer.host)]
+  return { use: () => Promise.all(ways.map((way) => codeOf(way.sendShard(shard, file, grant)))) }
+}
+
+/** The fourth PC, and a machine of the role admin. What is theirs is kept: their keys, and the PC's folder of before. */
+async function removePcAndLaptop(t: ExecutionContext, lab: TestLab, tried: Tried): Promise<void> {
+  const { coordinator, appliance, peers } = lab.lab
+  const office = ['--state', coordinator.state, '--json']
+  const pc = peers[3] as (typeof peers)[number]
+  const old = lab.path('old-pc')
+  cpSync(pc.state, old, { recursive: true })
+  const laptop = await joinAs(lab, 'admin', 'laptop')
+  const [asPc, asAdmin] = [openHome(pc.state), openHome(laptop)].map(({ secret }) => new Hands(t, secret)) as [
+    Hands,
+    Hands,
+  ]
+  const targets = [0, 1, 2].map((at) => peerOf(lab, at))
+  const center = coordinatorOf(lab)
+  const [pcCalls, adminCalls] = [asPc.catalog(center), asAdmin.catalog(center)]
+  const lines = targets.flatMap((target) => [
+    () => asPc.peer(target).fetchState(),
+    () => asAdmin.peer(target).fetchInventory(),
+  ])
+  await eventually(t, 'all know the laptop', async () => (await outcomesOf(lines)).every((code) => code === 'taken'))
+  t.is(await outcomeOf(pcCalls.self()), 'taken')
+  t.is(await outcomeOf(adminCalls.snapshots()), 'taken')
+  // The fleet goes on without telling the folder that was kept.
+  for (const name of ['one', 'two', 'sold']) {
+    const before = openHome(coordinator.state).membership().find(openHome(pc.state).host)?.name ?? ''
+    t.is((await imager('rename', before, name, ...office)).code, 0)
+  }
+  const held = shardsOf(pc.store)
+  for (const name of ['sold', 'laptop']) {
+    const removed = await imager('remove', name, '--force', ...office)
+    t.is(removed.code, 0, removed.stdout + removed.stderr)
+  }
+  await eventually(t, 'each peer refuses both', async () =>
+    (await outcomesOf(lines)).every((code) => code === 'NOT_ALLOWED'),
+  )
+  t.is(await outcomeOf(pcCalls.self()), 'NOT_ALLOWED')
+  t.is(await outcomeOf(pcCalls.heartbeat({ freeBytes: 1, usedBytes: 0, capacityBytes: 1, storage: '' })), 'NOT_ALLOWED')
+  const { fleet, host, secret } = openHome(pc.state)
+  const address = signAddress({ fleet, host, sequence: Date.now(), addresses: [pc.address] }, secret)
+  for (const target of targets) {
+    t.is(await outcomeOf(asPc.peer(target).sendDocument('address', host, address)), 'NOT_ALLOWED')
+    t.is(
+      await outcomeOf(asPc.peer(target).sendDocument('membership', fleet, openHome(old).membership().bytes)),
+      'NOT_ALLOWED',
+    )
+  }
+  tried('removed-pc')
+  const calls = [
+    adminCalls.snapshots(),
+    adminCalls.invite('peer'),
+    adminCalls.remove('peer-1', true),
+    adminCalls.hosts(),
+  ]
+  for (const call of calls) t.is(await outcomeOf(call), 'NOT_ALLOWED')
+  const asked = await imager('invite', '--state', laptop, '--json')
+  t.is(lastLine<Failed>(asked).code, 'REMOVED', asked.stdout)
+  tried('removed-laptop')
+
+  // It runs on, and serves: nobody fetches from it, and nothing is brought to it.
+  const disk = lab.makeDisk('later.img', 8)
+  const run = await imager('snapshot', disk, '--state', appliance.state, '--json')
+  t.is(run.code, 0, run.stdout + run.stderr)
+  t.deepEqual(shardsOf(pc.store), held)
+  await lab.restoreLatest(t, disk)
+  tried('removed-pc-serves')
+
+  // Its folder of before comes back, with its store.
+  await lab.kill(pc.pid)
+  const looked = await imager('status', '--state', old, '--json')
+  t.is(looked.code, 12, looked.stdout)
+  t.is(lastLine<Failed>(looked).code, 'REMOVED')
+  const daemon = start(['peer', '--state', old, '--store', pc.store, '--keep-free', '1M', '--json'])
+  t.teardown(() => daemon.kill('SIGKILL'))
+  let said = ''
+  for (const stream of [daemon.stdout, daemon.stderr]) stream?.on('data', (chunk: Buffer) => (said += chunk.toString()))
+  await eventually(t, 'it hears that it was removed', () => /removed/i.test(said))
+  daemon.kill('SIGKILL')
+  t.true(
+    (await eventsOf(coordinator.state)).some((one) => /^sold \(key .*was removed, and calls all the same/.test(one)),
+  )
+  tried('removed-pc-old')
+}
+
+const outcomesOf = (work: readonly (() => Promise<unknown>)[]) => Promise.all(work.map((one) => outcomeOf(one())))
+
+function shardsOf(store: string): string[] {
+  return readdirSync(join(store, 'shards'), { recursive: true, encoding: 'utf8' }).sort()
+}
 
 test('an enroller and the coordinator are not removed: it is said what to do instead', async (t) => {
   const lab = await TestLab.up(t, 3)
