@@ -4,7 +4,9 @@
  * looked at in every run.
  */
 export interface Guard {
-  readonly promise: 'keys' | 'names' | 'heads' | 'membership' | 'chain' | 'lock' | 'addresses'
+  readonly promise:
+    | ('keys' | 'names' | 'heads' | 'membership' | 'chain' | 'lock' | 'addresses')
+    | ('coordinator' | 'crowds' | 'places' | 'receipts' | 'admins' | 'removal' | 'replacement' | 'twins')
   readonly file: string
   /** Without its indent; as often as it stands there, all of them. */
   readonly line: string
@@ -20,6 +22,19 @@ const SENDS = [
 const STRANGER = [
   'test/attackers/stranger.test.ts',
   'whoever reaches the ports without a key of the fleet, or with a used one, gets nothing, and keeps nobody from anything',
+] as const
+
+const OFFICE = [
+  'test/attackers/coordinator.test.ts',
+  'a coordinator in foreign hands answers what it likes: no wrong byte, no false word of safety, and the words do without it',
+] as const
+const PLACES = [
+  'test/attackers/places.test.ts',
+  'junk under the signatures of others, and stripes that are lost: whatever is right somewhere is read, and nothing else',
+] as const
+const EXPELLED = [
+  'test/attackers/expel.test.ts',
+  'a server that is removed while it stores is out at once, wherever it asks and whatever it signs, and is named when it comes back',
 ] as const
 
 export const GUARDS: readonly Guard[] = [
@@ -277,5 +292,189 @@ export const GUARDS: readonly Guard[] = [
     line: 'if (wrong === undefined) return body',
     without: 'return body',
     test: SENDS,
+  },
+  {
+    promise: 'addresses',
+    file: 'src/keys/address-book.ts',
+    line: 'if (addresses.length > 0) hosts.set(host, last === undefined ? others : [...others, last])',
+    without: 'if (addresses.length > 0) hosts.set(host, addresses)',
+    test: [
+      'test/keys/address.test.ts',
+      'what a third host says parts nobody: the place where a host was reached last stays',
+    ],
+  },
+  {
+    promise: 'coordinator',
+    file: 'src/fleet/seen-checkpoint.ts',
+    line: 'return seen === undefined || before === undefined || hasQuorum(checkpoint, cosignatures, before)',
+    without: 'return true',
+    test: [
+      'test/fleet/seen-checkpoint.test.ts',
+      'others watch since the members changed: those of before count until these have signed',
+    ],
+  },
+  {
+    promise: 'coordinator',
+    file: 'src/coordinator/client.ts',
+    line: 'if (body.lease === drawn.lease && body.run === drawn.run) return body',
+    without: 'return body',
+    test: ['test/coordinator/patience.test.ts', 'a begin that is repeated names the same lease'],
+  },
+  {
+    promise: 'coordinator',
+    file: 'src/coordinator/client.ts',
+    line: `if (!isMeant(name, body, among)) throw lied('snapshot', 'another one than was asked for')`,
+    without: 'void isMeant',
+    test: OFFICE,
+  },
+  {
+    promise: 'coordinator',
+    file: 'src/jobs/snapshot/snapshot.ts',
+    line: 'if (!isSaid || (await isWitnessed(home, snapshot, signal))) return { ...finished, notes: [] }',
+    without: 'if (!isSaid || isWitnessed) return { ...finished, notes: [] }',
+    test: OFFICE,
+  },
+  {
+    promise: 'crowds',
+    file: 'src/wire/body-room.ts',
+    line: 'if (body.bytes <= SMALL_BODY_BYTES) return this.#small.claim(body)',
+    without: '',
+    test: [
+      'test/wire/crowds.test.ts',
+      'a question does not wait for what others send slowly; while somebody waits, who is too slow is cut',
+    ],
+  },
+  {
+    promise: 'crowds',
+    file: 'src/wire/body-room.ts',
+    line: 'return ms >= SLOW_BODY_MS && arrived < (bytes * ms) / TRANSFER_TIMEOUT_MS',
+    without: 'return ms < 0',
+    test: ['test/wire/crowds.test.ts', 'too slow is what would not be done by its deadline'],
+  },
+  {
+    promise: 'crowds',
+    file: 'src/base/queue.ts',
+    line: 'return await own.slots.run(() => this.#all.run(task))',
+    without: 'return await this.#all.run(task)',
+    test: ['test/base/queue.test.ts', 'who holds his share for long keeps nobody else from theirs'],
+  },
+  {
+    promise: 'places',
+    file: 'src/jobs/restore/elsewhere.ts',
+    line: 'if (lost.length > MOST_LOST) return false',
+    without: '',
+    test: [
+      'test/jobs/restore/elsewhere.test.ts',
+      'as many lost stripes as one question may except are looked for; of more the map is not even read',
+    ],
+  },
+  {
+    promise: 'places',
+    file: 'src/retrieve/packs.ts',
+    line: 'if (!failed || !catalog.locate || tried.length === PLACES_TRIED) return failed',
+    without: 'if (!failed || !catalog.locate || failed) return failed',
+    test: PLACES,
+  },
+  {
+    promise: 'places',
+    file: 'src/catalog/finder.ts',
+    line: 'if (except.has(stripe)) return -1',
+    without: 'void except',
+    test: PLACES,
+  },
+  {
+    promise: 'receipts',
+    file: 'src/stripes/receipt.ts',
+    line: 'if (!verifySignature(bytesOf(host, 32), messageOf(signed, subject), receipt.subarray(SIGNED_BYTES))) {',
+    without: 'if (host.length === 0) {',
+    test: ['test/stripes/receipt.test.ts', 'no bit of a receipt, nor of what it is about, can be changed'],
+  },
+  {
+    promise: 'receipts',
+    file: 'src/peers/sequence.ts',
+    line: 'const newest = slots.sort((a, b) => b.sequence - a.sequence)[0]',
+    without: 'const newest = slots[0]',
+    test: ['test/peers/sequence.test.ts', 'a store keeps its id and goes on counting; no number is given out twice'],
+  },
+  {
+    promise: 'admins',
+    file: 'src/keys/orders.ts',
+    line: `if (!by.isAdmin(signer)) throw forged('is signed by nobody who is an admin')`,
+    without: 'void signer',
+    test: ['test/keys/orders.test.ts', 'an order is the word of an admin, in his term and later'],
+  },
+  {
+    promise: 'admins',
+    file: 'src/keys/orders.ts',
+    line: `if (body.term > by.term) throw forged('is of a later term')`,
+    without: '',
+    test: ['test/keys/orders.test.ts', 'an order is the word of an admin, in his term and later'],
+  },
+  {
+    promise: 'admins',
+    file: 'src/keys/admins.ts',
+    line: `if (made.term !== term) throw new ImagerError('FORGED', { what: 'An admin is of another term' })`,
+    without: '',
+    test: ['test/keys/admins.test.ts', 'nobody but the root makes one, and only in its own term'],
+  },
+  {
+    promise: 'admins',
+    file: 'src/peers/witness.ts',
+    line: `if (await holdsAny(this.#parts.store, trust, decodeHeadIds(leaving))) return refuse('held')`,
+    without: 'void [holdsAny, leaving]',
+    test: [
+      'test/peers/witness.test.ts',
+      'what an admin forgot goes, unless one holds it; neither the coordinator nor the appliance says so',
+    ],
+  },
+  {
+    promise: 'removal',
+    file: 'src/wire/data-server.ts',
+    line: 'if (isLess) this.#beginAnew()',
+    without: 'void isLess',
+    test: [
+      'test/wire/data.test.ts',
+      'where a reader is one no more, idle connections end, what is under way ends by itself, and the others open new ones',
+    ],
+  },
+  {
+    promise: 'removal',
+    file: 'src/catalog/local.ts',
+    line: 'this.#leases.expel(host, this.#parts.clock.now())',
+    without: '',
+    test: EXPELLED,
+  },
+  {
+    promise: 'replacement',
+    file: 'src/keys/replacement.ts',
+    line: `if (signer !== rootKey) throw forged("is not signed by the fleet's root")`,
+    without: 'void signer',
+    test: ['test/keys/replacement.test.ts', 'only the root says who took a place, and for its fleet'],
+  },
+  {
+    promise: 'replacement',
+    file: 'src/keys/membership.ts',
+    line: `if (held.line.former.some(isLeftOut)) throw forged('leaves out who took the place of a host')`,
+    without: 'void isLeftOut',
+    test: ['test/keys/replacement.test.ts', 'the former goes without a removal, and never comes back'],
+  },
+  {
+    promise: 'twins',
+    file: 'src/peers/store.ts',
+    // biome-ignore lint/suspicious/noTemplateCurlyInString: a line of code
+    line: 'if (other !== null) throw this.#refused(`shard ${other} is there, of another stripe of the same name`)',
+    without: 'void other',
+    test: [
+      'test/peers/store.test.ts',
+      'a stripe has one meaning on a peer: another of its name is refused, whatever its index',
+    ],
+  },
+  {
+    promise: 'twins',
+    file: 'src/peers/store.ts',
+    // biome-ignore lint/suspicious/noTemplateCurlyInString: a line of code
+    line: "return await this.#inTurn(`${run.toString('hex')} ${number}`, () => this.#keep(shard, temporary, facts))",
+    without: 'return await this.#keep(shard, temporary, facts)',
+    test: ['test/peers/store.test.ts', 'of two twins at the same moment one is stored'],
   },
 ]
