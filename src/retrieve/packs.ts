@@ -83,7 +83,7 @@ export interface PackReaderParts {
 }
 
 /** Other places of a record that are tried: each costs a read, and whoever may store can say that he holds it too. */
-const PLACES_TRIED = 32
+export const PLACES_TRIED = 32
 /** Records in one other place that lie closer than this come in one range. */
 const GAP_BYTES = 64 * 1024
 

@@ -80,7 +80,8 @@ function faultSentence(what: Fault, faulty: NonNullable<Lack['faulty']>): string
   return [`${shards.length === 1 ? '1 shard is' : `${shards.length} shards are`} ${FAULTS[what]}: ${listed(shards)}`]
 }
 
-function listed(names: readonly string[]): string {
+/** Not all where they are many. */
+export function listed(names: readonly string[]): string {
   const more = names.length - SHOWN
   return names.slice(0, SHOWN).join(', ') + (more > 0 ? ` and ${more} more` : '')
 }

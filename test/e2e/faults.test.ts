@@ -61,6 +61,21 @@ test.serial(
   },
 )
 
+test.serial('hosts that are off, and needed, are named before anybody has waited for their deadline', async (t) => {
+  const { lab, state } = await TestLab.imaged(t, 4, 24)
+  freeze(t, lab.lab.peers.slice(0, 3))
+  const restoring = start(['restore', 'latest', '--to', lab.path('target.img'), '--json', ...state])
+  t.teardown(() => void restoring.kill('SIGKILL'))
+  let stdout = ''
+  restoring.stdout?.on('data', (chunk: Buffer) => (stdout += chunk.toString()))
+  const told = /No answer yet from peer-1, peer-2, peer-3, without whom .* switch on peer-/
+  while (!told.test(stdout)) {
+    if (restoring.exitCode !== null || stdout.includes('"error"')) return t.fail(stdout)
+    await sleep(20)
+  }
+  t.pass()
+})
+
 test.serial('hosts that fall silent during a restore are waited for', async (t) => {
   const { lab, disk, state } = await TestLab.imaged(t, 3, 300)
   const target = lab.path('target.img')

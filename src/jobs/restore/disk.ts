@@ -16,7 +16,7 @@ import { inspectTarget, isBlank, notEmpty, type TargetFacts } from '../../disk/t
 import { type PlanLocatedHandle, type PlanSelectedHandle, Target } from '../../native.js'
 import { type OpenSnapshot, openFound } from '../../retrieve/open.js'
 import { tellDamage } from '../../retrieve/tell-damage.js'
-import { findOutlook, notRestorable } from '../../stripes/suffice.js'
+import { findOutlook, listed, notRestorable } from '../../stripes/suffice.js'
 import { Meter, type Report } from '../progress.js'
 import type { ReaderParts } from '../reader.js'
 import { type DamagedShard, damagedShards } from './damaged.js'
@@ -26,6 +26,8 @@ import { inTurn, type Section, sectionsOf } from './sections.js'
 import { Writer } from './writer.js'
 
 const PROBE_TIMEOUT_MS = 5_000
+/** After that it is said who has not answered, if one of those is needed: a PC that is off is long not heard of. */
+const SILENT_MS = 1_000
 /** Hosts that fall silent meanwhile are waited for: a switch that starts again, a PC that was moved. */
 const PATIENCE_MS = 120_000
 
@@ -94,7 +96,8 @@ export async function planRestore(options: RestoreOptions, parts: RestoreParts):
   const snapshot = await opening.catch((error: unknown) => {
     throw lack && hasCode(error, 'NOT_RESTORABLE', 'CORRUPT') ? lack : error
   })
-  if (lack && !(await isElsewhere(snapshot, lost, new Set(absent.keys()), parts))) throw lack
+  const gone = { catalog, lost, absent: new Set(absent.keys()) }
+  if (lack && !(await isElsewhere(snapshot, gone, signal))) throw lack
   const { sizeBytes } = snapshot.description
   const room = { sizeBytes, allocatedBytes: snapshot.row.summary.allocatedBytes }
   const target = inspectTarget(options.to, room, true)
@@ -125,23 +128,41 @@ async function askHosts(stripes: readonly number[], parts: RestoreParts): Promis
   const { catalog, home, peers, signal } = parts
   const layouts = await catalog.stripes(stripes)
   const hosts = [...new Set(layouts.flatMap((layout) => layout.shards.map((shard) => shard.host)))]
+  const silent = new Set(hosts)
   const absent = new Map<Hex, string>()
   const name = (host: Hex) => home.membership().find(host)?.name ?? host.slice(0, 8)
-  await Promise.all(
-    hosts.map(async (host) => {
-      try {
-        await peers.get(host).fetchState({ signal, timeoutMs: PROBE_TIMEOUT_MS })
-      } catch (error) {
-        signal.throwIfAborted()
-        if (!isOfHost(error)) throw error
-        absent.set(host, name(host))
-      }
-    }),
-  )
-  const { lost, suffice, possible } = findOutlook(layouts, new Set(absent.keys()))
-  const bring = possible ? suffice.map(name).sort().join(' and ') : ''
-  const lack = notRestorable({ silent: [...absent.values()].sort(), suffice: bring })
-  return { absent, lost, lack: lost.length > 0 ? lack : undefined }
+  const without = (gone: ReadonlySet<Hex>) => {
+    const { lost, suffice, possible } = findOutlook(layouts, gone)
+    return { lost, names: [...gone].map(name).sort(), suffice: possible ? suffice.map(name).sort().join(' and ') : '' }
+  }
+  const early = setTimeout(() => {
+    const { lost, names, suffice } = without(new Set([...silent, ...absent.keys()]))
+    if (lost.length > 0) new Meter('asking hosts', 0, parts.clock, parts.report).wait(stillSilent(names, suffice))
+  }, SILENT_MS)
+  try {
+    await Promise.all(
+      hosts.map(async (host) => {
+        try {
+          await peers.get(host).fetchState({ signal, timeoutMs: PROBE_TIMEOUT_MS })
+        } catch (error) {
+          signal.throwIfAborted()
+          if (!isOfHost(error)) throw error
+          absent.set(host, name(host))
+        }
+        silent.delete(host)
+      }),
+    )
+  } finally {
+    clearTimeout(early)
+  }
+  const { lost, names, suffice } = without(new Set(absent.keys()))
+  return { absent, lost, lack: lost.length > 0 ? notRestorable({ silent: names, suffice }) : undefined }
+}
+
+/** They may still answer, or what they hold may be elsewhere too: so it is no refusal yet. */
+function stillSilent(names: readonly string[], suffice: string): string {
+  const bring = suffice === '' ? '' : ` If they are switched off, switch on ${suffice}.`
+  return `No answer yet from ${listed(names)}, without whom stripes of this snapshot cannot be read.${bring}`
 }
 
 /** Where it fails, the error says what stands on the target now. */

@@ -1,31 +1,60 @@
-/** How many lost stripes are still looked for elsewhere, and from where on it is hosts that are missing. */
+/** Blocks of lost stripes that other stripes have too, which may be lost as well. */
 import test from 'ava'
-import { STRIPE_PAGE } from '../../../src/coordinator/calls.js'
-import { isElsewhere, MOST_LOST } from '../../../src/jobs/restore/elsewhere.js'
-import { Locator } from '../../../src/retrieve/locator.js'
-import type { OpenSnapshot } from '../../../src/retrieve/open.js'
+import { areElsewhere } from '../../../src/jobs/restore/elsewhere.js'
+import { ID_BYTES } from '../../../src/signatures/rows.js'
 
-/** An empty disk, of which nothing is in any stripe; counts how often its map was read. */
-function emptyDisk() {
-  const asked = { map: 0 }
-  const nothing = () => Promise.reject(new Error('nothing is to be located'))
-  const snapshot = {
-    description: { sizeBytes: 0 },
-    manifest: { locator: new Locator({ records: nothing, locate: nothing }) },
-    tree: () => void asked.map++,
-  } as unknown as OpenSnapshot
-  return { snapshot, asked }
+/** `places`: of each block the stripes that have it, its first one first. Even hosts are there. */
+function stand(places: readonly (readonly number[])[], lost: readonly number[], hosts: Record<number, string> = {}) {
+  const births = BigUint64Array.from(places, ([first], at) => (BigInt(first as number) << 16n) + BigInt(at))
+  const ids = Buffer.concat(places.map((_, at) => Buffer.alloc(ID_BYTES, at)))
+  const asked: number[][] = []
+  const parts = {
+    lost,
+    absent: new Set(['off']),
+    catalog: {
+      stripes: async (numbers: readonly number[]) =>
+        numbers.map((stripe) => {
+          const shards = [{ index: 0, host: hosts[stripe] ?? 'there', shard: '', root: '' }]
+          return { stripe, k: 1, m: 0, packBytes: 1, shards }
+        }),
+    },
+    locator: {
+      async elsewhere(some: BigUint64Array, wanted: Uint8Array, except: readonly number[]) {
+        asked.push([...some].map((birth) => Number(birth & 0xffffn)))
+        const stripes = Float64Array.from(some, (birth, nth) => {
+          const at = Number(birth & 0xffffn)
+          if (wanted[nth * ID_BYTES] !== at) throw new Error('the id of another block')
+          return places[at]?.find((stripe) => !except.includes(stripe)) ?? 0
+        })
+        return { stripes, offsets: new Uint32Array(some.length), lengths: new Uint32Array(some.length) }
+      },
+    },
+  }
+  return { asked, run: () => areElsewhere(births, ids, parts) }
 }
 
-async function look(lost: number) {
-  const { snapshot, asked } = emptyDisk()
-  const parts = { catalog: { stripes: async () => [] }, signal: new AbortController().signal }
-  const stripes = Array.from({ length: lost }, (_, at) => at + 1)
-  return { found: await isElsewhere(snapshot, stripes, new Set(), parts), read: asked.map }
-}
+test('blocks of stripes that are there are not asked for', async (t) => {
+  const s = stand([[1], [2]], [3])
+  t.true(await s.run())
+  t.deepEqual(s.asked, [])
+})
 
-test('as many lost stripes as one question may except are looked for; of more the map is not even read', async (t) => {
-  t.deepEqual(await look(MOST_LOST), { found: true, read: 1 })
-  t.deepEqual(await look(MOST_LOST + 1), { found: false, read: 0 })
-  t.true(MOST_LOST <= STRIPE_PAGE, 'a coordinator takes the question')
+test('one block that is nowhere else is enough to say no', async (t) => {
+  t.false(await stand([[1, 5], [2]], [1, 2]).run())
+})
+
+test('a place that is lost too gives way to the next, for its blocks alone', async (t) => {
+  const hosts = { 5: 'off', 6: 'off' }
+  const s = stand([[1, 5, 6, 7], [2, 8], [3]], [1, 2], hosts)
+  t.true(await s.run())
+  t.deepEqual(s.asked, [[0, 1], [0], [0]])
+  t.false(await stand([[1, 5, 6]], [1], hosts).run())
+})
+
+test('a liar who says to hold everything, in stripe after stripe that nobody has, is given up', async (t) => {
+  const places = [1, ...Array.from({ length: 2000 }, (_, at) => 10 + at)]
+  const hosts = Object.fromEntries(places.slice(1).map((stripe) => [stripe, 'off']))
+  const s = stand([places], [1], hosts)
+  t.false(await s.run())
+  t.is(s.asked.length, 32)
 })
