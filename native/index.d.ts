@@ -68,7 +68,7 @@ export declare class DataQuestion {
   get question(): Buffer
   /** Which bytes of which shard are fetched; null where it is a `question`. */
   get fetch(): DataFetch | null
-  /** Receives a shard of so many bytes into a new file, checks and syncs it; then `done` or `refuse` must follow. */
+  /** Receives a shard of so many bytes into a new file, syncs it, reads it back and checks it; then `done` or `refuse` must follow. */
   receive(path: string, length: number): Promise<DataReceived>
   /** Sends what is fetched, from this file, and `done`. Where it is neither `sent` nor `cut`, `refuse` must follow. */
   send(path: string): Promise<DataSent>
@@ -734,12 +734,13 @@ export interface DataOutcome {
   why: string
 }
 
-/** What became of a body: `sound` with its facts, or why not. `cut`: the connection is gone. */
+/**
+ * What became of a body: `sound` with its facts, as the disk gave it back, or why not. `cut`: the connection is gone; `lost`: the
+ * disk gave back something else than came.
+ */
 export interface DataReceived {
-  kind: 'sound' | 'cut' | 'damaged' | 'full' | 'disk'
-  /** Hexadecimal; of the fleet for which its writer signed it, too. */
-  shard: string
-  fleet: string
+  kind: 'sound' | 'cut' | 'damaged' | 'full' | 'disk' | 'lost'
+  facts?: ShardFacts
   why: string
 }
 
@@ -852,10 +853,10 @@ export interface FileXattr {
 }
 
 /**
- * The id of a shard in the folder of a peer's store that is of another stripe of the same name as the one in this file; null
- * where there is none. Throws IO, CORRUPT, FORGED.
+ * The id of a shard in the folder of a peer's store that is of another stripe than this one under the same name; null where there
+ * is none.
  */
-export declare function findOtherStripe(folder: string, path: string): Promise<string | null>
+export declare function findOtherStripe(folder: string, stripe: StripeFacts): Promise<string | null>
 
 /** Types of mounts (/proc/mounts) that may be frozen: those whose frozen state was compared with what it is restored to. */
 export declare function freezableTypes(): Array<string>

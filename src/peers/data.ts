@@ -12,6 +12,7 @@ import type { DataFetch, DataQuestion, DataReceived } from '../native.js'
 import { decodeMessage, encodeMessage } from '../wire/message.js'
 import { receiptOf } from './receipts.js'
 import { type PeerParts, requireGrant, requireMember, requireReader, requireShard } from './rights.js'
+import { notHeld } from './store.js'
 
 const Question = v.strictObject({
   operation: v.literal('put'),
@@ -55,18 +56,20 @@ async function receiveShard(
   requireGrant(parts, { bearer: question.host, shard, lengthBytes, grant: Buffer.from(grant, 'base64') })
   const kept = await receiving.run(question.host, () =>
     store.receive(shard, lengthBytes, async (path) => {
-      const received = await question.receive(path, lengthBytes)
-      if (received.kind !== 'sound') throw notReceived(shard, store.name, received)
+      const { facts, ...received } = await question.receive(path, lengthBytes)
+      if (!facts) throw notReceived(shard, store.name, received)
       requireMember(parts.trust, question.host)
-      requireShard(parts.trust, shard, received)
+      requireShard(parts.trust, shard, { shard: facts.shard, fleet: facts.stripe.fleet })
+      return facts
     }),
   )
   question.done(receiptOf(parts, kept))
 }
 
-function notReceived(shard: string, host: string, { kind, why }: DataReceived): ImagerError {
+function notReceived(shard: string, host: string, { kind, why }: Omit<DataReceived, 'facts'>): ImagerError {
   if (kind === 'damaged') return new ImagerError('CORRUPT', { what: `Shard ${shard} arrived damaged: ${why}` })
   if (kind === 'full') return new ImagerError('HOST_FULL', { host, why })
   if (kind === 'cut') return new ImagerError('PROTOCOL', { what: `a body that was cut: ${why}` })
+  if (kind === 'lost') return notHeld(host, why)
   return new ImagerError('IO', { what: `${host} cannot write: ${why}` })
 }

@@ -132,14 +132,17 @@ export class ShardStore {
    * replaced. HOST_FULL leaves nothing behind.
    */
   async put(shard: Hex, bytes: Uint8Array): Promise<Kept> {
-    return this.receive(shard, bytes.length, (path) => this.#writing(writeSynced(path, bytes)))
+    return this.receive(shard, bytes.length, async (path) => {
+      await this.#writing(writeSynced(path, bytes))
+      return this.readBack(path)
+    })
   }
 
   /**
-   * The same for bytes that come straight into a file: `take` writes them to the path it is given, as many as were said,
-   * checks and syncs them. Their room is claimed before.
+   * The same for bytes that come straight into a file: `take` writes them to the path it is given, as many as were said, syncs
+   * them and gives what the disk has of them. Their room is claimed before.
    */
-  async receive(shard: Hex, lengthBytes: number, take: (path: string) => Promise<void>): Promise<Kept> {
+  async receive(shard: Hex, lengthBytes: number, take: (path: string) => Promise<ShardFacts>): Promise<Kept> {
     const path = this.shardPath(shard)
     const temporary = this.#temporaryPath()
     const isHeld = (await this.holds(shard)) && (await sizeOf(path)) > 0
@@ -148,8 +151,7 @@ export class ShardStore {
     if (!isHeld) this.#checkRoom(lengthBytes, aboveFloor)
     this.#pendingBytes += lengthBytes
     try {
-      await take(temporary)
-      const facts = await this.#readBack(temporary)
+      const facts = await take(temporary)
       const { run, number } = facts.stripe
       return await this.#inTurn(`${run.toString('hex')} ${number}`, () => this.#keep(shard, temporary, facts))
     } finally {
@@ -172,11 +174,11 @@ export class ShardStore {
   }
 
   /** What was synced, as the disk gives it back. */
-  async #readBack(path: string): Promise<ShardFacts> {
+  async readBack(path: string): Promise<ShardFacts> {
     try {
       return await inspectShardFile(path)
     } catch (cause) {
-      throw new ImagerError('IO', { what: `${this.name} does not hold what it wrote: ${reason(cause)}` }, { cause })
+      throw notHeld(this.name, reason(cause), cause)
     }
   }
 
@@ -189,7 +191,7 @@ export class ShardStore {
       return { outcome: 'present', facts: held.facts, store: this.#sequence.id, sequence: this.#sequence.current }
     }
     if (held?.facts) throw this.#refused(`shard ${shard} is there with other bytes`)
-    const other = await findOtherStripe(this.shards, temporary)
+    const other = await findOtherStripe(this.shards, facts.stripe)
     if (other !== null) throw this.#refused(`shard ${other} is there, of another stripe of the same name`)
     const sequence = await this.#sequence.raise()
     await this.#writing(moveWhole(temporary, path))
@@ -409,6 +411,11 @@ export class ShardStore {
   #full(why: string, cause?: unknown): ImagerError {
     return new ImagerError('HOST_FULL', { host: this.#options.name, why }, { cause })
   }
+}
+
+/** A disk that loses what was synced. */
+export function notHeld(host: string, why: string, cause?: unknown): ImagerError {
+  return new ImagerError('IO', { what: `${host} does not hold what it wrote: ${why}` }, { cause })
 }
 
 function prefixes(): string[] {

@@ -78,6 +78,7 @@ test('what the disk does not give back as it was written is not kept, and not ac
     const put = store.receive(shard, bytes.length, async (path) => {
       writeFileSync(path, bytes)
       harm(path)
+      return store.readBack(path)
     })
     await t.throwsAsync(put, { code: 'IO', message: /does not hold what it wrote/ }, what)
     t.false(await store.holds(shard), what)

@@ -1,9 +1,10 @@
-//! Writing past the page cache: for what is large and not read again soon. The kernel need not find pages for it, nor push out
-//! what other programs use.
+//! Writing and reading past the page cache: for what is large and not read again soon. The kernel need not find pages for it, nor
+//! push out what other programs use; and what is read so comes from the disk.
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
 
 use crate::base::error::is_full;
 
@@ -59,6 +60,53 @@ impl Direct {
             // Not every file system can; the writing will tell.
             _ => Ok(()),
         }
+    }
+}
+
+/// Reads what the disk has of a synced file. Where the file system cannot read past its cache, what lies in that is let go of before.
+pub struct DirectReader {
+    file: File,
+    /// The same file opened with O_DIRECT; `None` where the file system cannot.
+    direct: Option<File>,
+}
+
+impl DirectReader {
+    pub fn open(path: &Path) -> std::io::Result<Self> {
+        let file = File::open(path)?;
+        let again = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let direct = File::options().read(true).custom_flags(libc::O_DIRECT).open(again).ok();
+        if direct.is_none() {
+            forget(&file);
+        }
+        Ok(Self { file, direct })
+    }
+
+    pub fn length(&self) -> std::io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    /// Fills `pages`, which are `aligned` and whole, from an offset that is a multiple of them; fewer bytes where the file ends.
+    pub fn read(&mut self, pages: &mut [u8], at: u64) -> std::io::Result<usize> {
+        assert!(pages.len().is_multiple_of(DIRECT_BYTES) && at.is_multiple_of(DIRECT_BYTES as u64), "whole pages");
+        let mut filled = 0;
+        while filled < pages.len() {
+            // Only the last piece of a file is no whole number of pages.
+            if filled > 0 && !filled.is_multiple_of(DIRECT_BYTES) {
+                break;
+            }
+            let file = self.direct.as_ref().unwrap_or(&self.file);
+            match file.read_at(&mut pages[filled..], at + filled as u64) {
+                Ok(0) => break,
+                Ok(length) => filled += length,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                // Some file systems open what they then do not do.
+                Err(error) if error.raw_os_error() == Some(libc::EINVAL) && self.direct.take().is_some() => {
+                    forget(&self.file);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(filled)
     }
 }
 

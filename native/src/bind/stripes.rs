@@ -8,7 +8,7 @@ use napi_derive::napi;
 use super::body::Body;
 use super::keys::Secret;
 use super::names::Runs;
-use super::{Job, fixed, hex, job, lock, thrown};
+use super::{Job, decoded, fixed, hex, job, lock, thrown};
 use crate::base::bytes::Writer;
 use crate::base::error::Error;
 use crate::formats::names::RunName;
@@ -43,7 +43,7 @@ pub struct StripeFacts {
     pub identity: String,
 }
 
-fn facts(header: shard::Header) -> ShardFacts {
+pub fn facts(header: shard::Header) -> ShardFacts {
     let stripe = &header.stripe;
     ShardFacts {
         shard: hex(&header.id()),
@@ -78,14 +78,13 @@ pub fn inspect_shard_file(path: String) -> AsyncTask<Job<ShardFacts>> {
     job(move || stored::inspect(Path::new(&path)).map(facts))
 }
 
-/// The id of a shard in the folder of a peer's store that is of another stripe of the same name as the one in this file; null
-/// where there is none. Throws IO, CORRUPT, FORGED.
+/// The id of a shard in the folder of a peer's store that is of another stripe than this one under the same name; null where there
+/// is none.
 #[napi(ts_return_type = "Promise<string | null>")]
-pub fn find_other_stripe(folder: String, path: String) -> AsyncTask<Job<Option<String>>> {
-    job(move || {
-        let stripe = stored::stripe_of(Path::new(&path))?;
-        Ok(stored::find_other(Path::new(&folder), &stripe).map(|id| hex(&id)))
-    })
+pub fn find_other_stripe(folder: String, stripe: StripeFacts) -> Result<AsyncTask<Job<Option<String>>>> {
+    let run = RunName::of(&fixed("name of a run", &stripe.run)?);
+    let identity = decoded("identity of a stripe", &stripe.identity)?;
+    Ok(job(move || Ok(stored::find_other(Path::new(&folder), &run, stripe.number, &identity).map(|id| hex(&id)))))
 }
 
 /// Checks the header in the first 4096 bytes of a shard file. Throws CORRUPT, FORGED.

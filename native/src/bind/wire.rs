@@ -14,6 +14,7 @@ use napi_derive::napi;
 
 use super::body::Body;
 use super::snapshot::packs::StripeShard;
+use super::stripes::{ShardFacts, facts};
 use super::{Job, fixed, hex, job, thrown};
 use crate::base::clock::Clock;
 use crate::base::error::Error;
@@ -328,14 +329,13 @@ fn duplicate(descriptor: i32) -> Result<OwnedFd> {
     borrowed.try_clone_to_owned().map_err(|error| thrown(Error::io("taking over a descriptor", error)))
 }
 
-/// What became of a body: `sound` with its facts, or why not. `cut`: the connection is gone.
+/// What became of a body: `sound` with its facts, as the disk gave it back, or why not. `cut`: the connection is gone; `lost`: the
+/// disk gave back something else than came.
 #[napi(object)]
 pub struct DataReceived {
-    #[napi(ts_type = "'sound' | 'cut' | 'damaged' | 'full' | 'disk'")]
+    #[napi(ts_type = "'sound' | 'cut' | 'damaged' | 'full' | 'disk' | 'lost'")]
     pub kind: String,
-    /// Hexadecimal; of the fleet for which its writer signed it, too.
-    pub shard: String,
-    pub fleet: String,
+    pub facts: Option<ShardFacts>,
     pub why: String,
 }
 
@@ -384,19 +384,12 @@ impl<T: ToNapiValue + Send + 'static> Drop for Receipt<T> {
 }
 
 fn received(result: std::result::Result<crate::formats::shard::Header, Unreceived>) -> DataReceived {
-    let failed = |kind: &str, why: String| {
-        let (shard, fleet) = Default::default();
-        DataReceived { kind: kind.into(), shard, fleet, why }
-    };
+    let failed = |kind: &str, why: String| DataReceived { kind: kind.into(), facts: None, why };
     match result {
-        Ok(header) => DataReceived {
-            kind: "sound".into(),
-            shard: hex(&header.id()),
-            fleet: hex(&header.stripe.fleet),
-            why: String::new(),
-        },
+        Ok(header) => DataReceived { kind: "sound".into(), facts: Some(facts(header)), why: String::new() },
         Err(Unreceived::Cut(broken)) => failed("cut", broken.to_string()),
         Err(Unreceived::Damaged(error)) => failed("damaged", error.to_string()),
+        Err(Unreceived::Lost(error)) => failed("lost", error.to_string()),
         Err(Unreceived::Disk(error)) => {
             let full = [libc::ENOSPC, libc::EDQUOT, libc::EFBIG].map(Some).contains(&error.raw_os_error());
             failed(if full { "full" } else { "disk" }, error.to_string())
@@ -443,7 +436,7 @@ impl DataQuestion {
         Some(DataFetch { shard: hex(&fetch.shard), start: start as f64, end })
     }
 
-    /// Receives a shard of so many bytes into a new file, checks and syncs it; then `done` or `refuse` must follow.
+    /// Receives a shard of so many bytes into a new file, syncs it, reads it back and checks it; then `done` or `refuse` must follow.
     #[napi(ts_return_type = "Promise<DataReceived>")]
     pub fn receive<'env>(&self, env: &'env Env, path: String, length: u32) -> Result<Object<'env>> {
         let (settled, promise): (Settled<DataReceived>, _) = env.create_deferred()?;

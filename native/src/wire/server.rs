@@ -26,14 +26,13 @@ use super::identity::Identity;
 use super::stream::{self, Stream};
 use super::timeouts::Timeouts;
 use crate::base::clock::Clock;
-use crate::base::direct::{DIRECT_BYTES, Direct, aligned, forget};
+use crate::base::direct::{Direct, aligned, forget};
 use crate::base::error::{Error, Result};
-use crate::base::limits::{SHARD_BYTES, SLICE_BYTES};
+use crate::base::limits::SHARD_BYTES;
 use crate::formats::frame::{Fetch, Kind, PREAMBLE, TO_END};
-use crate::formats::shard::{self, BODY_OFFSET, Header};
+use crate::formats::shard::{BODY_OFFSET, Header};
+use crate::stripes::stored::{Came, PIECE_BYTES, Unsound, room};
 
-/// Bytes of a shard that are held at once, a whole number of slices.
-const PIECE_BYTES: usize = 4 * SLICE_BYTES;
 /// rustls and the file system need little; what is large lies on the heap.
 const STACK_BYTES: usize = 256 << 10;
 
@@ -91,7 +90,7 @@ pub enum Order {
     Refuse(Vec<u8>),
     /// The same, and the connection ends: a stranger keeps no place.
     Expel(Vec<u8>),
-    /// A body of `length` bytes, checked as a shard and synced to a new file; `received` is called in any case, and then
+    /// A body of `length` bytes, synced to a new file, read back and checked as a shard; `received` is called in any case, and then
     /// Done or Refuse must follow.
     Receive { path: PathBuf, length: usize, received: Received },
     /// A part of a file; `sent` is called in any case, and where it is not told `Ok` or `Cut`, Refuse must follow.
@@ -121,6 +120,8 @@ pub enum Unreceived {
     /// What came is no sound shard.
     Damaged(Error),
     Disk(std::io::Error),
+    /// What was synced does not read back as it came.
+    Lost(Error),
 }
 
 impl Asked {
@@ -341,7 +342,8 @@ fn read_question(kind: u8, stream: &mut Stream<UnbufferedServerConnection>) -> s
     }
 }
 
-/// Takes the whole body in any case, so that the connection can go on and the other side hears why.
+/// Takes the whole body in any case, so that the connection can go on and the other side hears why. Slices are checked once,
+/// as the disk gives them back.
 fn receive(
     stream: &mut Stream<UnbufferedServerConnection>,
     path: &Path,
@@ -351,9 +353,9 @@ fn receive(
     let file = file.map(Direct::new).map_err(Unreceived::Disk)?;
     file.reserve(0, length as u64).map_err(Unreceived::Disk)?;
     write_frame(stream, Kind::Go, &(length as u64).to_le_bytes()).map_err(Unreceived::Cut)?;
-    let mut memory = vec![0; PIECE_BYTES.min(length) + DIRECT_BYTES];
+    let mut memory = room();
     let buffer = aligned(&mut memory);
-    let mut intake = Intake { file, header: None, slice: 0, at: 0 };
+    let mut intake = Intake { file, came: None, at: 0 };
     let mut failure = None;
     let mut left = length;
     while left > 0 {
@@ -366,35 +368,32 @@ fn receive(
         }
         left -= want;
     }
-    match (failure, intake.header) {
-        (Some(failure), _) => Err(failure),
-        (None, Some(header)) => {
-            intake.file.sync_all().map_err(Unreceived::Disk)?;
-            // It is not read soon: what the host's owner works with stays in the cache.
-            forget(&intake.file);
-            Ok(header)
-        }
-        (None, None) => Err(Unreceived::Damaged(Error::corrupt("shard", 0, "it has no header"))),
+    let Intake { file, came, .. } = intake;
+    if let Some(failure) = failure {
+        return Err(failure);
     }
+    let came = came.ok_or_else(|| Unreceived::Damaged(Error::corrupt("shard", 0, "it has no header")))?;
+    file.sync_all().map_err(Unreceived::Disk)?;
+    // It is not read soon: what the host's owner works with stays in the cache.
+    forget(&file);
+    came.read_back(path, buffer).map_err(|unsound| match unsound {
+        Unsound::Came(error) => Unreceived::Damaged(error),
+        Unsound::Stored(error) => Unreceived::Lost(error),
+    })?;
+    Ok(came.header)
 }
 
 struct Intake {
     file: Direct,
-    header: Option<Header>,
-    slice: usize,
+    came: Option<Came>,
     at: u64,
 }
 
 impl Intake {
     fn take(&mut self, piece: &[u8], length: usize) -> std::result::Result<(), Unreceived> {
-        match &self.header {
-            None => self.header = Some(shard::read_header_of(piece, length).map_err(Unreceived::Damaged)?),
-            Some(header) => {
-                for slice in piece.chunks(SLICE_BYTES) {
-                    header.check_slice(self.slice, slice).map_err(Unreceived::Damaged)?;
-                    self.slice += 1;
-                }
-            }
+        match &mut self.came {
+            None => self.came = Some(Came::new(piece, length).map_err(Unreceived::Damaged)?),
+            Some(came) => came.add(piece),
         }
         self.file.write(self.at, piece).map_err(Unreceived::Disk)?;
         self.at += piece.len() as u64;
