@@ -63,6 +63,12 @@ export class Entries {
     })
   }
 
+  /** As `Catalog.records`, of all stripes that can be read: what a recovery has found has no better place. */
+  records(numbers: readonly number[]): Uint32Array[] {
+    const { runs, stripes } = this.#parts
+    return runs.toRows(numbers).map((row) => stripes.lengths(row, undefined, 0))
+  }
+
   /** A transaction that was taken back takes its numbers of runs along. */
   #write(work: () => void): void {
     try {

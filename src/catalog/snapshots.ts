@@ -47,10 +47,12 @@ export interface Present {
 }
 
 export class Snapshots {
+  readonly #db: Database.Database
   readonly #statements: Statements
   readonly #stripes: Stripes
 
   constructor(db: Database.Database, stripes: Stripes) {
+    this.#db = db
     this.#statements = new Statements(db)
     this.#stripes = stripes
   }
@@ -80,7 +82,9 @@ export class Snapshots {
       )
       .all({ line: appliance === undefined ? null : JSON.stringify(present.line.of(appliance)), prefix })
     const inherited = rows.map((row) => inheritedBy(row, present))
-    return inOrder(inherited, present.now).map((row) => this.#toSnapshot(row, present))
+    const figured = inOrder(inherited, present.now).map((row) => ({ row, figure: this.#figureOf(row) }))
+    this.#keepFigures(figured.filter(({ row }) => !row.figure).map(({ row: { n }, figure }) => ({ n, figure })))
+    return figured.map(({ row, figure }) => toSnapshot(row, figure, present))
   }
 
   /** With `line`, of these hosts only. Undefined where there is none, or two appliances have one of that id. */
@@ -110,28 +114,36 @@ export class Snapshots {
     this.#statements.prepare('UPDATE snapshot SET figure = NULL WHERE figure IS NOT NULL').run()
   }
 
-  #toSnapshot({ n, stripes, ...row }: StoredSnapshot, present: Present): SnapshotRow & { head: Buffer } {
-    const figure = row.figure ? (JSON.parse(row.figure) as Figure) : this.#stripes.figure(decodeStripes(stripes))
-    if (!row.figure) this.#keepFigure(n, figure)
-    const { figure: _figure, ...kept } = row
-    const summary = JSON.parse(row.summary) as SnapshotSummary
-    const { appliance, volume, arrived, takenBy } = row
-    const writer = takenBy?.host ?? appliance
-    const target = present.tolerate(appliance, volume) ?? summary.tolerate
-    const [since, cosigned] = [arrived || row.time, present.cosigned(writer, row.id)]
-    const standing = { target, since, keysHeld: present.keysHeld(writer), cosigned, now: present.now }
-    const state = stateOf(figure, standing)
-    return { ...kept, ...state, now: outlookOf(figure, present.away), summary }
+  #figureOf({ figure, stripes }: StoredSnapshot): Figure {
+    return figure ? (JSON.parse(figure) as Figure) : this.#stripes.figure(decodeStripes(stripes))
   }
 
-  /** It only saves work: where nothing can be written, reading goes on. */
-  #keepFigure(n: number, figure: Figure): void {
+  /** All in one commit. It only saves work: where nothing can be written, reading goes on. */
+  #keepFigures(figures: readonly { n: number; figure: Figure }[]): void {
+    if (figures.length === 0) return
+    const keep = this.#statements.prepare('UPDATE snapshot SET figure = ? WHERE n = ?')
     try {
-      this.#statements.prepare('UPDATE snapshot SET figure = ? WHERE n = ?').run(JSON.stringify(figure), n)
+      this.#db.transaction(() => {
+        for (const { n, figure } of figures) keep.run(JSON.stringify(figure), n)
+      })()
     } catch (error) {
       if (!hasCode(error, 'COORDINATOR_READ_ONLY', 'STATE_DAMAGED')) throw error
     }
   }
+}
+
+function toSnapshot(
+  { n: _n, stripes: _stripes, figure: _figure, ...row }: StoredSnapshot,
+  figure: Figure,
+  present: Present,
+): SnapshotRow & { head: Buffer } {
+  const summary = JSON.parse(row.summary) as SnapshotSummary
+  const { appliance, volume, arrived, takenBy } = row
+  const writer = takenBy?.host ?? appliance
+  const target = present.tolerate(appliance, volume) ?? summary.tolerate
+  const [since, cosigned] = [arrived || row.time, present.cosigned(writer, row.id)]
+  const standing = { target, since, keysHeld: present.keysHeld(writer), cosigned, now: present.now }
+  return { ...row, ...stateOf(figure, standing), now: outlookOf(figure, present.away), summary }
 }
 
 /** As its heir has it, where its appliance's place was taken. */

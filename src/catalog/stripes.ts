@@ -97,12 +97,12 @@ export class Stripes {
 
   /**
    * Of a committed stripe that is as safe as its scheme can be: of a weaker one, the same records may have been stored again,
-   * and better. With `writers`, only of theirs.
+   * and better. With `writers`, only of theirs; with `least`, of one that survives so many losses.
    */
-  lengths(stripe: number, writers: readonly Hex[] | undefined): Uint32Array {
+  lengths(stripe: number, writers: readonly Hex[] | undefined, least?: number): Uint32Array {
     const stored = this.#stripe.get(stripe)
-    const isTold =
-      stored?.committed && stored.survives >= stored.m && (writers === undefined || writers.includes(stored.writer))
+    const isSafe = stored?.committed && stored.survives >= (least ?? stored.m)
+    const isTold = isSafe && (writers === undefined || writers.includes(stored.writer))
     return new Uint32Array(new Uint8Array((isTold && this.#soundLengths(stripe)) || []).buffer)
   }
 

@@ -77,6 +77,17 @@ export class Upkeep {
     this.#write(() => carryOver(path, this.#parts.db))
   }
 
+  /** Nothing is durable until `settle`: for a catalog that is made anew if the power goes before. A sync for each write would take longer. */
+  hurry(): void {
+    this.#parts.db.pragma('synchronous = OFF')
+  }
+
+  /** Everything is durable, and each write from now on. */
+  settle(): void {
+    this.#parts.db.pragma('synchronous = FULL')
+    this.#parts.db.pragma('wal_checkpoint(TRUNCATE)')
+  }
+
   /** Their rows are damaged: they are told by signature from now on, as those of stripes of before format 3. */
   forgetLengths(stripes: readonly number[], host: Hex): void {
     this.#write(() => {

@@ -24,7 +24,7 @@ export class Meter {
 
   constructor(
     readonly phase: string,
-    readonly totalBytes: number,
+    public totalBytes: number,
     readonly clock: Clock,
     readonly report: Report,
   ) {

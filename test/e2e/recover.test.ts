@@ -11,6 +11,7 @@ import { openHome } from '../../src/keys/home.js'
 import { Secret } from '../../src/native.js'
 import { eventually } from '../fleet/fleet.js'
 import { freePort } from '../free-port.js'
+import { freeze } from './harm.js'
 import { imager, lastLine, type Outcome, sameDisk, start, TestLab } from './lab.js'
 
 interface Refusal {
@@ -42,6 +43,23 @@ async function compare(t: ExecutionContext, state: string, snapshot: string, dis
     await sameDisk(t, disk, (await openReader(snapshot, { ...fleet, unlock })).reader)
   })
 }
+
+test('who has not answered is named before its deadline', async (t) => {
+  const lab = await TestLab.up(t, 3)
+  const { address } = lab.lab.peers[0] as LabReport['peers'][number]
+  freeze(t, lab.lab.peers.slice(2))
+  const given = ['--words-file', lab.lab.wordsFile, '--peer', address, '--listen', `127.0.0.1:${await freePort()}`]
+  const recovering = start(['recover', ...given, '--name', 'spare', '--state', lab.path('new'), '--json'])
+  t.teardown(() => void recovering.kill('SIGKILL'))
+  let stdout = ''
+  recovering.stdout?.on('data', (chunk: Buffer) => (stdout += chunk.toString()))
+  const told = /2 peers answered; no answer yet from peer-3/
+  while (!told.test(stdout)) {
+    if (recovering.exitCode !== null || stdout.includes('"status":"done"')) return t.fail(stdout)
+    await sleep(20)
+  }
+  t.pass()
+})
 
 test('appliance, coordinator and two of five peers are gone: the words bring every snapshot back', async (t) => {
   const lab = await TestLab.up(t, 5)

@@ -5,6 +5,7 @@
 import { isOfHost } from '../../base/errors.js'
 import { type Hex, toHex } from '../../base/ids.js'
 import { BITMAP_CHAIN } from '../../base/limits.js'
+import { Slots } from '../../base/queue.js'
 import { applyDelta, parentOf } from '../../keys/bitmap.js'
 import { type Head, headName } from '../../keys/head.js'
 import { hash } from '../../native.js'
@@ -30,6 +31,10 @@ export class Bitmaps {
   /** Hashes of those that no peer has, or that are being looked for: peers may have them build on each other in a circle. */
   readonly #absent = new Set<Hex>()
   readonly #hashes = new Map<string, Hex[]>()
+  /** One at a time is put together, or two would wait for each other. */
+  readonly #turns = new Slots(1)
+  /** By host and name: under way, or here and not looked at. */
+  readonly #early = new Map<string, Promise<Buffer | undefined>>()
 
   constructor(parts: BitmapParts) {
     this.#parts = parts
@@ -39,9 +44,29 @@ export class Bitmaps {
     }
   }
 
-  /** Undefined where no peer that answers has it. */
+  /**
+   * Undefined where no peer that answers has it. May be asked for several at once: they are fetched at once, and put together one
+   * after the other.
+   */
   async of({ appliance, snapshot, references }: Pick<Head, 'appliance' | 'snapshot' | 'references'>) {
-    return this.#find(appliance, snapshot, references)
+    const [first] = this.#parts.hosts
+    const name = headName({ appliance, snapshot })
+    if (first !== undefined && !this.#kept.get(references) && !this.#absent.has(references)) {
+      const early = this.#fetch(first, name)
+      // Whoever takes it hears of its failure.
+      early.catch(() => {})
+      this.#early.set(`${first} ${name}`, early)
+    }
+    try {
+      return await this.#turns.run(() => this.#find(appliance, snapshot, references))
+    } finally {
+      this.#early.delete(`${first} ${name}`)
+    }
+  }
+
+  #fetch(host: Hex, name: string): Promise<Buffer | undefined> {
+    const { peer, signal } = this.#parts
+    return this.#early.get(`${host} ${name}`) ?? peer(host).fetchDocument('bitmap', name, { signal })
   }
 
   async #find(appliance: Hex, snapshot: Hex, references: Hex): Promise<Buffer | undefined> {
@@ -60,11 +85,11 @@ export class Bitmaps {
 
   /** What one peer has of it, where it is right. */
   async #from(host: Hex, appliance: Hex, snapshot: Hex, references: Hex): Promise<Buffer | undefined> {
-    const { peer, signal } = this.#parts
+    const { signal } = this.#parts
     const name = headName({ appliance, snapshot })
     const isRight = (whole: Buffer) => toHex(hash(whole)) === references
     try {
-      const bytes = await peer(host).fetchDocument('bitmap', name, { signal })
+      const bytes = await this.#fetch(host, name)
       const parent = bytes && parentOf(bytes)
       if (!bytes || parent === undefined) return bytes && isRight(bytes) ? bytes : undefined
       for (const hash of this.#hashes.get(headName({ appliance, snapshot: parent })) ?? []) {

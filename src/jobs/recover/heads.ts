@@ -70,6 +70,12 @@ export interface UnreadableHead {
 }
 
 const PEERS_AT_ONCE = 16
+/** Snapshots whose manifests are read at once: each waits for some answers, one after the other. */
+const SNAPSHOTS_AT_ONCE = 8
+/** Pages that all of them fetch in one go: some 100 KiB each, at most 4 MiB where somebody means harm. */
+const PAGES_AT_ONCE = 128
+/** Some 3 KB each, where all of them are full of blocks. */
+const STRIPES_LEARNT = 20_000
 /** What one map page describes. */
 const MAP_PAGE_BYTES = 8 * MiB
 
@@ -138,25 +144,86 @@ export function countSnapshots(heads: readonly KeptHead[]): number {
 export async function importHeads(heads: readonly KeptHead[], parts: HeadParts): Promise<Imported> {
   const bySnapshot = new Map<string, KeptHead[]>()
   for (const head of heads) bySnapshot.set(headName(head), [...(bySnapshot.get(headName(head)) ?? []), head])
-  const imported = { unreadable: [] as UnreadableHead[], rivals: [] as UnreadableHead[] }
-  for (const candidates of bySnapshot.values()) {
+  const all = [...bySnapshot.values()]
+  const width = Math.min(SNAPSHOTS_AT_ONCE, all.length)
+  const meter = new ManifestMeter(all.length, parts.meter)
+  const walks = { meter, pagesAtOnce: Math.floor(PAGES_AT_ONCE / width), ways: waysTo(parts) }
+  const came = new Array<Imported>(all.length)
+  await forEachAtOnce(all.entries(), width, async ([at, candidates]) => {
     candidates.sort((a, b) => b.holders - a.holders || Buffer.compare(a.bytes, b.bytes))
-    const { failed, taken } = await importFirst(candidates, parts)
+    const { failed, taken } = await importFirst(candidates, parts, walks)
     const left = candidates.slice(failed.length + 1)
-    if (!taken) imported.unreadable.push(...failed)
-    else imported.rivals.push(...failed, ...left.map((head) => unreadable(head, NOT_TAKEN, null, parts)))
+    const others = left.map((head) => unreadable(head, NOT_TAKEN, null, parts))
+    came[at] = taken ? { unreadable: [], rivals: [...failed, ...others] } : { unreadable: failed, rivals: [] }
+  })
+  return { unreadable: came.flatMap((one) => one.unreadable), rivals: came.flatMap((one) => one.rivals) }
+}
+
+/** What the walks down all manifests share. */
+interface Walks {
+  readonly meter: ManifestMeter
+  readonly pagesAtOnce: number
+  /** Where things lie, and who gives them: the same for many snapshots, which share most of their stripes. */
+  readonly ways: () => { packs: PackReader; locator: Locator }
+}
+
+/** Made anew when they know very many stripes, so that memory does not grow with the fleet. */
+function waysTo({ catalog, peers, membership }: HeadParts): Walks['ways'] {
+  let learnt = 0
+  const make = () => {
+    learnt = 0
+    const records = async (stripes: readonly number[]) => {
+      learnt += stripes.length
+      return catalog.entries.records(stripes)
+    }
+    const packs = new PackReader({
+      catalog,
+      routes: new Routes(PATIENCE),
+      clock: peers.clock,
+      fetch: (host, shard, range, options) => peers.get(host).fetchBody(shard, range, options),
+      silentMs: (host) => peers.silentMs(host),
+      hostName: (host) => membership.find(host)?.name ?? host.slice(0, 8),
+    })
+    return { packs, locator: new Locator({ records, locate: (...asked) => catalog.locate(...asked) }) }
   }
-  return imported
+  let ways = make()
+  return () => {
+    if (learnt > STRIPES_LEARNT) ways = make()
+    return ways
+  }
+}
+
+/** How far all manifests were read, in bytes of the disks that they describe; the size of those not begun is guessed. */
+class ManifestMeter {
+  readonly #count: number
+  readonly #meter: Meter
+  #begun = 0
+  #bytes = 0
+
+  constructor(count: number, meter: HeadParts['meter']) {
+    this.#count = count
+    this.#meter = meter('reading manifests', 0)
+  }
+
+  begin(bytes: number): void {
+    this.#begun = Math.min(this.#count, this.#begun + 1)
+    this.#bytes += bytes
+    this.#meter.totalBytes = Math.round((this.#bytes / this.#begun) * this.#count)
+  }
+
+  add(bytes: number): void {
+    this.#meter.add(bytes)
+  }
 }
 
 const NOT_TAKEN = 'another head of it can be read, and no fewer peers keep that one'
 
-async function importFirst(candidates: readonly KeptHead[], parts: HeadParts) {
+async function importFirst(candidates: readonly KeptHead[], parts: HeadParts, walks: Walks) {
   const failed: UnreadableHead[] = []
   for (const head of candidates) {
     try {
       if (head.inside instanceof ImagerError) throw head.inside
-      parts.catalog.importSnapshot({ head: head.bytes, ...(await rebuild(head.inside, parts)) })
+      parts.catalog.importSnapshot({ head: head.bytes, ...(await rebuild(head.inside, parts, walks)) })
       return { failed, taken: true }
     } catch (error) {
       parts.signal.throwIfAborted()
@@ -177,37 +244,33 @@ function unreadable(
   return { snapshot, appliance: membership.find(appliance)?.name ?? appliance.slice(0, 8), time, why, code }
 }
 
-async function rebuild(head: Head, parts: HeadParts) {
-  const { catalog, peers, membership, signal } = parts
+async function rebuild(head: Head, parts: HeadParts, walks: Walks) {
+  const { catalog, signal } = parts
+  const { meter, pagesAtOnce } = walks
   const vaults = parts.vaults(head.appliance)
   if (vaults.length === 0) throw new ImagerError('FORGED', { what: 'No peer holds the key of its appliance' })
   const { names } = catalog
   const { stripe, birth } = birthOf(names, head.root)
   const sealed = { key: Buffer.from(head.root.key, 'base64'), birth, names }
   const { vault, root: ref } = firstThatOpens(vaults, sealed)
-  const packs = new PackReader({
-    catalog,
-    routes: new Routes(PATIENCE),
-    clock: peers.clock,
-    fetch: (host, shard, range, options) => peers.get(host).fetchBody(shard, range, options),
-    silentMs: (host) => peers.silentMs(host),
-    hostName: (host) => membership.find(host)?.name ?? host.slice(0, 8),
-  })
-  const manifest = new ManifestReader(new Locator(catalog), packs, vault, names)
+  const { packs, locator } = walks.ways()
+  const manifest = new ManifestReader(locator, packs, vault, names)
   const [known] = await catalog.stripes([stripe])
   if (!known) throw new ImagerError('CORRUPT', { what: 'Its root lies in a stripe of which too few shards are here' })
-  const root = await manifest.pageAt(ref, { stripe, ...head.root }, signal)
+  const [root, bitmap] = await Promise.all([
+    manifest.pageAt(ref, { stripe, ...head.root }, signal),
+    parts.bitmaps.of(head),
+  ])
   const description = decodeDescription(root.description())
   if (description.snapshot !== head.snapshot) {
     throw new ImagerError('FORGED', { what: 'Its root page is of another snapshot' })
   }
   if (!parts.hasDomain(head.appliance, description.domain))
     throw new ImagerError('FORGED', { what: 'No peer holds the key of its blocks' })
-  const meter = parts.meter(`reading manifest ${head.snapshot.slice(0, 8)}`, description.sizeBytes)
-  const bitmap = await parts.bitmaps.of(head)
+  meter.begin(description.sizeBytes)
   const named = new ReferenceSet()
   const walk = new Walk({
-    ...{ manifest, signal, references: named, named: bitmap && new NamedBirths(bitmap, names) },
+    ...{ manifest, signal, pagesAtOnce, references: named, named: bitmap && new NamedBirths(bitmap, names) },
     async findBlocks(page) {
       const { stripes } = await manifest.locator.of(mapBirths([page]), () => mapIds([page]))
       meter.add(MAP_PAGE_BYTES)

@@ -18,8 +18,10 @@ import { hash } from '../../native.js'
 import { type Document, PeerClient } from '../../peers/client.js'
 import { type Callable, Peers } from '../../peers/pool.js'
 import type { Space } from '../../peers/store.js'
+import { listed } from '../../stripes/suffice.js'
 import { Connection } from '../../wire/client.js'
 import { meetHost } from '../../wire/meet.js'
+import { Meter, type Report } from '../progress.js'
 import { eachOnce, newestFirst, whoIsMissed } from './members.js'
 
 export interface ReachParts {
@@ -27,6 +29,7 @@ export interface ReachParts {
   /** Of any peer. */
   readonly address: string
   readonly clock: Clock
+  readonly report: Report
   readonly signal: AbortSignal
 }
 
@@ -53,6 +56,8 @@ export interface ReachedFleet {
 }
 
 const PEERS_AT_ONCE = 16
+/** After that it is said who has not answered yet: a PC that is off has its deadline, and a person waits. */
+const SILENT_MS = 1_000
 const FLEET_DIGITS = 32
 
 export async function reachFleet(parts: ReachParts): Promise<ReachedFleet> {
@@ -141,8 +146,13 @@ class Tour {
   }
 
   async run(): Promise<ReachedFleet> {
-    for (let due = this.#due(); due.length > 0; due = this.#due()) {
-      await forEachAtOnce(due, PEERS_AT_ONCE, (peer) => this.#visit(peer))
+    const early = setTimeout(() => this.#tellSilent(), SILENT_MS)
+    try {
+      for (let due = this.#due(); due.length > 0; due = this.#due()) {
+        await forEachAtOnce(due, PEERS_AT_ONCE, (peer) => this.#visit(peer))
+      }
+    } finally {
+      clearTimeout(early)
     }
     const all = this.#peerRows()
     const reached = all.flatMap((row) => {
@@ -155,6 +165,16 @@ class Tour {
       .map(({ host, name }) => ({ host, name, why: this.#failures.get(host)?.why ?? 'nobody knows where it is' }))
     const addresses = new Map([...this.#addresses].map(([host, said]) => [host, said.addresses]))
     return { versions: this.#newestFirst(), addresses, reached, missing, peers: this.peers }
+  }
+
+  #tellSilent(): void {
+    const silent = this.#callable.filter(({ host }) => !this.#spaces.has(host) && !this.#failures.has(host))
+    if (silent.length === 0) return
+    const names = listed(silent.map(({ name }) => name).sort())
+    const { clock, report } = this.#parts
+    new Meter('looking for peers', 0, clock, report).wait(
+      `${this.#spaces.size} peers answered; no answer yet from ${names}`,
+    )
   }
 
   #keepVersions(versions: readonly Membership[]): void {
@@ -189,7 +209,9 @@ class Tour {
     const peer = this.peers.get(host)
     try {
       for await (const { bytes } of peer.fetchDocuments('address', { signal })) this.#keepAddress(fleet, bytes)
-      const versions = soundOnes(await documentsOf(peer, signal), fleet, root)
+      // Most peers show the same ones, and each is full of signatures.
+      const shown = (await documentsOf(peer, signal)).filter(({ bytes }) => !this.#versions.has(toHex(hash(bytes))))
+      const versions = soundOnes(shown, fleet, root)
       this.#spaces.set(host, await peer.fetchState({ signal }))
       this.#keepVersions(versions)
     } catch (error) {

@@ -232,9 +232,11 @@ async function build(
     partsOf(new Home(workshop, config, plan.identity), parts.clock, plan.keys.trailersOf),
   )
   try {
+    catalog.upkeep.hurry()
     const rebuilt = await rebuildCatalog(plan, membership, catalog, options, parts, takeOver)
     const old = join(state, 'catalog', 'catalog.db')
     if (existsSync(old)) catalog.upkeep.carryOver(old)
+    catalog.upkeep.settle()
     return rebuilt
   } finally {
     catalog.close()

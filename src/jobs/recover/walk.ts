@@ -16,6 +16,8 @@ export interface WalkParts {
   readonly named: NamedBirths | undefined
   /** A map page was reached; gives how many of its blocks are in no stripe that is here. */
   readonly findBlocks: (page: ManifestPage) => Promise<number>
+  /** Fetched in one go. */
+  readonly pagesAtOnce: number
   readonly signal: AbortSignal
 }
 
@@ -29,8 +31,6 @@ interface Below extends Range {
   readonly ref: PageRef
 }
 
-/** Pages fetched in one go: some 100 KiB each, at most 4 MiB where somebody means harm. */
-const PAGES_AT_ONCE = 128
 const EVERYTHING: Range = { first: 0, last: Number.POSITIVE_INFINITY }
 
 export class Walk {
@@ -64,9 +64,9 @@ export class Walk {
   /** `seen`: births of the pages of this tree so far. */
   async #visit(all: readonly Below[], tree: number, level: number, seen: Set<bigint>): Promise<void> {
     const due = all.filter(({ ref }) => this.#isNew(ref.birth, tree, level, seen))
-    const { manifest, signal } = this.#parts
-    for (let from = 0; from < due.length; from += PAGES_AT_ONCE) {
-      const some = due.slice(from, from + PAGES_AT_ONCE)
+    const { manifest, pagesAtOnce, signal } = this.#parts
+    for (let from = 0; from < due.length; from += pagesAtOnce) {
+      const some = due.slice(from, from + pagesAtOnce)
       const pages = await manifest.pages(
         some.map(({ ref }) => ref),
         signal,

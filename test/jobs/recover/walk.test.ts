@@ -43,6 +43,7 @@ function stand(pages: Record<number, Child[]>, tops: Top[], named?: (birth: bigi
     references: { addBirth() {}, addPage() {} },
     named: named && ({ has: named } as never),
     findBlocks: async () => 1,
+    pagesAtOnce: 128,
     signal: new AbortController().signal,
   })
   const root = { tops: () => tops, top: (at: number) => refOf(tops[at]?.birth ?? 0) } as unknown as ManifestPage
