@@ -274,6 +274,22 @@ export const ERRORS = {
     'This coordinator was replaced: {name} at {address} is the coordinator of its fleet (term {term})',
     'End it: its fleet goes on there. Servers and PCs follow by themselves.',
   ),
+  COORDINATOR_MOVING: meaning(
+    Exit.failed,
+    'The coordinator is moving to {name}',
+    'Wait: it goes on there by itself. If that host was switched off meanwhile, start `imager coordinator` on it.',
+    true,
+  ),
+  NOT_STANDING_BY: meaning(
+    Exit.failed,
+    '{name} does not stand by to become the coordinator: {why}',
+    'Type `imager coordinator` there, in its own state folder, leave it running, and type this again. Nothing has changed.',
+  ),
+  NOT_MOVED: meaning(
+    Exit.failed,
+    'The coordinator has not moved to {name}: {why}',
+    'It goes on where it is. Once that is mended, type this again.',
+  ),
   ROLLED_BACK: meaning(
     Exit.failed,
     'The coordinator shows an older state than this host has seen: checkpoint {shown}, and {seen} was seen',

@@ -9,6 +9,7 @@ import type { Hex } from '../base/ids.js'
 import { MiB } from '../base/units.js'
 import type { SegmentOptions } from '../signatures/segments.js'
 import { carryOver } from './carry.js'
+import { type CopiedFile, copyCatalog } from './copy.js'
 import { conditionOf, type Guard, type GuardedDatabase } from './guard.js'
 import type { Heartbeat, HostCatalogue } from './hosts.js'
 import type { Registry } from './registry.js'
@@ -70,6 +71,11 @@ export class Upkeep {
       this.#write(() => registry.touch())
       for (const [host, beat] of members.takeRemembered()) heartbeat(host, beat)
     })
+  }
+
+  /** A consistent copy of the whole catalog, as the next coordinator gets it, in a folder of its own. */
+  copyTo(folder: string): Promise<CopiedFile[]> {
+    return copyCatalog(this.#parts.db, dirname(this.guard.path), folder)
   }
 
   /** Of the damaged catalog at `path`, what no peer knows. */

@@ -24,6 +24,7 @@ const COMMANDS: Record<string, () => Promise<{ command: Command }>> = {
   rename: () => import('./commands/rename.js'),
   remove: () => import('./commands/remove.js'),
   duties: () => import('./commands/duties.js'),
+  'coordinator move': () => import('./commands/coordinator-move.js'),
   'duties move': () => import('./commands/duties-move.js'),
   'admin add': () => import('./commands/admin-add.js'),
   'admin list': () => import('./commands/admin-list.js'),

@@ -35,14 +35,32 @@ const RUNNING: readonly CallName[] = ['begin', 'lookup', 'place', 'commit', 'fin
 const ENROLLING: readonly CallName[] = ['invite', 'remove', 'hosts', 'checkpoint']
 
 /** These prove by their signature whose word they are: every member may bring them for whoever signed. */
-export const BROUGHT: ReadonlySet<CallName> = new Set(['invite', 'remove', 'appoint', 'dismiss', 'say'])
+export const BROUGHT: ReadonlySet<CallName> = new Set(['invite', 'remove', 'appoint', 'dismiss', 'say', 'move'])
+/** What goes on while the coordinator moves: nothing that the copy would lack. */
+export const WHILE_MOVING: ReadonlySet<CallName> = new Set([
+  ...EVERY_MEMBER,
+  ...READING.filter((name) => name !== 'learn'),
+  ...(['events', 'keysOf', 'move', 'standBy', 'movePart', 'handOver', 'takenUp'] as const),
+])
+
+/** What a coordinator does not take while it may not know what was stored before. */
+export const NEW: ReadonlySet<CallName> = new Set(['begin', 'lookup', 'place', 'commit', 'finish'])
+
+/** What signs a membership, and must not sign one beside a newer one. */
+export const SIGNING: ReadonlySet<CallName> = new Set([
+  ...(['join', 'remove', 'rename', 'appoint', 'dismiss'] as const),
+  ...(['setPolicy', 'say'] as const),
+])
+/** What one still answers whose term is over: by the membership its members learn who is coordinator now. */
+export const TELLING: ReadonlySet<CallName> = new Set(['membership', 'heartbeat', 'standBy', 'takenUp'])
+
 /** Whoever has the words looks before he signs. */
 const ROOT: readonly CallName[] = ['membership', 'hosts', 'keysOf']
 
 const MAY: Record<Role, ReadonlySet<CallName>> = {
   peer: new Set(EVERY_MEMBER),
   appliance: new Set([...EVERY_MEMBER, ...READING, ...RUNNING, 'keys']),
-  admin: new Set(CALL_NAMES),
+  admin: new Set(CALL_NAMES.filter((name) => name !== 'move')),
   coordinator: new Set(CALL_NAMES),
   restorer: new Set(EVERY_MEMBER),
   lender: new Set(EVERY_MEMBER),

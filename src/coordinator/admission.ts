@@ -12,6 +12,7 @@ import { type Admitted, type Admitters, type OpenedAdmission, openAdmission, ope
 import { makeRemoval, makeToken } from '../keys/enroller.js'
 import { deriveTrailerKey, type KeyPurpose, sealEntry } from '../keys/entry.js'
 import type { Role } from '../keys/fields.js'
+import { isNewer, type Place } from '../keys/handover.js'
 import type { Home } from '../keys/home.js'
 import {
   chooseWitnesses,
@@ -101,12 +102,10 @@ export class Admission {
    * The oldest kept one above what a host knows, else the newest. Who was away while many left, one after another, follows step by
    * step: at once it would refuse.
    */
-  after(known?: { term: number; sequence: number }): Buffer {
+  after(known?: Place): Buffer {
     const { home } = this.#parts
     if (!known) return home.membership().bytes
-    const isNewer = ({ term, sequence }: Membership) =>
-      term > known.term || (term === known.term && sequence > known.sequence)
-    return (this.steps().find(isNewer) ?? home.membership()).bytes
+    return (this.steps().find((one) => isNewer(one, known)) ?? home.membership()).bytes
   }
 
   /** A term that the root began. Throws FORGED where it did not, HOST_REFUSED where a member is missing in it. */
@@ -403,5 +402,5 @@ function admittedAgain(before: Membership, admitted: Admitted, by: Admitters): H
 export function stepsOf(home: Home, catalog: LocalCatalog): Membership[] {
   const kept = catalog.registry.documents(STEP)
   const opened = kept.map(({ bytes }) => openMembership(bytes, home.fleet, home.rootKey))
-  return opened.sort((a, b) => a.term - b.term || a.sequence - b.sequence)
+  return opened.sort((a, b) => (isNewer(a, b) ? 1 : -1))
 }

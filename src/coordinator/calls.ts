@@ -6,10 +6,12 @@ import * as v from 'valibot'
 import { KEYS_AN_OWNER, LOOKUP_IDS, MESSAGE_BYTES } from '../base/limits.js'
 import { KiB, MiB } from '../base/units.js'
 import { OTHERS } from '../catalog/choose.js'
+import { COPIED_NAME } from '../catalog/copy.js'
 import { EVENT_KINDS } from '../catalog/registry.js'
 import { CONDITIONS, FACTS, KNOWN, RECORDS_PER_STRIPE, STATES, STRIPE_WIDTH } from '../catalog/types.js'
 import { isPlausible } from '../keys/address.js'
 import { Address, Base64, Count, Id, Key, Name, Role, Run, RunName, StripeNumber, Term, Time } from '../keys/fields.js'
+import { Handed } from '../keys/handover.js'
 import { ORDER_KINDS } from '../keys/orders.js'
 import { STATEMENT_BYTES } from '../keys/statement.js'
 import { ID_BYTES, RECORD_BYTES } from '../signatures/rows.js'
@@ -49,6 +51,8 @@ const OwnAddresses = v.pipe(Addresses, v.everyItem(isPlausible, 'A place where n
 /** What a person typed to name a host. */
 const Typed = v.pipe(v.string(), v.minLength(1), v.maxLength(255))
 const Statements = v.pipe(v.array(Base64(1024)), v.maxLength(2000))
+/** Of a membership: what orders it. */
+const Place = { term: Term, handed: Count, sequence: Count }
 const None = v.strictObject({})
 
 const HostRow = v.strictObject({
@@ -288,7 +292,7 @@ export const CALLS = {
       capacityBytes: Count,
       storage: Text(255),
     }),
-    v.strictObject({ term: Term, sequence: Count, name: Name }),
+    v.strictObject({ ...Place, name: Name }),
   ),
   /** The voucher of a token, where an enroller or an admin made one; else one is made. Answer: no token where it was brought. */
   invite: call(
@@ -323,7 +327,35 @@ export const CALLS = {
   }),
   retire: call(v.strictObject({ appliance: Key, volume: Id, retired: v.boolean() }), None),
   /** Answer: the statement; one between what the caller knows and the newest, where he must not miss it. */
-  membership: call(v.strictObject({ after: v.exactOptional(v.strictObject({ term: Term, sequence: Count })) }), None),
+  membership: call(v.strictObject({ after: v.exactOptional(v.strictObject(Place)) }), None),
+  /** What an enroller agreed to; empty where the coordinator is the enroller. `start`: else how it stands with it. */
+  move: call(
+    v.strictObject({ host: Typed, start: v.boolean() }),
+    v.strictObject({ stage: v.picklist(['copying', 'handed over', 'moved']), name: Name }),
+  ),
+  /** A host is ready to become coordinator: is there something for it? `failed`: why it could not take what there was. */
+  standBy: call(
+    v.strictObject({ failed: Text(1000) }),
+    v.strictObject({
+      offer: v.nullable(
+        v.strictObject({
+          files: v.array(v.strictObject({ name: v.pipe(v.string(), v.regex(COPIED_NAME)), bytes: Count })),
+          keys: v.array(Base64(2 * KiB)),
+          /** The ids of those that are in use. */
+          ...{ domain: Id, catalog: Id },
+          /** BLAKE3 of the newest checkpoint. */
+          tip: v.nullable(Key),
+        }),
+      ),
+      handed: v.exactOptional(Handed),
+    }),
+  ),
+  /** Answer: bytes of a file from there on. */
+  movePart: call(v.strictObject({ name: v.pipe(v.string(), v.regex(COPIED_NAME)), offset: Count }), None),
+  /** All is there and checked: the place goes to the caller. */
+  handOver: call(None, v.strictObject({ handed: Handed })),
+  /** The caller's first membership as coordinator. */
+  takenUp: call(None, None, { maxBytes: STATEMENT_BYTES + 4 * KiB }),
   /** The first membership of a new term, signed by the root, with this coordinator in it. */
   adopt: call(None, None, { maxBytes: STATEMENT_BYTES + 4 * KiB }),
   /** Answer: the newest checkpoint that a quorum cosigned, with its cosignatures; empty where there is none. */

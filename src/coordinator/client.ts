@@ -30,6 +30,7 @@ import type {
   VolumePolicy,
 } from '../catalog/types.js'
 import type { DismissalParts } from '../keys/enroller.js'
+import type { Handed, Place } from '../keys/handover.js'
 import { type JoinRole, type TokenKey, tokenId } from '../keys/token.js'
 import { Runs } from '../native.js'
 import { ID_BYTES } from '../signatures/rows.js'
@@ -295,8 +296,30 @@ export class RemoteCatalog implements Catalog {
   }
 
   /** The newest; `after` what is known: perhaps one before it, which may be taken where the newest may not. */
-  async membership(after?: { term: number; sequence: number }): Promise<Buffer> {
+  async membership(after?: Place): Promise<Buffer> {
     return (await this.#call('membership', after ? { after } : {})).attachment
+  }
+
+  /** `consent`: what an enroller signed. */
+  async move(host: string, start: boolean, consent?: Buffer): Promise<Answer<'move'>> {
+    return (await this.#call('move', { host, start }, consent)).body
+  }
+
+  async standBy(failed = ''): Promise<Answer<'standBy'>> {
+    return (await this.#call('standBy', { failed })).body
+  }
+
+  async movePart(name: string, offset: number): Promise<Buffer> {
+    return (await this.#call('movePart', { name, offset })).attachment
+  }
+
+  async handOver(): Promise<Handed> {
+    return (await this.#call('handOver', {})).body.handed
+  }
+
+  /** Brings the first membership that this host signed as coordinator. */
+  async takenUp(membership: Buffer): Promise<void> {
+    await this.#call('takenUp', {}, membership)
   }
 
   /** Brings a membership that the root signed. */
@@ -335,7 +358,11 @@ export class RemoteCatalog implements Catalog {
       try {
         return await this.#ask(name, message)
       } catch (error) {
-        if (!CALLS[name].repeatable || !hasCode(error, 'COORDINATOR_UNREACHABLE')) throw error
+        if (!CALLS[name].repeatable) throw error
+        // It is on its way to another host, or has just left: whoever is patient finds it there.
+        const isMoving = hasCode(error, 'COORDINATOR_MOVING', 'REPLACED')
+        if (isMoving && (await pauses?.after(error, true))) continue
+        if (!hasCode(error, 'COORDINATOR_UNREACHABLE')) throw error
         // A coordinator that was started anew has dropped the connection: once more, at once.
         const isDropped = this.#answered && times === 1
         if (!isDropped && !(await pauses?.after(error))) throw error

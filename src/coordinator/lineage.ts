@@ -1,8 +1,9 @@
 /** From which checkpoint a chain goes on, by what its witnesses hold. Pure. */
 import type { Hex } from '../base/ids.js'
-import { type Checkpoint, isNewer } from '../keys/checkpoint.js'
+import type { Checkpoint } from '../keys/checkpoint.js'
+import { isNewer } from '../keys/handover.js'
 
-export type Link = Pick<Checkpoint, 'term' | 'sequence' | 'hash' | 'previous'>
+export type Link = Pick<Checkpoint, 'term' | 'handed' | 'sequence' | 'hash' | 'previous'>
 
 export interface Lineage<L extends Link> {
   readonly base: L

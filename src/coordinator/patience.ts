@@ -33,14 +33,14 @@ export class Pauses {
     this.#until = patience.clock.now() + RUN_PATIENCE_MS
   }
 
-  /** Waits a while, each time longer; false once that has been enough. Throws where the run is ended. */
-  async after(error: ImagerError): Promise<boolean> {
+  /** Waits a while, each time longer; false once that has been enough. `left`: it is looked for at once. Throws where the run is ended. */
+  async after(error: ImagerError, left = false): Promise<boolean> {
     const { clock, signal, waiting, seek, sleep: pause = wait } = this.#patience
     signal.throwIfAborted()
     if (clock.now() >= this.#until) return false
     waiting(error)
     // One that only starts anew is back before that.
-    const isLong = this.#next === LONGEST_PAUSE_MS
+    const isLong = left || this.#next === LONGEST_PAUSE_MS
     await Promise.all([pause(this.#next, signal), isLong ? seek?.(signal) : undefined])
     signal.throwIfAborted()
     this.#next = Math.min(2 * this.#next, LONGEST_PAUSE_MS)

@@ -4,7 +4,9 @@ import type { Home } from '../keys/home.js'
 
 /** By the membership that its state folder holds, which names who took its place. */
 export function replaced(home: Home): ImagerError {
-  const { term, coordinator } = home.membership()
-  const { name = coordinator.slice(0, 8) } = home.membership().find(coordinator) ?? {}
+  const { term, coordinator: named } = home.membership()
+  const given = home.handedOver
+  const coordinator = given?.to ?? named
+  const { name = coordinator.slice(0, 8) } = given ?? home.membership().find(coordinator) ?? {}
   return new ImagerError('REPLACED', { name, address: home.addresses.of(coordinator)[0] ?? '', term })
 }

@@ -23,16 +23,28 @@ import { ID_BYTES } from '../signatures/rows.js'
 import { decodeRuns, encodeRuns, nameStripes, Renumbering } from '../stripes/names.js'
 import { decodeMessage, encodeMessage } from '../wire/message.js'
 import { type Route, type Served, serve } from '../wire/server.js'
-import { BROUGHT, type Caller, requireOwn, requireRole, scopeOf } from './access.js'
+import {
+  BROUGHT,
+  type Caller,
+  NEW,
+  requireOwn,
+  requireRole,
+  SIGNING,
+  scopeOf,
+  TELLING,
+  WHILE_MOVING,
+} from './access.js'
 import { Admission } from './admission.js'
 import { type Answer, CALL_NAMES, CALLS, type CallName, EVENT_PAGE, type Request, SNAPSHOT_PAGE } from './calls.js'
 import { describeSkew, readSkew, SKEW_HEADER, TIME_HEADER } from './clock-skew.js'
+import { Moving, moveHandlers } from './moving.js'
 import { keepOrder } from './orders.js'
 import { policyInForce, requireNoAdmins, settlePolicy, takePolicy } from './policy.js'
 import { replaced } from './replaced.js'
 import { retireVolume } from './retirement.js'
 import { Returned } from './returned.js'
 import type { Watch } from './watch.js'
+import { Writing } from './writing.js'
 
 export interface CoordinatorParts {
   home: Home
@@ -95,13 +107,24 @@ export async function serveCoordinator(parts: CoordinatorParts): Promise<ServedC
       if (!hasCode(error, 'COORDINATOR_READ_ONLY', 'STATE_DAMAGED')) throw error
     }
   }
+  const writing = new Writing()
+  const moving = new Moving({
+    ...{ home, catalog },
+    async freeze() {
+      await parts.watch?.freeze()
+      await writing.ended()
+    },
+    thaw: () => parts.watch?.thaw(),
+    onTaken: () => parts.watch?.leave(),
+  })
   const handlers = {
+    ...moveHandlers(moving),
     ...catalogHandlers(catalog, parts, returned),
     ...fleetHandlers(home, catalog, admission, {
       ...{ onKey, keepAddress, watch: parts.watch, onDocument, clock: parts.clock ?? systemClock },
     }),
   }
-  const routes = CALL_NAMES.map((name) => toRoute(name, handlers, parts))
+  const routes = CALL_NAMES.map((name) => toRoute(name, handlers, { ...parts, moving, writing }))
   const admit = (host: string) => {
     const isMember = roleOf(parts, host) !== undefined
     const { line, parts: said } = home.membership()
@@ -137,6 +160,7 @@ export async function serveCoordinator(parts: CoordinatorParts): Promise<ServedC
     adopt: () => admission.adopt(),
     close() {
       clearInterval(beating)
+      moving.close()
       return server.close()
     },
   }
@@ -168,19 +192,14 @@ function roleOf({ home, catalog }: CoordinatorParts, host: Hex): Role | undefine
   }
 }
 
-/** What a coordinator does not take while it may not know what was stored before. */
-const NEW: ReadonlySet<CallName> = new Set(['begin', 'lookup', 'place', 'commit', 'finish'])
+interface RouteParts extends CoordinatorParts {
+  readonly moving: Moving
+  readonly writing: Writing
+}
 
-/** What signs a membership, and must not sign one beside a newer one. */
-const SIGNING: ReadonlySet<CallName> = new Set([
-  ...(['join', 'remove', 'rename', 'appoint', 'dismiss'] as const),
-  ...(['setPolicy', 'say'] as const),
-])
-/** What one still answers whose term is over: by the membership its members learn who is coordinator now. */
-const TELLING: ReadonlySet<CallName> = new Set(['membership', 'heartbeat'])
-
-function toRoute<N extends CallName>(name: N, handlers: Handlers, parts: CoordinatorParts): Route {
-  const { catalog, onAnswer, clock = systemClock } = parts
+function toRoute<N extends CallName>(name: N, handlers: Handlers, parts: RouteParts): Route {
+  const { catalog, onAnswer, moving, writing, clock = systemClock } = parts
+  const isReading = WHILE_MOVING.has(name)
   const { request: schema, maxBytes, open } = CALLS[name]
   const handler = handlers[name] as (asked: Asked<N>) => Promise<Given<N>>
   return {
@@ -195,6 +214,7 @@ function toRoute<N extends CallName>(name: N, handlers: Handlers, parts: Coordin
       try {
         requireRole(caller, name, true)
         if (parts.watch?.isReplaced && !TELLING.has(name)) throw replaced(parts.home)
+        if (moving.trouble && !isReading) throw moving.trouble
         if (NEW.has(name)) await parts.watch?.requireCurrent()
         if (SIGNING.has(name)) await parts.watch?.asked
         noteCall(catalog, caller, readSkew(request.headers[SKEW_HEADER]))
@@ -202,7 +222,8 @@ function toRoute<N extends CallName>(name: N, handlers: Handlers, parts: Coordin
         if (BROUGHT.has(name)) requireRole(caller, name, decodeMessage(v.unknown(), received).attachment.length > 0)
         const { body, attachment } = decodeMessage(schema, received)
         const asked = { caller, body: body as Request<N>, attachment }
-        const given = await handler(asked)
+        if (moving.trouble && !isReading) throw moving.trouble
+        const given = await (isReading ? handler(asked) : writing.during(() => handler(asked)))
         // Else a coordinator that is set back a moment later would not be told of it.
         if (SIGNING.has(name)) await parts.watch?.advanceShortly()
         const sent = encodeMessage(given.body, given.attachment)
@@ -237,11 +258,12 @@ function recordRefusal(catalog: LocalCatalog, caller: Caller, { message }: Image
   }
 }
 
+type MoveCall = 'move' | 'standBy' | 'movePart' | 'handOver' | 'takenUp'
 type FleetCall =
   | ('join' | 'heartbeat' | 'invite' | 'remove' | 'appoint' | 'dismiss' | 'rename' | 'retire')
   | ('membership' | 'adopt' | 'events' | 'keys' | 'keysOf' | 'checkpoint')
   | ('policies' | 'setPolicy' | 'say')
-type CatalogCall = Exclude<CallName, FleetCall>
+type CatalogCall = Exclude<CallName, FleetCall | MoveCall>
 
 function catalogHandlers(
   catalog: LocalCatalog,
@@ -386,8 +408,8 @@ function fleetHandlers(
       catalog.heartbeat(caller.host, { ...body, addresses })
       if (said) keepAddress(caller.host, said.sequence, attachment)
       watch?.heard()
-      const { term, sequence } = home.membership()
-      return { body: { term, sequence, name: catalog.members.name(caller.host) } }
+      const { term, handed, sequence } = home.membership()
+      return { body: { term, handed, sequence, name: catalog.members.name(caller.host) } }
     },
     async invite({ body, attachment }) {
       if (attachment.length === 0) return { body: admission.invite(body.role) }

@@ -11,7 +11,13 @@ import { sealCatalogEntry } from '../catalog/entry.js'
 import { conditionOf } from '../catalog/guard.js'
 import type { LocalCatalog } from '../catalog/local.js'
 import type { Condition } from '../catalog/types.js'
-import { type Checkpoint, encodeCosigned, openCheckpoint, signCheckpoint } from '../keys/checkpoint.js'
+import {
+  type Checkpoint,
+  type CheckpointBody,
+  encodeCosigned,
+  openCheckpoint,
+  signCheckpoint,
+} from '../keys/checkpoint.js'
 import { decodeHeadIds, type HeadId, HeadSet } from '../keys/head-set.js'
 import type { Home } from '../keys/home.js'
 import { hash } from '../native.js'
@@ -49,6 +55,7 @@ export class Watch {
   readonly #witnesses: Witnesses
   #phase: Phase = { kind: 'asking', answered: [], asked: false }
   #queue: Promise<unknown> = Promise.resolve()
+  #isFrozen = false
   /** What a witness holds that lost: it is brought back by a later checkpoint, and contradicts nothing. */
   readonly #lost = new Map<Hex, Hex>()
   /** Who did not sign the tip when it was last offered. */
@@ -90,6 +97,25 @@ export class Watch {
     return this.#phase.kind === 'replaced'
   }
 
+  /** Nothing is signed from now on, once what was begun is done: the catalog is about to be copied for the next coordinator. */
+  async freeze(): Promise<void> {
+    this.#isFrozen = true
+    await this.#queue
+  }
+
+  get isFrozen(): boolean {
+    return this.#isFrozen
+  }
+
+  thaw(): void {
+    this.#isFrozen = false
+  }
+
+  /** The place was handed over, and the next coordinator has it. */
+  leave(): void {
+    this.#phase = { kind: 'replaced' }
+  }
+
   /** Throws COORDINATOR_READ_ONLY unless the witnesses said, or say shortly, that its state is the newest. */
   async requireCurrent(patienceMs = WITNESS_PATIENCE_MS): Promise<void> {
     for (let left = patienceMs; left > 0 && this.#phase.kind !== 'current'; left -= POLL_MS) {
@@ -103,7 +129,7 @@ export class Watch {
 
   /** What is due: to ask the witnesses, or to have them sign. */
   async round(): Promise<void> {
-    if (this.#phase.kind === 'replaced') return
+    if (this.#phase.kind === 'replaced' || this.#isFrozen) return
     if (this.#phase.kind !== 'current') await this.#inTurn(() => this.#ask())
     this.#hasAsked()
     if (this.#phase.kind === 'current' && this.#isDue()) await this.advance()
@@ -117,7 +143,7 @@ export class Watch {
   /** Signs what is new and has it cosigned, in one round trip to all; true where a quorum has signed all that there is. */
   advance(): Promise<boolean> {
     return this.#inTurn(async () => {
-      if (this.#phase.kind !== 'current') return false
+      if (this.#phase.kind !== 'current' || this.#isFrozen) return false
       if (this.#witnesses.named.length === 0) return true
       this.#extend()
       return this.#offer()
@@ -192,7 +218,7 @@ export class Watch {
           policy: this.#policy(),
           time: clock.now(),
         },
-        delegation: this.#delegation(),
+        ...this.#right(),
       },
       home.secret,
     )
@@ -201,14 +227,14 @@ export class Watch {
     this.#listed = { tip: next.hash, heads }
   }
 
-  #delegation(): string {
+  /** What says that this host signs now. */
+  #right(): Pick<CheckpointBody, 'delegation' | 'handovers'> {
     const { home } = this.#parts
     const { body, delegations, term } = home.membership()
-    const at = delegations.findIndex((one) => one.duty === 'coordinator' && one.term === term && one.host === home.host)
-    const own = body.delegations[at]
-    if (own === undefined)
+    const first = delegations.find((one) => one.duty === 'coordinator' && one.term === term && one.text !== '')
+    if (!home.coordinates || !first)
       throw new ImagerError('NOT_ALLOWED', { what: 'This term has another coordinator', role: 'coordinator' })
-    return own
+    return { delegation: first.text, ...(body.handovers?.length && { handovers: body.handovers }) }
   }
 
   async #offer(): Promise<boolean> {

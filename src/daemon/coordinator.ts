@@ -16,7 +16,9 @@ import { heed } from '../catalog/audit.js'
 import type { LocalCatalog } from '../catalog/local.js'
 import { stepsOf } from '../coordinator/admission.js'
 import { serveClosed } from '../coordinator/closed.js'
+import { Moving } from '../coordinator/moving.js'
 import { OrderBook } from '../coordinator/orders.js'
+import { replaced } from '../coordinator/replaced.js'
 import { type ServedCoordinator, serveCoordinator } from '../coordinator/server.js'
 import { Traffic } from '../coordinator/traffic.js'
 import { advertised } from '../fleet/address.js'
@@ -132,6 +134,7 @@ class Daemon implements Running {
   async #serve(listen: string): Promise<Service> {
     const home = this.#home
     this.#inode = inodeOf(home)
+    if (home.role === 'coordinator' && !home.coordinates) return this.#signpost(listen)
     let catalog: LocalCatalog
     try {
       catalog = await openLocalCatalog(home, this.#clock, this.#options)
@@ -178,6 +181,17 @@ class Daemon implements Running {
       this.#unlock()
       throw error
     }
+  }
+
+  /** Its place was handed over, and it may be that the other has not heard of it; else throws REPLACED. */
+  async #signpost(listen: string): Promise<Service> {
+    const home = this.#home
+    if (home.membership().coordinator !== home.host) throw replaced(home)
+    const none = async () => {}
+    const moving = new Moving({ home, catalog: undefined, freeze: none, thaw() {}, onTaken() {} })
+    const trouble = moving.trouble ?? replaced(home)
+    this.#say(trouble)
+    return { catalog: undefined, trouble, server: await serveClosed({ home, listen, trouble, moving }) }
   }
 
   /** False while a recovery is at work there: what was written now would be lost. */
@@ -241,6 +255,7 @@ class Daemon implements Running {
     if (!service) return
     const { catalog } = service
     this.#lookAtKeys()
+    if (this.#home.handedOver) return
     if (!catalog || inodeOf(this.#home) !== this.#inode) return this.#startAnew()
     const { guard } = catalog.upkeep
     const mayResume = guard.trouble && !guard.damage && catalog.upkeep.hasRoom() && (await this.#takeLock(catalog))

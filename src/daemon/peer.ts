@@ -13,6 +13,7 @@ import { advertised } from '../fleet/address.js'
 import { followMembership } from '../fleet/follow.js'
 import { CoordinatorLink } from '../fleet/link.js'
 import { seekMembership } from '../fleet/seek.js'
+import { isNewer } from '../keys/handover.js'
 import type { Home } from '../keys/home.js'
 import { keepMembership } from '../peers/memberships.js'
 import { type Callable, Peers } from '../peers/pool.js'
@@ -140,8 +141,7 @@ class Heartbeat {
     const measured = catalog.clockSkewMs
     if (measured !== undefined && hasMoved(told, measured)) newest = await catalog.heartbeat(beat, own)
     home.rename(newest.name)
-    const { term, sequence } = home.membership()
-    if (newest.term < term || (newest.term === term && newest.sequence <= sequence)) return
+    if (!isNewer(newest, home.membership())) return
     if (await followMembership(home, catalog)) await this.#passOn()
   }
 

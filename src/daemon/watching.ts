@@ -78,6 +78,7 @@ export class Watching {
 
   async #round(): Promise<void> {
     if (this.watch.isReplaced) return this.#knock()
+    if (this.watch.isFrozen) return
     const { maySign } = this.watch
     await this.watch.round()
     if (!maySign && this.watch.maySign) this.#parts.onAsked()
@@ -112,6 +113,8 @@ export class Watching {
     const { home, report } = this.#parts
     if (!this.#saidReplaced) report('witnesses', replaced(home))
     this.#saidReplaced = true
+    // Who handed it over knows, and so does the one that has it now.
+    if (home.handedOver) return
     if (performance.now() - this.#knocked < HEARTBEAT_MS) return
     this.#knocked = performance.now()
     const { addresses, key } = home.coordinator

@@ -19,6 +19,6 @@ export async function followMembership(home: Home, coordinator: RemoteCatalog): 
 }
 
 async function step(home: Home, coordinator: RemoteCatalog): Promise<boolean> {
-  const { term, sequence } = home.membership()
-  return home.saveMembership(await coordinator.membership({ term, sequence }))
+  const { term, handed, sequence } = home.membership()
+  return home.saveMembership(await coordinator.membership({ term, handed, sequence }))
 }

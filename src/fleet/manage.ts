@@ -2,6 +2,7 @@
  * What a person changes of the fleet, or reads of its history: asked of the coordinator's daemon, or done in its own state folder
  * where that does not run. The daemon takes over at its next start what was signed meanwhile.
  */
+import { setTimeout as sleep } from 'node:timers/promises'
 import { systemClock } from '../base/clock.js'
 import { hasCode, ImagerError } from '../base/errors.js'
 import { type Hex, toHex } from '../base/ids.js'
@@ -16,13 +17,16 @@ import { makeAdminKey } from '../keys/admin-key.js'
 import { appoint, findAdmin } from '../keys/admins.js'
 import { moveEnroller } from '../keys/duties.js'
 import { makeDismissal, makeRemoval, requireAdmin } from '../keys/enroller.js'
+import { signHandover } from '../keys/handover.js'
 import type { Home } from '../keys/home.js'
 import { findHost, type Membership, openMembership } from '../keys/membership.js'
 import { openPolicy, signPolicy } from '../keys/policy.js'
 import { type Root, rootFromWords } from '../keys/root.js'
+import { nextHandover } from '../keys/take-up.js'
 import type { SecretHandle } from '../native.js'
 
 const EVENTS_AT_ONCE = 1000
+const MOVE_POLL_MS = 250
 
 export class Management {
   readonly #home: Home
@@ -127,6 +131,39 @@ export class Management {
     )
     this.#home.saveMembership(next.bytes)
     return next
+  }
+
+  /**
+   * Has the coordinator's daemon hand its place to a host that stands by; an enroller agrees by typing it. `waiting` hears each stage.
+   * Throws NOT_ALLOWED, NO_SUCH_HOST, USAGE, NOT_STANDING_BY, NOT_MOVED, COORDINATOR_UNREACHABLE.
+   */
+  async moveCoordinator(
+    wanted: string,
+    waiting: (stage: string) => void,
+    signal: AbortSignal,
+  ): Promise<{ name: string }> {
+    const membership = this.#home.membership()
+    const { host, name } = findHost(membership.hosts, wanted)
+    const agrees = !this.#home.coordinates && membership.delegated(this.#home.host, 'enroller')
+    const consent = agrees ? signHandover(nextHandover(membership, host), this.#home.secret) : undefined
+    const statement = consent === undefined ? undefined : Buffer.from(consent, 'base64')
+    for (let start = true, last = ''; ; start = false) {
+      const stage = await this.#moving(host, start, statement)
+      if (stage === 'moved') return { name }
+      if (stage !== last) waiting(stage)
+      last = stage
+      await sleep(MOVE_POLL_MS, undefined, { signal })
+    }
+  }
+
+  /** Once it has moved, the old one says only that. */
+  async #moving(host: Hex, start: boolean, consent: Buffer | undefined): Promise<string> {
+    try {
+      return (await this.#remote.move(host, start, consent)).stage
+    } catch (error) {
+      if (start || !hasCode(error, 'REPLACED')) throw error
+      return 'moved'
+    }
   }
 
   /** Of one disk, or of all without a decision of their own; `admin`: whose key signs it. Throws NOT_ALLOWED, NOT_ADMIN. */

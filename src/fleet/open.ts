@@ -58,8 +58,10 @@ export async function openFleet(home: Home, clock: Clock = systemClock, report: 
   if (home.role === 'coordinator' && !home.coordinates) throw replaced(home)
   const { key } = home.coordinator
   const { fleet, answered } = await openAsKnown(home, clock, report)
-  // One that was replaced says so itself, and by whom.
-  if (home.coordinator.key === key && (answered || !(await seekMembership(home)))) return fleet
+  // One that was replaced says so itself, and by whom; the peers say where that one is.
+  const hasMoved = home.coordinator.key !== key
+  if (!hasMoved && (answered || !(await seekMembership(home)))) return fleet
+  if (hasMoved && home.coordinator.addresses.length === 0) await seekMembership(home)
   await fleet.close()
   return (await openAsKnown(home, clock, report)).fleet
 }

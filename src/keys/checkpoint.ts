@@ -1,7 +1,7 @@
 /**
  * A checkpoint says which set of heads is the current one: a link of a chain that the coordinator signs and witnesses cosign
- * (docs/formats/checkpoint.md). It carries the root's delegation of its signer, so that it proves itself to whoever knows the
- * root's key, also in a later term. Ordered by (term, sequence); within a term each link is one more over the hash of the one
+ * (docs/formats/checkpoint.md). It carries the root's delegation, and what was handed over since, so that it proves itself to whoever
+ * knows the root's key, also in a later term. Ordered by (term, handovers, sequence); within a term each link is one more over the hash of the one
  * before.
  */
 import * as v from 'valibot'
@@ -11,6 +11,7 @@ import { HEADS } from '../base/limits.js'
 import { hash, type SecretHandle } from '../native.js'
 import { openDelegation } from './delegation.js'
 import { Base64, Count, Id, Key, Term, Time } from './fields.js'
+import { Handed, MOST_HANDOVERS, openHandovers } from './handover.js'
 import type { Membership, MembershipHost } from './membership.js'
 import { openStatement, signStatement } from './statement.js'
 
@@ -30,8 +31,10 @@ const CheckpointBody = v.strictObject({
   /** BLAKE3 of the policy in force; null: nobody set one. */
   policy: v.nullable(Key),
   time: Time,
-  /** The root's delegation of the signer as coordinator of this term. */
+  /** The root's delegation of the coordinator of this term. */
   delegation: Base64(1024),
+  /** Of this term: to whom that one's place went, the last of them the signer. */
+  handovers: v.exactOptional(v.pipe(v.array(Handed), v.minLength(1), v.maxLength(MOST_HANDOVERS))),
 })
 const CosignatureBody = v.strictObject({
   fleet: Id,
@@ -50,10 +53,9 @@ export interface Checkpoint extends CheckpointBody {
   readonly bytes: Buffer
   readonly hash: Hex
   readonly signer: Hex
+  /** How often the coordinator's place had been handed over in its term. */
+  readonly handed: number
 }
-
-/** Of one checkpoint, what orders it. */
-export type Place = Pick<CheckpointBody, 'term' | 'sequence'>
 
 export interface Cosigned {
   readonly checkpoint: Buffer
@@ -71,11 +73,13 @@ export function signCheckpoint(body: CheckpointBody, coordinator: SecretHandle):
 export function openCheckpoint(bytes: Uint8Array, fleet: Hex, rootKey: Hex): Checkpoint {
   const { body, signer } = openStatement('checkpoint', CheckpointBody, bytes)
   if (body.fleet !== fleet) throw new ImagerError('FORGED', { what: 'A checkpoint belongs to another fleet' })
-  const { duty, host, term } = openDelegation(Buffer.from(body.delegation, 'base64'), fleet, rootKey)
-  if (duty !== 'coordinator' || host !== signer || term !== body.term) {
+  const { duty, host: first, term } = openDelegation(Buffer.from(body.delegation, 'base64'), fleet, rootKey)
+  const handovers = openHandovers(body.handovers ?? [], { fleet, term, rootKey, first })
+  const coordinator = handovers.at(-1)?.to ?? first
+  if (duty !== 'coordinator' || coordinator !== signer || term !== body.term) {
     throw new ImagerError('FORGED', { what: 'A checkpoint is not signed by the coordinator of its term' })
   }
-  return { ...body, bytes: Buffer.from(bytes), hash: toHex(hash(bytes)), signer }
+  return { ...body, bytes: Buffer.from(bytes), hash: toHex(hash(bytes)), signer, handed: handovers.length }
 }
 
 export function signCosignature(checkpoint: Checkpoint, time: number, witness: SecretHandle): Buffer {
@@ -116,11 +120,6 @@ export function hasQuorum(of: Checkpoint, cosignatures: readonly Uint8Array[], w
 /** Those whom the membership names: seven, five or three of its peers; none where there are fewer (`chooseWitnesses`). */
 export function witnessesOf(membership: Pick<Membership, 'witnesses' | 'find'>): MembershipHost[] {
   return membership.witnesses.flatMap((host) => membership.find(host) ?? [])
-}
-
-export function isNewer(one: Place, than: Place | undefined): boolean {
-  if (!than) return true
-  return one.term !== than.term ? one.term > than.term : one.sequence > than.sequence
 }
 
 /** The checkpoint, then its cosignatures, each behind its length (u32 little-endian). */

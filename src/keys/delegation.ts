@@ -47,11 +47,15 @@ export function openDelegation(bytes: Uint8Array, fleet: Hex, rootKey: Hex): Del
   return body
 }
 
-/** Had the host a duty in an earlier term, and none in this one? A recovery put another in its place. */
-export function isFormer(
-  of: { readonly term: number; readonly delegations: readonly Delegation[] },
-  host: Hex,
-): boolean {
+interface Given {
+  readonly term: number
+  readonly delegations: readonly Delegation[]
+  readonly handovers: readonly { readonly from: Hex }[]
+}
+
+/** Had the host a duty in an earlier term, and none in this one, or did it hand it over? A recovery, or itself, put another in its place. */
+export function isFormer(of: Given, host: Hex): boolean {
+  if (of.handovers.some(({ from }) => from === host)) return true
   const own = of.delegations.filter((one) => one.host === host)
   return own.length > 0 && own.every((one) => one.term < of.term)
 }

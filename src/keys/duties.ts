@@ -31,10 +31,11 @@ export interface DutyReport {
 
 /** Of the present term, in the order of `DUTIES`; admins, who are persons, at the end. Pure. */
 export function listDuties(membership: Membership): DutyReport {
-  const { term, coordinator } = membership
+  const { term, coordinator, handovers } = membership
+  const hasLeft = (host: Hex) => handovers.some(({ from }) => from === host)
   const duties = DUTIES.flatMap((duty) =>
     membership.delegations
-      .filter((one) => one.duty === duty && one.term === term)
+      .filter((one) => one.duty === duty && one.term === term && !hasLeft(one.host))
       .map(({ host }) => ({ duty, host, name: membership.find(host)?.name ?? host.slice(0, 16), term })),
   )
   const admins = membership.admins.map(({ key, name }) => ({ duty: 'admin' as const, host: key, name, term }))
@@ -54,7 +55,7 @@ export function moveEnroller(before: Membership, enrollers: readonly Hex[], root
   const term = before.term + 1
   const given = DUTIES.flatMap((duty) => (duty === 'enroller' ? hosts : [coordinator]).map((host) => ({ duty, host })))
   const own = given.map((one) => signDelegation({ fleet, term, ...one }, root.secret).toString('base64'))
-  const delegations = [...own, ...formerHolders(before)]
+  const delegations = [...own, ...formerHolders(before, root.secret)]
   const listed = admitAll(before.hosts, fleet, term, root.secret)
   const { replacements = [] } = before.body
   const body = {

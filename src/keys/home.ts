@@ -6,6 +6,7 @@
  *   home.json        fleet, root's keys, role, name, coordinator, where the daemon listens
  *   identity.key     X_h, 32 bytes, made here and never sent
  *   membership.bin   the newest membership statement
+ *   handover.json    of a coordinator that has handed its place over: what it signed
  *   addresses.json   where each host was reached last; address.bin, what this one said of itself
  *   keys/*.bin       key entries: <purpose>-<key id>-<first 16 digits of the owner>-<the same of the reader, or recovery>.bin
  *   opened-*.bin     what a recovery opened, for a while (opened-keys.ts)
@@ -29,8 +30,10 @@ import {
   openEntry,
   RECOVERY,
   readEntry,
+  sealEntry,
 } from './entry.js'
-import { Address, Id, Key, Name, Role } from './fields.js'
+import { Address, Id, Key, Name, Role, Term } from './fields.js'
+import { Handed } from './handover.js'
 import { type Membership, openMembership, requireFollows } from './membership.js'
 import { refuseExposedSecrets } from './secret-files.js'
 
@@ -47,6 +50,9 @@ const Config = v.strictObject({
   /** CRC-32 of the rest, 8 hexadecimal digits. */
   check: v.string(),
 })
+/** `name`: of who has it; the names in that one's memberships are not for this host any more. */
+const HandedOver = v.strictObject({ to: Key, name: Name, term: Term, ...Handed.entries })
+export type HandedOver = v.InferOutput<typeof HandedOver>
 export type HomeConfig = Omit<v.InferOutput<typeof Config>, 'version' | 'check'>
 
 const CONFIG = 'home.json'
@@ -56,6 +62,7 @@ const ANY_PORT = ':0'
 const IDENTITY = 'identity.key'
 const KEY_BYTES = 32
 const MEMBERSHIP = 'membership.bin'
+const HANDOVER = 'handover.json'
 const KEYS = 'keys'
 /** Only a coordinator has it. */
 const CATALOG = 'catalog'
@@ -68,6 +75,8 @@ export class Home {
   readonly #tls: TlsIdentity
   #config: HomeConfig
   #membership: Membership | undefined
+  /** What lies in the state folder of it; null: nothing does. */
+  #handover: HandedOver | null | undefined
   readonly #watchers: (() => void)[] = []
   readonly #keys = new Map<string, readonly SecretHandle[]>()
 
@@ -107,7 +116,62 @@ export class Home {
 
   /** Is this host its fleet's coordinator? */
   get coordinates(): boolean {
-    return this.membership().coordinator === this.host
+    return this.membership().coordinator === this.host && this.handedOver === undefined
+  }
+
+  /** To whom this coordinator has handed its place in the present term, and what it signed: from then on it signs nothing else. */
+  get handedOver(): HandedOver | undefined {
+    if (this.#handover === undefined) this.#handover = this.#readHandover()
+    const given = this.#handover
+    return given?.term === this.membership().term ? given : undefined
+  }
+
+  #readHandover(): HandedOver | null {
+    const path = join(this.state, HANDOVER)
+    if (!existsSync(path)) return null
+    const read = () => v.parse(HandedOver, JSON.parse(readWhole(path).toString()))
+    return whole(path, this.state, () => {
+      try {
+        return read()
+      } catch (cause) {
+        throw new ImagerError('CORRUPT', { what: `${path} is damaged` }, { cause })
+      }
+    })
+  }
+
+  /** On the disk before anybody hears of it: who crashes now is no coordinator any more. */
+  handOver(to: Hex, handed: Handed): void {
+    const { term } = this.membership()
+    const given = { to, name: this.membership().find(to)?.name ?? to.slice(0, 8), term, ...handed }
+    writeDurable(join(this.state, HANDOVER), Buffer.from(`${JSON.stringify(given)}\n`))
+    this.#handover = given
+  }
+
+  /** The place was handed to this host: its folder is a coordinator's from the next opening on. */
+  becomeCoordinator(listen: string, address: string): void {
+    const coordinator = { key: this.host, address }
+    this.#config = { ...this.#config, role: 'coordinator', coordinator, listen }
+    writeDurable(join(this.state, CONFIG), encodeConfig(this.#config))
+  }
+
+  /** All that a coordinator reads, sealed to the one that comes; none that is an appliance's own. */
+  sealFor(reader: Hex, readerSealing: Hex): Buffer[] {
+    const as = { fleet: this.fleet, reader: this.host, secret: this.secret, accept: () => true }
+    const { term } = this.membership()
+    return this.keyStatements().flatMap((bytes) => {
+      const { entry } = readEntry(bytes)
+      if (entry.reader !== this.host || entry.purpose === 'manifest') return []
+      const to = { fleet: this.fleet, term, purpose: entry.purpose, owner: entry.owner, reader, readerSealing }
+      return [sealEntry(openEntry(bytes, as).key, to, this.secret)]
+    })
+  }
+
+  /** Key entries that were made, or checked, by whoever calls. */
+  keepEntries(entries: readonly Uint8Array[]): void {
+    for (const bytes of entries) {
+      writeDurable(join(this.state, KEYS, keyFile(readEntry(bytes).entry)), bytes)
+    }
+    this.#keys.clear()
   }
 
   get rootKey(): Hex {

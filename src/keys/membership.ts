@@ -1,8 +1,8 @@
 /**
  * Who belongs to the fleet, and what they may do. It takes two: the coordinator signs the membership, and each
  * host in it is there by the word of an enroller (admission.ts), both of the membership's own term; or the root, alone. So a host
- * that a recovery replaced can sign nothing that counts as newer. Ordered by (term, sequence); the root signs the first of each
- * term, and that has sequence 1 (docs/formats/membership.md).
+ * that a recovery replaced can sign nothing that counts as newer. Ordered by (term, handovers, sequence); the root signs the first
+ * of each term, and that has sequence 1 (docs/formats/membership.md).
  */
 import * as v from 'valibot'
 import { ImagerError } from '../base/errors.js'
@@ -21,8 +21,9 @@ import {
   sealAdmin,
 } from './admins.js'
 import { Admitted, type Admitters, admit, hostOf, type OpenedRemoval, openAdmission, openRemoval } from './admission.js'
-import { type Delegation, type Duty, openDelegation } from './delegation.js'
+import { type Delegation, type Duty, openDelegation, signDelegation } from './delegation.js'
 import { Base64, Count, Id, Key, type Role, Term } from './fields.js'
+import { goesOn, Handed, type Handover, handDown, isNewer, MOST_HANDOVERS, openHandovers } from './handover.js'
 import {
   type Label,
   LabelKey,
@@ -55,6 +56,8 @@ const MembershipBody = v.strictObject({
   names: v.pipe(v.array(SealedTo), v.maxLength(2000)),
   /** Peers that watch the coordinator. */
   witnesses: v.exactOptional(v.pipe(v.array(Key), v.maxLength(7))),
+  /** Of this term, in order: to whom the coordinator's place went. */
+  handovers: v.exactOptional(v.pipe(v.array(Handed), v.maxLength(MOST_HANDOVERS))),
   /** Of all terms: whose place a server took. */
   replacements: v.exactOptional(v.pipe(v.array(Base64(1024)), v.maxLength(500))),
   admins: v.exactOptional(v.pipe(v.array(ListedAdmin), v.maxLength(MOST_ADMINS))),
@@ -78,7 +81,7 @@ export interface MembershipHost extends Label {
 /** The root makes so many. */
 export const MOST_ENROLLERS = 3
 
-/** A delegation, and the statement that says so, in base64. */
+/** A delegation, and the statement that says so, in base64: of an enroller's who left, the one that made him; of another's none. */
 export interface SignedDelegation extends Delegation {
   readonly text: string
 }
@@ -99,7 +102,8 @@ export interface MembershipParts {
   readonly dismissed: ReadonlySet<Hex>
   /** Each once. */
   readonly delegations: readonly SignedDelegation[]
-  /** The host with this duty in the membership's term. */
+  readonly handovers: readonly Handover[]
+  /** To whom that duty went last in the membership's term. */
   readonly coordinator: Hex
   /** The root, or the coordinator. */
   readonly signer: Hex
@@ -127,6 +131,14 @@ export class Membership {
 
   get coordinator(): Hex {
     return this.parts.coordinator
+  }
+
+  get handovers(): readonly Handover[] {
+    return this.parts.handovers
+  }
+
+  get handed(): number {
+    return this.handovers.length
   }
 
   get line(): Line {
@@ -202,8 +214,7 @@ export class Membership {
   }
 
   newerThan(other: Membership | undefined): boolean {
-    if (!other) return true
-    return this.term !== other.term ? this.term > other.term : this.sequence > other.sequence
+    return isNewer(this, other)
   }
 }
 
@@ -219,9 +230,14 @@ export function requireFollows(held: Membership, offered: Membership, rootKey: H
   const isLeftOut = (former: Hex) => !offered.line.isFormer(former)
   if (held.line.former.some(isLeftOut)) throw forged('leaves out who took the place of a host')
   if (offered.term === held.term) {
+    if (!goesOn(offered.handovers, held.handovers)) throw forged('leaves out to whom the coordinator gave its place')
+    const hasLeft = (host: Hex) => offered.handovers.some(({ from }) => from === host)
     if ([...held.parts.removed].some((one) => !offered.parts.removed.has(one))) throw forged('takes back a removal')
     const isGone = ({ host }: MembershipHost) =>
-      !offered.find(host) && !offered.parts.removed.has(admissionOf(held, host)) && !offered.line.isFormer(host)
+      !offered.find(host) &&
+      !offered.parts.removed.has(admissionOf(held, host)) &&
+      !offered.line.isFormer(host) &&
+      !hasLeft(host)
     if (held.hosts.some(isGone)) throw forged('leaves out a host that no enroller removed')
     const { dismissed, admins } = offered.parts
     if ([...held.parts.dismissed].some((one) => !dismissed.has(one))) throw forged('takes back a dismissal')
@@ -313,17 +329,20 @@ export function openMembership(bytes: Uint8Array, fleet: Hex, rootKey: Hex, as?:
   const { body, signer } = openStatement('membership', MembershipBody, bytes)
   if (body.fleet !== fleet) throw new ImagerError('FORGED', { what: 'A membership belongs to another fleet' })
   const { term } = body
-  const delegations = openEach(body.delegations, fleet, rootKey)
+  const given = openEach(body.delegations, fleet, rootKey)
   const corrupt = (what: string) => new ImagerError('CORRUPT', { what: `A membership ${what}` })
-  if (delegations.some((one) => one.term > term)) throw corrupt('is of an earlier term than what it delegates')
-  const holding = (duty: Duty) => delegations.filter((one) => one.duty === duty && one.term === term)
-  const [coordinator, second] = holding('coordinator')
-  if (!coordinator) throw corrupt('names no coordinator of its term')
+  if (given.some((one) => one.term > term)) throw corrupt('is of an earlier term than what it delegates')
+  const [first, second] = given.filter((one) => one.duty === 'coordinator' && one.term === term)
+  if (!first) throw corrupt('names no coordinator of its term')
   if (second) throw corrupt('names two coordinators of its term')
-  if (signer !== rootKey && signer !== coordinator.host) {
+  const handovers = openHandovers(body.handovers ?? [], { fleet, term, rootKey, first: first.host })
+  const coordinator = handovers.at(-1)?.to ?? first.host
+  if (signer !== rootKey && signer !== coordinator) {
     throw new ImagerError('FORGED', { what: 'A membership is not signed by the coordinator that it names' })
   }
-  const enrollers = new Set(holding('enroller').map(({ host }) => host))
+  const delegations = distinct(handDown(given, term, handovers))
+  const enrolling = delegations.filter((one) => one.duty === 'enroller' && one.term === term)
+  const enrollers = new Set(enrolling.map(({ host }) => host))
   if (enrollers.size > MOST_ENROLLERS) throw corrupt('names too many enrollers')
   const labels = as && LabelKey.open(body.names, fleet, as)
   const admins = openAdmins(body.admins ?? [], { fleet, term, rootKey }, labels)
@@ -349,14 +368,15 @@ export function openMembership(bytes: Uint8Array, fleet: Hex, rootKey: Hex, as?:
   if (new Set(tokens).size !== tokens.length) throw corrupt('lists two hosts by one token')
   const hosts = opened.map(({ host, sealing, role }, at) => {
     const { name, domain } = labels?.open(host, body.hosts[at]?.label ?? '') ?? withoutLabel(host)
-    return { host, sealing, name, role, domain }
+    // Who was handed the duty was let in as something else.
+    return { host, sealing, name, role: host === coordinator ? ('coordinator' as const) : role, domain }
   })
   if (new Set(hosts.map(({ host }) => host)).size !== hosts.length) throw corrupt('lists a host twice')
   if (!areWitnesses(hosts, body.witnesses)) throw corrupt('names witnesses that cannot be')
   const admitted = new Map(opened.map(({ host }, at) => [host, admittedOf(body.hosts[at] as Admitted)]))
   const admittedBy = new Map(opened.map((one) => [one.host, one.by]))
   const parts = { hosts, admitted, admittedBy, removals, removed, line, admins, dismissed, delegations }
-  return new Membership(Buffer.from(bytes), body, { ...parts, coordinator: coordinator.host, signer })
+  return new Membership(Buffer.from(bytes), body, { ...parts, handovers, coordinator, signer })
 }
 
 function admittedOf({ admission, voucher }: Admitted): Admitted {
@@ -366,10 +386,15 @@ function admittedOf({ admission, voucher }: Admitted): Admitted {
 /** A membership holds 256 delegations; each term leaves a holder behind. */
 const HOLDERS_KEPT = 200
 
-/** What says who held the shared keys, the latest first: what they sealed to recovery stays believed. */
-export function formerHolders({ delegations }: Membership): string[] {
+/**
+ * What says who held the shared keys, the latest first: what they sealed to recovery stays believed. Of who got them by a handover, which
+ * ends with its term, the root says it.
+ */
+export function formerHolders({ fleet, delegations }: Membership, root: SecretHandle): string[] {
   const holders = delegations.filter(({ duty }) => duty === 'holder').sort((a, b) => b.term - a.term)
-  return holders.slice(0, HOLDERS_KEPT).map(({ text }) => text)
+  return holders.slice(0, HOLDERS_KEPT).map(({ text, term, duty, host }) => {
+    return text || signDelegation({ fleet, term, duty, host }, root).toString('base64')
+  })
 }
 
 /** As the root has them, which begins a term: each let in by itself. */

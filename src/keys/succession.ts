@@ -135,7 +135,7 @@ export function succeed(
   const sealing = toHex(identity.sealingKey())
   const term = lastTerm + 1
   // Former holders stay known, so that what they sealed to recovery stays believed.
-  const known = formerHolders(before)
+  const known = formerHolders(before, root.secret)
   const own = DUTIES.map((duty) => signDelegation({ fleet, term, duty, host }, root.secret).toString('base64'))
   const others = before.hosts.filter(
     (one) => one.role !== 'coordinator' && one.host !== host && !before.line.isFormer(one.host),

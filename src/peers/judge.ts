@@ -5,14 +5,16 @@
  */
 import type { Hex } from '../base/ids.js'
 import type { Checkpoint } from '../keys/checkpoint.js'
+import { isNewer } from '../keys/handover.js'
 import { HeadSet } from '../keys/head-set.js'
 
-export type Link = Pick<Checkpoint, 'term' | 'sequence' | 'hash' | 'previous'>
+export type Link = Pick<Checkpoint, 'term' | 'handed' | 'sequence' | 'hash' | 'previous'>
 
 /** Why it is not signed: what the witness holds comes along. */
 export const REASONS = {
   gap: 'its links do not follow each other',
   term: 'a newer term has begun',
+  handed: 'the coordinator has handed its place over',
   old: 'a newer one was signed here',
   fork: 'another one was signed here at its place, and nothing proves that this one won',
   set: 'its set of heads is not the one that was sent along',
@@ -27,30 +29,34 @@ export type Verdict = 'sign' | 'again' | Reason
 
 /**
  * `chain` ends with what is offered; before it the links that the witness may be missing, oldest first. `proved`: the place in it
- * of a link that a quorum of witnesses signed; `term`: that of the membership held here.
+ * of a link that a quorum of witnesses signed; `now`: what the membership held here says.
  */
 export function judge(
   last: Link | undefined,
   chain: readonly Link[],
   proved: number | undefined,
-  term: number,
+  now: Pick<Link, 'term' | 'handed'>,
 ): Verdict {
   const offered = chain.at(-1)
   if (!offered || !chain.every((link, at) => at === 0 || follows(link, chain[at - 1] as Link))) return 'gap'
-  if (offered.term < Math.max(term, last?.term ?? 0)) return 'term'
+  if (offered.term < Math.max(now.term, last?.term ?? 0)) return 'term'
+  const isLate = (by: Pick<Link, 'term' | 'handed'>) => by.term === offered.term && by.handed > offered.handed
+  if (isLate(now) || (last && isLate(last))) return 'handed'
   if (!last) return 'sign'
   if (offered.hash === last.hash) return 'again'
   if (offered.term > last.term) return chain.some(begins) || proved !== undefined ? 'sign' : 'gap'
-  if (offered.sequence <= last.sequence) return 'old'
+  if (!isNewer(offered, last)) return 'old'
   if (chain.some((link) => follows(link, last))) return 'sign'
   // What was signed here lost: a majority went on with another one at its place, or after it.
   const winner = proved === undefined ? undefined : chain[proved]
-  return winner !== undefined && winner.term === last.term && winner.sequence >= last.sequence ? 'sign' : 'fork'
+  return winner !== undefined && winner.term === last.term && !isNewer(last, winner) ? 'sign' : 'fork'
 }
 
-/** The next one of the same term, or the first of a later one. */
+/** The next one of the same term, of the same coordinator or of one to whom it went; or the first of a later term. */
 function follows(link: Link, before: Link): boolean {
-  if (link.term === before.term) return link.sequence === before.sequence + 1 && link.previous === before.hash
+  if (link.term === before.term) {
+    return link.sequence === before.sequence + 1 && link.previous === before.hash && link.handed >= before.handed
+  }
   return link.term > before.term && begins(link)
 }
 

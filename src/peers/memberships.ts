@@ -12,6 +12,8 @@ import type { ShardStore } from './store.js'
 export interface Version {
   readonly name: Hex
   readonly term: number
+  /** Handovers in it. */
+  readonly handed: number
   readonly sequence: number
   /** By this host's clock, ms since 1970. */
   readonly received: number
@@ -41,8 +43,8 @@ async function listVersions(store: ShardStore, { fleet, rootKey }: Trust): Promi
     if (name === fleet) continue
     const bytes = await store.document('membership', name)
     const opened = bytes && readable(() => openMembership(bytes, fleet, rootKey))
-    const { term, sequence } = opened ?? { term: 0, sequence: 0 }
-    versions.push({ name, term, sequence, received: await store.documentTime('membership', name) })
+    const { term, handed, sequence } = opened ?? { term: 0, handed: 0, sequence: 0 }
+    versions.push({ name, term, handed, sequence, received: await store.documentTime('membership', name) })
   }
   return versions
 }
@@ -52,7 +54,7 @@ async function listVersions(store: ShardStore, { fleet, rootKey }: Trust): Promi
  * those that were it for the shortest time: who signs a thousand in an hour pushes out his own. Pure.
  */
 export function versionsToDrop(versions: readonly Version[], now: number): Hex[] {
-  const ordered = [...versions].sort((a, b) => a.term - b.term || a.sequence - b.sequence)
+  const ordered = [...versions].sort((a, b) => a.term - b.term || a.handed - b.handed || a.sequence - b.sequence)
   const earlier = ordered.flatMap((one, at) => {
     const next = ordered[at + 1]
     return next?.term === one.term

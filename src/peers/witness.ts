@@ -116,7 +116,7 @@ export class Witness {
     const last = this.#last
     const chain = offer.links.map((bytes) => openCheckpoint(bytes, trust.fleet, trust.rootKey))
     const offered = chain.at(-1) as Checkpoint
-    const verdict = judge(last?.checkpoint, chain, this.#proved(offer, chain), trust.membership().term)
+    const verdict = judge(last?.checkpoint, chain, this.#proved(offer, chain), trust.membership())
     if (verdict === 'again' && last) return { cosignature: last.cosignature }
     if (verdict !== 'sign') return refuse(verdict as Reason)
     const forgotten = forgottenBy(soundOrders('forget', offer.forgets, trust))

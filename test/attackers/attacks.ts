@@ -53,6 +53,8 @@ const TESTS = {
     'a coordinator in foreign hands answers what it likes: no wrong byte, no false word of safety, and the words do without it',
   flood:
     'crowds that say nothing, dawdle, or ask for what is refused: the honest are served meanwhile, and memory stays bounded',
+  moves:
+    'the coordinator’s place goes with the word of an enroller, once, and for good: whoever had it signs nothing more',
   orders: 'what an admin says outlives the coordinator; said by a server or the coordinator it is nothing',
 } as const
 
@@ -137,6 +139,16 @@ export const ATTACKS = {
     'removes-alone': 'refused: leaves a host out by itself once another is the enroller',
     'members-replayed': 'refused: brings the hosts of the earlier term with the highest sequence',
     'token-made': 'refused: makes a token once another is the enroller',
+  }),
+  ...of('coordinator', 'moves', ['moves', 'moves'], {
+    'hands-over-alone': 'refused: hands its place over by itself once another host is the enroller',
+    'hands-over-twice': 'refused: hands it over a second time, to another host',
+    'handover-replayed': 'refused: takes what the enroller agreed to for another host',
+    'moved-signs-on':
+      'refused: signs on once it has moved, with the highest sequence, in its own name or the new one’s',
+  }),
+  ...of('stranger', 'moves', ['moves', 'moves'], {
+    'takes-itself': 'refused: an admin’s machine, taken over, asks for the place by itself',
   }),
   ...of('stranger', 'membership', ['membership', 'alone'], {
     'token-of-before': 'refused: joins with a token of the term before',

@@ -9,33 +9,18 @@ import type { LabReport } from '../../src/daemon/lab.js'
 import type { RecoverReport } from '../../src/jobs/recover/recover.js'
 import { admit } from '../../src/keys/admission.js'
 import { makeRemoval } from '../../src/keys/enroller.js'
-import { type Home, openHome } from '../../src/keys/home.js'
+import { openHome } from '../../src/keys/home.js'
 import { type MembershipDraft, openMembership, readersOf, signMembership } from '../../src/keys/membership.js'
 import { Secret } from '../../src/native.js'
-import { PeerClient } from '../../src/peers/client.js'
-import { Connection } from '../../src/wire/client.js'
 import { firstDifference } from '../e2e/disks.js'
 import { imager, lastLine, TestLab } from '../e2e/lab.js'
 import { eventually } from '../fleet/fleet.js'
 import { freePort } from '../free-port.js'
 import { member } from '../keys/fleet.js'
 import { attacking } from './attacks.js'
+import { sendMembership } from './sending.js'
 
 type Peer = LabReport['peers'][number]
-
-/** Brings a document to a peer as that host. */
-async function send(from: Home, { name, address, state }: Peer, bytes: Buffer): Promise<string> {
-  const { host } = openHome(state)
-  const connection = new Connection({ tls: from.tls, addresses: [address], host, name })
-  try {
-    await new PeerClient(host, name, connection).sendDocument('membership', from.fleet, bytes)
-    return 'taken'
-  } catch (error) {
-    return (error as { code: string }).code
-  } finally {
-    connection.close()
-  }
-}
 
 /** Files of a PC with that text in them, also where it stands in base64, and in base64 within that. */
 function filesWith({ state, store }: Peer, text: string): string[] {
@@ -89,7 +74,7 @@ test('peers are hidden, numbers used up, delegations repeated: the words find ev
   tried('member-slipped-in')
   await lab.kill(coordinator.pid)
   const without = (...names: string[]) => body.hosts.filter(({ name }) => !names.includes(name))
-  const everywhere = (bytes: Buffer) => Promise.all(peers.map((peer) => send(home, peer, bytes)))
+  const everywhere = (bytes: Buffer) => Promise.all(peers.map((peer) => sendMembership(home, peer, bytes)))
   const all = (outcome: string) => peers.map(() => outcome)
 
   // No peers at all, with the last number there is.
@@ -137,9 +122,9 @@ test('peers are hidden, numbers used up, delegations repeated: the words find ev
   t.deepEqual(await everywhere(last), all('NOT_ALLOWED'))
   const spare = openHome(lab.path('new'))
   const again = signMembership({ ...body, sequence: LAST }, home.secret, [])
-  t.is(await send(spare, peers[0] as Peer, again), 'HOST_REFUSED')
+  t.is(await sendMembership(spare, peers[0] as Peer, again), 'HOST_REFUSED')
   const raised = signMembership({ ...next.draft(), sequence: 2 }, home.secret, [])
-  t.is(await send(spare, peers[0] as Peer, raised), 'FORGED')
+  t.is(await sendMembership(spare, peers[0] as Peer, raised), 'FORGED')
   t.throws(() => openMembership(raised, home.fleet, home.rootKey), { code: 'FORGED' })
   tried('members-former')
 })
@@ -172,15 +157,15 @@ test('once another host is the enroller, the coordinator alone lets nobody in an
   const admission = admit({ fleet: home.fleet, term: 2, host, sealing, role }, home.secret)
   const listed = [...body.hosts, { ...admission, name, domain }]
   const alone = signMembership({ ...body, sequence: 9, hosts: listed }, home.secret, [])
-  for (const peer of peers) t.is(await send(home, peer, alone), 'FORGED')
+  for (const peer of peers) t.is(await sendMembership(home, peer, alone), 'FORGED')
   const without = signMembership(
     { ...body, sequence: 9, hosts: body.hosts.slice(0, -1), witnesses: [] },
     home.secret,
     [],
   )
-  for (const peer of peers) t.is(await send(home, peer, without), 'FORGED')
+  for (const peer of peers) t.is(await sendMembership(home, peer, without), 'FORGED')
   const replayed = signMembership({ ...before.draft(), sequence: LAST }, home.secret, [])
-  for (const peer of peers) t.is(await send(home, peer, replayed), 'HOST_REFUSED')
+  for (const peer of peers) t.is(await sendMembership(home, peer, replayed), 'HOST_REFUSED')
   const refused = { status: 'error', code: 'NOT_ALLOWED' }
   const invited = lastLine<{ message: string }>(await imager('invite', ...office, '--json'))
   t.like(invited, refused)

@@ -1,11 +1,11 @@
 import test from 'ava'
 import { chooseBase, type Link } from '../../src/coordinator/lineage.js'
 
-/** `1.3b`: the third link of term 1 on branch b. */
+/** `1.3b`: the third link of term 1 on branch b; on branch h by whom the place was handed to. */
 function link(name: string): Link {
   const [, term, sequence, branch] = /^(\d+)\.(\d+)(.*)/.exec(name) as unknown as [string, string, string, string]
   const previous = sequence === '1' ? null : `${term}.${Number(sequence) - 1}${branch}`
-  return { term: Number(term), sequence: Number(sequence), hash: name, previous }
+  return { term: Number(term), handed: branch === 'h' ? 1 : 0, sequence: Number(sequence), hash: name, previous }
 }
 
 const links = (names: string) => (names === '' ? [] : names.split(' ').map(link))
@@ -25,6 +25,8 @@ const CASES: [what: string, own: string, held: string, base: string | undefined,
   ['a new term is in place', '1.1 2.1', '2.1 1.5 1.5', '2.1', '2.1'],
   ['a recovery finds the chain of the old term', '', '1.7 1.7 1.6', '1.7'],
   ['an old copy meets a new term', '1.1 1.2', '2.3 2.3 2.2', '2.3'],
+  ['one signed for who had handed its place over', '1.1h 1.2h', '1.2h 1.2h 1.5', '1.2h'],
+  ['who handed its place over had as many go on with it: the other is newer', '1.1h 1.2h', '1.2h 1.5', '1.2h'],
   ['only the own chain leads to where two stand apart', '1.1 1.2 1.3 1.4', '1.2 1.3', '1.4'],
 ]
 

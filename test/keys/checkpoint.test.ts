@@ -6,7 +6,6 @@ import {
   decodeCosigned,
   encodeCosigned,
   hasQuorum,
-  isNewer,
   openCheckpoint,
   openCosignature,
   quorumOf,
@@ -14,6 +13,7 @@ import {
   signCosignature,
   witnessesOf,
 } from '../../src/keys/checkpoint.js'
+import { isNewer } from '../../src/keys/handover.js'
 import { Secret } from '../../src/native.js'
 import * as golden from '../golden/checkpoint.js'
 import { delegate, fleet, hostOf, makeFleet, member, otherFleet } from './fleet.js'
@@ -78,10 +78,13 @@ test('witnesses are those whom the membership names', (t) => {
 })
 
 test('a later term is newer than every sequence of an earlier one', (t) => {
-  t.true(isNewer({ term: 2, sequence: 1 }, { term: 1, sequence: 9 }))
-  t.false(isNewer({ term: 1, sequence: 9 }, { term: 2, sequence: 1 }))
-  t.false(isNewer({ term: 1, sequence: 9 }, { term: 1, sequence: 9 }))
-  t.true(isNewer({ term: 1, sequence: 1 }, undefined))
+  const place = (term: number, handed: number, sequence: number) => ({ term, handed, sequence })
+  t.true(isNewer(place(2, 0, 1), place(1, 3, 9)))
+  t.false(isNewer(place(1, 0, 9), place(2, 0, 1)))
+  t.true(isNewer(place(1, 1, 1), place(1, 0, 9)), 'whom the place was handed to goes before, whatever the other signs')
+  t.false(isNewer(place(1, 0, 9), place(1, 1, 1)))
+  t.false(isNewer(place(1, 0, 9), place(1, 0, 9)))
+  t.true(isNewer(place(1, 0, 1), undefined))
 })
 
 test('a checkpoint with its cosignatures comes back as it went; what does not fit is CORRUPT', (t) => {

@@ -13,10 +13,10 @@ import {
   type Verdict,
 } from '../../src/peers/judge.js'
 
-/** `1.3` is the third link of term 1 on the main branch, `1.3b` another one at its place. */
+/** `1.3` is the third link of term 1 on the main branch, `1.3b` another one at its place; `1.3h` is by whom the place was handed to. */
 function link(name: string, previous: string | null = before(name)): Link {
   const [, term, sequence] = /^(\d+)\.(\d+)/.exec(name) as unknown as [string, string, string]
-  return { term: Number(term), sequence: Number(sequence), hash: name, previous }
+  return { term: Number(term), handed: name.includes('h') ? 1 : 0, sequence: Number(sequence), hash: name, previous }
 }
 
 function before(name: string): string | null {
@@ -33,6 +33,7 @@ const CASES: [
   chain: Link[],
   proved?: number | undefined,
   term?: number,
+  handed?: number,
 ][] = [
   ['the first that it ever sees', 'sign', undefined, chain('1.7')],
   ['the next one', 'sign', '1.3', chain('1.4')],
@@ -69,11 +70,20 @@ const CASES: [
   ['an older term, proved', 'term', '2.1', chain('1.4', '1.5'), 0],
   ['an older term than the membership says, nothing signed yet', 'term', undefined, chain('1.4'), undefined, 2],
   ['an older term than the membership says', 'term', '1.3', chain('1.4'), undefined, 2],
+  ['the next one, by whom the place was handed to', 'sign', '1.3', [link('1.4h', '1.3')]],
+  ['with the link at which it was handed over', 'sign', '1.3', [link('1.4'), link('1.5h', '1.4'), link('1.6h')]],
+  ['the next one of who had handed it over', 'handed', '1.3h', [link('1.4', '1.3h')]],
+  ['the same, proved', 'handed', '1.3h', chain('1.4', '1.5'), 0],
+  ['one of who has handed it over, by the membership', 'handed', '1.3', chain('1.4'), undefined, 1, 1],
+  ['the same, nothing signed yet', 'handed', undefined, chain('1.4'), undefined, 1, 1],
+  ['links in which the place goes back', 'gap', '1.3', [link('1.4h', '1.3'), link('1.5', '1.4h')]],
+  ['beside what it signed for who had handed it over', 'fork', '1.5', [link('1.3h', '1.2'), link('1.4h')]],
+  ['the same, proved: it comes back', 'sign', '1.5', [link('1.3h', '1.2'), link('1.4h')], 0],
 ]
 
-for (const [what, verdict, last, links, proved, term = 1] of CASES) {
+for (const [what, verdict, last, links, proved, term = 1, handed = 0] of CASES) {
   test(`a witness is offered ${what}: ${verdict}`, (t) => {
-    t.is(judge(last === undefined ? undefined : link(last), links, proved, term), verdict)
+    t.is(judge(last === undefined ? undefined : link(last), links, proved, { term, handed }), verdict)
   })
 }
 
@@ -155,13 +165,14 @@ interface Node extends Link {
  * liars among the witnesses that sign all of it. Gives the checkpoints that a quorum signed.
  */
 function run({ n, liars, steps }: Play): { nodes: Node[]; quorum: number } {
-  const root: Node = { term: 1, sequence: 1, hash: 'root', previous: null, parent: undefined, signers: new Set() }
+  const first = { term: 1, handed: 0, sequence: 1, hash: 'root', previous: null }
+  const root: Node = { ...first, parent: undefined, signers: new Set() }
   const nodes = [root]
   const held = new Map<number, Link>()
   for (const [at, { parent, to, from, prove }] of steps.entries()) {
     const on = nodes[parent % nodes.length] as Node
     const made: Node = {
-      ...{ term: 1, sequence: on.sequence + 1, hash: `h${at}`, previous: on.hash },
+      ...{ term: 1, handed: 0, sequence: on.sequence + 1, hash: `h${at}`, previous: on.hash },
       ...{ parent: on, signers: new Set<number>() },
     }
     nodes.push(made)
@@ -174,7 +185,7 @@ function run({ n, liars, steps }: Play): { nodes: Node[]; quorum: number } {
         continue
       }
       const proved = prove ? line.findLastIndex((node) => node.signers.size >= quorumOf(n)) : -1
-      const verdict = judge(held.get(witness), line, proved < 0 ? undefined : proved, 1)
+      const verdict = judge(held.get(witness), line, proved < 0 ? undefined : proved, root)
       if (verdict !== 'sign') continue
       held.set(witness, made)
       made.signers.add(witness)

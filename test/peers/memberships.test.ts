@@ -10,7 +10,7 @@ const DAY = 24 * 3_600_000
 const NOW = 1000 * DAY
 
 function version(sequence: number, received: number, term = 1): Version {
-  return { name: `${term}.${sequence}`, term, sequence, received }
+  return { name: `${term}.${sequence}`, term, handed: 0, sequence, received }
 }
 
 test('kept are the newest, the last of each term, and what was in force within four weeks', (t) => {
