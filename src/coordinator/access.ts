@@ -12,6 +12,8 @@ export interface Caller {
   enrolls?: boolean
   /** It is the root itself: the recovery words, typed somewhere. */
   isRoot?: boolean
+  /** It is the key of an admin, typed somewhere. */
+  isAdmin?: boolean
 }
 
 const EVERY_MEMBER: readonly CallName[] = ['heartbeat', 'membership', 'self']
@@ -56,6 +58,8 @@ export const TELLING: ReadonlySet<CallName> = new Set(['membership', 'heartbeat'
 
 /** Whoever has the words looks before he signs. */
 const ROOT: readonly CallName[] = ['membership', 'hosts', 'keysOf']
+/** So does an admin; what is sealed to the words is nothing to him. */
+const ADMIN: readonly CallName[] = ['membership', 'hosts']
 
 const MAY: Record<Role, ReadonlySet<CallName>> = {
   peer: new Set(EVERY_MEMBER),
@@ -67,12 +71,17 @@ const MAY: Record<Role, ReadonlySet<CallName>> = {
 }
 
 /** Throws NOT_ALLOWED naming the least role that may. `brings`: with a statement that somebody signed. */
-export function requireRole({ role, enrolls = false, isRoot = false }: Caller, name: CallName, brings = false): void {
+export function requireRole(
+  { role, enrolls = false, isRoot = false, isAdmin = false }: Caller,
+  name: CallName,
+  brings = false,
+): void {
   if (name === 'join' || (role !== undefined && MAY[role].has(name))) return
   if (role !== undefined && brings && BROUGHT.has(name)) return
   if (role !== undefined && enrolls && ENROLLING.includes(name)) return
   if (isRoot && ROOT.includes(name)) return
-  const needed = MAY.appliance.has(name) ? 'appliance' : 'admin'
+  if (isAdmin && ADMIN.includes(name)) return
+  const needed = MAY.appliance.has(name) ? 'appliance' : MAY.admin.has(name) ? 'admin' : 'coordinator'
   const what = role === undefined ? `A stranger may not ask for ${name}` : `The role ${role} may not ask for ${name}`
   throw new ImagerError('NOT_ALLOWED', { what, role: needed })
 }

@@ -54,6 +54,8 @@ interface Dismissed {
   readonly anew: ReadonlyMap<Hex, Admitted>
   /** All that are of this term, none of them his. */
   readonly removals: readonly string[]
+  /** The same of all terms. */
+  readonly replacements: readonly string[]
 }
 
 const MEMBERSHIP = 'membership'
@@ -190,7 +192,7 @@ export class Admission {
   #place(host: Hex, role: Role, text: string | undefined): SignedReplacement | undefined {
     if (text === undefined) return undefined
     const { home, catalog } = this.#parts
-    const place = openReplacement(text, home.fleet, home.rootKey)
+    const place = openReplacement(text, this.#newest().adminsBy(home.rootKey))
     const wrong = (what: string) => new ImagerError('FORGED', { what: `A replacement ${what}` })
     if (place.heir !== host) throw wrong('is for another host')
     const { line } = this.#newest()
@@ -280,7 +282,7 @@ export class Admission {
   }
 
   /** Throws FORGED where neither the root nor another admin says so, or not all is said again that he had said. */
-  dismiss({ admissions, removals }: Request<'dismiss'>, dismissal: Buffer): Answer<'dismiss'> {
+  dismiss({ admissions, removals, replacements }: Request<'dismiss'>, dismissal: Buffer): Answer<'dismiss'> {
     const { home, catalog } = this.#parts
     const before = this.#newest()
     const by = before.admitters(home.rootKey)
@@ -289,7 +291,11 @@ export class Admission {
     if (!admin) throw new ImagerError('NOT_ADMIN', { what: 'Who is to be dismissed is no admin' })
     const anew = new Map(admissions.map((admission) => [admittedAgain(before, { admission }, by), { admission }]))
     const others = [...new Set(before.body.removals)].filter((_, at) => before.parts.removals[at]?.signer !== admin.key)
-    const all = { id, dismissal: dismissal.toString('base64'), anew, removals: [...others, ...removals] }
+    const isHis = (text: string) => openReplacement(text, before.adminsBy(home.rootKey)).signer === admin.key
+    const all = {
+      ...{ id, dismissal: dismissal.toString('base64'), anew, removals: [...others, ...removals] },
+      replacements: [...before.line.texts.filter((text) => !isHis(text)), ...replacements],
+    }
     const signed = catalog.write(() => {
       catalog.registry.record(
         'fleet',
@@ -345,8 +351,8 @@ export class Admission {
     const readers = readersOf(named, before.enrollers, home.rootSealing, reading)
     const admins = persons.map(({ delegation, sealing, name }) => ({ delegation, sealing, name }))
     const dismissals = [...(before.body.dismissals ?? []), ...(dismissed ? [dismissed.dismissal] : [])]
-    const { replacements = [] } = before.body
-    const places = replacement ? { replacements: [...replacements, replacement.text] } : {}
+    const texts = [...(dismissed?.replacements ?? before.line.texts), ...(replacement ? [replacement.text] : [])]
+    const places = texts.length > 0 ? { replacements: texts } : {}
     const draft = { ...before.draft(), sequence, hosts, removals, witnesses, admins, dismissals, ...places }
     const bytes = signMembership(draft, home.secret, readers)
     const signed = home.openMembership(bytes)

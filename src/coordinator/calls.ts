@@ -275,7 +275,7 @@ export const CALLS = {
     None,
   ),
 
-  /** admission, signed by the token's key; `replacement`: what the root says of whose place it takes. Answer: the membership. */
+  /** admission, signed by the token's key; `replacement`: what the root or an admin says of whose place it takes. Answer: the membership. */
   join: call(
     v.strictObject({
       ...{ token: Id, name: Name, domain: Name, addresses: OwnAddresses },
@@ -311,10 +311,10 @@ export const CALLS = {
     repeatable: false,
   }),
   /**
-   * The dismissal of an admin; `admissions` and `removals` say again what he had said. Answer: the membership; those whom he had let in.
+   * The dismissal of an admin; the rest says again what he had said. Answer: the membership; those whom he had let in.
    */
   dismiss: call(
-    v.strictObject({ admissions: Statements, removals: Statements }),
+    v.strictObject({ admissions: Statements, removals: Statements, replacements: Statements }),
     v.strictObject({ name: Name, key: Key, letIn: v.array(Name) }),
     { maxBytes: 4 * MiB, repeatable: false },
   ),

@@ -94,7 +94,7 @@ export async function serveCoordinator(parts: CoordinatorParts): Promise<ServedC
     onMembership(bytes) {
       onDocument('membership', home.fleet, bytes)
       // Each request is refused from now on; whoever removed himself hears that he did.
-      const stays = (host: Hex) => host === home.rootKey || roleOf(parts, host) !== undefined
+      const stays = (host: Hex) => isPersons(home, host) || roleOf(parts, host) !== undefined
       setTimeout(() => server.dropExpelled(stays), LINGER_MS).unref()
     },
   })
@@ -130,8 +130,8 @@ export async function serveCoordinator(parts: CoordinatorParts): Promise<ServedC
     const { line, parts: said } = home.membership()
     if (!isMember && (isFormer(home.membership(), host) || line.isFormer(host))) returned.note(host)
     else if (!isMember && said.removals.some((one) => one.host === host)) returned.noteRemoved(host)
-    // The words let somebody look, wherever they are typed.
-    return isMember || host === home.rootKey
+    // The words, and the key of an admin, let somebody look, wherever they are typed.
+    return isMember || isPersons(home, host)
   }
   const tell = (host: Hex) => {
     const { line } = home.membership()
@@ -173,6 +173,11 @@ function addressOf(home: Home, caller: Caller, bytes: Buffer): AddressBody {
   throw new ImagerError('NOT_ALLOWED', { what: "That is another host's address", role: 'admin' })
 }
 
+/** Is it the root, or an admin? */
+function isPersons(home: Home, host: Hex): boolean {
+  return home.membership().adminsBy(home.rootKey).isAdmin(host)
+}
+
 /** As far as the catalog can be read now. */
 function listenAgain({ home, catalog }: CoordinatorParts): void {
   try {
@@ -210,7 +215,8 @@ function toRoute<N extends CallName>(name: N, handlers: Handlers, parts: RoutePa
     async handle(request) {
       const enrolls = parts.home.membership().delegated(request.host, 'enroller')
       const isRoot = request.host === parts.home.rootKey
-      const caller = { host: request.host, role: roleOf(parts, request.host), enrolls, isRoot }
+      const isAdmin = isPersons(parts.home, request.host)
+      const caller = { host: request.host, role: roleOf(parts, request.host), enrolls, isRoot, isAdmin }
       try {
         requireRole(caller, name, true)
         if (parts.watch?.isReplaced && !TELLING.has(name)) throw replaced(parts.home)

@@ -28,10 +28,10 @@ export function unlocking(
   patienceMs = PATIENCE_MS,
 ): Unlock {
   const { home, clock } = fleet
-  if (words === undefined) return async (appliance) => keysHeld(home, appliance, clock)
+  if (words === undefined) return async (appliance, takenBy) => keysHeld(home, appliance, clock, takenBy)
   const root = rootOf(home, words)
-  return async (appliance) => {
-    if (appliance === home.host && home.manifestKey) return keysHeld(home, appliance, clock)
+  return async (appliance, takenBy = appliance) => {
+    if (appliance === home.host && home.manifestKey && home.opensOf(takenBy)) return keysHeld(home, appliance, clock)
     return await openWithRoot(fleet, root, appliance, { signal, patienceMs })
   }
 }

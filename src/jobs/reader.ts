@@ -21,7 +21,7 @@ export interface ReaderParts extends RetrieveParts {
 /** Throws NO_SUCH_SNAPSHOT, FORGED, NOT_RESTORABLE, and what `unlock` throws. */
 export async function openReader(name: string, parts: ReaderParts, signal?: AbortSignal): Promise<Opened> {
   const found = await parts.catalog.snapshot(name)
-  const keys = await parts.unlock(found.appliance)
+  const keys = await parts.unlock(found.appliance, found.takenBy?.host)
   const snapshot = await openFound(found, keys, parts, signal)
   return {
     row: snapshot.row,

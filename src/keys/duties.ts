@@ -57,7 +57,7 @@ export function moveEnroller(before: Membership, enrollers: readonly Hex[], root
   const own = given.map((one) => signDelegation({ fleet, term, ...one }, root.secret).toString('base64'))
   const delegations = [...own, ...formerHolders(before, root.secret)]
   const listed = admitAll(before.hosts, fleet, term, root.secret)
-  const { replacements = [] } = before.body
+  const replacements = before.line.textsBy(root.secret)
   const body = {
     ...{ fleet, sequence: 1, term, delegations, hosts: listed, removals: [], witnesses: [...witnesses] },
     ...(replacements.length > 0 && { replacements }),

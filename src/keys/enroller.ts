@@ -49,6 +49,7 @@ export interface DismissalParts {
   readonly dismissal: string
   readonly admissions: string[]
   readonly removals: string[]
+  readonly replacements: string[]
 }
 
 /** `by`: the root, or another admin. Pure. */
@@ -60,7 +61,8 @@ export function makeDismissal(membership: Membership, { key, id }: Admin, by: Se
   const removals = parts.removals
     .filter(({ signer }) => signer === key)
     .map(({ host, admission }) => signRemoval({ fleet, term, host, admission }, by).toString('base64'))
-  return { dismissal, admissions, removals }
+  const replacements = membership.line.saidAgain(key, by)
+  return { dismissal, admissions, removals, replacements }
 }
 
 /** Throws NOT_ADMIN. */

@@ -269,6 +269,11 @@ export class Home {
     return [...this.#open('manifest', this.host), ...this.#open('manifest')].filter(isFirst)
   }
 
+  /** Its own snapshots, or those of a host whose place it took with the words. */
+  opensOf(host: Hex): boolean {
+    return host === this.host || this.#open('manifest', host).length > 0
+  }
+
   /** Those under which an appliance may have sealed: its own; a coordinator's, and what a recovery found of it besides. */
   trailerKeysOf(appliance: Hex): readonly SecretHandle[] {
     if (appliance === this.host) return this.#open('trailer')

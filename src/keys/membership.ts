@@ -360,7 +360,7 @@ export function openMembership(bytes: Uint8Array, fleet: Hex, rootKey: Hex, as?:
   if (opened.some(({ admission }) => removed.has(admission))) {
     throw new ImagerError('FORGED', { what: 'A membership lists a host that was removed' })
   }
-  const line = new Line((body.replacements ?? []).map((text) => openReplacement(text, fleet, rootKey)))
+  const line = new Line((body.replacements ?? []).map((text) => openReplacement(text, asAdmin)))
   if (opened.some(({ host }) => line.isFormer(host))) {
     throw new ImagerError('FORGED', { what: 'A membership lists a host whose place another took' })
   }

@@ -1,10 +1,12 @@
 /**
- * Whose place a server took: a statement of the root, with the words, that holds in every term. Peers and coordinator believe the
- * former host nothing from then on, and its snapshots are the other's (docs/formats/membership.md). Pure.
+ * Whose place a server took: a statement of the root, with the words, or of an admin, that holds in every term. Peers and coordinator
+ * believe the former host nothing from then on, and its snapshots are the other's (docs/formats/membership.md). What an admin said,
+ * whoever ends him says again, and the root at the beginning of each term. Pure.
  */
 import * as v from 'valibot'
 import { ImagerError } from '../base/errors.js'
-import type { Hex } from '../base/ids.js'
+import { type Hex, toHex } from '../base/ids.js'
+import type { Admins } from './admins.js'
 import { Id, Key } from './fields.js'
 import { openStatement, type Signer, signStatement } from './statement.js'
 
@@ -17,22 +19,24 @@ const ReplacementBody = v.strictObject({
 })
 export type Replacement = v.InferOutput<typeof ReplacementBody>
 
-/** And the statement that says so, in base64. */
+/** And the statement that says so, in base64; whose it is. */
 export interface SignedReplacement extends Replacement {
   readonly text: string
+  readonly signer: Hex
 }
 
-export function signReplacement(replacement: Replacement, root: Signer): string {
-  return signStatement('replacement', replacement, root).toString('base64')
+/** By the root or an admin. */
+export function signReplacement(replacement: Replacement, signer: Signer): string {
+  return signStatement('replacement', replacement, signer).toString('base64')
 }
 
-/** `text`: in base64. Throws FORGED where it is another fleet's, or not the root's. */
-export function openReplacement(text: string, fleet: Hex, rootKey: Hex): SignedReplacement {
+/** `text`: in base64. Throws FORGED where it is another fleet's, or neither the root's nor an admin's. */
+export function openReplacement(text: string, by: Pick<Admins, 'fleet' | 'isAdmin'>): SignedReplacement {
   const { body, signer } = openStatement('replacement', ReplacementBody, Buffer.from(text, 'base64'))
   const forged = (what: string) => new ImagerError('FORGED', { what: `A replacement ${what}` })
-  if (signer !== rootKey) throw forged("is not signed by the fleet's root")
-  if (body.fleet !== fleet) throw forged('belongs to another fleet')
-  return { ...body, text }
+  if (!by.isAdmin(signer)) throw forged("is signed neither by the fleet's root nor by an admin")
+  if (body.fleet !== by.fleet) throw forged('belongs to another fleet')
+  return { ...body, text, signer }
 }
 
 /** Whose place was taken by whom. */
@@ -59,6 +63,20 @@ export class Line {
   /** As a membership has them. */
   get texts(): string[] {
     return [...this.#places.values()].map(({ text }) => text)
+  }
+
+  /** What that key said, said again by another. */
+  saidAgain(by: Hex, signer: Signer): string[] {
+    const own = [...this.#places.values()].filter((one) => one.signer === by)
+    return own.map(({ fleet, former, heir }) => signReplacement({ fleet, former, heir }, signer))
+  }
+
+  /** As the first membership of a term has them: all by the root. */
+  textsBy(root: Signer): string[] {
+    const rootKey = toHex(root.signingKey())
+    return [...this.#places.values()].map(({ text, signer, ...replacement }) =>
+      signer === rootKey ? text : signReplacement(replacement, root),
+    )
   }
 
   /** Whose places were taken. */

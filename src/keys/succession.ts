@@ -154,7 +154,7 @@ export function succeed(
   const hosts = [...others, self]
   const witnesses = chooseWitnesses(hosts, before.witnesses)
   const listed = admitAll(hosts, fleet, term, root.secret)
-  const { replacements = [] } = before.body
+  const replacements = before.line.textsBy(root.secret)
   const body = {
     ...{ fleet, sequence: 1, term, delegations: [...own, ...known], hosts: listed, removals: [], witnesses },
     ...(replacements.length > 0 && { replacements }),

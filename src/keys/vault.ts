@@ -26,15 +26,21 @@ export interface ReaderKeys {
   lacking(): ImagerError
 }
 
-export type Unlock = (appliance: Hex) => Promise<ReaderKeys>
+/** Whose it is now; who took it, where that was another, whose place that one has. */
+export type Unlock = (appliance: Hex, takenBy?: Hex) => Promise<ReaderKeys>
 
 /**
  * Of its own snapshots a host has the keys, if it is an appliance. Those of others it opens where it recovered the fleet, as long
  * as it keeps what it opened then. Throws NOT_ALLOWED where this host has no keys of its own, KEYS_LOCKED where it has none of others.
  */
-export function keysHeld(home: Home, appliance: Hex, clock: Clock = systemClock): ReaderKeys {
-  return appliance === home.host ? ownKeys(home) : openedKeys(home, appliance, clock.now())
+export function keysHeld(home: Home, appliance: Hex, clock: Clock = systemClock, takenBy = appliance): ReaderKeys {
+  if (appliance !== home.host) return openedKeys(home, appliance, clock.now())
+  if (home.opensOf(takenBy)) return ownKeys(home)
+  const why = `, and ${home.name} took that place by the word of an admin, who has no keys`
+  throw new ImagerError('KEYS_LOCKED', { appliance: `its former server ${takenBy.slice(0, 8)}`, why, todo: WITH_WORDS })
 }
+
+const WITH_WORDS = 'imager restore SNAPSHOT --to TARGET --words-file words.txt'
 
 function ownKeys(home: Home): ReaderKeys {
   const { fleet, manifestKeys: manifests, domainKeys: domains } = home
@@ -50,7 +56,7 @@ function openedKeys(home: Home, appliance: Hex, now: number): ReaderKeys {
     new ImagerError('KEYS_LOCKED', {
       appliance: nameOf(home, appliance),
       why: 'why' in opened ? opened.why : '',
-      todo: 'imager restore SNAPSHOT --to TARGET --words-file words.txt',
+      todo: WITH_WORDS,
     })
   const line = home.membership().line.of(appliance)
   const trailers = line.flatMap((host) => home.trailerKeysOf(host))

@@ -1,9 +1,10 @@
 /** A new server takes the place of one that is gone: its disks' history goes on, the former one is let in no more, a recovery knows. */
-import { copyFileSync, cpSync, rmSync, writeFileSync } from 'node:fs'
+import { copyFileSync, cpSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import test, { type ExecutionContext } from 'ava'
 import type { SnapshotRow } from '../../src/catalog/types.js'
 import type { RecoverReport } from '../../src/jobs/recover/recover.js'
 import type { SnapshotReport } from '../../src/jobs/snapshot/snapshot.js'
+import { openHome } from '../../src/keys/home.js'
 import { freePort } from '../free-port.js'
 import { firstDifference } from './disks.js'
 import { imager, lastLine, type Outcome, start, TestLab } from './lab.js'
@@ -56,7 +57,7 @@ test('a new server takes the place of a dead one, and another that of this one; 
   const alive = await join(t, lab, 'one', '--replaces', 'appliance', ...words)
   t.is(code(alive), 'STILL_ALIVE', 'it called a moment ago')
   t.is(code(await join(t, lab, 'one', '--replaces', 'peer-1', ...words)), 'USAGE', 'no server')
-  t.is(code(await join(t, lab, 'one', '--replaces', 'appliance')), 'USAGE', 'without the words')
+  t.is(code(await join(t, lab, 'one', '--replaces', 'appliance')), 'USAGE', 'without words or key')
   const other = await imager('init', '--state', lab.path('foreign'), '--words-file', lab.path('foreign.txt'), '--json')
   t.is(other.code, 0, other.stdout + other.stderr)
   const foreign = await join(t, lab, 'one', '--replaces', 'appliance', '--words-file', lab.path('foreign.txt'))
@@ -147,4 +148,58 @@ test('a new server takes the place of a dead one, and another that of this one; 
   t.is(last.code, 0, last.stdout + last.stderr)
   await restores(t, lab, lab.path('kept'), first, before)
   t.is((await listed(t, lab.path('kept'))).at(-1)?.sequence, 4)
+})
+
+test('an admin gives a dead server’s place away: its history goes on, and only the words read what was there before', async (t) => {
+  const lab = await TestLab.up(t, 3)
+  const { appliance, coordinator, wordsFile } = lab.lab
+  const disk = lab.makeDisk('disk.img', 12)
+  const first = await lab.snapshot(t, disk)
+  const before = lab.path('before.img')
+  copyFileSync(disk, before)
+  const key = ['--admin-key', lab.path('anna.key')]
+  const office = ['--state', coordinator.state, '--json']
+  const words = ['--words-file', wordsFile]
+  const added = await imager('admin', 'add', 'Anna', ...key, ...words, ...office)
+  t.is(added.code, 0, added.stdout + added.stderr)
+  // Whose key it is decides, and one of words and key is enough.
+  const replaces = ['--replaces', 'appliance', '--even-if-alive']
+  t.is((await imager('init', '--state', lab.path('foreign'), '--words-file', lab.path('foreign.txt'))).code, 0)
+  const foreign = ['--admin-key', lab.path('foreign/identity.key')]
+  t.is(code(await join(t, lab, 'heir', ...replaces, ...foreign)), 'NOT_ADMIN')
+  t.is(code(await join(t, lab, 'heir', ...replaces, ...key, ...words)), 'USAGE')
+  t.is(code(await join(t, lab, 'heir', '--replaces', 'appliance', ...key)), 'STILL_ALIVE')
+
+  const joined = await join(t, lab, 'heir', ...replaces, ...key)
+  t.is(joined.code, 0, joined.stdout + joined.stderr)
+  t.like(lastLine(joined), { name: 'appliance', locked: true })
+  const heir = lab.path('heir')
+  // The name, the list and the chain of heads are its own; no key to what was there before is.
+  t.like((await listed(t, heir))[0], { id: first, applianceName: 'appliance', state: 'protected' })
+  const keys = readdirSync(lab.path('heir/keys')).filter((name) =>
+    name.includes(openHome(appliance.state).host.slice(0, 16)),
+  )
+  t.deepEqual(keys, [])
+  const locked = await imager('restore', first, '--to', lab.path('no.img'), '--state', heir, '--json')
+  t.is(code(locked), 'KEYS_LOCKED')
+  t.regex(locked.stdout, /by the word of an admin, who has no keys/)
+  t.is(code(await imager('ls', first, '--state', heir, '--json')), 'KEYS_LOCKED')
+  const second = await snapshot(t, heir, disk)
+  t.true(second.newBlocks < second.blocks / 10, `${second.newBlocks} of ${second.blocks} blocks are new`)
+  t.deepEqual(
+    (await listed(t, heir)).map(({ id, parent, sequence }) => ({ id, parent, sequence })),
+    [
+      { id: first, parent: null, sequence: 1 },
+      { id: second.snapshot, parent: first, sequence: 2 },
+    ],
+  )
+  await restores(t, lab, heir, second.snapshot, before)
+  await restores(t, lab, heir, first, before, ...words)
+  t.is(code(await imager('snapshots', '--state', appliance.state, '--json')), 'PLACE_TAKEN')
+
+  // Who ends the admin says it again: it holds.
+  const ended = await imager('admin', 'remove', 'Anna', ...words, ...office)
+  t.is(ended.code, 0, ended.stdout + ended.stderr)
+  t.is(openHome(coordinator.state).membership().line.former.length, 1)
+  await restores(t, lab, heir, second.snapshot, before)
 })

@@ -1,4 +1,7 @@
 import test from 'ava'
+import { appoint } from '../../src/keys/admins.js'
+import { moveEnroller } from '../../src/keys/duties.js'
+import { makeDismissal } from '../../src/keys/enroller.js'
 import { mayBeKept, readEntry, sealEntry } from '../../src/keys/entry.js'
 import { type Membership, openMembership, requireFollows } from '../../src/keys/membership.js'
 import { Line, openReplacement, signReplacement } from '../../src/keys/replacement.js'
@@ -20,10 +23,23 @@ function next(replacements: string[], hosts = heirs, sequence = 9): Membership {
   return open(signPlain({ ...known.body, sequence, hosts, replacements }, known.coordinator))
 }
 
-test('only the root says who took a place, and for its fleet', (t) => {
-  t.like(openReplacement(say(known.root), fleet, known.rootKey), { former, heir: taken })
+const admin = Secret.random()
+const named = {
+  delegation: appoint(hostOf(admin), { fleet, term: 1 }, known.root).toString('base64'),
+  sealing: sealingOf(admin),
+  name: 'Anna',
+}
+const withAdmin = (replacements: string[], sequence = 9) =>
+  open(signPlain({ ...known.body, sequence, hosts: heirs, replacements, admins: [named] }, known.coordinator))
+
+test('the root, or an admin of now, says who took a place, and for its fleet', (t) => {
+  const byRoot = { fleet, isAdmin: (signer: string) => signer === known.rootKey }
+  t.like(openReplacement(say(known.root), byRoot), { former, heir: taken, signer: known.rootKey })
+  t.is(withAdmin([say(admin)]).line.heirOf(former), taken)
+  t.throws(() => next([say(admin)]), { code: 'FORGED' }, 'who is no admin here')
+  t.throws(() => withAdmin([say(Secret.random())]), { code: 'FORGED' })
   for (const by of [known.coordinator, known.appliance, heir]) {
-    t.throws(() => next([say(by)]), { code: 'FORGED', message: /not signed by the fleet's root/ })
+    t.throws(() => next([say(by)]), { code: 'FORGED', message: /neither by the fleet's root nor by an admin/ })
   }
   t.throws(() => next([say(known.root, former, taken, otherFleet)]), { code: 'FORGED', message: /another fleet/ })
 })
@@ -42,6 +58,19 @@ test('the former goes without a removal, and never comes back', (t) => {
   })
 })
 
+test('what an admin said of a place is said again by who ends him, and by the root in the next term', (t) => {
+  const before = withAdmin([say(admin)])
+  const [one] = before.admins
+  const { replacements } = makeDismissal(before, one as (typeof before.admins)[number], known.root)
+  t.deepEqual(replacements, [say(known.root)])
+  const after = next(replacements, heirs, 10)
+  t.is(after.line.heirOf(former), taken)
+  const root = { secret: known.root, rootKey: known.rootKey, rootSealing: sealingOf(known.root) }
+  const term2 = moveEnroller(before, [hostOf(known.coordinator)], root)
+  t.is(term2.term, 2)
+  t.deepEqual(term2.line.texts, [say(known.root)])
+})
+
 test('a place is taken once, and hosts do not take each other\u2019s', (t) => {
   const third = hostOf(Secret.random())
   t.throws(() => next([say(known.root), say(known.root, former, third)]), { code: 'CORRUPT', message: /twice/ })
@@ -54,8 +83,8 @@ test('a place is taken once, and hosts do not take each other\u2019s', (t) => {
 test('a line is followed to its end and to its beginning, in each direction', (t) => {
   const [a, b, c, d] = ['a', 'b', 'c', 'd'] as const
   const line = new Line([
-    { fleet, former: b, heir: c, text: '2' },
-    { fleet, former: a, heir: b, text: '1' },
+    { fleet, former: b, heir: c, text: '2', signer: 'r' },
+    { fleet, former: a, heir: b, text: '1', signer: 'r' },
   ])
   t.deepEqual(
     [a, b, c, d].map((one) => line.heirOf(one)),
@@ -67,7 +96,11 @@ test('a line is followed to its end and to its beginning, in each direction', (t
   )
   t.deepEqual(line.of(a).toSorted(), [a, b, c])
   t.deepEqual(line.of(d), [d])
-  t.deepEqual(Line.union([line, new Line([{ fleet, former: d, heir: a, text: '3' }])]).texts, ['2', '1', '3'])
+  t.deepEqual(Line.union([line, new Line([{ fleet, former: d, heir: a, text: '3', signer: 'r' }])]).texts, [
+    '2',
+    '1',
+    '3',
+  ])
 })
 
 test('peers go on to keep the keys of a former server, and a new term carries the place on', (t) => {

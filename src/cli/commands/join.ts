@@ -1,3 +1,4 @@
+import { resolve } from 'node:path'
 import { computerName, parseAddress, usage } from '../arguments.js'
 import { defineCommand } from '../command.js'
 import { readWords } from '../words-input.js'
@@ -35,6 +36,12 @@ export const command = defineCommand({
         requiresArg: true,
         describe: 'With --replaces: file with the 24 words; - asks for them',
       })
+      .option('admin-key', {
+        type: 'string',
+        requiresArg: true,
+        describe:
+          'With --replaces, instead of the words: file with the key of an admin; old backups stay locked without the words',
+      })
       .option('even-if-alive', { type: 'boolean', describe: 'With --replaces: also where that server is still there' })
       .option('listen', {
         type: 'string',
@@ -61,11 +68,17 @@ export const command = defineCommand({
         asked: asked ?? home.name,
         role: home.role,
         state,
+        // What was backed up before takes the words.
+        ...(replaces && typeof replaces.by !== 'string' && { locked: true }),
       },
       () => `${home.name} is now a member of fleet ${home.fleet}, as ${home.role}.`,
     )
     if (replaces)
       output.note(`It has the place of ${replaces.name}: list its backups with ${output.typed('snapshots')}.`)
+    if (replaces && typeof replaces.by !== 'string') {
+      const read = output.typed('restore SNAPSHOT --to TARGET --words-file words.txt')
+      output.note(`An admin has no keys: what was backed up before is read here with the words only, ${read}.`)
+    }
     if (asked !== undefined && home.name !== asked) {
       output.note(
         `There is a host ${asked} already. For another name, on the coordinator: imager rename ${home.name} NAME`,
@@ -79,20 +92,28 @@ export const command = defineCommand({
 interface ReplacingArgs {
   readonly replaces?: string | undefined
   readonly 'words-file'?: string | undefined
+  readonly 'admin-key'?: string | undefined
   readonly 'even-if-alive'?: boolean | undefined
   readonly token?: string | undefined
   readonly 'token-file'?: string | undefined
 }
 
-/** Throws USAGE where the words are missing, or of no use. */
+/** Throws USAGE where neither the words nor an admin's key is named, or they are of no use; NOT_ADMIN, SECRET_EXPOSED. */
 async function readReplacing(args: ReplacingArgs, context: Parameters<typeof readWords>[2]) {
-  const { replaces: name, 'words-file': file } = args
+  const { replaces: name, 'words-file': file, 'admin-key': key } = args
   const evenIfAlive = args['even-if-alive'] === true
   if (name === undefined) {
-    if (file !== undefined || evenIfAlive) throw usage('--words-file and --even-if-alive belong to --replaces', 'join')
+    if (file !== undefined || key !== undefined || evenIfAlive)
+      throw usage('--words-file, --admin-key and --even-if-alive belong to --replaces', 'join')
     return undefined
   }
-  if (file === undefined) throw usage('--replaces takes the 24 words: --words-file FILE', 'join')
+  if ((file === undefined) === (key === undefined))
+    throw usage('--replaces takes the 24 words, --words-file FILE, or the key of an admin, --admin-key FILE', 'join')
+  if (key !== undefined) {
+    const { loadAdminKey } = await import('../../keys/admin-key.js')
+    return { name, evenIfAlive, by: loadAdminKey(resolve(key)) }
+  }
+  if (file === undefined) return undefined
   if (file === '-' && args.token === '-') throw usage('Only one of token and words comes from standard input', 'join')
-  return { name, evenIfAlive, words: (await readWords(file, 'join', context)) ?? '' }
+  return { name, evenIfAlive, by: (await readWords(file, 'join', context)) ?? '' }
 }

@@ -29,7 +29,7 @@ export const command = defineCommand({
     const unlock = unlocking(fleet, words, context.signal)
     const { head: _, ...row } = await findSnapshot(args, catalog, context.output)
     // What a snapshot holds is shown to whom it would be given.
-    await unlock(row.appliance)
+    await unlock(row.appliance, row.takenBy?.host)
     const doubtful = doubtfulTime(row, clock.now())
     const { hosts: members } = home.membership()
     const hosts = Object.entries(row.summary.perHost).map(([host, bytes]) => {

@@ -89,7 +89,7 @@ export interface RestoreReport {
 export async function planRestore(options: RestoreOptions, parts: RestoreParts): Promise<RestorePlan> {
   const { catalog, signal } = parts
   const row = await catalog.snapshot(options.snapshot)
-  const keys = await parts.unlock(row.appliance)
+  const keys = await parts.unlock(row.appliance, row.takenBy?.host)
   const stripes = await catalog.snapshotStripes(fullName(row))
   const { absent, lost, lack } = await askHosts(stripes, parts)
   const opening = openFound(row, keys, { ...parts, avoid: [...absent.keys()] }, signal)
