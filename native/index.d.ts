@@ -17,6 +17,13 @@ export declare class Batch {
   prepare(vault: Vault): Promise<void>
   /** Signatures of all items that are not zeros, 32 bytes each. */
   ids(): Buffer
+  /**
+   * Signatures, in an older domain (from 0, the newest of them first), of the blocks that are unknown: `births` as for
+   * `Packer.claim`. Empty for pages.
+   */
+  olderIds(vault: Vault, domain: number, births: BigUint64Array): Promise<Buffer>
+  /** `found`: the births of what `olderIds` gave last. Returns all births, for `Packer.claim`. */
+  takeOlder(births: BigUint64Array, found: BigUint64Array): BigUint64Array
   /** Compresses and seals what was claimed as fresh. `level` is zstd's. */
   seal(vault: Vault, level: number): Promise<void>
   /**
@@ -634,8 +641,10 @@ export declare class Target {
 export declare class Vault {
   /** What opens the root page of a snapshot, from its head. Throws FORGED, and INVALID where `runs` does not know its run. */
   openRoot(sealed: Uint8Array, birth: bigint, runs: Runs): PageRef
-  /** `fleet`: 16 bytes. */
-  constructor(domainKey: Secret, manifestKey: Secret, trailerKey: Secret, fleet: Uint8Array)
+  /** `domains`: for new blocks the first, which opens older ones too, as the others do. `fleet`: 16 bytes. */
+  constructor(domains: Array<Secret>, manifestKey: Secret, trailerKey: Secret, fleet: Uint8Array)
+  /** How many domains it opens blocks of, besides the one for new blocks. */
+  get olderDomains(): number
   /**
    * `runs` learns the runs that the pages name. Opens and decodes pages from what was fetched of a pack (`offsets[i]`, ascending, is where `fetched[i]` begins there);
    * null for each whose record does not verify. Uses the bodies up. Throws what a page throws that verifies and makes no sense.

@@ -14,10 +14,10 @@ use std::time::{Duration, Instant};
 use imager_native::base::clock::Clock;
 use imager_native::base::secret::Secret;
 use imager_native::formats::descriptor::Descriptor;
+use imager_native::formats::domains::Domains;
 use imager_native::formats::frame::{Fetch, Kind, PREAMBLE, TO_END};
 use imager_native::formats::names::RunName;
 use imager_native::formats::page::{MapEntry, Page, Ref};
-use imager_native::formats::record::Domain;
 use imager_native::formats::shard::BODY_OFFSET;
 use imager_native::retrieve::disk_reader::Reader;
 use imager_native::retrieve::parts::DirectParts;
@@ -575,7 +575,7 @@ fn certificates_of_no_host_have_no_key() {
 
 /// Two blocks of a disk in a pack of two shards; the second block's record lies in both.
 struct Disk {
-    domain: Domain,
+    domains: Arc<Domains>,
     page: Arc<Page>,
     locations: Vec<Location>,
     window: Arc<Window>,
@@ -586,7 +586,8 @@ const SECOND: [u8; 16] = [1; 16];
 const BLOCK: usize = 60_000;
 
 fn disk() -> Disk {
-    let domain = Domain::blocks(&secret(8));
+    let domains = Arc::new(Domains::new(&secret(8), &[]));
+    let domain = domains.newest();
     let (mut pack, mut entries, mut locations) = (vec![], vec![], vec![]);
     for at in 0..2u64 {
         let plain: Vec<u8> = (0..BLOCK as u64).map(|i| ((i * i * (at + 3)) >> 5) as u8).collect();
@@ -603,7 +604,7 @@ fn disk() -> Disk {
     let file = |part: &[u8]| [&vec![0; BODY_OFFSET][..], part].concat();
     let files =
         [file(&pack[..body as usize]), file(&[&pack[body as usize..], &vec![0; body as usize - 1000]].concat())];
-    Disk { domain, page, locations, window: Arc::new(window), files }
+    Disk { domains: domains.clone(), page, locations, window: Arc::new(window), files }
 }
 
 /// A reader of that disk, and the routes it goes by. Without `second` nobody has its second shard.
@@ -623,7 +624,7 @@ fn reader_by(
     routes.lock().unwrap().learn(9, Layout { k: 2, m: 0, pack_bytes, shards });
     let parts = DirectParts::new(Arc::new(client), Clock::SYSTEM, patience, routes.clone());
     target.into_iter().for_each(|target| parts.learn_host(target));
-    let reader = Arc::new(Reader::new(Arc::new(parts), BlockCache::new(1 << 20), disk.domain.clone()));
+    let reader = Arc::new(Reader::new(Arc::new(parts), BlockCache::new(1 << 20), disk.domains.clone()));
     reader.learn(0..=0, std::slice::from_ref(&disk.page), &disk.locations).unwrap();
     (reader, routes)
 }

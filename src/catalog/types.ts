@@ -62,6 +62,8 @@ export interface Begun {
   snapshot: Hex
   sequence: number
   parent: Hex | null
+  /** The entry with the key of new blocks, sealed to the appliance, where another host's coordinator gave it. */
+  domainKey?: Buffer
 }
 
 /** The last run of a volume that is over: one that goes on says nothing yet. Times are the coordinator's. */
@@ -156,6 +158,8 @@ export interface SnapshotSummary {
   storedBytes: number
   blocks: number
   newBlocks: number
+  /** Ids of the keys under which its blocks may be sealed: new ones under the first. Empty where that is not known. */
+  domains: Hex[]
   files: number
   seconds: number
   view: string
@@ -296,6 +300,8 @@ export interface Catalog {
   condition(): Promise<Condition[]>
   /** The master file, by name. */
   hosts(): Promise<HostRow[]>
+  /** Key entries of the caller's, where it is another host's. Of one name the first stays. */
+  keepKeys?(entries: readonly Buffer[]): Promise<void>
   /** Ends (fences) an older lease of that volume. Repeating it with the same lease gives the same answer. */
   begin(request: BeginRequest): Promise<Begun>
   /** Births, 0 = unknown: committed stripes only, and only those that survive at least `tolerate` hosts. */

@@ -10,7 +10,7 @@ import type { LocalCatalog } from '../catalog/local.js'
 import { adminOf, MOST_ADMINS, type NamedAdmin, openAppointment, openDismissal } from '../keys/admins.js'
 import { type Admitted, type Admitters, type OpenedAdmission, openAdmission, openVoucher } from '../keys/admission.js'
 import { makeRemoval, makeToken } from '../keys/enroller.js'
-import { deriveTrailerKey, type KeyPurpose, sealEntry } from '../keys/entry.js'
+import { deriveTrailerKey, sealEntry } from '../keys/entry.js'
 import type { Role } from '../keys/fields.js'
 import { isNewer, type Place } from '../keys/handover.js'
 import type { Home } from '../keys/home.js'
@@ -27,12 +27,14 @@ import {
 } from '../keys/membership.js'
 import { openReplacement, type SignedReplacement } from '../keys/replacement.js'
 import { encodeToken, isJoinRole, type JoinRole, tokenId } from '../keys/token.js'
-import { hash, type SecretHandle } from '../native.js'
+import { hash } from '../native.js'
 import type { Answer, Request } from './calls.js'
+import type { DomainKey } from './domain-key.js'
 
 export interface AdmissionParts {
   home: Home
   catalog: LocalCatalog
+  domainKey: DomainKey
   /** Where joining hosts reach this coordinator. */
   address(): string
   /** A newer membership is in force: tell whoever must know. */
@@ -163,7 +165,7 @@ export class Admission {
 
   /** Throws WRONG_KEY; what exactly was wrong with a token is not told to a stranger beyond that. */
   join(host: Hex, request: Request<'join'>, admission: Buffer): Answer<'join'> {
-    const { home, catalog } = this.#parts
+    const { home, catalog, domainKey } = this.#parts
     const token = catalog.registry.token(request.token)
     if (!token) throw new ImagerError('WRONG_KEY', { what: 'This join token is unknown here, or has expired' })
     if (host === home.host) throw new ImagerError('WRONG_KEY', { what: 'The coordinator cannot join its own fleet' })
@@ -185,6 +187,7 @@ export class Admission {
       return this.#sign({ joined: { host, admitted: { admission: text, voucher } }, replacement: place })
     })
     this.#publish(signed)
+    if (place) domainKey.changeIfDue()
     return { name, keys: keys.map((key) => key.toString('base64')) }
   }
 
@@ -233,7 +236,7 @@ export class Admission {
    * snapshot needs the host.
    */
   remove(wanted: string, force: boolean, given?: Buffer): Answer<'remove'> {
-    const { home, catalog } = this.#parts
+    const { home, catalog, domainKey } = this.#parts
     const { host, name, role } = findHost(catalog.members.members(), wanted)
     if (role === 'coordinator') {
       const what = 'A coordinator is not removed: `imager recover` puts another in its place'
@@ -249,6 +252,7 @@ export class Admission {
       return { ...effect, signed: this.#sign({ removal }) }
     })
     this.#publish(signed)
+    domainKey.changeIfDue()
     return { host: name, key: host, snapshotsBelowTarget }
   }
 
@@ -377,22 +381,17 @@ export class Admission {
   }
 
   /**
-   * Keys of an appliance, sealed to it: the domain key D, and of the catalog key C only C_a, which is derived for it.
+   * Keys of an appliance, sealed to it: the newest domain key D, and of the catalog key C only C_a, which is derived for it.
    */
   #applianceKeys(host: Hex, sealing: Hex): Buffer[] {
-    const { home } = this.#parts
-    const { domainKey, catalogKey } = home
-    if (!domainKey || !catalogKey || !home.membership().delegated(home.host, 'holder')) {
-      throw new ImagerError('NOT_ALLOWED', { what: "This coordinator does not hold the fleet's keys", role: 'holder' })
-    }
+    const { home, domainKey } = this.#parts
+    const domain = domainKey.sealTo(host, sealing)
+    const { catalogKey, fleet } = home
+    if (!catalogKey)
+      throw new ImagerError('NOT_ALLOWED', { what: 'This coordinator has no catalog key', role: 'holder' })
     const { term } = home.membership()
-    const seal = (purpose: KeyPurpose, key: SecretHandle) =>
-      sealEntry(
-        key,
-        { fleet: home.fleet, term, purpose, owner: home.host, reader: host, readerSealing: sealing },
-        home.secret,
-      )
-    return [seal('domain', domainKey), seal('trailer', deriveTrailerKey(catalogKey, host))]
+    const to = { fleet, term, purpose: 'trailer' as const, owner: home.host, reader: host, readerSealing: sealing }
+    return [domain, sealEntry(deriveTrailerKey(catalogKey, host), to, home.secret)]
   }
 }
 

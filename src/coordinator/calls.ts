@@ -96,6 +96,7 @@ const Summary = v.pipe(
     storedBytes: Count,
     blocks: Count,
     newBlocks: Count,
+    domains: v.pipe(v.array(Id), v.maxLength(KEYS_AN_OWNER)),
     files: Count,
     seconds: Seconds,
     view: Text(255),
@@ -176,6 +177,7 @@ export const CALLS = {
   /** What is known of the caller. */
   self: call(None, HostRow),
   hosts: call(None, v.strictObject({ hosts: v.array(HostRow) })),
+  /** Answer: the entry with the key of new blocks, sealed to the appliance; empty where this coordinator holds none. */
   begin: call(
     v.strictObject({
       lease: v.exactOptional(Id),

@@ -107,10 +107,10 @@ export class RemoteCatalog implements Catalog {
 
   async begin(request: BeginRequest): Promise<Begun> {
     const drawn = { lease: randomBytes(16).toString('hex'), run: randomBytes(8).toString('hex'), ...request }
-    const { body } = await this.#call('begin', drawn)
+    const { body, attachment } = await this.#call('begin', drawn)
     // By the run its stripes are named: a name that was used before is taken.
-    if (body.lease === drawn.lease && body.run === drawn.run) return body
-    throw lied('begin', 'another run than was begun')
+    if (body.lease !== drawn.lease || body.run !== drawn.run) throw lied('begin', 'another run than was begun')
+    return attachment.length > 0 ? { ...body, domainKey: attachment } : body
   }
 
   async lookup(lease: Hex, ids: Uint8Array, tolerate: number): Promise<BigUint64Array> {

@@ -37,6 +37,7 @@ import {
 import { Admission } from './admission.js'
 import { type Answer, CALL_NAMES, CALLS, type CallName, EVENT_PAGE, type Request, SNAPSHOT_PAGE } from './calls.js'
 import { describeSkew, readSkew, SKEW_HEADER, TIME_HEADER } from './clock-skew.js'
+import { DomainKey } from './domain-key.js'
 import { Moving, moveHandlers } from './moving.js'
 import { keepOrder } from './orders.js'
 import { policyInForce, requireNoAdmins, settlePolicy, takePolicy } from './policy.js'
@@ -87,9 +88,12 @@ export async function serveCoordinator(parts: CoordinatorParts): Promise<ServedC
   const { home, catalog } = parts
   let address = parts.publicAddress ?? parts.listen
   const onDocument = parts.onDocument ?? (() => {})
+  const onKey = (name: string, bytes: Buffer) => onDocument('key', name, bytes)
+  const domainKey = new DomainKey({ home, catalog, onKey })
   const admission = new Admission({
     home,
     catalog,
+    domainKey,
     address: () => address,
     onMembership(bytes) {
       onDocument('membership', home.fleet, bytes)
@@ -98,7 +102,6 @@ export async function serveCoordinator(parts: CoordinatorParts): Promise<ServedC
       setTimeout(() => server.dropExpelled(stays), LINGER_MS).unref()
     },
   })
-  const onKey = (name: string, bytes: Buffer) => onDocument('key', name, bytes)
   const returned = new Returned(catalog, home)
   const keepAddress = (host: Hex, sequence: number, bytes: Buffer) => {
     try {
@@ -119,7 +122,7 @@ export async function serveCoordinator(parts: CoordinatorParts): Promise<ServedC
   })
   const handlers = {
     ...moveHandlers(moving),
-    ...catalogHandlers(catalog, parts, returned),
+    ...catalogHandlers(catalog, parts, returned, domainKey),
     ...fleetHandlers(home, catalog, admission, {
       ...{ onKey, keepAddress, watch: parts.watch, onDocument, clock: parts.clock ?? systemClock },
     }),
@@ -275,6 +278,7 @@ function catalogHandlers(
   catalog: LocalCatalog,
   { onFinish = async () => {}, watch }: Pick<CoordinatorParts, 'onFinish' | 'watch'>,
   returned: Returned,
+  domainKey: DomainKey,
 ): Pick<Handlers, CatalogCall> {
   const ownLease = (caller: Caller, lease: string) => requireOwn(caller, catalog.leaseOwner(lease))
   return {
@@ -290,7 +294,9 @@ function catalogHandlers(
     hosts: async () => ({ body: { hosts: await catalog.hosts() } }),
     async begin({ caller, body }) {
       requireOwn(caller, body.appliance)
-      return { body: await catalog.begin(body) }
+      const begun = await catalog.begin(body)
+      const given = caller.host === body.appliance ? domainKey.forRun(caller.host) : undefined
+      return { body: begun, ...(given && { attachment: given }) }
     },
     async lookup({ caller, body: { lease, tolerate }, attachment }) {
       ownLease(caller, lease)

@@ -125,6 +125,7 @@ function summaryOf({ root }: Head): SnapshotSummary {
   const flaws = { bytes: 0, ranges: [], files: [] }
   return {
     ...{ sourceBytes: 0, allocatedBytes: 0, readBytes: 0, newBytes: 0, storedBytes: 0, blocks: 0, newBlocks: 0 },
+    domains: [],
     ...{ files: 0, seconds: 0, view: '', volumes: [], leftOut: [], unreadable: flaws, torn: flaws },
     ...{ perHost: {}, fileTypes: {}, owners: {} },
     notes: ['brought by a PC that was away during a recovery: what it holds is sealed, and shown by `imager ls`'],

@@ -82,5 +82,8 @@ function ownKeys(given: readonly Buffer[], members: Membership, { rootKey }: Tok
   const accept: Parameters<typeof openEntry>[1]['accept'] = (signer, entry) =>
     mayDeliver(signer, entry, members, rootKey)
   const used = given.map((bytes) => openEntry(bytes, { fleet, reader, secret: identity, accept }))
-  return [...makeKey('manifest', maker), ...used.map(({ key, entry }) => sealToRecovery(entry.purpose, key, maker))]
+  return [
+    ...makeKey('manifest', maker),
+    ...used.map(({ key, entry }) => sealToRecovery(entry.purpose, key, maker, entry.rotation)),
+  ]
 }

@@ -216,9 +216,15 @@ export class Management {
       return await daemon()
     } catch (error) {
       if (!this.#local || !hasCode(error, 'COORDINATOR_UNREACHABLE')) throw error
-      const { Admission } = await import('../coordinator/admission.js')
+      const [{ Admission }, { DomainKey }] = await Promise.all([
+        import('../coordinator/admission.js'),
+        import('../coordinator/domain-key.js'),
+      ])
       const address = () => this.#home.coordinator.address
-      return here(new Admission({ home: this.#home, catalog: this.#local, address, onMembership: () => {} }))
+      const parts = { home: this.#home, catalog: this.#local }
+      // The daemon brings peers what is new once it runs.
+      const domainKey = new DomainKey({ ...parts, onKey: () => {} })
+      return here(new Admission({ ...parts, domainKey, address, onMembership: () => {} }))
     }
   }
 }

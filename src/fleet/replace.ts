@@ -123,8 +123,8 @@ function sealTo({ host, sealing }: Heir, entries: readonly Buffer[], membership:
   return entries.flatMap((bytes) => {
     const opened = openForRecovery(bytes, membership, root)
     if (!opened || opened.entry.purpose === 'catalog') return []
-    const { purpose, owner } = opened.entry
-    const to = { fleet, term, purpose, owner, reader: host, readerSealing: sealing }
+    const { purpose, rotation, owner } = opened.entry
+    const to = { fleet, term, purpose, rotation, owner, reader: host, readerSealing: sealing }
     return sealEntry(opened.key, to, root.secret)
   })
 }

@@ -7,7 +7,7 @@ import * as v from 'valibot'
 import { ImagerError } from '../base/errors.js'
 import { type Hex, toHex } from '../base/ids.js'
 import { hash, Secret, type SecretHandle } from '../native.js'
-import { Base64, Id, Key, Term } from './fields.js'
+import { Base64, Count, Id, Key, Term } from './fields.js'
 import type { Membership } from './membership.js'
 import { openStatement, signStatement } from './statement.js'
 
@@ -20,6 +20,8 @@ const EntryBody = v.strictObject({
   term: Term,
   /** domain: D. manifest: M_a of an appliance. catalog: C. trailer: C_a, all an appliance gets of C. */
   purpose: v.picklist(['domain', 'manifest', 'catalog', 'trailer']),
+  /** Of a `domain` key: how often it was changed in this term before. 0 for the other purposes. */
+  rotation: Count,
   /** The public id of the key that is sealed. */
   key: Id,
   owner: Key,
@@ -38,6 +40,8 @@ export interface Sealing {
   fleet: Hex
   term: number
   purpose: KeyPurpose
+  /** 0 where left out. */
+  rotation?: number
   owner: Hex
   /** Who shall read it, a host or RECOVERY, and the X25519 key of that reader. */
   reader: Hex
@@ -45,8 +49,8 @@ export interface Sealing {
 }
 
 export function sealEntry(key: SecretHandle, { readerSealing, ...to }: Sealing, signer: SecretHandle): Buffer {
-  const { fleet, term, purpose, owner, reader } = to
-  const entry = { fleet, term, purpose, key: toHex(key.id()), owner, reader }
+  const { fleet, term, purpose, rotation = 0, owner, reader } = to
+  const entry = { fleet, term, purpose, rotation, key: toHex(key.id()), owner, reader }
   const sealed = key.sealTo(Buffer.from(readerSealing, 'hex'), binding(entry))
   return signStatement('key', { ...entry, sealed: sealed.toString('base64') }, signer)
 }
@@ -59,19 +63,25 @@ export interface Maker {
 }
 
 /** A new random key of this host, sealed to itself and to the recovery words. */
-export function makeKey(purpose: KeyPurpose, maker: Maker): Buffer[] {
+export function makeKey(purpose: KeyPurpose, maker: Maker, rotation = 0): Buffer[] {
   const { fleet, term, identity } = maker
   const key = Secret.random()
   const owner = toHex(identity.signingKey())
-  const own = { fleet, term, purpose, owner, reader: owner, readerSealing: toHex(identity.sealingKey()) }
-  return [sealEntry(key, own, identity), sealToRecovery(purpose, key, maker)]
+  const own = { fleet, term, purpose, rotation, owner, reader: owner, readerSealing: toHex(identity.sealingKey()) }
+  return [sealEntry(key, own, identity), sealToRecovery(purpose, key, maker, rotation)]
 }
 
 /** A key that this host uses, in its own name: whatever becomes of the host that gave it, the words find it. */
-export function sealToRecovery(purpose: KeyPurpose, key: SecretHandle, maker: Maker): Buffer {
+export function sealToRecovery(purpose: KeyPurpose, key: SecretHandle, maker: Maker, rotation = 0): Buffer {
   const { fleet, term, rootSealing, identity } = maker
   const owner = toHex(identity.signingKey())
-  return sealEntry(key, { fleet, term, purpose, owner, reader: RECOVERY, readerSealing: rootSealing }, identity)
+  const to = { fleet, term, purpose, rotation, owner, reader: RECOVERY, readerSealing: rootSealing }
+  return sealEntry(key, to, identity)
+}
+
+/** For sorting: the key that is to be used for what is new comes first. */
+export function newestFirst(a: Pick<KeyEntry, 'term' | 'rotation'>, b: Pick<KeyEntry, 'term' | 'rotation'>): number {
+  return b.term - a.term || b.rotation - a.rotation
 }
 
 /** What an entry says, its signature verified, still sealed. */

@@ -27,6 +27,7 @@ import {
   type KeyEntry,
   type KeyPurpose,
   mayDeliver,
+  newestFirst,
   openEntry,
   RECOVERY,
   readEntry,
@@ -78,7 +79,7 @@ export class Home {
   /** What lies in the state folder of it; null: nothing does. */
   #handover: HandedOver | null | undefined
   readonly #watchers: (() => void)[] = []
-  readonly #keys = new Map<string, readonly SecretHandle[]>()
+  readonly #keys = new Map<string, readonly OpenedEntry[]>()
 
   constructor(
     readonly state: string,
@@ -248,12 +249,18 @@ export class Home {
 
   /** Key of the dedupe domain for new blocks. */
   get domainKey(): SecretHandle | undefined {
-    return this.#ownFirst('domain')
+    return this.#ownFirst('domain')?.key
   }
 
-  /** Those of older blocks, too. */
+  /** What says so. */
+  get domainEntry(): KeyEntry | undefined {
+    return this.#ownFirst('domain')?.entry
+  }
+
+  /** That of new blocks first, then those of older ones, the newest of them first. */
   get domainKeys(): readonly SecretHandle[] {
-    return this.#open('domain')
+    const newest = this.domainKey
+    return [...(newest ? [newest] : []), ...this.#open('domain')].filter(isFirst)
   }
 
   get manifestKey(): SecretHandle | undefined {
@@ -261,7 +268,7 @@ export class Home {
   }
 
   get trailerKey(): SecretHandle | undefined {
-    return this.#ownFirst('trailer')
+    return this.#ownFirst('trailer')?.key
   }
 
   /** Its own, all that were ever sealed; then those of hosts whose place it took. */
@@ -282,7 +289,19 @@ export class Home {
   }
 
   get catalogKey(): SecretHandle | undefined {
-    return this.#ownFirst('catalog')
+    return this.#ownFirst('catalog')?.key
+  }
+
+  /** Keys that this host was given since it joined, and what it sealed of them. Of one name the first stays. Throws FORGED. */
+  takeKeys(entries: readonly Uint8Array[]): void {
+    const checked = entries.map((bytes) => {
+      return { bytes, entry: checkKey(bytes, this, this.membership(), this.host, this.secret) }
+    })
+    for (const { bytes, entry } of checked) {
+      const path = join(this.state, KEYS, keyFile(entry))
+      if (!existsSync(path)) writeDurable(path, bytes)
+    }
+    this.#keys.clear()
   }
 
   /** Every key statement held here: sealed to this host, and what it sealed to recovery. */
@@ -303,30 +322,36 @@ export class Home {
   }
 
   /** What this host sealed to itself counts before what another did. */
-  #ownFirst(purpose: KeyPurpose): SecretHandle | undefined {
-    const own = this.#open(purpose, this.host)[0]
-    if (own || !this.hasMembership) return own ?? this.#open(purpose)[0]
+  #ownFirst(purpose: KeyPurpose): OpenedEntry | undefined {
+    const own = this.#entries(purpose, this.host)[0]
+    if (own || !this.hasMembership) return own ?? this.#entries(purpose)[0]
     // What it was given of a host whose place it took opens that one's backups, and seals nothing.
     const { line } = this.membership()
-    const givers = new Set(this.keyStatements().map((bytes) => readEntry(bytes).entry.owner))
-    return [...givers].filter((giver) => !line.isFormer(giver)).flatMap((giver) => this.#open(purpose, giver))[0]
+    return this.#entries(purpose).find(({ entry }) => !line.isFormer(entry.owner))
   }
 
-  /** Of that owner, or of all. Who may deliver a key was checked when it was saved; the membership may have moved on since. */
   #open(purpose: KeyPurpose, owner?: Hex): readonly SecretHandle[] {
+    return this.#entries(purpose, owner).map(({ key }) => key)
+  }
+
+  /** Of that owner, or of all, the newest first. Who may deliver a key was checked when it was saved; the membership may have moved on since. */
+  #entries(purpose: KeyPurpose, owner?: Hex): readonly OpenedEntry[] {
     const name = `${purpose} ${owner}`
     const known = this.#keys.get(name)
     if (known) return known
     const as = { fleet: this.fleet, reader: this.host, secret: this.secret, accept: () => true }
-    const keys = this.keyStatements().flatMap((bytes) => {
+    const opened = this.keyStatements().flatMap((bytes) => {
       const { entry } = readEntry(bytes)
       const isMeant = entry.purpose === purpose && entry.reader === this.host && (owner ?? entry.owner) === entry.owner
-      return isMeant ? openEntry(bytes, as).key : []
+      return isMeant ? openEntry(bytes, as) : []
     })
+    const keys = opened.sort((a, b) => newestFirst(a.entry, b.entry))
     this.#keys.set(name, keys)
     return keys
   }
 }
+
+type OpenedEntry = ReturnType<typeof openEntry>
 
 /** Of keys that are there twice. */
 function isFirst(key: SecretHandle, at: number, all: readonly SecretHandle[]): boolean {
@@ -433,7 +458,13 @@ export function createHome(home: NewHome, beforeLast = () => {}): Home {
   return openHome(state)
 }
 
-function checkKey(bytes: Uint8Array, home: NewHome, members: Membership, host: Hex, secret: SecretHandle): KeyEntry {
+function checkKey(
+  bytes: Uint8Array,
+  home: Pick<NewHome, 'fleet' | 'rootKey'>,
+  members: Membership,
+  host: Hex,
+  secret: SecretHandle,
+): KeyEntry {
   const { entry, signer } = readEntry(bytes)
   const accept = () => mayDeliver(signer, entry, members, home.rootKey)
   if (entry.reader === host) openEntry(bytes, { fleet: home.fleet, reader: host, secret, accept })

@@ -13,6 +13,7 @@ import {
   type KeyEntry,
   type KeyPurpose,
   mayDeliver,
+  newestFirst,
   openEntry,
   RECOVERY,
   sealEntry,
@@ -54,8 +55,8 @@ interface Opened {
 
 /**
  * What is shared comes from whoever the root made a holder, in whichever term: an earlier recovery may have been cut short
- * before its host's keys spread. The newest term counts; in it the domain key that most appliances say they use: a holder in
- * wrong hands may have sealed others as well. No key is left out for another: each that opens is tried. Undefined where the
+ * before its host's keys spread. The newest term counts, in it the last rotation; of several the domain key that most appliances say
+ * they use: a holder in wrong hands may have sealed others as well. No key is left out for another: each that opens is tried. Undefined where the
  * shared keys are not among them.
  */
 export function openFleetKeys(
@@ -74,7 +75,7 @@ export function openFleetKeys(
   }
   const weight = ({ entry }: Opened) => votes.get(entry.key) ?? 0
   const newest = (all: readonly Opened[]) =>
-    all.toSorted((a, b) => b.entry.term - a.entry.term || weight(b) - weight(a))[0]?.key
+    all.toSorted((a, b) => newestFirst(a.entry, b.entry) || weight(b) - weight(a))[0]?.key
   const catalogs = distinct(shared('catalog').map(({ key }) => key))
   const [domain, catalog] = [newest(shared('domain')), newest(shared('catalog'))]
   if (!domain || !catalog) return undefined

@@ -9,9 +9,14 @@ import { findOpenedKeys } from './opened-keys.js'
 
 /** Under which this host seals. Throws NOT_ALLOWED where it holds no keys for that. */
 export function openVault(home: Home): VaultHandle {
-  const { domainKey, manifestKey, trailerKey } = home
+  const { domainKey, domainKeys, manifestKey, trailerKey } = home
   if (!domainKey || !manifestKey || !trailerKey) throw withoutKeys(home)
-  return new Vault(domainKey, manifestKey, trailerKey, fleetOf(home))
+  return new Vault([...domainKeys], manifestKey, trailerKey, fleetOf(home))
+}
+
+/** The dedupe domains in one of which each block of a snapshot lies that this host takes now: that of new blocks first. */
+export function domainsOf(home: Home): Hex[] {
+  return home.domainKeys.map((key) => toHex(key.id()))
 }
 
 /** What opens the snapshots of one appliance, wherever it comes from: `keysHeld`, or the recovery words. */
@@ -79,8 +84,8 @@ export interface Opening {
   readonly root: PageRef
   /** Opens pages. */
   readonly pages: VaultHandle
-  /** Opens blocks too, those of the dedupe domain of this id. Throws what `lacking` says where its key is not there. */
-  vault(domain: Hex): VaultHandle
+  /** Opens blocks too, those of the dedupe domains of these ids. Throws what `lacking` says where a key is not there. */
+  vault(domains: readonly Hex[]): VaultHandle
 }
 
 /** Of several manifest keys the one counts that opens this root. Throws FORGED where none does. */
@@ -88,22 +93,23 @@ export function openRoot(keys: ReaderKeys, sealed: SealedRoot): Opening {
   const { manifests, domains } = keys
   const [[anyDomain], [trailer]] = [domains, keys.trailers]
   if (!anyDomain || !trailer || manifests.length === 0) throw keys.lacking()
-  const make = (domain: SecretHandle, manifest: SecretHandle) => new Vault(domain, manifest, trailer, fleetOf(keys))
+  const make = (domains: SecretHandle[], manifest: SecretHandle) => new Vault(domains, manifest, trailer, fleetOf(keys))
   const {
     at,
     root,
     vault: pages,
   } = firstThatOpens(
-    manifests.map((manifest) => make(anyDomain, manifest)),
+    manifests.map((manifest) => make([anyDomain], manifest)),
     sealed,
   )
   return {
     root,
     pages,
-    vault(domain) {
-      const key = domains.find((one) => toHex(one.id()) === domain)
-      if (!key) throw keys.lacking()
-      return make(key, manifests[at] as SecretHandle)
+    vault(ids) {
+      const found = ids.map((id) => domains.find((one) => toHex(one.id()) === id))
+      const held = found.filter((key) => key !== undefined)
+      if (held.length < ids.length) throw keys.lacking()
+      return make(held, manifests[at] as SecretHandle)
     },
   }
 }

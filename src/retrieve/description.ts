@@ -1,6 +1,7 @@
 /** What a snapshot's root page says about it, as JSON. Only its appliance could have sealed it; its form is checked all the same. */
 import * as v from 'valibot'
 import { ImagerError } from '../base/errors.js'
+import { KEYS_AN_OWNER } from '../base/limits.js'
 import { Id } from '../keys/fields.js'
 
 const Count = v.pipe(v.number(), v.safeInteger(), v.minValue(0))
@@ -14,8 +15,8 @@ const Schema = v.object({
   version: v.literal(1),
   snapshot: v.string(),
   timeMs: Count,
-  /** Id of the dedupe domain's key under which its blocks are sealed. */
-  domain: Id,
+  /** Ids of the dedupe domains' keys: each block is sealed under one of them, those that were new under the first. */
+  domains: v.pipe(v.array(Id), v.minLength(1), v.maxLength(KEYS_AN_OWNER)),
   /** Model, serial and path of the disk. */
   source: v.string(),
   label: v.string(),

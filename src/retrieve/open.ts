@@ -90,6 +90,6 @@ export async function openFound(
     const at = tops.findIndex((top) => top.tree === kind && top.volume === volume)
     return at < 0 ? undefined : { top: root.top(at), level: tops[at]?.level ?? 0 }
   }
-  const vault = opening.vault(description.domain)
+  const vault = opening.vault(description.domains)
   return { row, head, description, root, packs, direct: parts.peers.direct(routes), manifest, vault, tree }
 }

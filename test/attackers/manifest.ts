@@ -3,14 +3,14 @@
  * pipeline, so that all but their content is as a run leaves it.
  */
 import { randomBytes, randomInt } from 'node:crypto'
-import { type Hex, toHex } from '../../src/base/ids.js'
+import type { Hex } from '../../src/base/ids.js'
 import { MiB } from '../../src/base/units.js'
 import type { Begun } from '../../src/catalog/types.js'
 import type { Fleet } from '../../src/fleet/open.js'
 import { Pipeline } from '../../src/jobs/snapshot/pipeline.js'
 import { presentHosts } from '../../src/jobs/snapshot/present-hosts.js'
 import { type Head, headName, openHead, signHead } from '../../src/keys/head.js'
-import { openVault } from '../../src/keys/vault.js'
+import { domainsOf, openVault } from '../../src/keys/vault.js'
 import { batchOfPages, type SecretHandle } from '../../src/native.js'
 import { encodeDescription } from '../../src/retrieve/description.js'
 import { runName } from '../../src/stripes/names.js'
@@ -130,7 +130,7 @@ export async function storeHostile(fleet: Fleet, pages: Pages, lies: Lies = {}):
   const pipeline = new Pipeline({ scan: undefined as never, group, volume, level: 1 }, begun, openVault(home), parts)
   replacePages(pipeline, pages, fleet, runName(home.host, begun.run))
   const snapshot = lies.snapshot ?? begun.snapshot
-  await pipeline.storeManifest(describe(snapshot, clock.now(), toHex((home.domainKey as SecretHandle).id())))
+  await pipeline.storeManifest(describe(snapshot, clock.now(), domainsOf(home)))
   const references = pipeline.packer.references()
   const bitmap = lies.bitmap?.(references) ?? references
   const head = signAs(fleet, { ...openOwn(fleet, pipeline.signHead(bitmap, clock.now())), snapshot })
@@ -165,10 +165,10 @@ function replacePages({ manifest }: Pipeline, pages: Pages, { home, catalog }: F
   Object.defineProperties(manifest, { nextPages: { value: nextPages }, root: { value: root } })
 }
 
-function describe(snapshot: string, timeMs: number, domain: string): string {
+function describe(snapshot: string, timeMs: number, domains: string[]): string {
   const none = { bytes: 0, ranges: [], files: [] }
   return encodeDescription({
-    ...{ snapshot, timeMs, domain, source: '/dev/hostile', label: '', view: 'none', sizeBytes: 2 * MAP_PAGE_BYTES },
+    ...{ snapshot, timeMs, domains, source: '/dev/hostile', label: '', view: 'none', sizeBytes: 2 * MAP_PAGE_BYTES },
     ...{ table: { kind: 'none', id: '', sectorBytes: 512 }, volumes: [], leftOut: [], unreadable: none, torn: none },
   })
 }

@@ -145,6 +145,7 @@ export function summary(over: Partial<SnapshotSummary> = {}): SnapshotSummary {
     storedBytes: 2,
     blocks: 1,
     newBlocks: 1,
+    domains: ['d0'.repeat(16)],
     files: 1,
     seconds: 1.5,
     view: 'image file',

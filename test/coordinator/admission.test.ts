@@ -146,7 +146,9 @@ test('a membership that only the catalog kept reaches the state folder at the ne
   const { Admission } = await import('../../src/coordinator/admission.js')
   const catalog = LocalCatalog.openFor(copy)
   t.teardown(() => catalog.close())
-  new Admission({ home, catalog, address: () => 'x:1', onMembership: () => {} })
+  const { DomainKey } = await import('../../src/coordinator/domain-key.js')
+  const domainKey = new DomainKey({ home, catalog, onKey: () => {} })
+  new Admission({ home, catalog, domainKey, address: () => 'x:1', onMembership: () => {} })
   t.is(openHome(copy).membership().sequence, newest.sequence)
 })
 

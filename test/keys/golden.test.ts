@@ -121,7 +121,7 @@ test('key entries: sealed to their owner and to the recovery words', (t) => {
     t.deepEqual(key.id(), manifestKey.id())
     const { sealed, ...rest } = entry
     const owner = hostOf(appliance)
-    t.deepEqual(rest, { fleet, term: 3, purpose: 'manifest', key: toHex(manifestKey.id()), owner, reader })
+    t.deepEqual(rest, { fleet, term: 3, purpose: 'manifest', rotation: 0, key: toHex(manifestKey.id()), owner, reader })
     t.is(Buffer.from(sealed, 'base64').length, 80)
     t.is(readEntry(golden(name)).signer, owner)
   }
@@ -190,13 +190,13 @@ test("the key of a root page opens for its appliance's manifest key and birth on
   const run = runs.number(Buffer.concat([writer, Buffer.from('drawn 64')]))
   const other = runs.number(Buffer.concat([writer, Buffer.from('drawn 65')]))
   const birth = (of: number) => (BigInt(stripeOf(of, 5)) << 16n) | 9n
-  const vault = new Vault(rustKey(1), rustKey(2), rustKey(3), Buffer.from(fleet, 'hex'))
+  const vault = new Vault([rustKey(1)], rustKey(2), rustKey(3), Buffer.from(fleet, 'hex'))
   const sealed = golden('record-root-key')
   t.is(vault.openRoot(sealed, birth(run), runs).id().length, 32)
   for (const wrong of [birth(run) + 1n, birth(other)]) {
     t.throws(() => vault.openRoot(sealed, wrong, runs), { code: 'FORGED' })
   }
   t.throws(() => vault.openRoot(sealed, 1n, runs))
-  const stranger = new Vault(rustKey(1), rustKey(3), rustKey(3), Buffer.alloc(16))
+  const stranger = new Vault([rustKey(1)], rustKey(3), rustKey(3), Buffer.alloc(16))
   t.throws(() => stranger.openRoot(sealed, birth(run), runs), { code: 'FORGED' })
 })

@@ -78,11 +78,11 @@ test('of several keys of an appliance those count that a snapshot was sealed und
     const { home, appliance, domain: own } = recovered(t, { manifests, domains: [domain] })
     const opening = openRoot(keysHeld(home, appliance, at(NOW)), sealed)
     t.is(opening.root.birth, sealed.birth)
-    t.notThrows(() => opening.vault(toHex(domain.id())), "the appliance's own")
-    t.notThrows(() => opening.vault(toHex(own.id())))
+    t.notThrows(() => opening.vault([toHex(domain.id())]), "the appliance's own")
+    t.notThrows(() => opening.vault([toHex(own.id()), toHex(domain.id())]))
     t.is(toHex(home.domainKey?.id() ?? Buffer.alloc(0)), toHex(own.id()), 'what it seals under is its own')
     const missing = { code: 'KEYS_LOCKED', message: /no key to the snapshots of server$/ }
-    t.throws(() => opening.vault('00'.repeat(16)), missing)
+    t.throws(() => opening.vault([toHex(own.id()), '00'.repeat(16)]), missing)
   }
 })
 

@@ -141,7 +141,7 @@ async function sendToLiar(t: ExecutionContext, lie: (honest: Buffer, peer: Secre
 async function makePack(path: string, writer: string) {
   const image = join(path, 'image')
   writeFileSync(image, randomBytes(1 << 20))
-  const vault = new Vault(Secret.random(), Secret.random(), Secret.random(), Buffer.from(fleet, 'hex'))
+  const vault = new Vault([Secret.random()], Secret.random(), Secret.random(), Buffer.from(fleet, 'hex'))
   const names = new Runs()
   const name = runName(writer, '0123456789abcdef')
   const packer = new Packer(vault, 1, names, names.number(name))

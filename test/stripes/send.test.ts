@@ -15,7 +15,7 @@ const RUN = '0123456789abcdef'
 async function makePack(path: string, name: Buffer): Promise<{ pack: Pack; vault: InstanceType<typeof Vault> }> {
   const image = join(path, 'image')
   writeFileSync(image, randomBytes(3 << 20))
-  const vault = new Vault(Secret.random(), Secret.random(), Secret.random(), Buffer.from(fleet, 'hex'))
+  const vault = new Vault([Secret.random()], Secret.random(), Secret.random(), Buffer.from(fleet, 'hex'))
   const runs = new Runs()
   const packer = new Packer(vault, K, runs, runs.number(name))
   const scan = await scanDisk(image, false)

@@ -3,10 +3,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use napi::bindgen_prelude::{Buffer, Result, Uint8Array};
+use napi::bindgen_prelude::{Buffer, ClassInstance, Result, Uint8Array};
 use napi_derive::napi;
 
 use super::{fixed, thrown};
+use crate::base::error::Error;
 use crate::base::{memory, secret};
 use crate::formats::record::{self, Context, Type};
 use crate::formats::vault;
@@ -139,11 +140,26 @@ pub struct Vault(pub(super) Arc<vault::Vault>);
 
 #[napi]
 impl Vault {
-    /// `fleet`: 16 bytes.
+    /// `domains`: for new blocks the first, which opens older ones too, as the others do. `fleet`: 16 bytes.
     #[napi(constructor)]
-    pub fn new(domain_key: &Secret, manifest_key: &Secret, trailer_key: &Secret, fleet: Uint8Array) -> Result<Self> {
+    pub fn new(
+        domains: Vec<ClassInstance<Secret>>,
+        manifest_key: &Secret,
+        trailer_key: &Secret,
+        fleet: Uint8Array,
+    ) -> Result<Self> {
         let fleet = fixed("fleet id", &fleet)?;
-        Ok(Self(Arc::new(vault::Vault::new(&domain_key.0, &manifest_key.0, &trailer_key.0, fleet))))
+        let keys: Vec<secret::Secret> = domains.iter().map(|key| key.0.clone()).collect();
+        let Some((newest, older)) = keys.split_first() else {
+            return Err(thrown(Error::invalid("domains", "none")));
+        };
+        Ok(Self(Arc::new(vault::Vault::new(newest, older, &manifest_key.0, &trailer_key.0, fleet))))
+    }
+
+    /// How many domains it opens blocks of, besides the one for new blocks.
+    #[napi(getter)]
+    pub fn older_domains(&self) -> u32 {
+        self.0.blocks.older().len() as u32
     }
 }
 

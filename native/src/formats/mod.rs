@@ -1,6 +1,7 @@
 //! What is stored and sent, byte by byte: a file for each page of `docs/formats` that the addon reads or writes.
 
 pub mod descriptor;
+pub mod domains;
 pub mod file_record;
 pub mod frame;
 pub mod names;

@@ -1,14 +1,17 @@
 //! The keys with which one appliance seals and opens its snapshots.
 
+use std::sync::Arc;
+
 use crate::base::error::Result;
 use crate::base::secret::Secret;
+use crate::formats::domains::Domains;
 use crate::formats::names::Runs;
 use crate::formats::page::Ref;
 use crate::formats::record::Domain;
 use crate::formats::root_key::RootKey;
 
 pub struct Vault {
-    pub blocks: Domain,
+    pub blocks: Arc<Domains>,
     pub pages: Domain,
     pub trailer_key: Secret,
     pub fleet: [u8; 16],
@@ -16,10 +19,16 @@ pub struct Vault {
 }
 
 impl Vault {
-    /// D, M_a and C_a of docs/threat-model.md.
-    pub fn new(domain_key: &Secret, manifest_key: &Secret, trailer_key: &Secret, fleet: [u8; 16]) -> Self {
+    /// D, M_a and C_a of docs/threat-model.md; `older`: earlier D, the newest first.
+    pub fn new(
+        domain_key: &Secret,
+        older: &[Secret],
+        manifest_key: &Secret,
+        trailer_key: &Secret,
+        fleet: [u8; 16],
+    ) -> Self {
         Self {
-            blocks: Domain::blocks(domain_key),
+            blocks: Arc::new(Domains::new(domain_key, older)),
             pages: Domain::pages(manifest_key),
             trailer_key: trailer_key.clone(),
             fleet,

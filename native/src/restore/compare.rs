@@ -8,7 +8,7 @@ use crate::base::error::{Error, Result};
 use crate::base::limits::MIB;
 use crate::base::ranges::coalesce;
 use crate::disk::salvage;
-use crate::formats::record::Domain;
+use crate::formats::domains::Domains;
 use crate::restore::plan::{Collected, Held, Selected, Use};
 use crate::restore::target::Target;
 
@@ -35,10 +35,10 @@ enum Found {
 impl Collected {
     /// Reads all pieces from the medium and leaves out those that hold the right bytes already. What lies past the end of a
     /// file that is too short counts as blank.
-    pub fn differing(mut self, target: &Target, domain: &Domain) -> Result<Differing> {
+    pub fn differing(mut self, target: &Target, domains: &Domains) -> Result<Differing> {
         target.forget_cached()?;
         let chains = self.chains_by_disk();
-        let found = in_parallel(&chains, |chain: &Vec<usize>| self.find(chain, target, domain))?;
+        let found = in_parallel(&chains, |chain: &Vec<usize>| self.find(chain, target, domains))?;
         let mut there = vec![false; self.uses.len()];
         let (mut same, mut other) = (0, 0);
         for (chain, found) in chains.iter().zip(found) {
@@ -58,12 +58,12 @@ impl Collected {
 
     /// Reads everything back from the medium, after all of it was written: pieces of blocks, marked patterns and zeros.
     /// Returns the bytes of the pieces. Throws `Corrupt` for what is not as it should be.
-    pub fn verify(mut self, target: &Target, domain: &Domain) -> Result<u64> {
+    pub fn verify(mut self, target: &Target, domains: &Domains) -> Result<u64> {
         target.forget_cached()?;
         let lost = |at| Error::corrupt("target", at, "it does not give back what was written there");
         let chains = self.chains_by_disk();
         let right = in_parallel(&chains, |chain: &Vec<usize>| {
-            Ok(self.find(chain, target, domain)? == Found::Same || self.as_written(chain, target, domain)?)
+            Ok(self.find(chain, target, domains)? == Found::Same || self.as_written(chain, target, domains)?)
         })?;
         if let Some((chain, _)) = chains.iter().zip(&right).find(|(_, right)| !**right) {
             return Err(lost(self.uses[chain[0]].disk));
@@ -71,7 +71,7 @@ impl Collected {
         let mut chained = vec![false; self.uses.len()];
         chains.iter().flatten().for_each(|&at| chained[at] = true);
         let loose: Vec<Vec<usize>> = (0..self.uses.len()).filter(|&at| !chained[at]).map(|at| vec![at]).collect();
-        let right = in_parallel(&loose, |piece: &Vec<usize>| self.as_written(piece, target, domain))?;
+        let right = in_parallel(&loose, |piece: &Vec<usize>| self.as_written(piece, target, domains))?;
         if let Some((piece, _)) = loose.iter().zip(&right).find(|(_, right)| !**right) {
             return Err(lost(self.uses[piece[0]].disk));
         }
@@ -89,21 +89,21 @@ impl Collected {
         chains
     }
 
-    fn find(&self, chain: &[usize], target: &Target, domain: &Domain) -> Result<Found> {
+    fn find(&self, chain: &[usize], target: &Target, domains: &Domains) -> Result<Found> {
         let pieces: Vec<Use> = chain.iter().map(|&at| self.uses[at]).collect();
         let Some(bytes) = read(target, &pieces)? else { return Ok(Found::Blank) };
-        if domain.block_key(&bytes) == self.blocks[pieces[0].block as usize].key {
+        if domains.is_key_of(&self.blocks[pieces[0].block as usize].key, &bytes) {
             return Ok(Found::Same);
         }
         Ok(if bytes.iter().all(|&byte| byte == 0) { Found::Blank } else { Found::Other })
     }
 
     /// Whether pieces that are no whole block hold what this run wrote there.
-    fn as_written(&self, pieces: &[usize], target: &Target, domain: &Domain) -> Result<bool> {
+    fn as_written(&self, pieces: &[usize], target: &Target, domains: &Domains) -> Result<bool> {
         for &at in pieces {
             let piece = self.uses[at];
             let Some(bytes) = read(target, &[piece])? else { return Ok(false) };
-            if target.partial(piece.disk) != Some(domain.block_key(&bytes)) {
+            if target.partial(piece.disk) != Some(domains.newest().block_key(&bytes)) {
                 return Ok(false);
             }
         }
@@ -196,7 +196,8 @@ mod tests {
     /// Three blocks: one whole and twice on the disk, one in two pieces, one of which only the second half is named.
     #[test]
     fn only_what_differs_stays_in_the_plan_and_a_lost_write_is_found() {
-        let domain = Domain::blocks(&Secret::new([1; 32]));
+        let domains = Domains::new(&Secret::new([1; 32]), &[]);
+        let domain = domains.newest();
         let path = std::env::temp_dir().join(format!("imager-compare-{}", std::process::id()));
         let target = Target::open(path.to_str().unwrap(), 64).unwrap();
         target.blank().unwrap();
@@ -215,7 +216,7 @@ mod tests {
         let differing = || {
             let mut collected = Collected::default();
             collected.add(&entries);
-            let Differing { selected, same, other } = collected.differing(&target, &domain).unwrap();
+            let Differing { selected, same, other } = collected.differing(&target, &domains).unwrap();
             let left: Vec<u64> = selected.uses.iter().map(|piece| piece.disk).collect();
             (selected, left, same, other)
         };
@@ -239,11 +240,11 @@ mod tests {
         let located = [a, d].map(|(offset, length)| Location { stripe: 3, offset, length });
         let plan = selected.reserve(&target).unwrap().locate(&located).unwrap();
         let fetched = [Fetched { offset: 0, bytes: &records }];
-        assert_eq!(plan.write(3, &fetched, None, &domain, &target).unwrap().bytes, 12);
+        assert_eq!(plan.write(3, &fetched, None, &domains, &target).unwrap().bytes, 12);
         let verify = || {
             let mut collected = Collected::default();
             collected.add(&entries);
-            collected.verify(&target, &domain)
+            collected.verify(&target, &domains)
         };
         assert_eq!(verify().unwrap(), 8 + 8 + 3 + 4 + 4, "what was there already, too");
         // A block that was there, one that was written, one in two pieces, half of one, zeros.

@@ -7,8 +7,9 @@ use crate::base::error::{Error, Result};
 use crate::base::limits::BLOCK_BYTES;
 use crate::base::ranges::{ByteRange, coalesce, push, without};
 use crate::disk::salvage;
+use crate::formats::domains::Domains;
 use crate::formats::page::{MapEntry, Ref};
-use crate::formats::record::{Domain, signature};
+use crate::formats::record::signature;
 use crate::restore::gather::Gather;
 use crate::restore::target::Target;
 use crate::retrieve::records::{Fetched, Location, Range, ranges, record};
@@ -247,7 +248,7 @@ impl Located {
         stripe: u64,
         fetched: &[Fetched],
         again: Option<&[(u32, Location)]>,
-        domain: &Domain,
+        domains: &Domains,
         target: &Target,
     ) -> Result<Written> {
         let mut written = Written::default();
@@ -256,7 +257,7 @@ impl Located {
         let tried = again.map_or_else(|| planned.collect(), <[_]>::to_vec);
         for (block, location) in tried {
             let opened = record(fetched, location)
-                .map(|record| domain.open(&self.blocks[block as usize].key, &record, BLOCK_BYTES))
+                .map(|record| domains.open(&self.blocks[block as usize].key, &record, BLOCK_BYTES))
                 .transpose();
             let Ok(Some(plain)) = opened else {
                 written.bad.push(block);
@@ -270,7 +271,7 @@ impl Located {
                     .ok_or_else(|| Error::corrupt("manifest", piece.disk, "an entry longer than its block"))?;
                 gather.push(piece.disk, bytes)?;
                 if bytes.len() < plain.len() {
-                    target.note_partial(piece.disk, domain.block_key(bytes));
+                    target.note_partial(piece.disk, domains.newest().block_key(bytes));
                 }
                 written.bytes += u64::from(piece.length);
             }
@@ -326,7 +327,8 @@ mod tests {
 
     #[test]
     fn two_keys_with_one_birth_number_are_two_blocks() {
-        let domain = Domain::blocks(&Secret::new([1; 32]));
+        let domains = Domains::new(&Secret::new([1; 32]), &[]);
+        let domain = domains.newest();
         let path = std::env::temp_dir().join(format!("imager-fetchplan-{}", std::process::id()));
         let target = Target::open(path.to_str().unwrap(), 8).unwrap();
         target.blank().unwrap();
@@ -339,7 +341,7 @@ mod tests {
         let plan = collect(&[entry(0, 4, 0, a.0, 7), entry(4, 4, 0, b.0, 7)]);
         let plan = plan.locate(&[location(3, a.1, a.2), location(3, b.1, b.2)]).unwrap();
         let fetched = [Fetched { offset: 0, bytes: &records }];
-        let written = plan.write(3, &fetched, None, &domain, &target).unwrap();
+        let written = plan.write(3, &fetched, None, &domains, &target).unwrap();
         assert_eq!((written.bytes, written.bad), (8, vec![]));
         assert_eq!(std::fs::read(&path).unwrap(), b"aaaabbbb");
         let again = plan
@@ -347,7 +349,7 @@ mod tests {
                 3,
                 &[Fetched { offset: 0, bytes: &records[..9] }],
                 Some(&[(1, location(3, b.1, b.2))]),
-                &domain,
+                &domains,
                 &target,
             )
             .unwrap();
@@ -356,7 +358,7 @@ mod tests {
         let (other, begin) = (&records[b.1 as usize..], 5000);
         let moved = [(1, location(4, begin, b.2))];
         let elsewhere =
-            plan.write(3, &[Fetched { offset: begin, bytes: other }], Some(&moved), &domain, &target).unwrap();
+            plan.write(3, &[Fetched { offset: begin, bytes: other }], Some(&moved), &domains, &target).unwrap();
         assert_eq!((elsewhere.bytes, elsewhere.bad), (4, vec![]));
         assert_eq!(plan.sought(&[1]), (vec![7], signature(&b.0).to_vec()));
         std::fs::remove_file(&path).unwrap();
@@ -383,7 +385,8 @@ mod tests {
 
     #[test]
     fn an_entry_beyond_its_block_writes_nothing() {
-        let domain = Domain::blocks(&Secret::new([1; 32]));
+        let domains = Domains::new(&Secret::new([1; 32]), &[]);
+        let domain = domains.newest();
         let path = std::env::temp_dir().join(format!("imager-fetchplan-long-{}", std::process::id()));
         let target = Target::open(path.to_str().unwrap(), 1 << 33).unwrap();
         let (key, mut record) = (domain.block_key(b"aaaa"), Vec::new());
@@ -391,7 +394,7 @@ mod tests {
         for (in_block, length_here) in [(0, 5), (4, 1), (u32::MAX, u32::MAX), (5, 0)] {
             let plan = collect(&[entry(0, length_here, in_block, key, 7)]);
             let plan = plan.locate(&[location(3, 0, length)]).unwrap();
-            assert!(plan.write(3, &[Fetched { offset: 0, bytes: &record }], None, &domain, &target).is_err());
+            assert!(plan.write(3, &[Fetched { offset: 0, bytes: &record }], None, &domains, &target).is_err());
         }
         assert_eq!(std::fs::metadata(&path).unwrap().len(), 0);
         std::fs::remove_file(&path).unwrap();

@@ -9,8 +9,8 @@ use crate::base::error::Result;
 use crate::base::limits::MAP_PAGE_BYTES;
 use crate::base::lru::Lru;
 use crate::base::pool::{self, Recycled};
+use crate::formats::domains::Domains;
 use crate::formats::page::Page;
-use crate::formats::record::Domain;
 use crate::retrieve::parts::Parts;
 use crate::retrieve::records::{Fetched, Location};
 use crate::retrieve::window::{self, BlockCache, Need, Wait, Window};
@@ -20,7 +20,7 @@ const WINDOWS_KEPT: usize = 4096;
 
 pub struct Reader {
     pub cache: BlockCache,
-    pub domain: Domain,
+    pub domains: Arc<Domains>,
     parts: Arc<dyn Parts>,
     /// By number; nothing where all of it is zeros.
     windows: Mutex<Lru<u64, Option<Arc<Window>>>>,
@@ -57,7 +57,7 @@ impl Flight {
         arrived.sort_unstable_by_key(|(offset, _)| *offset);
         let fetched: Vec<Fetched> = arrived.iter().map(|(offset, bytes)| Fetched { offset: *offset, bytes }).collect();
         let placed = self.window.placed(&self.entries);
-        let missing = self.window.open(&self.reader.cache, &self.reader.domain, &placed, &fetched);
+        let missing = self.window.open(&self.reader.cache, &self.reader.domains, &placed, &fetched);
         drop(arrived);
         self.reader.cache.land(&self.window, &self.entries, &missing);
     }
@@ -68,8 +68,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Reader {
-    pub fn new(parts: Arc<dyn Parts>, cache: BlockCache, domain: Domain) -> Self {
-        Self { cache, domain, parts, windows: Mutex::new(Lru::new(WINDOWS_KEPT)) }
+    pub fn new(parts: Arc<dyn Parts>, cache: BlockCache, domains: Arc<Domains>) -> Self {
+        Self { cache, domains, parts, windows: Mutex::new(Lru::new(WINDOWS_KEPT)) }
     }
 
     /// These windows from all their pages; one without a page is zeros. `locations` of all blocks, page by page. Throws
@@ -198,7 +198,8 @@ mod tests {
 
     /// A reader of one window with two blocks of 90 bytes, of which the second lies in two parts, or in a stripe without a route.
     fn reader(second: u64) -> (Arc<Reader>, Arc<ByHand>) {
-        let domain = Domain::blocks(&Secret::new([1; 32]));
+        let domains = Domains::new(&Secret::new([1; 32]), &[]);
+        let domain = domains.newest();
         let (mut pack, mut entries, mut locations) = (Vec::new(), Vec::new(), Vec::new());
         for (number, stripe) in [(0u8, 3), (1, second)] {
             let plain: Vec<u8> = (0..30).map(|at| at + 30 * number).collect();
@@ -209,7 +210,7 @@ mod tests {
             locations.push(Location { stripe, offset, length });
         }
         let parts = Arc::new(ByHand { pack, ..ByHand::default() });
-        let reader = Arc::new(Reader::new(parts.clone(), BlockCache::new(1 << 20), domain));
+        let reader = Arc::new(Reader::new(parts.clone(), BlockCache::new(1 << 20), Arc::new(domains)));
         reader.learn(0..=1, &[Arc::new(Page::Map(entries))], &locations).unwrap();
         (reader, parts)
     }

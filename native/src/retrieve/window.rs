@@ -8,8 +8,9 @@ use crate::base::error::{Error, Result};
 use crate::base::limits::BLOCK_BYTES;
 use crate::base::lru::Lru;
 use crate::base::pool;
+use crate::formats::domains::Domains;
 use crate::formats::page::{MapEntry, Page, Ref};
-use crate::formats::record::{Domain, signature};
+use crate::formats::record::signature;
 use crate::retrieve::records::{Fetched, Location, Range, ranges, record};
 
 /// The blocks used last, under the keys that are their content's hashes: whoever named one wrongly gets another.
@@ -238,14 +239,14 @@ impl Window {
     pub fn open(
         &self,
         cache: &BlockCache,
-        domain: &Domain,
+        domains: &Domains,
         placed: &[(u32, Location)],
         fetched: &[Fetched],
     ) -> Vec<u32> {
         let opened = |&(entry, location): &(u32, Location)| {
             let key = self.key(entry)?;
             let record = record(fetched, location)?;
-            let block = domain.open_into(&key, &record, BLOCK_BYTES, |length| cache.buffer(length)).ok()?;
+            let block = domains.open_into(&key, &record, BLOCK_BYTES, |length| cache.buffer(length)).ok()?;
             cache.put(key, block);
             Some(())
         };
@@ -282,28 +283,28 @@ mod tests {
     use crate::base::secret::Secret;
 
     struct Lab {
-        domain: Domain,
+        domains: Domains,
         cache: BlockCache,
         pack: Vec<u8>,
     }
 
     impl Lab {
         fn new(capacity: usize) -> Self {
-            Self { domain: Domain::blocks(&Secret::new([1; 32])), cache: BlockCache::new(capacity), pack: vec![] }
+            Self { domains: Domains::new(&Secret::new([1; 32]), &[]), cache: BlockCache::new(capacity), pack: vec![] }
         }
 
         /// An entry for the end of a block, and the place of its record.
         fn entry(&mut self, disk: u64, in_block: u32, plain: &[u8]) -> (MapEntry, (u32, u32)) {
-            let key = self.domain.block_key(plain);
+            let key = self.domains.newest().block_key(plain);
             let offset = self.pack.len() as u32;
-            let length = self.domain.seal(&key, plain, 1, &mut self.pack) as u32;
+            let length = self.domains.newest().seal(&key, plain, 1, &mut self.pack) as u32;
             let block = Ref { key, birth: 1 << 16 };
             (MapEntry { disk, length: plain.len() as u32 - in_block, in_block, block }, (offset, length))
         }
 
         fn open(&self, window: &Window, entries: &[u32]) -> Vec<u32> {
             let fetched = [Fetched { offset: 0, bytes: &self.pack }];
-            window.open(&self.cache, &self.domain, &window.placed(entries), &fetched)
+            window.open(&self.cache, &self.domains, &window.placed(entries), &fetched)
         }
     }
 

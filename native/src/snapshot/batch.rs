@@ -1,6 +1,6 @@
 //! A few MiB of blocks, or of pages, on their way from the disk into a pack: read, hashed, and sealed where unknown.
 
-use crate::base::error::Result;
+use crate::base::error::{Error, Result};
 use crate::base::limits::{BLOCK_BYTES, MIB, PACK_RECORDS};
 use crate::base::pool;
 use crate::base::ranges::{ByteRange, coalesce};
@@ -44,6 +44,8 @@ pub struct Batch {
     /// Map entries of blocks that are not read, because the last snapshot holds them; and how many blocks these are.
     pub reused: Vec<MapEntry>,
     pub reused_blocks: usize,
+    /// What `older_ids` asked for last: items, and their keys in that domain.
+    asked: Vec<(usize, [u8; 32])>,
 }
 
 impl Batch {
@@ -132,6 +134,40 @@ impl Batch {
         }
     }
 
+    /// Blocks of the last snapshot that are what it holds, in a domain that is not the newest any more.
+    pub fn expect_older(&mut self, older: &[Domain]) {
+        for item in &mut self.items {
+            let plain = &self.bytes[item.start..item.start + item.length];
+            let is_older = |expected: [u8; 32]| older.iter().any(|domain| domain.block_key(plain) == expected);
+            if item.expected.is_some_and(|expected| expected != item.key && is_older(expected)) {
+                item.expected = None;
+            }
+        }
+    }
+
+    /// The signatures that unknown items have in an older domain. `births` as for `Packer::claim`.
+    pub fn older_ids(&mut self, domain: &Domain, births: &[u64]) -> Vec<u8> {
+        let items = self.items.iter().enumerate().filter(|(_, item)| !item.zero);
+        let unknown = items.zip(births).filter(|(_, birth)| **birth == 0);
+        let key = |item: &Item| domain.block_key(&self.bytes[item.start..item.start + item.length]);
+        self.asked = unknown.map(|((at, item), _)| (at, key(item))).collect();
+        self.asked.iter().flat_map(|(_, key)| signature(key)).collect()
+    }
+
+    /// `found`: births of what `older_ids` asked for. What is there is that block from now on; returns all births.
+    pub fn take_older(&mut self, births: &[u64], found: &[u64]) -> Result<Vec<u64>> {
+        if found.len() != self.asked.len() {
+            return Err(Error::invalid("births", format!("{} for {} items", found.len(), self.asked.len())));
+        }
+        for (&(at, key), _) in self.asked.iter().zip(found).filter(|(_, birth)| **birth != 0) {
+            let item = &mut self.items[at];
+            (item.key, item.id) = (key, signature(&key));
+        }
+        let mut found = found.iter().copied();
+        let births = births.iter().map(|&birth| if birth == 0 { found.next().unwrap_or(0) } else { birth }).collect();
+        Ok(births)
+    }
+
     /// Blocks that are not what the last snapshot holds, although nothing said that they changed.
     pub fn surprises(&self) -> usize {
         let is_other = |item: &&Item| item.expected.is_some_and(|expected| expected != item.key);
@@ -156,4 +192,48 @@ impl Batch {
 pub fn is_zero(bytes: &[u8]) -> bool {
     let (words, tail) = bytes.as_chunks::<32>();
     words.iter().all(|word| *word == [0; 32]) && tail.iter().all(|byte| *byte == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::secret::Secret;
+
+    #[test]
+    fn a_block_that_an_older_domain_holds_is_that_one() {
+        let [newest, older, oldest] = [1, 2, 3].map(|seed| Domain::blocks(&Secret::new([seed; 32])));
+        let mut batch = Batch::of_pages([b"new".to_vec(), vec![0; 9], b"old".to_vec(), b"hit".to_vec()].into_iter());
+        batch.hash(&newest);
+        let hit = batch.items[3].key;
+        // The catalog knows the last one in the newest domain, and the one before in the older.
+        let births = [0, 0, 7 << 16];
+        let ids = [b"new", b"old"].map(|plain| signature(&older.block_key(plain))).concat();
+        assert_eq!(batch.older_ids(&older, &births), ids);
+        let births = batch.take_older(&births, &[0, 5 << 16]).unwrap();
+        assert_eq!(births, [0, 5 << 16, 7 << 16]);
+        assert_eq!((batch.items[2].key, batch.items[2].id), (older.block_key(b"old"), signature(&batch.items[2].key)));
+        assert_eq!((batch.items[0].key, batch.items[3].key), (newest.block_key(b"new"), hit));
+        assert_eq!(
+            batch.older_ids(&oldest, &births),
+            signature(&oldest.block_key(b"new")),
+            "what is known is not asked"
+        );
+        assert!(batch.take_older(&births, &[0, 0]).is_err());
+        assert_eq!(batch.take_older(&births, &[0]).unwrap(), births);
+    }
+
+    #[test]
+    fn what_the_last_snapshot_holds_in_an_older_domain_is_no_surprise() {
+        let [newest, older] = [1, 2].map(|seed| Domain::blocks(&Secret::new([seed; 32])));
+        let mut batch = Batch::of_pages([b"same".to_vec(), b"same too".to_vec(), b"changed".to_vec()].into_iter());
+        batch.items[0].expected = Some(newest.block_key(b"same"));
+        batch.items[1].expected = Some(older.block_key(b"same too"));
+        batch.items[2].expected = Some(older.block_key(b"what it was"));
+        batch.hash(&newest);
+        assert_eq!(batch.surprises(), 2);
+        batch.expect_older(&[older]);
+        assert_eq!(batch.surprises(), 1);
+        batch.expect_older(&[]);
+        assert_eq!(batch.surprises(), 1);
+    }
 }

@@ -32,8 +32,8 @@ export interface HeadParts {
   readonly catalog: LocalCatalog
   /** For an appliance's snapshots, one for each of its manifest keys; none where no peer holds one. */
   readonly vaults: (appliance: Hex) => readonly VaultHandle[]
-  /** Is the key of this dedupe domain known for the appliance's blocks? */
-  readonly hasDomain: (appliance: Hex, domain: Hex) => boolean
+  /** Is the key of this dedupe domain known? */
+  readonly hasDomain: (domain: Hex) => boolean
   readonly trailerKeysOf: TrailerKeysOf
   readonly bitmaps: Bitmaps
   /** What of a snapshot that is imported all the same could not be shown to be so, for people. */
@@ -265,8 +265,8 @@ async function rebuild(head: Head, parts: HeadParts, walks: Walks) {
   if (description.snapshot !== head.snapshot) {
     throw new ImagerError('FORGED', { what: 'Its root page is of another snapshot' })
   }
-  if (!parts.hasDomain(head.appliance, description.domain))
-    throw new ImagerError('FORGED', { what: 'No peer holds the key of its blocks' })
+  if (!description.domains.every(parts.hasDomain))
+    throw new ImagerError('FORGED', { what: 'No peer holds each key of its blocks' })
   meter.begin(description.sizeBytes)
   const named = new ReferenceSet()
   const walk = new Walk({
@@ -306,6 +306,7 @@ function summaryOf(description: Description, { root }: Head, walk: Walk): Snapsh
   return {
     ...{ sourceBytes: description.sizeBytes, allocatedBytes: walk.allocatedBytes, blocks: walk.blocks },
     ...{ readBytes: 0, newBytes: 0, storedBytes: 0, newBlocks: 0, files: 0, seconds: 0 },
+    domains: description.domains,
     view: description.view,
     volumes: description.volumes.map(({ index, fileSystem, label }) => ({ index, fileSystem, files: 0, label })),
     leftOut: description.leftOut.slice(0, LISTED),

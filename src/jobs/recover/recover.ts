@@ -330,13 +330,15 @@ function vaultsOf({ keys, known }: RecoverPlan) {
   const fleet = fromHex(known.fleet, 16) as Buffer
   return (appliance: Hex): VaultHandle[] => {
     const { manifests = [], trailers: [trailer] = [] } = keys.appliances.get(appliance) ?? {}
-    return trailer ? manifests.map((manifest) => new Vault(keys.domain, manifest, trailer, fleet)) : []
+    return trailer ? manifests.map((manifest) => new Vault([keys.domain], manifest, trailer, fleet)) : []
   }
 }
 
 function domainsOf({ keys }: RecoverPlan) {
-  return (appliance: Hex, domain: Hex): boolean =>
-    [keys.domain, ...(keys.appliances.get(appliance)?.domains ?? [])].some((key) => toHex(key.id()) === domain)
+  // Whose place another took sealed the keys of what goes on there.
+  const all = [keys.domain, ...[...keys.appliances.values()].flatMap(({ domains }) => domains)]
+  const ids = new Set(all.map((key) => toHex(key.id())))
+  return (domain: Hex): boolean => ids.has(domain)
 }
 
 /** A host that goes on with its key may have said so a moment ago: what a peer has of it is as good. */

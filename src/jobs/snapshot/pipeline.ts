@@ -236,11 +236,18 @@ export class Pipeline {
     await this.#pack(pages)
   }
 
+  /** In the domain of new blocks; what is unknown there, in the older ones that this host has the keys of. */
   async #lookUp(batch: Batch): Promise<BigUint64Array> {
     const ids = batch.ids()
     if (ids.length === 0) return new BigUint64Array(0)
     const { catalog } = this.#parts
-    return catalog.lookup(this.#begun.lease, ids, this.#tolerated())
+    const lookUp = (wanted: Buffer) => catalog.lookup(this.#begun.lease, wanted, this.#tolerated())
+    let births = await lookUp(ids)
+    for (let domain = 0; domain < this.#vault.olderDomains && births.includes(0n); domain++) {
+      const older = await batch.olderIds(this.#vault, domain, births)
+      if (older.length > 0) births = batch.takeOlder(births, await lookUp(older))
+    }
+    return births
   }
 
   /** Blocks that survive less than what this run can reach are stored again. */

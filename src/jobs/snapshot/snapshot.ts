@@ -4,7 +4,7 @@
  */
 import { join } from 'node:path'
 import { hasCode, reason } from '../../base/errors.js'
-import { type Hex, toHex } from '../../base/ids.js'
+import type { Hex } from '../../base/ids.js'
 import { MiB } from '../../base/units.js'
 import { fullName } from '../../catalog/choose.js'
 import type { Begun, Finished, Flaws, HostRow, SnapshotState, SnapshotSummary } from '../../catalog/types.js'
@@ -12,12 +12,13 @@ import { inspectSource, type SourceFacts } from '../../disk/source.js'
 import type { ViewOptions } from '../../disk/view.js'
 import { seekMembership } from '../../fleet/seek.js'
 import { isWitnessed } from '../../fleet/witnessed.js'
-import { openVault } from '../../keys/vault.js'
-import type { DiskScanHandle, LeftOut, Reuse, SecretHandle } from '../../native.js'
+import { domainsOf, openVault } from '../../keys/vault.js'
+import type { DiskScanHandle, LeftOut, Reuse } from '../../native.js'
 import { type Description, encodeDescription } from '../../retrieve/description.js'
 import { formGroup, formGroupFor, type Group } from '../../stripes/place.js'
 import type { Wish } from '../../stripes/scheme.js'
 import { LISTED, listed } from '../flaws.js'
+import { takeDomainKey } from './domain-key.js'
 import { bitmapSince, keepLast } from './last-bitmap.js'
 import { causeOf, lockOfPath, lockOfVolume, tellFailure, volumeOf } from './outcome.js'
 import { Pipeline, type PipelineParts, type PipelinePlan } from './pipeline.js'
@@ -87,7 +88,8 @@ export async function takeSnapshot(options: SnapshotOptions, parts: PipelinePart
     const plan = await planSnapshot(options, parts, locks)
     try {
       begun = await parts.catalog.begin({ appliance: parts.home.host, volume: plan.volume, source: path, label })
-      return await store(plan, options, begun, parts)
+      const late = await takeDomainKey(begun.domainKey, parts)
+      return await store(plan, options, begun, late, parts)
     } finally {
       await closeStill(plan)
     }
@@ -145,6 +147,7 @@ async function store(
   plan: SnapshotPlan,
   options: SnapshotOptions,
   begun: Begun,
+  late: readonly string[],
   parts: PipelineParts,
 ): Promise<SnapshotReport> {
   const { home, catalog, clock } = parts
@@ -157,7 +160,7 @@ async function store(
   const stored = await storeStill(plan, pipeline, { clock, everything, folder: home.state, reuse })
   const { scan, torn: tornRanges } = stored
   await closeStill(plan)
-  const notes = [...why, ...(pipeline.surprises > 0 ? [surprised(pipeline.surprises)] : [])]
+  const notes = [...late, ...why, ...(pipeline.surprises > 0 ? [surprised(pipeline.surprises)] : [])]
   // What was torn is not what its record says.
   if (tornRanges.length === 0) await pipeline.keep(held, begun.snapshot, scan, stored.taken)
   // The manifest takes the scan's file maps, so what they say is asked before.
@@ -167,7 +170,7 @@ async function store(
   pipeline.complete(scan)
   const time = clock.now()
   const flaws = { unreadable: pipeline.unreadable(), torn: pipeline.flaws(tornRanges) }
-  const of = { snapshot: begun.snapshot, timeMs: time, domain: toHex((home.domainKey as SecretHandle).id()) }
+  const of = { snapshot: begun.snapshot, timeMs: time, domains: domainsOf(home) }
   await pipeline.storeManifest(describe(of, plan, options, facts, { leftOut, ...flaws }))
   const references = pipeline.packer.references()
   const head = pipeline.signHead(references, time)
@@ -175,6 +178,7 @@ async function store(
   await pipeline.storeHead(head, bitmap)
   const summary: SnapshotSummary = {
     ...pipeline.counts,
+    domains: of.domains,
     sourceBytes: facts.size,
     files: facts.volumes.reduce((sum, one) => sum + one.files, 0),
     // A clock that was set back meanwhile must not cost the snapshot.
@@ -202,7 +206,7 @@ async function store(
   const { survives, target, cosigned, state } = signed
   keepLast(home.state, volume, begun.snapshot, bitmap)
   const kept = pipeline.manifest.finishKept() || tornRanges.length > 0
-  const late = kept ? [] : [`the next run will read everything: ${held} could not be written`]
+  const unkept = kept ? [] : [`the next run will read everything: ${held} could not be written`]
   return {
     snapshot: begun.snapshot,
     ...pipeline.counts,
@@ -214,7 +218,7 @@ async function store(
     state,
     scheme: `${group.k}+${group.m}`,
     view: view.how,
-    notes: [...summary.notes, ...pipeline.failures(), ...late, ...signed.notes],
+    notes: [...summary.notes, ...pipeline.failures(), ...unkept, ...signed.notes],
     leftOut: summary.leftOut,
     ...flaws,
   }
@@ -264,7 +268,7 @@ function surprised(blocks: number): string {
 
 /** What the root page says, so that a snapshot can be browsed and restored without any catalog. */
 function describe(
-  of: Pick<Description, 'snapshot' | 'timeMs' | 'domain'>,
+  of: Pick<Description, 'snapshot' | 'timeMs' | 'domains'>,
   plan: SnapshotPlan,
   options: SnapshotOptions,
   facts: Facts,

@@ -321,7 +321,7 @@ impl DiskReader {
     ) -> Result<AsyncTask<Job<Vec<u32>>>> {
         let (reader, window, placed) = (self.0.clone(), window.0.clone(), placed.decode());
         let bodies = fetched.iter().map(|body| body.spend()).collect::<Result<Vec<_>>>()?;
-        Ok(job(move || Ok(window.open(&reader.cache, &reader.domain, &placed, &Fetched::each(&offsets, &bodies)))))
+        Ok(job(move || Ok(window.open(&reader.cache, &reader.domains, &placed, &Fetched::each(&offsets, &bodies)))))
     }
 
     /// A part of the disk within one window; null where the window, or a block, is absent (again).

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use napi::bindgen_prelude::{AsyncTask, Buffer, Result, Uint8Array};
+use napi::bindgen_prelude::{AsyncTask, BigUint64Array, Buffer, Result, Uint8Array};
 use napi_derive::napi;
 
 use super::super::keys::Vault;
@@ -83,7 +83,8 @@ impl Batch {
             match source {
                 Some(source) => {
                     batch.read(source.as_ref())?;
-                    batch.hash(&vault.blocks);
+                    batch.hash(vault.blocks.newest());
+                    batch.expect_older(vault.blocks.older());
                 }
                 None => batch.hash(&vault.pages),
             }
@@ -98,12 +99,30 @@ impl Batch {
         batch.items.iter().filter(|item| !item.zero).flat_map(|item| item.id).collect::<Vec<_>>().into()
     }
 
+    /// Signatures, in an older domain (from 0, the newest of them first), of the blocks that are unknown: `births` as for
+    /// `Packer.claim`. Empty for pages.
+    #[napi(ts_return_type = "Promise<Buffer>")]
+    pub fn older_ids(&self, vault: &Vault, domain: u32, births: BigUint64Array) -> AsyncTask<Job<Buffer>> {
+        let (inner, pages, vault, births) =
+            (self.inner.clone(), self.source.is_none(), vault.0.clone(), births.to_vec());
+        job(move || {
+            let older = vault.blocks.older().get(domain as usize).filter(|_| !pages);
+            Ok(older.map_or_else(Vec::new, |older| lock(&inner).older_ids(older, &births)).into())
+        })
+    }
+
+    /// `found`: the births of what `olderIds` gave last. Returns all births, for `Packer.claim`.
+    #[napi]
+    pub fn take_older(&self, births: BigUint64Array, found: BigUint64Array) -> Result<BigUint64Array> {
+        lock(&self.inner).take_older(&births, &found).map(BigUint64Array::new).map_err(thrown)
+    }
+
     /// Compresses and seals what was claimed as fresh. `level` is zstd's.
     #[napi(ts_return_type = "Promise<void>")]
     pub fn seal(&self, vault: &Vault, level: i32) -> AsyncTask<Job<()>> {
         let (inner, vault, pages) = (self.inner.clone(), vault.0.clone(), self.source.is_none());
         job(move || {
-            let domain = if pages { &vault.pages } else { &vault.blocks };
+            let domain = if pages { &vault.pages } else { vault.blocks.newest() };
             lock(&inner).seal(domain, level);
             Ok(())
         })

@@ -50,7 +50,7 @@ impl Packer {
         let (vault, mut inner) = (self.vault.clone(), lock(&batch.inner));
         let full = match batch.source {
             Some(_) => {
-                let full = self.packer.append(&mut inner, &vault.blocks, Type::Block).map_err(thrown)?;
+                let full = self.packer.append(&mut inner, vault.blocks.newest(), Type::Block).map_err(thrown)?;
                 manifest.0.add_blocks(&inner).map_err(thrown)?;
                 full
             }
