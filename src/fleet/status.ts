@@ -5,6 +5,7 @@ import { ageOf, doubtfulTime } from '../catalog/order.js'
 import type { HostRow, SnapshotRow } from '../catalog/types.js'
 import { findOpenedKeys } from '../keys/opened-keys.js'
 import { nameOf } from '../keys/vault.js'
+import { type DomainChange, describeChange, domainChange } from './domains.js'
 import { readMembers } from './members.js'
 import type { Fleet } from './open.js'
 import { findProblems, hiding, newestOf, type Problem, strangers } from './problems.js'
@@ -32,6 +33,8 @@ export interface StatusReport {
   keysOpenUntil: number | null
   /** Names of appliances. */
   keysOpenFor: string[]
+  /** What is under an older key of the dedupe domain; null: nothing. */
+  domainChange: DomainChange | null
   problems: Problem[]
   /** What is no problem, and good to know. */
   notes: string[]
@@ -59,6 +62,7 @@ export async function readStatus(
   const isBehind = conditions.some(({ code }) => code === 'UNKNOWN_SNAPSHOTS' || code === 'COORDINATOR_READ_ONLY')
   const told = [...(rolledBack ? [problemOf(rolledBack)] : []), ...conditions, ...(isBehind ? [] : hiding(hidden))]
   const problems = [...told, ...strangers(apart), ...found]
+  const change = domainChange(snapshots)
   const peers = hosts.filter((host) => host.role === 'peer')
   const here = peers.filter((peer) => !peer.away)
   const sum = (field: 'freeBytes' | 'usedBytes') => here.reduce((total, peer) => total + peer[field], 0)
@@ -91,8 +95,13 @@ export async function readStatus(
     retired: volumes.filter((one) => one.retired).map(({ applianceName, source }) => `${applianceName}:${source}`),
     keysOpenUntil: 'until' in opened ? opened.until : null,
     keysOpenFor: 'until' in opened ? opened.appliances.map((appliance) => nameOf(home, appliance)) : [],
+    domainChange: change ?? null,
     problems,
-    notes: [...hosts.flatMap(placesTaken), ...(peers.length < WATCHED_FROM ? [unwatched(peers.length)] : [])],
+    notes: [
+      ...hosts.flatMap(placesTaken),
+      ...(change ? [describeChange(change)] : []),
+      ...(peers.length < WATCHED_FROM ? [unwatched(peers.length)] : []),
+    ],
   }
 }
 

@@ -45,6 +45,8 @@ const TESTS = {
   peer: 'a PC in foreign hands serves, takes and lists what it likes: every byte that is restored is right, and it learns nothing',
   expel:
     'a server that is removed while it stores is out at once, wherever it asks and whatever it signs, and is named when it comes back',
+  domain:
+    'after a server was removed new blocks are under another key: it cannot test guesses on them, and all restores, with the words too',
   places:
     'junk under the signatures of others, and stripes that are lost: whatever is right somewhere is read, and nothing else',
   admin:
@@ -168,6 +170,10 @@ export const ATTACKS = {
     'removed-pc-old': 'refused: a PC: comes back with a folder of many memberships ago; events name it',
     'removed-laptop': 'refused: a machine of the role admin: looks, invites and removes',
     'removed-returns': 'refused: comes back with the folder of before; events name it',
+  }),
+  ...of('stranger', 'removal', ['domain', 'domain'], {
+    'removed-guesses':
+      'harmless: tests with all that its folder holds, and the whole catalog, whether a block is stored that came after it: no hit',
   }),
   ...of('coordinator', 'chain', ['rollback', 'setBack'], {
     'set-back': 'healed: is set back by two snapshots and a new name: says so, waits for a majority, catches up',
