@@ -196,3 +196,20 @@ test('other words open nothing', (t) => {
   t.is(openFleetKeys([...shared, ...own], membership, deriveRoot(Secret.random())), undefined)
   t.throws(() => rootFromWords('abandon '.repeat(24)), { code: 'WRONG_WORDS', message: /^The recovery words: all are/ })
 })
+
+test('new hosts are given the last rotation of the newest term, and what is older opens all the same', (t) => {
+  const { root, coordinator, appliance, membership, maker, domain, shared, own } = stand()
+  const [later, last] = [Secret.random(), Secret.random()]
+  const rotated = (key: SecretHandle, rotation: number) => sealToRecovery('domain', key, maker(coordinator), rotation)
+  // Of the last one no server has said yet that it uses it.
+  const used = sealToRecovery('domain', later, maker(appliance), 1)
+  const all = [rotated(last, 2), ...shared, ...own, used, rotated(later, 1)]
+  for (const entries of [all, all.toReversed()]) {
+    const keys = openFleetKeys(entries, membership, root)
+    t.deepEqual(keys?.domain.id(), last.id())
+    const domains = idsOf(keys?.appliances.get(hostOf(appliance))?.domains)
+    t.deepEqual(domains.sort(), idsOf([domain, later]).sort())
+    if (keys)
+      t.is(entryOf(succeed(membership, keys, root, spare, Secret.random()).keys, 'domain', RECOVERY), toHex(last.id()))
+  }
+})
