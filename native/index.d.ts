@@ -413,8 +413,8 @@ export declare class PlanLocated {
 
 /** Third step: the target has room for it. */
 export declare class PlanReserved {
-  /** Fills what the source did not give with a marked pattern; returns its bytes. */
-  writeUnreadable(target: Target): Promise<number>
+  /** Fills what the snapshot does not hold with a marked pattern; returns the bytes of it that were left out on purpose. */
+  writeMissing(target: Target): Promise<number>
   /** Birth numbers of the distinct blocks. */
   births(): BigUint64Array
   /** Their signatures, 32 bytes each. */
@@ -951,6 +951,13 @@ export interface Mapped {
   pieces: number
 }
 
+/** Bytes of the disk that the source did not give, or that were left out on purpose. */
+export interface MissingPart {
+  offset: number
+  length: number
+  leftOut: boolean
+}
+
 /**
  * Mounts on a folder, read-only. `wake` is called when requests wait to be taken, and when the session ended; until
  * then it keeps the process alive.
@@ -1148,12 +1155,6 @@ export interface TreeTop {
   level: number
 }
 
-/** Bytes of the disk that the source did not give. */
-export interface UnreadablePart {
-  offset: number
-  length: number
-}
-
 /** What stands at a restore for bytes that the source did not give. */
 export declare function unreadablePattern(offset: number, length: number): Buffer
 
@@ -1200,10 +1201,10 @@ export interface WantedStrip {
   cells: number
 }
 
-/** What is to be fetched before a read: entries whose blocks are absent; or the part that the source did not give. */
+/** What is to be fetched before a read: entries whose blocks are absent; or the part that the snapshot does not hold. */
 export interface WindowNeed {
   entries: Array<number>
-  unreadable: UnreadablePart | null
+  missing: MissingPart | null
 }
 
 /** What a step of a restore wrote, in bytes. */

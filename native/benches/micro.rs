@@ -139,6 +139,7 @@ fn file(number: u64, extents: Vec<Extent>) -> File {
         created: time,
         xattrs: vec![],
         streams: vec![Stream { name: vec![], size, valid: size, content: Content::Extents(extents) }],
+        opaque: vec![],
     }
 }
 

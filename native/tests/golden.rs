@@ -200,6 +200,23 @@ fn the_shards_of_a_stripe() {
     assert_eq!(golden("shard-data")[BODY_OFFSET..], pack[..384]);
 }
 
+/// As a folder has it that stands for one host.
+#[test]
+fn the_shard_of_a_copy() {
+    let pack = packed();
+    let trailer = *blake3::hash(&pack[524..]).as_bytes();
+    let template =
+        Descriptor { fleet: FLEET, run: run(), number: NUMBER, k: 0, m: 0, pack_bytes: 0, trailer, roots: vec![] };
+    let copy = stripe::encode(pack.clone(), Scheme::new(1, 0).unwrap(), &template, &writer()).unwrap();
+    same("shard-copy", &copy.file(0).unwrap().concat());
+    assert!(copy.file(1).is_none());
+    let file = golden("shard-copy");
+    let header = shard::inspect(&file).unwrap();
+    assert_eq!((header.index, header.body_bytes, header.id()), (0, 768, run().shard_id(NUMBER, 0)));
+    assert_eq!(header.stripe, Descriptor { k: 1, m: 0, pack_bytes: 768, roots: vec![header.root], ..template });
+    assert_eq!(file[BODY_OFFSET..], pack);
+}
+
 /// The last record of the last stripe of the other run.
 const LAST: u64 = 2 << 40 | 0xff_ffff << 16 | 0xffff;
 
@@ -241,6 +258,7 @@ fn file(number: u64, kind: Kind, streams: Vec<Stream>) -> File {
         created: Timestamp { seconds: 0, nanoseconds: 0 },
         xattrs: vec![],
         streams,
+        opaque: vec![],
     }
 }
 
@@ -265,9 +283,11 @@ fn a_file_page() {
     plain.xattrs = vec![(b"user.note".to_vec(), "größer".into()), (b"security.capability".to_vec(), vec![0, 255])];
     let named = stream("Zone.Identifier", 5, 5, Content::Resident(b"hello".to_vec()));
     plain.streams.push(named);
-    // As the writer cuts it at 16,384 extents a record: the attributes again, no xattrs, no resident bytes.
+    plain.opaque = vec![0, 1, 0xff];
+    // As the writer cuts it at 16,384 extents a record: the attributes again; no xattrs, opaque or resident bytes.
     let mut more = plain.clone();
     more.xattrs = vec![];
+    more.opaque = vec![];
     more.streams[0].content = Content::Extents(vec![continued()]);
     more.streams[1].content = Content::Resident(vec![]);
     let mut node = file(1 << 33, Kind::BlockDevice, vec![]);

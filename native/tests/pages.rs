@@ -119,6 +119,7 @@ impl Random {
             created,
             xattrs: (0..self.below(3)).map(|_| (self.bytes(30), self.bytes(300))).collect(),
             streams: (0..self.below(3)).map(|_| self.stream()).collect(),
+            opaque: self.bytes(100),
         }
     }
 

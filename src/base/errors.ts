@@ -202,6 +202,11 @@ export const ERRORS = {
     '{length} bytes at {offset} of the source could not be read when the snapshot was taken',
     'No snapshot of that run holds them; an older one may. A restore fills them with a marked pattern.',
   ),
+  NOT_STORED: meaning(
+    Exit.sourceDamaged,
+    '{length} bytes at {offset} of the source were left out of the snapshot on purpose',
+    'This snapshot does not hold them. A restore of the whole disk fills them with a marked pattern.',
+  ),
   // Peers and stripes.
   HOST_UNREACHABLE: meaning(
     Exit.failed,

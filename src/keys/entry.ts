@@ -26,6 +26,8 @@ const EntryBody = v.strictObject({
   key: Id,
   owner: Key,
   reader: v.union([Key, v.literal(RECOVERY)]),
+  /** Of a domain key: blocks of this volume of its owner's alone are under it. Nothing here makes one (docs/formats/key.md). */
+  volume: v.exactOptional(Id),
   sealed: Base64(256),
 })
 export type KeyEntry = v.InferOutput<typeof EntryBody>
@@ -46,11 +48,13 @@ export interface Sealing {
   /** Who shall read it, a host or RECOVERY, and the X25519 key of that reader. */
   reader: Hex
   readerSealing: Hex
+  volume?: Hex
 }
 
 export function sealEntry(key: SecretHandle, { readerSealing, ...to }: Sealing, signer: SecretHandle): Buffer {
-  const { fleet, term, purpose, rotation = 0, owner, reader } = to
-  const entry = { fleet, term, purpose, rotation, key: toHex(key.id()), owner, reader }
+  const { fleet, term, purpose, rotation = 0, owner, reader, volume } = to
+  const own = volume === undefined ? {} : { volume }
+  const entry = { fleet, term, purpose, rotation, key: toHex(key.id()), owner, reader, ...own }
   const sealed = key.sealTo(Buffer.from(readerSealing, 'hex'), binding(entry))
   return signStatement('key', { ...entry, sealed: sealed.toString('base64') }, signer)
 }
@@ -90,17 +94,18 @@ export function readEntry(bytes: Uint8Array): { entry: KeyEntry; signer: Hex } {
   return { entry: body, signer }
 }
 
-type Named = Pick<KeyEntry, 'purpose' | 'key' | 'owner' | 'reader'>
+type Named = Pick<KeyEntry, 'purpose' | 'key' | 'owner' | 'reader' | 'volume'>
 
 /** Of the owner, of the key, of what it is for: the parts of a name, in hexadecimal digits. */
 const [OWNER_DIGITS, KEY_DIGITS, USE_BYTES] = [64, 32, 16]
 
 /**
- * Under which it is kept, 128 hexadecimal digits: the owner, the key's id, and 16 bytes of the BLAKE3 of purpose and reader.
+ * Under which it is kept, 128 hexadecimal digits: the owner, the key's id, and 16 bytes of the BLAKE3 of purpose, reader and volume.
  * It begins with the owner, who alone (or the root) signs what counts: nobody takes a name that is another's.
  */
-export function entryName({ purpose, key, owner, reader }: Named): string {
-  const use = toHex(hash(Buffer.from(`imager v1 key name\0${purpose}\0${reader}`)).subarray(0, USE_BYTES))
+export function entryName({ purpose, key, owner, reader, volume }: Named): string {
+  const parts = [purpose, reader, ...(volume === undefined ? [] : [volume])]
+  const use = toHex(hash(Buffer.from(`imager v1 key name\0${parts.join('\0')}`)).subarray(0, USE_BYTES))
   return `${owner}${key}${use}`
 }
 
@@ -136,8 +141,11 @@ export function openEntry(bytes: Uint8Array, as: EntryReader): { key: SecretHand
  * manifest key, and the keys that it was given), or anything if the root made it a holder in the entry's term.
  */
 export function mayDeliver(signer: Hex, entry: KeyEntry, membership: Membership, rootKey: Hex): boolean {
+  if (!isPossible(entry)) return false
   if (signer === rootKey) return true
   if (signer !== entry.owner || entry.term > membership.term) return false
+  // What a volume keeps to itself no holder hands to others.
+  if (isPrivate(entry)) return isOwnersOrRecoverys(entry)
   if (isOwnersOrRecoverys(entry) && entry.purpose !== 'catalog') return true
   return membership.delegated(signer, 'holder', entry.term)
 }
@@ -154,14 +162,25 @@ export function mayBeKept(signer: Hex, entry: KeyEntry, membership: Membership, 
   return mayOwn && isOwnersOrRecoverys(entry) && mayDeliver(signer, entry, membership, rootKey)
 }
 
+/** A dedupe domain of one volume's own. What it says opens old blocks, and seals nothing. */
+export function isPrivate({ volume }: Pick<KeyEntry, 'volume'>): boolean {
+  return volume !== undefined
+}
+
+/** Only domains are a volume's. */
+function isPossible(entry: KeyEntry): boolean {
+  return !isPrivate(entry) || entry.purpose === 'domain'
+}
+
 function isOwnersOrRecoverys({ owner, reader }: KeyEntry): boolean {
   return reader === owner || reader === RECOVERY
 }
 
-/** HPKE's info: a sealed key cannot be passed off as another purpose's, key's, fleet's, owner's or reader's. */
+/** HPKE's info: a sealed key cannot be passed off as another purpose's, key's, fleet's, owner's, reader's or volume's. */
 function binding(entry: Named & Pick<KeyEntry, 'fleet'>): Buffer {
-  const { fleet, purpose, key, owner, reader } = entry
-  const fields = [fleet, purpose, key, owner, reader].map((text) => Buffer.from(text))
+  const { fleet, purpose, key, owner, reader, volume } = entry
+  const texts = [fleet, purpose, key, owner, reader, ...(volume === undefined ? [] : [volume])]
+  const fields = texts.map((text) => Buffer.from(text))
   return Buffer.concat([
     Buffer.from('imager v1 key\0'),
     ...fields.flatMap((field) => [Buffer.from([field.length]), field]),

@@ -31,6 +31,16 @@ export const Address = v.pipe(
   v.maxLength(255),
   v.regex(/^(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.%A-Za-z]+\]):\d{1,5}$/),
 )
-/** The last two are kept free: nothing makes one, and they may do nothing yet. */
 export const Role = v.picklist(['coordinator', 'peer', 'appliance', 'admin', 'restorer', 'lender'])
 export type Role = v.InferOutput<typeof Role>
+/** Kept free: nothing here makes one, and a member in one of them may do nothing but belong. */
+const KEPT_FREE: readonly Role[] = ['restorer', 'lender']
+
+export function isKeptFree(role: Role): boolean {
+  return KEPT_FREE.includes(role)
+}
+
+/** Neither a stranger, nor one who only stores, nor of a role of a later version: takes snapshots, reads names. */
+export function isServed(role: Role | undefined): boolean {
+  return role !== undefined && role !== 'peer' && !isKeptFree(role)
+}

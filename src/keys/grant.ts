@@ -31,6 +31,8 @@ const GrantBody = v.strictObject({
   host: Key,
   /** The host that sends. */
   bearer: Key,
+  /** The server for whose run it is sent, where that is another's than the bearer's, and that run's lease. */
+  beneficiary: v.exactOptional(v.strictObject({ host: Key, lease: Id })),
 })
 export type Grant = v.InferOutput<typeof GrantBody>
 
@@ -61,5 +63,8 @@ export function verifyGrant(bytes: Uint8Array, use: GrantUse): Grant {
   require('bearer', grant.bearer === use.bearer)
   require('shard', shardId(runName(grant.writer, grant.run), grant.number, grant.index) === use.shard)
   require('lengthBytes', grant.lengthBytes === use.lengthBytes)
+  const { beneficiary } = grant
+  const isServer = ({ host }: { host: Hex }) => use.membership.role(host) === 'appliance' && host !== use.bearer
+  require('beneficiary', !beneficiary || isServer(beneficiary))
   return grant
 }

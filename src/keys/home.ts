@@ -24,6 +24,7 @@ import { stateDamaged } from './damage.js'
 import { makeFolder, readWhole, syncFolder, writeDurable } from './durable.js'
 import {
   deriveTrailerKey,
+  isPrivate,
   type KeyEntry,
   type KeyPurpose,
   mayDeliver,
@@ -257,10 +258,17 @@ export class Home {
     return this.#ownFirst('domain')?.entry
   }
 
-  /** That of new blocks first, then those of older ones, the newest of them first. */
+  /** That of new blocks first, then those of older ones, the newest of them first, then those of volumes that have one of their own. */
   get domainKeys(): readonly SecretHandle[] {
     const newest = this.domainKey
-    return [...(newest ? [newest] : []), ...this.#open('domain')].filter(isFirst)
+    const apart = this.#openOf((entry) => entry.purpose === 'domain' && isPrivate(entry))
+    const older = [...this.#open('domain'), ...apart.map(({ key }) => key)]
+    return [...(newest ? [newest] : []), ...older].filter(isFirst)
+  }
+
+  /** Volumes whose blocks are to be under a key of their own. */
+  get privateVolumes(): readonly Hex[] {
+    return this.keyStatements().flatMap((bytes) => readEntry(bytes).entry.volume ?? [])
   }
 
   get manifestKey(): SecretHandle | undefined {
@@ -334,20 +342,26 @@ export class Home {
     return this.#entries(purpose, owner).map(({ key }) => key)
   }
 
-  /** Of that owner, or of all, the newest first. Who may deliver a key was checked when it was saved; the membership may have moved on since. */
+  /** Of that owner, or of all, but what one volume alone has. */
   #entries(purpose: KeyPurpose, owner?: Hex): readonly OpenedEntry[] {
     const name = `${purpose} ${owner}`
     const known = this.#keys.get(name)
     if (known) return known
+    const keys = this.#openOf(
+      (entry) => entry.purpose === purpose && !isPrivate(entry) && (owner ?? entry.owner) === entry.owner,
+    )
+    this.#keys.set(name, keys)
+    return keys
+  }
+
+  /** The newest first. Who may deliver a key was checked when it was saved; the membership may have moved on since. */
+  #openOf(isMeant: (entry: KeyEntry) => boolean): OpenedEntry[] {
     const as = { fleet: this.fleet, reader: this.host, secret: this.secret, accept: () => true }
     const opened = this.keyStatements().flatMap((bytes) => {
       const { entry } = readEntry(bytes)
-      const isMeant = entry.purpose === purpose && entry.reader === this.host && (owner ?? entry.owner) === entry.owner
-      return isMeant ? openEntry(bytes, as) : []
+      return entry.reader === this.host && isMeant(entry) ? openEntry(bytes, as) : []
     })
-    const keys = opened.sort((a, b) => newestFirst(a.entry, b.entry))
-    this.#keys.set(name, keys)
-    return keys
+    return opened.sort((a, b) => newestFirst(a.entry, b.entry))
   }
 }
 

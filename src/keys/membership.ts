@@ -22,7 +22,7 @@ import {
 } from './admins.js'
 import { Admitted, type Admitters, admit, hostOf, type OpenedRemoval, openAdmission, openRemoval } from './admission.js'
 import { type Delegation, type Duty, openDelegation, signDelegation } from './delegation.js'
-import { Base64, Count, Id, Key, type Role, Term } from './fields.js'
+import { Base64, Count, Id, isServed, Key, type Role, Term } from './fields.js'
 import { goesOn, Handed, type Handover, handDown, isNewer, MOST_HANDOVERS, openHandovers } from './handover.js'
 import {
   type Label,
@@ -312,7 +312,7 @@ export function readersOf(
   rootSealing: Hex,
   admins: readonly Pick<Admin, 'key' | 'sealing'>[] = [],
 ): NameReader[] {
-  const named = hosts.filter(({ host, role }) => role !== 'peer' || enrollers.includes(host))
+  const named = hosts.filter(({ host, role }) => isServed(role) || enrollers.includes(host))
   const persons = admins.filter(({ key }) => !named.some(({ host }) => host === key))
   return [
     { reader: WORDS, sealing: rootSealing },

@@ -10,6 +10,7 @@ import { DUTIES, signDelegation } from './delegation.js'
 import {
   deriveTrailerKey,
   entryName,
+  isPrivate,
   type KeyEntry,
   type KeyPurpose,
   mayDeliver,
@@ -66,7 +67,7 @@ export function openFleetKeys(
 ): FleetKeys | undefined {
   const opened = entries.flatMap((bytes) => openForRecovery(bytes, membership, root) ?? [])
   const shared = (purpose: KeyPurpose) =>
-    opened.filter(({ entry }) => entry.purpose === purpose && isHolder(membership, entry))
+    opened.filter(({ entry }) => entry.purpose === purpose && !isPrivate(entry) && isHolder(membership, entry))
   const owners = groupByOwner(opened)
   const votes = new Map<Hex, number>()
   for (const own of owners.values()) {

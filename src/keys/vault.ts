@@ -7,10 +7,16 @@ import type { RunsHandle } from '../stripes/names.js'
 import type { Home } from './home.js'
 import { findOpenedKeys } from './opened-keys.js'
 
-/** Under which this host seals. Throws NOT_ALLOWED where it holds no keys for that. */
-export function openVault(home: Home): VaultHandle {
+/**
+ * Under which this host seals. Throws NOT_ALLOWED where it holds no keys for that, UNSUPPORTED where the volume has a dedupe domain
+ * of its own: what is sealed here every appliance of the fleet could test for.
+ */
+export function openVault(home: Home, volume: Hex): VaultHandle {
   const { domainKey, domainKeys, manifestKey, trailerKey } = home
   if (!domainKey || !manifestKey || !trailerKey) throw withoutKeys(home)
+  if (home.privateVolumes.includes(volume)) {
+    throw new ImagerError('UNSUPPORTED', { what: `a volume (${volume}) whose blocks are under a key of its own` })
+  }
   return new Vault([...domainKeys], manifestKey, trailerKey, fleetOf(home))
 }
 

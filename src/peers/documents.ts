@@ -18,6 +18,7 @@ import type { Hex } from '../base/ids.js'
 import { openAddress } from '../keys/address.js'
 import { entryName, mayBeKept, partsOfEntryName, readEntry } from '../keys/entry.js'
 import { requireKeyRoom } from '../keys/entry-room.js'
+import { isServed } from '../keys/fields.js'
 import { headName, readHead } from '../keys/head.js'
 import { type Membership, openMembership, requireFollows } from '../keys/membership.js'
 import { isOrder, openOrder, orderName } from '../keys/orders.js'
@@ -44,8 +45,7 @@ export function checkDocument(trust: Trust, kind: StatementKind, name: string, b
     case 'head': {
       const head = readHead(bytes, trust.fleet)
       requireName(kind, name, headName(head))
-      const role = trust.membership().role(head.appliance)
-      requireSigner(kind, role !== undefined && role !== 'peer')
+      requireSigner(kind, isServed(trust.membership().role(head.appliance)))
       return (held) => {
         if (readable(() => readHead(held, trust.fleet))) refuse('another head of that snapshot')
       }

@@ -46,7 +46,7 @@ export class Disk {
     this.reader = new DiskReader(snapshot.direct, snapshot.vault, BLOCK_CACHE_BYTES)
   }
 
-  /** Exactly these bytes. Throws NOT_READ, NOT_RESTORABLE, CORRUPT. */
+  /** Exactly these bytes. Throws NOT_READ, NOT_STORED, NOT_RESTORABLE, CORRUPT. */
   async read(offset: number, length: number, signal?: AbortSignal): Promise<BodyHandle> {
     const parts = partsOf(offset, length)
     const read = await Promise.all(parts.map((part) => this.#read(part, signal)))
@@ -89,7 +89,10 @@ export class Disk {
   /** Returns when all blocks of a part are there, whoever asked for them first. */
   async #fill({ window, offset, length }: Part): Promise<void> {
     const need = this.reader.need(offset, length)
-    if (need?.unreadable) throw new ImagerError('NOT_READ', { ...need.unreadable })
+    if (need?.missing) {
+      const { leftOut, ...part } = need.missing
+      throw new ImagerError(leftOut ? 'NOT_STORED' : 'NOT_READ', part)
+    }
     if (!need || need.entries.length === 0) return
     const missing = await this.reader.fetch(window, need.entries)
     const blocks = missing.length > 0 ? this.reader.window(window) : null

@@ -53,7 +53,7 @@ async function finds(home: Home, catalog: LocalCatalog, plain: string): Promise<
   const scan = await scanDisk(plain, true, [])
   const batch = scan.reader().next()
   if (!batch) throw new Error('it has a block')
-  const vault = openVault(home)
+  const vault = openVault(home, 'f0'.repeat(16))
   await batch.prepare(vault)
   const ids = [batch.ids()]
   const none = new BigUint64Array(1)

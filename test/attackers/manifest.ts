@@ -44,10 +44,10 @@ export type Page = (run: Buffer) => Buffer
 export type Pages = Generator<Page, Top, Named>
 
 /** Of some zeros: how many, nobody had before, so that the page is born in its own run. */
-export function mapPage(base: number): Page {
+export function mapPage(base: number, length = 1 + randomInt(MAP_PAGE_BYTES), birth = 0): Page {
   const entry = Buffer.alloc(12)
-  entry.writeUInt32LE(1 + randomInt(MAP_PAGE_BYTES), 4)
-  return () => Buffer.concat([pageOf(1), u64(base), varint(0), entry, u64(0), Buffer.alloc(32)])
+  entry.writeUInt32LE(length, 4)
+  return () => Buffer.concat([pageOf(1), u64(base), varint(0), entry, u64(birth), Buffer.alloc(32)])
 }
 
 export function indexPage(level: number, entries: readonly Entry[]): Page {
@@ -127,7 +127,12 @@ export async function storeHostile(fleet: Fleet, pages: Pages, lies: Lies = {}):
   )
   const volume = randomBytes(16).toString('hex')
   const begun = await catalog.begin({ appliance: home.host, volume, source: '/dev/hostile', label: '' })
-  const pipeline = new Pipeline({ scan: undefined as never, group, volume, level: 1 }, begun, openVault(home), parts)
+  const pipeline = new Pipeline(
+    { scan: undefined as never, group, volume, level: 1 },
+    begun,
+    openVault(home, volume),
+    parts,
+  )
   replacePages(pipeline, pages, fleet, runName(home.host, begun.run))
   const snapshot = lies.snapshot ?? begun.snapshot
   await pipeline.storeManifest(describe(snapshot, clock.now(), domainsOf(home)))
@@ -149,7 +154,7 @@ export async function finishHostile({ catalog }: Fleet, { begun, head, bitmap }:
 /** The pipeline packs these pages instead of those of a disk. */
 function replacePages({ manifest }: Pipeline, pages: Pages, { home, catalog }: Fleet, run: Buffer): void {
   const content = (home.manifestKey as SecretHandle).derive('imager v1 page')
-  const vault = openVault(home)
+  const vault = openVault(home, '00'.repeat(16))
   // A manifest of nothing takes each page for its root: so the birth of each can be asked for.
   manifest.nextPages()
   let last: Buffer | undefined

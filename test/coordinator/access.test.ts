@@ -24,20 +24,25 @@ import { FLEET, headOf, keyOf, openOffice } from './harness.js'
 
 const NOT_ALLOWED = { code: 'NOT_ALLOWED' }
 
-test('a peer may beat, read the membership and ask for itself, nothing else; each refusal is an event', async (t) => {
-  const office = await openOffice(t)
-  const { connection, catalog } = office.member('peer', 'pc-1')
-  const refused = CALL_NAMES.filter((name) => !['join', 'heartbeat', 'membership', 'self'].includes(name))
-  for (const name of refused) {
-    const ask = connection.request('POST', `/v1/${name}`, { body: encodeMessage({}), maxBytes: 1e6 })
-    await t.throwsAsync(ask, { ...NOT_ALLOWED, message: /The role peer/ }, name)
-  }
-  t.truthy(await catalog.heartbeat(offer('disk')))
-  t.truthy(await catalog.membership())
-  t.is((await catalog.self()).name, 'pc-1')
-  const events = office.catalog.registry.events()
-  t.is(events.filter((event) => /^Refused pc-1: The role peer may not/.test(event.sentence)).length, refused.length)
-})
+for (const role of ['peer', 'restorer', 'lender'] as const) {
+  test(`a ${role} may beat, read the membership and ask for itself, nothing else; each refusal is an event`, async (t) => {
+    const office = await openOffice(t)
+    const { connection, catalog } = office.member(role, 'pc-1')
+    const refused = CALL_NAMES.filter((name) => !['join', 'heartbeat', 'membership', 'self'].includes(name))
+    for (const name of refused) {
+      const ask = connection.request('POST', `/v1/${name}`, { body: encodeMessage({}), maxBytes: 1e6 })
+      await t.throwsAsync(ask, { ...NOT_ALLOWED, message: new RegExp(`The role ${role}`) }, name)
+    }
+    t.truthy(await catalog.heartbeat(offer('disk')))
+    t.truthy(await catalog.membership())
+    t.is((await catalog.self()).name, 'pc-1')
+    const events = office.catalog.registry.events()
+    t.is(
+      events.filter(({ sentence }) => sentence.startsWith(`Refused pc-1: The role ${role} may not`)).length,
+      refused.length,
+    )
+  })
+}
 
 test('a stranger may ask for nothing but to join', async (t) => {
   const office = await openOffice(t)

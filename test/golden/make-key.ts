@@ -14,4 +14,6 @@ const own = { fleet, term: 3, purpose: 'manifest' as const, owner }
 const itself = { reader: owner, readerSealing: sealingOf(appliance) }
 const words = { reader: RECOVERY, readerSealing: deriveRoot(seed).rootSealing }
 writeGolden('key-host', sealEntry(manifestKey, { ...own, ...itself }, appliance))
+const ofVolume = { ...own, ...itself, purpose: 'domain' as const, volume: '3e'.repeat(16) }
+writeGolden('key-volume', sealEntry(of('private domain'), ofVolume, appliance))
 writeGolden('key-recovery', sealEntry(manifestKey, { ...own, ...words }, appliance))

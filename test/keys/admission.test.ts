@@ -1,6 +1,7 @@
 /** It takes two: an enroller lets a host in, and the coordinator signs the membership that says so. */
 import test from 'ava'
 import { type AdmissionBody, admit, signRemoval, signVoucher } from '../../src/keys/admission.js'
+import { isServed } from '../../src/keys/fields.js'
 import {
   admissionOf,
   admitAll,
@@ -8,6 +9,7 @@ import {
   type Membership,
   MOST_ENROLLERS,
   openMembership,
+  readersOf,
   requireFollows,
   signMembership,
 } from '../../src/keys/membership.js'
@@ -94,6 +96,10 @@ test('up to three enrollers; roles that are kept free are taken', (t) => {
   t.throws(() => say({ delegations: [...duties, ...many] }), { code: 'CORRUPT', message: /too many enrollers/ })
   for (const role of ['restorer', 'lender'] as const) {
     const host = Secret.random()
-    t.is(say({ hosts: [{ ...admit(admission(host, { role }), enroller), ...row(role) }] }).role(hostOf(host)), role)
+    const listed = say({ hosts: [{ ...admit(admission(host, { role }), enroller), ...row(role) }] })
+    t.is(listed.role(hostOf(host)), role)
+    const readers = readersOf(listed.hosts, listed.enrollers, sealingOf(root)).map(({ reader }) => reader)
+    t.false(readers.includes(hostOf(host)), 'it reads no names')
+    t.false(isServed(role), 'and no peer takes a head of its')
   }
 })

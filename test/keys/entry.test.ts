@@ -72,6 +72,32 @@ test('who may hand out what', (t) => {
   t.throws(() => deliver({ ...toItself, purpose: 'catalog' }, appliance), { code: 'FORGED' })
 })
 
+test("a domain of one volume's own is its owner's and the words', and nothing else's", (t) => {
+  const own: Sealing = { ...toItself, purpose: 'domain', volume: '3e'.repeat(16) }
+  const bytes = sealEntry(key, own, appliance)
+  const { entry } = openEntry(bytes, as(appliance))
+  t.is(entry.volume, own.volume)
+  t.notThrows(() =>
+    openEntry(
+      sealEntry(key, { ...toRecovery, purpose: 'domain', volume: '3e'.repeat(16) }, appliance),
+      as(root, RECOVERY),
+    ),
+  )
+  const plain = readEntry(sealEntry(key, { ...toItself, purpose: 'domain' }, appliance)).entry
+  t.not(entryName(entry), entryName(plain))
+  // As another volume's, or as everybody's.
+  const { volume: _, ...shared } = entry
+  for (const passed of [{ ...entry, volume: '4e'.repeat(16) }, shared]) {
+    t.throws(() => openEntry(signStatement('key', passed, known.root), as(appliance)), { code: 'FORGED' })
+  }
+  const handed = { ...sharedDomain, volume: '3e'.repeat(16) }
+  t.throws(() => openEntry(sealEntry(key, handed, coordinator), as(appliance)), { message: /may not hand it out/ })
+  for (const purpose of ['manifest', 'trailer'] as const) {
+    t.throws(() => openEntry(sealEntry(key, { ...own, purpose }, appliance), as(appliance)), { code: 'FORGED' })
+    t.throws(() => openEntry(sealEntry(key, { ...own, purpose }, root), as(appliance)), { code: 'FORGED' })
+  }
+})
+
 /** The same fleet after a recovery: the coordinator of term 1 is gone, and known as a holder of that term. */
 function recovered() {
   const next = Secret.random()

@@ -99,6 +99,10 @@ test('grant', (t) => {
   const shard = shardId(runName(grant.writer, grant.run), grant.number, grant.index)
   const use = { membership, fleet, host: grant.host, bearer: grant.bearer, shard, lengthBytes: 4460 }
   t.deepEqual(verifyGrant(golden('grant'), use), grant)
+  const beneficiary = { host: hostOf(appliance), lease: '2e'.repeat(16) }
+  const forAnother = { ...grant, bearer: hostOf(peer), beneficiary }
+  same(t, 'grant-for-another', signGrant(forAnother, coordinator))
+  t.deepEqual(verifyGrant(golden('grant-for-another'), { ...use, bearer: hostOf(peer) }), forAnother)
 })
 
 test('head, and the key of its root page', (t) => {
@@ -125,12 +129,19 @@ test('key entries: sealed to their owner and to the recovery words', (t) => {
     t.is(Buffer.from(sealed, 'base64').length, 80)
     t.is(readEntry(golden(name)).signer, owner)
   }
+  const own = openEntry(golden('key-volume'), { fleet, reader: hostOf(appliance), secret: appliance, accept })
+  t.like(own.entry, { purpose: 'domain', volume: '3e'.repeat(16), key: toHex(of('private domain').id()) })
 })
 
 test('the names under which key entries are kept', (t) => {
-  const names = ['key-host', 'key-recovery'].map((name) => entryName(readEntry(golden(name)).entry))
+  const names = ['key-host', 'key-recovery', 'key-volume'].map((name) => entryName(readEntry(golden(name)).entry))
   const name = `${hostOf(appliance)}${toHex(manifestKey.id())}`
-  t.deepEqual(names, [`${name}d0b7ca26f4f73716d112a581bbaaea85`, `${name}500c0bf2b4d8c01c6d85c30702a3e35a`])
+  const apart = `${hostOf(appliance)}${toHex(of('private domain').id())}`
+  t.deepEqual(names, [
+    `${name}d0b7ca26f4f73716d112a581bbaaea85`,
+    `${name}500c0bf2b4d8c01c6d85c30702a3e35a`,
+    `${apart}40e887881a58aa174b4afc0e57464673`,
+  ])
 })
 
 test('address', (t) => {

@@ -30,6 +30,15 @@ test('the grant fits the use it was made for', (t) => {
   t.deepEqual(verifyGrant(signGrant(grant, known.coordinator), use), grant)
 })
 
+test('a stripe may be sent for the run of another server', (t) => {
+  const bearer = hostOf(known.peer)
+  const beneficiary = { host: hostOf(known.appliance), lease: '2e'.repeat(16) }
+  const forAnother = { ...grant, bearer, beneficiary }
+  t.deepEqual(verifyGrant(signGrant(forAnother, known.coordinator), { ...use, bearer }), forAnother)
+  const vague = signGrant({ ...forAnother, beneficiary: { host: beneficiary.host } } as Grant, known.coordinator)
+  t.throws(() => verifyGrant(vague, { ...use, bearer }), { code: 'CORRUPT', message: /beneficiary/ })
+})
+
 const misfits: [string, Partial<Grant>, Partial<GrantUse>][] = [
   ['fleet', { fleet: otherFleet }, {}],
   ['term', { term: 2 }, {}],
@@ -41,6 +50,9 @@ const misfits: [string, Partial<Grant>, Partial<GrantUse>][] = [
   ['shard', { run: '00'.repeat(8) }, {}],
   ['shard', { writer: hostOf(known.peer) }, {}],
   ['lengthBytes', {}, { lengthBytes: 4097 }],
+  ['beneficiary', { beneficiary: { host: hostOf(known.peer), lease: '2e'.repeat(16) } }, {}],
+  ['beneficiary', { beneficiary: { host: hostOf(Secret.random()), lease: '2e'.repeat(16) } }, {}],
+  ['beneficiary', { beneficiary: { host: grant.bearer, lease: '2e'.repeat(16) } }, {}],
 ]
 for (const [index, [field, change, other]] of misfits.entries()) {
   test(`a grant whose ${field} does not fit is refused by name (${index})`, (t) => {

@@ -5,6 +5,7 @@ import test from 'ava'
 import { toHex } from '../../src/base/ids.js'
 import { RECOVERY, type Sealing, sealEntry } from '../../src/keys/entry.js'
 import { createHome, openHome, prepareIdentity, settlePort } from '../../src/keys/home.js'
+import { openVault } from '../../src/keys/vault.js'
 import { Secret } from '../../src/native.js'
 import { fleet, hostOf, makeFleet, member, sealingOf, signPlain } from './fleet.js'
 
@@ -65,6 +66,25 @@ test('what was created opens again, with its keys, and only its owner can read i
   for (const entry of readdirSync(state, { recursive: true, withFileTypes: true })) {
     if (entry.isFile()) t.is(statSync(join(entry.parentPath, entry.name)).mode & 0o777, 0o600, entry.name)
   }
+})
+
+test("a volume's own domain opens what is sealed under it; nothing is sealed under it, or of that volume under another", (t) => {
+  const { identity, secrets, config } = newHome(folder(t))
+  const [apart, trailer] = [Secret.random(), Secret.random()]
+  const own = { fleet, term: 1, owner: hostOf(identity), reader: hostOf(identity), readerSealing: sealingOf(identity) }
+  const volume = '3e'.repeat(16)
+  const more = [
+    sealEntry(apart, { ...own, purpose: 'domain', volume }, identity),
+    sealEntry(trailer, { ...own, purpose: 'trailer', owner: hostOf(known.coordinator) }, known.coordinator),
+  ]
+  const home = createHome({ ...config, keys: [...config.keys, ...more] })
+  t.deepEqual(home.domainKey?.id(), secrets.domain.id())
+  t.deepEqual(
+    home.domainKeys.map((key) => toHex(key.id())),
+    [secrets.domain, apart].map((key) => toHex(key.id())),
+  )
+  t.notThrows(() => openVault(home, '4e'.repeat(16)))
+  t.throws(() => openVault(home, volume), { code: 'UNSUPPORTED', message: /under a key of its own/ })
 })
 
 test('only a newer membership is adopted, and it stays', (t) => {

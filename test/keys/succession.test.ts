@@ -98,6 +98,21 @@ test('every key comes back, and from a second recovery too', (t) => {
   }
 })
 
+test("a domain of one volume's own opens its snapshots, and never becomes the fleet's", (t) => {
+  const { root, membership, coordinator, appliance, maker, domain, shared, own } = stand()
+  const apart = (identity: SecretHandle, key: SecretHandle) => {
+    const { rootSealing: readerSealing } = maker(identity)
+    const named = { fleet, term: 1, owner: hostOf(identity), reader: RECOVERY, readerSealing, volume: '3e'.repeat(16) }
+    return sealEntry(key, { ...named, purpose: 'domain' }, identity)
+  }
+  const [its, holders] = [Secret.random(), Secret.random()]
+  const entries = [apart(coordinator, holders), apart(appliance, its), apart(appliance, holders), ...shared, ...own]
+  const keys = openFleetKeys(entries, membership, root)
+  t.deepEqual(keys?.domain.id(), domain.id())
+  t.true(idsOf(keys?.appliances.get(hostOf(appliance))?.domains).includes(toHex(its.id())))
+  t.is(openFleetKeys([apart(coordinator, holders), ...shared.slice(1), ...own], membership, root), undefined)
+})
+
 test('a trailer key that does not follow from the catalog key is handed over: its heads open with it', (t) => {
   const { words, membership, shared, own, appliance, maker } = stand()
   const root = rootFromWords(words)

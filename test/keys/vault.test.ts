@@ -93,7 +93,7 @@ test('without the key nothing opens, and it is said whose is missing', (t) => {
   const stranger = 'ab'.repeat(32)
   t.throws(() => keysHeld(home, stranger, at(NOW)), { code: 'KEYS_LOCKED', message: /the snapshots of abababab$/ })
   const none = { code: 'NOT_ALLOWED', message: /^spare holds no keys for snapshots/ }
-  t.throws(() => openVault(home), none)
+  t.throws(() => openVault(home, '00'.repeat(16)), none)
   t.throws(() => keysHeld(home, home.host, at(NOW)), none)
 })
 

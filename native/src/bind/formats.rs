@@ -200,11 +200,7 @@ fn file_record(file: &File) -> FileRecord {
         modified: time(file.modified),
         changed: time(file.changed),
         created: time(file.created),
-        xattrs: file
-            .xattrs
-            .iter()
-            .map(|(name, value)| FileXattr { name: name.clone().into(), value: value.clone().into() })
-            .collect(),
+        xattrs: file.shown_xattrs().map(|(name, value)| FileXattr { name: name.into(), value: value.into() }).collect(),
         streams: file.streams.iter().map(file_stream).collect(),
     }
 }
@@ -215,17 +211,15 @@ fn file_stream(stream: &crate::fs::volume_map::Stream) -> FileStream {
         Content::Extents(extents) => (Either::B(Null), extents.as_slice()),
     };
     let extent = |extent: &crate::fs::volume_map::Extent| {
-        let (kind, raw_length, [codec, raw_offset, used]) = match extent.kind {
-            ExtentKind::Plain => (0, 0, [0; 3]),
-            ExtentKind::Unwritten => (1, 0, [0; 3]),
-            ExtentKind::Compressed { raw_length } => (2, raw_length, [0; 3]),
-            ExtentKind::Encrypted => (3, 0, [0; 3]),
+        let (raw_length, [codec, raw_offset, used]) = match extent.kind {
+            ExtentKind::Plain | ExtentKind::Unwritten | ExtentKind::Encrypted => (0, [0; 3]),
+            ExtentKind::Compressed { raw_length } => (raw_length, [0; 3]),
             ExtentKind::Packed { codec, raw_length, raw_offset, used } => {
-                (4, raw_length, [codec as u32, raw_offset, used])
+                (raw_length, [codec as u32, raw_offset, used])
             }
         };
         FileExtent {
-            kind,
+            kind: extent.kind.number(),
             raw_length,
             codec: codec as u8,
             raw_offset,

@@ -104,7 +104,7 @@ fn file_bytes(file: &File) -> usize {
         Content::Extents(extents) => size_of_val(extents.as_slice()),
     };
     let streams = file.streams.iter().map(|stream| size_of_val(stream) + stream.name.len() + content(&stream.content));
-    size_of_val(file) + xattrs + streams.sum::<usize>()
+    size_of_val(file) + xattrs + streams.sum::<usize>() + file.opaque.len()
 }
 
 /// The attributes of many files, 72 bytes each as `src/mount/attributes.ts` writes them, with volume 0; zeros for a file

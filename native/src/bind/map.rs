@@ -10,7 +10,7 @@ use crate::base::error::Error;
 use crate::disk::sandbox::{self, Confinement};
 use crate::disk::source::Source;
 use crate::disk::volume::ReadAt;
-use crate::fs::volume_map::{Content, Extent, ExtentKind, Kind};
+use crate::fs::volume_map::{Content, Extent, Kind};
 use crate::fs::{self, Outcome, btrfs};
 use crate::map::picture;
 use crate::map::scan::{Listing, Named, Scan};
@@ -224,14 +224,7 @@ fn count(facts: &mut VolumeFacts, content: &Content, of_file: bool) {
 
 /// Extents up to the end of the stream: what was allocated past it is no part of the file.
 fn row(extent: &Extent, size: u64) -> Option<[u64; 4]> {
-    let kind = match extent.kind {
-        ExtentKind::Plain => 0,
-        ExtentKind::Unwritten => 1,
-        ExtentKind::Compressed { .. } => 2,
-        ExtentKind::Encrypted => 3,
-        ExtentKind::Packed { .. } => 4,
-    };
-    (extent.logical < size).then_some([extent.logical, extent.disk, extent.length, kind])
+    (extent.logical < size).then_some([extent.logical, extent.disk, extent.length, extent.kind.number().into()])
 }
 
 #[derive(Default)]

@@ -11,6 +11,7 @@ use super::keys::Vault;
 use super::retrieve::{PackRange, PlacedRecords, RecordLocations, SoughtRecords};
 use super::{Job, job, thrown};
 use crate::base::error::Error;
+use crate::disk::salvage;
 use crate::formats::page::Page;
 use crate::restore::compare::Differing;
 use crate::restore::{attributes, plan, target};
@@ -19,7 +20,7 @@ use crate::retrieve::records::{Fetched, Location};
 /// What stands at a restore for bytes that the source did not give.
 #[napi]
 pub fn unreadable_pattern(offset: f64, length: u32) -> Buffer {
-    crate::disk::salvage::pattern(offset as u64, length as usize).into()
+    salvage::pattern(offset as u64, length as usize, salvage::UNREADABLE).into()
 }
 
 /// The disk or file that a restore writes.
@@ -182,11 +183,11 @@ impl PlanReserved {
         self.0.as_ref().ok_or_else(|| thrown(used_up()))
     }
 
-    /// Fills what the source did not give with a marked pattern; returns its bytes.
+    /// Fills what the snapshot does not hold with a marked pattern; returns the bytes of it that were left out on purpose.
     #[napi(ts_return_type = "Promise<number>")]
-    pub fn write_unreadable(&self, target: &Target) -> Result<AsyncTask<Job<f64>>> {
+    pub fn write_missing(&self, target: &Target) -> Result<AsyncTask<Job<f64>>> {
         let (plan, target) = (self.held()?.clone(), target.0.clone());
-        Ok(job(move || Ok(plan.write_unreadable(&target)? as f64)))
+        Ok(job(move || Ok(plan.write_missing(&target)? as f64)))
     }
 
     /// Birth numbers of the distinct blocks.

@@ -35,13 +35,18 @@ pub fn read(source: &dyn ReadAt, offset: u64, buffer: &mut [u8]) -> Result<Vec<B
     Ok(refused)
 }
 
+/// What the pattern says of bytes that the source refused to give.
+pub const UNREADABLE: &str = "could not be read";
+/// And of those that were not to be stored.
+pub const LEFT_OUT: &str = "was left out of the snapshot";
+
 /// `length` bytes for what was at `offset` of the source: each 512 bytes a line of text with its offset, then zeros.
-pub fn pattern(offset: u64, length: usize) -> Vec<u8> {
+pub fn pattern(offset: u64, length: usize, why: &str) -> Vec<u8> {
     let mut bytes = vec![0; length];
     let (mut at, mut filled) = (offset, 0);
     while filled < length {
         let sector = at / PATTERN_BYTES * PATTERN_BYTES;
-        let text = format!("imager: byte {sector} of the source could not be read\n");
+        let text = format!("imager: byte {sector} of the source {why}\n");
         let skip = (at - sector) as usize;
         let room = (PATTERN_BYTES as usize - skip).min(length - filled);
         let text = text.as_bytes().get(skip..).unwrap_or_default();
@@ -101,11 +106,11 @@ mod tests {
 
     #[test]
     fn the_pattern_is_the_same_however_it_is_asked_for() {
-        let whole = pattern(1024, 2048);
+        let whole = pattern(1024, 2048, UNREADABLE);
         assert!(whole.starts_with(b"imager: byte 1024 of the source could not be read\n\0"));
         assert!(whole[512..].starts_with(b"imager: byte 1536 of"));
         for (from, to) in [(3, 700), (512, 600), (511, 1025), (1500, 2048)] {
-            assert_eq!(pattern(1024 + from as u64, to - from), whole[from..to]);
+            assert_eq!(pattern(1024 + from as u64, to - from, UNREADABLE), whole[from..to]);
         }
     }
 }

@@ -23,7 +23,7 @@ pub fn record_bound(file: &File) -> usize {
         };
         stream.name.len() + 36 + content
     });
-    xattrs.chain(streams).fold(FIXED, usize::saturating_add)
+    xattrs.chain(streams).chain([file.opaque.len()]).fold(FIXED, usize::saturating_add)
 }
 
 /// One record, or several where a stream has more than `RECORD_EXTENTS` extents: the later ones repeat the
@@ -63,20 +63,12 @@ fn encode_part(file: &File, part: usize) -> Vec<u8> {
             }
         }
     }
-    // Attributes that no parser of today knows.
-    writer.string(&[]);
+    writer.string(if part == 0 { &file.opaque } else { &[] });
     writer.bytes
 }
 
 fn encode_extent(extent: &Extent, writer: &mut Writer) {
-    let kind = match extent.kind {
-        ExtentKind::Plain => 0,
-        ExtentKind::Unwritten => 1,
-        ExtentKind::Compressed { .. } => 2,
-        ExtentKind::Encrypted => 3,
-        ExtentKind::Packed { .. } => 4,
-    };
-    writer.u8(kind).varint(extent.logical).varint(extent.disk).varint(extent.length);
+    writer.u8(extent.kind.number()).varint(extent.logical).varint(extent.disk).varint(extent.length);
     match extent.kind {
         ExtentKind::Compressed { raw_length } => _ = writer.varint(raw_length.into()),
         ExtentKind::Packed { codec, raw_length, raw_offset, used } => {
@@ -129,10 +121,26 @@ pub fn decode_file(cursor: &mut Cursor) -> Result<(u64, File)> {
     for _ in 0..count {
         streams.push(decode_stream(cursor)?);
     }
-    cursor.string(XATTR_BYTES)?;
-    let file =
-        File { number, generation, kind, mode, uid, gid, links, device, modified, changed, created, xattrs, streams };
-    Ok((part, file))
+    let opaque = cursor.string(XATTR_BYTES)?.to_vec();
+    Ok((
+        part,
+        File {
+            number,
+            generation,
+            kind,
+            mode,
+            uid,
+            gid,
+            links,
+            device,
+            modified,
+            changed,
+            created,
+            xattrs,
+            streams,
+            opaque,
+        },
+    ))
 }
 
 fn decode_packed(cursor: &mut Cursor) -> Result<ExtentKind> {
@@ -180,6 +188,20 @@ fn decode_stream(cursor: &mut Cursor) -> Result<Stream> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn attributes_that_nobody_here_knows_are_kept_and_shown() {
+        let mut file = File::of_streams(7, vec![]);
+        file.xattrs = vec![(b"user.a".to_vec(), b"1".to_vec())];
+        file.opaque = vec![0, 0xff];
+        let [record] = &encode_file(&file)[..] else { panic!("one record") };
+        let (part, read) = decode_file(&mut Cursor::new("test", record)).unwrap();
+        assert_eq!((part, &read), (0, &file));
+        let shown: Vec<_> = read.shown_xattrs().collect();
+        assert_eq!(shown, [(&b"user.a"[..], &b"1"[..]), (b"user.imager.opaque", &[0, 0xff])]);
+        file.opaque = vec![0; XATTR_BYTES + 1];
+        assert!(decode_file(&mut Cursor::new("test", &encode_file(&file)[0])).is_err());
+    }
 
     #[test]
     fn a_packed_extent_comes_back_and_an_impossible_one_is_refused() {

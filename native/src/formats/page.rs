@@ -23,6 +23,16 @@ use crate::fs::volume_map::File;
 const MAGIC: &[u8; 4] = b"IMPG";
 pub const MAP_ENTRY_BYTES: usize = 52;
 const INDEX_ENTRY_BYTES: usize = 56;
+
+/// Why a snapshot does not hold bytes that were in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gap {
+    /// The source refused to give them.
+    Unreadable,
+    /// They were left out on purpose.
+    NotStored,
+}
+
 /// What opens a block or a page, and where it was born.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ref {
@@ -39,9 +49,12 @@ impl Ref {
     /// Bytes that were left out on purpose.
     pub const NOT_STORED: Self = Self { key: [0; 32], birth: 2 };
 
-    /// Neither held nor zeros.
-    pub fn is_missing(&self) -> bool {
-        !self.is_stored() && *self != Self::ZEROS
+    /// Why it is neither held nor zeros; nothing where it is one of these.
+    pub fn gap(&self) -> Option<Gap> {
+        if self.is_stored() || *self == Self::ZEROS {
+            return None;
+        }
+        Some(if self.birth == Self::NOT_STORED.birth { Gap::NotStored } else { Gap::Unreadable })
     }
 
     /// Births begin at 2^40, with the first record of the first run.
@@ -320,6 +333,7 @@ mod tests {
             created: Timestamp::default(),
             xattrs: vec![],
             streams: vec![],
+            opaque: vec![],
         };
         let records: Vec<Vec<u8>> = (1..=100).flat_map(|number| encode_file(&folder(number))).collect();
         assert_eq!(records[0].len(), FILE_LEAST_BYTES);

@@ -110,6 +110,19 @@ pub struct File {
     pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
     /// The unnamed stream first where there is one; a directory's has a size only, a symlink's is its link target.
     pub streams: Vec<Stream>,
+    /// Attributes of kinds that no parser here knows, as a later version wrote them; else empty.
+    pub opaque: Vec<u8>,
+}
+
+/// As which the opaque attributes of a file are shown, so that whoever copies or restores it keeps them.
+const OPAQUE_XATTR: &[u8] = b"user.imager.opaque";
+
+impl File {
+    /// Its extended attributes, with what no parser here knows as one of them.
+    pub fn shown_xattrs(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let opaque = (!self.opaque.is_empty()).then_some((OPAQUE_XATTR, self.opaque.as_slice()));
+        self.xattrs.iter().map(|(name, value)| (name.as_slice(), value.as_slice())).chain(opaque)
+    }
 }
 
 #[cfg(test)]
@@ -131,6 +144,7 @@ impl File {
             created: time,
             xattrs: vec![],
             streams,
+            opaque: vec![],
         }
     }
 }
@@ -188,6 +202,19 @@ pub enum ExtentKind {
     },
     /// Ciphertext whose key we do not hold; the bytes are kept as they are.
     Encrypted,
+}
+
+impl ExtentKind {
+    /// As pages and the addon write it; never renumbered.
+    pub fn number(&self) -> u8 {
+        match self {
+            Self::Plain => 0,
+            Self::Unwritten => 1,
+            Self::Compressed { .. } => 2,
+            Self::Encrypted => 3,
+            Self::Packed { .. } => 4,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, VecDeque};
 use crate::base::error::{Error, Result};
 use crate::base::limits::MIB;
 use crate::base::ranges::coalesce;
-use crate::disk::salvage;
 use crate::formats::domains::Domains;
 use crate::restore::plan::{Collected, Held, Selected, Use};
 use crate::restore::target::Target;
@@ -114,10 +113,10 @@ impl Collected {
 impl Held {
     /// The first piece whose pattern or zeros are not there.
     fn damaged(&self, target: &Target) -> Result<Option<u64>> {
-        for &(disk, length) in &self.unreadable {
-            let mut bytes = vec![0; length as usize];
-            if !target.read(disk, &mut bytes)? || bytes != salvage::pattern(disk, length as usize) {
-                return Ok(Some(disk));
+        for piece in &self.missing {
+            let mut bytes = vec![0; piece.length as usize];
+            if !target.read(piece.disk, &mut bytes)? || bytes != piece.pattern() {
+                return Ok(Some(piece.disk));
             }
         }
         let zeros = coalesce(self.zeros.clone());

@@ -8,7 +8,7 @@ use crate::base::limits::BLOCK_BYTES;
 use crate::base::ranges::{ByteRange, coalesce, push, without};
 use crate::disk::salvage;
 use crate::formats::domains::Domains;
-use crate::formats::page::{MapEntry, Ref};
+use crate::formats::page::{Gap, MapEntry, Ref};
 use crate::formats::record::signature;
 use crate::restore::gather::Gather;
 use crate::restore::target::Target;
@@ -33,8 +33,27 @@ pub(super) struct Held {
     ranges: Vec<ByteRange>,
     /// What was in use, and is zeros.
     pub zeros: Vec<ByteRange>,
-    /// Disk offset and length of what the source did not give.
-    pub unreadable: Vec<(u64, u32)>,
+    /// What the snapshot does not hold although it was in use.
+    pub missing: Vec<Missing>,
+}
+
+/// A piece of the target for which a pattern stands.
+#[derive(Clone, Copy)]
+pub(super) struct Missing {
+    pub disk: u64,
+    pub length: u32,
+    pub gap: Gap,
+}
+
+impl Missing {
+    /// Nobody takes it for data.
+    pub fn pattern(&self) -> Vec<u8> {
+        let why = match self.gap {
+            Gap::Unreadable => salvage::UNREADABLE,
+            Gap::NotStored => salvage::LEFT_OUT,
+        };
+        salvage::pattern(self.disk, self.length as usize, why)
+    }
 }
 
 /// First: the entries of map pages are collected.
@@ -77,8 +96,9 @@ pub struct Written {
 
 impl Collected {
     pub fn add(&mut self, entries: &[MapEntry]) {
-        let unreadable = entries.iter().filter(|entry| entry.block.is_missing());
-        self.held.unreadable.extend(unreadable.map(|entry| (entry.disk, entry.length)));
+        let missing =
+            |&MapEntry { disk, length, block, .. }: &MapEntry| Some(Missing { disk, length, gap: block.gap()? });
+        self.held.missing.extend(entries.iter().filter_map(missing));
         let range = |entry: &MapEntry| ByteRange { start: entry.disk, length: entry.length.into() };
         let (zeros, held): (Vec<_>, Vec<_>) = entries.iter().partition(|entry| entry.block == Ref::ZEROS);
         zeros.into_iter().for_each(|entry| push(&mut self.held.zeros, range(entry)));
@@ -148,7 +168,7 @@ impl Selected {
     /// Has the target make room for all that will be written.
     pub fn reserve(self, target: &Target) -> Result<Reserved> {
         let blocks = self.uses.iter().map(|piece| (piece.disk, piece.length));
-        let written = blocks.chain(self.held.unreadable.iter().copied());
+        let written = blocks.chain(self.held.missing.iter().map(|piece| (piece.disk, piece.length)));
         let ranges = written.map(|(start, length)| ByteRange { start, length: length.into() }).collect();
         coalesce(ranges).iter().try_for_each(|range| target.reserve(range.start, range.length))?;
         Ok(Reserved(self))
@@ -156,13 +176,12 @@ impl Selected {
 }
 
 impl Reserved {
-    /// Fills what the source did not give with a pattern that nobody takes for data; returns its bytes.
-    pub fn write_unreadable(&self, target: &Target) -> Result<u64> {
-        let unreadable = &self.0.held.unreadable;
-        for &(disk, length) in unreadable {
-            target.write(disk, &salvage::pattern(disk, length as usize))?;
-        }
-        Ok(unreadable.iter().map(|&(_, length)| u64::from(length)).sum())
+    /// Writes the patterns for what is missing; returns the bytes of it that were left out on purpose.
+    pub fn write_missing(&self, target: &Target) -> Result<u64> {
+        let missing = &self.0.held.missing;
+        missing.iter().try_for_each(|piece| target.write(piece.disk, &piece.pattern()))?;
+        let left_out = missing.iter().filter(|piece| piece.gap == Gap::NotStored);
+        Ok(left_out.map(|piece| u64::from(piece.length)).sum())
     }
 
     /// Birth numbers of the distinct blocks.
@@ -372,11 +391,16 @@ mod tests {
         target.blank().unwrap();
         let mut plan = Collected::default();
         let lost = MapEntry { disk: 4 << 20, length: 1 << 20, in_block: 0, block: Ref::UNREADABLE };
-        plan.add(&[entry(0, 65536, 0, [1; 32], 7), entry(65536, 2 << 20, 0, [0; 32], 0), lost]);
-        plan.all().reserve(&target).unwrap();
+        let left_out = MapEntry { disk: 5 << 20, length: 4096, in_block: 0, block: Ref::NOT_STORED };
+        plan.add(&[entry(0, 65536, 0, [1; 32], 7), entry(65536, 2 << 20, 0, [0; 32], 0), lost, left_out]);
+        let reserved = plan.all().reserve(&target).unwrap();
         let taken = std::fs::metadata(&path).unwrap().blocks() * 512;
         assert!((65536 + (1 << 20)..2 << 20).contains(&taken), "{taken}");
         assert!(std::fs::read(&path).unwrap().iter().all(|&byte| byte == 0));
+        assert_eq!(reserved.write_missing(&target).unwrap(), 4096);
+        let written = std::fs::read(&path).unwrap();
+        assert!(written[4 << 20..].starts_with(b"imager: byte 4194304 of the source could not be read\n"));
+        assert!(written[5 << 20..].starts_with(b"imager: byte 5242880 of the source was left out of the snapshot\n"));
         let mut plan = Collected::default();
         plan.add(&[entry(u64::MAX - 4, 10, 0, [2; 32], 8)]);
         assert!(plan.all().reserve(&target).is_err());

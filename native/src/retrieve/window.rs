@@ -9,7 +9,7 @@ use crate::base::limits::BLOCK_BYTES;
 use crate::base::lru::Lru;
 use crate::base::pool;
 use crate::formats::domains::Domains;
-use crate::formats::page::{MapEntry, Page, Ref};
+use crate::formats::page::{Gap, MapEntry, Page, Ref};
 use crate::formats::record::signature;
 use crate::retrieve::records::{Fetched, Location, Range, ranges, record};
 
@@ -152,8 +152,8 @@ pub struct Window {
 pub enum Need {
     /// Entries whose blocks are absent.
     Blocks(Vec<u32>),
-    /// The source did not give this part: disk offset and length.
-    Unreadable(u64, u64),
+    /// This part is in no snapshot: disk offset and length, and why.
+    Missing(u64, u64, Gap),
 }
 
 /// The blocks of a page, in its order.
@@ -203,8 +203,8 @@ impl Window {
         let mut absent = Vec::new();
         for index in self.meeting(start, end) {
             let entry = &self.entries()[index];
-            if entry.block.is_missing() {
-                return Need::Unreadable(entry.disk, entry.length.into());
+            if let Some(gap) = entry.block.gap() {
+                return Need::Missing(entry.disk, entry.length.into(), gap);
             }
             if entry.block.is_stored() && kept.blocks.get(&entry.block.key).is_none() {
                 absent.push(index as u32);
@@ -337,8 +337,10 @@ mod tests {
         let mut lab = Lab::new(1 << 20);
         let (a, at_a) = lab.entry(0, 0, b"aaaa");
         let lost = MapEntry { disk: 4, length: 4, in_block: 0, block: Ref::UNREADABLE };
-        let window = window(vec![a, lost], &[at_a]);
-        assert_eq!(window.need(&lab.cache, 0, 5), Need::Unreadable(4, 4));
+        let left_out = MapEntry { disk: 8, length: 8, in_block: 0, block: Ref::NOT_STORED };
+        let window = window(vec![a, lost, left_out], &[at_a]);
+        assert_eq!(window.need(&lab.cache, 0, 5), Need::Missing(4, 4, Gap::Unreadable));
+        assert_eq!(window.need(&lab.cache, 9, 10), Need::Missing(8, 8, Gap::NotStored));
         assert_eq!(window.need(&lab.cache, 0, 4), Need::Blocks(vec![0]));
         *lab.pack.last_mut().unwrap() ^= 1;
         assert_eq!(lab.open(&window, &[0, 9]), [0, 9]);

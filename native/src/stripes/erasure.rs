@@ -7,7 +7,7 @@ use crate::base::error::{Error, Result};
 use crate::base::limits::STRIPE_SHARDS;
 use crate::base::pool;
 
-/// k data and m parity shards.
+/// k data and m parity shards; 1+0 is a copy, as a folder has it that stands for one host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Scheme {
     pub k: usize,
@@ -17,8 +17,10 @@ pub struct Scheme {
 impl Scheme {
     pub fn new(k: u32, m: u32) -> Result<Self> {
         let (k, m) = (k as usize, m as usize);
-        if k == 0 || m == 0 || k.saturating_add(m) > STRIPE_SHARDS {
-            return Err(Error::invalid("scheme", format!("{k}+{m}: at least 1+1, at most {STRIPE_SHARDS} shards")));
+        let is_copy = (k, m) == (1, 0);
+        if (k == 0 || m == 0 || k.saturating_add(m) > STRIPE_SHARDS) && !is_copy {
+            let why = format!("{k}+{m}: 1+0, or 1+1 to {STRIPE_SHARDS} shards in all");
+            return Err(Error::invalid("scheme", why));
         }
         Ok(Self { k, m })
     }
@@ -27,43 +29,48 @@ impl Scheme {
         self.k + self.m
     }
 
-    fn coder(self) -> Coder {
-        Matrix::cauchy(self.k, self.m).and_then(coder).expect("1+1 to 32 shards have a Cauchy matrix")
+    /// None where there is no parity.
+    fn coder(self) -> Option<Coder> {
+        let matrix = (self.m > 0).then(|| Matrix::cauchy(self.k, self.m).and_then(coder));
+        matrix.map(|coder| coder.expect("1+1 to 32 shards have a Cauchy matrix"))
     }
 }
 
 /// Encodes the shards of a stripe range by range, and proves each range by decoding it.
 pub struct Encoder {
-    coder: Coder,
-    /// Decodes as if the first data shards were lost, as many as there are parity shards.
-    plan: DecodePlan,
+    /// And the plan that decodes as if the first data shards were lost, as many as there are parity shards. None: no parity.
+    coder: Option<(Coder, DecodePlan)>,
     lost: usize,
     rebuilt: Vec<u8>,
 }
 
 impl Encoder {
     pub fn new(scheme: Scheme) -> Self {
-        let coder = scheme.coder();
         let lost = scheme.m.min(scheme.k);
         let present: Vec<bool> = (0..scheme.width()).map(|index| index >= lost).collect();
         let wanted: Vec<usize> = (0..lost).collect();
-        let plan = coder.decode_plan(&present, &wanted).expect("any k shards of a Cauchy matrix give the others");
-        Self { coder, plan, lost, rebuilt: Vec::new() }
+        let coder = scheme.coder().map(|coder| {
+            let plan = coder.decode_plan(&present, &wanted).expect("any k shards of a Cauchy matrix give the others");
+            (coder, plan)
+        });
+        Self { coder, lost, rebuilt: Vec::new() }
     }
 
     /// Fills `parity` (m slices) from `data` (k slices), all of one length.
     pub fn encode(&self, data: &[&[u8]], parity: &mut [&mut [u8]]) {
-        self.coder.encode(data, parity).expect("the caller cut the shards to one length");
+        let Some((coder, _)) = &self.coder else { return };
+        coder.encode(data, parity).expect("the caller cut the shards to one length");
     }
 
     /// Whether the parity and the other data give the first data shards, as many as there is parity.
     pub fn decodes(&mut self, data: &[&[u8]], parity: &[&[u8]]) -> bool {
+        let Some((coder, plan)) = &self.coder else { return true };
         let length = data[0].len();
         self.rebuilt.resize(self.lost * length, 0);
         let mut slots: Vec<&mut [u8]> = self.rebuilt.chunks_exact_mut(length).collect();
         let given = data.iter().chain(parity).enumerate();
         let present: Vec<Option<&[u8]>> = given.map(|(index, shard)| (index >= self.lost).then_some(*shard)).collect();
-        self.coder.recover_with(&self.plan, &present, &mut slots).expect("the caller cut the shards to one length");
+        coder.recover_with(plan, &present, &mut slots).expect("the caller cut the shards to one length");
         slots.iter().zip(data).all(|(rebuilt, shard)| **rebuilt == **shard)
     }
 }
@@ -77,11 +84,11 @@ pub fn recover(scheme: Scheme, shards: &[Option<&[u8]>], wanted: &[usize]) -> Re
             Ok(Vec::new())
         };
     }
+    let coder = scheme.coder().ok_or_else(|| Error::invalid("shards to recover from", "a copy has no parity"))?;
     let length = shards.iter().flatten().map(|shard| shard.len()).next().unwrap_or(0);
     let mut rebuilt: Vec<Vec<u8>> = wanted.iter().map(|_| pool::zeroed(length)).collect();
     let mut slots: Vec<&mut [u8]> = rebuilt.iter_mut().map(Vec::as_mut_slice).collect();
-    scheme
-        .coder()
+    coder
         .recover(shards, wanted, &mut slots)
         .map_err(|error| Error::invalid("shards to recover from", error.to_string()))?;
     Ok(rebuilt)
@@ -178,7 +185,15 @@ mod tests {
 
     #[test]
     fn schemes_outside_the_limits_are_refused() {
-        assert!(Scheme::new(0, 1).is_err() && Scheme::new(1, 0).is_err() && Scheme::new(31, 2).is_err());
+        assert!(Scheme::new(0, 1).is_err() && Scheme::new(2, 0).is_err() && Scheme::new(31, 2).is_err());
         assert!(Scheme::new(u32::MAX, u32::MAX).is_err());
+    }
+
+    #[test]
+    fn of_a_copy_nothing_is_rebuilt() {
+        let copy = Scheme::new(1, 0).unwrap();
+        assert!(recover(copy, &[None], &[0]).is_err());
+        assert!(recover(copy, &[None], &[]).is_err());
+        assert!(recover(copy, &[Some(&[1])], &[]).unwrap().is_empty());
     }
 }

@@ -106,7 +106,7 @@ mod tests {
     fn stripes_of_odd_lengths_decode() {
         let key = Secret::new([1; 32]);
         let run = RunName { writer: key.signing_key(), run: [2; 8] };
-        for (k, m, length) in [(4, 2, 1001), (4, 2, 999_999), (1, 1, 5), (3, 2, 2), (2, 3, 4096)] {
+        for (k, m, length) in [(4, 2, 1001), (4, 2, 999_999), (1, 1, 5), (3, 2, 2), (2, 3, 4096), (1, 0, 70_000)] {
             let scheme = Scheme::new(k, m).unwrap();
             let pack: Vec<u8> = (0..length).map(|i| i as u8).collect();
             let template = Descriptor {

@@ -3,6 +3,7 @@ import { formatBytes, formatSeconds } from '../../base/units.js'
 import type { HostRow } from '../../catalog/types.js'
 import { describeSkew } from '../../coordinator/clock-skew.js'
 import type { Members } from '../../fleet/members.js'
+import { isKeptFree } from '../../keys/fields.js'
 import { defineCommand } from '../command.js'
 import { table } from '../output.js'
 import { describePlace } from '../words.js'
@@ -56,10 +57,13 @@ function presence({ role, state, lastSeen }: HostRow, now: number): string {
   return state
 }
 
-function remarks({ name, suspect, clockSkewMs, tookPlaceOf = [] }: HostRow): string[] {
+function remarks({ name, role, suspect, clockSkewMs, tookPlaceOf = [] }: HostRow): string[] {
   const off = clockSkewMs !== null && Math.abs(clockSkewMs) >= CLOCK_SKEW_NOTE_MS
   return [
     ...tookPlaceOf.map((one) => `  ${describePlace(name, one)}`),
+    ...(isKeptFree(role)
+      ? [`! ${name}: the role ${role} is of a later version of imager; here it may do nothing`]
+      : []),
     ...(suspect === '' ? [] : [`! ${name}: ${suspect}`]),
     ...(off ? [`! ${describeSkew(name, clockSkewMs)}`] : []),
   ]

@@ -89,7 +89,8 @@ export const command = defineCommand({
     if (plan.target.kind === 'device' && !args.yes && !output.json) await confirm(question(plan), signal)
     const report = await runRestore(plan, parts)
     output.report({ status: 'done', ...report }, renderReport)
-    return report.unreadable.bytes > 0 || report.torn.bytes > 0 ? Exit.sourceDamaged : Exit.done
+    const isWhole = report.unreadable.bytes === 0 && report.torn.bytes === 0 && report.leftOutBytes === 0
+    return isWhole ? Exit.done : Exit.sourceDamaged
   },
 })
 
@@ -143,6 +144,10 @@ function renderReport(report: RestoreReport): string {
   if (unreadable.bytes > 0) {
     lines.push(`The source was damaged when the snapshot was taken, ${describeUnreadable(unreadable, FLAWS_SHOWN)}.`)
     lines.push('A marked pattern ("imager: byte N of the source could not be read") stands there now.')
+  }
+  if (report.leftOutBytes > 0) {
+    lines.push(`${formatBytes(report.leftOutBytes)} were left out of the snapshot on purpose.`)
+    lines.push('A marked pattern ("imager: byte N of the source was left out of the snapshot") stands there now.')
   }
   if (report.torn.bytes > 0) {
     lines.push(`The source was in use when the snapshot was taken; ${describeTorn(report.torn, FLAWS_SHOWN)}.`)

@@ -10,6 +10,7 @@ import { MiB } from '../../base/units.js'
 import type { LocalCatalog } from '../../catalog/local.js'
 import { NamedBirths, referencedStripes } from '../../catalog/references.js'
 import type { SnapshotSummary } from '../../catalog/types.js'
+import { isServed } from '../../keys/fields.js'
 import { type Head, headName, openHead, readHead, type SignedHead, type TrailerKeysOf } from '../../keys/head.js'
 import type { Membership } from '../../keys/membership.js'
 import { firstThatOpens } from '../../keys/vault.js'
@@ -108,10 +109,9 @@ export async function collectHeads(
   })
 }
 
-/** A member that is no peer, or a server whose place another took. */
+/** A member that may take snapshots, or a server whose place another took. */
 function mayWrite(membership: Membership, host: Hex): boolean {
-  const role = membership.role(host)
-  return membership.line.isFormer(host) || (role !== undefined && role !== 'peer')
+  return membership.line.isFormer(host) || isServed(membership.role(host))
 }
 
 function openInside(bytes: Buffer, { membership, trailerKeysOf }: Pick<HeadParts, 'membership' | 'trailerKeysOf'>) {

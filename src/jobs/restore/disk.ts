@@ -72,6 +72,8 @@ export interface RestoreReport {
   readonly sameBytes: number
   /** What blocks fill was read back from the medium at the end, and was right. */
   readonly verifiedBytes: number
+  /** What the snapshot does not hold on purpose: a marked pattern stands there. */
+  readonly leftOutBytes: number
   readonly resumed: boolean
   readonly notes: readonly string[]
   /** What the source did not give when the snapshot was taken: a marked pattern stands there. */
@@ -189,6 +191,7 @@ class RestoreRun {
   readonly #notes: string[] = []
   #readingBack = false
   #written = 0
+  #leftOut = 0
   #same = 0
 
   constructor(plan: RestorePlan, parts: RestoreParts) {
@@ -218,7 +221,7 @@ class RestoreRun {
     if (elsewhere > 0) this.#notes.push(readElsewhere(elsewhere))
     return {
       ...{ snapshot: snapshot.row.id, target: this.#plan.target.path, sizeBytes },
-      ...{ writtenBytes: this.#written, sameBytes: this.#same, verifiedBytes },
+      ...{ writtenBytes: this.#written, sameBytes: this.#same, verifiedBytes, leftOutBytes: this.#leftOut },
       ...{ resumed: standing === 'known' || standing === 'doubtful', notes: this.#notes, unreadable, torn },
       seconds: (this.#parts.clock.now() - this.#started) / 1000,
       ...{ missing: this.#plan.missing, corrected: damaged.length, damaged },
@@ -272,7 +275,7 @@ class RestoreRun {
   async #write(section: Section, selected: PlanSelectedHandle): Promise<void> {
     const { snapshot, journal } = this.#plan
     const reserved = await selected.reserve(this.#target)
-    await reserved.writeUnreadable(this.#target)
+    this.#leftOut += await reserved.writeMissing(this.#target)
     const located = reserved.locate(await snapshot.manifest.locator.of(reserved.births(), () => reserved.ids()))
     const finished = this.#finishing(located)
     this.#written += await new Writer(snapshot, located, this.#target, this.#parts, this.#meter).run(finished)

@@ -153,7 +153,7 @@ async function store(
   const { home, catalog, clock } = parts
   const { group, volume, view } = plan
   const started = clock.now()
-  const pipeline = new Pipeline(plan, begun, openVault(home), parts)
+  const pipeline = new Pipeline(plan, begun, openVault(home, volume), parts)
   const held = join(home.state, `held-${volume}.bin`)
   const { reuse, why } = await findReuse(held, plan, options, begun, parts)
   const { everything } = options

@@ -18,7 +18,7 @@ use super::wire::{DataClient, DataEndpoint, Settled, settle};
 use super::{Job, job, lock, thrown};
 use crate::base::clock::Clock;
 use crate::base::limits::PAGE_BYTES;
-use crate::formats::page::{self, MapEntry, Page, Ref};
+use crate::formats::page::{self, Gap, MapEntry, Page, Ref};
 use crate::retrieve::disk_reader::Reader;
 use crate::retrieve::records::{Fetched, Location, Range, ranges, record};
 use crate::retrieve::window::{self, BlockCache, Need};
@@ -232,18 +232,19 @@ impl DirectParts {
     }
 }
 
-/// What is to be fetched before a read: entries whose blocks are absent; or the part that the source did not give.
+/// What is to be fetched before a read: entries whose blocks are absent; or the part that the snapshot does not hold.
 #[napi(object)]
 pub struct WindowNeed {
     pub entries: Vec<u32>,
-    pub unreadable: Either<UnreadablePart, Null>,
+    pub missing: Either<MissingPart, Null>,
 }
 
-/// Bytes of the disk that the source did not give.
+/// Bytes of the disk that the source did not give, or that were left out on purpose.
 #[napi(object)]
-pub struct UnreadablePart {
+pub struct MissingPart {
     pub offset: f64,
     pub length: f64,
+    pub left_out: bool,
 }
 
 /// Reads the disk of a snapshot, and keeps the blocks that were used last.
@@ -289,10 +290,11 @@ impl DiskReader {
     pub fn need(&self, offset: f64, length: f64) -> Option<WindowNeed> {
         let window = self.0.window_at(offset as u64)?;
         Some(match window.need(&self.0.cache, offset as u64, offset as u64 + length as u64) {
-            Need::Blocks(entries) => WindowNeed { entries, unreadable: Either::B(Null) },
-            Need::Unreadable(offset, length) => {
-                let part = UnreadablePart { offset: offset as f64, length: length as f64 };
-                WindowNeed { entries: vec![], unreadable: Either::A(part) }
+            Need::Blocks(entries) => WindowNeed { entries, missing: Either::B(Null) },
+            Need::Missing(offset, length, gap) => {
+                let left_out = gap == Gap::NotStored;
+                let part = MissingPart { offset: offset as f64, length: length as f64, left_out };
+                WindowNeed { entries: vec![], missing: Either::A(part) }
             }
         })
     }

@@ -239,6 +239,7 @@ impl Current {
             created: inode.created,
             xattrs,
             streams,
+            opaque: Vec::new(),
         }))
     }
 }

@@ -36,6 +36,7 @@ pub fn build(ext: &Ext, inode: &Inode, entries: &mut Vec<DirectoryEntry>, doubts
         created: inode.created,
         xattrs: attributes.pairs,
         streams,
+        opaque: Vec::new(),
     })
 }
 

@@ -111,5 +111,6 @@ fn file(number: u64, kind: Kind, mode: u16, stream: Stream) -> File {
         created: none,
         xattrs: Vec::new(),
         streams: vec![stream],
+        opaque: Vec::new(),
     }
 }

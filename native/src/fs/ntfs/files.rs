@@ -65,6 +65,7 @@ pub fn build(volume: Volume, boot: &Boot, record: Record, doubts: &mut RecordDou
         created: time::timestamp(information.creation_time),
         xattrs: Vec::new(),
         streams: Vec::new(),
+        opaque: Vec::new(),
     };
     let mut streams = streams::join(data, boot)?;
     if directory {

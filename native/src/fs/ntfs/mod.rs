@@ -153,6 +153,7 @@ fn bare_root() -> File {
         created: Timestamp::default(),
         xattrs: Vec::new(),
         streams: Vec::new(),
+        opaque: Vec::new(),
     }
 }
 

@@ -179,6 +179,7 @@ mod tests {
             created: at,
             xattrs,
             streams,
+            opaque: Vec::new(),
         }
     }
 

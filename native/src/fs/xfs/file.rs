@@ -52,6 +52,7 @@ pub fn build(xfs: &Xfs, inode: &Inode, entries: &mut Vec<DirectoryEntry>, doubts
         created: inode.created,
         xattrs,
         streams,
+        opaque: Vec::new(),
     })
 }
 
