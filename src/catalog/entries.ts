@@ -16,7 +16,7 @@ export interface EntriesParts {
   readonly runs: StoredRuns
   readonly stripes: Stripes
   readonly snapshots: Snapshots
-  readonly policies: Policies
+  readonly decisions: Policies
 }
 
 export class Entries {
@@ -39,7 +39,7 @@ export class Entries {
 
   /** As it was before this catalog was set back; its stripes may come later. Throws CORRUPT. */
   import({ runs: names, stripes, ...row }: EntryRow): void {
-    const { runs, snapshots, policies } = this.#parts
+    const { runs, snapshots, decisions } = this.#parts
     const named = decodeRuns(names)
     const referenced = decodeStripes(stripes)
     this.#write(() => {
@@ -47,7 +47,7 @@ export class Entries {
       const rows = named ? runs.toRows(referenced, named) : [0]
       if (rows.includes(0)) throw new ImagerError('CORRUPT', { what: 'A catalog entry names its runs wrongly' })
       snapshots.add({ ...row, stripes: rows.sort(ascending) })
-      policies.reach(row, row.summary.tolerate, false)
+      decisions.reach(row, row.summary.tolerate, false)
     })
   }
 

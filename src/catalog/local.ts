@@ -101,7 +101,7 @@ export class LocalCatalog implements Catalog {
     this.upkeep = new Upkeep({ db, stripes, members, registry })
     this.receipts = new Receipts({ db, parts, runs: this.#runs, stripes, snapshots })
     this.repairs = new Repairs({ db, parts, runs: this.#runs, stripes, snapshots, members, registry })
-    this.entries = new Entries({ db, runs: this.#runs, stripes, snapshots, policies: this.decisions })
+    this.entries = new Entries({ db, runs: this.#runs, stripes, snapshots, decisions: this.decisions })
   }
 
   static open(stateDir: string, parts: CatalogParts, options?: OpenOptions): LocalCatalog {

@@ -8,7 +8,7 @@ import { ifSound } from '../base/sound.js'
 import { openCatalogEntry } from '../catalog/entry.js'
 import type { LocalCatalog } from '../catalog/local.js'
 import { referencedStripes } from '../catalog/references.js'
-import type { SnapshotSummary } from '../catalog/types.js'
+import { summaryOfHead } from '../catalog/summary.js'
 import { Witness } from '../coordinator/witnesses.js'
 import { Bitmaps } from '../jobs/recover/bitmaps.js'
 import { collectHeads, type KeptHead } from '../jobs/recover/heads.js'
@@ -110,7 +110,8 @@ async function importOne(
   const source = last?.source ?? `disk ${head.volume.slice(0, 8)}`
   catalog.write(() => {
     know(known, appliance, catalog)
-    catalog.importSnapshot({ head: bytes, references, source, label: '', summary: summaryOf(head) })
+    const notes = ['brought by a PC that was away during a recovery: what it holds is sealed, and shown by `imager ls`']
+    catalog.importSnapshot({ head: bytes, references, source, label: '', summary: summaryOfHead(head, { notes }) })
   })
   return true
 }
@@ -119,18 +120,6 @@ async function importOne(
 function know(known: Membership, host: Hex, { members }: LocalCatalog): void {
   const who = known.find(host)
   if (who && members.role(host) === undefined) members.know(who)
-}
-
-function summaryOf({ root }: Head): SnapshotSummary {
-  const flaws = { bytes: 0, ranges: [], files: [] }
-  return {
-    ...{ sourceBytes: 0, allocatedBytes: 0, readBytes: 0, newBytes: 0, storedBytes: 0, blocks: 0, newBlocks: 0 },
-    domains: [],
-    ...{ files: 0, seconds: 0, view: '', volumes: [], leftOut: [], unreadable: flaws, torn: flaws },
-    ...{ perHost: {}, fileTypes: {}, owners: {} },
-    notes: ['brought by a PC that was away during a recovery: what it holds is sealed, and shown by `imager ls`'],
-    ...{ tolerate: root.m, k: root.k, m: root.m },
-  }
 }
 
 /** One that leaves now is asked when it comes back. */

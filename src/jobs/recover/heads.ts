@@ -9,6 +9,7 @@ import { ifSound } from '../../base/sound.js'
 import { MiB } from '../../base/units.js'
 import type { LocalCatalog } from '../../catalog/local.js'
 import { NamedBirths, referencedStripes } from '../../catalog/references.js'
+import { summaryOfHead } from '../../catalog/summary.js'
 import type { SnapshotSummary } from '../../catalog/types.js'
 import { isServed } from '../../keys/fields.js'
 import { type Head, headName, openHead, readHead, type SignedHead, type TrailerKeysOf } from '../../keys/head.js'
@@ -302,18 +303,15 @@ async function requirePlaces({ unplaced }: Walk, references: Buffer, catalog: Lo
 }
 
 /** What only the run itself knew (what was new, what was stored, for how long it ran) is not told by a manifest. */
-function summaryOf(description: Description, { root }: Head, walk: Walk): SnapshotSummary {
-  return {
+function summaryOf(description: Description, head: Head, walk: Walk): SnapshotSummary {
+  return summaryOfHead(head, {
     ...{ sourceBytes: description.sizeBytes, allocatedBytes: walk.allocatedBytes, blocks: walk.blocks },
-    ...{ readBytes: 0, newBytes: 0, storedBytes: 0, newBlocks: 0, files: 0, seconds: 0 },
     domains: description.domains,
     view: description.view,
     volumes: description.volumes.map(({ index, fileSystem, label }) => ({ index, fileSystem, files: 0, label })),
     leftOut: description.leftOut.slice(0, LISTED),
     unreadable: listed(description.unreadable),
     torn: listed(description.torn),
-    ...{ perHost: {}, fileTypes: {}, owners: {} },
     notes: ['rebuilt by recover: what was read, new and stored then is not known any more'],
-    ...{ tolerate: root.m, k: root.k, m: root.m },
-  }
+  })
 }
