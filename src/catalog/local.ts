@@ -349,8 +349,7 @@ export class LocalCatalog implements Catalog {
     }
     return {
       now: this.#parts.clock.now(),
-      line: this.#parts.line(),
-      members: this.members,
+      ...{ line: this.#parts.line(), members: this.members, ordered: this.#parts.ordered?.(this.registry) },
       away: this.members.awayNumbers(),
       tolerate: (appliance, volume) => this.decisions.of({ appliance, volume }).tolerate,
       keysHeld: (appliance) => !needsKeys || keysHeld(appliance),

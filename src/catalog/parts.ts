@@ -6,9 +6,11 @@ import { witnessesOf } from '../keys/checkpoint.js'
 import { type Grant, signGrant } from '../keys/grant.js'
 import { openHead, type TrailerKeysOf } from '../keys/head.js'
 import type { Home } from '../keys/home.js'
+import type { Membership } from '../keys/membership.js'
 import { type Line, NO_LINE } from '../keys/replacement.js'
 import { hash } from '../native.js'
 import { openReceipt, type Receipt, type ReceiptSubject } from '../stripes/receipt.js'
+import { type Documents, type Judges, type OrderedOf, orderedBy } from './ordered.js'
 
 /** What a grant says; fleet and term are the signer's. */
 export type GrantBody = Omit<Grant, 'fleet' | 'term'>
@@ -31,6 +33,8 @@ export interface CatalogParts {
   isWatched(): boolean
   /** Who took whose place. */
   line(): Line
+  /** What admins ordered of a snapshot. */
+  ordered?(documents: Documents): OrderedOf
   /** Address of one, for the line that rebuilds a damaged catalog. */
   peer?: string | undefined
   signGrant(grant: GrantBody): Uint8Array
@@ -51,6 +55,7 @@ export function partsOf(
     needsKeys: true,
     isWatched: () => home.hasMembership && witnessesOf(home.membership()).length > 0,
     line: () => (home.hasMembership ? home.membership().line : NO_LINE),
+    ordered: orderedBy(judgesOf(home)),
     peer: peerOf(home),
     signGrant: (grant) => signGrant({ fleet: home.fleet, term: home.membership().term, ...grant }, home.secret),
     openReceipt: (receipt, of) => openReceipt(receipt, { fleet: home.fleet, ...of }),
@@ -63,6 +68,23 @@ export function partsOf(
 }
 
 /** A folder that a recovery is filling has no membership yet. */
+function judgesOf(home: Home): () => Judges | undefined {
+  let known: { membership: Membership; judges: Judges } | undefined
+  return () => {
+    if (!home.hasMembership) return undefined
+    const membership = home.membership()
+    if (known?.membership !== membership) {
+      const named = new Map([
+        ...membership.admins.map(({ key, name }) => [key, name] as const),
+        [home.rootKey, 'the words'],
+      ])
+      const nameOf = (signer: Hex) => named.get(signer) ?? signer.slice(0, 8)
+      known = { membership, judges: { by: membership.adminsBy(home.rootKey), nameOf } }
+    }
+    return known.judges
+  }
+}
+
 function peerOf(home: Home): string | undefined {
   if (!home.hasMembership) return undefined
   const { hosts } = home.membership()

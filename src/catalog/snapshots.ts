@@ -8,13 +8,17 @@ import type { Hex } from '../base/ids.js'
 import type { Line } from '../keys/replacement.js'
 import type { EntryRow } from './entry.js'
 import { inOrder } from './order.js'
+import type { OrderedOf } from './ordered.js'
 import { outlookOf, stateOf } from './state.js'
 import { Statements } from './statements.js'
 import type { Figure, Stripes } from './stripes.js'
 import type { SnapshotRow, SnapshotSummary } from './types.js'
 
 export interface NewSnapshot
-  extends Omit<SnapshotRow, 'applianceName' | 'takenBy' | 'survives' | 'target' | 'cosigned' | 'state' | 'at' | 'now'> {
+  extends Omit<
+    SnapshotRow,
+    'applianceName' | 'takenBy' | 'survives' | 'target' | 'cosigned' | 'state' | 'at' | 'now' | 'ordered'
+  > {
   head: Uint8Array
   stripes: readonly number[]
 }
@@ -44,6 +48,8 @@ export interface Present {
   keysHeld(appliance: Hex): boolean
   /** Have enough witnesses signed a list that it is on? */
   cosigned(appliance: Hex, snapshot: Hex): boolean
+  /** What admins ordered of it. */
+  readonly ordered: OrderedOf | undefined
 }
 
 export class Snapshots {
@@ -143,7 +149,9 @@ function toSnapshot(
   const target = present.tolerate(appliance, volume) ?? summary.tolerate
   const [since, cosigned] = [arrived || row.time, present.cosigned(writer, row.id)]
   const standing = { target, since, keysHeld: present.keysHeld(writer), cosigned, now: present.now }
-  return { ...row, ...stateOf(figure, standing), now: outlookOf(figure, present.away), summary }
+  const ordered = present.ordered?.({ appliance: writer, snapshot: row.id })
+  const state = stateOf(figure, standing)
+  return { ...row, ...state, now: outlookOf(figure, present.away), summary, ...(ordered && { ordered }) }
 }
 
 /** As its heir has it, where its appliance's place was taken. */

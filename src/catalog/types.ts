@@ -226,6 +226,15 @@ export interface SnapshotRow extends Finished {
   /** Without the hosts that are away: hosts that may be missing besides (-1: it cannot be restored now), and whose return helps. */
   now: { survives: number; suffice: Hex[] }
   summary: SnapshotSummary
+  /** What admins said of it. */
+  ordered?: Ordered
+}
+
+/** To forget a snapshot, or to hold it whatever else is said: who said so, and when by his clock. Nothing is deleted by it yet. */
+export interface Ordered {
+  what: 'forget' | 'hold'
+  by: string
+  time: number
 }
 
 /** What a person decided of a volume, and what follows where he did not. */

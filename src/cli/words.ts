@@ -1,12 +1,18 @@
 /** How lists of amounts, doubts and what is wrong with a source read in a terminal. */
 import { formatBytes, formatSeconds, formatTime } from '../base/units.js'
-import type { Flaws, SnapshotRow, SnapshotSummary } from '../catalog/types.js'
+import type { Flaws, Ordered, SnapshotRow, SnapshotSummary } from '../catalog/types.js'
 import type { Estimate } from '../jobs/restore/estimate.js'
 import { oneLine } from './output.js'
 
 /** Of a server, and of whose place it has. */
 export function describePlace(name: string, former: { host: string; name: string }): string {
   return `${name} took the place of ${former.name} (key ${former.host.slice(0, 16)}...): that one's backups are its own`
+}
+
+/** Of a snapshot, what admins ordered. */
+export function describeOrdered({ what, by, time }: Ordered): string {
+  const when = `${by} said so, ${formatTime(time)}`
+  return what === 'hold' ? `held: ${when}` : `to be forgotten: ${when}; this version deletes nothing, so it stays`
 }
 
 /** Of a snapshot whose appliance's clock was wrong. */

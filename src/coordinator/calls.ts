@@ -137,6 +137,7 @@ const SnapshotRow = v.strictObject({
   at: Time,
   now: v.strictObject({ survives: Survives, suffice: v.pipe(v.array(Key), v.maxLength(10_000)) }),
   summary: Summary,
+  ordered: v.exactOptional(v.strictObject({ what: v.picklist(['forget', 'hold']), by: Text(64), time: Time })),
 })
 const { id, source, applianceName, time, arrived } = SnapshotRow.entries
 const Named = v.strictObject({ id, source, applianceName, time, arrived })

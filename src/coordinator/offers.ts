@@ -155,7 +155,7 @@ function makeOffer(tip: StoredLink, position: number | undefined, { catalog, ent
     links: links.map(({ bytes }) => bytes),
     proof: proved ? { link: 0, cosignatures: [...chain.cosignatures(proved.n).values()].slice(0, 16) } : null,
     added,
-    // Nothing is forgotten by a coordinator yet.
+    // No head is taken from the list yet, whatever admins ordered: a snapshot that is to be forgotten is shown as such (catalog/ordered.ts).
     ...{ removed: Buffer.alloc(0), forgets: [] },
     entries: entriesOf(added, entry),
   }

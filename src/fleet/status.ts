@@ -1,6 +1,7 @@
 /** Is everything safe? From what the coordinator knows, in a few lines. */
 import type { ImagerError } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
+import { formatCount } from '../base/units.js'
 import { ageOf, doubtfulTime } from '../catalog/order.js'
 import type { HostRow, SnapshotRow } from '../catalog/types.js'
 import { findOpenedKeys } from '../keys/opened-keys.js'
@@ -101,8 +102,16 @@ export async function readStatus(
       ...hosts.flatMap(placesTaken),
       ...(change ? [describeChange(change)] : []),
       ...(peers.length < WATCHED_FROM ? [unwatched(peers.length)] : []),
+      ...(peers.length < WATCHED_FROM ? [unwatched(peers.length)] : []),
+      ...toBeForgotten(snapshots),
     ],
   }
+}
+
+function toBeForgotten(snapshots: readonly SnapshotRow[]): string[] {
+  const count = snapshots.filter(({ ordered }) => ordered?.what === 'forget').length
+  const what = `${formatCount(count, 'snapshot')} ${count === 1 ? 'is' : 'are'} to be forgotten, as admins said`
+  return count === 0 ? [] : [`${what}. This version deletes nothing: they stay, and restore.`]
 }
 
 /** Fewer peers are no witnesses: one of two is no majority that the other could not hold up. */

@@ -8,7 +8,7 @@ import test, { type ExecutionContext } from 'ava'
 import { systemClock } from '../../src/base/clock.js'
 import { toHex } from '../../src/base/ids.js'
 import { LocalCatalog } from '../../src/catalog/local.js'
-import type { Policy, VolumePolicy } from '../../src/catalog/types.js'
+import type { Policy, SnapshotRow, VolumePolicy } from '../../src/catalog/types.js'
 import { RemoteCatalog } from '../../src/coordinator/client.js'
 import type { LabReport } from '../../src/daemon/lab.js'
 import type { RecoverReport } from '../../src/jobs/recover/recover.js'
@@ -295,6 +295,24 @@ test('what an admin says outlives the coordinator; said by a server or the coord
   const name = `${hex(anna)}${toHex(hash(forget))}`
   await eventually(t, 'all peers keep it', () => peers.every((peer) => heldBy(peer, 'forget').includes(name)))
   tried('forget-server', 'forget-office')
+
+  // Said wherever the snapshot is, and nothing of it goes.
+  const seen = async (...argv: string[]) => (await imager(...argv, '--state', appliance.state)).stdout
+  const { snapshots } = lastLine<{ snapshots: SnapshotRow[] }>(
+    await imager('snapshots', '--json', '--state', appliance.state),
+  )
+  t.deepEqual(
+    snapshots.map(({ id, ordered }) => [id, ordered?.what, ordered?.by]),
+    [
+      [ids[0], 'forget', 'Anna'],
+      [ids[1], 'hold', 'Anna'],
+    ],
+  )
+  const said = /to be forgotten: Anna said so, .*; this version deletes nothing, so it stays/
+  t.regex(await seen('show', ids[0]), said)
+  t.regex(await seen('snapshots'), said)
+  t.regex(await seen('status'), /Note: 1 snapshot is to be forgotten, as admins said. This version deletes nothing/)
+  await done('restore', ids[0], '--to', lab.path('forgotten.img'), '--state', appliance.state)
 
   // The coordinator's own key, in foreign hands: a list without a snapshot takes an admin's word.
   await daemon.kill()

@@ -4,7 +4,14 @@ import type { SnapshotRow } from '../../catalog/types.js'
 import { namingSnapshot } from '../arguments.js'
 import { defineCommand } from '../command.js'
 import { findSnapshot } from '../which-snapshot.js'
-import { describeDoubt, describeLeftOut, describeTorn, describeUnreadable, formatShares } from '../words.js'
+import {
+  describeDoubt,
+  describeLeftOut,
+  describeOrdered,
+  describeTorn,
+  describeUnreadable,
+  formatShares,
+} from '../words.js'
 import { readWords, takingWords } from '../words-input.js'
 
 const TYPES_SHOWN = 8
@@ -51,6 +58,7 @@ function render({
   summary,
   survives,
   state,
+  ordered,
   hosts,
 }: Shown): string {
   const { sourceBytes, allocatedBytes, newBytes, storedBytes, files, seconds, k, m } = summary
@@ -77,6 +85,7 @@ function render({
     survives < 0
       ? `Survives   nothing: it is ${state}, see \`imager check\``
       : `Survives   the loss of any ${survives} ${survives === 1 ? 'host' : 'hosts'} (${state})`,
+    ...(ordered ? [`Ordered    ${describeOrdered(ordered)}`] : []),
   ]
   return [...lines, ...summary.notes.map((note) => `Note       ${note}`)].join('\n')
 }

@@ -3,7 +3,7 @@ import { doubtfulTime } from '../../catalog/order.js'
 import type { SnapshotRow } from '../../catalog/types.js'
 import { defineCommand } from '../command.js'
 import { oneLine, table } from '../output.js'
-import { describeDoubt } from '../words.js'
+import { describeDoubt, describeOrdered } from '../words.js'
 
 export const command = defineCommand({
   usage: 'snapshots',
@@ -40,6 +40,9 @@ function render(snapshots: readonly (SnapshotRow & { doubtful: boolean })[]): st
     state,
   ])
   const doubts = snapshots.filter((row) => row.doubtful).map((row) => `? ${row.id.slice(0, 8)}: ${describeDoubt(row)}`)
+  const orders = snapshots.flatMap(({ id, ordered }) =>
+    ordered ? [`- ${id.slice(0, 8)}: ${describeOrdered(ordered)}`] : [],
+  )
   const listed = table(['ID', 'TIME', 'SOURCE', 'LABEL', 'IN USE', 'NEW', 'SURVIVES', 'STATE'], rows)
-  return [listed, ...doubts.map(oneLine)].join('\n')
+  return [listed, ...[...doubts, ...orders].map(oneLine)].join('\n')
 }
