@@ -102,7 +102,6 @@ export async function readStatus(
       ...hosts.flatMap(placesTaken),
       ...(change ? [describeChange(change)] : []),
       ...(peers.length < WATCHED_FROM ? [unwatched(peers.length)] : []),
-      ...(peers.length < WATCHED_FROM ? [unwatched(peers.length)] : []),
       ...toBeForgotten(snapshots),
     ],
   }
