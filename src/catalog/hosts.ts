@@ -7,6 +7,7 @@ import type { Clock } from '../base/clock.js'
 import type { Hex } from '../base/ids.js'
 import { AWAY_AFTER_MS, CLOCK_SKEW_ALARM_MS, HEARTBEAT_MS, RUN_PATIENCE_MS } from '../base/limits.js'
 import type { Role } from '../keys/fields.js'
+import type { StoreState } from './stores.js'
 import type { HostRow, HostState } from './types.js'
 
 export interface Admission {
@@ -27,6 +28,8 @@ export interface Heartbeat {
   capacityBytes: number
   /** Empty: this host offers no store. */
   storage: string
+  /** Null: it has none. */
+  store: StoreState | null
 }
 
 interface Stored extends Omit<HostRow, 'addresses' | 'uptime' | 'away' | 'state'> {
@@ -37,6 +40,8 @@ interface Stored extends Omit<HostRow, 'addresses' | 'uptime' | 'away' | 'state'
   admitted: number
   seenMs: number
   placedBytes: number
+  store: Hex
+  storeSequence: number
 }
 
 export class HostCatalogue {
@@ -94,7 +99,7 @@ export class HostCatalogue {
   }
 
   /** Stores what a heartbeat says. True when the addresses changed. */
-  heartbeat(host: Hex, beat: Heartbeat): boolean {
+  heartbeat(host: Hex, beat: Omit<Heartbeat, 'store'>): boolean {
     const stored = this.#one.get(host)
     if (!stored) return false
     this.seen(host)
@@ -152,7 +157,7 @@ export class HostCatalogue {
   #asSeen(stored: Stored): Stored {
     const news = this.#unwritten.get(stored.host)
     if (!news) return stored
-    const { addresses, ...space } = news.beat
+    const { addresses, store: _store, ...space } = news.beat
     return { ...stored, ...space, addresses: JSON.stringify(addresses), lastSeen: Math.max(news.at, stored.lastSeen) }
   }
 
@@ -195,6 +200,16 @@ export class HostCatalogue {
     const rows = this.#db.prepare<[], Stored>('SELECT * FROM sound_host').all()
     const away = rows.filter((row) => row.member === 0 || this.#isAway(this.#asSeen(row), now))
     return new Map(away.map(({ n, host }) => [n, host]))
+  }
+
+  /** By `host.n`: its failure domain. */
+  domainNumbers(): Map<number, string> {
+    return new Map(
+      this.#db
+        .prepare<[], Stored>('SELECT * FROM sound_host')
+        .all()
+        .map(({ n, domain }) => [n, domain]),
+    )
   }
 
   trust(host: Hex): { placedBytes: number; suspect: string } | undefined {
@@ -257,6 +272,8 @@ function toRow(stored: Stored, now: number, away: boolean): HostRow {
     admitted,
     seenMs: _seenMs,
     placedBytes: _placed,
+    store: _store,
+    storeSequence: _sequence,
     addresses,
     ...row
   } = stored

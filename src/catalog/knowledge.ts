@@ -11,6 +11,7 @@ import { Evidence } from './evidence.js'
 import type { Heartbeat, HostCatalogue } from './hosts.js'
 import type { Registry } from './registry.js'
 import type { Snapshots } from './snapshots.js'
+import type { Stores } from './stores.js'
 import type { Stripes } from './stripes.js'
 import { tidingsOf } from './tidings.js'
 import type { Finding } from './types.js'
@@ -22,6 +23,7 @@ export interface KnowledgeParts {
   readonly registry: Registry
   readonly stripes: Stripes
   readonly snapshots: Snapshots
+  readonly stores: Stores
 }
 
 export class Knowledge {
@@ -46,26 +48,38 @@ export class Knowledge {
 
   /** Keeps what the host says of itself; true as `HostCatalogue.heartbeat`. A store with less than it was given is not believed. */
   heartbeat(host: Hex, beat: Heartbeat): boolean {
-    const { clock, members, registry } = this.#parts
+    const { members, stores } = this.#parts
     const isNews = members.heartbeat(host, beat)
+    const why = stores.hear(host, beat.store)
+    if (why !== undefined) this.#doubt(host, why)
+    else this.#weigh(host, beat)
+    return isNews
+  }
+
+  /** Of a store that is not what it was, nothing counts until it was looked at again. */
+  #doubt(host: Hex, why: string): void {
+    const { clock, members, registry } = this.#parts
+    if (members.trust(host)?.suspect === why) return
+    members.suspect(host, why)
+    registry.record('alarm', host, `${members.name(host)} is not believed: ${why}`)
+    // Its documents may be gone as well: they are brought again.
+    registry.deliveries.forget(host)
+    this.#refigure(this.#evidence.doubt(host, clock.now()))
+  }
+
+  #weigh(host: Hex, beat: Heartbeat): void {
+    const { members, registry } = this.#parts
     const { placedBytes, suspect } = members.trust(host) ?? { placedBytes: 0, suspect: '' }
     const before = this.#placedBefore.get(host)
     this.#placedBefore.set(host, placedBytes)
     const holdsLess = before !== undefined && beat.usedBytes < Math.min(before, placedBytes)
-    if (holdsLess && suspect === '') {
-      const why = `its store holds ${formatBytes(beat.usedBytes)}, ${formatBytes(placedBytes)} were placed there`
-      members.suspect(host, why)
-      registry.record('alarm', host, `${members.name(host)} is not believed: ${why}`)
-      // Its documents may be gone as well: they are brought again.
-      registry.deliveries.forget(host)
-      this.#refigure(this.#evidence.doubt(host, clock.now()))
-    }
+    if (holdsLess && suspect === '')
+      this.#doubt(host, `its store holds ${formatBytes(beat.usedBytes)}, ${formatBytes(placedBytes)} were placed there`)
     if (beat.usedBytes >= placedBytes && suspect !== '') {
       members.suspect(host, '')
       registry.record('correction', host, `${members.name(host)} holds what it should again`)
       this.#refigure(this.#evidence.believe(host))
     }
-    return isNews
   }
 
   /** It leaves the fleet: its shards are missing. */

@@ -28,6 +28,7 @@ import { lengthsOf } from './lengths.js'
 import { meant, withPlaces } from './owners.js'
 import { type CatalogParts, partsOf } from './parts.js'
 import { Policies, type VolumeId } from './policies.js'
+import { presentOf } from './present.js'
 import { Receipts, requireReceipts } from './receipts.js'
 import { referencedStripes } from './references.js'
 import { Registry } from './registry.js'
@@ -36,6 +37,7 @@ import { StoredRuns } from './runs.js'
 import { openDatabase } from './schema.js'
 import { type Present, Snapshots } from './snapshots.js'
 import { finishedSentence, outlookOf } from './state.js'
+import { Stores } from './stores.js'
 import { Stripes } from './stripes.js'
 import type {
   Among,
@@ -81,12 +83,14 @@ export class LocalCatalog implements Catalog {
   readonly #signatures: SignatureRepository
   readonly #finder: Finder
   readonly #runs: StoredRuns
+  readonly #stores: Stores
 
   private constructor(db: GuardedDatabase, signatures: SignatureRepository, parts: CatalogParts) {
     this.#db = db
     this.#signatures = signatures
     this.#parts = parts
     this.#runs = new StoredRuns(db)
+    this.#stores = new Stores(db)
     this.#stripes = new Stripes(db, this.#runs)
     this.#leases = new Leases(db, this.#stripes)
     this.#finder = new Finder(signatures, this.#stripes)
@@ -97,9 +101,17 @@ export class LocalCatalog implements Catalog {
     this.chain = new ChainStore(db)
     const { members, registry } = this
     const [stripes, snapshots] = [this.#stripes, this.#snapshots]
-    this.#knowledge = new Knowledge({ db, clock: parts.clock, members, registry, stripes, snapshots })
+    this.#knowledge = new Knowledge({
+      db,
+      clock: parts.clock,
+      members,
+      registry,
+      stripes,
+      snapshots,
+      stores: this.#stores,
+    })
     this.upkeep = new Upkeep({ db, stripes, members, registry })
-    this.receipts = new Receipts({ db, parts, runs: this.#runs, stripes, snapshots })
+    this.receipts = new Receipts({ db, parts, runs: this.#runs, stripes, snapshots, stores: this.#stores })
     this.repairs = new Repairs({ db, parts, runs: this.#runs, stripes, snapshots, members, registry })
     this.entries = new Entries({ db, runs: this.#runs, stripes, snapshots, decisions: this.decisions })
   }
@@ -195,7 +207,7 @@ export class LocalCatalog implements Catalog {
     this.write(() => {
       this.members.seen(this.#openLease(lease).appliance)
       this.#signatures.insert([request])
-      this.#stripes.commit(request.stripe, request.shards)
+      this.#stripes.commit(request.stripe, this.receipts.counting(request.shards))
       this.#stripes.keepLengths(request.stripe, lengthsOf(request))
       this.#knowledge.missDeparted(
         request.stripe,
@@ -250,8 +262,8 @@ export class LocalCatalog implements Catalog {
   #finished({ appliance, snapshot }: Pick<Lease, 'appliance' | 'snapshot'>): Finished {
     const [row] = this.#snapshots.list(this.#present(), appliance, snapshot)
     if (!row) throw new ImagerError('NO_SUCH_SNAPSHOT', { snapshot })
-    const { survives, target, cosigned, state } = row
-    return { survives, target, cosigned, state }
+    const { survives, receipted, target, cosigned, state } = row
+    return { survives, receipted, target, cosigned, state }
   }
 
   async snapshots(appliance?: Hex): Promise<SnapshotRow[]> {
@@ -338,24 +350,8 @@ export class LocalCatalog implements Catalog {
   }
 
   #present(): Present {
-    const hosts = this.members.rows()
-    const { needsKeys, isWatched } = this.#parts
-    const cosigned = isWatched() ? (this.chain.cosigned()?.n ?? 0) : undefined
-    const held = new Map<Hex, boolean>()
-    const keysHeld = (appliance: Hex) => {
-      const isHeld = held.get(appliance) ?? this.registry.keysHeld(appliance, hosts)
-      held.set(appliance, isHeld)
-      return isHeld
-    }
-    return {
-      now: this.#parts.clock.now(),
-      ...{ line: this.#parts.line(), members: this.members, ordered: this.#parts.ordered?.(this.registry) },
-      away: this.members.awayNumbers(),
-      tolerate: (appliance, volume) => this.decisions.of({ appliance, volume }).tolerate,
-      keysHeld: (appliance) => !needsKeys || keysHeld(appliance),
-      cosigned: (appliance, snapshot) =>
-        cosigned === undefined || this.chain.isListed({ appliance, snapshot }, cosigned),
-    }
+    const { members, registry, chain, decisions } = this
+    return presentOf({ parts: this.#parts, members, registry, chain, decisions })
   }
 
   /** The stripe of a lease's own run with this number in it. Throws LEASE_ENDED. */
@@ -374,6 +370,7 @@ export class LocalCatalog implements Catalog {
       return this.#db.transaction(work).immediate()
     } catch (error) {
       this.#runs.forget()
+      this.#stores.forget()
       throw error
     }
   }

@@ -12,8 +12,9 @@ import type { CatalogParts } from './parts.js'
 import type { StoredRuns } from './runs.js'
 import type { Snapshots } from './snapshots.js'
 import { Statements } from './statements.js'
+import type { Stores } from './stores.js'
 import type { Stripes } from './stripes.js'
-import type { CommitRequest } from './types.js'
+import type { CommitRequest, HeldShard, ReceiptedShard } from './types.js'
 
 /**
  * Each shard comes with the word of its host, for this stripe and no other. Throws FORGED where a host did not sign it, PROTOCOL
@@ -55,6 +56,7 @@ interface ReceiptsParts {
   readonly runs: StoredRuns
   readonly stripes: Stripes
   readonly snapshots: Snapshots
+  readonly stores: Stores
 }
 
 export class Receipts {
@@ -95,18 +97,29 @@ export class Receipts {
     return this.#parts.runs.toHere(stripe)
   }
 
+  /** Without those of another store than its host has: they say nothing of this one. */
+  counting(shards: readonly ReceiptedShard[]): HeldShard[] {
+    const { stores } = this.#parts
+    return shards.map(({ receipt, ...shard }) => {
+      return stores.counts(shard.host, Buffer.from(receipt, 'base64')) ? { ...shard, receipt } : shard
+    })
+  }
+
   /** Keeps what the host signed; gives why where that is not what it should be. */
   keep(host: Hex, signed: readonly (Unreceipted & { readonly receipt: Buffer })[]): string[] {
+    const { stripes, snapshots } = this.#parts
     const flaws: string[] = []
     this.#parts.db.transaction(() => {
       for (const one of signed) {
         try {
           this.#keep(host, one)
+          stripes.refigure(one.stripe)
         } catch (error) {
           if (!hasCode(error, 'FORGED', 'CORRUPT', 'UNSUPPORTED', 'PROTOCOL')) throw error
           flaws.push(reason(error))
         }
       }
+      snapshots.forgetFigures()
     })()
     return flaws
   }
@@ -125,6 +138,7 @@ export class Receipts {
     const lengthBytes = shardFileBytes(row.packBytes, row.k)
     if (!isReceiptOf(said, { stripe: identity, index, lengthBytes }))
       throw new ImagerError('PROTOCOL', { what: 'a receipt of another shard' })
+    if (!this.#parts.stores.counts(host, receipt)) return
     this.#statements
       .prepare('UPDATE shard SET receipt = ? WHERE stripe = ? AND position = ?')
       .run(receipt, stripe, index)

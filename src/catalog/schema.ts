@@ -30,7 +30,8 @@ const CHECKPOINT_PAGES = 16_384
  * A shard without a row in `evidence` is where its stripe's commit put it: with a `receipt` its host says so, without one it was
  * only seen there. What is known beyond that has a row; `by` is who found out. `volume` has what a person decided of one; the row without a name is the fleet's. A host's
  * `suspect` says why its store is not believed; `arrived` is this catalog's time of a `finish`. `holders` of a stripe are the
- * hosts of its good shards, so that a snapshot's figure takes one row a stripe. `delivery` is which version of a document a peer
+ * hosts of its good shards, and `unsigned` those of them whose word for it is not here, so that a snapshot's figure takes one row a stripe.
+ * A receipt in `shard` is of the `store` that its host has. `delivery` is which version of a document a peer
  * took, or refused and why; `count` is how often an event was met within a minute. `record`: how long the records of a stripe
  * are, u32 LE each. `rows` of `young` are as segments have them (docs/formats/segment.md); what is no `segment` here is none.
  */
@@ -40,7 +41,8 @@ CREATE TABLE host (
   domain TEXT NOT NULL, addresses TEXT NOT NULL, member INTEGER NOT NULL DEFAULT 1, admitted INTEGER NOT NULL,
   lastSeen INTEGER NOT NULL DEFAULT 0, seenMs INTEGER NOT NULL DEFAULT 0, freeBytes INTEGER NOT NULL DEFAULT 0,
   usedBytes INTEGER NOT NULL DEFAULT 0, capacityBytes INTEGER NOT NULL DEFAULT 0, storage TEXT NOT NULL DEFAULT '',
-  clockSkewMs INTEGER, suspect TEXT NOT NULL DEFAULT '', placedBytes INTEGER NOT NULL DEFAULT 0
+  clockSkewMs INTEGER, suspect TEXT NOT NULL DEFAULT '', placedBytes INTEGER NOT NULL DEFAULT 0,
+  store TEXT NOT NULL DEFAULT '', storeSequence INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE TABLE run (n INTEGER PRIMARY KEY, name BLOB NOT NULL UNIQUE) STRICT;
 CREATE TABLE lease (
@@ -52,7 +54,7 @@ CREATE INDEX leaseOfVolume ON lease (appliance, volume, sequence);
 CREATE TABLE stripe (
   stripe INTEGER PRIMARY KEY, k INTEGER NOT NULL, m INTEGER NOT NULL, packBytes INTEGER NOT NULL, writer TEXT NOT NULL,
   lease TEXT, committed INTEGER NOT NULL DEFAULT 0, survives INTEGER NOT NULL DEFAULT -1, holders TEXT NOT NULL DEFAULT '',
-  proved INTEGER NOT NULL DEFAULT 0
+  unsigned TEXT NOT NULL DEFAULT '', proved INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE INDEX weakStripe ON stripe (stripe) WHERE committed = 1 AND survives < m;
 CREATE INDEX openStripe ON stripe (lease) WHERE committed = 0;

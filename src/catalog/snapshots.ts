@@ -17,7 +17,7 @@ import type { SnapshotRow, SnapshotSummary } from './types.js'
 export interface NewSnapshot
   extends Omit<
     SnapshotRow,
-    'applianceName' | 'takenBy' | 'survives' | 'target' | 'cosigned' | 'state' | 'at' | 'now' | 'ordered'
+    'applianceName' | 'takenBy' | 'survives' | 'receipted' | 'target' | 'cosigned' | 'state' | 'at' | 'now' | 'ordered'
   > {
   head: Uint8Array
   stripes: readonly number[]
@@ -39,6 +39,8 @@ export interface Present {
   readonly now: number
   /** `host.n` of hosts that are away, and their keys. */
   readonly away: ReadonlyMap<number, Hex>
+  /** By `host.n`: its failure domain. */
+  readonly domains: ReadonlyMap<number, string>
   /** Who took whose place. */
   readonly line: Line
   readonly members: { name(host: Hex): string }
@@ -148,7 +150,8 @@ function toSnapshot(
   const writer = takenBy?.host ?? appliance
   const target = present.tolerate(appliance, volume) ?? summary.tolerate
   const [since, cosigned] = [arrived || row.time, present.cosigned(writer, row.id)]
-  const standing = { target, since, keysHeld: present.keysHeld(writer), cosigned, now: present.now }
+  const { now, domains } = present
+  const standing = { target, since, keysHeld: present.keysHeld(writer), cosigned, now, domains }
   const ordered = present.ordered?.({ appliance: writer, snapshot: row.id })
   const state = stateOf(figure, standing)
   return { ...row, ...state, now: outlookOf(figure, present.away), summary, ...(ordered && { ordered }) }

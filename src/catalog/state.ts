@@ -3,7 +3,7 @@ import type { Hex } from '../base/ids.js'
 import { formatBytes } from '../base/units.js'
 import { findOutlook } from '../stripes/suffice.js'
 import { stripeSurvives } from '../stripes/survives.js'
-import type { Figure } from './stripes.js'
+import type { Figure, Pattern } from './stripes.js'
 import type { Finished, SnapshotRow, SnapshotSummary } from './types.js'
 
 /** Bytes that were read longer ago are not `verified` any more: disks rot in the meantime. */
@@ -17,18 +17,35 @@ export interface Standing {
   readonly keysHeld: boolean
   /** Else a coordinator that was set back would not know of it, and nobody would say so. */
   readonly cosigned: boolean
+  /** By `host.n`: what is lost together with it. */
+  readonly domains: ReadonlyMap<number, string>
   readonly now: number
 }
 
 export function stateOf({ patterns, proved, worsened }: Figure, s: Standing): Finished & { at: number } {
   const survives = leastOf(patterns.map(({ k, hosts }) => stripeSurvives(k, hosts)))
+  const receipted = leastOf(patterns.map((pattern) => signedSurvives(pattern, s.domains)))
   const { target, cosigned } = s
+  const figures = { survives, receipted, target, cosigned }
   const at = Math.max(s.since, worsened)
-  if (survives < 0) return { survives, target, cosigned, state: 'incomplete', at }
-  if (survives < target || !s.keysHeld || !cosigned) return { survives, target, cosigned, state: 'sealed', at }
-  if (proved > 0 && s.now - proved < VERIFIED_FOR_MS)
-    return { survives, target, cosigned, state: 'verified', at: proved }
-  return { survives, target, cosigned, state: 'protected', at }
+  if (survives < 0) return { ...figures, state: 'incomplete', at }
+  if (Math.min(survives, receipted) < target || !s.keysHeld || !cosigned) return { ...figures, state: 'sealed', at }
+  if (proved > 0 && s.now - proved < VERIFIED_FOR_MS) return { ...figures, state: 'verified', at: proved }
+  return { ...figures, state: 'protected', at }
+}
+
+/** Failure domains that may be lost, counting only shards that their hosts signed for, or somebody read. */
+function signedSurvives({ k, hosts, unsigned }: Pattern, domains: Standing['domains']): number {
+  const left = [...unsigned]
+  const signed = hosts.filter((host) => {
+    const at = left.indexOf(host)
+    if (at >= 0) left.splice(at, 1)
+    return at < 0
+  })
+  return stripeSurvives(
+    k,
+    signed.map((host) => domains.get(host) ?? host),
+  )
 }
 
 /** Without the hosts that are `away` (`host.n` and key). */

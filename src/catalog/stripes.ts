@@ -24,6 +24,8 @@ export interface StoredStripe {
   survives: number
   /** `host.n` of the hosts of its good shards, ascending, with commas. */
   holders: string
+  /** Those of them whose receipt for it is not here, the same way. */
+  unsigned: string
   /** When the one of its shards was proved that was proved longest ago; 0: not all are. */
   proved: number
 }
@@ -37,10 +39,18 @@ interface StoredShard {
   fact: Fact | null
 }
 
+/** Hosts by `host.n`, once for each good shard. */
+export interface Pattern {
+  k: number
+  hosts: number[]
+  /** Of these, who has signed nothing of the store that it has now, and whose shard nobody has read. */
+  unsigned: number[]
+}
+
 /** Of all stripes of a snapshot, each way in which good shards lie on hosts (`host.n`). */
 export interface Figure {
   /** None where a stripe is not known. */
-  patterns: { k: number; hosts: number[] }[]
+  patterns: Pattern[]
   /** As `StoredStripe.proved`, of all stripes. */
   proved: number
   /** When the last bad thing was found out about a stripe that bears less than its scheme; 0: nothing was. */
@@ -172,19 +182,21 @@ export class Stripes {
 
   #figureOut(stripe: number, stored: StoredStripe): void {
     const shards = this.#statements
-      .prepare<[number], { host: number; fact: Fact | null; time: number | null }>(
-        `SELECT host, fact, time FROM sound_shard LEFT JOIN sound_evidence USING (stripe, position)
+      .prepare<[number], { host: number; fact: Fact | null; time: number | null; isSigned: 0 | 1 }>(
+        `SELECT host, fact, time, receipt IS NOT NULL AS isSigned FROM sound_shard LEFT JOIN sound_evidence USING (stripe, position)
         WHERE stripe = ? ORDER BY host`,
       )
       .all(stripe)
     const good = shards.filter(({ fact }) => isGood(fact))
     const hosts = good.map(({ host }) => host)
+    const unsigned = good.filter(({ fact, isSigned }) => fact === null && isSigned === 0).map(({ host }) => host)
     const isProved = good.length === stored.k + stored.m && good.every(({ fact }) => fact === 'proved')
     this.#statements
-      .prepare('UPDATE stripe SET committed = 1, survives = ?, holders = ?, proved = ? WHERE stripe = ?')
+      .prepare('UPDATE stripe SET committed = 1, survives = ?, holders = ?, unsigned = ?, proved = ? WHERE stripe = ?')
       .run(
         stripeSurvives(stored.k, hosts),
         hosts.join(','),
+        unsigned.join(','),
         isProved ? Math.min(...good.map(({ time }) => time ?? 0)) : 0,
         stripe,
       )
@@ -228,11 +240,11 @@ export class Stripes {
     for (const number of stripes) {
       const stored = this.#stripe.get(number)
       if (!stored?.committed) return { patterns: [], proved: 0, worsened: 0 }
-      const { k, m, holders } = stored
+      const { k, m, holders, unsigned } = stored
       proved = Math.min(proved, stored.proved)
       if (stored.survives < m) worsened = Math.max(worsened, this.#lastFinding(number))
-      const name = `${k}/${holders}`
-      if (!patterns.has(name)) patterns.set(name, { k, hosts: holders === '' ? [] : holders.split(',').map(Number) })
+      const name = `${k}/${holders}/${unsigned}`
+      if (!patterns.has(name)) patterns.set(name, { k, hosts: numbersOf(holders), unsigned: numbersOf(unsigned) })
     }
     return { patterns: [...patterns.values()], proved: stripes.length > 0 ? proved : 0, worsened }
   }
@@ -254,6 +266,10 @@ export class Stripes {
 /** Nobody has looked since its commit, or all was right. */
 export function isGood(fact: Known | null): boolean {
   return fact === null || fact === 'placed' || fact === 'receipted' || fact === 'proved'
+}
+
+function numbersOf(joined: string): number[] {
+  return joined === '' ? [] : joined.split(',').map(Number)
 }
 
 function hostsOf(shards: readonly { readonly host: Hex }[]): Hex[] {

@@ -190,7 +190,8 @@ export interface FinishRequest {
 
 /**
  * By what is known of every shard, from the worst to the best. `incomplete`: a stripe it needs is not known here, or has lost
- * too many shards; `sealed`: it can be restored, and bears fewer losses than it should; `protected`: as many as it should;
+ * too many shards; `sealed`: it can be restored, and bears fewer losses than it should, or too few hosts have signed for that;
+ * `protected`: as many as it should, and the hosts have signed what they hold;
  * `verified`: besides, every byte of it was read and is right.
  */
 export const STATES = ['incomplete', 'sealed', 'protected', 'verified'] as const
@@ -199,6 +200,8 @@ export type SnapshotState = (typeof STATES)[number]
 export interface Finished {
   /** Hosts that may be missing, whichever they are; -1 where `incomplete`. */
   survives: number
+  /** The same, of failure domains, counting only what hosts have signed of the stores that they have now, or somebody has read. */
+  receipted: number
   /** Hosts that should be allowed to be missing. */
   target: number
   /** Enough witnesses have signed the list that it is on, or there are none. */

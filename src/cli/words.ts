@@ -1,5 +1,5 @@
 /** How lists of amounts, doubts and what is wrong with a source read in a terminal. */
-import { formatBytes, formatSeconds, formatTime } from '../base/units.js'
+import { formatBytes, formatCount, formatSeconds, formatTime } from '../base/units.js'
 import type { Flaws, Ordered, SnapshotRow, SnapshotSummary } from '../catalog/types.js'
 import type { Estimate } from '../jobs/restore/estimate.js'
 import { oneLine } from './output.js'
@@ -46,6 +46,12 @@ export function describeUnreadable(flaws: Flaws, most: number): string {
 /** What never held still. */
 export function describeTorn(flaws: Flaws, most: number): string {
   return describeFlaws('went on being written and may be of several moments', flaws, most)
+}
+
+/** More hosts have it than have signed for it. */
+export function describeUnsigned({ receipted, target }: { receipted: number; target: number }): string {
+  const covers = receipted < 0 ? 'too little to restore it' : `the loss of any ${formatCount(receipted, 'host')}`
+  return `What the hosts have signed covers ${covers}; asked were ${target}`
 }
 
 const SHARDS_SHOWN = 20

@@ -120,7 +120,13 @@ const Summary = v.pipe(
   }),
   v.check((summary) => JSON.stringify(summary).length <= 64 * KiB, 'The summary is over 64 KiB'),
 )
-const Finished = { survives: Survives, target: Tolerate, cosigned: v.boolean(), state: v.picklist(STATES) }
+const Finished = {
+  survives: Survives,
+  receipted: Survives,
+  target: Tolerate,
+  cosigned: v.boolean(),
+  state: v.picklist(STATES),
+}
 const SnapshotRow = v.strictObject({
   id: Id,
   appliance: Key,
@@ -294,6 +300,7 @@ export const CALLS = {
       usedBytes: Count,
       capacityBytes: Count,
       storage: Text(255),
+      store: v.nullable(v.strictObject({ id: Id, sequence: Count })),
     }),
     v.strictObject({ ...Place, name: Name }),
   ),

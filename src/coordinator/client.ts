@@ -256,9 +256,9 @@ export class RemoteCatalog implements Catalog {
 
   /** Tells space, and in a statement of its own the addresses; the answer is the newest membership's term and sequence. */
   async heartbeat(beat: Omit<Heartbeat, 'addresses'>, address?: Buffer): Promise<Answer<'heartbeat'>> {
-    const { freeBytes, usedBytes, capacityBytes, storage } = beat
-    const space = { freeBytes, usedBytes, capacityBytes, storage }
-    return (await this.#call('heartbeat', space, address)).body
+    const { freeBytes, usedBytes, capacityBytes, storage, store } = beat
+    const said = { freeBytes, usedBytes, capacityBytes, storage, store }
+    return (await this.#call('heartbeat', said, address)).body
   }
 
   async keysOf(host: Hex): Promise<Buffer[]> {

@@ -148,7 +148,7 @@ export async function serveCoordinator(parts: CoordinatorParts): Promise<ServedC
     // Stopped or suspended in between, it heard nobody.
     if (performance.now() - beatAt > 2 * HEARTBEAT_MS) listenAgain(parts)
     beatAt = performance.now()
-    const none = { addresses: [address], freeBytes: 0, usedBytes: 0, capacityBytes: 0, storage: '' }
+    const none = { addresses: [address], freeBytes: 0, usedBytes: 0, capacityBytes: 0, storage: '', store: null }
     catalog.heartbeat(home.host, parts.offer?.() ?? none)
     home.addresses.learn([[home.host, [address]]])
     const own = home.addresses.own(home.fleet, home.host, [address], (parts.clock ?? systemClock).now(), home.secret)
@@ -416,6 +416,7 @@ function fleetHandlers(
     },
     async heartbeat({ caller, body, attachment }) {
       const said = attachment.length > 0 ? addressOf(home, caller, attachment) : undefined
+      if (body.storage !== '' && !body.store) throw new ImagerError('PROTOCOL', { what: 'a store without its id' })
       const addresses = said?.addresses ?? catalog.members.addresses(caller.host)
       catalog.heartbeat(caller.host, { ...body, addresses })
       if (said) keepAddress(caller.host, said.sequence, attachment)

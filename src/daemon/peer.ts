@@ -133,7 +133,7 @@ class Heartbeat {
     const { home, store, addresses, clock } = this.#parts
     await store.lookAgain()
     const own = home.addresses.own(home.fleet, home.host, addresses, clock.now(), home.secret)
-    const beat = { addresses, ...(await store.free()) }
+    const beat = { addresses, ...(await store.free()), store: store.state }
     const catalog = this.#coordinator()
     const told = catalog.clockSkewMs
     let newest = await catalog.heartbeat(beat, own)

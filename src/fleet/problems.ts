@@ -25,6 +25,8 @@ export const PROBLEMS = {
   NOT_NOW: 'newest snapshots cannot be restored until hosts that are away come back',
   NO_MARGIN: 'newest snapshots can be restored, and could not if one more host went away',
   BELOW_TARGET: 'the newest snapshot of a volume bears fewer losses than it should',
+  NOT_RECEIPTED:
+    'too few hosts have signed that they hold, in the stores that they have now, what the newest snapshot of a volume needs',
   KEYS_NOT_HELD: "too few peers hold a server's keys: without it, its snapshots could not be read",
   RUN_FAILED: 'the last run of a volume came to nothing',
   AGE_UNKNOWN: 'the newest snapshot of a volume says that it was made in the future, and nothing says when it came',
@@ -89,7 +91,8 @@ export function findProblems(known: Known): Problem[] {
   const rows = newest.map(({ row }) => row)
   const absent = absences(rows, known.hosts)
   // That those who are away hold keys too needs no second sentence.
-  const isShort = (row: SnapshotRow) => row.state === 'sealed' && (absent.length === 0 || row.survives < row.target)
+  const isShort = (row: SnapshotRow) =>
+    row.state === 'sealed' && (absent.length === 0 || Math.min(row.survives, row.receipted) < row.target)
   return unique([
     ...suspects(known.hosts),
     ...rows.filter((row) => row.state === 'incomplete').map(lost),
@@ -141,6 +144,13 @@ function bringBack(names: readonly string[]): string {
 }
 
 function belowTarget(row: SnapshotRow, hosts: readonly HostRow[]): Problem {
+  if (row.survives >= row.target && row.receipted < row.target) {
+    const covers = row.receipted < 0 ? 'too little to restore it' : `the loss of ${formatCount(row.receipted, 'host')}`
+    const sentence = `What the hosts have signed of ${named(row)} covers ${covers}; ${row.target} should be allowed to be missing`
+    const remedy =
+      'Keep the peers on: the coordinator has them read it again and sign. `imager events` says who does not.'
+    return { code: 'NOT_RECEIPTED', sentence, remedy }
+  }
   if (row.survives >= row.target && !row.cosigned) {
     const sentence = `${named(row)} is on no list that enough witnesses signed`
     return { code: 'NOT_COSIGNED', sentence, remedy: 'Switch more peers on: the coordinator has them sign by itself.' }

@@ -324,6 +324,11 @@ export class ShardStore {
     return { freeBytes, usedBytes, capacityBytes: usedBytes + freeBytes, storage: this.#storage }
   }
 
+  /** Which store this is, and how far it has come, durably; null where its folder is gone. */
+  get state(): { id: Hex; sequence: number } | null {
+    return this.#gone ? null : { id: this.#sequence.id, sequence: this.#sequence.current }
+  }
+
   /** Throws HOST_FULL where so many bytes would pass the quota or the owner's floor. */
   async requireRoom(bytes: number): Promise<void> {
     this.#checkRoom(bytes, await this.#aboveFloor())

@@ -232,7 +232,7 @@ test('root on a server sends what it may not, to peers and to the coordinator: n
       t.is(await bring(victim.host, where(home.host, ['10.0.0.1:7421'])), 'FORGED')
       for (const one of nowhere) t.is(await bring(home.host, where(home.host, [one])), 'CORRUPT', one)
     }
-    const space = { freeBytes: 1, usedBytes: 0, capacityBytes: 1, storage: '' }
+    const space = { freeBytes: 1, usedBytes: 0, capacityBytes: 1, storage: '', store: null }
     const beat = (bytes: Buffer) => outcomeOf(hands.catalog(office).heartbeat(space, bytes))
     t.is(await beat(where(victim.host, ['10.0.0.1:7421'])), 'FORGED')
     t.is(await beat(where(home.host, ['169.254.1.1:7421'])), 'CORRUPT')

@@ -57,7 +57,7 @@ test('a PC in foreign hands serves, takes and lists what it likes: every byte th
   const away = { fleet: home.fleet, host: other.host, sequence: Date.now(), addresses: [own.address] }
   const moved = signAddress(away, home.secret)
   t.is(await outcomeOf(hands.peer(other).sendDocument('address', other.host, moved)), 'FORGED')
-  const space = { freeBytes: 1, usedBytes: 0, capacityBytes: 1, storage: '' }
+  const space = { freeBytes: 1, usedBytes: 0, capacityBytes: 1, storage: '', store: null }
   t.is(await outcomeOf(hands.catalog(office).heartbeat(space, moved)), 'FORGED')
   tried('peer-reads', 'peer-calls', 'peer-address')
 

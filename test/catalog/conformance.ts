@@ -345,12 +345,13 @@ function finishing(test: TestFn, open: OpenStand): void {
     t.deepEqual(await s.catalog.finish(first.lease, request), {
       survives: 2,
       target: 2,
+      receipted: 2,
       cosigned: true,
       state: 'protected',
     })
     t.deepEqual(
       await s.catalog.finish(first.lease, request),
-      { survives: 2, target: 2, cosigned: true, state: 'protected' },
+      { survives: 2, receipted: 2, target: 2, cosigned: true, state: 'protected' },
       'asked again',
     )
     const after = { code: 'LEASE_ENDED', message: /finished/ }
@@ -367,7 +368,7 @@ function finishing(test: TestFn, open: OpenStand): void {
     await s.catalog.commit(second.lease, { stripe: thin, k: 4, m: 2, packBytes: 100_000, records, shards })
     s.clock.time += 1000
     const finished = await s.catalog.finish(second.lease, finishRequest(s, second, [good, thin]))
-    t.deepEqual(finished, { survives: 1, target: 2, cosigned: true, state: 'sealed' })
+    t.deepEqual(finished, { survives: 1, receipted: 1, target: 2, cosigned: true, state: 'sealed' })
 
     const rows = await s.catalog.snapshots()
     t.deepEqual(

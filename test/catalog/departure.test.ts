@@ -99,6 +99,6 @@ test('a shard that was sent to a host which is removed before its stripe is comm
   t.not((await catalog.lookup(lease, blocks, 1))[0], 0n)
   t.deepEqual(
     (await catalog.stripes([stripe]))[0]?.shards.map(({ fact }) => fact),
-    ['missing', undefined, undefined, undefined],
+    ['missing', 'receipted', 'receipted', 'receipted'],
   )
 })

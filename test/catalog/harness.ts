@@ -57,7 +57,14 @@ export function member(host: Hex, role: Role, name: string): Admission {
 }
 
 export function offer(storage: string, freeBytes = 4e12): Heartbeat {
-  return { addresses: ['127.0.0.1:1'], freeBytes, usedBytes: 0, capacityBytes: 2 * freeBytes, storage }
+  return {
+    addresses: ['127.0.0.1:1'],
+    freeBytes,
+    usedBytes: 0,
+    capacityBytes: 2 * freeBytes,
+    storage,
+    store: { id: STORE, sequence: 0 },
+  }
 }
 
 /** `count` peers that were just seen, each with a disk of its own. */

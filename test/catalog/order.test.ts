@@ -94,6 +94,7 @@ function stored(volume: string, source: string, host: string, sequence = 1): Sna
       parent: null,
       survives: 1,
       target: 1,
+      receipted: 2,
       cosigned: true,
       state: 'protected',
     },

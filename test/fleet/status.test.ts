@@ -26,6 +26,7 @@ const snapshot = (over: Partial<SnapshotRow> = {}) =>
     volume: 'v1',
     source: '/dev/sda',
     state: 'protected',
+    receipted: 1,
     cosigned: true,
     time: NOW - 1000,
     arrived: 0,
@@ -66,7 +67,7 @@ test('each thing that is less than safe is said, with what to type', (t) => {
       'BELOW_TARGET',
       /`imager snapshot \/dev\/sda` on server/,
       [peer('a'), peer('b')],
-      [snapshot({ state: 'sealed', survives: 0, now: { survives: 0, suffice: [] } })],
+      [snapshot({ state: 'sealed', survives: 0, receipted: 0, now: { survives: 0, suffice: [] } })],
     ],
     [
       'BELOW_TARGET',
@@ -74,6 +75,7 @@ test('each thing that is less than safe is said, with what to type', (t) => {
       [peer('a'), peer('b')],
       [snapshot({ state: 'sealed', survives: 1, target: 2 })],
     ],
+    ['NOT_RECEIPTED', /Keep the peers on/, [peer('a')], [snapshot({ state: 'sealed', receipted: 0 })]],
     ['KEYS_NOT_HELD', /Switch more peers on/, [peer('a')], [snapshot({ state: 'sealed' })]],
     ['NOT_COSIGNED', /Switch more peers on/, [peer('a')], [snapshot({ state: 'sealed', cosigned: false })]],
     [

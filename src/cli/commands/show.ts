@@ -10,6 +10,7 @@ import {
   describeOrdered,
   describeTorn,
   describeUnreadable,
+  describeUnsigned,
   formatShares,
 } from '../words.js'
 import { readWords, takingWords } from '../words-input.js'
@@ -57,6 +58,8 @@ function render({
   takenBy,
   summary,
   survives,
+  receipted,
+  target,
   state,
   ordered,
   hosts,
@@ -86,6 +89,7 @@ function render({
       ? `Survives   nothing: it is ${state}, see \`imager check\``
       : `Survives   the loss of any ${survives} ${survives === 1 ? 'host' : 'hosts'} (${state})`,
     ...(ordered ? [`Ordered    ${describeOrdered(ordered)}`] : []),
+    ...(survives >= target && receipted < target ? [`Unsigned   ${describeUnsigned({ receipted, target })}`] : []),
   ]
   return [...lines, ...summary.notes.map((note) => `Note       ${note}`)].join('\n')
 }

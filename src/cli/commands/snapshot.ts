@@ -6,9 +6,11 @@ import { parseLabel, usage } from '../arguments.js'
 import { defineCommand } from '../command.js'
 import { limiting, limitPeers } from '../limit.js'
 import { progressOf } from '../progress.js'
-import { describeLeftOut, describeTorn, describeUnreadable } from '../words.js'
+import { describeLeftOut, describeTorn, describeUnreadable, describeUnsigned } from '../words.js'
 
 const FLAWS_SHOWN = 10
+const UNSIGNED_HELP =
+  'The coordinator has hosts that are on read it again and sign; `imager status` says when they have.'
 const HIGHEST_LEVEL = 19
 
 export const command = defineCommand({
@@ -109,6 +111,7 @@ function render(report: SnapshotReport): string {
     storedBytes,
     seconds,
     survives,
+    receipted,
     target,
     cosigned,
     notes,
@@ -127,6 +130,7 @@ function render(report: SnapshotReport): string {
     lines.push(
       `Asked were ${target}: part of it lies on too few hosts. Bring missing ones back or add some, then run it again.`,
     )
+  if (survives >= target && receipted < target) lines.push(`${describeUnsigned(report)}.`, UNSIGNED_HELP)
   if (!cosigned)
     lines.push(
       'Too few PCs have signed the list that it is on: a coordinator that is set back would not be told of it. Switch more on; the coordinator has them sign by itself.',

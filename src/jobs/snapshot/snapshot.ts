@@ -58,6 +58,8 @@ export interface SnapshotReport {
   readonly newBlocks: number
   readonly seconds: number
   readonly survives: number
+  /** The same, counting only what hosts have signed. */
+  readonly receipted: number
   /** Hosts that should be allowed to be missing. */
   readonly target: number
   /** Enough witnesses signed the list that it is on, or there are none. */
@@ -203,7 +205,7 @@ async function store(
   const request = { head, references, asked, summary }
   const finished = await catalog.finish(begun.lease, request)
   const signed = await requireSigned(finished, begun.snapshot, parts)
-  const { survives, target, cosigned, state } = signed
+  const { survives, receipted, target, cosigned, state } = signed
   keepLast(home.state, volume, begun.snapshot, bitmap)
   const kept = pipeline.manifest.finishKept() || tornRanges.length > 0
   const unkept = kept ? [] : [`the next run will read everything: ${held} could not be written`]
@@ -213,6 +215,7 @@ async function store(
     sourceBytes: facts.size,
     seconds: Math.max(0, clock.now() - started) / 1000,
     survives,
+    receipted,
     target,
     cosigned,
     state,
