@@ -40,7 +40,6 @@ interface Stored extends Omit<HostRow, 'addresses' | 'uptime' | 'away' | 'state'
   admitted: number
   seenMs: number
   placedBytes: number
-  store: Hex
   storeSequence: number
 }
 
@@ -272,7 +271,6 @@ function toRow(stored: Stored, now: number, away: boolean): HostRow {
     admitted,
     seenMs: _seenMs,
     placedBytes: _placed,
-    store: _store,
     storeSequence: _sequence,
     addresses,
     ...row

@@ -58,6 +58,7 @@ import type {
   PlaceRequest,
   Policy,
   RunRow,
+  SignedStripe,
   SnapshotRow,
   StripeRow,
   VolumePolicy,
@@ -65,14 +66,13 @@ import type {
 import { type OpenOptions, Upkeep } from './upkeep.js'
 
 export class LocalCatalog implements Catalog {
-  /** The master file. */
   readonly members: HostCatalogue
   readonly registry: Registry
   readonly #parts: CatalogParts
   readonly upkeep: Upkeep
   readonly chain: ChainStore
   readonly entries: Entries
-  readonly receipts: Receipts
+  readonly signed: Receipts
   readonly repairs: Repairs
   readonly #db: GuardedDatabase
   readonly #leases: Leases
@@ -111,7 +111,7 @@ export class LocalCatalog implements Catalog {
       stores: this.#stores,
     })
     this.upkeep = new Upkeep({ db, stripes, members, registry })
-    this.receipts = new Receipts({ db, parts, runs: this.#runs, stripes, snapshots, stores: this.#stores })
+    this.signed = new Receipts({ db, parts, runs: this.#runs, stripes, snapshots, stores: this.#stores })
     this.repairs = new Repairs({ db, parts, runs: this.#runs, stripes, snapshots, members, registry })
     this.entries = new Entries({ db, runs: this.#runs, stripes, snapshots, decisions: this.decisions })
   }
@@ -207,7 +207,7 @@ export class LocalCatalog implements Catalog {
     this.write(() => {
       this.members.seen(this.#openLease(lease).appliance)
       this.#signatures.insert([request])
-      this.#stripes.commit(request.stripe, this.receipts.counting(request.shards))
+      this.#stripes.commit(request.stripe, this.signed.counting(request.shards))
       this.#stripes.keepLengths(request.stripe, lengthsOf(request))
       this.#knowledge.missDeparted(
         request.stripe,
@@ -306,8 +306,16 @@ export class LocalCatalog implements Catalog {
   }
 
   async stripes(numbers: readonly number[]): Promise<StripeRow[]> {
+    return this.#rows(numbers, (number) => this.#stripes.row(number))
+  }
+
+  async receipts(numbers: readonly number[]): Promise<SignedStripe[]> {
+    return this.#rows(numbers, (number) => this.#stripes.signed(number))
+  }
+
+  #rows<R>(numbers: readonly number[], find: (row: number) => R | undefined): R[] {
     const rows = this.#runs.toRows(numbers)
-    const read = this.#db.transaction(() => rows.map((number) => this.#stripes.row(number)))
+    const read = this.#db.transaction(() => rows.map(find))
     return read().flatMap((row, at) => (row ? [{ ...row, stripe: numbers[at] as number }] : []))
   }
 
@@ -475,14 +483,14 @@ export class LocalCatalog implements Catalog {
   #sameStripe(lease: Hex, r: Pick<CommitRequest, 'stripe' | 'k' | 'm' | 'packBytes'>): void {
     const stored = this.#stripes.find(r.stripe)
     const same = stored?.lease === lease && stored.k === r.k && stored.m === r.m && stored.packBytes === r.packBytes
-    if (!same || stored.committed)
-      throw new ImagerError('PROTOCOL', { what: `stripe ${numberOf(r.stripe)} is not open` })
+    if (same && !stored.committed) return
+    throw new ImagerError('PROTOCOL', { what: `stripe ${numberOf(r.stripe)} is not open` })
   }
 
   #isCommitted(lease: Hex, request: CommitRequest): boolean {
     if (this.#stripes.find(request.stripe)?.lease !== lease) return false
     const row = this.#stripes.row(request.stripe)
-    if (!row) return false
+    if (row === undefined) return false
     const name = ({ index, host, root }: HeldShard) => `${index} ${host} ${root}`
     const held = new Set(row.shards.map(name))
     return held.size === request.shards.length && request.shards.every((shard) => held.has(name(shard)))

@@ -11,7 +11,7 @@ import { Placed } from './placed.js'
 import type { StoredRuns } from './runs.js'
 import { Statements } from './statements.js'
 import { Survival } from './survival.js'
-import type { Fact, HeldShard, Known, PlaceRequest, ShardPlace, StripeRow } from './types.js'
+import type { Fact, HeldShard, Known, PlaceRequest, ShardPlace, SignedStripe, StripeRow } from './types.js'
 
 export interface StoredStripe {
   stripe: number
@@ -93,6 +93,18 @@ export class Stripes {
     if (!stored?.committed) return undefined
     const { k, m, packBytes } = stored
     const shards = this.#shards.all(stripe).map(toShardRow)
+    return { stripe, k, m, packBytes, shards }
+  }
+
+  /** The same with receipts, of its good shards. */
+  signed(stripe: number): SignedStripe | undefined {
+    const stored = this.#stripe.get(stripe)
+    if (!stored?.committed) return undefined
+    const { k, m, packBytes } = stored
+    const good = this.#shards.all(stripe).filter(({ fact }) => isGood(fact))
+    const shards = good.map(({ index, host, root, receipt }) => {
+      return { index, host, root: toHex(root as Buffer), ...(receipt && { receipt: receipt.toString('base64') }) }
+    })
     return { stripe, k, m, packBytes, shards }
   }
 

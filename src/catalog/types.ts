@@ -39,6 +39,8 @@ export interface HostRow {
   state: HostState
   /** Why its store is not believed: its shards count as missing. Empty: it is. */
   suspect: string
+  /** Id of its store, as it last said; empty: it never did. */
+  store: Hex
   /** Its clock less the coordinator's, as it last measured it; null: it never did. */
   clockSkewMs: number | null
   /** Whose place it took; left out: nobody's. */
@@ -93,7 +95,7 @@ export interface ShardPlace {
 export interface HeldShard extends ShardPlace {
   root: Hex
   /** What its host signed of it (docs/formats/receipt.md), base64; left out: nothing yet. */
-  receipt?: string | undefined
+  receipt?: string
 }
 
 export type ReceiptedShard = HeldShard & { receipt: string }
@@ -290,6 +292,11 @@ export interface StripeRow {
   shards: (ShardRow & { fact?: Known })[]
 }
 
+/** Its good shards, with what their hosts signed where that is here. */
+export interface SignedStripe extends Omit<StripeRow, 'shards'> {
+  shards: HeldShard[]
+}
+
 export const CONDITIONS = [
   'COORDINATOR_READ_ONLY',
   'STATE_DAMAGED',
@@ -344,6 +351,8 @@ export interface Catalog {
   records(stripes: readonly number[]): Promise<Uint32Array[]>
   /** Committed stripes among `numbers`, in that order. */
   stripes(numbers: readonly number[]): Promise<StripeRow[]>
+  /** Of committed stripes among `numbers`, in that order. */
+  receipts(numbers: readonly number[]): Promise<SignedStripe[]>
   /** By id or `fullName`. */
   snapshotStripes(name: string): Promise<number[]>
   /** What was found out about shards, and the hosts all of whose shards were looked at. */

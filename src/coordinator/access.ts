@@ -28,6 +28,7 @@ const READING: readonly CallName[] = [
   'locate',
   'records',
   'stripes',
+  'receipts',
   'learn',
   'policies',
 ]

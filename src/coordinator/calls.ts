@@ -26,6 +26,8 @@ export const RECORDS_PAGE = 32
 export const EVENT_PAGE = 1000
 /** Of a stranger: names, sixteen addresses of 255 letters, an admission and a replacement. */
 const JOIN_BYTES = 16 * KiB
+/** Stripes whose receipts are in one answer: each at most 12 KiB. */
+export const RECEIPTS_PAGE = 500
 /** Findings of one message. */
 export const FINDINGS_PAGE = 1000
 
@@ -70,6 +72,7 @@ const HostRow = v.strictObject({
   away: v.boolean(),
   state: v.picklist(['here', 'away', 'never-seen', 'suspect']),
   suspect: Text(1000),
+  store: v.union([Id, v.literal('')]),
   clockSkewMs: v.nullable(v.pipe(v.number(), v.safeInteger())),
   tookPlaceOf: v.exactOptional(v.pipe(v.array(v.strictObject({ host: Key, name: Name })), v.maxLength(500))),
 })
@@ -78,6 +81,7 @@ const HeldShard = v.strictObject({ ...ShardPlace.entries, root: Key })
 const shards = <S extends v.GenericSchema>(one: S) => v.pipe(v.array(one), v.minLength(1), v.maxLength(STRIPE_WIDTH))
 const ReceiptedShard = v.strictObject({ ...HeldShard.entries, receipt: Base64(RECEIPT_BYTES) })
 const KnownShard = v.strictObject({ ...HeldShard.entries, shard: Id, fact: v.exactOptional(v.picklist(KNOWN)) })
+const SignedShard = v.strictObject({ ...HeldShard.entries, receipt: v.exactOptional(Base64(RECEIPT_BYTES)) })
 const Finding = v.strictObject({ stripe: Stripe, shard: Id, fact: v.picklist(FACTS) })
 const Policy = { tolerate: v.nullable(Tolerate), maxAgeMs: v.nullable(Count) }
 const Scheme = { k: Width, m: Width, packBytes: Count }
@@ -242,6 +246,14 @@ export const CALLS = {
   stripes: call(
     v.strictObject({ runs: Runs, numbers: v.pipe(v.array(Stripe), v.maxLength(STRIPE_PAGE)) }),
     v.strictObject({ stripes: v.array(v.strictObject({ stripe: Stripe, ...Scheme, shards: shards(KnownShard) })) }),
+  ),
+  receipts: call(
+    v.strictObject({ runs: Runs, numbers: v.pipe(v.array(Stripe), v.maxLength(RECEIPTS_PAGE)) }),
+    v.strictObject({
+      stripes: v.array(
+        v.strictObject({ stripe: Stripe, ...Scheme, shards: v.pipe(v.array(SignedShard), v.maxLength(STRIPE_WIDTH)) }),
+      ),
+    }),
   ),
   /** Answer: sorted u64 LE. */
   snapshotStripes: call(v.strictObject({ name: Text(96) }), v.strictObject({ runs: Runs })),

@@ -25,6 +25,7 @@ import type {
   PlaceRequest,
   Policy,
   RunRow,
+  SignedStripe,
   SnapshotRow,
   StripeRow,
   VolumePolicy,
@@ -43,6 +44,7 @@ import {
   type CallName,
   EVENT_PAGE,
   FINDINGS_PAGE,
+  RECEIPTS_PAGE,
   RECORDS_PAGE,
   type Request,
   STRIPE_PAGE,
@@ -204,6 +206,17 @@ export class RemoteCatalog implements Catalog {
       const asked = nameStripes(this.names, numbers.slice(from, from + STRIPE_PAGE))
       const { stripes } = (await this.#call('stripes', asked)).body
       const here = this.#reading('stripes', asked)
+      rows.push(...stripes.map((row) => ({ ...row, stripe: here(row.stripe) })))
+    }
+    return rows
+  }
+
+  async receipts(numbers: readonly number[]): Promise<SignedStripe[]> {
+    const rows: SignedStripe[] = []
+    for (let from = 0; from < numbers.length; from += RECEIPTS_PAGE) {
+      const asked = nameStripes(this.names, numbers.slice(from, from + RECEIPTS_PAGE))
+      const { stripes } = (await this.#call('receipts', asked)).body
+      const here = this.#reading('receipts', asked)
       rows.push(...stripes.map((row) => ({ ...row, stripe: here(row.stripe) })))
     }
     return rows

@@ -362,6 +362,12 @@ function catalogHandlers(
       const rows = await catalog.stripes(here.filter((stripe) => stripe > 0))
       return { body: { stripes: rows.map((row) => ({ ...row, stripe: asked.get(row.stripe) as number })) } }
     },
+    async receipts({ body: { runs, numbers } }) {
+      const here = readStripes(catalog, runs, numbers)
+      const asked = new Map(here.map((stripe, at) => [stripe, numbers[at] as number]))
+      const rows = await catalog.receipts(here.filter((stripe) => stripe > 0))
+      return { body: { stripes: rows.map((row) => ({ ...row, stripe: asked.get(row.stripe) as number })) } }
+    },
     async snapshotStripes({ caller, body: { name } }) {
       const stripes = await catalog.snapshotStripes(name, scopeOf(caller))
       const { runs, numbers } = nameStripes(catalog.names, stripes)

@@ -54,13 +54,13 @@ export class ReceiptsAsked {
   async round(signal: AbortSignal): Promise<void> {
     const { catalog } = this.#parts
     if (catalog.upkeep.guard.trouble) return
-    const waiting = new Set(catalog.receipts.waiting())
+    const waiting = new Set(catalog.signed.waiting())
     const here = catalog.members.rows().filter(({ host, state }) => waiting.has(host) && state === 'here')
     await forEachAtOnce(here, HOSTS_AT_ONCE, ({ host }) => this.#host(host, signal))
   }
 
   async #host(host: Hex, signal: AbortSignal): Promise<void> {
-    const { receipts } = this.#parts.catalog
+    const { signed: receipts } = this.#parts.catalog
     try {
       let after: Pick<Unreceipted, 'stripe' | 'index'> = START
       while (!signal.aborted) {
@@ -85,11 +85,11 @@ export class ReceiptsAsked {
       const receipt = answers[at]
       return Buffer.isBuffer(receipt) ? [{ ...one, receipt }] : []
     })
-    const flaws = catalog.receipts.keep(host, signed)
+    const flaws = catalog.signed.keep(host, signed)
     const found = batch.flatMap((one, at) => {
       const fact = answers[at]
       return fact === 'missing' || fact === 'corrupt'
-        ? [{ stripe: catalog.receipts.here(one), shard: one.shard, fact }]
+        ? [{ stripe: catalog.signed.here(one), shard: one.shard, fact }]
         : []
     })
     if (found.length > 0) await catalog.learn(found, [])

@@ -8,7 +8,7 @@ import type { Pack, SecretHandle, Stripe, StripeShard, VaultHandle } from '../na
 import { shardFileBytes } from '../native.js'
 import { numberOf, type RunsHandle, runOf, shardOf } from './names.js'
 import { type Group, hostsOfStripe } from './place.js'
-import { isReceiptOf, openReceipt } from './receipt.js'
+import { isReceiptOf, openReceipt, type Receipt } from './receipt.js'
 
 interface Shard {
   readonly index: number
@@ -51,12 +51,15 @@ export type SendShard = (
 /** Its host holds it durably, and signed that. */
 interface Kept extends Shard {
   readonly receipt: Buffer
+  /** In which of its stores. */
+  readonly store: Hex
 }
 
 export interface SentStripe {
   readonly stripe: number
   readonly packBytes: number
-  readonly shards: readonly Shard[]
+  readonly k: number
+  readonly shards: readonly (Shard & { readonly store: Hex })[]
   readonly bytesByHost: ReadonlyMap<Hex, number>
 }
 
@@ -86,7 +89,7 @@ export class StripeSender {
     const stripe = await pack.encode(this.vault, this.writer.secret, k, m)
     try {
       const shards = await this.#placeAll(pack, wanted, stripe, signal)
-      const rooted = shards.map(({ receipt, ...shard }) => {
+      const rooted = shards.map(({ receipt, store: _store, ...shard }) => {
         return { ...shard, root: stripe.root(shard.index), receipt: receipt.toString('base64') }
       })
       const packBytes = pack.lengthBytes
@@ -95,7 +98,7 @@ export class StripeSender {
       const bytesByHost = new Map<Hex, number>()
       const length = shardFileBytes(packBytes, k)
       for (const { host } of shards) bytesByHost.set(host, (bytesByHost.get(host) ?? 0) + length)
-      return { stripe: pack.stripe, packBytes, shards, bytesByHost }
+      return { stripe: pack.stripe, packBytes, k, shards, bytesByHost }
     } finally {
       stripe.release()
     }
@@ -135,8 +138,8 @@ export class StripeSender {
         try {
           const id = shardOf(name, pack.stripe, shard.index)
           const receipt = await this.send(shard.host, id, stripe.shard(shard.index), grant, signal)
-          this.#requireReceipt(receipt, { ...shard, shard: id, lengthBytes }, stripe)
-          return [{ ...shard, receipt: Buffer.from(receipt) }]
+          const { store } = this.#requireReceipt(receipt, { ...shard, shard: id, lengthBytes }, stripe)
+          return [{ ...shard, receipt: Buffer.from(receipt), store }]
         } catch (error) {
           signal.throwIfAborted()
           if (hasCode(error, 'EXHAUSTED')) throw error
@@ -153,10 +156,10 @@ export class StripeSender {
     receipt: Uint8Array,
     { host, shard, index, lengthBytes }: Shard & { shard: Hex; lengthBytes: number },
     stripe: Stripe,
-  ): void {
+  ): Receipt {
     try {
       const said = openReceipt(receipt, { fleet: this.writer.fleet, shard, root: stripe.root(index), host })
-      if (isReceiptOf(said, { stripe: stripe.identity(), index, lengthBytes })) return
+      if (isReceiptOf(said, { stripe: stripe.identity(), index, lengthBytes })) return said
     } catch (cause) {
       throw new ImagerError('HOST_LIED', { host: host.slice(0, 8), what: reason(cause) }, { cause })
     }

@@ -57,6 +57,7 @@ const TESTS = {
     'crowds that say nothing, dawdle, or ask for what is refused: the honest are served meanwhile, and memory stays bounded',
   moves:
     'the coordinator’s place goes with the word of an enroller, once, and for good: whoever had it signs nothing more',
+  receipts: 'what a coordinator calls protected, and no host has signed, is sealed for whoever relies on it',
   orders: 'what an admin says outlives the coordinator; said by a server or the coordinator it is nothing',
 } as const
 
@@ -235,6 +236,9 @@ export const ATTACKS = {
     'places-strangers': 'harmless: says that hosts have it which are none',
     'places-none': 'harmless: says that it knows no stripe',
     'records-other': 'harmless: tells wrong lengths of records',
+  ...of('coordinator', 'receipts', ['receipts', 'receipts'], {
+    'receipts-forged':
+      'healed: shows forged receipts of what others stored: a run that relies on it ends with 4, until the hosts have signed',
   }),
   ...of('peer', 'chain', ['rollback', 'cosigned'], {
     'witness-withholds': 'healed: most witnesses sign nothing: exit 4 and a problem, until they do',

@@ -157,8 +157,8 @@ test('another store, one that was put back, and none: nothing that was signed be
   const [host] = s.peers as [Hex]
   const beat = beatOf(s, host)
   const sign = (store: Hex, sequence: number) => {
-    const missing = s.catalog.receipts.missing(host, { stripe: -1, index: 0 }, 9)
-    return s.catalog.receipts.keep(
+    const missing = s.catalog.signed.missing(host, { stripe: -1, index: 0 }, 9)
+    return s.catalog.signed.keep(
       host,
       missing.map((one) => ({ ...one, receipt: receiptOf(s, one.index, store, sequence) })),
     )
@@ -176,7 +176,7 @@ test('another store, one that was put back, and none: nothing that was signed be
   beat({ id: other, sequence: 9 })
   t.is(await suspectOf(s, host), 'its store is another one than before')
   t.deepEqual(await factsOf(s), ['stale', 'receipted', 'receipted'])
-  t.deepEqual(s.catalog.receipts.missing(host, { stripe: -1, index: 0 }, 9), [], 'it is to be looked at before')
+  t.deepEqual(s.catalog.signed.missing(host, { stripe: -1, index: 0 }, 9), [], 'it is to be looked at before')
   beat({ id: other, sequence: 9 })
   t.deepEqual(await factsOf(s), ['placed', 'receipted', 'receipted'])
   sign(STORE, 4)

@@ -97,6 +97,7 @@ const row = (over: Partial<HostRow>): HostRow => ({
   away: false,
   state: 'here',
   suspect: '',
+  store: '',
   clockSkewMs: null,
   ...over,
 })

@@ -108,7 +108,7 @@ test('what a recovery found is placed until its host has signed it again', async
   }))
   await s.catalog.importStripes([{ stripe, k, m, packBytes, records, births, shards: found }])
   t.deepEqual(await factsOf(s), ['placed', 'placed', 'placed'])
-  const { receipts } = s.catalog
+  const { signed: receipts } = s.catalog
   t.deepEqual(receipts.waiting().sort(), s.hosts.map(keyOf).sort())
   const [host] = s.hosts as [SecretHandle]
   const missing = receipts.missing(keyOf(host), { stripe: -1, index: 0 }, 10)

@@ -63,6 +63,8 @@ export class Pipeline {
   readonly packer: InstanceType<typeof Packer>
   readonly manifest: InstanceType<typeof Manifest>
   readonly bytesByHost = new Map<Hex, number>()
+  /** What hosts signed of the stripes of this run. */
+  readonly sent = new Map<number, Pick<SentStripe, 'k' | 'shards'>>()
   /** Blocks that changed although nothing said so. */
   surprises = 0
   readonly counts = { allocatedBytes: 0, readBytes: 0, newBytes: 0, storedBytes: 0, blocks: 0, newBlocks: 0 }
@@ -281,6 +283,7 @@ export class Pipeline {
     this.#check()
     const sending = this.#slots.run(async () => {
       const sent = await this.#sender.sendPack(pack, this.#parts.signal)
+      this.sent.set(sent.stripe, sent)
       for (const [host, bytes] of sent.bytesByHost) {
         this.bytesByHost.set(host, (this.bytesByHost.get(host) ?? 0) + bytes)
         this.counts.storedBytes += bytes

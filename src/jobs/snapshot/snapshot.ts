@@ -4,8 +4,8 @@
  */
 import { join } from 'node:path'
 import { hasCode, reason } from '../../base/errors.js'
-import type { Hex } from '../../base/ids.js'
-import { MiB } from '../../base/units.js'
+import { type Hex, toHex } from '../../base/ids.js'
+import { formatCount, MiB } from '../../base/units.js'
 import { fullName } from '../../catalog/choose.js'
 import type { Begun, Finished, Flaws, HostRow, SnapshotState, SnapshotSummary } from '../../catalog/types.js'
 import { inspectSource, type SourceFacts } from '../../disk/source.js'
@@ -23,6 +23,7 @@ import { bitmapSince, keepLast } from './last-bitmap.js'
 import { causeOf, lockOfPath, lockOfVolume, tellFailure, volumeOf } from './outcome.js'
 import { Pipeline, type PipelineParts, type PipelinePlan } from './pipeline.js'
 import { presentHosts } from './present-hosts.js'
+import { findReliance, type Reliance } from './relied.js'
 import { RunLocks } from './run-locks.js'
 import { closeStill, openStill, type Still, storeStill } from './still.js'
 
@@ -205,7 +206,9 @@ async function store(
   const request = { head, references, asked, summary }
   const finished = await catalog.finish(begun.lease, request)
   const signed = await requireSigned(finished, begun.snapshot, parts)
-  const { survives, receipted, target, cosigned, state } = signed
+  const { survives, target, cosigned } = signed
+  const reliance = await findReliance(references, pipeline.sent, { volume, target }, parts)
+  const { receipted, state, doubts } = believe(signed, reliance)
   keepLast(home.state, volume, begun.snapshot, bitmap)
   const kept = pipeline.manifest.finishKept() || tornRanges.length > 0
   const unkept = kept ? [] : [`the next run will read everything: ${held} could not be written`]
@@ -221,7 +224,7 @@ async function store(
     state,
     scheme: `${group.k}+${group.m}`,
     view: view.how,
-    notes: [...summary.notes, ...pipeline.failures(), ...unkept, ...signed.notes],
+    notes: [...summary.notes, ...pipeline.failures(), ...unkept, ...signed.notes, ...doubts],
     leftOut: summary.leftOut,
     ...flaws,
   }
@@ -241,6 +244,15 @@ async function requireSigned(
 
 const NOT_SIGNED =
   'the coordinator says that enough witnesses have signed the list with this snapshot, and they do not say so themselves'
+
+/** The coordinator's word counts as far as it can show what the hosts signed. */
+export function believe({ receipted, target, state }: Finished, seen: Reliance) {
+  const isClaimed = state === 'protected' || state === 'verified'
+  const least = Math.min(receipted, seen.receipted)
+  if (!isClaimed || seen.receipted >= target) return { receipted: least, state, doubts: [] }
+  const what = `the coordinator calls it ${state}, and shows no receipts for that of ${seen.short} of ${formatCount(seen.stripes, 'stripe')}`
+  return { receipted: least, state: 'sealed' as const, doubts: [what] }
+}
 
 /** What the last snapshot of this disk holds already, where that can be relied on; else why not. */
 async function findReuse(
