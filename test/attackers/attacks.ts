@@ -236,6 +236,7 @@ export const ATTACKS = {
     'places-strangers': 'harmless: says that hosts have it which are none',
     'places-none': 'harmless: says that it knows no stripe',
     'records-other': 'harmless: tells wrong lengths of records',
+  }),
   ...of('coordinator', 'receipts', ['receipts', 'receipts'], {
     'receipts-forged':
       'healed: shows forged receipts of what others stored: a run that relies on it ends with 4, until the hosts have signed',
