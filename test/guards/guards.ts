@@ -385,8 +385,8 @@ export const GUARDS: readonly Guard[] = [
   {
     promise: 'receipts',
     file: 'src/stripes/receipt.ts',
-    line: 'if (!verifySignature(bytesOf(host, 32), messageOf(signed, subject), receipt.subarray(SIGNED_BYTES))) {',
-    without: 'if (host.length === 0) {',
+    line: 'if (verifySignature(bytesOf(host, 32), messageOf(signed, subject), bytes.subarray(SIGNED_BYTES))) return receipt',
+    without: 'if (host.length > 0) return receipt',
     test: ['test/stripes/receipt.test.ts', 'no bit of a receipt, nor of what it is about, can be changed'],
   },
   {
