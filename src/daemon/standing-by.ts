@@ -109,7 +109,7 @@ class StandingBy {
     if (performance.now() - this.#beaten < HEARTBEAT_MS) return
     const [home, coordinator] = [this.#home, this.#coordinator]
     const own = home.addresses.own(home.fleet, home.host, [address], this.#options.clock.now(), home.secret)
-    const none = { freeBytes: 0, usedBytes: 0, capacityBytes: 0, storage: '' }
+    const none = { freeBytes: 0, usedBytes: 0, capacityBytes: 0, storage: '', store: null }
     if (isNewer(await coordinator.heartbeat(none, own), home.membership())) await followMembership(home, coordinator)
     this.#beaten = performance.now()
   }

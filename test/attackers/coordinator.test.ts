@@ -88,7 +88,7 @@ function calls(catalog: RemoteCatalog): Record<string, () => Promise<unknown>> {
     policies: () => catalog.policies(),
     checkpoint: () => catalog.checkpoint(),
     membership: () => catalog.membership(),
-    heartbeat: () => catalog.heartbeat({ freeBytes: 1, usedBytes: 0, capacityBytes: 1, storage: '' }),
+    heartbeat: () => catalog.heartbeat({ freeBytes: 1, usedBytes: 0, capacityBytes: 1, storage: '', store: null }),
     keys: () => catalog.keepKeys([Buffer.alloc(8)]),
   }
 }

@@ -4,7 +4,7 @@
  */
 import { join } from 'node:path'
 import { hasCode, reason } from '../../base/errors.js'
-import { type Hex, toHex } from '../../base/ids.js'
+import type { Hex } from '../../base/ids.js'
 import { formatCount, MiB } from '../../base/units.js'
 import { fullName } from '../../catalog/choose.js'
 import type { Begun, Finished, Flaws, HostRow, SnapshotState, SnapshotSummary } from '../../catalog/types.js'
