@@ -99,21 +99,14 @@ export class LocalCatalog implements Catalog {
     this.members = new HostCatalogue(db, parts.clock)
     this.registry = new Registry(db, parts.clock)
     this.chain = new ChainStore(db)
-    const { members, registry } = this
-    const [stripes, snapshots] = [this.#stripes, this.#snapshots]
-    this.#knowledge = new Knowledge({
-      db,
-      clock: parts.clock,
-      members,
-      registry,
-      stripes,
-      snapshots,
-      stores: this.#stores,
-    })
-    this.upkeep = new Upkeep({ db, stripes, members, registry })
-    this.signed = new Receipts({ db, parts, runs: this.#runs, stripes, snapshots, stores: this.#stores })
-    this.repairs = new Repairs({ db, parts, runs: this.#runs, stripes, snapshots, members, registry })
-    this.entries = new Entries({ db, runs: this.#runs, stripes, snapshots, decisions: this.decisions })
+    const { members, registry, decisions } = this
+    const tables = { runs: this.#runs, stripes: this.#stripes, snapshots: this.#snapshots, stores: this.#stores }
+    const all = { db, parts, clock: parts.clock, members, registry, decisions, ...tables }
+    this.#knowledge = new Knowledge(all)
+    this.upkeep = new Upkeep(all)
+    this.signed = new Receipts(all)
+    this.repairs = new Repairs(all)
+    this.entries = new Entries(all)
   }
 
   static open(stateDir: string, parts: CatalogParts, options?: OpenOptions): LocalCatalog {
