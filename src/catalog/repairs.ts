@@ -5,22 +5,21 @@ import type { Hex } from '../base/ids.js'
 import { shardFileBytes } from '../native.js'
 import { partsOfRunName, runOf, shardOf } from '../stripes/names.js'
 import { isReceiptOf } from '../stripes/receipt.js'
-import type { Weak } from '../stripes/repair.js'
+import type { Standing, Weak } from '../stripes/repair.js'
 import type { HostCatalogue } from './hosts.js'
 import type { CatalogParts } from './parts.js'
 import type { Registry } from './registry.js'
 import type { StoredRuns } from './runs.js'
 import { decodeStripes, type Snapshots } from './snapshots.js'
 import { isGood, type Stripes } from './stripes.js'
-import type { ShardRow } from './types.js'
+import type { Known, ShardRow } from './types.js'
 
 export interface WeakStripe extends Weak {
   /** As rows have it. */
   readonly stripe: number
   /** Name of its run. */
   readonly run: Buffer
-  /** Those that were placed; `isGood`: nothing bad is known of it. */
-  readonly shards: readonly (ShardRow & { readonly isGood: boolean })[]
+  readonly shards: readonly (ShardRow & { readonly standing: Standing })[]
 }
 
 /** A shard as its new host signed it. */
@@ -78,7 +77,7 @@ export class Repairs {
     if (!row) return []
     const run = runs.name(runOf(stripe))
     const { k, m, packBytes } = row
-    const shards = row.shards.map(({ fact, ...shard }) => ({ ...shard, isGood: isGood(fact ?? null) }))
+    const shards = row.shards.map(({ fact, ...shard }) => ({ ...shard, standing: standingOf(fact) }))
     const { writer } = partsOfRunName(run)
     return [{ stripe, run, k, m, writer, fileBytes: shardFileBytes(packBytes, k), shards }]
   }
@@ -94,4 +93,9 @@ export class Repairs {
     snapshots.forgetFigures()
     registry.record('correction', host, `${members.name(host)} made a lost part anew, out of what others hold`)
   }
+}
+
+function standingOf(fact: Known | undefined): Standing {
+  if (isGood(fact ?? null)) return 'good'
+  return fact === 'stale' ? 'doubted' : 'lost'
 }

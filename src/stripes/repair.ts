@@ -8,9 +8,14 @@ export interface Weak {
   readonly writer: Hex
   /** Of the whole file of each shard. */
   readonly fileBytes: number
-  /** Those that were placed; a good one counts although its host is away. */
-  readonly shards: readonly { readonly index: number; readonly host: Hex; readonly isGood: boolean }[]
+  readonly shards: readonly { readonly index: number; readonly host: Hex; readonly standing: Standing }[]
 }
+
+/**
+ * `lost` is what was found missing or damaged. What is only `doubted`, as its host's store is another one than it was, or an older one, may be
+ * there again in a moment, as a disk that was not mounted: it is not made anew, and nothing is made of it.
+ */
+export type Standing = 'good' | 'doubted' | 'lost'
 
 export interface PlannedRepair {
   readonly index: number
@@ -20,23 +25,23 @@ export interface PlannedRepair {
 }
 
 /**
- * The first shard that nobody holds well, for a host that shares no failure domain with those that hold the others: where it was
+ * The first shard that nobody holds, for a host that shares no failure domain with those that hold the others: where it was
  * before, if that host is there, else as for a new stripe. Undefined where nothing is missing, too little is left here, or nobody is fit.
  */
 export function planRepair(stripe: Weak, hosts: readonly Candidate[]): PlannedRepair | undefined {
   const { k, m, writer, fileBytes, shards } = stripe
   const rows = new Map(hosts.map((row) => [row.host, row]))
-  const good = shards.filter(({ isGood }) => isGood)
-  const sources = good
-    .filter(({ host }) => {
+  const there = shards.filter(({ standing }) => standing !== 'lost')
+  const sources = there
+    .filter(({ host, standing }) => {
       const row = rows.get(host)
-      return row && !row.away && row.suspect === ''
+      return standing === 'good' && row && !row.away && row.suspect === ''
     })
     .map(({ index, host }) => ({ index, host }))
-  const held = new Set(good.map(({ index }) => index))
+  const held = new Set(there.map(({ index }) => index))
   const index = Array.from({ length: k + m }, (_, at) => at).find((at) => !held.has(at))
   if (index === undefined || new Set(sources.map((one) => one.index)).size < k) return undefined
-  const taken = new Set(good.map(({ host }) => rows.get(host)?.domain ?? host))
+  const taken = new Set(there.map(({ host }) => rows.get(host)?.domain ?? host))
   const former = shards.find((one) => one.index === index)?.host
   const fit = hosts.filter((row) => {
     return row.role === 'peer' && !taken.has(row.domain) && unfitBecause(row, writer, fileBytes) === undefined

@@ -8,8 +8,8 @@ const host = (name: string, more: Partial<Candidate> = {}): Candidate => ({
   ...{ host: name, name, role: 'peer', domain: name, storage: name, freeBytes: 1e12, uptime: 1 },
   ...{ away: false, suspect: '', ...more },
 })
-const good = (index: number, name: string) => ({ index, host: name, isGood: true })
-const bad = (index: number, name: string) => ({ index, host: name, isGood: false })
+const good = (index: number, name: string) => ({ index, host: name, standing: 'good' as const })
+const bad = (index: number, name: string) => ({ index, host: name, standing: 'lost' as const })
 const weak = (shards: Weak['shards'], more: Partial<Weak> = {}): Weak => {
   return { k: 2, m: 2, writer: 'server', fileBytes: 1000, shards, ...more }
 }
@@ -46,6 +46,14 @@ test('of an away host a good shard counts, but nothing is fetched from it', (t) 
   t.is(planRepair(left, two), undefined, 'fewer than k are here')
 })
 
+test('what is only doubted is not made anew, keeps its place, and nothing is made of it', (t) => {
+  const doubted = { index: 3, host: 'd', standing: 'doubted' as const }
+  const hosts = ['a', 'b', 'c', 'd', 'e'].map((name) => host(name))
+  t.is(planRepair(weak([good(0, 'a'), good(1, 'b'), good(2, 'c'), doubted]), hosts), undefined)
+  const both = planRepair(weak([good(0, 'a'), good(1, 'b'), bad(2, 'd'), doubted]), hosts)
+  t.like(both, { index: 2, host: 'c', sources: [good(0, 'a'), good(1, 'b')].map(bare) })
+})
+
 test('repair by repair a stripe comes to survive all that its scheme can, while there are hosts', (t) => {
   const shape = fc.record({
     k: fc.integer({ min: 1, max: 6 }),
@@ -57,7 +65,7 @@ test('repair by repair a stripe comes to survive all that its scheme can, while 
     fc.property(shape, ({ k, m, spare, lost }) => {
       const hosts = Array.from({ length: k + m + spare }, (_, at) => host(`h${at}`))
       const isLost = (index: number) => new Set(lost.slice(0, m)).has(index)
-      let shards = Array.from({ length: k + m }, (_, index) => ({ index, host: `h${index}`, isGood: !isLost(index) }))
+      let shards = Array.from({ length: k + m }, (_, index) => ({ index, host: `h${index}`, standing: isLost(index) ? ('lost' as const) : ('good' as const) }))
       for (let step = 0; step <= m; step++) {
         const plan = planRepair(weak(shards, { k, m }), hosts)
         if (!plan) break
@@ -65,7 +73,7 @@ test('repair by repair a stripe comes to survive all that its scheme can, while 
         if (sources.some((one) => one.index === index) || sources.length < k) return false
         shards = [...shards.filter((one) => one.index !== index), good(index, to)]
       }
-      const holders = shards.filter(({ isGood }) => isGood).map((one) => one.host)
+      const holders = shards.filter(({ standing }) => standing === 'good').map((one) => one.host)
       return stripeSurvives(k, holders) === m && new Set(holders).size === k + m
     }),
   )
