@@ -205,8 +205,8 @@ export const GUARDS: readonly Guard[] = [
   {
     promise: 'chain',
     file: 'src/peers/judge.ts',
-    line: `if (offered.sequence <= last.sequence) return 'old'`,
-    without: `if (offered.sequence < last.sequence) return 'old'; else if (offered.sequence === last.sequence) return 'sign'`,
+    line: `if (!isNewer(offered, last)) return 'old'`,
+    without: `if (isNewer(last, offered)) return 'old'; else if (!isNewer(offered, last)) return 'sign'`,
     test: [
       'test/peers/judge.test.ts',
       'no two checkpoints of one place reach a quorum, whatever coordinator and network do',
@@ -316,8 +316,8 @@ export const GUARDS: readonly Guard[] = [
   {
     promise: 'coordinator',
     file: 'src/coordinator/client.ts',
-    line: 'if (body.lease === drawn.lease && body.run === drawn.run) return body',
-    without: 'return body',
+    line: `if (body.lease !== drawn.lease || body.run !== drawn.run) throw lied('begin', 'another run than was begun')`,
+    without: '',
     test: ['test/coordinator/patience.test.ts', 'a begin that is repeated names the same lease'],
   },
   {
@@ -361,11 +361,11 @@ export const GUARDS: readonly Guard[] = [
   {
     promise: 'places',
     file: 'src/jobs/restore/elsewhere.ts',
-    line: 'if (lost.length > MOST_LOST) return false',
-    without: '',
+    line: 'if (tried.size > MOST_LOST || asked === PLACES_TRIED) return false',
+    without: 'if (asked === PLACES_TRIED) return false',
     test: [
       'test/jobs/restore/elsewhere.test.ts',
-      'as many lost stripes as one question may except are looked for; of more the map is not even read',
+      'as many lost stripes as one question may except are looked for; of more nobody is asked',
     ],
   },
   {
@@ -447,9 +447,9 @@ export const GUARDS: readonly Guard[] = [
   {
     promise: 'replacement',
     file: 'src/keys/replacement.ts',
-    line: `if (signer !== rootKey) throw forged("is not signed by the fleet's root")`,
-    without: 'void signer',
-    test: ['test/keys/replacement.test.ts', 'only the root says who took a place, and for its fleet'],
+    line: `if (!by.isAdmin(signer)) throw forged("is signed neither by the fleet's root nor by an admin")`,
+    without: '',
+    test: ['test/keys/replacement.test.ts', 'the root, or an admin of now, says who took a place, and for its fleet'],
   },
   {
     promise: 'replacement',

@@ -14,7 +14,7 @@ import { ID_BYTES } from '../../signatures/rows.js'
 import { findOutlook } from '../../stripes/suffice.js'
 
 /** Stripes that one question to the catalog may except. Where the blocks of one piece are in more that are lost, hosts are missing. */
-const MOST_LOST = 1000
+export const MOST_LOST = 1000
 /** Of the disk, in one piece: the first, and the largest, whose map is some 100 MB. */
 const FIRST_BYTES = 64 * MiB
 const MOST_BYTES = 8 * GiB

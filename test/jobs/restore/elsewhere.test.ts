@@ -1,6 +1,7 @@
 /** Blocks of lost stripes that other stripes have too, which may be lost as well. */
 import test from 'ava'
-import { areElsewhere } from '../../../src/jobs/restore/elsewhere.js'
+import { STRIPE_PAGE } from '../../../src/coordinator/calls.js'
+import { areElsewhere, MOST_LOST } from '../../../src/jobs/restore/elsewhere.js'
 import { ID_BYTES } from '../../../src/signatures/rows.js'
 
 /** `places`: of each block the stripes that have it, its first one first. Even hosts are there. */
@@ -23,7 +24,7 @@ function stand(places: readonly (readonly number[])[], lost: readonly number[], 
         asked.push([...some].map((birth) => Number(birth & 0xffffn)))
         const stripes = Float64Array.from(some, (birth, nth) => {
           const at = Number(birth & 0xffffn)
-          if (wanted[nth * ID_BYTES] !== at) throw new Error('the id of another block')
+          if (wanted[nth * ID_BYTES] !== at % 256) throw new Error('the id of another block')
           return places[at]?.find((stripe) => !except.includes(stripe)) ?? 0
         })
         return { stripes, offsets: new Uint32Array(some.length), lengths: new Uint32Array(some.length) }
@@ -57,4 +58,16 @@ test('a liar who says to hold everything, in stripe after stripe that nobody has
   const s = stand([places], [1], hosts)
   t.false(await s.run())
   t.is(s.asked.length, 32)
+})
+
+test('as many lost stripes as one question may except are looked for; of more nobody is asked', async (t) => {
+  const lostOf = (count: number) => Array.from({ length: count }, (_, at) => at + 1)
+  const placesOf = (count: number) => lostOf(count).map((stripe) => [stripe, 5000])
+  const most = stand(placesOf(MOST_LOST), lostOf(MOST_LOST))
+  t.true(await most.run())
+  t.is(most.asked.length, 1)
+  const more = stand(placesOf(MOST_LOST + 1), lostOf(MOST_LOST + 1))
+  t.false(await more.run())
+  t.deepEqual(more.asked, [])
+  t.true(MOST_LOST <= STRIPE_PAGE, 'a coordinator takes the question')
 })
