@@ -382,6 +382,13 @@ export const CALLS = {
   adopt: call(None, None, { maxBytes: STATEMENT_BYTES + 4 * KiB }),
   /** Answer: the newest checkpoint that a quorum cosigned, with its cosignatures; empty where there is none. */
   checkpoint: call(None, None),
+  /**
+   * What the caller holds and the coordinator does not seem to know any more: it proves itself, also where a host brings it that the
+   * coordinator does not know any more.
+   */
+  show: call(v.strictObject({ kind: v.picklist(['membership', 'checkpoint']) }), None, {
+    ...{ maxBytes: 2 * STATEMENT_BYTES, open: true },
+  }),
   /** What keeps the coordinator from writing, or from believing its own catalog. */
   condition: call(
     None,

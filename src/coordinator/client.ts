@@ -335,6 +335,11 @@ export class RemoteCatalog implements Catalog {
     await this.#call('takenUp', {}, membership)
   }
 
+  /** Brings what this host holds to a coordinator that was set back; it answers once it has caught up, or tried for a while. */
+  async show(kind: Request<'show'>['kind'], bytes: Uint8Array): Promise<void> {
+    await this.#call('show', { kind }, bytes)
+  }
+
   /** Brings a membership that the root signed. */
   async adopt(membership: Buffer): Promise<void> {
     await this.#call('adopt', {}, membership)

@@ -270,7 +270,7 @@ function recordRefusal(catalog: LocalCatalog, caller: Caller, { message }: Image
 type MoveCall = 'move' | 'standBy' | 'movePart' | 'handOver' | 'takenUp'
 type FleetCall =
   | ('join' | 'heartbeat' | 'invite' | 'remove' | 'appoint' | 'dismiss' | 'rename' | 'retire')
-  | ('membership' | 'adopt' | 'events' | 'keys' | 'keysOf' | 'checkpoint')
+  | ('membership' | 'adopt' | 'events' | 'keys' | 'keysOf' | 'checkpoint' | 'show')
   | ('policies' | 'setPolicy' | 'say')
 type CatalogCall = Exclude<CallName, FleetCall | MoveCall>
 
@@ -416,6 +416,7 @@ function fleetHandlers(
       return { body: {} }
     },
     checkpoint: async () => ({ body: {}, attachment: watch?.cosigned() ?? Buffer.alloc(0) }),
+    show: async ({ body: { kind }, attachment }) => ({ body: (await watch?.show(kind, attachment)) ?? {} }),
     async join({ caller, body, attachment }) {
       const answer = admission.join(caller.host, body, attachment)
       return { body: answer, attachment: home.membership().bytes }

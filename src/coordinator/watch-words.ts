@@ -11,7 +11,13 @@ import type { MembershipHost } from '../keys/membership.js'
 export type Phase =
   | { readonly kind: 'current' }
   /** Not enough witnesses have said so yet. */
-  | { readonly kind: 'asking'; readonly answered: readonly Hex[]; readonly asked: boolean }
+  | {
+      readonly kind: 'asking'
+      readonly answered: readonly Hex[]
+      readonly asked: boolean
+      /** A caller holds a list that a majority of them signed, and those who answered do not. */
+      readonly shown?: boolean
+    }
   /** Snapshots were acknowledged that are not known here. */
   | { readonly kind: 'behind'; readonly missing: readonly HeadId[]; readonly tried: boolean }
   | { readonly kind: 'replaced' }
@@ -35,6 +41,13 @@ export function troubleOf(
       return undefined
     case 'asking': {
       const silent = named.filter(({ host }) => !phase.answered.includes(host)).map(({ name }) => name)
+      if (phase.shown) {
+        const why = `it was set back to an older state: a server holds a newer list of snapshots, which ${silent.length} of its ${named.length} witnesses can know and have not answered`
+        return readOnly(
+          why,
+          `Switch on ${some(silent)}: it goes on by itself. If they are gone for good, end it and type ${recover}`,
+        )
+      }
       const more = Math.max(1, quorumOf(named.length) - (named.length - silent.length))
       const why = `it asks its witnesses whether its state is the newest; ${named.length - silent.length} of ${named.length} have answered, it waits for ${more} more`
       return readOnly(why, `Switch on ${some(silent)}: it goes on by itself`)

@@ -25,8 +25,9 @@ import { chooseBase } from './lineage.js'
 import { type Dissent, offerTip, type Signed } from './offers.js'
 import { policyInForce, takePolicies } from './policy.js'
 import { replaced } from './replaced.js'
+import { Shown } from './shown.js'
 import { notCosigned, type Outlook, type Phase, troubleOf, unknownSnapshots } from './watch-words.js'
-import { type Reply, type Witness, Witnesses } from './witnesses.js'
+import { type Reply, takeNews, type Witness, Witnesses } from './witnesses.js'
 
 export interface WatchParts {
   readonly home: Home
@@ -66,6 +67,7 @@ export class Watch {
   #listed: { readonly tip: Hex; readonly heads: HeadSet } | undefined
   /** Came after the others were a quorum: written with the next that is. */
   #late: Signed[] = []
+  readonly #shown: Shown
   /** Entries of the last snapshots, sealed once for all witnesses. */
   readonly #sealed = new Map<string, Buffer>()
   readonly #asked: Promise<void>
@@ -73,6 +75,7 @@ export class Watch {
 
   constructor(parts: WatchParts) {
     this.#parts = parts
+    this.#shown = new Shown(parts)
     this.#witnesses = new Witnesses(parts.home, parts.catalog)
     this.#asked = new Promise((resolve) => {
       this.#hasAsked = resolve
@@ -138,6 +141,29 @@ export class Watch {
   /** A member was heard of: if something is due, he may be the one that was missing. */
   heard(): void {
     if (this.#phase.kind !== 'current' || this.#isDue()) this.#parts.wake()
+  }
+
+  /**
+   * A caller holds what may be newer than what is known here: then this was set back. Returns once it has caught up, or tried for
+   * as long as a person waits. Throws FORGED, CORRUPT.
+   */
+  async show(kind: 'membership' | 'checkpoint', bytes: Buffer): Promise<void> {
+    const { home, say, onMembership, wake } = this.#parts
+    if (this.#phase.kind === 'replaced') return
+    const isNews =
+      kind === 'membership' ? home.saveMembership(bytes) : this.#shown.take(bytes, this.#witnesses.named, this.#tip())
+    if (!isNews) return
+    say(`a caller shows a newer ${kind} than is known here: this coordinator was set back`)
+    if (!home.coordinates) {
+      this.#phase = { kind: 'replaced' }
+      return
+    }
+    if (kind === 'membership') onMembership()
+    this.#phase = { kind: 'asking', answered: [], asked: false }
+    wake()
+    await this.requireCurrent().catch((error: unknown) => {
+      if (!hasCode(error, 'COORDINATOR_READ_ONLY')) throw error
+    })
   }
 
   /** Signs what is new and has it cosigned, in one round trip to all; true where a quorum has signed all that there is. */
@@ -292,9 +318,9 @@ export class Watch {
 
   async #ask(): Promise<void> {
     for (let round = 0; round < NEWS_ROUNDS; round++) {
-      if (this.#witnesses.named.length === 0) return this.#settle()
+      if (this.#witnesses.all().length === 0) return this.#settle()
       const replies = await this.#replies()
-      if (!this.#takeNews(replies)) return this.#heed(replies)
+      if (!takeNews(replies, this.#parts.home)) return this.#witnesses.named.length === 0 ? this.#settle() : this.#heed(replies)
       if (!this.#parts.home.coordinates) {
         this.#phase = { kind: 'replaced' }
         return
@@ -322,22 +348,10 @@ export class Watch {
         if (replies.size === witnesses.length) end()
         else if (!timer && this.#witnesses.isQuorum(answered)) timer = setTimeout(end, STRAGGLERS_MS)
       }
+      // Peers that are off hold up nobody whom they do not watch.
+      if (this.#witnesses.isQuorum([])) timer = setTimeout(end, STRAGGLERS_MS)
       for (const witness of witnesses) witness.ask().then(take).catch(reject)
     })
-  }
-
-  /** True where one of them holds a newer membership. */
-  #takeNews(replies: readonly Reply[]): boolean {
-    const { home } = this.#parts
-    const taken = replies.map(({ membership }) => {
-      try {
-        return membership !== undefined && home.saveMembership(membership)
-      } catch (error) {
-        if (hasCode(error, 'FORGED', 'CORRUPT', 'UNSUPPORTED', 'MEMBERSHIP_SHRINKS')) return false
-        throw error
-      }
-    })
-    return taken.includes(true)
   }
 
   async #heed(replies: readonly Reply[]): Promise<void> {
@@ -346,6 +360,10 @@ export class Watch {
     const answered = replies.filter(({ failure }) => !failure).map(({ witness }) => witness.host)
     if (!this.#witnesses.isQuorum(answered)) {
       this.#phase = { kind: 'asking', answered, asked: true }
+      return
+    }
+    if (!this.#shown.isSettled(this.#tip(), answered.length === this.#witnesses.all().length)) {
+      this.#phase = { kind: 'asking', answered, asked: true, shown: true }
       return
     }
     const { catalog } = this.#parts
@@ -467,6 +485,8 @@ export class Watch {
   }
 
   #trouble(): ImagerError | undefined {
+    // Peers that do not watch it are asked who belongs to the fleet, and no more.
+    if (this.#phase.kind === 'asking' && this.#witnesses.named.length === 0) return undefined
     return this.#phase.kind === 'replaced' ? replaced(this.#parts.home) : troubleOf(this.#phase, this.#outlook())
   }
 

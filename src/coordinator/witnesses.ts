@@ -169,9 +169,11 @@ export class Witnesses {
     return witnessesOf(this.#home.membership())
   }
 
-  /** All who are asked. */
+  /** All who are asked; where nobody watches, all peers: they may know of a membership that has witnesses. */
   all(): Witness[] {
-    const wanted = new Map([...this.#former(), ...this.named].map((one) => [one.host, one]))
+    const watching = [...this.#former(), ...this.named]
+    const peers = this.#home.membership().hosts.filter(({ role }) => role === 'peer')
+    const wanted = new Map((watching.length > 0 ? watching : peers).map((one) => [one.host, one]))
     for (const [host, witness] of this.#open) {
       if (wanted.has(host) && this.#addresses(host).join() === witness.addresses.join()) continue
       witness.close()
@@ -222,4 +224,17 @@ export class Witnesses {
     if (!kept || kept.bytes.equals(now.bytes)) return []
     return witnessesOf(openMembership(kept.bytes, fleet, rootKey)).flatMap(({ host }) => now.find(host) ?? [])
   }
+}
+
+/** True where one of them holds a newer membership. */
+export function takeNews(replies: readonly Reply[], home: Home): boolean {
+  const taken = replies.map(({ membership }) => {
+    try {
+      return membership !== undefined && home.saveMembership(membership)
+    } catch (error) {
+      if (hasCode(error, 'FORGED', 'CORRUPT', 'UNSUPPORTED', 'MEMBERSHIP_SHRINKS')) return false
+      throw error
+    }
+  })
+  return taken.includes(true)
 }

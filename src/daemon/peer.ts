@@ -10,7 +10,7 @@ import type { Report } from '../base/report.js'
 import { hasMoved } from '../catalog/hosts.js'
 import { RemoteCatalog } from '../coordinator/client.js'
 import { advertised } from '../fleet/address.js'
-import { followMembership } from '../fleet/follow.js'
+import { followMembership, showMembership } from '../fleet/follow.js'
 import { CoordinatorLink } from '../fleet/link.js'
 import { seekMembership } from '../fleet/seek.js'
 import { isNewer } from '../keys/handover.js'
@@ -123,8 +123,11 @@ class Heartbeat {
     try {
       await this.#beat()
     } catch (error) {
-      if (signal.aborted || !(await seekMembership(this.#parts.home, signal))) throw error
-      await this.#passOn()
+      if (signal.aborted) throw error
+      if (await seekMembership(this.#parts.home, signal)) await this.#passOn()
+      // It may have been set back to before this host joined.
+      else if (hasCode(error, 'REMOVED')) await showMembership(this.#parts.home, this.#coordinator())
+      else throw error
       await this.#beat()
     }
   }
@@ -141,7 +144,8 @@ class Heartbeat {
     const measured = catalog.clockSkewMs
     if (measured !== undefined && hasMoved(told, measured)) newest = await catalog.heartbeat(beat, own)
     home.rename(newest.name)
-    if (!isNewer(newest, home.membership())) return
+    const known = home.membership()
+    if (!isNewer(newest, known) && !isNewer(known, newest)) return
     if (await followMembership(home, catalog)) await this.#passOn()
   }
 

@@ -20,7 +20,7 @@ import { FollowingLink } from './link.js'
 import { openLocalCatalog } from './local-catalog.js'
 import { Management } from './manage.js'
 import { seekMembership, seekTogether } from './seek.js'
-import { heedCheckpoint } from './seen-checkpoint.js'
+import { heedCheckpoint, seenCheckpoint } from './seen-checkpoint.js'
 
 /** Whatever is set on the system's clock meanwhile. */
 const STEADY: Clock = { now: () => performance.now() }
@@ -147,12 +147,20 @@ async function conditionOf(local: Catalog | undefined, remote: RemoteCatalog): P
   }
 }
 
-/** Is what the coordinator shows older than what was seen, or beside it? */
+/** Is what the coordinator shows older than what was seen, or beside it? One that was set back is shown what was seen, and asked again. */
 async function lookBack(home: Home, remote: RemoteCatalog): Promise<ImagerError | undefined> {
-  const doubt = heedCheckpoint(home, await remote.checkpoint())
+  let doubt = heedCheckpoint(home, await remote.checkpoint())
   if (!doubt) return undefined
   // The witnesses may have changed between two answers.
-  return (await followMembership(home, remote)) ? heedCheckpoint(home, await remote.checkpoint()) : doubt
+  if (await followMembership(home, remote)) doubt = heedCheckpoint(home, await remote.checkpoint())
+  const seen = doubt && seenCheckpoint(home)
+  if (!seen) return doubt
+  try {
+    await remote.show('checkpoint', seen)
+  } catch (error) {
+    if (!hasCode(error, 'FORGED', 'CORRUPT', 'UNSUPPORTED', 'HOST_REFUSED')) throw error
+  }
+  return heedCheckpoint(home, await remote.checkpoint())
 }
 
 /**

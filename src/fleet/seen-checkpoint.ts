@@ -71,10 +71,16 @@ function keysOf(membership: Pick<Membership, 'witnesses' | 'find'>): Hex[] {
   return witnessesOf(membership).map(({ host }) => host)
 }
 
+/** With its cosignatures (`encodeCosigned`), for a coordinator that does not know it any more. */
+export function seenCheckpoint(home: Home): Buffer | undefined {
+  const path = join(home.state, FILE)
+  return existsSync(path) ? readWhole(path) : undefined
+}
+
 /** Undefined where there is none, or it rotted: it only ever warned. */
 function readSeen(home: Home): Checkpoint | undefined {
-  const path = join(home.state, FILE)
-  return existsSync(path) ? openShown(home, readWhole(path))?.checkpoint : undefined
+  const kept = seenCheckpoint(home)
+  return kept && openShown(home, kept)?.checkpoint
 }
 
 /** Undefined where it is none of this fleet. */

@@ -28,7 +28,7 @@ for (const role of ['peer', 'restorer', 'lender'] as const) {
   test(`a ${role} may beat, read the membership and ask for itself, nothing else; each refusal is an event`, async (t) => {
     const office = await openOffice(t)
     const { connection, catalog } = office.member(role, 'pc-1')
-    const refused = CALL_NAMES.filter((name) => !['join', 'heartbeat', 'membership', 'self'].includes(name))
+    const refused = CALL_NAMES.filter((name) => !['join', 'show', 'heartbeat', 'membership', 'self'].includes(name))
     for (const name of refused) {
       const ask = connection.request('POST', `/v1/${name}`, { body: encodeMessage({}), maxBytes: 1e6 })
       await t.throwsAsync(ask, { ...NOT_ALLOWED, message: new RegExp(`The role ${role}`) }, name)
@@ -44,10 +44,10 @@ for (const role of ['peer', 'restorer', 'lender'] as const) {
   })
 }
 
-test('a stranger may ask for nothing but to join', async (t) => {
+test('a stranger may ask for nothing but to join, and show what proves itself', async (t) => {
   const office = await openOffice(t)
   const { connection } = office.connect(Secret.random())
-  for (const name of CALL_NAMES.filter((one) => one !== 'join')) {
+  for (const name of CALL_NAMES.filter((one) => one !== 'join' && one !== 'show')) {
     const ask = connection.request('POST', `/v1/${name}`, { body: encodeMessage({}), maxBytes: 1e6 })
     await t.throwsAsync(ask, NOT_ALLOWED, name)
   }

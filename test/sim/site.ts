@@ -46,7 +46,8 @@ export class Site {
 
   constructor(readonly folder: string) {}
 
-  static async found(folder: string): Promise<{ site: Site; words: string }> {
+  /** `onInit`: nobody has joined yet. */
+  static async found(folder: string, onInit = () => {}): Promise<{ site: Site; words: string }> {
     const site = new Site(folder)
     let words = ''
     const keepWords = (said: string) => {
@@ -54,6 +55,7 @@ export class Site {
     }
     const given = { name: 'coordinator', domain: 'coordinator', listen: ANY_PORT, address: ANY_PORT }
     initFleet({ state: site.state('coordinator'), ...given, keepWords })
+    onInit()
     await site.#startCoordinator()
     const fleet = await openFleet(openHome(site.state('coordinator')))
     try {
@@ -86,17 +88,18 @@ export class Site {
     await Promise.all(this.#running.splice(0).map((one) => one.close()))
   }
 
-  async startPeers(): Promise<void> {
-    await Promise.all(PEERS.map((peer) => this.#startPeer(peer)))
+  async startPeers(peers: readonly (typeof PEERS)[number][] = PEERS): Promise<void> {
+    await Promise.all(peers.map((peer) => this.#startPeer(peer)))
   }
 
-  async startCoordinator(): Promise<void> {
-    await this.#startCoordinator()
+  /** `listen`: where its state folder does not know yet. */
+  async startCoordinator(listen?: string): Promise<void> {
+    await this.#startCoordinator(listen)
   }
 
-  async #startCoordinator(): Promise<void> {
+  async #startCoordinator(at?: string): Promise<void> {
     const home = openHome(this.state(this.coordinator))
-    const options = { listen: home.config.listen ?? ANY_PORT, clock: this.#clock('coordinator') }
+    const options = { listen: at ?? home.config.listen ?? ANY_PORT, clock: this.#clock('coordinator') }
     this.#running.unshift(await startCoordinator(home, options))
   }
 
