@@ -10,7 +10,7 @@ import test from 'ava'
 import { lacksTools, testWhere } from '../machine.js'
 import { read } from '../sources.js'
 
-const MODELS = ['names', 'keeping'] as const
+const MODELS = ['chain', 'names', 'keeping'] as const
 const FIRST_STATE = 100
 /** What no run of a whole model takes: ends of endless loops, and what its guards are there to prevent. */
 const ONLY_WITHOUT_A_GUARD = {
@@ -22,6 +22,7 @@ const ONLY_WITHOUT_A_GUARD = {
     'held[((2*5)+run_)] = writing',
     'held[((3*5)+1)] = 9',
   ],
+  chain: ['-end-', 'refused = 1'],
   // A coordinator that is taken over has a list cosigned from which a head is gone.
   keeping: [
     '-end-',
@@ -35,8 +36,22 @@ const ONLY_WITHOUT_A_GUARD = {
     'newest[2] = 0',
   ],
 }
-/** Where a guard of `keeping` is missed: a world that is quickly searched. Of `names` each is. */
+/** Where a guard of `chain` or `keeping` is missed: a world that is quickly searched. Of `names` each is. */
 const WORLDS: Record<string, string> = {
+  LIST_GROWS: '5',
+  SENT_LIST: '2',
+  NEWER_TERM: '5',
+  BOTH_MAJORITIES: '6',
+  SHOWN_MAJORITY: '2',
+  NEVER_OLDER: '2',
+  ASKS_FIRST: '4',
+  TAKES_HEADS: '4',
+  MOST_FOLLOWERS: '4',
+  ALL_ANSWER: '4',
+  SAYS_LISTED: '2',
+  REFUSED_TERM: '5',
+  SHOWN_OLDER: '2',
+  WITNESSES_MOVED: '6',
   FINISH_COMMITTED: '5',
   FOLLOWS_CHAIN: '1',
   CONDEMNED_ANEW: '1',
@@ -52,6 +67,9 @@ interface Named {
   readonly name: string
   readonly number: number
 }
+
+/** Where there is nothing else to say. */
+const WORLD = { names: '0', chain: '1', keeping: '4' }
 
 /** The guards of a model, and the states that must be reached. */
 function numbersOf(model: string): { guards: Named[]; states: Named[] } {
@@ -93,7 +111,7 @@ for (const model of MODELS) {
       const { guards, states } = numbersOf(model)
       t.true(guards.length > 4 && states.length > 4)
       for (const { name, number } of [...guards, ...states]) {
-        const said = explore(folder, number, model === 'keeping' ? (WORLDS[name] ?? '4') : '0')
+        const said = explore(folder, number, WORLDS[name] ?? WORLD[model])
         t.regex(said, /errors: 1\n/, `${model} without ${name}`)
         t.regex(said, /assertion violated/, `${model} without ${name}`)
       }
