@@ -123,8 +123,9 @@ function sealTo({ host, sealing }: Heir, entries: readonly Buffer[], membership:
   return entries.flatMap((bytes) => {
     const opened = openForRecovery(bytes, membership, root)
     if (!opened || opened.entry.purpose === 'catalog') return []
-    const { purpose, rotation, owner } = opened.entry
-    const to = { fleet, term, purpose, rotation, owner, reader: host, readerSealing: sealing }
+    const { purpose, rotation, owner, volume } = opened.entry
+    const ofVolume = volume === undefined ? {} : { volume }
+    const to = { fleet, term, purpose, rotation, owner, reader: host, readerSealing: sealing, ...ofVolume }
     return sealEntry(opened.key, to, root.secret)
   })
 }

@@ -162,7 +162,7 @@ export class Home {
     const { term } = this.membership()
     return this.keyStatements().flatMap((bytes) => {
       const { entry } = readEntry(bytes)
-      if (entry.reader !== this.host || entry.purpose === 'manifest') return []
+      if (entry.reader !== this.host || entry.purpose === 'manifest' || isPrivate(entry)) return []
       const to = { fleet: this.fleet, term, purpose: entry.purpose, owner: entry.owner, reader, readerSealing }
       return [sealEntry(openEntry(bytes, as).key, to, this.secret)]
     })

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test from 'ava'
 import { toHex } from '../../src/base/ids.js'
-import { RECOVERY, type Sealing, sealEntry } from '../../src/keys/entry.js'
+import { RECOVERY, readEntry, type Sealing, sealEntry } from '../../src/keys/entry.js'
 import { createHome, openHome, prepareIdentity, settlePort } from '../../src/keys/home.js'
 import { openVault } from '../../src/keys/vault.js'
 import { Secret } from '../../src/native.js'
@@ -85,6 +85,8 @@ test("a volume's own domain opens what is sealed under it; nothing is sealed und
   )
   t.notThrows(() => openVault(home, '4e'.repeat(16)))
   t.throws(() => openVault(home, volume), { code: 'UNSUPPORTED', message: /under a key of its own/ })
+  const handed = home.sealFor(hostOf(known.peer), sealingOf(known.peer)).map((bytes) => readEntry(bytes).entry.key)
+  t.deepEqual(handed.sort(), [secrets.domain, trailer].map((key) => toHex(key.id())).sort(), 'who comes reads the rest')
 })
 
 test('only a newer membership is adopted, and it stays', (t) => {

@@ -1,7 +1,7 @@
 /** The key D that new blocks are sealed under: a run takes up what the coordinator gave with its beginning. */
 import { hasCode } from '../../base/errors.js'
 import { toHex } from '../../base/ids.js'
-import { mayDeliver, openEntry, sealToRecovery } from '../../keys/entry.js'
+import { isPrivate, mayDeliver, openEntry, sealToRecovery } from '../../keys/entry.js'
 import type { PipelineParts } from './pipeline.js'
 
 const LATE =
@@ -19,7 +19,7 @@ export async function takeDomainKey(
   const membership = home.membership()
   const { fleet, host, secret, rootKey, rootSealing } = home
   const accept: Parameters<typeof openEntry>[1]['accept'] = (signer, entry) =>
-    entry.purpose === 'domain' && mayDeliver(signer, entry, membership, rootKey)
+    entry.purpose === 'domain' && !isPrivate(entry) && mayDeliver(signer, entry, membership, rootKey)
   const { key, entry } = openEntry(given, { fleet, reader: host, secret, accept })
   if (entry.key === home.domainEntry?.key) return []
   const isHeld = home.domainKeys.some((held) => toHex(held.id()) === entry.key)
