@@ -13,7 +13,7 @@ import type { SnapshotRow } from './types.js'
  * stripes of which it held a shard.
  */
 export function departHost(db: Database.Database, host: Hex, by: Hex, now: number): number[] {
-  db.prepare(`UPDATE host SET member = 0, suspect = '', placedBytes = 0 WHERE host = ?`).run(host)
+  db.prepare(`UPDATE host SET member = 0, suspect = '' WHERE host = ?`).run(host)
   return db
     .prepare<[{ host: Hex; by: Hex; now: number }], number>(
       `INSERT OR REPLACE INTO evidence (stripe, position, fact, time, by)

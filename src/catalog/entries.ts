@@ -75,6 +75,7 @@ export class Entries {
       this.#parts.db.transaction(work).immediate()
     } catch (error) {
       this.#parts.runs.forget()
+      this.#parts.stripes.stock.forget()
       throw error
     }
   }

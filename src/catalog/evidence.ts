@@ -5,7 +5,7 @@
  */
 import type Database from 'better-sqlite3'
 import type { Hex } from '../base/ids.js'
-import type { Placed } from './placed.js'
+import type { Stock } from './stock.js'
 import { isGood } from './stripes.js'
 import type { Turned } from './tidings.js'
 import type { Finding } from './types.js'
@@ -16,8 +16,7 @@ const STALE = 'stale'
 interface Known {
   position: number
   host: Hex
-  packBytes: number
-  k: number
+  shard: Buffer
   writer: Hex
   fact: Finding['fact'] | null
   by: Hex | null
@@ -31,20 +30,21 @@ export interface Learnt {
 }
 
 export class Evidence {
-  readonly #placed: Placed
+  readonly #stock: Stock
   readonly #known: Database.Statement<[number, Buffer], Known>
+  readonly #void: Database.Statement<[number, number]>
   readonly #put: Database.Statement<[number, number, string, number, Hex]>
   readonly #drop: Database.Statement<[number, number]>
   readonly #doubt: Database.Statement<[{ host: Hex; now: number }]>
   readonly #believe: Database.Statement<[Hex]>
   readonly #of: Database.Statement<[Hex], number>
 
-  constructor(db: Database.Database, placed: Placed) {
-    this.#placed = placed
-    this.#known =
-      db.prepare(`SELECT position, host.host AS host, packBytes, k, writer, fact, by FROM sound_shard AS shard
+  constructor(db: Database.Database, stock: Stock) {
+    this.#stock = stock
+    this.#known = db.prepare(`SELECT position, host.host AS host, shard, writer, fact, by FROM sound_shard AS shard
       JOIN sound_host AS host ON host.n = shard.host JOIN sound_stripe USING (stripe)
       LEFT JOIN sound_evidence USING (stripe, position) WHERE stripe = ? AND shard = ?`)
+    this.#void = db.prepare('UPDATE shard SET receipt = NULL WHERE stripe = ? AND position = ?')
     this.#put = db.prepare('INSERT OR REPLACE INTO evidence VALUES (?, ?, ?, ?, ?)')
     this.#drop = db.prepare('DELETE FROM evidence WHERE stripe = ? AND position = ?')
     this.#doubt = db.prepare(`INSERT INTO evidence SELECT stripe, position, '${STALE}', @now, @host
@@ -81,16 +81,25 @@ export class Evidence {
     const wasGood = isGood(known.fact)
     if (fact !== 'present' && fact !== 'proved') {
       this.#put.run(stripe, position, fact, now, by)
-      if (wasGood) this.#placed.take([known.host], known)
-      return wasGood ? [{ host: known.host, to: 'bad', fact }] : []
+      this.#expect(known, fact)
+      // Where it comes back, it is to be read before it counts as it did.
+      if (trusted && fact === 'missing') this.#void.run(stripe, position)
+      // Of a store that was doubted it is said what it lacks.
+      return wasGood || known.fact === STALE ? [{ host: known.host, to: 'bad', fact }] : []
     }
     if (!wasGood && !trusted && by !== known.by && by !== known.writer) return undefined
     // Of bytes that were wrong, only reading them again says more.
     if (fact === 'present' && (wasGood || known.fact === 'corrupt')) return undefined
     if (fact === 'proved') this.#put.run(stripe, position, fact, now, by)
     else this.#drop.run(stripe, position)
-    if (!wasGood) this.#placed.add([known.host], known)
+    this.#expect(known, fact)
     return wasGood ? [] : [{ host: known.host, to: 'good', fact }]
+  }
+
+  /** All but what is missing is expected in its host's store. */
+  #expect({ host, shard, fact: before }: Known, now: Finding['fact']): void {
+    if (before !== 'missing' && now === 'missing') this.#stock.change(host, shard, -1)
+    if (before === 'missing' && now !== 'missing') this.#stock.change(host, shard, 1)
   }
 
   /** All that the host holds is `stale` from now on. Gives the stripes that it holds a shard of. */

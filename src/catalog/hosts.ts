@@ -39,7 +39,6 @@ interface Stored extends Omit<HostRow, 'addresses' | 'uptime' | 'away' | 'state'
   member: number
   admitted: number
   seenMs: number
-  placedBytes: number
   storeSequence: number
 }
 
@@ -211,8 +210,9 @@ export class HostCatalogue {
     )
   }
 
-  trust(host: Hex): { placedBytes: number; suspect: string } | undefined {
-    return this.#one.get(host)
+  /** Why its store is not believed; empty: it is. */
+  suspicion(host: Hex): string {
+    return this.#one.get(host)?.suspect ?? ''
   }
 
   /** Empty: it is believed again. */
@@ -270,7 +270,6 @@ function toRow(stored: Stored, now: number, away: boolean): HostRow {
     member: _member,
     admitted,
     seenMs: _seenMs,
-    placedBytes: _placed,
     storeSequence: _sequence,
     addresses,
     ...row

@@ -4,15 +4,15 @@
  */
 import type Database from 'better-sqlite3'
 import type { Clock } from '../base/clock.js'
-import type { Hex } from '../base/ids.js'
-import { formatBytes } from '../base/units.js'
+import { type Hex, toHex } from '../base/ids.js'
 import { departHost } from './departure.js'
 import { Evidence } from './evidence.js'
 import type { Heartbeat, HostCatalogue } from './hosts.js'
 import type { Registry } from './registry.js'
 import type { Snapshots } from './snapshots.js'
+import type { ExpectedShard, Stock } from './stock.js'
 import type { Stores } from './stores.js'
-import type { Stripes } from './stripes.js'
+import { isGood, type Stripes } from './stripes.js'
 import { tidingsOf } from './tidings.js'
 import type { Finding } from './types.js'
 
@@ -26,15 +26,34 @@ export interface KnowledgeParts {
   readonly stores: Stores
 }
 
+/** A bucket of a host's store: what should be in it, by the catalog of before it was asked, and what it listed. */
+export interface ListedBucket {
+  readonly bucket: number
+  readonly expected: readonly ExpectedShard[]
+  readonly held: ReadonlyMap<Hex, number>
+}
+
+/** What of it is news. Pure. */
+export function findingsOf({ expected, held }: Pick<ListedBucket, 'expected' | 'held'>): Finding[] {
+  return expected.flatMap(({ stripe, shard: id, lengthBytes, fact }): Finding[] => {
+    const shard = toHex(id)
+    const bytes = held.get(shard)
+    const found = bytes === undefined ? 'missing' : bytes === lengthBytes ? 'present' : 'wrong length'
+    return (found === 'present' ? isGood(fact) : found === fact) ? [] : [{ stripe, shard, fact: found }]
+  })
+}
+
 export class Knowledge {
   readonly #parts: KnowledgeParts
   readonly #evidence: Evidence
-  /** What each host had been given when it was last heard of: since then it may have counted before more came. */
-  readonly #placedBefore = new Map<Hex, number>()
 
   constructor(parts: KnowledgeParts) {
     this.#parts = parts
-    this.#evidence = new Evidence(parts.db, parts.stripes.placed)
+    this.#evidence = new Evidence(parts.db, parts.stripes.stock)
+  }
+
+  get stock(): Stock {
+    return this.#parts.stripes.stock
   }
 
   /** `by` is who looked; what `trusted` says outweighs what others said. */
@@ -46,20 +65,20 @@ export class Knowledge {
     for (const one of tidingsOf(turned, (host) => members.name(host), by)) registry.record(...one)
   }
 
-  /** Keeps what the host says of itself; true as `HostCatalogue.heartbeat`. A store with less than it was given is not believed. */
+  /** Keeps what the host says of itself; true as `HostCatalogue.heartbeat`. A store that is not what it was is not believed. */
   heartbeat(host: Hex, beat: Heartbeat): boolean {
     const { members, stores } = this.#parts
     const isNews = members.heartbeat(host, beat)
     const why = stores.hear(host, beat.store)
-    if (why !== undefined) this.#doubt(host, why)
-    else this.#weigh(host, beat)
+    if (why !== undefined) this.doubt(host, why)
+    if (beat.store && this.stock.hear(host, beat.store)) this.#believe(host)
     return isNews
   }
 
   /** Of a store that is not what it was, nothing counts until it was looked at again. */
-  #doubt(host: Hex, why: string): void {
+  doubt(host: Hex, why: string): void {
     const { clock, members, registry } = this.#parts
-    if (members.trust(host)?.suspect === why) return
+    if (members.suspicion(host) === why) return
     members.suspect(host, why)
     registry.record('alarm', host, `${members.name(host)} is not believed: ${why}`)
     // Its documents may be gone as well: they are brought again.
@@ -67,24 +86,33 @@ export class Knowledge {
     this.#refigure(this.#evidence.doubt(host, clock.now()))
   }
 
-  #weigh(host: Hex, beat: Heartbeat): void {
-    const { members, registry } = this.#parts
-    const { placedBytes, suspect } = members.trust(host) ?? { placedBytes: 0, suspect: '' }
-    const before = this.#placedBefore.get(host)
-    this.#placedBefore.set(host, placedBytes)
-    const holdsLess = before !== undefined && beat.usedBytes < Math.min(before, placedBytes)
-    if (holdsLess && suspect === '')
-      this.#doubt(host, `its store holds ${formatBytes(beat.usedBytes)}, ${formatBytes(placedBytes)} were placed there`)
-    if (beat.usedBytes >= placedBytes && suspect !== '') {
-      members.suspect(host, '')
-      registry.record('correction', host, `${members.name(host)} holds what it should again`)
-      this.#refigure(this.#evidence.believe(host))
+  /** The buckets of the host that differed were listed: what it lacks is missing, and the rest is as it should be. */
+  takeListed(host: Hex, listed: readonly ListedBucket[]): void {
+    for (const { bucket, expected, held } of listed) {
+      const ids = new Set(expected.map(({ shard }) => toHex(shard)))
+      const others = [...held.keys()].filter((id) => !ids.has(id))
+      this.stock.noteExtra(
+        host,
+        bucket,
+        others.map((id) => Buffer.from(id, 'hex')),
+      )
     }
+    this.learn(listed.flatMap(findingsOf), [], '', true)
+    this.#believe(host)
+  }
+
+  #believe(host: Hex): void {
+    const { members, registry } = this.#parts
+    if (members.suspicion(host) === '') return
+    members.suspect(host, '')
+    registry.record('correction', host, `${members.name(host)} was looked at: what its store holds is known again`)
+    this.#refigure(this.#evidence.believe(host))
   }
 
   /** It leaves the fleet: its shards are missing. */
   depart(host: Hex, by: Hex): void {
     this.#refigure(departHost(this.#parts.db, host, by, this.#parts.clock.now()))
+    this.stock.forget()
   }
 
   /** Of a stripe that was just committed: one of its hosts may have been removed after it was sent a shard. */
@@ -99,7 +127,6 @@ export class Knowledge {
   /** All its shards were looked at one by one: what it holds is known again. */
   #trust(host: Hex): void {
     this.#parts.members.suspect(host, '')
-    this.#parts.stripes.placed.count(host)
   }
 
   #refigure(numbers: Iterable<number>): void {

@@ -78,7 +78,7 @@ export class LocalCatalog implements Catalog {
   readonly #leases: Leases
   readonly #stripes: Stripes
   readonly #snapshots: Snapshots
-  readonly #knowledge: Knowledge
+  readonly knowledge: Knowledge
   readonly decisions: Policies
   readonly #signatures: SignatureRepository
   readonly #finder: Finder
@@ -102,7 +102,7 @@ export class LocalCatalog implements Catalog {
     const { members, registry, decisions } = this
     const tables = { runs: this.#runs, stripes: this.#stripes, snapshots: this.#snapshots, stores: this.#stores }
     const all = { db, parts, clock: parts.clock, members, registry, decisions, ...tables }
-    this.#knowledge = new Knowledge(all)
+    this.knowledge = new Knowledge(all)
     this.upkeep = new Upkeep(all)
     this.signed = new Receipts(all)
     this.repairs = new Repairs(all)
@@ -202,7 +202,7 @@ export class LocalCatalog implements Catalog {
       this.#signatures.insert([request])
       this.#stripes.commit(request.stripe, this.signed.counting(request.shards))
       this.#stripes.keepLengths(request.stripe, lengthsOf(request))
-      this.#knowledge.missDeparted(
+      this.knowledge.missDeparted(
         request.stripe,
         request.shards.map(({ host }) => host),
       )
@@ -327,12 +327,12 @@ export class LocalCatalog implements Catalog {
     const known = findings
       .map((finding, at) => ({ ...finding, stripe: rows[at] as number }))
       .filter(({ stripe }) => stripe > 0)
-    this.write(() => this.#knowledge.learn(known, inspected, by, trusted))
+    this.write(() => this.knowledge.learn(known, inspected, by, trusted))
   }
 
   /** Keeps what the host says of itself; true as `HostCatalogue.heartbeat`. A store with less than it was given is not believed. */
   heartbeat(host: Hex, beat: Heartbeat): boolean {
-    return this.upkeep.keepBeat(host, beat, () => this.write(() => this.#knowledge.heartbeat(host, beat)))
+    return this.upkeep.keepBeat(host, beat, () => this.write(() => this.knowledge.heartbeat(host, beat)))
   }
 
   async condition(): Promise<Condition[]> {
@@ -372,6 +372,7 @@ export class LocalCatalog implements Catalog {
     } catch (error) {
       this.#runs.forget()
       this.#stores.forget()
+      this.knowledge.stock.forget()
       throw error
     }
   }
@@ -382,7 +383,7 @@ export class LocalCatalog implements Catalog {
       const name = this.members.name(host)
       const snapshots = this.#snapshots.list(this.#present(), undefined)
       if (!force) requireNoSnapshots(name, snapshots.filter((row) => row.appliance === host).length)
-      this.#knowledge.depart(host, by)
+      this.knowledge.depart(host, by)
       this.#leases.expel(host, this.#parts.clock.now())
       const after = this.#snapshots.list(this.#present(), undefined)
       const effect = effectOn(snapshots, after)
@@ -427,12 +428,10 @@ export class LocalCatalog implements Catalog {
         return { ...one, stripe: this.#runs.toRow(one.stripe), births: this.#runs.keepBirths(one.births) }
       })
       this.#signatures.insert(stripes)
-      this.#stripes.placed.together(() => {
-        for (const row of stripes) {
-          this.#stripes.import(row)
-          this.#stripes.keepLengths(row.stripe, lengthsOf(row))
-        }
-      })
+      for (const row of stripes) {
+        this.#stripes.import(row)
+        this.#stripes.keepLengths(row.stripe, lengthsOf(row))
+      }
       this.#snapshots.forgetFigures()
     })
     await this.#signatures.settle()

@@ -11,12 +11,15 @@ export interface StoreState {
   readonly id: Hex
   /** Raised by each put and each loss. */
   readonly sequence: number
+  /** What it holds, see `Buckets`: their root, and where that was asked for all of them, base64. */
+  readonly shards: Hex
+  readonly buckets?: string
 }
 
 export type Verdict = 'same' | 'first' | 'other' | 'back' | 'gone'
 
 /** `sure`: the sequence that the store had when its host was heard of before. Pure. */
-export function judgeStore(id: Hex, sure: number, said: StoreState | null): Verdict {
+export function judgeStore(id: Hex, sure: number, said: Pick<StoreState, 'id' | 'sequence'> | null): Verdict {
   if (!said) return id === '' ? 'same' : 'gone'
   if (id === '') return 'first'
   if (said.id !== id) return 'other'
@@ -70,7 +73,7 @@ export class Stores {
     return undefined
   }
 
-  #keep(host: Hex, known: Known, { id, sequence }: StoreState): void {
+  #keep(host: Hex, known: Known, { id, sequence }: Pick<StoreState, 'id' | 'sequence'>): void {
     if (known.id !== id || known.written !== sequence)
       this.#db.prepare('UPDATE host SET store = ?, storeSequence = ? WHERE host = ?').run(id, sequence, host)
     known.id = id

@@ -7,9 +7,9 @@ import { hasCode, ImagerError } from '../base/errors.js'
 import { fromHex, type Hex, toHex } from '../base/ids.js'
 import { partsOfRunName, runOf, shardOf } from '../stripes/names.js'
 import { stripeSurvives } from '../stripes/survives.js'
-import { Placed } from './placed.js'
 import type { StoredRuns } from './runs.js'
 import { Statements } from './statements.js'
+import { Stock } from './stock.js'
 import { Survival } from './survival.js'
 import type { Fact, HeldShard, Known, PlaceRequest, ShardPlace, SignedStripe, StripeRow } from './types.js'
 
@@ -61,7 +61,7 @@ export class Stripes {
   readonly #statements: Statements
   readonly #stripe: Database.Statement<[number], StoredStripe>
   readonly #survival: Survival
-  readonly placed: Placed
+  readonly stock: Stock
   readonly #shards: Database.Statement<[number], StoredShard>
 
   readonly #runs: StoredRuns
@@ -71,7 +71,7 @@ export class Stripes {
     this.#statements = new Statements(db)
     this.#stripe = db.prepare('SELECT * FROM sound_stripe WHERE stripe = ?')
     this.#survival = new Survival(db)
-    this.placed = new Placed(db)
+    this.stock = new Stock(db)
     this.#shards = db.prepare(`SELECT position AS "index", host.host AS host, shard, root, receipt, fact
       FROM sound_shard AS shard JOIN sound_host AS host ON host.n = shard.host
       LEFT JOIN sound_evidence USING (stripe, position) WHERE stripe = ? ORDER BY position`)
@@ -167,7 +167,8 @@ export class Stripes {
     const stored = this.#stripe.get(stripe)
     if (!stored) throw new ImagerError('PROTOCOL', { what: 'a stripe that is unknown' })
     const before = this.#shards.all(stripe)
-    if (stored.committed) this.placed.take(hostsOf(before.filter(({ fact }) => isGood(fact))), stored)
+    if (stored.committed)
+      for (const { host, shard, fact } of before) if (fact !== 'missing') this.stock.change(host, shard, -1)
     // Each row that is written costs its checksum: those that only get their root stay.
     if (isSame(before, shards)) this.#root(stripe, shards)
     else {
@@ -177,8 +178,13 @@ export class Stripes {
     if (before.some(({ fact }) => fact !== null)) {
       this.#statements.prepare('DELETE FROM evidence WHERE stripe = ?').run(stripe)
     }
-    this.placed.add(hostsOf(shards), stored)
+    this.#expect(stripe, shards)
     this.#figureOut(stripe, stored)
+  }
+
+  #expect(stripe: number, shards: readonly ShardPlace[]): void {
+    const name = this.#runs.name(runOf(stripe))
+    for (const { index, host } of shards) this.stock.change(host, bytes(shardOf(name, stripe, index)), 1)
   }
 
   #root(stripe: number, shards: readonly HeldShard[]): void {
@@ -230,7 +236,7 @@ export class Stripes {
     const coming = shards.filter(({ index }) => !taken.has(index))
     if (coming.length === 0) return
     this.placeShards(stripe, coming)
-    this.placed.add(hostsOf(coming), stored)
+    this.#expect(stripe, coming)
     this.#figureOut(stripe, stored)
   }
 
@@ -240,8 +246,9 @@ export class Stripes {
     const before = this.#shards.all(stripe).find(({ index }) => index === shard.index)
     if (!stored?.committed || (before && isGood(before.fact))) return
     this.#statements.prepare('DELETE FROM evidence WHERE stripe = ? AND position = ?').run(stripe, shard.index)
+    if (before && before.fact !== 'missing') this.stock.change(before.host, before.shard, -1)
     this.placeShards(stripe, [shard])
-    this.placed.add([shard.host], stored)
+    this.#expect(stripe, [shard])
     this.#figureOut(stripe, stored)
   }
 
@@ -282,10 +289,6 @@ export function isGood(fact: Known | null): boolean {
 
 function numbersOf(joined: string): number[] {
   return joined === '' ? [] : joined.split(',').map(Number)
-}
-
-function hostsOf(shards: readonly { readonly host: Hex }[]): Hex[] {
-  return shards.map(({ host }) => host)
 }
 
 function isSame(placed: readonly StoredShard[], shards: readonly HeldShard[]): boolean {

@@ -15,6 +15,7 @@ import { Handed } from '../keys/handover.js'
 import { ORDER_KINDS } from '../keys/orders.js'
 import { STATEMENT_BYTES } from '../keys/statement.js'
 import { ID_BYTES, RECORD_BYTES } from '../signatures/rows.js'
+import { BUCKETS_BYTES } from '../stripes/buckets.js'
 import { RECEIPT_BYTES } from '../stripes/receipt.js'
 
 /** Snapshots of one answer: each at most 64 KiB, see `Summary`. */
@@ -312,9 +313,14 @@ export const CALLS = {
       usedBytes: Count,
       capacityBytes: Count,
       storage: Text(255),
-      store: v.nullable(v.strictObject({ id: Id, sequence: Count })),
+      store: v.nullable(
+        v.strictObject({
+          ...{ id: Id, sequence: Count, shards: Id },
+          buckets: v.exactOptional(Base64(BUCKETS_BYTES)),
+        }),
+      ),
     }),
-    v.strictObject({ ...Place, name: Name }),
+    v.strictObject({ ...Place, name: Name, wanted: v.boolean() }),
   ),
   /** The voucher of a token, where an enroller or an admin made one; else one is made. Answer: no token where it was brought. */
   invite: call(

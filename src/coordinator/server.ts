@@ -429,7 +429,8 @@ function fleetHandlers(
       if (said) keepAddress(caller.host, said.sequence, attachment)
       watch?.heard()
       const { term, handed, sequence } = home.membership()
-      return { body: { term, handed, sequence, name: catalog.members.name(caller.host) } }
+      const wanted = catalog.knowledge.stock.wants(caller.host)
+      return { body: { term, handed, sequence, name: catalog.members.name(caller.host), wanted } }
     },
     async invite({ body, attachment }) {
       if (attachment.length === 0) return { body: admission.invite(body.role) }

@@ -136,13 +136,18 @@ class Heartbeat {
     const { home, store, addresses, clock } = this.#parts
     await store.lookAgain()
     const own = home.addresses.own(home.fleet, home.host, addresses, clock.now(), home.secret)
-    const beat = { addresses, ...(await store.free()), store: store.state }
+    const beat = { ...(await store.free()), store: store.state }
     const catalog = this.#coordinator()
     const told = catalog.clockSkewMs
     let newest = await catalog.heartbeat(beat, own)
     // The answer shows how far the own clock is off; where that is new, it is told at once.
     const measured = catalog.clockSkewMs
     if (measured !== undefined && hasMoved(told, measured)) newest = await catalog.heartbeat(beat, own)
+    // What it holds is not what the coordinator expects: then it says where, and is listed there.
+    if (newest.wanted && beat.store) {
+      const buckets = store.buckets.encode().toString('base64')
+      newest = await catalog.heartbeat({ ...beat, store: { ...beat.store, shards: store.buckets.root, buckets } }, own)
+    }
     home.rename(newest.name)
     const known = home.membership()
     if (!isNewer(newest, known) && !isNewer(known, newest)) return

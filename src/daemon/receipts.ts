@@ -12,6 +12,7 @@ import type { LocalCatalog } from '../catalog/local.js'
 import type { Unreceipted } from '../catalog/receipts.js'
 import type { Home } from '../keys/home.js'
 import { Peers } from '../peers/pool.js'
+import { listDiffering } from './listing.js'
 import { Loop } from './running.js'
 
 export interface ReceiptsParts {
@@ -54,6 +55,7 @@ export class ReceiptsAsked {
   async round(signal: AbortSignal): Promise<void> {
     const { catalog } = this.#parts
     if (catalog.upkeep.guard.trouble) return
+    await listDiffering(catalog, this.#peers, signal)
     const waiting = new Set(catalog.signed.waiting())
     const here = catalog.members.rows().filter(({ host, state }) => waiting.has(host) && state === 'here')
     await forEachAtOnce(here, HOSTS_AT_ONCE, ({ host }) => this.#host(host, signal))

@@ -32,7 +32,7 @@ export const PROBLEMS = {
   AGE_UNKNOWN: 'the newest snapshot of a volume says that it was made in the future, and nothing says when it came',
   OLD: 'the newest snapshot of a volume is older than it should be',
   PEER_AWAY: 'on a peer itself: its daemon does not run, does not reach the coordinator, or lost its store',
-  SUSPECT: 'a host holds less than it was given: what was placed there counts as missing',
+  SUSPECT: 'the store of a host is not what it was, and was not looked at yet: what was placed there counts as missing',
   CLOCK: "a host's clock is off by five minutes or more",
   HIDDEN: "the coordinator's list lacks snapshots of this server that a majority of its witnesses have signed",
   STRANGER: 'a host is signed in and not listed by the coordinator, or listed and not signed in',

@@ -15,6 +15,7 @@ import type { Hex } from '../base/ids.js'
 import { SHARD_FILE_BYTES } from '../base/limits.js'
 import { GiB } from '../base/units.js'
 import { findOtherStripe, inspectShardFile, type ShardFacts } from '../native.js'
+import type { Buckets } from '../stripes/buckets.js'
 import { isMissing, isNoSpace, moveWhole, readIfThere, syncFolder, writeSynced, writeWhole } from './files.js'
 import { HeldBytes } from './held-bytes.js'
 import { fileSystemIdentity } from './identity.js'
@@ -195,7 +196,7 @@ export class ShardStore {
     if (other !== null) throw this.#refused(`shard ${other} is there, of another stripe of the same name`)
     const sequence = await this.#sequence.raise()
     await this.#writing(moveWhole(temporary, path))
-    this.#held.add(shard, facts.bodyOffset + facts.bodyBytes - (held?.bytes ?? 0))
+    this.#held.add(shard, facts.bodyOffset + facts.bodyBytes - (held?.bytes ?? 0), held === undefined)
     this.#stored()
     return { outcome: 'stored', facts, store: this.#sequence.id, sequence }
   }
@@ -324,9 +325,15 @@ export class ShardStore {
     return { freeBytes, usedBytes, capacityBytes: usedBytes + freeBytes, storage: this.#storage }
   }
 
-  /** Which store this is, and how far it has come, durably; null where its folder is gone. */
-  get state(): { id: Hex; sequence: number } | null {
-    return this.#gone ? null : { id: this.#sequence.id, sequence: this.#sequence.current }
+  /** Which store this is, how far it has come, durably, and the root of `buckets`; null where its folder is gone. */
+  get state(): { id: Hex; sequence: number; shards: Hex } | null {
+    if (this.#gone) return null
+    return { id: this.#sequence.id, sequence: this.#sequence.current, shards: this.#held.buckets.root }
+  }
+
+  /** What it holds. */
+  get buckets(): Buckets {
+    return this.#held.buckets
   }
 
   /** Throws HOST_FULL where so many bytes would pass the quota or the owner's floor. */

@@ -2,9 +2,10 @@ import test, { type ExecutionContext } from 'ava'
 import type { Hex } from '../../src/base/ids.js'
 import type { LocalCatalog } from '../../src/catalog/local.js'
 import { stateOf, VERIFIED_FOR_MS } from '../../src/catalog/state.js'
-import type { StoreState } from '../../src/catalog/stores.js'
 import type { Fact, StripeRow } from '../../src/catalog/types.js'
+import { listBucket } from '../../src/daemon/listing.js'
 import { shardFileBytes } from '../../src/native.js'
+import { Buckets } from '../../src/stripes/buckets.js'
 import { readReceipt, signReceipt } from '../../src/stripes/receipt.js'
 import {
   addPeers,
@@ -115,42 +116,105 @@ test('of another shard than lies there, nothing is learnt', async (t) => {
   t.deepEqual(await factsOf(s), ['receipted', 'receipted', 'receipted'])
 })
 
-test('a store with less than it was given is not believed; it is again once it holds that, or was looked at', async (t) => {
+test('where a store is not what it should be it says so, is listed, and only what it lacks is missing', async (t) => {
   const s = await stand(t)
   const [host] = s.peers as [Hex]
-  const given = shardFileBytes(s.stripe.packBytes, 2)
-  const beat = (usedBytes: number) => s.catalog.heartbeat(host, { ...offer('disk'), usedBytes })
-  const suspect = async () => (await s.catalog.hosts()).find((row) => row.host === host)?.suspect
-  beat(0)
-  t.is(await suspect(), '', 'counted before the shard came')
-  beat(given)
-  t.is(await suspect(), '')
-  beat(given - 1)
-  t.regex((await suspect()) ?? '', /^its store holds .*, .* were placed there$/)
-  t.deepEqual(await factsOf(s), ['stale', 'receipted', 'receipted'])
-  t.false(await isOffered(s, 1))
-  beat(given)
-  t.is(await suspect(), '')
+  const [{ shard }] = s.stripe.shards as [StripeRow['shards'][number]]
+  const { stock } = s.catalog.knowledge
+  const bucket = Number.parseInt(shard.slice(0, 2), 16)
+  const bytes = shardFileBytes(s.stripe.packBytes, 2)
+  const orphan = `${shard.slice(0, 2)}${hex(15)}`
+  const beat = (ids: readonly Hex[], isAsked = false) => {
+    const held = holding(ids)
+    const store = { id: STORE, sequence: 5, shards: held.root }
+    const buckets = held.encode().toString('base64')
+    s.catalog.heartbeat(host, { ...offer('disk'), store: isAsked ? { ...store, buckets } : store })
+    return [stock.wants(host), stock.takeDiffering().get(host)]
+  }
+  const list = (held: readonly (readonly [Hex, number])[]) => {
+    const expected = stock.expected(host, bucket)
+    s.catalog.write(() => s.catalog.knowledge.takeListed(host, [{ bucket, expected, held: new Map(held) }]))
+  }
+  t.deepEqual(beat([shard]), [false, undefined])
+  t.deepEqual(beat([shard, orphan]), [true, undefined])
+  t.deepEqual(beat([shard, orphan], true), [false, new Map([[bucket, 2]])])
+  list([
+    [shard, bytes],
+    [orphan, 9],
+  ])
   t.deepEqual(await factsOf(s), ['receipted', 'receipted', 'receipted'])
-
-  beat(0)
-  await s.catalog.learn([], [host], hex(32), false)
-  t.not(await suspect(), '', 'a word of somebody who may not say so')
-  await say(s, 0, 'missing', hex(32), true)
-  await s.catalog.learn([], [host])
-  t.is(await suspect(), '')
-  beat(0)
-  t.is(await suspect(), '', 'nothing is expected there any more')
+  t.deepEqual(beat([shard, orphan]), [false, undefined], 'what no stripe needs is known')
+  t.deepEqual(beat([orphan]), [true, undefined])
+  t.deepEqual(beat([orphan], true), [false, new Map([[bucket, 1]])])
+  list([[orphan, 9]])
   t.deepEqual(await factsOf(s), ['missing', 'receipted', 'receipted'])
+  t.is(s.catalog.registry.events().at(-1)?.sentence, '1 shard on pc1 is missing')
+  t.false(await isOffered(s, 1))
+  t.deepEqual(beat([orphan]), [false, undefined], 'nothing is expected there any more')
+
+  t.deepEqual(beat([shard, orphan], true), [false, new Map([[bucket, 2]])])
+  list([
+    [shard, bytes - 1],
+    [orphan, 9],
+  ])
+  t.deepEqual(await factsOf(s), ['wrong length', 'receipted', 'receipted'])
+  list([
+    [shard, bytes],
+    [orphan, 9],
+  ])
+  t.deepEqual(await factsOf(s), ['placed', 'receipted', 'receipted'], 'it has to be read before it counts as it did')
+  t.deepEqual(beat([shard, orphan]), [false, undefined])
+
+  s.catalog.write(() => s.catalog.knowledge.doubt(host, 'it lies'))
+  t.deepEqual(await factsOf(s), ['stale', 'receipted', 'receipted'])
+  await s.catalog.learn([], [host], hex(32), false)
+  t.is(await suspectOf(s, host), 'it lies', 'a word of somebody who may not say so')
+  t.deepEqual(beat([shard, orphan]), [false, undefined])
+  t.is(await suspectOf(s, host), '')
+  t.deepEqual(await factsOf(s), ['placed', 'receipted', 'receipted'])
 })
 
+test('a list without end, or of more than the host says, is cut', async (t) => {
+  let pages = 0
+  const peer = {
+    name: 'pc-1',
+    async fetchInventory(after = '', limit = 10_000) {
+      pages++
+      const from = after.length > 2 ? Number.parseInt(after.slice(2), 16) : 0
+      const shards = Array.from({ length: Math.min(limit, 50) }, (_, at) => {
+        return { shard: `ab${(from + at + 1).toString(16).padStart(30, '0')}`, bytes: 1 }
+      })
+      return { shards, next: shards.at(-1)?.shard ?? null }
+    },
+  }
+  const signal = new AbortController().signal
+  await t.throwsAsync(listBucket(peer, 0xab, 100, signal), { code: 'HOST_LIED', message: /more shards than it says/ })
+  t.true(pages <= 4, `${pages} pages`)
+  const next = { ...peer, fetchInventory: async () => ({ shards: [{ shard: 'ac'.repeat(16), bytes: 1 }], next: null }) }
+  t.is((await listBucket(next, 0xab, 0, signal)).size, 0, 'of the next bucket nothing')
+})
+
+function holding(ids: readonly Hex[]): Buckets {
+  const buckets = new Buckets()
+  for (const id of ids) buckets.change(Buffer.from(id, 'hex'), 1)
+  return buckets
+}
+
 const beatOf = ({ catalog, stripe }: Stand, host: Hex) => {
-  const usedBytes = shardFileBytes(stripe.packBytes, 2)
-  return (store: StoreState | null) =>
-    void catalog.heartbeat(host, { ...offer('disk'), usedBytes, store, ...(store ? {} : { storage: '' }) })
+  const shards = holding(stripe.shards.filter((one) => one.host === host).map(({ shard }) => shard)).root
+  return (store: { id: Hex; sequence: number } | null) => {
+    const said = store ? { ...offer('disk'), store: { ...store, shards } } : { ...offer(''), store: null }
+    return void catalog.heartbeat(host, said)
+  }
 }
 const suspectOf = async ({ catalog }: Stand, host: Hex) =>
   (await catalog.hosts()).find((row) => row.host === host)?.suspect
+
+const lastAlarm = ({ catalog }: Stand) =>
+  catalog.registry
+    .events()
+    .filter(({ kind }) => kind === 'alarm')
+    .at(-1)?.sentence
 
 test('another store, one that was put back, and none: nothing that was signed before counts until it is signed anew', async (t) => {
   const s = await stand(t)
@@ -167,27 +231,21 @@ test('another store, one that was put back, and none: nothing that was signed be
   t.is(await suspectOf(s, host), '')
   beat({ id: STORE, sequence: 4 })
   beat({ id: STORE, sequence: 3 })
-  t.is(await suspectOf(s, host), 'its store was put back: it is at 3, and was at 4')
-  t.deepEqual(await factsOf(s), ['stale', 'receipted', 'receipted'])
-  beat({ id: STORE, sequence: 3 })
+  t.is(lastAlarm(s), 'pc1 is not believed: its store was put back: it is at 3, and was at 4')
   t.deepEqual(await factsOf(s), ['receipted', 'receipted', 'receipted'], 'what it signed by then it holds')
 
   const other = hex(16)
   beat({ id: other, sequence: 9 })
-  t.is(await suspectOf(s, host), 'its store is another one than before')
-  t.deepEqual(await factsOf(s), ['stale', 'receipted', 'receipted'])
-  t.deepEqual(s.catalog.signed.missing(host, { stripe: -1, index: 0 }, 9), [], 'it is to be looked at before')
-  beat({ id: other, sequence: 9 })
+  t.is(lastAlarm(s), 'pc1 is not believed: its store is another one than before')
   t.deepEqual(await factsOf(s), ['placed', 'receipted', 'receipted'])
   sign(STORE, 4)
   t.deepEqual(await factsOf(s), ['placed', 'receipted', 'receipted'], 'a word about the store of before')
   sign(other, 12)
   t.deepEqual(await factsOf(s), ['receipted', 'receipted', 'receipted'])
   beat({ id: other, sequence: 11 })
-  t.is(await suspectOf(s, host), '', 'it was on its way when the receipt came')
+  t.regex(lastAlarm(s) ?? '', /another one/, 'it was on its way when the receipt came')
   beat({ id: other, sequence: 11 })
-  t.is(await suspectOf(s, host), 'its store was put back: it is at 11, and was at 12')
-  beat({ id: other, sequence: 11 })
+  t.is(lastAlarm(s), 'pc1 is not believed: its store was put back: it is at 11, and was at 12')
   t.deepEqual(await factsOf(s), ['placed', 'receipted', 'receipted'], 'what it signed after that is void')
 
   beat(null)

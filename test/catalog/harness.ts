@@ -12,11 +12,13 @@ import type { Role } from '../../src/keys/fields.js'
 import { NO_LINE } from '../../src/keys/replacement.js'
 import { shardFileBytes } from '../../src/native.js'
 import type { SegmentOptions } from '../../src/signatures/segments.js'
+import { Buckets } from '../../src/stripes/buckets.js'
 import { numberOf, type RunsHandle, runName, runOf, stripeOf } from '../../src/stripes/names.js'
 import { readReceipt, signReceipt } from '../../src/stripes/receipt.js'
 
 /** What peers that were added say that their store is. */
 export const STORE = '5a'.repeat(16)
+const EMPTY = new Buckets().root
 const NOBODY = { fleet: '00'.repeat(16), shard: '00'.repeat(16), root: '00'.repeat(32) }
 
 export class TurnedClock {
@@ -63,7 +65,7 @@ export function offer(storage: string, freeBytes = 4e12): Heartbeat {
     usedBytes: 0,
     capacityBytes: 2 * freeBytes,
     storage,
-    store: { id: STORE, sequence: 0 },
+    store: { id: STORE, sequence: 0, shards: EMPTY },
   }
 }
 
