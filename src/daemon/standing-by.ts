@@ -9,7 +9,7 @@ import { STANDING_PATH } from '../coordinator/moving.js'
 import { advertised } from '../fleet/address.js'
 import { followMembership } from '../fleet/follow.js'
 import { CoordinatorLink, FollowingLink } from '../fleet/link.js'
-import { isHanded, keepHanded, takeOffer, takePlaceOver } from '../fleet/taking.js'
+import { isHanded, keepHanded, noteMoved, takeOffer, takePlaceOver } from '../fleet/taking.js'
 import { isNewer } from '../keys/handover.js'
 import { type Home, openHome } from '../keys/home.js'
 import { serve } from '../wire/server.js'
@@ -118,11 +118,13 @@ class StandingBy {
   async #take(listen: string, address: string): Promise<Home> {
     const { clock, report } = this.#options
     const { key, addresses } = this.#home.coordinator
+    const former = this.#home.membership().find(key)?.name ?? key.slice(0, 8)
     const membership = takePlaceOver(this.#home, listen, address)
-    await tellFormer(this.#home, key, addresses, membership, clock).catch((error: unknown) =>
-      report('standing by', error),
-    )
-    return openHome(this.#home.state)
+    const noted = (error: unknown) => report('standing by', error)
+    await tellFormer(this.#home, key, addresses, membership, clock).catch(noted)
+    const home = openHome(this.#home.state)
+    await noteMoved(home, former, clock).catch(noted)
+    return home
   }
 }
 

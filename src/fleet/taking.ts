@@ -163,3 +163,14 @@ export function takePlaceOver(home: Home, listen: string, address: string): Buff
   rmSync(folder, { recursive: true, force: true })
   return home.membership().bytes
 }
+
+/** Among what happened; a catalog that cannot be written now keeps nobody from serving it. */
+export async function noteMoved(home: Home, former: string, clock: Clock): Promise<void> {
+  const { LocalCatalog } = await import('../catalog/local.js')
+  const catalog = LocalCatalog.openFor(home.state, clock)
+  try {
+    catalog.registry.record('fleet', home.host, `The coordinator moved from ${former} to ${home.name}`)
+  } finally {
+    catalog.close()
+  }
+}

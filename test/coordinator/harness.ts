@@ -34,7 +34,11 @@ export interface Office {
   /** Connects with this identity. */
   connect(secret: SecretHandle): { connection: Connection; catalog: RemoteCatalog }
   /** Admits a host with a new identity and connects with it. */
-  member(role: Role, name: string): { host: Hex; secret: SecretHandle; connection: Connection; catalog: RemoteCatalog }
+  member(
+    role: Role,
+    name: string,
+    own?: SecretHandle,
+  ): { host: Hex; secret: SecretHandle; connection: Connection; catalog: RemoteCatalog }
 }
 
 export const keyOf = (secret: SecretHandle): Hex => toHex(secret.signingKey())
@@ -86,8 +90,7 @@ export async function openOffice(t: ExecutionContext, parts: Partial<Coordinator
     connections.push(connection)
     return { connection, catalog: new RemoteCatalog(connection) }
   }
-  const member = (role: Role, name: string) => {
-    const secret = Secret.random()
+  const member = (role: Role, name: string, secret = Secret.random()) => {
     const host = keyOf(secret)
     const row = { host, sealing: sealingOf(secret), name, role, domain: name }
     const now = home.membership()

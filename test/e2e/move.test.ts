@@ -82,6 +82,7 @@ test('the coordinator moves to a host that stands by; backups go on, its old mac
     ],
   )
   await lab.restoreLatest(t, disk, 'one.img')
+  t.regex((await imager('events', '--state', next)).stdout, /The coordinator moved from coordinator to next/)
   // The new one lets hosts in, as the old one did.
   const again = await imager('invite', '--state', next, '--json')
   ok(t, again)

@@ -11,6 +11,7 @@ import {
   type Voucher,
 } from '../../src/keys/admission.js'
 import { type Delegation, signDelegation } from '../../src/keys/delegation.js'
+import { type Handover, signHandover } from '../../src/keys/handover.js'
 import { WORDS } from '../../src/keys/labels.js'
 import { type MembershipDraft, signMembership } from '../../src/keys/membership.js'
 import { deriveRoot } from '../../src/keys/root.js'
@@ -54,6 +55,7 @@ const admissionOf = (host: SecretHandle, role: AdmissionBody['role']): Admission
 /** By the token's key. */
 export const admission = admissionOf(appliance, 'appliance')
 export const dismissal: Dismissal = { fleet, term, admin: '88'.repeat(32), delegation: '99'.repeat(32) }
+export const handover: Handover = { fleet, term, number: 1, from: hostOf(coordinator), to: hostOf(admin) }
 export const removal: Removal = { fleet, term, host: '66'.repeat(32), admission: '77'.repeat(32) }
 
 /** Of the first peer. */
@@ -69,6 +71,7 @@ export const makeDelegation = (): Buffer => signDelegation(delegation, root.secr
 export const makeVoucher = (): Buffer => signVoucher(voucher, enroller)
 export const makeAdmission = (): Buffer => Buffer.from(admit(admission, key).admission, 'base64')
 export const makeRemoval = (): Buffer => signRemoval(removal, enroller)
+export const makeHandover = (): Buffer => Buffer.from(signHandover(handover, coordinator), 'base64')
 export const makeDismissal = (): Buffer => signDismissal(dismissal, admin)
 export const makeToken = (): Buffer => Buffer.from(encodeToken(token))
 

@@ -13,6 +13,7 @@ import { openAdmission, openRemoval, openVoucher } from '../../src/keys/admissio
 import { openDelegation, signDelegation } from '../../src/keys/delegation.js'
 import { entryName, mayDeliver, openEntry, RECOVERY, readEntry } from '../../src/keys/entry.js'
 import { type Grant, signGrant, verifyGrant } from '../../src/keys/grant.js'
+import { openHandovers } from '../../src/keys/handover.js'
 import { openHead, signHead } from '../../src/keys/head.js'
 import { WORDS } from '../../src/keys/labels.js'
 import { openMembership } from '../../src/keys/membership.js'
@@ -31,9 +32,11 @@ import {
   coordinates,
   delegation,
   dismissal,
+  handover,
   makeAddress,
   makeAdmission,
   makeDismissal,
+  makeHandover,
   membership as makeMembership,
   makeRemoval,
   makeToken,
@@ -152,6 +155,14 @@ test('address', (t) => {
 test('token', (t) => {
   same(t, 'token', makeToken())
   t.deepEqual(decodeToken(golden('token').toString('ascii')), token)
+})
+
+test('handover', (t) => {
+  same(t, 'handover', makeHandover())
+  const enroller = signDelegation({ ...coordinates, duty: 'enroller' }, root.secret).toString('base64')
+  const handed = { handover: golden('handover').toString('base64'), enroller }
+  const of = { fleet, term: 3, rootKey: root.rootKey, first: coordinates.host }
+  t.deepEqual(openHandovers([handed], of), [handover])
 })
 
 test('voucher, admission, removal and dismissal', (t) => {
