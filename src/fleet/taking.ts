@@ -139,7 +139,9 @@ function ownKeys({ keys, domain, catalog }: Offer, home: Home): Buffer[] {
     if (!isInUse) return [bytes]
     if (own.has(entry.key)) return []
     own.add(entry.key)
-    return [sealEntry(key, { ...self, purpose }, secret), sealToRecovery(purpose, key, maker)]
+    // Servers go by term and rotation: the same key must not look older than it is.
+    const rotation = entry.term === term ? entry.rotation : 0
+    return [sealEntry(key, { ...self, purpose, rotation }, secret), sealToRecovery(purpose, key, maker, rotation)]
   })
   if (own.has(domain) && own.has(catalog)) return entries
   throw new ImagerError('CORRUPT', { what: "The fleet's keys are not among those that were handed over" })

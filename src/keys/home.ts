@@ -159,12 +159,11 @@ export class Home {
   /** All that a coordinator reads, sealed to the one that comes; none that is an appliance's own. */
   sealFor(reader: Hex, readerSealing: Hex): Buffer[] {
     const as = { fleet: this.fleet, reader: this.host, secret: this.secret, accept: () => true }
-    const { term } = this.membership()
     return this.keyStatements().flatMap((bytes) => {
       const { entry } = readEntry(bytes)
       if (entry.reader !== this.host || entry.purpose === 'manifest' || isPrivate(entry)) return []
-      const to = { fleet: this.fleet, term, purpose: entry.purpose, owner: entry.owner, reader, readerSealing }
-      return [sealEntry(openEntry(bytes, as).key, to, this.secret)]
+      const { sealed: _, key: __, ...named } = entry
+      return [sealEntry(openEntry(bytes, as).key, { ...named, reader, readerSealing }, this.secret)]
     })
   }
 

@@ -28,7 +28,7 @@ async function stand(t: ExecutionContext) {
   const routes = [{ method: 'POST' as const, path: STANDING_PATH, maxBytes: 0, handle: () => ({}) }]
   const server = await serve({ tls: home.tls, listen: '127.0.0.1:0', routes, admit: () => true })
   t.teardown(() => server.close())
-  const none = { freeBytes: 0, usedBytes: 0, capacityBytes: 0, storage: '' }
+  const none = { freeBytes: 0, usedBytes: 0, capacityBytes: 0, storage: '', store: null }
   office.catalog.heartbeat(home.host, { addresses: [server.address], ...none })
   const itself = office.connect(office.home.secret).catalog
   const parts = { home, coordinator: next.catalog, clock: office.clock, audit: noDamage }
@@ -54,6 +54,7 @@ const isCoordinator = (t: ExecutionContext, { office }: Stand, home: Home) => {
   t.is(opened.role, 'coordinator')
   t.is(opened.coordinator.address, AT)
   t.deepEqual(opened.domainKey?.id(), office.domainKey.id())
+  t.like(opened.domainEntry, { owner: home.host, term: 1, rotation: office.home.domainEntry?.rotation })
   t.deepEqual(opened.catalogKey?.id(), office.catalogKey.id())
   t.is(opened.ownEntries().length, 4, 'sealed to itself and to the words')
   const catalog = LocalCatalog.openFor(home.state)
