@@ -320,7 +320,8 @@ export class Watch {
     for (let round = 0; round < NEWS_ROUNDS; round++) {
       if (this.#witnesses.all().length === 0) return this.#settle()
       const replies = await this.#replies()
-      if (!takeNews(replies, this.#parts.home)) return this.#witnesses.named.length === 0 ? this.#settle() : this.#heed(replies)
+      if (!takeNews(replies, this.#parts.home))
+        return this.#witnesses.named.length === 0 ? this.#settle() : this.#heed(replies)
       if (!this.#parts.home.coordinates) {
         this.#phase = { kind: 'replaced' }
         return

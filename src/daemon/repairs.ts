@@ -76,7 +76,9 @@ export class RepairsMade {
   }
 
   #hopelessWith(rows: readonly HostRow[]): ReadonlySet<number> {
-    const hosts = JSON.stringify(rows.map(({ host, domain, storage, away, suspect }) => [host, domain, storage, away, suspect]))
+    const hosts = JSON.stringify(
+      rows.map(({ host, domain, storage, away, suspect }) => [host, domain, storage, away, suspect]),
+    )
     if (hosts !== this.#hopeless.hosts) this.#hopeless = { hosts, stripes: new Set() }
     return this.#hopeless.stripes
   }
@@ -101,7 +103,8 @@ export class RepairsMade {
     const { home, catalog } = this.#parts
     const { identity, roots } = await this.#stripe(weak, sources, signal)
     const root = roots[index]
-    if (root === undefined) throw new ImagerError('CORRUPT', { what: 'A stripe is of another width than was committed' })
+    if (root === undefined)
+      throw new ImagerError('CORRUPT', { what: 'A stripe is of another width than was committed' })
     const { fleet, term } = home.membership()
     const named = { ...partsOfRunName(weak.run), number: numberOf(weak.stripe), index, lengthBytes: weak.fileBytes }
     const leave = signRepair({ fleet, term, ...named, host }, home.secret).toString('base64')
@@ -128,7 +131,8 @@ export class RepairsMade {
     const header = await peer.fetchBody(shard, [0, HEADER_BYTES], { signal })
     const facts = inspectShardHeader(header.take())
     const isOurs = facts.shard === shard && facts.stripe.fleet === this.#parts.home.fleet
-    if (isOurs && known.every(({ index, root }) => root === '' || facts.stripe.roots[index] === root)) return facts.stripe
+    if (isOurs && known.every(({ index, root }) => root === '' || facts.stripe.roots[index] === root))
+      return facts.stripe
     throw new ImagerError('HOST_LIED', { host: peer.name, what: `a header of another stripe as shard ${shard}` })
   }
 }

@@ -38,7 +38,10 @@ export async function repairShard(parts: PeerParts, request: Request): Promise<A
   const shard = ids[repair.index] as Hex
   if (!(await store.holds(shard))) await store.requireRoom(repair.lengthBytes)
   const files = await gather(parts, { repair, leave, ids }, k, sources)
-  const made = await rebuildShard(files.map((file) => new Body(file)), repair.index)
+  const made = await rebuildShard(
+    files.map((file) => new Body(file)),
+    repair.index,
+  )
   const kept = await store.put(shard, made.take())
   return { status: kept.outcome === 'stored' ? 201 : 200, body: receiptOf(parts, kept) }
 }

@@ -57,9 +57,8 @@ export function requireReader(trust: Trust, host: Hex): void {
 
 /** Or a peer that the coordinator has make another shard of that stripe. `leave`: in base64. Throws NOT_ALLOWED. */
 export function requireReaderOf(trust: Trust, host: Hex, shard: Hex, leave: unknown): void {
-  if (typeof leave !== 'string') return requireReader(trust, host)
-  const repair = openRepair(Buffer.from(leave, 'base64'), trust.membership(), host)
-  if (!shardsOf(repair).includes(shard)) requireReader(trust, host)
+  const repair = typeof leave === 'string' && openRepair(Buffer.from(leave, 'base64'), trust.membership(), host)
+  if (!repair || !shardsOf(repair).includes(shard)) requireReader(trust, host)
 }
 
 export function requireCoordinator(trust: Trust, host: Hex): void {

@@ -231,7 +231,10 @@ async function removePcAndLaptop(t: ExecutionContext, lab: TestLab, tried: Tried
     (await outcomesOf(lines)).every((code) => code === 'NOT_ALLOWED'),
   )
   t.is(await outcomeOf(pcCalls.self()), 'NOT_ALLOWED')
-  t.is(await outcomeOf(pcCalls.heartbeat({ freeBytes: 1, usedBytes: 0, capacityBytes: 1, storage: '', store: null })), 'NOT_ALLOWED')
+  t.is(
+    await outcomeOf(pcCalls.heartbeat({ freeBytes: 1, usedBytes: 0, capacityBytes: 1, storage: '', store: null })),
+    'NOT_ALLOWED',
+  )
   const { fleet, host, secret } = openHome(pc.state)
   const address = signAddress({ fleet, host, sequence: Date.now(), addresses: [pc.address] }, secret)
   for (const target of targets) {

@@ -35,27 +35,30 @@ function passed(pid: number): number {
   return [/rchar: (\d+)/, /wchar: (\d+)/].reduce((sum, what) => sum + Number(what.exec(io)?.[1]), 0)
 }
 
-test.serial('a run while a PC is off ends with 4; when it is back its part is made, and no data passes the coordinator', async (t) => {
-  const lab = await TestLab.up(t, 4)
-  const disk = lab.makeDisk('disk.img', 96)
-  const [, , , off] = lab.lab.peers as [object, object, object, TestLab['lab']['peers'][number]]
-  await lab.kill(off.pid)
-  silence(lab, ['peer-4'])
-  const weak = await imager('snapshot', disk, '--json', '--state', lab.lab.appliance.state)
-  t.is(weak.code, 4, weak.stdout + weak.stderr)
-  t.like(lastLine<SnapshotReport>(weak), { survives: 1, target: 2, state: 'sealed', scheme: '2+2' })
-  t.deepEqual(codesOf(await status(lab)), ['BELOW_TARGET'])
-  const before = passed(lab.lab.coordinator.pid)
-  const back = lab.startPeer(3)
-  t.teardown(() => void back.kill('SIGKILL'))
-  await started(back)
-  t.like((await untilSafe(t, lab)).volumes[0], { state: 'protected', survives: 2, target: 2 })
-  const [byCoordinator, made] = [passed(lab.lab.coordinator.pid) - before, bytesIn(off.store)]
-  t.log(`the coordinator read and wrote ${byCoordinator} bytes, ${made} were made`)
-  t.true(made > 16e6 && byCoordinator < made / 4)
-  for (const { pid } of lab.lab.peers.slice(0, 2)) await lab.kill(pid)
-  await lab.restoreLatest(t, disk)
-})
+test.serial(
+  'a run while a PC is off ends with 4; when it is back its part is made, and no data passes the coordinator',
+  async (t) => {
+    const lab = await TestLab.up(t, 4)
+    const disk = lab.makeDisk('disk.img', 96)
+    const [, , , off] = lab.lab.peers as [object, object, object, TestLab['lab']['peers'][number]]
+    await lab.kill(off.pid)
+    silence(lab, ['peer-4'])
+    const weak = await imager('snapshot', disk, '--json', '--state', lab.lab.appliance.state)
+    t.is(weak.code, 4, weak.stdout + weak.stderr)
+    t.like(lastLine<SnapshotReport>(weak), { survives: 1, target: 2, state: 'sealed', scheme: '2+2' })
+    t.deepEqual(codesOf(await status(lab)), ['BELOW_TARGET'])
+    const before = passed(lab.lab.coordinator.pid)
+    const back = lab.startPeer(3)
+    t.teardown(() => void back.kill('SIGKILL'))
+    await started(back)
+    t.like((await untilSafe(t, lab)).volumes[0], { state: 'protected', survives: 2, target: 2 })
+    const [byCoordinator, made] = [passed(lab.lab.coordinator.pid) - before, bytesIn(off.store)]
+    t.log(`the coordinator read and wrote ${byCoordinator} bytes, ${made} were made`)
+    t.true(made > 16e6 && byCoordinator < made / 4)
+    for (const { pid } of lab.lab.peers.slice(0, 2)) await lab.kill(pid)
+    await lab.restoreLatest(t, disk)
+  },
+)
 
 test.serial('a damaged part, and those of a PC that was removed, are made anew where they belong', async (t) => {
   const { lab, disk, state } = await TestLab.imaged(t, 6, 24)

@@ -65,7 +65,7 @@ export const GUARDS: readonly Guard[] = [
   },
   {
     promise: 'keys',
-    file: 'src/coordinator/server.ts',
+    file: 'src/coordinator/handlers.ts',
     line: `if (entry.owner !== host) throw notAllowed("That is another host's key", 'admin')`,
     without: 'void host',
     test: ['test/coordinator/access.test.ts', 'keys are taken from their owner only, and the first of each name stays'],

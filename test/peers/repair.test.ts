@@ -113,7 +113,11 @@ test('compromised peer: only the coordinator has a shard made, and only for a le
   t.false(await last.store.holds(idOf(STRIPE, 3)))
   await t.throwsAsync(asCaller(last.secret, 0).fetchBody(idOf(STRIPE, 0)), { code: 'NOT_ALLOWED' }, 'without one')
   const other = leave(last.host, { number: STRIPE + 1 })
-  await t.throwsAsync(asCaller(last.secret, 0).fetchForRepair(idOf(STRIPE, 0), other), { code: 'NOT_ALLOWED' }, 'other stripe')
+  await t.throwsAsync(
+    asCaller(last.secret, 0).fetchForRepair(idOf(STRIPE, 0), other),
+    { code: 'NOT_ALLOWED' },
+    'other stripe',
+  )
   t.is((await asCaller(last.secret, 0).fetchForRepair(idOf(STRIPE, 0), leave(last.host))).length, LENGTH + 4096)
 })
 

@@ -51,7 +51,11 @@ test('while hosts are away a stripe has parity for them too: what is missing is 
   const half = formGroup([...fleet(3), ...off(3)], '', MiB, {})
   t.like(half, { k: 2, m: 2, wanted: 2, reach: 1 })
   t.is(hostsOfStripe(half, 0).filter((one) => one === undefined).length, 1)
-  t.like(formGroup([...fleet(6), ...off(1)], '', MiB, {}), { k: 3, m: 3, wanted: 3, reach: 3 }, 'a spare takes the place')
+  t.like(
+    formGroup([...fleet(6), ...off(1)], '', MiB, {}),
+    { k: 3, m: 3, wanted: 3, reach: 3 },
+    'a spare takes the place',
+  )
   t.like(formGroup([...fleet(3), ...off(1)], '', MiB, { tolerate: 1 }), { k: 2, m: 1 }, 'as a person said')
   t.like(formGroup(fleet(6), '', MiB, {}), { k: 3, m: 2 })
 })

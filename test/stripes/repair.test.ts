@@ -41,7 +41,10 @@ test('nobody unfit is chosen, and none whose domain holds another shard', (t) =>
 test('of an away host a good shard counts, but nothing is fetched from it', (t) => {
   const left = weak([good(0, 'a'), good(1, 'b'), good(2, 'c')])
   const hosts = [host('a', { away: true }), host('b'), host('c'), host('d')]
-  t.deepEqual(planRepair(left, hosts)?.sources.map(({ host }) => host), ['b', 'c'])
+  t.deepEqual(
+    planRepair(left, hosts)?.sources.map(({ host }) => host),
+    ['b', 'c'],
+  )
   const two = [host('a', { away: true }), host('b', { suspect: 'odd' }), host('c'), host('d')]
   t.is(planRepair(left, two), undefined, 'fewer than k are here')
 })
@@ -65,7 +68,11 @@ test('repair by repair a stripe comes to survive all that its scheme can, while 
     fc.property(shape, ({ k, m, spare, lost }) => {
       const hosts = Array.from({ length: k + m + spare }, (_, at) => host(`h${at}`))
       const isLost = (index: number) => new Set(lost.slice(0, m)).has(index)
-      let shards = Array.from({ length: k + m }, (_, index) => ({ index, host: `h${index}`, standing: isLost(index) ? ('lost' as const) : ('good' as const) }))
+      let shards = Array.from({ length: k + m }, (_, index) => ({
+        index,
+        host: `h${index}`,
+        standing: isLost(index) ? ('lost' as const) : ('good' as const),
+      }))
       for (let step = 0; step <= m; step++) {
         const plan = planRepair(weak(shards, { k, m }), hosts)
         if (!plan) break

@@ -97,7 +97,9 @@ mod tests {
         let tables: Vec<_> = bodies.iter().map(|body| shard::table(body)).collect();
         let roots = (0..).zip(&tables).map(|(index, table)| shard::root(1000, index, table)).collect();
         let descriptor = Descriptor { k: 2, m: 1, pack_bytes: 2000, roots, ..template(&writer) }.sign(&writer);
-        let file = |index: usize| [shard::header(1000, index as u8, &tables[index], &descriptor), bodies[index].clone()].concat();
+        let file = |index: usize| {
+            [shard::header(1000, index as u8, &tables[index], &descriptor), bodies[index].clone()].concat()
+        };
         let found = rebuild(&[file(0), file(1)], 2);
         assert!(matches!(found, Err(Error::Forged { .. })), "{found:?}");
     }
