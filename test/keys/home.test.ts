@@ -7,7 +7,7 @@ import { RECOVERY, readEntry, type Sealing, sealEntry } from '../../src/keys/ent
 import { createHome, openHome, prepareIdentity } from '../../src/keys/home.js'
 import { settlePort } from '../../src/keys/home-config.js'
 import { openVault } from '../../src/keys/vault.js'
-import { Secret } from '../../src/native.js'
+import { Secret, type SecretHandle } from '../../src/native.js'
 import { fleet, hostOf, makeFleet, member, sealingOf, signPlain } from './fleet.js'
 
 const known = makeFleet()
@@ -154,4 +154,33 @@ test('a port that was taken at the first start is kept, and one that was named s
     '[::]:777',
   )
   t.deepEqual([listen, coordinator.address], ['[::]:777', '192.0.2.1:777'])
+})
+
+test('of several keys of the domain the last rotation seals, all open, and who takes the coordinator over is told which is which', (t) => {
+  const { identity, secrets, config } = newHome(folder(t))
+  const home = createHome(config)
+  const own = { fleet, term: 1, reader: hostOf(identity), readerSealing: sealingOf(identity) }
+  const given = (key: SecretHandle, rotation: number) =>
+    sealEntry(key, { ...own, purpose: 'domain', rotation, owner: hostOf(known.coordinator) }, known.coordinator)
+  // Names of files begin with the key's id: whichever comes first, the rotation counts.
+  const later = Array.from({ length: 4 }, () => Secret.random())
+  home.takeKeys(later.map((key, at) => given(key, at + 1)))
+  const inOrder = [...later.toReversed(), secrets.domain].map((key) => toHex(key.id()))
+  for (const opened of [home, openHome(config.state)]) {
+    t.deepEqual(
+      opened.domainKeys.map((key) => toHex(key.id())),
+      inOrder,
+    )
+    t.is(opened.domainEntry?.key, inOrder[0])
+  }
+  const next = Secret.random()
+  const sealed = home.sealFor(hostOf(next), sealingOf(next)).map((bytes) => readEntry(bytes).entry)
+  const rotations = new Map(sealed.map(({ key, rotation }) => [key, rotation]))
+  t.deepEqual(
+    inOrder.map((id) => rotations.get(id)),
+    [4, 3, 2, 1, 0],
+  )
+  const forged = sealEntry(Secret.random(), { ...own, purpose: 'domain', rotation: 9, owner: own.reader }, known.peer)
+  t.throws(() => home.takeKeys([forged]), { code: 'FORGED' })
+  t.is(home.domainEntry?.rotation, 4)
 })
