@@ -1,5 +1,5 @@
 /**
- * `node build/bench/finish.js`: what a `begin` and a `finish` cost all hosts together, without witnesses, with three and with seven;
+ * `node build/bench/finish.js`: what a `begin` and a `finish` cost all hosts together, without witnesses, with three, five and seven;
  * and what a set of 100,000 heads adds. Coordinator, peers and appliance are one process on loopback, so that its processor time is
  * that of all of them; each has its own TLS, store and syncs.
  *
@@ -43,6 +43,7 @@ async function main(): Promise<void> {
   const fleets = [
     [2, 0],
     [3, 0],
+    [5, 0],
     [7, 0],
     [3, MANY],
   ] as const
