@@ -392,8 +392,8 @@ export const GUARDS: readonly Guard[] = [
   {
     promise: 'receipts',
     file: 'src/peers/sequence.ts',
-    line: 'const newest = slots.sort((a, b) => b.sequence - a.sequence)[0]',
-    without: 'const newest = slots[0]',
+    line: 'while (this.#durable < mine) {',
+    without: 'while (this.#durable < 0) {',
     test: ['test/peers/sequence.test.ts', 'a store keeps its id and goes on counting; no number is given out twice'],
   },
   {
