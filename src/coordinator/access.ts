@@ -2,6 +2,7 @@
 import { ImagerError } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
 import type { Role } from '../keys/fields.js'
+import type { Membership } from '../keys/membership.js'
 import { CALL_NAMES, type CallName } from './calls.js'
 
 export interface Caller {
@@ -97,4 +98,9 @@ export function requireOwn(caller: Caller, owner: Hex | undefined): void {
   const scope = scopeOf(caller)
   if (scope === undefined || owner === undefined || owner === scope) return
   throw new ImagerError('NOT_ALLOWED', { what: 'That belongs to another appliance', role: 'admin' })
+}
+
+/** Is it the root, or an admin, a person's key? */
+export function isPersons(home: { membership(): Membership; readonly rootKey: Hex }, host: Hex): boolean {
+  return home.membership().adminsBy(home.rootKey).isAdmin(host)
 }

@@ -14,9 +14,11 @@ import type { LocalCatalog } from '../catalog/local.js'
 import type { Handed } from '../keys/handover.js'
 import type { Home } from '../keys/home.js'
 import { findHost } from '../keys/membership.js'
-import { signHanded } from '../keys/take-up.js'
+import { sealForNext, signHanded } from '../keys/take-up.js'
 import { Connection } from '../wire/client.js'
 import type { Answer, Request } from './calls.js'
+import type { Watch } from './watch.js'
+import type { Writing } from './writing.js'
 
 export interface MovingParts {
   readonly home: Home
@@ -122,11 +124,14 @@ export class Moving {
     await freeze()
     const files = await catalog.upkeep.copyTo(this.#folder)
     const { sealing = '' } = home.membership().find(offer.to) ?? {}
-    const [domain, own] = [home.domainKey, home.catalogKey]
-    if (!domain || !own) throw new ImagerError('INVALID', { what: "This coordinator does not hold the fleet's keys" })
-    const keys = home.sealFor(offer.to, sealing).map((bytes) => bytes.toString('base64'))
+    const [domain, catalogKey] = [home.domainKey, home.catalogKey]
+    if (!domain || !catalogKey)
+      throw new ImagerError('INVALID', { what: "This coordinator does not hold the fleet's keys" })
+    const { host, fleet, secret } = home
+    const own = { host, fleet, secret, keyStatements: home.keyStatements() }
+    const keys = sealForNext(own, offer.to, sealing).map((bytes) => bytes.toString('base64'))
     const tip = catalog.chain.tip()?.hash ?? null
-    const ids = { domain: domain.id().toString('hex'), catalog: own.id().toString('hex') }
+    const ids = { domain: domain.id().toString('hex'), catalog: catalogKey.id().toString('hex') }
     offer.files = { files, keys, ...ids, tip }
     offer.asked = performance.now()
   }
@@ -208,6 +213,22 @@ export class Moving {
 
 function handedOf({ handover, enroller, consent }: Handed): Handed {
   return { handover, enroller, ...(consent !== undefined && { consent }) }
+}
+
+/** Of a coordinator with a catalog, its witnesses, and the calls that write to it. */
+export function movingOf(
+  { home, catalog, watch }: { home: Home; catalog: LocalCatalog; watch?: Watch },
+  writing: Writing,
+): Moving {
+  return new Moving({
+    ...{ home, catalog },
+    async freeze() {
+      await watch?.freeze()
+      await writing.ended()
+    },
+    thaw: () => watch?.thaw(),
+    onTaken: () => watch?.leave(),
+  })
 }
 
 type MoveCall = 'move' | 'standBy' | 'movePart' | 'handOver' | 'takenUp'

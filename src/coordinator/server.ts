@@ -17,13 +17,13 @@ import type { Role } from '../keys/fields.js'
 import type { Home } from '../keys/home.js'
 import { decodeMessage, encodeMessage } from '../wire/message.js'
 import { type Route, type Served, serve } from '../wire/server.js'
-import { BROUGHT, type Caller, NEW, requireRole, SIGNING, TELLING, WHILE_MOVING } from './access.js'
+import { BROUGHT, type Caller, isPersons, NEW, requireRole, SIGNING, TELLING, WHILE_MOVING } from './access.js'
 import { Admission } from './admission.js'
 import { CALL_NAMES, CALLS, type CallName, type Request } from './calls.js'
 import { describeSkew, readSkew, SKEW_HEADER, TIME_HEADER } from './clock-skew.js'
 import { DomainKey } from './domain-key.js'
 import { type Asked, catalogHandlers, fleetHandlers, type Given, type Handlers } from './handlers.js'
-import { Moving, moveHandlers } from './moving.js'
+import { type Moving, moveHandlers, movingOf } from './moving.js'
 import { replaced } from './replaced.js'
 import { Returned } from './returned.js'
 import type { Watch } from './watch.js'
@@ -84,15 +84,7 @@ export async function serveCoordinator(parts: CoordinatorParts): Promise<ServedC
     }
   }
   const writing = new Writing()
-  const moving = new Moving({
-    ...{ home, catalog },
-    async freeze() {
-      await parts.watch?.freeze()
-      await writing.ended()
-    },
-    thaw: () => parts.watch?.thaw(),
-    onTaken: () => parts.watch?.leave(),
-  })
+  const moving = movingOf(parts, writing)
   const handlers = {
     ...moveHandlers(moving),
     ...catalogHandlers(catalog, parts, returned, domainKey),
@@ -140,11 +132,6 @@ export async function serveCoordinator(parts: CoordinatorParts): Promise<ServedC
       return server.close()
     },
   }
-}
-
-/** Is it the root, or an admin? */
-function isPersons(home: Home, host: Hex): boolean {
-  return home.membership().adminsBy(home.rootKey).isAdmin(host)
 }
 
 /** As far as the catalog can be read now. */

@@ -31,24 +31,19 @@ import {
   openEntry,
   RECOVERY,
   readEntry,
-  sealEntry,
 } from './entry.js'
-import { Key, Name, type Role, Term } from './fields.js'
-import { Handed } from './handover.js'
+import type { Role } from './fields.js'
+import { HANDOVER, type HandedOver, readHandedOver, writeHandedOver } from './handed-over.js'
+import type { Handed } from './handover.js'
 import { encodeConfig, type HomeConfig, readConfig, settlePort } from './home-config.js'
 import { type Membership, openMembership, requireFollows } from './membership.js'
 import { refuseExposedSecrets } from './secret-files.js'
-
-/** `name`: of who has it; the names in that one's memberships are not for this host any more. */
-const HandedOver = v.strictObject({ to: Key, name: Name, term: Term, ...Handed.entries })
-export type HandedOver = v.InferOutput<typeof HandedOver>
 
 const CONFIG = 'home.json'
 const UNFINISHED = 'home.json.new'
 const IDENTITY = 'identity.key'
 const KEY_BYTES = 32
 const MEMBERSHIP = 'membership.bin'
-const HANDOVER = 'handover.json'
 const KEYS = 'keys'
 /** Only a coordinator has it. */
 const CATALOG = 'catalog'
@@ -61,8 +56,7 @@ export class Home {
   readonly #tls: TlsIdentity
   #config: HomeConfig
   #membership: Membership | undefined
-  /** What lies in the state folder of it; null: nothing does. */
-  #handover: HandedOver | null | undefined
+  #handover: HandedOver | undefined
   readonly #watchers: (() => void)[] = []
   readonly #keys = new Map<string, readonly OpenedEntry[]>()
 
@@ -107,29 +101,16 @@ export class Home {
 
   /** To whom this coordinator has handed its place in the present term, and what it signed: from then on it signs nothing else. */
   get handedOver(): HandedOver | undefined {
-    if (this.#handover === undefined) this.#handover = this.#readHandover()
+    this.#handover ??= whole(join(this.state, HANDOVER), this.state, () => readHandedOver(this.state))
     const given = this.#handover
     return given?.term === this.membership().term ? given : undefined
-  }
-
-  #readHandover(): HandedOver | null {
-    const path = join(this.state, HANDOVER)
-    if (!existsSync(path)) return null
-    const read = () => v.parse(HandedOver, JSON.parse(readWhole(path).toString()))
-    return whole(path, this.state, () => {
-      try {
-        return read()
-      } catch (cause) {
-        throw new ImagerError('CORRUPT', { what: `${path} is damaged` }, { cause })
-      }
-    })
   }
 
   /** On the disk before anybody hears of it: who crashes now is no coordinator any more. */
   handOver(to: Hex, handed: Handed): void {
     const { term } = this.membership()
     const given = { to, name: this.membership().find(to)?.name ?? to.slice(0, 8), term, ...handed }
-    writeDurable(join(this.state, HANDOVER), Buffer.from(`${JSON.stringify(given)}\n`))
+    writeHandedOver(this.state, given)
     this.#handover = given
   }
 
@@ -138,17 +119,6 @@ export class Home {
     const coordinator = { key: this.host, address }
     this.#config = { ...this.#config, role: 'coordinator', coordinator, listen }
     writeDurable(join(this.state, CONFIG), encodeConfig(this.#config))
-  }
-
-  /** All that a coordinator reads, sealed to the one that comes; none that is an appliance's own. */
-  sealFor(reader: Hex, readerSealing: Hex): Buffer[] {
-    const as = { fleet: this.fleet, reader: this.host, secret: this.secret, accept: () => true }
-    return this.keyStatements().flatMap((bytes) => {
-      const { entry } = readEntry(bytes)
-      if (entry.reader !== this.host || entry.purpose === 'manifest' || isPrivate(entry)) return []
-      const { sealed: _, key: __, ...named } = entry
-      return [sealEntry(openEntry(bytes, as).key, { ...named, reader, readerSealing }, this.secret)]
-    })
   }
 
   /** Key entries that were made, or checked, by whoever calls. */

@@ -6,6 +6,7 @@ import { ImagerError } from '../base/errors.js'
 import { type Hex, toHex } from '../base/ids.js'
 import type { SecretHandle } from '../native.js'
 import { admit, signRemoval } from './admission.js'
+import { isPrivate, openEntry, readEntry, sealEntry } from './entry.js'
 import { type Handed, type Handover, MOST_HANDOVERS, openConsent, signHandover } from './handover.js'
 import { chooseWitnesses, type Membership, readersOf, type SignedDelegation, signMembership } from './membership.js'
 
@@ -83,4 +84,19 @@ export function takeUp(before: Membership, handed: Handed, rootSealing: Hex, ide
     witnesses: chooseWitnesses(members, before.witnesses),
   }
   return signMembership(next, identity, readersOf(members, enrollers, rootSealing, admins))
+}
+
+/** All that a coordinator reads, sealed to the one that comes; none that is an appliance's own. */
+export function sealForNext(
+  { host, fleet, secret, keyStatements }: { host: Hex; fleet: Hex; secret: SecretHandle; keyStatements: Buffer[] },
+  reader: Hex,
+  readerSealing: Hex,
+): Buffer[] {
+  return keyStatements.flatMap((bytes) => {
+    const { entry } = readEntry(bytes)
+    if (entry.reader !== host || entry.purpose === 'manifest' || isPrivate(entry)) return []
+    const { sealed: _, key: __, ...named } = entry
+    const { key } = openEntry(bytes, { fleet, reader: host, secret, accept: () => true })
+    return [sealEntry(key, { ...named, reader, readerSealing }, secret)]
+  })
 }

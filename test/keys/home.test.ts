@@ -6,6 +6,7 @@ import { toHex } from '../../src/base/ids.js'
 import { RECOVERY, readEntry, type Sealing, sealEntry } from '../../src/keys/entry.js'
 import { createHome, openHome, prepareIdentity } from '../../src/keys/home.js'
 import { settlePort } from '../../src/keys/home-config.js'
+import { sealForNext } from '../../src/keys/take-up.js'
 import { openVault } from '../../src/keys/vault.js'
 import { Secret, type SecretHandle } from '../../src/native.js'
 import { fleet, hostOf, makeFleet, member, sealingOf, signPlain } from './fleet.js'
@@ -86,7 +87,11 @@ test("a volume's own domain opens what is sealed under it; nothing is sealed und
   )
   t.notThrows(() => openVault(home, '4e'.repeat(16)))
   t.throws(() => openVault(home, volume), { code: 'UNSUPPORTED', message: /under a key of its own/ })
-  const handed = home.sealFor(hostOf(known.peer), sealingOf(known.peer)).map((bytes) => readEntry(bytes).entry.key)
+  const handed = sealForNext(
+    { host: home.host, fleet: home.fleet, secret: home.secret, keyStatements: home.keyStatements() },
+    hostOf(known.peer),
+    sealingOf(known.peer),
+  ).map((bytes) => readEntry(bytes).entry.key)
   t.deepEqual(handed.sort(), [secrets.domain, trailer].map((key) => toHex(key.id())).sort(), 'who comes reads the rest')
 })
 
