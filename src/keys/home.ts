@@ -13,7 +13,6 @@
  */
 import { existsSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs'
 import { join } from 'node:path'
-import * as v from 'valibot'
 import { hasCode, ImagerError, reason } from '../base/errors.js'
 import { type Hex, toHex } from '../base/ids.js'
 import { keepMemoryPrivate, Secret, type SecretHandle } from '../native.js'

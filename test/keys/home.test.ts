@@ -179,7 +179,8 @@ test('of several keys of the domain the last rotation seals, all open, and who t
     t.is(opened.domainEntry?.key, inOrder[0])
   }
   const next = Secret.random()
-  const sealed = home.sealFor(hostOf(next), sealingOf(next)).map((bytes) => readEntry(bytes).entry)
+  const mine = { host: home.host, fleet: home.fleet, secret: home.secret, keyStatements: home.keyStatements() }
+  const sealed = sealForNext(mine, hostOf(next), sealingOf(next)).map((bytes) => readEntry(bytes).entry)
   const rotations = new Map(sealed.map(({ key, rotation }) => [key, rotation]))
   t.deepEqual(
     inOrder.map((id) => rotations.get(id)),
