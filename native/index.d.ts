@@ -24,6 +24,16 @@ export declare class Batch {
   olderIds(vault: Vault, domain: number, births: BigUint64Array): Promise<Buffer>
   /** `found`: the births of what `olderIds` gave last. Returns all births, for `Packer.claim`. */
   takeOlder(births: BigUint64Array, found: BigUint64Array): BigUint64Array
+  /**
+   * Seals what lies at these places, at whichever of zstd's `levels` gives the lengths, and says what its holders answer to
+   * `nonce`; nothing of those that come out longer or shorter. After `prepare`, before `seal`.
+   */
+  expect(vault: Vault, nonce: Uint8Array, places: RecordPlaces, levels: Array<number>): Promise<ExpectedProof[]>
+  /**
+   * Of items that are not zeros, those whose record in what was `fetched` of a pack (as `DiskReader.open`) does not open to
+   * their bytes. Uses the bodies up.
+   */
+  differ(vault: Vault, placed: PlacedRecords, offsets: Array<number>, fetched: Array<Body>): Promise<number[]>
   /** Compresses and seals what was claimed as fresh. `level` is zstd's. */
   seal(vault: Vault, level: number): Promise<void>
   /**
@@ -431,6 +441,23 @@ export declare class PlanSelected {
   reserve(target: Target): Promise<PlanReserved>
 }
 
+/** The places of records that this appliance stored, or proved once (docs/formats/proved.md). */
+export declare class ProvedPlaces {
+  /** As the file at `path` has them; none where it is not whole, or another appliance's. */
+  constructor(path: string, vault: Vault)
+  /**
+   * Of records by id (32 bytes each) and birth, those that have a birth which is not known to be right, by their positions.
+   * Throws INVALID for a birth of no run of `runs`.
+   */
+  unknown(runs: Runs, ids: Uint8Array, births: BigUint64Array): Array<number>
+  /** Of the records as `unknown` has them, those at `nths` are right. */
+  learn(runs: Runs, ids: Uint8Array, births: BigUint64Array, nths: Array<number>): void
+  /** All records of a pack that this appliance stored. */
+  learnPack(runs: Runs, pack: Pack): void
+  /** Writes them down for the next run. Throws IO. */
+  save(): Promise<void>
+}
+
 /** The births of a snapshot, collected again from its manifest. */
 export declare class ReferenceSet {
   /** An empty set. */
@@ -794,6 +821,15 @@ export interface DiskFacts {
   confined: Array<string>
 }
 
+/** What the holder of a part of a record answers, if it has it: which item, the index of the shard, the range of its file. */
+export interface ExpectedProof {
+  nth: number
+  index: number
+  start: number
+  end: number
+  digest: Buffer
+}
+
 /**
  * The attributes of many files, 72 bytes each as `src/mount/attributes.ts` writes them, with volume 0; zeros for a file
  * that none of the file pages holds. A file that goes on in the next page needs both.
@@ -996,6 +1032,12 @@ export interface PlanDiffering {
 }
 
 /**
+ * Proves ranges of the shards in the folder of a peer's store: rows of shard 16 | start u32 | end u32, LE. The answers are rows of
+ * what u8 (0 proved, 1 no such shard, 2 no such range, 3 not readable) | digest 32. Throws CORRUPT where a row is cut off.
+ */
+export declare function proveRanges(folder: string, nonce: Uint8Array, ranges: Uint8Array): Promise<Buffer>
+
+/**
  * Rows of birth u64 LE | id 32 | offset u32 LE | length u32 LE of the trailer of a stripe's pack, births by the numbers of
  * `runs`. Throws FORGED where another key or another stripe has it.
  */
@@ -1012,6 +1054,17 @@ export interface RecordLocations {
   stripes: Float64Array
   offsets: Uint32Array
   lengths: Uint32Array
+}
+
+/**
+ * Where records of a batch are said to lie: which of the items that are not zeros, its place in its pack, and how many bytes of
+ * that each shard holds.
+ */
+export interface RecordPlaces {
+  nths: Uint32Array
+  offsets: Uint32Array
+  lengths: Uint32Array
+  bodies: Uint32Array
 }
 
 /** Rebuilds one range of a shard from the same range of any k others. Uses them up. */

@@ -92,6 +92,18 @@ export const REPAIRS_AT_ONCE = 1
 export const SHARDS_AT_ONCE = 32
 /** Of one host: two runs at full speed. */
 export const SHARDS_A_HOST = 8
+/** Ranges of one question for proofs, 24 bytes each: a batch of blocks from one host has 256. */
+export const PROVE_RANGES = 4096
+/** Bytes that a peer reads for one question: eight of the largest shards, half a second of a slow disk. */
+export const PROVE_BYTES = 33 * MiB
+/** What a range costs besides its bytes: the disk finds its place in the time in which it reads so much. */
+export const PROVE_SEEK_BYTES = 16 * KiB
+/** Of one caller: little is asked, and much is read. A snapshot asks k hosts at once, and so proves k times 100 MB of blocks. */
+export const PROVE_BYTES_PER_SECOND = 128 * MiB
+/** Questions that are read for at once, of all callers: the disk has others to serve. */
+export const PROVES_AT_ONCE = 2
+/** Questions of one caller that wait or are read for: three batches of two runs. */
+export const PROVES_PER_HOST = 8
 /** A host that could not be reached is not tried again for this long. */
 export const BREAKER_MS = 5_000
 /** Shards that a peer reads again for one call: 32 MiB, which a slow disk gives within the call's time. */
@@ -119,3 +131,9 @@ export const OFFERS_PER_MINUTE = 120
 export const WITNESS_PATIENCE_MS = 4_000
 /** What the coordinator keeps with the witnesses of one snapshot: its summary, head and list of stripes, compressed. */
 export const ENTRY_BYTES = 4 * MiB
+/** Stripes of which one appliance may say that they are false: more is a coordinator or a writer that lies without end. */
+export const COMPLAINTS_AN_APPLIANCE = 256
+/** For so long `status` shows what was said. */
+export const COMPLAINT_SHOWN_MS = 7 * 24 * 3_600_000
+/** Stripes of one run that are read whole to see whether their writer lied: 20 MB each. What else is not proved is stored again. */
+export const FALSE_STRIPES_READ = 16

@@ -19,6 +19,7 @@ import type { Requester } from '../wire/client.js'
 import { decodeMessage, encodeMessage } from '../wire/message.js'
 import type { ShardFile, ShardRange, ShardTransport } from '../wire/shard-transport.js'
 import { HttpsTransport } from './https-transport.js'
+import { decodeProofs, encodeProve, PROVE_ANSWER_BYTES, type Proof, type ProveRange } from './prove.js'
 import { Receipts } from './receipts.js'
 import { encodeRepair, type RepairQuestion } from './repair.js'
 import type { DocumentKind, Held, Space, StatementKind } from './store.js'
@@ -87,6 +88,18 @@ export class PeerClient {
     const asked = { timeoutMs: REPAIR_TIMEOUT_MS, idleMs: REPAIR_TIMEOUT_MS, ...options }
     const body = encodeRepair(question)
     return (await this.connection.request('POST', '/v1/repairs', { ...asked, body, maxBytes: RECEIPT_BYTES })).body
+  }
+
+  /**
+   * Of each range of a shard's file the digest keyed by `nonce` (32 bytes, drawn for this), in their order. The shards of neighbours
+   * are opened once. At most PROVE_RANGES of PROVE_BYTES together.
+   */
+  async prove(nonce: Uint8Array, ranges: readonly ProveRange[], options: CallOptions = {}): Promise<Proof[]> {
+    const asked = { ...transfer(options), body: encodeProve(nonce, ranges), maxBytes: PROVE_ANSWER_BYTES }
+    const { body } = await this.connection.request('POST', '/v1/prove', asked)
+    const proofs = decodeProofs(body, ranges.length)
+    if (!proofs) throw this.#lied('proofs that answer another question')
+    return proofs
   }
 
   /** One page of what it holds, in order of ids. */

@@ -3,6 +3,7 @@
  * coordinator granted a shard. A shard is checked whole before it is stored and durable before the answer; grant, length
  * and room are checked before any of its bytes are taken.
  */
+import { setTimeout as sleep } from 'node:timers/promises'
 import * as v from 'valibot'
 import { ImagerError, reason } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
@@ -31,6 +32,7 @@ import { checkpointRoutes } from './checkpoint-routes.js'
 import { answerData } from './data.js'
 import { checkDocument, limitOf, type Trust } from './documents.js'
 import { keepMembership } from './memberships.js'
+import { PROVE_MESSAGE_BYTES, Prover } from './prove.js'
 import { receiptOf, receiptsRoute } from './receipts.js'
 import { repairShard } from './repair.js'
 import {
@@ -87,6 +89,7 @@ function peerRoutes(parts: PeerParts, receiving: SharedSlots): Route[] {
   const { store, trust } = parts
   const bitmaps = new Slots(BITMAPS_AT_ONCE)
   const repairing = new Slots(REPAIRS_AT_ONCE)
+  const prover = new Prover({ store, clock: parts.clock, sleep: (ms, signal) => sleep(ms, undefined, { signal }) })
   const route = (method: Route['method'], path: string, maxBytes: number, handle: Route['handle']): Route => ({
     method,
     path,
@@ -108,6 +111,10 @@ function peerRoutes(parts: PeerParts, receiving: SharedSlots): Route[] {
       return { body: encodeMessage(await store.inventory(ask(After, request, 'after', ''), limit)) }
     }),
     receiptsRoute(parts),
+    route('POST', '/v1/prove', PROVE_MESSAGE_BYTES, async (request) => {
+      requireReader(trust, request.host)
+      return { body: await prover.answer(request.host, await request.body()) }
+    }),
     route('GET', '/v1/documents/:kind', 0, async (request) => {
       const kind = statementOf(request)
       if (!isForAll(kind)) requireReader(trust, request.host)

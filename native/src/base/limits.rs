@@ -22,6 +22,8 @@ pub const PACK_RECORDS: usize = 1 << 16;
 pub const STRIPE_SHARDS: usize = 32;
 /// The part of a shard that one entry of its slice table covers, and the unit of an audit.
 pub const SLICE_BYTES: usize = 64 * KIB;
+/// Places of records that an appliance remembers to have stored or proved, 8 bytes each: 256 GB of blocks. Others are proved again.
+pub const PROVED_PLACES: usize = 1 << 22;
 /// Disk bytes that one map page describes.
 pub const MAP_PAGE_BYTES: u64 = 8 << 20;
 

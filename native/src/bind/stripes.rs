@@ -13,7 +13,7 @@ use crate::base::bytes::Writer;
 use crate::base::error::Error;
 use crate::formats::names::RunName;
 use crate::formats::{pack, shard};
-use crate::stripes::{erasure, rebuild, stored};
+use crate::stripes::{erasure, prove, rebuild, stored};
 
 /// What a shard's header says. `shard` (16 bytes) and `root` (32) in hexadecimal.
 #[napi(object)]
@@ -85,6 +85,14 @@ pub fn find_other_stripe(folder: String, stripe: StripeFacts) -> Result<AsyncTas
     let run = RunName::of(&fixed("name of a run", &stripe.run)?);
     let identity = decoded("identity of a stripe", &stripe.identity)?;
     Ok(job(move || Ok(stored::find_other(Path::new(&folder), &run, stripe.number, &identity).map(|id| hex(&id)))))
+}
+
+/// Proves ranges of the shards in the folder of a peer's store: rows of shard 16 | start u32 | end u32, LE. The answers are rows of
+/// what u8 (0 proved, 1 no such shard, 2 no such range, 3 not readable) | digest 32. Throws CORRUPT where a row is cut off.
+#[napi(ts_return_type = "Promise<Buffer>")]
+pub fn prove_ranges(folder: String, nonce: Uint8Array, ranges: Uint8Array) -> Result<AsyncTask<Job<Buffer>>> {
+    let nonce = fixed("nonce", &nonce)?;
+    Ok(job(move || prove::prove(Path::new(&folder), &nonce, &ranges).map(Buffer::from)))
 }
 
 /// Checks the header in the first 4096 bytes of a shard file. Throws CORRUPT, FORGED.

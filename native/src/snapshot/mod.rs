@@ -7,5 +7,7 @@ pub mod manifest;
 pub mod newest;
 pub mod packer;
 pub mod parent;
+pub mod proof;
+pub mod proved;
 pub mod reuse;
 pub mod spill;

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::base::direct::{DIRECT_BYTES, DirectReader, aligned};
 use crate::base::error::{Error, Result};
@@ -137,8 +137,13 @@ pub fn find_other(folder: &Path, run: &RunName, number: u32, identity: &[u8; 32]
 }
 
 fn read_stripe(folder: &Path, id: &[u8; 16]) -> Option<Descriptor> {
+    stripe_of(&path_of(folder, id)).ok()
+}
+
+/// Where the folder of a peer's store has a shard, if it holds it.
+pub fn path_of(folder: &Path, id: &[u8; 16]) -> PathBuf {
     let name = format!("{:032x}", u128::from_be_bytes(*id));
-    stripe_of(&folder.join(&name[..2]).join(format!("{name}.shard"))).ok()
+    folder.join(&name[..2]).join(format!("{name}.shard"))
 }
 
 /// Of which stripe the shard in this file is, by its header alone.

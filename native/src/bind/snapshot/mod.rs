@@ -3,3 +3,4 @@
 pub(super) mod blocks;
 pub(super) mod changed;
 pub(super) mod packs;
+mod proved;

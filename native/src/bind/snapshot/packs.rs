@@ -186,6 +186,12 @@ impl From<packer::Pack> for Pack {
     }
 }
 
+impl Pack {
+    pub(super) fn rows(&self) -> &[Row] {
+        &self.rows
+    }
+}
+
 #[napi]
 impl Pack {
     /// The number of the stripe that it becomes.
