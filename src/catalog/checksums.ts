@@ -33,6 +33,7 @@ export const COVERED: Readonly<Record<string, Key>> = {
   stripe: column('stripe'),
   shard: ofShard,
   evidence: ofShard,
+  complaint: joined('stripe', 'by'),
   record: column('stripe'),
   snapshot: column('n'),
   token: column('id'),

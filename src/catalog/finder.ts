@@ -23,13 +23,15 @@ export class Finder {
 
   /**
    * In stripes that survive the loss of `tolerate` hosts; `own`: in which each was first stored, which counts before all others
-   * while it can be read; `except`: stripes that do not count. A part at a time: between two of them the event loop serves other calls.
+   * while it can be read; `except`: stripes that do not count; `mine`: which count before those of others, as who stored a record need
+   * not prove it. A part at a time: between two of them the event loop serves other calls.
    */
   async *of(
     ids: Uint8Array,
     tolerate: number,
     own: readonly number[] = [],
     except: ReadonlySet<number> = NONE,
+    mine: (stripe: number) => boolean = () => false,
   ): AsyncGenerator<{ at: number; locations: FoundLocations }> {
     for (let at = 0; at * ID_BYTES < ids.length; at += PART) {
       const survival = this.#stripes.survival()
@@ -38,7 +40,8 @@ export class Finder {
         const survives = survival.of(stripe)
         // What its writer made of it counts before what others say to hold the same.
         if (survives >= 0 && stripe === own[at + nth]) return OWN_RANK
-        return survives >= tolerate ? survives - ANY : -1
+        if (survives < tolerate) return -1
+        return survives - ANY + (mine(stripe) ? STRIPE_WIDTH : 0)
       }
       const locations = await this.#signatures.find(ids.subarray(at * ID_BYTES, (at + PART) * ID_BYTES), rank)
       yield { at, locations }

@@ -5,6 +5,8 @@
 import type Database from 'better-sqlite3'
 import type { Clock } from '../base/clock.js'
 import { type Hex, toHex } from '../base/ids.js'
+import type { Line } from '../keys/replacement.js'
+import { Complaints } from './complaints.js'
 import { departHost } from './departure.js'
 import { Evidence } from './evidence.js'
 import type { Heartbeat, HostCatalogue } from './hosts.js'
@@ -14,11 +16,13 @@ import type { ExpectedShard, Stock } from './stock.js'
 import type { Stores } from './stores.js'
 import { isGood, type Stripes } from './stripes.js'
 import { tidingsOf } from './tidings.js'
-import type { Finding } from './types.js'
+import type { Condition, Finding } from './types.js'
 
 export interface KnowledgeParts {
   readonly db: Database.Database
   readonly clock: Clock
+  /** `line`: who took whose place. */
+  readonly parts: { readonly line: () => Line }
   readonly members: HostCatalogue
   readonly registry: Registry
   readonly stripes: Stripes
@@ -46,10 +50,12 @@ export function findingsOf({ expected, held }: Pick<ListedBucket, 'expected' | '
 export class Knowledge {
   readonly #parts: KnowledgeParts
   readonly #evidence: Evidence
+  readonly #complaints: Complaints
 
   constructor(parts: KnowledgeParts) {
     this.#parts = parts
     this.#evidence = new Evidence(parts.db, parts.stripes.stock)
+    this.#complaints = new Complaints(parts.db, { ...parts, line: parts.parts.line })
   }
 
   get stock(): Stock {
@@ -107,6 +113,21 @@ export class Knowledge {
     members.suspect(host, '')
     registry.record('correction', host, `${members.name(host)} was looked at: what its store holds is known again`)
     this.#refigure(this.#evidence.believe(host))
+  }
+
+  /** Of stripes that do not hold what they are said to; as of `learn`. */
+  complain(stripes: readonly number[], by: Hex, trusted: boolean): void {
+    this.#complaints.add(stripes, by, trusted, this.#parts.clock.now())
+  }
+
+  /** Stripes that this host is not offered. */
+  struckFor(host: Hex): ReadonlySet<number> {
+    return this.#complaints.struckFor(host)
+  }
+
+  /** With what was complained of; of a catalog that cannot be believed no more is said. */
+  conditions(trouble: Condition[]): Condition[] {
+    return trouble.length > 0 ? trouble : this.#complaints.conditions(this.#parts.clock.now())
   }
 
   /** It leaves the fleet: its shards are missing. */

@@ -21,7 +21,7 @@ import { type Effect, effectOn, requireNoLoss, requireNoSnapshots } from './depa
 import { Entries } from './entries.js'
 import { ANY, Finder } from './finder.js'
 import type { GuardedDatabase } from './guard.js'
-import { type Admission, type Heartbeat, HostCatalogue } from './hosts.js'
+import { type Heartbeat, HostCatalogue } from './hosts.js'
 import { Knowledge } from './knowledge.js'
 import { type Lease, Leases } from './leases.js'
 import { lengthsOf } from './lengths.js'
@@ -162,9 +162,11 @@ export class LocalCatalog implements Catalog {
 
   async lookup(lease: Hex, ids: Uint8Array, tolerate: number): Promise<BigUint64Array> {
     checkIds(ids)
-    this.#openLease(lease)
+    const { appliance } = this.#openLease(lease)
+    const struck = this.#knowledge.struckFor(appliance)
+    const mine = this.#runs.writtenBy(this.#parts.line().of(appliance))
     const births = new BigUint64Array(ids.length / ID_BYTES)
-    for await (const { at, locations } of this.#finder.of(ids, tolerate)) {
+    for await (const { at, locations } of this.#finder.of(ids, tolerate, [], struck, mine)) {
       births.set(this.#runs.birthsToHere(locations.births), at)
     }
     return births
@@ -335,8 +337,12 @@ export class LocalCatalog implements Catalog {
     return this.upkeep.keepBeat(host, beat, () => this.write(() => this.knowledge.heartbeat(host, beat)))
   }
 
+  async complain(stripes: readonly number[], by: Hex = '', trusted = true): Promise<void> {
+    this.write(() => this.#knowledge.complain(this.#runs.toRows(stripes), by, trusted))
+  }
+
   async condition(): Promise<Condition[]> {
-    return this.upkeep.conditions()
+    return this.#knowledge.conditions(this.upkeep.conditions())
   }
 
   async policies(appliance?: Hex): Promise<{ fleet: Policy; volumes: VolumePolicy[] }> {
@@ -360,7 +366,6 @@ export class LocalCatalog implements Catalog {
     return this.#runs.toHere(stripeOf(this.#openLease(lease).run, number))
   }
 
-  /** Whose lease it is, whatever its state. */
   leaseOwner(lease: Hex): Hex | undefined {
     return this.#leases.find(lease)?.appliance
   }
@@ -413,10 +418,6 @@ export class LocalCatalog implements Catalog {
       this.decisions.retire(id, retired)
       return found
     })
-  }
-
-  importHost(host: Admission): void {
-    this.members.admit(host)
   }
 
   /** Hosts first; all or none. */

@@ -4,8 +4,9 @@
  */
 import type Database from 'better-sqlite3'
 import { ImagerError } from '../base/errors.js'
+import type { Hex } from '../base/ids.js'
 import { Runs } from '../native.js'
-import { Renumbering, type RunsHandle, runOf } from '../stripes/names.js'
+import { partsOfRunName, Renumbering, type RunsHandle, runOf } from '../stripes/names.js'
 
 export class StoredRuns {
   /** As this process numbers them, all that have a row among them: births in pages, and what the catalog is asked and answers. */
@@ -90,6 +91,17 @@ export class StoredRuns {
     const name = this.#rows.name(n)
     if (!name) throw new ImagerError('PROTOCOL', { what: `run ${n} has no name` })
     return name
+  }
+
+  /** Whether a stripe, as rows have it, is of a run of one of these hosts. */
+  writtenBy(writers: readonly Hex[]): (stripe: number) => boolean {
+    const known = new Map<number, boolean>()
+    return (stripe) => {
+      const run = runOf(stripe)
+      const isTheirs = known.get(run) ?? writers.includes(partsOfRunName(this.name(run)).writer)
+      known.set(run, isTheirs)
+      return isTheirs
+    }
   }
 
   #take(name: Buffer, n: number): number {

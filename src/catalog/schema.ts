@@ -33,7 +33,8 @@ const CHECKPOINT_PAGES = 16_384
  * hosts of its good shards, and `unsigned` those of them whose word for it is not here, so that a snapshot's figure takes one row a stripe.
  * A receipt in `shard` is of the `store` that its host has. `delivery` is which version of a document a peer
  * took, or refused and why; `count` is how often an event was met within a minute. `record`: how long the records of a stripe
- * are, u32 LE each. `rows` of `young` are as segments have them (docs/formats/segment.md); what is no `segment` here is none.
+ * are, u32 LE each. `complaint`: who found that a stripe does not hold what it is said to; `by` is empty for who looks after the
+ * fleet. `rows` of `young` are as segments have them (docs/formats/segment.md); what is no `segment` here is none.
  */
 const SCHEMA = `
 CREATE TABLE host (
@@ -70,6 +71,10 @@ CREATE TABLE evidence (
   fact TEXT NOT NULL CHECK (fact IN ('present', 'proved', 'missing', 'corrupt', 'stale', 'wrong length')),
   time INTEGER NOT NULL, by TEXT NOT NULL,
   PRIMARY KEY (stripe, position)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE complaint (
+  stripe INTEGER NOT NULL REFERENCES stripe ON DELETE CASCADE, by TEXT NOT NULL, time INTEGER NOT NULL,
+  PRIMARY KEY (stripe, by)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE record (stripe INTEGER PRIMARY KEY REFERENCES stripe ON DELETE CASCADE, lengths BLOB NOT NULL) STRICT;
 CREATE TABLE snapshot (

@@ -303,6 +303,7 @@ export const CONDITIONS = [
   'NOT_COSIGNED',
   'UNKNOWN_SNAPSHOTS',
   'REPLACED_BACK',
+  'FALSE_RECORDS',
 ] as const
 
 /** What keeps the coordinator from writing, from believing its own catalog, or from being believed. */
@@ -357,6 +358,8 @@ export interface Catalog {
   snapshotStripes(name: string): Promise<number[]>
   /** What was found out about shards, and the hosts all of whose shards were looked at. */
   learn(findings: readonly Finding[], inspected: readonly Hex[]): Promise<void>
+  /** These stripes do not hold what they are said to: their shards are as they were sent, and records in them do not open. */
+  complain(stripes: readonly number[]): Promise<void>
   /** The fleet's, and each volume's that has a snapshot. */
   policies(): Promise<{ fleet: Policy; volumes: VolumePolicy[] }>
   /** Of the volume, or of the fleet; what is left out stays. */

@@ -31,6 +31,7 @@ const READING: readonly CallName[] = [
   'stripes',
   'receipts',
   'learn',
+  'complain',
   'policies',
 ]
 const RUNNING: readonly CallName[] = ['begin', 'lookup', 'place', 'commit', 'finish', 'abandon']

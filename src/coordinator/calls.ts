@@ -268,6 +268,10 @@ export const CALLS = {
     None,
     { maxBytes: MiB },
   ),
+  /** Their records do not open, although their shards are as they were sent. */
+  complain: call(v.strictObject({ runs: Runs, numbers: v.pipe(v.array(Stripe), v.maxLength(STRIPE_PAGE)) }), None, {
+    maxBytes: MiB,
+  }),
   /** Answer: the statement in force; empty where nobody decided anything. */
   policies: call(
     None,

@@ -242,6 +242,12 @@ export class RemoteCatalog implements Catalog {
     }
   }
 
+  async complain(stripes: readonly number[]): Promise<void> {
+    for (let from = 0; from < stripes.length; from += STRIPE_PAGE) {
+      await this.#call('complain', nameStripes(this.names, stripes.slice(from, from + STRIPE_PAGE)))
+    }
+  }
+
   async policies(): Promise<{ fleet: Policy; volumes: VolumePolicy[] }> {
     return (await this.#call('policies', {})).body
   }

@@ -151,6 +151,10 @@ export function catalogHandlers(
       await catalog.learn(known, inspected, caller.host, scopeOf(caller) === undefined)
       return { body: {} }
     },
+    async complain({ caller, body: { runs, numbers } }) {
+      await catalog.complain(readStripes(catalog, runs, numbers), caller.host, scopeOf(caller) === undefined)
+      return { body: {} }
+    },
   }
 }
 

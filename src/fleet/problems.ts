@@ -20,6 +20,7 @@ export const PROBLEMS = {
   UNKNOWN_SNAPSHOTS: 'snapshots that were acknowledged are known by name only',
   ROLLED_BACK: 'the coordinator shows an older state than this server has seen',
   REPLACED_BACK: 'a coordinator that was replaced, or a server whose place another took, runs again',
+  FALSE_RECORDS: 'a server found that what another stored is not what it said: it stored its own copy',
   NO_SNAPSHOT: 'nothing is backed up yet',
   LOST: 'the newest snapshot of a volume cannot be restored any more: parts of it are lost or damaged on too many hosts',
   NOT_NOW: 'newest snapshots cannot be restored until hosts that are away come back',

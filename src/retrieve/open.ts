@@ -11,7 +11,7 @@ import { birthOf } from '../stripes/names.js'
 import { type Description, decodeDescription } from './description.js'
 import { Locator } from './locator.js'
 import { ManifestReader } from './manifest.js'
-import { PATIENCE, PackReader } from './packs.js'
+import { PATIENCE, PackReader, type PackReaderParts } from './packs.js'
 import { tellDamage } from './tell-damage.js'
 
 export interface RetrieveParts {
@@ -42,8 +42,9 @@ export interface OpenSnapshot {
   tree(tree: number, volume: number): Tree | undefined
 }
 
-function openPacks(
-  { home, catalog, peers }: RetrieveParts,
+/** Reads packs, with whatever of the catalog the reader is to have. */
+export function openPacks(
+  { home, catalog, peers }: Pick<RetrieveParts, 'home' | 'peers'> & Pick<PackReaderParts, 'catalog'>,
   routes: InstanceType<typeof Routes>,
   signal: AbortSignal | undefined,
 ): PackReader {

@@ -49,6 +49,10 @@ const TESTS = {
     'after a server was removed new blocks are under another key: it cannot test guesses on them, and all restores, with the words too',
   places:
     'junk under the signatures of others, and stripes that are lost: whatever is right somewhere is read, and nothing else',
+  poison:
+    'noise under the signatures of others, before and after they store: nobody refers to it, and whoever wrote it is named',
+  known:
+    'a coordinator that says that everything is known, and a PC that answers proofs from nothing: what is right somewhere is found, the rest stored again',
   admin:
     'only the words make an admin; whoever has the key lets in and removes, until another admin ends that for good',
   office:
@@ -338,6 +342,18 @@ export const ATTACKS = {
   ...of('appliance', 'places', ['places', 'places'], {
     'junk-records': 'harmless: commits junk under the signatures of others’ records, in stripes that are safer',
     'junk-alone': 'refused: the same, where nothing else is left: it is read by nobody',
+  }),
+  ...of('appliance', 'proofs', ['proofs', 'poison'], {
+    'poison-before':
+      'healed: commits noise under the signatures of blocks before another stores them; he stores his own, events name the writer',
+    'poison-after': 'healed: the same after another has stored them, in stripes that are safer',
+    complains: 'harmless: says that what others stored is false; it is offered to everybody else',
+  }),
+  ...of('coordinator', 'proofs', ['proofs', 'known'], {
+    'known-all': 'healed: says of each block that it is known, wherever; nothing proves it, and all is stored',
+  }),
+  ...of('peer', 'proofs', ['proofs', 'known'], {
+    'proves-nothing': 'harmless: answers proofs from nothing, and serves what it has, or noise',
   }),
   ...of('coordinator', 'admins', ['admin', 'admin'], {
     'admin-made': 'refused: makes an admin',

@@ -18,7 +18,7 @@ test('each guard is a line of its file, and its test exists', (t) => {
 
 test('each promise has guards, and no guard is listed twice', (t) => {
   const promises = ['keys', 'names', 'heads', 'membership', 'chain', 'lock', 'addresses']
-  promises.push('coordinator', 'crowds', 'places', 'receipts', 'admins', 'removal', 'replacement', 'twins')
+  promises.push('coordinator', 'crowds', 'places', 'receipts', 'admins', 'removal', 'replacement', 'twins', 'proofs')
   t.deepEqual([...new Set(GUARDS.map(({ promise }) => promise))], promises)
   t.is(new Set(GUARDS.map(({ file, line }) => `${file} ${line}`)).size, GUARDS.length)
   t.true(GUARDS.length >= 16)

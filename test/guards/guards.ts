@@ -6,7 +6,7 @@
 export interface Guard {
   readonly promise:
     | ('keys' | 'names' | 'heads' | 'membership' | 'chain' | 'lock' | 'addresses')
-    | ('coordinator' | 'crowds' | 'places' | 'receipts' | 'admins' | 'removal' | 'replacement' | 'twins')
+    | ('coordinator' | 'crowds' | 'places' | 'receipts' | 'admins' | 'removal' | 'replacement' | 'twins' | 'proofs')
   readonly file: string
   /** Without its indent; as often as it stands there, all of them. */
   readonly line: string
@@ -35,6 +35,10 @@ const PLACES = [
 const EXPELLED = [
   'test/attackers/expel.test.ts',
   'a server that is removed while it stores is out at once, wherever it asks and whatever it signs, and is named when it comes back',
+] as const
+const POISON = [
+  'test/attackers/proofs.test.ts',
+  'noise under the signatures of others, before and after they store: nobody refers to it, and whoever wrote it is named',
 ] as const
 
 export const GUARDS: readonly Guard[] = [
@@ -476,5 +480,54 @@ export const GUARDS: readonly Guard[] = [
     line: "return await this.#inTurn(`${run.toString('hex')} ${number}`, () => this.#keep(shard, temporary, facts))",
     without: 'return await this.#keep(shard, temporary, facts)',
     test: ['test/peers/store.test.ts', 'of two twins at the same moment one is stored'],
+  },
+  {
+    promise: 'proofs',
+    file: 'src/jobs/snapshot/proofs.ts',
+    line: 'return births.map((birth, nth) => (isRight(firsts.get(nth)) ? birth : 0n))',
+    without: 'void isRight; return births',
+    test: POISON,
+  },
+  {
+    promise: 'proofs',
+    file: 'src/jobs/snapshot/proofs.ts',
+    line: 'return Buffer.isBuffer(proof) && proof.equals(digest)',
+    without: 'void digest; return proof !== undefined',
+    test: POISON,
+  },
+  {
+    promise: 'proofs',
+    file: 'src/catalog/complaints.ts',
+    line: 'const isStruck = (hosts: Set<Hex>) => hosts.size > 1 || hosts.has(TRUSTED) || (own !== undefined && hosts.has(own))',
+    without: 'const isStruck = (hosts: Set<Hex>) => hosts.size > 0 || own === TRUSTED',
+    test: POISON,
+  },
+  {
+    promise: 'proofs',
+    file: 'src/catalog/finder.ts',
+    line: 'return survives - ANY + (mine(stripe) ? STRIPE_WIDTH : 0)',
+    without: 'void mine; return survives - ANY',
+    test: POISON,
+  },
+  {
+    promise: 'proofs',
+    file: 'src/peers/prove.ts',
+    // biome-ignore lint/suspicious/noTemplateCurlyInString: a line of code
+    line: 'if (total > PROVE_BYTES) throw refused(`ranges of ${total} bytes, ${PROVE_BYTES} at most`)',
+    without: 'void PROVE_BYTES',
+    test: [
+      'test/peers/prove.test.ts',
+      'a question that is none, or asks for more than one may, is refused before anything is read',
+    ],
+  },
+  {
+    promise: 'proofs',
+    file: 'src/peers/prove.ts',
+    line: 'await caller.bucket.take(costBytes)',
+    without: 'void costBytes',
+    test: [
+      'test/peers/prove.test.ts',
+      'one caller reads so much in a second, and asks so much at once, whatever others do',
+    ],
   },
 ]

@@ -272,7 +272,7 @@ async function rebuildCatalog(
   const { reached, peers, keys, known, found: foundKeys } = plan
   const { fleet } = membership
   // Who wrote and is no member any more has a name all the same.
-  for (const host of [...known.hosts, ...membership.hosts]) catalog.importHost(host)
+  for (const host of [...known.hosts, ...membership.hosts]) catalog.members.admit(host)
   catalog.members.admitOnly(membership.hosts)
   for (const { host, addresses, space } of reached) catalog.members.heartbeat(host, { addresses, ...space })
   for (const { name, bytes } of chooseKeys(foundKeys, known, plan.root)) catalog.registry.keepKey(name, bytes)

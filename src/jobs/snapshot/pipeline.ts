@@ -31,6 +31,7 @@ import { type SendShard, type SentStripe, StripeSender } from '../../stripes/sen
 import { Meter, type Report } from '../progress.js'
 import { Leveller } from './compression-level.js'
 import type { SentBitmap } from './last-bitmap.js'
+import { Proofs } from './proofs.js'
 import { sendOnceKnown } from './send-once-known.js'
 
 /** Batches of 8 MiB between reading and appending: two being worked on by the two cores, one ready. */
@@ -74,6 +75,7 @@ export class Pipeline {
   readonly #parts: PipelineParts
   readonly #sender: StripeSender
   readonly #leveller: Leveller
+  readonly #proofs: Proofs
   readonly #slots = new Slots(STRIPES_IN_FLIGHT)
   readonly #sending = new Set<Promise<void>>()
   #failure: { error: unknown } | undefined
@@ -92,6 +94,7 @@ export class Pipeline {
     this.#sender = new StripeSender(catalog, begun.lease, plan.group, vault, home, send)
     this.manifest = new Manifest(home.state, names)
     this.#leveller = new Leveller(parts.clock)
+    this.#proofs = new Proofs(vault, parts)
   }
 
   /** Batches overlap up to their sealing; claims and appends keep their order, which the packer needs. */
@@ -159,6 +162,7 @@ export class Pipeline {
     if (last) await this.#send(last)
     await Promise.all(this.#sending)
     this.#check()
+    await this.#proofs.settle()
   }
 
   /** Signed, and its inside sealed for this appliance, the coordinator and a recovery. */
@@ -224,10 +228,11 @@ export class Pipeline {
 
   /** What went wrong and was overcome, for people. */
   failures(): string[] {
-    return [...this.#sender.failures].map(([host, error]) => {
+    const refused = [...this.#sender.failures].map(([host, error]) => {
       const name = this.#parts.home.membership().find(host)?.name ?? host.slice(0, 8)
       return `${name} could not take shards: ${error instanceof Error ? error.message : String(error)}`
     })
+    return [...refused, ...this.#proofs.notes()]
   }
 
   async #storePages(pages: Batch): Promise<void> {
@@ -244,10 +249,10 @@ export class Pipeline {
     if (ids.length === 0) return new BigUint64Array(0)
     const { catalog } = this.#parts
     const lookUp = (wanted: Buffer) => catalog.lookup(this.#begun.lease, wanted, this.#tolerated())
-    let births = await lookUp(ids)
+    let births = await this.#proofs.only(batch, ids, await lookUp(ids))
     for (let domain = 0; domain < this.#vault.olderDomains && births.includes(0n); domain++) {
       const older = await batch.olderIds(this.#vault, domain, births)
-      if (older.length > 0) births = batch.takeOlder(births, await lookUp(older))
+      if (older.length > 0) births = batch.takeOlder(births, this.#proofs.known(older, await lookUp(older)))
     }
     return births
   }
@@ -284,6 +289,7 @@ export class Pipeline {
     const sending = this.#slots.run(async () => {
       const sent = await this.#sender.sendPack(pack, this.#parts.signal)
       this.sent.set(sent.stripe, sent)
+      this.#proofs.stored(pack)
       for (const [host, bytes] of sent.bytesByHost) {
         this.bytesByHost.set(host, (this.bytesByHost.get(host) ?? 0) + bytes)
         this.counts.storedBytes += bytes
