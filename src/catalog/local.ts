@@ -163,7 +163,7 @@ export class LocalCatalog implements Catalog {
   async lookup(lease: Hex, ids: Uint8Array, tolerate: number): Promise<BigUint64Array> {
     checkIds(ids)
     const { appliance } = this.#openLease(lease)
-    const struck = this.#knowledge.struckFor(appliance)
+    const struck = this.knowledge.struckFor(appliance)
     const mine = this.#runs.writtenBy(this.#parts.line().of(appliance))
     const births = new BigUint64Array(ids.length / ID_BYTES)
     for await (const { at, locations } of this.#finder.of(ids, tolerate, [], struck, mine)) {
@@ -338,11 +338,11 @@ export class LocalCatalog implements Catalog {
   }
 
   async complain(stripes: readonly number[], by: Hex = '', trusted = true): Promise<void> {
-    this.write(() => this.#knowledge.complain(this.#runs.toRows(stripes), by, trusted))
+    this.write(() => this.knowledge.complain(this.#runs.toRows(stripes), by, trusted))
   }
 
   async condition(): Promise<Condition[]> {
-    return this.#knowledge.conditions(this.upkeep.conditions())
+    return this.knowledge.conditions(this.upkeep.conditions())
   }
 
   async policies(appliance?: Hex): Promise<{ fleet: Policy; volumes: VolumePolicy[] }> {

@@ -32,7 +32,7 @@ async function guess(state: string, disk: string): Promise<Buffer> {
   const reader = scan.reader()
   const ids: Buffer[] = []
   for (let batch = reader.next(); batch; batch = reader.next()) {
-    await batch.prepare(openVault(home))
+    await batch.prepare(openVault(home, '00'.repeat(16)))
     ids.push(batch.ids())
   }
   scan.close()
