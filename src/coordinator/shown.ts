@@ -64,19 +64,24 @@ export class Shown {
     const where = `checkpoint ${checkpoint.sequence} of term ${checkpoint.term}`
     const what = `A server showed ${where}, which neither this coordinator nor any of its witnesses has: all were set back. ${lost} of it are sought among the PCs`
     say(what)
-    const peers = home.membership().hosts.filter(({ role }) => role === 'peer')
     catalog.write(() => {
       chain.exchange([checkpoint], [])
       const n = chain.tip()?.n ?? 0
       for (const [witness, bytes] of cosignatures) chain.keepCosignature(n, witness, bytes)
       chain.noteQuorum(n)
       registry.record('alarm', home.host, what)
-      registry.noteUnsurveyed(
-        home.fleet,
-        peers.map(({ host }) => host),
-      )
+      seekAmongPeers(home, catalog)
     })
   }
+}
+
+/** What peers keep and is not known here is taken over: keys, stripes, snapshots. */
+export function seekAmongPeers(home: Home, { registry }: LocalCatalog): void {
+  const peers = home.membership().hosts.filter(({ role }) => role === 'peer')
+  registry.noteUnsurveyed(
+    home.fleet,
+    peers.map(({ host }) => host),
+  )
 }
 
 /** Undefined where no quorum of these witnesses signed it: then it says nothing. */

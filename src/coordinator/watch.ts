@@ -25,7 +25,7 @@ import { chooseBase } from './lineage.js'
 import { type Dissent, offerTip, type Signed } from './offers.js'
 import { policyInForce, takePolicies } from './policy.js'
 import { replaced } from './replaced.js'
-import { Shown } from './shown.js'
+import { Shown, seekAmongPeers } from './shown.js'
 import { notCosigned, type Outlook, type Phase, troubleOf, unknownSnapshots } from './watch-words.js'
 import { type Reply, takeNews, type Witness, Witnesses } from './witnesses.js'
 
@@ -148,7 +148,7 @@ export class Watch {
    * as long as a person waits. Throws FORGED, CORRUPT.
    */
   async show(kind: 'membership' | 'checkpoint', bytes: Buffer): Promise<void> {
-    const { home, say, onMembership, wake } = this.#parts
+    const { home, catalog, say, wake, onMembership } = this.#parts
     if (this.#phase.kind === 'replaced') return
     const isNews =
       kind === 'membership' ? home.saveMembership(bytes) : this.#shown.take(bytes, this.#witnesses.named, this.#tip())
@@ -158,6 +158,7 @@ export class Watch {
       this.#phase = { kind: 'replaced' }
       return
     }
+    seekAmongPeers(home, catalog)
     if (kind === 'membership') onMembership()
     this.#phase = { kind: 'asking', answered: [], asked: false }
     wake()

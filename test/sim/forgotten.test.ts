@@ -9,7 +9,7 @@ import { openHome } from '../../src/keys/home.js'
 import { PEERS, persist, Site, writeDisk } from './site.js'
 
 const DISK = Buffer.alloc(256 * 1024, 'what nobody may forget ')
-const TRIES = 100
+const TRIES = 20
 
 interface Ground {
   readonly site: Site
@@ -43,13 +43,20 @@ const witnessing = (site: Site) =>
 
 /** All are listed and restore, and another one is stored. */
 async function allIsWell(t: ExecutionContext, { site, path, digest }: Ground, ids: readonly string[]): Promise<void> {
-  const report = await persist(() => site.snapshot('server-1', path))
-  t.is(report.state, 'protected')
+  const taken: string[] = []
+  // What it found among the peers counts as held once they were heard of again.
+  for (let tries = 0, state = ''; tries < TRIES && state !== 'protected'; tries++) {
+    const report = await persist(() => site.snapshot('server-1', path))
+    taken.push(report.snapshot)
+    state = report.state
+    t.log(state, ...report.notes)
+    if (tries === TRIES - 1) t.fail('it is never protected again')
+  }
   await site.as('server-1', async (fleet) => {
     t.is(fleet.rolledBack, undefined)
     const listed = (await fleet.catalog.snapshots()).map(({ id }) => id)
-    t.deepEqual(listed.toSorted(), [...ids, report.snapshot].toSorted())
-    for (const id of listed) t.is(await site.restore(fleet, id), digest)
+    t.deepEqual(listed.toSorted(), [...ids, ...taken].toSorted())
+    for (const id of [...ids, taken.at(-1) ?? '']) t.is(await site.restore(fleet, id), digest)
   })
 }
 
