@@ -24,6 +24,13 @@ export declare class Batch {
   olderIds(vault: Vault, domain: number, births: BigUint64Array): Promise<Buffer>
   /** `found`: the births of what `olderIds` gave last. Returns all births, for `Packer.claim`. */
   takeOlder(births: BigUint64Array, found: BigUint64Array): BigUint64Array
+  /** Compresses and seals what was claimed as fresh. `level` is zstd's. */
+  seal(vault: Vault, level: number): Promise<void>
+  /**
+   * Counts, and sums in bytes, as far as they are known: zeros and surprises after `prepare`, fresh ones after
+   * `Packer.claim`.
+   */
+  get facts(): BatchFacts
   /**
    * Seals what lies at these places, at whichever of zstd's `levels` gives the lengths, and says what its holders answer to
    * `nonce`; nothing of those that come out longer or shorter. After `prepare`, before `seal`.
@@ -34,13 +41,6 @@ export declare class Batch {
    * their bytes. Uses the bodies up.
    */
   differ(vault: Vault, placed: PlacedRecords, offsets: Array<number>, fetched: Array<Body>): Promise<number[]>
-  /** Compresses and seals what was claimed as fresh. `level` is zstd's. */
-  seal(vault: Vault, level: number): Promise<void>
-  /**
-   * Counts, and sums in bytes, as far as they are known: zeros and surprises after `prepare`, fresh ones after
-   * `Packer.claim`.
-   */
-  get facts(): BatchFacts
 }
 
 /** Blocks of a disk, or of a copy of parts of it, in reading order; handed out as batches that are not read yet. */
