@@ -72,9 +72,10 @@ export async function startPeer(home: Home, options: PeerOptions): Promise<Runni
     report: (error, path) => report(path, error),
   })
   keepPort(home, listen, server.address, report)
-  const heartbeat = new Heartbeat({ home, store, clock, addresses: [advertised(server.address)] })
+  const { beatEveryMs = HEARTBEAT_MS } = options
+  const heartbeat = new Heartbeat({ home, store, clock, addresses: [advertised(server.address)], beatEveryMs })
   const beating = new Loop(
-    options.beatEveryMs ?? HEARTBEAT_MS,
+    beatEveryMs,
     (signal) => heartbeat.beat(signal),
     (error) => report('heartbeat', withRemedy(error)),
   )
@@ -105,10 +106,13 @@ interface HeartbeatParts {
   store: ShardStore
   clock: Clock
   addresses: string[]
+  beatEveryMs: number
 }
 
 class Heartbeat {
   readonly #parts: HeartbeatParts
+  /** On the monotonic clock. */
+  #lookedAt = Number.NEGATIVE_INFINITY
   #link: { key: string; link: CoordinatorLink; catalog: RemoteCatalog } | undefined
 
   constructor(parts: HeartbeatParts) {
@@ -133,8 +137,12 @@ class Heartbeat {
   }
 
   async #beat(): Promise<void> {
-    const { home, store, addresses, clock } = this.#parts
-    await store.lookAgain()
+    const { home, store, addresses, clock, beatEveryMs } = this.#parts
+    // A beat that tells of what was just stored comes in between: at what was there before it does not look once more.
+    if (performance.now() - this.#lookedAt > beatEveryMs / 2) {
+      await store.lookAgain()
+      this.#lookedAt = performance.now()
+    }
     const own = home.addresses.own(home.fleet, home.host, addresses, clock.now(), home.secret)
     const beat = { ...(await store.free()), store: store.state }
     const catalog = this.#coordinator()
