@@ -325,7 +325,7 @@ test('what an admin says outlives the coordinator; said by a server or the coord
     const signed = await witness.fetchHeld({})
     const last = openCheckpoint(signed?.checkpoint as Buffer, fleet, home.rootKey)
     const live = HeadSet.empty.with(await witness.fetchHeads({})).minus(head)
-    const { bytes: _, hash: previous, signer: _signer, ...said } = last
+    const { bytes: _, hash: previous, signer: _signer, handed: _handed, ...said } = last
     const count = ({ size, root }: HeadSet) => ({ count: size, root })
     const next = { ...said, sequence: last.sequence + 1, previous, heads: count(live) }
     const link = signCheckpoint({ ...next, removals: count(HeadSet.empty.with(head)) }, home.secret)

@@ -226,7 +226,7 @@ test('a coordinator in foreign hands answers what it likes: no wrong byte, no fa
 
   // Checkpoints: none, an old one, and one of its own beside the chain.
   const tip = openCheckpoint(catalog.chain.tip()?.bytes as Buffer, home.fleet, home.rootKey)
-  const { bytes: _, hash: previous, signer: _signer, ...said } = tip
+  const { bytes: _, hash: previous, signer: _signer, handed: _handed, ...said } = tip
   const beside = (change: Partial<typeof said>, ...by: (typeof home.secret)[]) => {
     const bytes = signCheckpoint({ ...said, previous, sequence: said.sequence + 50, ...change }, home.secret)
     const opened = openCheckpoint(bytes, home.fleet, home.rootKey)
@@ -268,14 +268,14 @@ test('a coordinator in foreign hands answers what it likes: no wrong byte, no fa
   }
   const reuses: Lies = {
     begin: async (honest, request) => ({ ...((await honest(request)) as object), snapshot: first }),
-    finish: async () => ({ survives: 1, target: 1, cosigned: true, state: 'protected' }),
+    finish: async () => ({ survives: 1, receipted: 1, target: 1, cosigned: true, state: 'protected' }),
   }
   const reused = await fleet.while(reuses, () => fleet.run('snapshot', third))
   t.is(codeOf(reused), 'NOT_PLACED', reused.stdout)
   tried('begin-other-run', 'begin-old-name')
   const acknowledges: Lies = {
     commit: async () => {},
-    finish: async () => ({ survives: 3, target: 1, cosigned: true, state: 'protected' }),
+    finish: async () => ({ survives: 3, receipted: 3, target: 1, cosigned: true, state: 'protected' }),
     cosigned: () => randomBytes(99),
   }
   const false_ = await fleet.while(

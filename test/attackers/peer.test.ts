@@ -49,7 +49,7 @@ test('a PC in foreign hands serves, takes and lists what it likes: every byte th
   for (const path of [...paths, `/v1/documents/bitmap/${name}`, `/v1/shards/${files[0]?.[0]}`]) {
     t.is(await outcomeOf(hands.connect(other).request('GET', path, { maxBytes: 4096 })), 'NOT_ALLOWED', path)
   }
-  const may = ['heartbeat', 'membership', 'self', 'join']
+  const may = ['heartbeat', 'membership', 'self', 'join', 'show']
   for (const call of CALL_NAMES.filter((one) => !may.includes(one))) {
     const asked = hands.connect(office).request('POST', `/v1/${call}`, { body: encodeMessage({}), maxBytes: 4096 })
     t.is(await outcomeOf(asked), 'NOT_ALLOWED', call)
