@@ -60,6 +60,8 @@ export interface ServedCoordinator extends Served {
 export async function serveCoordinator(parts: CoordinatorParts): Promise<ServedCoordinator> {
   const { home, catalog } = parts
   let address = parts.publicAddress ?? parts.listen
+  // The catalog is closed after it.
+  let isOpen = true
   const onDocument = parts.onDocument ?? (() => {})
   const onKey = (name: string, bytes: Buffer) => onDocument('key', name, bytes)
   const domainKey = new DomainKey({ home, catalog, onKey })
@@ -72,7 +74,7 @@ export async function serveCoordinator(parts: CoordinatorParts): Promise<ServedC
       onDocument('membership', home.fleet, bytes)
       // Each request is refused from now on; whoever removed himself hears that he did.
       const stays = (host: Hex) => isPersons(home, host) || roleOf(parts, host) !== undefined
-      setTimeout(() => server.dropExpelled(stays), LINGER_MS).unref()
+      setTimeout(() => isOpen && server.dropExpelled(stays), LINGER_MS).unref()
     },
   })
   const returned = new Returned(catalog, home)
@@ -127,6 +129,7 @@ export async function serveCoordinator(parts: CoordinatorParts): Promise<ServedC
     catchUp: () => admission.catchUp(),
     adopt: () => admission.adopt(),
     close() {
+      isOpen = false
       clearInterval(beating)
       moving.close()
       return server.close()

@@ -252,7 +252,8 @@ class Daemon implements Running {
 
   async #tick(signal: AbortSignal): Promise<void> {
     const service = this.#service
-    if (!service) return
+    // What kept it from starting anew may be over.
+    if (!service) return this.#startAnew()
     const { catalog } = service
     this.#lookAtKeys()
     if (this.#home.handedOver) return

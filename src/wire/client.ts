@@ -74,6 +74,7 @@ export class Connection implements Requester {
   readonly #agent: PinnedAgent
   readonly #slots = new Slots(SOCKETS_PER_HOST)
   #addresses: readonly string[]
+  #dials = new AbortController()
   /** On the monotonic clock, when something came last. */
   #heard: number | undefined
 
@@ -97,8 +98,11 @@ export class Connection implements Requester {
     throw decodeRefusal(this.#name, reply.status, reply.body)
   }
 
+  /** What is being dialled would hold a command up that has said all it had to say. */
   close(): void {
     this.#agent.destroy()
+    this.#dials.abort(new Error('it is not waited for any more'))
+    this.#dials = new AbortController()
   }
 
   /** For how long nothing has come; undefined where nothing ever did. */
@@ -203,9 +207,11 @@ export class Connection implements Requester {
     const { key, cert } = this.#options.tls
     this.#context ??= createSecureContext({ key, cert, ca: [], minVersion: 'TLSv1.3', ciphers: CIPHERS })
     const limitMs = this.#options.connectTimeoutMs ?? CONNECT_TIMEOUT_MS
-    const socket = await dialTls(parseAddress(address), this.#context, limitMs).catch((error: unknown) => {
-      throw error instanceof ImagerError ? error : this.#unreachable(reason(error), error, address)
-    })
+    const socket = await dialTls(parseAddress(address), this.#context, limitMs, this.#dials.signal).catch(
+      (error: unknown) => {
+        throw error instanceof ImagerError ? error : this.#unreachable(reason(error), error, address)
+      },
+    )
     try {
       this.#checkPin(socket, address)
       return socket

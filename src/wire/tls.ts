@@ -20,13 +20,14 @@ export function exportSecret(socket: TLSSocket): Buffer {
 
 /**
  * A socket on which the handshake is done. Whose key answered is for the caller to look at: a host is its key, and no
- * authority is asked. Throws what Node says where nothing answers, or not by `limitMs`; EXHAUSTED where that is this
+ * authority is asked. Throws what Node says where nothing answers, or not by `limitMs`, or not before `stop`; EXHAUSTED where that is this
  * computer's own fault.
  */
 export async function dialTls(
   address: { host: string; port: number },
   secureContext: SecureContext,
   limitMs: number,
+  stop?: AbortSignal,
 ): Promise<TLSSocket> {
   const options: TlsOptions & { highWaterMark: number; noDelay: boolean } = {
     ...address,
@@ -38,6 +39,8 @@ export async function dialTls(
   }
   const socket = connect(options)
   const timer = setTimeout(() => socket.destroy(new Error(`no connection within ${limitMs / 1000} s`)), limitMs)
+  const end = () => socket.destroy(stop?.reason as Error)
+  stop?.addEventListener('abort', end, { once: true })
   try {
     await new Promise<void>((resolve, reject) => {
       socket.once('secureConnect', resolve)
@@ -51,6 +54,7 @@ export async function dialTls(
     throw ownLack(error, `connecting to ${address.host}:${address.port}`) ?? error
   } finally {
     clearTimeout(timer)
+    stop?.removeEventListener('abort', end)
   }
 }
 

@@ -71,7 +71,10 @@ export class Flipper {
       return { kind: 'WRONG', what: `${failed.stdout}${failed.stderr} typed ${said}: ${typed.stdout}${typed.stderr}` }
     if (!isReady && !(await this.#start())) return { kind: 'WRONG', what: `healed, but ${this.#coordinator?.said()}` }
     const still = await this.#useSoon()
-    return still ? { kind: 'WRONG', what: `healed, but ${still.stdout}${still.stderr}` } : { kind: 'healed', said }
+    const words = `; the coordinator: ${this.#coordinator?.said()}`
+    return still
+      ? { kind: 'WRONG', what: `healed, but ${still.stdout}${still.stderr}${words}` }
+      : { kind: 'healed', said }
   }
 
   async #start(): Promise<boolean> {
