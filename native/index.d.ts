@@ -33,14 +33,15 @@ export declare class Batch {
   get facts(): BatchFacts
   /**
    * Seals what lies at these places, at whichever of zstd's `levels` gives the lengths, and says what its holders answer to
-   * `nonce`; nothing of those that come out longer or shorter. After `prepare`, before `seal`.
+   * `nonce`; nothing of those that come out longer or shorter. `older`: as for `olderIds`; null: as of now. After `prepare`, before
+   * `seal`.
    */
-  expect(vault: Vault, nonce: Uint8Array, places: RecordPlaces, levels: Array<number>): Promise<ExpectedProof[]>
+  expect(vault: Vault, nonce: Uint8Array, places: RecordPlaces, levels: Array<number>, older?: number | undefined | null): Promise<ExpectedProof[]>
   /**
    * Of items that are not zeros, those whose record in what was `fetched` of a pack (as `DiskReader.open`) does not open to
-   * their bytes. Uses the bodies up.
+   * their bytes. `older` as above. Uses the bodies up.
    */
-  differ(vault: Vault, placed: PlacedRecords, offsets: Array<number>, fetched: Array<Body>): Promise<number[]>
+  differ(vault: Vault, placed: PlacedRecords, offsets: Array<number>, fetched: Array<Body>, older?: number | undefined | null): Promise<number[]>
 }
 
 /** Blocks of a disk, or of a copy of parts of it, in reading order; handed out as batches that are not read yet. */

@@ -51,8 +51,8 @@ export function formGroup(hosts: readonly Candidate[], appliance: Hex, needBytes
     if (first.includes(host)) continue
     leftOut.push({ name: host.name, why: `it shares the failure domain ${host.domain} with a chosen host` })
   }
-  const most = wish.tolerate ?? usual(first.length + absent, wish)
-  const scheme = forAbsent(absent, chooseFor(first.length, wish, leftOut), most)
+  const fit = chooseFor(first.length, wish, leftOut)
+  const scheme = forAbsent(absent, fit, wish.tolerate ?? usual(first.length + absent, wish))
   const width = scheme.k + scheme.m
   // Hosts that are only away get their shards later; where there are too few hosts at all, some hold several.
   const missing = Math.max(0, width - first.length)

@@ -35,16 +35,17 @@ pub struct Expected {
 
 impl Batch {
     /// What is to be answered for each place whose length one of zstd's `levels` makes of its block, in their order; one that was
-    /// right is tried first for the next block. Nothing for the others. The bytes must have been read.
+    /// right is tried first for the next block. Nothing for the others. The bytes must have been read. `domain`: an older one than
+    /// that of the batch, too.
     pub fn expect(&self, domain: &Domain, nonce: &[u8; 32], places: &[Place], levels: &[i32]) -> Vec<Expected> {
         let (items, mut levels) = (self.stored(), levels.to_vec());
         let (mut expected, mut record) = (Vec::new(), Vec::new());
         for place in places {
-            let Some(item) = items.get(place.nth as usize) else { continue };
+            let Some(item) = items.get(place.nth as usize).filter(|item| place.may_hold(item)) else { continue };
+            let (plain, key) = (self.plain(item), domain.block_key(self.plain(item)));
             let right = levels.iter().position(|level| {
                 record.clear();
-                place.may_hold(item)
-                    && domain.seal(&item.key, self.plain(item), *level, &mut record) == place.length as usize
+                domain.seal(&key, plain, *level, &mut record) == place.length as usize
             });
             let Some(right) = right else { continue };
             levels[..=right].rotate_right(1);
@@ -56,7 +57,7 @@ impl Batch {
     /// Whether a record opens to the bytes of an item that is not zeros.
     pub fn opens(&self, domain: &Domain, nth: u32, record: &[u8]) -> bool {
         let item = self.stored().get(nth as usize).copied();
-        item.is_some_and(|item| domain.open(&item.key, record, item.length).is_ok())
+        item.is_some_and(|item| domain.open(&domain.block_key(self.plain(item)), record, item.length).is_ok())
     }
 
     fn stored(&self) -> Vec<&Item> {

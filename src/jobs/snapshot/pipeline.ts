@@ -249,10 +249,12 @@ export class Pipeline {
     if (ids.length === 0) return new BigUint64Array(0)
     const { catalog } = this.#parts
     const lookUp = (wanted: Buffer) => catalog.lookup(this.#begun.lease, wanted, this.#tolerated())
-    let births = await this.#proofs.only(batch, ids, await lookUp(ids))
-    for (let domain = 0; domain < this.#vault.olderDomains && births.includes(0n); domain++) {
-      const older = await batch.olderIds(this.#vault, domain, births)
-      if (older.length > 0) births = batch.takeOlder(births, this.#proofs.known(older, await lookUp(older)))
+    let births = await this.#proofs.only(batch, { ids }, await lookUp(ids))
+    for (let older = 0; older < this.#vault.olderDomains && births.includes(0n); older++) {
+      const ids = await batch.olderIds(this.#vault, older, births)
+      const items = [...births.keys()].filter((nth) => births[nth] === 0n)
+      if (ids.length === 0) continue
+      births = batch.takeOlder(births, await this.#proofs.only(batch, { ids, older, items }, await lookUp(ids)))
     }
     return births
   }

@@ -50,6 +50,15 @@ export interface ProofParts {
   readonly signal: AbortSignal
 }
 
+/** What of a batch was looked up, and in which domain. */
+export interface LookedUp {
+  readonly ids: Uint8Array
+  /** As for `Batch.olderIds`; left out: in that of new blocks. */
+  readonly older?: number
+  /** Which items of the batch they are, of those that are not zeros; left out: all, in order. */
+  readonly items?: readonly number[]
+}
+
 /** Records of a batch that have a birth which is not known to be right. */
 interface Foreign {
   /** Positions among those that were looked up. */
@@ -83,27 +92,22 @@ export class Proofs {
     this.#packs = openPacks({ home, peers, catalog }, new Routes(PATIENCE), signal)
   }
 
-  /** Births as they were looked up for `ids`, without those that are not proved. The batch was prepared, and is not sealed yet. */
-  async only(batch: Batch, ids: Uint8Array, births: BigUint64Array): Promise<BigUint64Array> {
+  /** Births as they were looked up, without those that are not proved. The batch was prepared, and is not sealed yet. */
+  async only(batch: Batch, of: LookedUp, births: BigUint64Array): Promise<BigUint64Array> {
+    const { ids } = of
     const { names } = this.#parts.catalog
     const unknown = this.#known.unknown(names, ids, births)
     if (unknown.length === 0) return births
     const firsts = firstOfEach(unknown, ids, births)
     const foreign = await this.#locate([...new Set(firsts.values())], ids, births)
-    const answered = await this.#prove(batch, foreign)
-    const opened = await this.#open(batch, foreign, answered)
+    const answered = await this.#prove(batch, of, foreign)
+    const opened = await this.#open(batch, of, foreign, answered)
     this.#known.learn(names, ids, births, [...answered, ...opened])
     this.counts.proved += answered.size
     this.counts.opened += opened.size
     this.counts.refused += foreign.nths.length - answered.size - opened.size
     const isRight = (first: number | undefined) => first === undefined || answered.has(first) || opened.has(first)
     return births.map((birth, nth) => (isRight(firsts.get(nth)) ? birth : 0n))
-  }
-
-  /** Births without those that are not known to be right. Of blocks in an older domain none is proved: what is not known is stored in the new one. */
-  known(ids: Uint8Array, births: BigUint64Array): BigUint64Array {
-    const unknown = new Set(this.#known.unknown(this.#parts.catalog.names, ids, births))
-    return births.map((birth, nth) => (unknown.has(nth) ? 0n : birth))
   }
 
   /** A pack of this run is stored. */
@@ -155,20 +159,22 @@ export class Proofs {
   }
 
   /** Those all of whose parts are answered as only who has them can. */
-  async #prove(batch: Batch, { nths, at }: Foreign): Promise<Set<number>> {
+  async #prove(batch: Batch, { older, items }: LookedUp, { nths, at }: Foreign): Promise<Set<number>> {
     const asked = nths.flatMap((nth, place) => (this.#mayAsk(at.stripes[place] as number) ? [{ nth, place }] : []))
     if (asked.length === 0) return new Set()
     const pick = (values: Uint32Array) => Uint32Array.from(asked, ({ place }) => values[place] as number)
     const layoutAt = ({ place }: { place: number }) => this.#layouts.get(at.stripes[place] as number) as StripeRow
     const places = {
-      nths: Uint32Array.from(asked, ({ nth }) => nth),
+      nths: Uint32Array.from(asked, ({ nth }) => items?.[nth] ?? nth),
       offsets: pick(at.offsets),
       lengths: pick(at.lengths),
       bodies: Uint32Array.from(asked, (one) => bodyBytes(layoutAt(one))),
     }
     // Drawn now: nobody could know it when he said that he has them.
     const nonce = randomBytes(32)
-    const expected = await batch.expect(this.#vault, nonce, places, this.#levels())
+    const sealed = await batch.expect(this.#vault, nonce, places, this.#levels(), older)
+    const nthOf = new Map(asked.map(({ nth }) => [items?.[nth] ?? nth, nth]))
+    const expected = sealed.map((one) => ({ ...one, nth: nthOf.get(one.nth) as number }))
     const stripeOf = new Map(asked.map(({ nth, place }) => [nth, at.stripes[place] as number]))
     this.#strange = expected.length > 0 ? 0 : this.#strange + asked.length
     const missed = await this.#ask(nonce, expected, (nth) => stripeOf.get(nth) as number)
@@ -232,14 +238,19 @@ export class Proofs {
   }
 
   /** Of what was not answered right, what opens. */
-  async #open(batch: Batch, { nths, at }: Foreign, answered: ReadonlySet<number>): Promise<Set<number>> {
+  async #open(
+    batch: Batch,
+    of: LookedUp,
+    { nths, at }: Foreign,
+    answered: ReadonlySet<number>,
+  ): Promise<Set<number>> {
     const places = [...nths.keys()].filter((place) => !answered.has(nths[place] as number) && at.stripes[place] !== 0)
     const opened = new Set<number>()
     for (const range of packRanges(placedAt(places, at).at, GAP_BYTES)) {
       if (!this.#mayAsk(range.stripe) || this.#false.size + this.#unproved.size >= FALSE_STRIPES_READ) continue
       const here = range.members.map((member) => places[member] as number)
       await this.#openRange(
-        batch,
+        { batch, of },
         { ...range, members: here.map((place) => nths[place] as number) },
         { at, here },
         opened,
@@ -249,7 +260,7 @@ export class Proofs {
   }
 
   async #openRange(
-    batch: Batch,
+    { batch, of: { older, items } }: { batch: Batch; of: LookedUp },
     range: { stripe: number; start: number; end: number; members: number[] },
     { at, here }: { at: RecordLocations; here: readonly number[] },
     opened: Set<number>,
@@ -268,7 +279,9 @@ export class Proofs {
         sought: () => ({ births: new BigUint64Array(), ids: Buffer.alloc(0) }),
         open: async (pieces, some = placed(range.members)) => {
           const [offsets, bodies] = [pieces.map(({ start }) => start), pieces.map(({ body }) => body)]
-          const differ = new Set(await batch.differ(this.#vault, some, offsets, bodies))
+          const wanted = { ...some, members: some.members.map((nth) => items?.[nth] ?? nth) }
+          const others = new Set(await batch.differ(this.#vault, wanted, offsets, bodies, older))
+          const differ = new Set(some.members.filter((_, at) => others.has(wanted.members[at] as number)))
           for (const nth of some.members) if (!differ.has(nth)) opened.add(nth)
           return [...differ]
         },

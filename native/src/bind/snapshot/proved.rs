@@ -13,6 +13,9 @@ use super::super::retrieve::PlacedRecords;
 use super::super::{Job, fixed, job, lock, thrown};
 use super::blocks::Batch;
 use super::packs::Pack;
+use crate::base::error::{self, Error};
+use crate::formats::record::Domain;
+use crate::formats::vault;
 use crate::retrieve::records::{Fetched, record};
 use crate::snapshot::{proof, proved};
 
@@ -47,7 +50,8 @@ pub struct ExpectedProof {
 #[napi]
 impl Batch {
     /// Seals what lies at these places, at whichever of zstd's `levels` gives the lengths, and says what its holders answer to
-    /// `nonce`; nothing of those that come out longer or shorter. After `prepare`, before `seal`.
+    /// `nonce`; nothing of those that come out longer or shorter. `older`: as for `olderIds`; null: as of now. After `prepare`, before
+    /// `seal`.
     #[napi(ts_return_type = "Promise<ExpectedProof[]>")]
     pub fn expect(
         &self,
@@ -55,11 +59,12 @@ impl Batch {
         nonce: Uint8Array,
         places: RecordPlaces,
         levels: Vec<i32>,
+        older: Option<u32>,
     ) -> Result<AsyncTask<Job<Vec<ExpectedProof>>>> {
         let (inner, vault, pages) = (self.inner.clone(), vault.0.clone(), self.source.is_none());
         let (nonce, places) = (fixed("nonce", &nonce)?, places.decode());
         Ok(job(move || {
-            let domain = if pages { &vault.pages } else { vault.blocks.newest() };
+            let domain = domain(&vault, pages, older)?;
             let expected = lock(&inner).expect(domain, &nonce, &places, &levels);
             let proof = |proof::Expected { nth, index, start, end, digest }| {
                 let digest = digest.to_vec().into();
@@ -70,7 +75,7 @@ impl Batch {
     }
 
     /// Of items that are not zeros, those whose record in what was `fetched` of a pack (as `DiskReader.open`) does not open to
-    /// their bytes. Uses the bodies up.
+    /// their bytes. `older` as above. Uses the bodies up.
     #[napi(ts_return_type = "Promise<number[]>")]
     pub fn differ(
         &self,
@@ -78,16 +83,27 @@ impl Batch {
         placed: PlacedRecords,
         offsets: Vec<u32>,
         fetched: Vec<ClassInstance<Body>>,
+        older: Option<u32>,
     ) -> Result<AsyncTask<Job<Vec<u32>>>> {
         let (inner, vault, pages) = (self.inner.clone(), vault.0.clone(), self.source.is_none());
         let placed = placed.decode();
         let bodies = fetched.iter().map(|body| body.spend()).collect::<Result<Vec<_>>>()?;
         Ok(job(move || {
-            let domain = if pages { &vault.pages } else { vault.blocks.newest() };
+            let domain = domain(&vault, pages, older)?;
             let (batch, fetched) = (lock(&inner), Fetched::each(&offsets, &bodies));
             let opens = |nth, at| record(&fetched, at).is_some_and(|record| batch.opens(domain, nth, &record));
             Ok(placed.into_iter().filter(|&(nth, at)| !opens(nth, at)).map(|(nth, _)| nth).collect())
         }))
+    }
+}
+
+fn domain(vault: &vault::Vault, pages: bool, older: Option<u32>) -> error::Result<&Domain> {
+    match older {
+        _ if pages => Ok(&vault.pages),
+        None => Ok(vault.blocks.newest()),
+        Some(at) => {
+            vault.blocks.older().get(at as usize).ok_or_else(|| Error::invalid("domain", "there is no such older one"))
+        }
     }
 }
 
