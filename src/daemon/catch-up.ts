@@ -2,7 +2,6 @@
  * What a coordinator that was set back does not know any more, brought back from its witnesses and peers: the stripes by the
  * shards that peers hold, as a recovery finds them, and the snapshots by what the coordinator had left with its witnesses.
  */
-import { setMaxListeners } from 'node:events'
 import { join } from 'node:path'
 import type { Clock } from '../base/clock.js'
 import { hasCode, ImagerError, isOfHost } from '../base/errors.js'
@@ -42,8 +41,6 @@ export async function catchUp(
   const { home } = parts
   const { catalogKey } = home
   if (!catalogKey) return
-  // Each fetch listens to it.
-  setMaxListeners(0, parts.signal)
   await importStripes(parts)
   await forEachAtOnce(missing, AT_ONCE, (id) => importSnapshot(id, witnesses, catalogKey, parts))
 }
@@ -95,11 +92,10 @@ async function importStripes(parts: CatchUpParts, late: ReadonlySet<Hex> = new S
     const answered = reached.filter(({ host }) => asked.has(host))
     // One that came before may have brought a snapshot whose stripes the next one brings.
     const snapshots = late.size === 0 ? 0 : await importLate(answered, { home, catalog, peers, known, signal })
-    const absent = hosts.filter(({ role, host }) => role === 'peer' && !asked.has(host))
-    noteAbsent(
-      absent.map(({ host }) => host),
-      parts,
-    )
+    const absent = hosts.filter(({ role, host }) => role === 'peer' && !asked.has(host)).map(({ host }) => host)
+    // Who is to be asked for keys and snapshots was asked for stripes only.
+    const waiting = late.size === 0 ? catalog.registry.unsurveyed(home.fleet) : []
+    noteAbsent([...new Set([...absent, ...waiting])], parts)
     return snapshots
   } finally {
     found.close()

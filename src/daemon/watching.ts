@@ -1,4 +1,5 @@
 /** The coordinator's witnesses asked and told, now and whenever something is due; and what a coordinator does whose term is over. */
+import { setMaxListeners } from 'node:events'
 import type { Clock } from '../base/clock.js'
 import { hasCode, ImagerError } from '../base/errors.js'
 import { HEARTBEAT_MS } from '../base/limits.js'
@@ -42,6 +43,8 @@ export class Watching {
   constructor(parts: WatchingParts) {
     const { home, catalog, clock, report } = parts
     this.#parts = parts
+    // Each fetch listens to it.
+    setMaxListeners(0, this.#stop.signal)
     this.watch = new Watch({
       ...{ home, catalog, clock },
       restore: (missing, witnesses) => catchUp(missing, witnesses, this.#catchUpParts),
