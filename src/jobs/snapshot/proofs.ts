@@ -238,12 +238,7 @@ export class Proofs {
   }
 
   /** Of what was not answered right, what opens. */
-  async #open(
-    batch: Batch,
-    of: LookedUp,
-    { nths, at }: Foreign,
-    answered: ReadonlySet<number>,
-  ): Promise<Set<number>> {
+  async #open(batch: Batch, of: LookedUp, { nths, at }: Foreign, answered: ReadonlySet<number>): Promise<Set<number>> {
     const places = [...nths.keys()].filter((place) => !answered.has(nths[place] as number) && at.stripes[place] !== 0)
     const opened = new Set<number>()
     for (const range of packRanges(placedAt(places, at).at, GAP_BYTES)) {
