@@ -48,8 +48,6 @@ const NAMED_ONLY = 'named-only'
 const NEWS_ROUNDS = 3
 const POLL_MS = 50
 const SEALED_KEPT = 16
-/** For the rest, once a quorum has answered: those that are awake take no longer. */
-const STRAGGLERS_MS = 300
 
 export class Watch {
   readonly #parts: WatchParts
@@ -320,7 +318,7 @@ export class Watch {
   async #ask(): Promise<void> {
     for (let round = 0; round < NEWS_ROUNDS; round++) {
       if (this.#witnesses.all().length === 0) return this.#settle()
-      const replies = await this.#replies()
+      const replies = await this.#witnesses.ask()
       if (!takeNews(replies, this.#parts.home))
         return this.#witnesses.named.length === 0 ? this.#settle() : this.#heed(replies)
       if (!this.#parts.home.coordinates) {
@@ -331,31 +329,6 @@ export class Watch {
     }
   }
 
-  /**
-   * Of all witnesses; or of a quorum, where the others take longer: it knows each list that a quorum signed, and one PC that hangs
-   * must not hold up every backup. Who was left out is met with the next offer.
-   */
-  #replies(): Promise<Reply[]> {
-    const witnesses = this.#witnesses.all()
-    const replies = new Map<Witness, Reply>()
-    return new Promise((resolve, reject) => {
-      let timer: NodeJS.Timeout | undefined
-      const end = () => {
-        clearTimeout(timer)
-        resolve(witnesses.flatMap((witness) => replies.get(witness) ?? []))
-      }
-      const take = (reply: Reply) => {
-        replies.set(reply.witness, reply)
-        const answered = [...replies.values()].filter(({ failure }) => !failure).map(({ witness }) => witness.host)
-        if (replies.size === witnesses.length) end()
-        else if (!timer && this.#witnesses.isQuorum(answered)) timer = setTimeout(end, STRAGGLERS_MS)
-      }
-      // Peers that are off hold up nobody whom they do not watch.
-      if (this.#witnesses.isQuorum([])) timer = setTimeout(end, STRAGGLERS_MS)
-      for (const witness of witnesses) witness.ask().then(take).catch(reject)
-    })
-  }
-
   async #heed(replies: readonly Reply[]): Promise<void> {
     for (const { policies } of replies) takePolicies(this.#parts, policies)
     await this.#takeOver(replies)
@@ -364,9 +337,14 @@ export class Watch {
       this.#phase = { kind: 'asking', answered, asked: true }
       return
     }
-    if (!this.#shown.isSettled(this.#tip(), answered.length === this.#witnesses.all().length)) {
+    const tip = this.#tip()
+    if (!this.#shown.isSettled(tip, answered.length === this.#witnesses.all().length)) {
       this.#phase = { kind: 'asking', answered, asked: true, shown: true }
       return
+    }
+    // What they signed since they were set back has lost to what was shown: they are given its proof.
+    if (this.#tip()?.hash !== tip?.hash) {
+      for (const { witness, held } of replies) if (held) this.#lost.set(witness.host, held.checkpoint.hash)
     }
     const { catalog } = this.#parts
     const missing = this.#unforgiven()

@@ -151,6 +151,8 @@ export class Witness {
   }
 }
 
+/** For the rest, once a quorum has answered: those that are awake take no longer. */
+const STRAGGLERS_MS = 300
 /** Under which membership the last quorum came together: until the next one has, its witnesses are asked too. */
 const WATCHED = 'watched'
 
@@ -183,6 +185,31 @@ export class Witnesses {
       const witness = this.#open.get(host) ?? new Witness(this.#home, one, this.#addresses(host))
       this.#open.set(host, witness)
       return witness
+    })
+  }
+
+  /**
+   * Of all witnesses; or of a quorum, where the others take longer: it knows each list that a quorum signed, and one PC that hangs
+   * must not hold up every backup. Who was left out is met with the next offer.
+   */
+  ask(): Promise<Reply[]> {
+    const witnesses = this.all()
+    const replies = new Map<Witness, Reply>()
+    return new Promise((resolve, reject) => {
+      let timer: NodeJS.Timeout | undefined
+      const end = () => {
+        clearTimeout(timer)
+        resolve(witnesses.flatMap((witness) => replies.get(witness) ?? []))
+      }
+      const take = (reply: Reply) => {
+        replies.set(reply.witness, reply)
+        const answered = [...replies.values()].filter(({ failure }) => !failure).map(({ witness }) => witness.host)
+        if (replies.size === witnesses.length) end()
+        else if (!timer && this.isQuorum(answered)) timer = setTimeout(end, STRAGGLERS_MS)
+      }
+      // Peers that are off hold up nobody whom they do not watch.
+      if (this.isQuorum([])) timer = setTimeout(end, STRAGGLERS_MS)
+      for (const witness of witnesses) witness.ask().then(take).catch(reject)
     })
   }
 

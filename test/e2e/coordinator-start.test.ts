@@ -40,7 +40,8 @@ test('after a restart a snapshot waits a moment for the witnesses, also where on
   t.true(await untilTold(lab, 'COORDINATOR_READ_ONLY', false))
   const asked = (performance.now() - began) / 1000
   t.log(`with a witness that hangs it may take snapshots after ${asked.toFixed(1)} s`)
-  t.true(asked < 2, `${asked} s`)
+  // One that hangs is given up after four.
+  t.true(asked < 3, `${asked} s`)
   const stored = await imager('snapshot', disk, '--state', lab.lab.appliance.state, '--json')
   t.not(lastLine<{ code?: string }>(stored).code, 'COORDINATOR_READ_ONLY', stored.stdout)
 })

@@ -2,6 +2,7 @@
 import { cpSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import test, { type ExecutionContext } from 'ava'
 import { witnessesOf } from '../../src/keys/checkpoint.js'
 import { openHome } from '../../src/keys/home.js'
@@ -103,5 +104,31 @@ test('what the majority that answers has forgotten too, a server shows: it waits
   await t.throwsAsync(site.snapshot('server-1', path), { code: 'ROLLED_BACK' })
   await site.startPeers(away)
   await site.allHere()
+  await allIsWell(t, ground, [first, later])
+})
+
+test('what all witnesses have forgotten comes back from the peers that keep it, and the chain goes on after it', async (t) => {
+  t.timeout(120_000)
+  const ground = await found(t)
+  const { site, first, path } = ground
+  const folders = [
+    join(site.folder, 'coordinator'),
+    ...witnessing(site).map((name) => join(site.store(name), 'witness')),
+  ]
+  await site.stop()
+  for (const folder of folders) copy(folder, `${folder}.kept`)
+  await site.start()
+  await site.allHere()
+  const later = (await persist(() => site.snapshot('server-1', path))).snapshot
+  await site.stop()
+  for (const folder of folders) copy(`${folder}.kept`, folder)
+  await site.start()
+  await site.allHere()
+  let listed: string[] = []
+  for (let tries = 0; tries < TRIES && !listed.includes(later); tries++) {
+    await sleep(200)
+    listed = await site.as('server-1', async ({ catalog }) => (await catalog.snapshots()).map(({ id }) => id))
+  }
+  t.true(listed.includes(later))
   await allIsWell(t, ground, [first, later])
 })
