@@ -130,6 +130,9 @@ test('a new coordinator is followed: by peers that were away, by the old applian
       const here = (await catalog.hosts()).filter((host) => host.role === 'peer' && !host.away)
       return here.length === 4
     })
+    await eventually(t, 'and have signed again what they hold', async () =>
+      (await catalog.snapshots()).every(({ receipted, target }) => receipted >= target),
+    )
   })
   const state = `${appliance.state}.copy`
   const later = await imager('snapshot', disk, '--state', state, '--json')
