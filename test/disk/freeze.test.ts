@@ -34,7 +34,8 @@ function mountIn(t: ExecutionContext, folder: string): { point: string; facts: S
   execFileSync('mkfs.ext4', ['-q', image], { stdio: 'pipe' })
   mkdirSync(point)
   execFileSync('mount', ['-o', 'loop', image, point], { stdio: 'pipe' })
-  t.teardown(() => execFileSync('umount', [point]))
+  // Whoever was just killed may hold it for a moment more.
+  t.teardown(() => execFileSync('umount', ['--lazy', point]))
   return { point, facts: inspectSource(image) }
 }
 
