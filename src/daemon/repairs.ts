@@ -28,13 +28,14 @@ export interface RepairsParts {
 const ROUND_MS = 5_000
 const STRIPES_AT_ONCE = 64
 const HEADER_BYTES = 4096
-/** One that could not be made whole is left alone for so long. */
+/** One that could not be made whole is left alone for so long; where only a host was not reached, as just after it came back, for less. */
 const AGAIN_MS = 10 * 60_000
+const UNREACHED_MS = 10_000
 
 export class RepairsMade {
   readonly #parts: RepairsParts
   readonly #peers: Peers
-  /** Stripes, by when they failed. */
+  /** Stripes that failed, and until when they are left alone. */
   readonly #failed = new Map<number, number>()
   /** Those for which nobody was fit, and who was there then. */
   #hopeless = { hosts: '', stripes: new Set<number>() }
@@ -62,7 +63,7 @@ export class RepairsMade {
   /** All that can be made whole with the hosts that are here. */
   async round(signal: AbortSignal): Promise<void> {
     const { catalog, clock } = this.#parts
-    for (const [stripe, at] of this.#failed) if (clock.now() - at > AGAIN_MS) this.#failed.delete(stripe)
+    for (const [stripe, until] of this.#failed) if (clock.now() >= until) this.#failed.delete(stripe)
     while (!signal.aborted && !catalog.upkeep.guard.trouble) {
       const passedOver = new Set([...this.#failed.keys(), ...this.#hopelessWith(catalog.members.rows())])
       const batch = catalog.repairs.weak(passedOver, STRIPES_AT_ONCE)
@@ -90,12 +91,13 @@ export class RepairsMade {
     } catch (error) {
       if (signal.aborted) return
       if (!isOfHost(error) && !hasCode(error, 'COORDINATOR_READ_ONLY', 'STATE_DAMAGED')) throw error
-      this.#failed.set(weak.stripe, clock.now())
+      const isUnreached = hasCode(error, 'HOST_UNREACHABLE')
+      this.#failed.set(weak.stripe, clock.now() + (isUnreached ? UNREACHED_MS : AGAIN_MS))
       const what = `A lost part was not made anew on ${catalog.members.name(plan.host)}: ${error.message}`
       if (what === this.#said) return
       this.#said = what
       this.#parts.report('repairs', new Error(what))
-      if (!hasCode(error, 'HOST_UNREACHABLE')) catalog.registry.record('alarm', plan.host, what)
+      if (!isUnreached) catalog.registry.record('alarm', plan.host, what)
     }
   }
 
