@@ -2,67 +2,38 @@
  * Receipts that the catalog does not have, asked of the hosts again: of what a recovery found, or a host's new store holds. It goes on
  * beside everything else, one batch a host at a time, and until it is done those shards are only `placed`.
  */
-import type { Clock } from '../base/clock.js'
 import { hasCode, isOfHost } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
 import { RECEIPTS_AT_ONCE } from '../base/limits.js'
 import { forEachAtOnce } from '../base/queue.js'
-import type { Report } from '../base/report.js'
-import type { LocalCatalog } from '../catalog/local.js'
 import type { Unreceipted } from '../catalog/receipts.js'
-import type { Home } from '../keys/home.js'
-import { Peers } from '../peers/pool.js'
 import { listDiffering } from './listing.js'
-import { Loop } from './running.js'
-
-export interface ReceiptsParts {
-  readonly home: Home
-  readonly catalog: LocalCatalog
-  readonly clock: Clock
-  readonly report: Report
-}
+import { Rounds } from './rounds.js'
 
 const ROUND_MS = 2_000
 const HOSTS_AT_ONCE = 8
 const START = { stripe: -1, index: 0 }
 
-export class ReceiptsAsked {
-  readonly #parts: ReceiptsParts
-  readonly #peers: Peers
+export class ReceiptsAsked extends Rounds {
   /** What each host that signed something else gave, so that it is said once. */
   readonly #said = new Map<Hex, string>()
-  #loop: Loop | undefined
-
-  constructor(parts: ReceiptsParts) {
-    this.#parts = parts
-    this.#peers = new Peers(parts.home.tls, () => parts.catalog.members.rows(), parts.clock)
-  }
 
   start(): void {
-    this.#loop = new Loop(
-      ROUND_MS,
-      (signal) => this.round(signal),
-      (error) => this.#parts.report('receipts', error),
-    )
-  }
-
-  async close(): Promise<void> {
-    this.#peers.close()
-    await this.#loop?.close()
+    this.begin('receipts', ROUND_MS)
   }
 
   /** All that hosts that are here have to sign. */
   async round(signal: AbortSignal): Promise<void> {
-    const { catalog } = this.#parts
+    const { catalog } = this.parts
     if (catalog.upkeep.guard.trouble) return
-    await listDiffering(catalog, this.#peers, signal)
+    await listDiffering(catalog, this.peers, signal)
     const waiting = new Set(catalog.signed.waiting())
     const here = catalog.members.rows().filter(({ host, state }) => waiting.has(host) && state === 'here')
     await forEachAtOnce(here, HOSTS_AT_ONCE, ({ host }) => this.#host(host, signal))
   }
 
   async #host(host: Hex, signal: AbortSignal): Promise<void> {
-    const { signed: receipts } = this.#parts.catalog
+    const { signed: receipts } = this.parts.catalog
     try {
       let after: Pick<Unreceipted, 'stripe' | 'index'> = START
       while (!signal.aborted) {
@@ -80,9 +51,9 @@ export class ReceiptsAsked {
   }
 
   async #take(host: Hex, batch: readonly Unreceipted[], signal: AbortSignal): Promise<void> {
-    const { catalog } = this.#parts
+    const { catalog } = this.parts
     const shards = batch.map(({ shard }) => shard)
-    const answers = await this.#peers.get(host).fetchReceipts(shards, { signal })
+    const answers = await this.peers.get(host).fetchReceipts(shards, { signal })
     const signed = batch.flatMap((one, at) => {
       const receipt = answers[at]
       return Buffer.isBuffer(receipt) ? [{ ...one, receipt }] : []
@@ -101,9 +72,9 @@ export class ReceiptsAsked {
   #say(host: Hex, why: string): void {
     if (this.#said.get(host) === why) return
     this.#said.set(host, why)
-    const { catalog } = this.#parts
+    const { catalog } = this.parts
     const what = `${catalog.members.name(host)} does not sign what it holds: ${why}`
-    this.#parts.report('receipts', new Error(what))
+    this.parts.report('receipts', new Error(what))
     catalog.registry.record('alarm', host, what)
   }
 }

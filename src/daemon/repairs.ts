@@ -3,27 +3,15 @@
  * was removed, when a part was found lost or damaged. Peers do it among themselves; the coordinator says which, reads one header, and
  * keeps the receipt. A host that is only away has lost nothing: for it nothing is made.
  */
-import type { Clock } from '../base/clock.js'
 import { hasCode, ImagerError, isOfHost } from '../base/errors.js'
 import type { Hex } from '../base/ids.js'
-import type { Report } from '../base/report.js'
-import type { LocalCatalog } from '../catalog/local.js'
 import type { WeakStripe } from '../catalog/repairs.js'
 import type { HostRow } from '../catalog/types.js'
-import type { Home } from '../keys/home.js'
 import { signRepair } from '../keys/repair.js'
 import { inspectShardHeader, type StripeFacts } from '../native.js'
-import { Peers } from '../peers/pool.js'
 import { numberOf, partsOfRunName, shardOf } from '../stripes/names.js'
 import { type PlannedRepair, planRepair } from '../stripes/repair.js'
-import { Loop } from './running.js'
-
-export interface RepairsParts {
-  readonly home: Home
-  readonly catalog: LocalCatalog
-  readonly clock: Clock
-  readonly report: Report
-}
+import { Rounds } from './rounds.js'
 
 const ROUND_MS = 5_000
 const STRIPES_AT_ONCE = 64
@@ -32,37 +20,20 @@ const HEADER_BYTES = 4096
 const AGAIN_MS = 10 * 60_000
 const UNREACHED_MS = 10_000
 
-export class RepairsMade {
-  readonly #parts: RepairsParts
-  readonly #peers: Peers
+export class RepairsMade extends Rounds {
   /** Stripes that failed, and until when they are left alone. */
   readonly #failed = new Map<number, number>()
   /** Those for which nobody was fit, and who was there then. */
   #hopeless = { hosts: '', stripes: new Set<number>() }
   #said = ''
-  #loop: Loop | undefined
-
-  constructor(parts: RepairsParts) {
-    this.#parts = parts
-    this.#peers = new Peers(parts.home.tls, () => parts.catalog.members.rows(), parts.clock)
-  }
 
   start(): void {
-    this.#loop = new Loop(
-      ROUND_MS,
-      (signal) => this.round(signal),
-      (error) => this.#parts.report('repairs', error),
-    )
-  }
-
-  async close(): Promise<void> {
-    this.#peers.close()
-    await this.#loop?.close()
+    this.begin('repairs', ROUND_MS)
   }
 
   /** All that can be made whole with the hosts that are here. */
   async round(signal: AbortSignal): Promise<void> {
-    const { catalog, clock } = this.#parts
+    const { catalog, clock } = this.parts
     for (const [stripe, until] of this.#failed) if (clock.now() >= until) this.#failed.delete(stripe)
     while (!signal.aborted && !catalog.upkeep.guard.trouble) {
       const passedOver = new Set([...this.#failed.keys(), ...this.#hopelessWith(catalog.members.rows())])
@@ -85,7 +56,7 @@ export class RepairsMade {
   }
 
   async #try(weak: WeakStripe, plan: PlannedRepair, signal: AbortSignal): Promise<void> {
-    const { catalog, clock } = this.#parts
+    const { catalog, clock } = this.parts
     try {
       await this.#repair(weak, plan, signal)
     } catch (error) {
@@ -96,13 +67,13 @@ export class RepairsMade {
       const what = `A lost part was not made anew on ${catalog.members.name(plan.host)}: ${error.message}`
       if (what === this.#said) return
       this.#said = what
-      this.#parts.report('repairs', new Error(what))
+      this.parts.report('repairs', new Error(what))
       if (!isUnreached) catalog.registry.record('alarm', plan.host, what)
     }
   }
 
   async #repair(weak: WeakStripe, { index, host, sources }: PlannedRepair, signal: AbortSignal): Promise<void> {
-    const { home, catalog } = this.#parts
+    const { home, catalog } = this.parts
     const { identity, roots } = await this.#stripe(weak, sources, signal)
     const root = roots[index]
     if (root === undefined)
@@ -110,7 +81,7 @@ export class RepairsMade {
     const { fleet, term } = home.membership()
     const named = { ...partsOfRunName(weak.run), number: numberOf(weak.stripe), index, lengthBytes: weak.fileBytes }
     const leave = signRepair({ fleet, term, ...named, host }, home.secret).toString('base64')
-    const receipt = await this.#peers.get(host).repair({ leave, k: weak.k, sources: [...sources] }, { signal })
+    const receipt = await this.peers.get(host).repair({ leave, k: weak.k, sources: [...sources] }, { signal })
     catalog.write(() => catalog.repairs.keep(weak, { index, host, root, receipt, identity }))
   }
 
@@ -129,10 +100,10 @@ export class RepairsMade {
   }
 
   async #header(host: Hex, shard: Hex, known: WeakStripe['shards'], signal: AbortSignal): Promise<StripeFacts> {
-    const peer = this.#peers.get(host)
+    const peer = this.peers.get(host)
     const header = await peer.fetchBody(shard, [0, HEADER_BYTES], { signal })
     const facts = inspectShardHeader(header.take())
-    const isOurs = facts.shard === shard && facts.stripe.fleet === this.#parts.home.fleet
+    const isOurs = facts.shard === shard && facts.stripe.fleet === this.parts.home.fleet
     if (isOurs && known.every(({ index, root }) => root === '' || facts.stripe.roots[index] === root))
       return facts.stripe
     throw new ImagerError('HOST_LIED', { host: peer.name, what: `a header of another stripe as shard ${shard}` })
